@@ -1,0 +1,68 @@
+/** What every Graft error says: what happened (with both values), where, and how to fix it. */
+export interface GraftErrorFacts {
+  /** Stable; a row of docs/errors.md. */
+  code: `GRAFT_${string}`;
+  what: string;
+  /** The file, key, path, plugin or parameter at fault. */
+  where?: string;
+  fix?: string;
+  cause?: unknown;
+}
+
+const marker = Symbol.for('graft.error');
+
+/**
+ * The base of every error that Graft throws on purpose. Its message is `what`, `where` and `fix` on one line each.
+ * `GraftError.is` works across duplicate installs, where `instanceof` does not.
+ */
+export class GraftError extends Error {
+  readonly code: `GRAFT_${string}`;
+  readonly what: string;
+  readonly where: string | undefined;
+  readonly fix: string | undefined;
+
+  constructor({ code, what, where, fix, cause }: GraftErrorFacts) {
+    const lines = [what];
+    if (where !== undefined) lines.push(`  where: ${where}`);
+    if (fix !== undefined) lines.push(`  fix: ${fix}`);
+    super(lines.join('\n'), cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.what = what;
+    this.where = where;
+    this.fix = fix;
+    Object.defineProperty(this, marker, { value: true });
+  }
+
+  static is(error: unknown): error is GraftError {
+    return typeof error === 'object' && error !== null && marker in error;
+  }
+
+  /** A record that crosses a worker boundary or goes into JSON. */
+  toJSON(): GraftErrorRecord {
+    return { name: this.name, code: this.code, what: this.what, where: this.where ?? null, fix: this.fix ?? null };
+  }
+
+  /** The inverse of `toJSON`: an error with the same code and words. */
+  static fromJSON(record: GraftErrorRecord): GraftError {
+    const facts: GraftErrorFacts = { code: record.code, what: record.what };
+    if (record.where !== null) facts.where = record.where;
+    if (record.fix !== null) facts.fix = record.fix;
+    const error = new GraftError(facts);
+    error.name = record.name;
+    return error;
+  }
+}
+
+export interface GraftErrorRecord {
+  name: string;
+  code: `GRAFT_${string}`;
+  what: string;
+  where: string | null;
+  fix: string | null;
+}
+
+/** The message of anything thrown, for a `what` that quotes a cause. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
