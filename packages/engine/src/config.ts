@@ -1,0 +1,21 @@
+import { z } from 'zod';
+
+/** Everything a start can be told; the CLI's flags, its help and docs come from here. Strict: an unknown key is an error. */
+export const EngineConfig = z.strictObject({
+  model: z.string().min(1).describe('A checkpoint folder (config.json, safetensors, tokenizer.json) or a .gguf file.'),
+  servedModelName: z.string().min(1).exactOptional().describe("The model's name in the API. Default: the file's or folder's name."),
+  platform: z.string().min(1).exactOptional().describe('The platform to run on. Default: the one that has a device, else cpu.'),
+  mode: z.string().min(1).exactOptional().describe("The platform's mode. Default: the platform's own default."),
+  app: z.string().min(1).exactOptional().describe('The folder whose package.json lists the plugins. Default: the working directory.'),
+  plugins: z.array(z.string().min(1)).exactOptional().describe('Plugins as module specifiers, instead of those in package.json.'),
+  allowPlugins: z.array(z.string()).exactOptional().describe('Only these of the plugins found (GRAFT_PLUGINS).'),
+  configOverrides: z.record(z.string(), z.unknown()).default({}).describe("Keys that replace those of the model's config.json, as JSON."),
+  weights: z.enum(['auto', 'float32']).default('auto').describe("auto: the platform's faithful form of each weight; float32: exact and slower."),
+  maxSequences: z.int().min(1).max(256).default(8).describe('Sequences served at once; each holds one KV slot.'),
+  maxModelLength: z.int().positive().exactOptional().describe("Tokens of a sequence, prompt and answer. Default: the model's limit, at most 8192."),
+  prefillTokens: z.int().positive().default(256).describe('Tokens of a prompt in one prefill piece.'),
+  threads: z.int().positive().exactOptional().describe('Threads of a run. Default: the physical cores.'),
+  cacheDirectory: z.string().min(1).exactOptional().describe("Where converted weights are kept. Default: graft/ in the user's cache folder."),
+  auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
+});
+export type EngineConfig = z.output<typeof EngineConfig>;
