@@ -1,0 +1,115 @@
+import { bytesPerElement, type PartDType, type StorageFormat } from '../dtype.ts';
+import { StorageMismatchError } from '../errors.ts';
+
+/** Where a part lies in a file, so that a backend can map it instead of copying it. */
+export interface PartLocation {
+  path: string;
+  offset: number;
+}
+
+/** One array of a storage. `read` gives its bytes, row-major and little-endian; a part in a file is read when asked for. */
+export interface StoragePart {
+  readonly dtype: PartDType;
+  readonly dims: readonly number[];
+  readonly location: PartLocation | null;
+  read(): Uint8Array;
+}
+
+/**
+ * The values of one parameter. Which parts there are depends on the format; for a parameter of shape [..., N, K]:
+ * - float32, bfloat16, float16: `data` [..., N, K];
+ * - int8b32: `quants` uint8 [..., N, K/32, 32], `scales` float32 [..., N, K/32], `zeroPoints` uint8 [..., N, K/32]; value = (q - zeroPoint) * scale;
+ * - int4b32: `quants` uint8 [..., N, K/32, 16] (low nibble first), `scales` float32 [..., N, K/32]; value = (q - 8) * scale.
+ */
+export interface WeightStorage {
+  readonly format: StorageFormat;
+  readonly parts: Readonly<Record<string, StoragePart>>;
+}
+
+export const quantBlock = 32;
+
+/** The parts that a format has for a parameter of this shape. */
+export function partsOf(format: StorageFormat, shape: readonly number[]): Record<string, { dtype: PartDType; dims: number[] }> {
+  if (format === 'float32' || format === 'bfloat16' || format === 'float16') return { data: { dtype: format, dims: [...shape] } };
+  const columns = shape.at(-1) ?? 0;
+  if (columns % quantBlock !== 0) {
+    throw new StorageMismatchError(`The last dimension of [${shape.join(', ')}] is not a multiple of ${quantBlock}, as ${format} needs.`);
+  }
+  const blocks = [...shape.slice(0, -1), columns / quantBlock];
+  const scales = { dtype: 'float32', dims: blocks } as const;
+  if (format === 'int4b32') return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock / 2] }, scales };
+  return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock] }, scales, zeroPoints: { dtype: 'uint8', dims: blocks } };
+}
+
+export function partBytes(part: { dtype: PartDType; dims: readonly number[] }): number {
+  return part.dims.reduce((product, dim) => product * dim, bytesPerElement[part.dtype]);
+}
+
+/** A storage over arrays in memory; each is checked against what the format needs. */
+export function memoryStorage(format: StorageFormat, shape: readonly number[], arrays: Readonly<Record<string, ArrayBufferView>>): WeightStorage {
+  const parts: Record<string, StoragePart> = {};
+  for (const [name, part] of Object.entries(partsOf(format, shape))) {
+    const array = arrays[name];
+    if (array === undefined || array.byteLength !== partBytes(part)) {
+      throw new StorageMismatchError(
+        `Part "${name}" of a ${format} storage [${shape.join(', ')}] needs ${partBytes(part)} bytes and has ${array?.byteLength ?? 'none'}.`,
+      );
+    }
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    parts[name] = { ...part, location: null, read: () => bytes };
+  }
+  return { format, parts };
+}
+
+/** The values in float32, whatever the format. Length: the product of the shape. For oracles, tests and small tables; not for the hot path. */
+export function toFloat32(storage: WeightStorage): Float32Array {
+  const read = (name: string): Uint8Array => {
+    const part = storage.parts[name];
+    if (part === undefined) throw new StorageMismatchError(`A ${storage.format} storage has no part "${name}".`);
+    return part.read();
+  };
+  switch (storage.format) {
+    case 'float32':
+      return aligned(read('data'), Float32Array);
+    case 'bfloat16':
+      return fromBfloat16(aligned(read('data'), Uint16Array));
+    case 'float16':
+      return Float32Array.from(aligned(read('data'), Uint16Array), float16ToNumber);
+    case 'int8b32': {
+      const quants = read('quants');
+      const scales = aligned(read('scales'), Float32Array);
+      const zeroPoints = read('zeroPoints');
+      return Float32Array.from(quants, (q, i) => (q - zeroPoints[i >> 5]!) * scales[i >> 5]!);
+    }
+    case 'int4b32': {
+      const quants = read('quants');
+      const scales = aligned(read('scales'), Float32Array);
+      const values = new Float32Array(quants.length * 2);
+      for (let i = 0; i < values.length; i++) values[i] = (((quants[i >> 1]! >> ((i & 1) * 4)) & 15) - 8) * scales[i >> 5]!;
+      return values;
+    }
+  }
+}
+
+/** A view of the bytes as 2- or 4-byte elements; copied only where they are not aligned. */
+export function aligned<A>(bytes: Uint8Array, type: { new (buffer: ArrayBufferLike, offset: number, length: number): A; BYTES_PER_ELEMENT: number }): A {
+  const size = type.BYTES_PER_ELEMENT;
+  const source = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  return new type(source.buffer, source.byteOffset, source.byteLength / size);
+}
+
+export function fromBfloat16(bits: Uint16Array): Float32Array {
+  const words = new Uint32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
+  return new Float32Array(words.buffer);
+}
+
+/** IEEE 754 binary16 to a number. */
+export function float16ToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
