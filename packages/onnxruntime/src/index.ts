@@ -1,1 +1,24 @@
-export {};
+export { type ElementType, elementCount, elementTypeFacts, type TypedArrays } from './element-type.ts';
+export { Environment, type EnvironmentOptions } from './environment.ts';
+export {
+  OnnxBuildError,
+  OrtBusyError,
+  OrtCallError,
+  OrtError,
+  OrtLibraryError,
+  OrtMemoryError,
+  OrtNameError,
+  OrtOptionsError,
+  OrtPlatformError,
+  OrtValueError,
+} from './errors.ts';
+export type { IoBinding } from './io-binding.ts';
+export { type Attribute, float, floats, int, ints } from './onnx/attributes.ts';
+export { decodeModel, encodeModel, GraphBuilder, type NodeOptions } from './onnx/builder.ts';
+export type { GraphProto, ModelProto, NodeProto, TensorProto } from './onnx/onnx_pb.ts';
+export { type DeclaredDim, type ExternalData, tensorProto } from './onnx/tensors.ts';
+export { MappedFile, type Memory, type MemoryRegion, PinnedBuffer } from './pinned.ts';
+export type { RunOptions } from './run.ts';
+export type { Session, TensorDeclaration } from './session.ts';
+export type { SessionOptions } from './session-options.ts';
+export { Value } from './value.ts';

@@ -1,0 +1,57 @@
+/** The element types that tensors in this package may have. `float16` and `bfloat16` are seen as their bits. */
+export interface TypedArrays {
+  float32: Float32Array<ArrayBuffer>;
+  float64: Float64Array<ArrayBuffer>;
+  float16: Uint16Array<ArrayBuffer>;
+  bfloat16: Uint16Array<ArrayBuffer>;
+  int8: Int8Array<ArrayBuffer>;
+  uint8: Uint8Array<ArrayBuffer>;
+  int16: Int16Array<ArrayBuffer>;
+  uint16: Uint16Array<ArrayBuffer>;
+  int32: Int32Array<ArrayBuffer>;
+  uint32: Uint32Array<ArrayBuffer>;
+  int64: BigInt64Array<ArrayBuffer>;
+  uint64: BigUint64Array<ArrayBuffer>;
+  bool: Uint8Array<ArrayBuffer>;
+}
+
+export type ElementType = keyof TypedArrays;
+
+interface ElementTypeFacts<T extends ElementType> {
+  /** The number that ONNX (TensorProto.DataType) and ONNX Runtime's C API share. */
+  readonly code: number;
+  readonly bytes: number;
+  readonly array: new (buffer: ArrayBuffer, byteOffset: number, length: number) => TypedArrays[T];
+}
+
+const elementTypes: { readonly [T in ElementType]: ElementTypeFacts<T> } = {
+  float32: { code: 1, bytes: 4, array: Float32Array },
+  uint8: { code: 2, bytes: 1, array: Uint8Array },
+  int8: { code: 3, bytes: 1, array: Int8Array },
+  uint16: { code: 4, bytes: 2, array: Uint16Array },
+  int16: { code: 5, bytes: 2, array: Int16Array },
+  int32: { code: 6, bytes: 4, array: Int32Array },
+  int64: { code: 7, bytes: 8, array: BigInt64Array },
+  bool: { code: 9, bytes: 1, array: Uint8Array },
+  float16: { code: 10, bytes: 2, array: Uint16Array },
+  float64: { code: 11, bytes: 8, array: Float64Array },
+  uint32: { code: 12, bytes: 4, array: Uint32Array },
+  uint64: { code: 13, bytes: 8, array: BigUint64Array },
+  bfloat16: { code: 16, bytes: 2, array: Uint16Array },
+};
+
+/** The code and the size of an element type. */
+export function elementTypeFacts<T extends ElementType>(type: T): ElementTypeFacts<T> {
+  return elementTypes[type];
+}
+
+const byCode = new Map((Object.keys(elementTypes) as ElementType[]).map((type) => [elementTypes[type].code, type]));
+
+/** The element type of a code, or null for one that this package does not handle (strings, sub-byte types). */
+export function elementTypeOfCode(code: number): ElementType | null {
+  return byCode.get(code) ?? null;
+}
+
+export function elementCount(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1);
+}

@@ -1,0 +1,93 @@
+import { OrtOptionsError } from './errors.ts';
+import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
+import { NativeResource } from './resource.ts';
+import { openSession, openSessionAsync, type Session } from './session.ts';
+import type { SessionOptions } from './session-options.ts';
+
+export interface EnvironmentOptions {
+  /** 0 verbose to 4 fatal. Default 4: failures come as errors, so that ONNX Runtime's own lines on stderr would only repeat them. */
+  logLevel?: 0 | 1 | 2 | 3 | 4;
+  /** Threads that all sessions without `intraOpThreads` share. Without it every session has its own. */
+  sharedThreads?: { intraOp: number; interOp?: number; spin?: boolean };
+}
+
+/** ONNX Runtime has one environment in a process; this counts who uses it. */
+const current: { handles: number; sharedThreads: boolean } = { handles: 0, sharedThreads: false };
+
+/**
+ * ONNX Runtime itself: logging and shared threads. ONNX Runtime keeps one in a process and counts its users, so that several of
+ * these are cheap and independent; only the first one's options count, and a later one that contradicts them is refused.
+ */
+export class Environment extends NativeResource {
+  readonly version: string;
+  /** True when sessions may share this environment's threads. */
+  readonly sharesThreads: boolean;
+  /** @internal */
+  readonly api: OrtApi;
+  /** @internal */
+  readonly handle: Handle<'Env'>;
+
+  private constructor(api: OrtApi, handle: Handle<'Env'>, sharesThreads: boolean) {
+    super();
+    this.api = api;
+    this.handle = handle;
+    this.version = api.version;
+    this.sharesThreads = sharesThreads;
+  }
+
+  /**
+   * Loads the library at the first call.
+   * @throws OrtPlatformError, OrtLibraryError; OrtOptionsError when a living environment has (or lacks) shared threads.
+   */
+  static create({ logLevel = 4, sharedThreads }: EnvironmentOptions = {}): Environment {
+    const api = ortApi();
+    const shares = sharedThreads !== undefined;
+    if (current.handles > 0 && shares && !current.sharedThreads) {
+      throw new OrtOptionsError({
+        what: 'Shared threads were asked for, but this process already has an environment without them.',
+        fix: 'create the environment with sharedThreads first, and pass that one on.',
+      });
+    }
+    const handle = shares
+      ? createWithThreads(api, logLevel, sharedThreads)
+      : outOf<Handle<'Env'>>((out) => api.calls.CreateEnv(logLevel, 'graft', out));
+    if (current.handles === 0) current.sharedThreads = shares;
+    current.handles += 1;
+    return new Environment(api, handle, current.sharedThreads);
+  }
+
+  /**
+   * Loads a model from the bytes of a ModelProto, or from a file (then external weights are found beside it).
+   * Blocks the event loop; see `createSessionAsync`.
+   * @throws OrtCallError with ONNX Runtime's words; OrtOptionsError; DisposedError
+   */
+  createSession(model: Uint8Array | string, options: SessionOptions): Session {
+    return openSession(this, model, options);
+  }
+
+  /** `createSession` on another thread. An aborted `signal` stops it at the next step of the load; the promise then rejects with the signal's reason. */
+  createSessionAsync(model: Uint8Array | string, options: SessionOptions & { signal?: AbortSignal }): Promise<Session> {
+    return openSessionAsync(this, model, options);
+  }
+
+  protected override describe(): string {
+    return 'The ONNX Runtime environment';
+  }
+
+  protected override free(): void {
+    current.handles -= 1;
+    this.api.calls.ReleaseEnv(this.handle);
+  }
+}
+
+function createWithThreads(api: OrtApi, logLevel: number, threads: NonNullable<EnvironmentOptions['sharedThreads']>): Handle<'Env'> {
+  const options = outOf<Handle<'ThreadingOptions'>>((out) => api.calls.CreateThreadingOptions(out));
+  try {
+    api.calls.SetGlobalIntraOpNumThreads(options, threads.intraOp);
+    api.calls.SetGlobalInterOpNumThreads(options, threads.interOp ?? 1);
+    api.calls.SetGlobalSpinControl(options, threads.spin === true ? 1 : 0);
+    return outOf<Handle<'Env'>>((out) => api.calls.CreateEnvWithGlobalThreadPools(logLevel, 'graft', options, out));
+  } finally {
+    api.calls.ReleaseThreadingOptions(options);
+  }
+}

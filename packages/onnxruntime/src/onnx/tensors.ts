@@ -1,0 +1,74 @@
+import { create } from '@bufbuild/protobuf';
+import { type ElementType, elementCount, elementTypeFacts, type TypedArrays } from '../element-type.ts';
+import { OnnxBuildError } from '../errors.ts';
+import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema, type ValueInfoProto, ValueInfoProtoSchema } from './onnx_pb.ts';
+
+/** A number, or the name of a symbolic dim. */
+export type DeclaredDim = number | string;
+
+/** Where an external initializer's bytes lie. `location` is a path relative to the model (or `externalFilesFolder`). */
+export interface ExternalData {
+  location: string;
+  byteOffset?: number;
+  byteLength?: number;
+}
+
+/**
+ * A tensor with its data inside the model. `data` is a typed array of that element type, the raw little-endian bytes, or numbers.
+ * @throws OnnxBuildError when the size does not fit the dims.
+ */
+export function tensorProto<T extends ElementType>(
+  name: string,
+  type: T,
+  dims: readonly number[],
+  data: TypedArrays[T] | Uint8Array | readonly (number | bigint)[],
+): TensorProto {
+  const { bytes, code } = elementTypeFacts(type);
+  const raw = rawBytes(type, data);
+  if (raw.byteLength !== elementCount(dims) * bytes) {
+    throw new OnnxBuildError({
+      what: `${type} [${dims.join(', ')}] has ${elementCount(dims) * bytes} bytes; the data given has ${raw.byteLength}.`,
+      where: `tensor "${name}"`,
+    });
+  }
+  return create(TensorProtoSchema, { name, dataType: code, dims: dims.map((dim) => BigInt(dim)), rawData: raw });
+}
+
+/** A tensor whose bytes lie outside the model: in a file, or given to the session as an initializer. */
+export function externalTensorProto(name: string, type: ElementType, dims: readonly number[], data: ExternalData): TensorProto {
+  const entries = [{ key: 'location', value: data.location }];
+  if (data.byteOffset !== undefined) entries.push({ key: 'offset', value: String(data.byteOffset) });
+  if (data.byteLength !== undefined) entries.push({ key: 'length', value: String(data.byteLength) });
+  return create(TensorProtoSchema, {
+    name,
+    dataType: elementTypeFacts(type).code,
+    dims: dims.map((dim) => BigInt(dim)),
+    dataLocation: TensorProto_DataLocation.EXTERNAL,
+    externalData: entries,
+  });
+}
+
+/** The declaration of an input, output or intermediate tensor. Without dims the shape is open. */
+export function valueInfoProto(name: string, type: ElementType, dims?: readonly DeclaredDim[]): ValueInfoProto {
+  const dim = dims?.map((each) =>
+    typeof each === 'number'
+      ? { value: { case: 'dimValue' as const, value: BigInt(each) } }
+      : { value: { case: 'dimParam' as const, value: each } },
+  );
+  const tensor = { elemType: elementTypeFacts(type).code, ...(dim === undefined ? {} : { shape: { dim } }) };
+  return create(ValueInfoProtoSchema, { name, type: { value: { case: 'tensorType', value: tensor } } });
+}
+
+function rawBytes<T extends ElementType>(
+  type: T,
+  data: TypedArrays[T] | Uint8Array | readonly (number | bigint)[],
+): Uint8Array<ArrayBuffer> {
+  if (ArrayBuffer.isView(data)) {
+    const { buffer, byteOffset, byteLength } = data;
+    return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+  }
+  const { array, bytes } = elementTypeFacts(type);
+  const typed = new array(new ArrayBuffer(data.length * bytes), 0, data.length);
+  (typed as { set(source: ArrayLike<number | bigint>): void }).set(data);
+  return new Uint8Array(typed.buffer);
+}
