@@ -1,0 +1,112 @@
+import { GraftError } from '@graft/common';
+
+/** A stop string with nothing in it would end every answer at once. */
+export class StopStringEmptyError extends GraftError {
+  constructor(position: number) {
+    super({
+      code: 'GRAFT_STOP_STRING_EMPTY',
+      what: `Stop string ${position} is empty.`,
+      fix: 'leave it out, or give it at least one character.',
+    });
+  }
+}
+
+export interface StopStringResult {
+  /** Text that no stop string can reach back to any more. */
+  emit: string;
+  /** The stop string that has been met; it and what follows it are never emitted. */
+  matched: string | null;
+}
+
+/** A place in the stop strings: how much of them the text ends with. */
+interface State {
+  /** Characters of the text that may be the beginning of a stop string. */
+  depth: number;
+  next: Map<string, State>;
+  /** The place for the longest shorter suffix that is also a beginning. */
+  fallback: State | null;
+  /** The longest stop string that is met here. */
+  matched: string | null;
+}
+
+/**
+ * Watches a streamed text for stop strings. What could be the beginning of one is held back, so that no part of a stop string leaks.
+ * The one that is whole first wins, as if the text came character by character; of several that end there, the longest.
+ * However the text is cut into pieces, the result is the same. The cost is a step a character (Aho and Corasick, 1975).
+ */
+export class StopStrings {
+  private readonly root: State;
+  private state: State;
+  private held = '';
+  private matched: string | null = null;
+
+  /** @throws StopStringEmptyError */
+  constructor(stopStrings: readonly string[]) {
+    this.root = buildStates(stopStrings);
+    this.state = this.root;
+  }
+
+  push(text: string): StopStringResult {
+    if (this.matched !== null) return { emit: '', matched: this.matched };
+    const all = this.held + text;
+    for (let i = this.held.length; i < all.length; i++) {
+      this.state = advance(this.state, all[i]!);
+      if (this.state.matched === null) continue;
+      this.matched = this.state.matched;
+      this.held = '';
+      return { emit: all.slice(0, i + 1 - this.matched.length), matched: this.matched };
+    }
+    const certain = all.length - this.state.depth;
+    this.held = all.slice(certain);
+    return { emit: all.slice(0, certain), matched: null };
+  }
+
+  /** The text held back, now that nothing follows it. */
+  flush(): string {
+    const rest = this.held;
+    this.held = '';
+    this.state = this.root;
+    return rest;
+  }
+}
+
+function advance(state: State, character: string): State {
+  for (let from: State | null = state; from !== null; from = from.fallback) {
+    const to = from.next.get(character);
+    if (to !== undefined) return to;
+    if (from.fallback === null) return from;
+  }
+  return state;
+}
+
+function buildStates(stopStrings: readonly string[]): State {
+  const root: State = { depth: 0, next: new Map(), fallback: null, matched: null };
+  for (const [position, stopString] of stopStrings.entries()) {
+    if (stopString === '') throw new StopStringEmptyError(position);
+    addBranch(root, stopString);
+  }
+  // Breadth first: a fallback is always shorter, so it is finished before it is needed.
+  const queue = [...root.next.values()];
+  for (const state of queue) {
+    state.fallback ??= root;
+    for (const [character, child] of state.next) {
+      child.fallback = advance(state.fallback, character);
+      child.matched ??= child.fallback.matched;
+      queue.push(child);
+    }
+  }
+  return root;
+}
+
+function addBranch(root: State, stopString: string): void {
+  let state = root;
+  for (let i = 0; i < stopString.length; i++) {
+    let child = state.next.get(stopString[i]!);
+    if (child === undefined) {
+      child = { depth: i + 1, next: new Map(), fallback: null, matched: null };
+      state.next.set(stopString[i]!, child);
+    }
+    state = child;
+  }
+  state.matched = stopString;
+}
