@@ -3,7 +3,12 @@ import { GraftError } from '@graft/common';
 /** A storage does not have the parts that its format and the parameter's shape need. */
 export class StorageMismatchError extends GraftError {
   constructor(what: string, where?: string) {
-    super({ code: 'GRAFT_STORAGE_MISMATCH', what, ...(where !== undefined && { where }), fix: 'use a format that fits the shape, or float32.' });
+    super({
+      code: 'GRAFT_STORAGE_MISMATCH',
+      what,
+      ...(where !== undefined && { where }),
+      fix: 'use a format that fits the shape, or float32.',
+    });
   }
 }
 
@@ -16,5 +21,110 @@ export class ParameterWithoutStorageError extends GraftError {
       ...(where !== undefined && { where }),
       fix: 'load the weights first.',
     });
+  }
+}
+
+/** Dimensions do not fit together. */
+export class ShapeError extends GraftError {
+  constructor(what: string, where?: string) {
+    super({
+      code: 'GRAFT_SHAPE',
+      what,
+      ...(where !== undefined && { where }),
+      fix: 'compare the shapes named here with those that the op expects.',
+    });
+  }
+}
+
+/** A symbolic dimension is used as if it were a number. */
+export class DimCoercedError extends GraftError {
+  constructor(dim: string) {
+    super({
+      code: 'GRAFT_DIM_COERCED',
+      what: `Dimension "${dim}" is compared or calculated with as if it were a number.`,
+      fix: 'use dim.equals(n), dim.isStatic, dim.times(n) or dim.dividedBy(n).',
+    });
+  }
+}
+
+/** An op got something else than it declares. */
+export class OpInputError extends GraftError {
+  constructor(op: string, what: string) {
+    super({ code: 'GRAFT_OP_INPUT', what, where: `op ${op}` });
+  }
+}
+
+/** An op is called while nothing is being captured, or on a tensor of another capture. */
+export class NotCapturingError extends GraftError {
+  constructor(what: string) {
+    super({ code: 'GRAFT_NOT_CAPTURING', what, fix: 'call forward through captureModel; a tensor must not outlive its capture.' });
+  }
+}
+
+/** A graph breaks one of its own rules; a pass or a capture is at fault. */
+export class GraphInvalidError extends GraftError {
+  constructor(what: string, where: string) {
+    super({
+      code: 'GRAFT_GRAPH_INVALID',
+      what,
+      where,
+      fix: 'this is a fault of the pass or capture that made the graph: please report it.',
+    });
+  }
+}
+
+/** `forward` touched a `#private` member, which no Proxy can see. */
+export class CapturePrivateFieldError extends GraftError {
+  constructor(what: string, path: string, cause: unknown) {
+    super({
+      code: 'GRAFT_CAPTURE_PRIVATE_FIELD',
+      what,
+      where: path,
+      fix: 'declare the member with TypeScript\'s "private" instead of "#".',
+      cause,
+    });
+  }
+}
+
+/** A method is an arrow function in a field: it holds the instance itself, so that capture sees none of what it reads. */
+export class CaptureArrowFieldError extends GraftError {
+  constructor(path: string) {
+    super({
+      code: 'GRAFT_CAPTURE_ARROW_FIELD',
+      what: 'This method is an arrow function in a field.',
+      where: path,
+      fix: 'make it a method of the class.',
+    });
+  }
+}
+
+/** A method was bound: it holds the instance itself, and is a new identity on every layer. */
+export class CaptureBoundMethodError extends GraftError {
+  constructor(path: string) {
+    super({
+      code: 'GRAFT_CAPTURE_BOUND_METHOD',
+      what: 'This method is a bound function.',
+      where: path,
+      fix: 'install the unbound function (replaceMethod).',
+    });
+  }
+}
+
+/** `forward` assigned to a field: a graph has no such effect, so the second run would differ from the first. */
+export class CaptureAssignmentError extends GraftError {
+  constructor(path: string) {
+    super({
+      code: 'GRAFT_CAPTURE_ASSIGNMENT',
+      what: 'forward assigns to a field.',
+      where: path,
+      fix: 'use a local variable, or compute the value in the constructor.',
+    });
+  }
+}
+
+/** After `ready`, something needed a graph that was not captured before. */
+export class RecompileRefusedError extends GraftError {
+  constructor(what: string, where: string) {
+    super({ code: 'GRAFT_RECOMPILE_REFUSED', what, where, fix: 'warm up with this shape too, or set onRecompile to "warn" or "allow".' });
   }
 }

@@ -1,1 +1,42 @@
-export {};
+export type { Backend, CompileOptions, HostTensor, Program, ProgramStep, SlotBinding } from './backend.ts';
+export { type CapturedModel, type CaptureOptions, captureModel, type InputSpec } from './capture/capture.ts';
+export { CaptureCache, type CaptureEntry, type CaptureEvents, type OnRecompile, type RecompileRecord } from './capture/capture-cache.ts';
+export { checkGuard, type Guard, type GuardFailure, type GuardKind } from './capture/guard.ts';
+export { inlineRegions } from './compile/full.ts';
+export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
+export {
+  CaptureArrowFieldError,
+  CaptureAssignmentError,
+  CaptureBoundMethodError,
+  CapturePrivateFieldError,
+  DimCoercedError,
+  GraphInvalidError,
+  NotCapturingError,
+  OpInputError,
+  ParameterWithoutStorageError,
+  RecompileRefusedError,
+  ShapeError,
+  StorageMismatchError,
+} from './errors.ts';
+export type { CapturedRegion, Graph, GraphInput, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from './graph.ts';
+export { Identity, ModuleList } from './nn/containers.ts';
+export { joinPath, lendChild, Module, type Region } from './nn/module.ts';
+export { Buffer, Parameter } from './nn/parameter.ts';
+export { RuntimeSlot, type SlotDim } from './nn/runtime-slot.ts';
+export {
+  aligned,
+  float16ToNumber,
+  fromBfloat16,
+  memoryStorage,
+  type PartLocation,
+  partBytes,
+  partsOf,
+  quantBlock,
+  type StoragePart,
+  toFloat32,
+  type WeightStorage,
+} from './nn/storage.ts';
+export { type AttributesOf, type InputsOf, type NodeOf, type OpName, ops } from './ops/index.ts';
+export { Dim, type Dims, dimsOf, formatDims, sameDims } from './shape.ts';
+export { SymbolicTensor, type Tensor } from './tensor.ts';
+export { verifyGraph } from './verify-graph.ts';

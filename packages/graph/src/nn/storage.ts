@@ -46,7 +46,11 @@ export function partBytes(part: { dtype: PartDType; dims: readonly number[] }): 
 }
 
 /** A storage over arrays in memory; each is checked against what the format needs. */
-export function memoryStorage(format: StorageFormat, shape: readonly number[], arrays: Readonly<Record<string, ArrayBufferView>>): WeightStorage {
+export function memoryStorage(
+  format: StorageFormat,
+  shape: readonly number[],
+  arrays: Readonly<Record<string, ArrayBufferView>>,
+): WeightStorage {
   const parts: Record<string, StoragePart> = {};
   for (const [name, part] of Object.entries(partsOf(format, shape))) {
     const array = arrays[name];
@@ -92,7 +96,10 @@ export function toFloat32(storage: WeightStorage): Float32Array {
 }
 
 /** A view of the bytes as 2- or 4-byte elements; copied only where they are not aligned. */
-export function aligned<A>(bytes: Uint8Array, type: { new (buffer: ArrayBufferLike, offset: number, length: number): A; BYTES_PER_ELEMENT: number }): A {
+export function aligned<A>(
+  bytes: Uint8Array,
+  type: { new (buffer: ArrayBufferLike, offset: number, length: number): A; BYTES_PER_ELEMENT: number },
+): A {
   const size = type.BYTES_PER_ELEMENT;
   const source = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
   return new type(source.buffer, source.byteOffset, source.byteLength / size);

@@ -1,0 +1,85 @@
+import { Buffer, Parameter } from '../nn/parameter.ts';
+import { RuntimeSlot } from '../nn/runtime-slot.ts';
+
+export type GuardKind = 'class' | 'constant' | 'null' | 'tensor' | 'slot' | 'function' | 'length' | 'keys' | 'input';
+
+type Key = string | number | symbol;
+
+/**
+ * Something that `forward` read and that its graph therefore depends on. `path` is in the model's terms and relative to the region's module
+ * (a lent child looks like a registered one); `expected` is for people, `identity` is what is compared.
+ */
+export interface Guard {
+  readonly kind: GuardKind;
+  readonly path: string;
+  readonly expected: string;
+  readonly keys: readonly Key[];
+  readonly identity: unknown;
+}
+
+/** A guard that does not hold, with what was found instead. */
+export interface GuardFailure {
+  readonly kind: GuardKind;
+  readonly path: string;
+  readonly expected: string;
+  readonly actual: string;
+}
+
+/** What a guard would compare: equal identities mean that the graph cannot tell the two values apart. */
+export interface Fact {
+  readonly kind: GuardKind;
+  readonly identity: unknown;
+  readonly text: string;
+}
+
+/** What there is to guard in a value that `forward` read. */
+export function factOf(value: unknown): Fact {
+  if (value === null || value === undefined) return { kind: 'null', identity: value, text: String(value) };
+  if (value instanceof Parameter || value instanceof Buffer) {
+    const text = `${value.dtype}[${value.shape.join(', ')}]`;
+    return { kind: 'tensor', identity: text, text };
+  }
+  if (value instanceof RuntimeSlot) return { kind: 'slot', identity: value.toString(), text: value.toString() };
+  if (typeof value === 'function') return { kind: 'function', identity: value, text: value.name === '' ? 'a function' : value.name };
+  if (typeof value === 'object') {
+    const type: unknown = Object.getPrototypeOf(value)?.constructor;
+    return { kind: 'class', identity: type, text: typeof type === 'function' ? type.name : 'no class' };
+  }
+  return { kind: 'constant', identity: value, text: typeof value === 'string' ? JSON.stringify(value) : String(value) };
+}
+
+export function lengthFact(list: readonly unknown[]): Fact {
+  return { kind: 'length', identity: list.length, text: String(list.length) };
+}
+
+export function keysFact(object: object): Fact {
+  const keys = Object.keys(object).join(', ');
+  return { kind: 'keys', identity: keys, text: keys };
+}
+
+/** Evaluates a guard on another module, reading it directly. @returns null when it holds. */
+export function checkGuard(guard: Guard, module: object): GuardFailure | null {
+  const found = follow(module, guard.keys);
+  const actual =
+    guard.kind === 'length' && Array.isArray(found)
+      ? lengthFact(found)
+      : guard.kind === 'keys' && typeof found === 'object' && found !== null
+        ? keysFact(found)
+        : factOf(found);
+  if (actual.kind === guard.kind && Object.is(actual.identity, guard.identity)) return null;
+  return { kind: guard.kind, path: guard.path, expected: guard.expected, actual: describeDifference(guard, actual) };
+}
+
+/** Two classes or functions may bear one name (a duplicate install, a method of another class). */
+function describeDifference(guard: Guard, actual: Fact): string {
+  return actual.text === guard.expected ? `another ${guard.kind} of that name` : actual.text;
+}
+
+export function follow(root: object, keys: readonly Key[]): unknown {
+  let value: unknown = root;
+  for (const key of keys) {
+    if (value === null || value === undefined) return undefined;
+    value = Reflect.get(Object(value), key);
+  }
+  return value;
+}

@@ -1,0 +1,53 @@
+import { SymbolicTensor } from '../tensor.ts';
+
+/** A value as `forward` takes and gives it, with each tensor replaced by its index. */
+export type Structure =
+  | { kind: 'tensor'; index: number; path: string }
+  | { kind: 'list'; items: Structure[] }
+  | { kind: 'record'; entries: [string, Structure][]; prototype: object | null }
+  | { kind: 'leaf'; value: unknown };
+
+export interface Flat {
+  tensors: { path: string; tensor: SymbolicTensor }[];
+  structure: Structure;
+}
+
+/** Takes the tensors out of nested lists and objects, in order. */
+export function flatten(value: unknown, root = ''): Flat {
+  const tensors: Flat['tensors'] = [];
+  const visit = (node: unknown, path: string): Structure => {
+    if (node instanceof SymbolicTensor) {
+      tensors.push({ path, tensor: node });
+      return { kind: 'tensor', index: tensors.length - 1, path };
+    }
+    if (Array.isArray(node)) return { kind: 'list', items: node.map((item, i) => visit(item, join(path, String(i)))) };
+    if (typeof node === 'object' && node !== null) {
+      const entries = Object.entries(node).map(([key, item]): [string, Structure] => [key, visit(item, join(path, key))]);
+      return { kind: 'record', entries, prototype: Object.getPrototypeOf(node) as object | null };
+    }
+    return { kind: 'leaf', value: node };
+  };
+  const structure = visit(value, root);
+  return { tensors, structure };
+}
+
+/** The inverse of `flatten`, with other tensors. */
+export function unflatten(structure: Structure, tensors: readonly SymbolicTensor[]): unknown {
+  switch (structure.kind) {
+    case 'tensor':
+      return tensors[structure.index];
+    case 'list':
+      return structure.items.map((item) => unflatten(item, tensors));
+    case 'record':
+      return Object.assign(
+        Object.create(structure.prototype) as object,
+        Object.fromEntries(structure.entries.map(([k, v]) => [k, unflatten(v, tensors)])),
+      );
+    case 'leaf':
+      return structure.value;
+  }
+}
+
+function join(path: string, name: string): string {
+  return path === '' ? name : `${path}.${name}`;
+}

@@ -1,0 +1,115 @@
+import type { CapturedModel } from '../capture/capture.ts';
+import { follow } from '../capture/guard.ts';
+import type { Graph, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
+import { joinPath } from '../nn/module.ts';
+import type { Buffer, Parameter } from '../nn/parameter.ts';
+import type { Dims } from '../shape.ts';
+import { verifyGraph } from '../verify-graph.ts';
+
+/**
+ * Full compilation's first step: every region call is replaced by the region's nodes, with the weights and slots of the module that is called.
+ * Weights that are one object (tied, lent) become one slot. The result holds ops only.
+ */
+export function inlineRegions({ root, graph }: CapturedModel): Graph {
+  const inliner = new Inliner(root, graph);
+  const inlined = inliner.run();
+  verifyGraph(inlined);
+  return inlined;
+}
+
+class Inliner {
+  private nextId: number;
+  private readonly weights = new Map<Parameter | Buffer, WeightSlot>();
+  private readonly slots: SlotInput[] = [];
+  private readonly nodes: OpNode[] = [];
+  private readonly renamed = new Map<Value, Value>();
+  private readonly root: object;
+  private readonly graph: Graph;
+
+  constructor(root: object, graph: Graph) {
+    this.root = root;
+    this.graph = graph;
+    this.nextId = 0;
+  }
+
+  run(): Graph {
+    const { graph } = this;
+    const inputs = graph.inputs.map(({ name, value }) => ({ name, value: this.define(value, '', this.renamed) }));
+    this.bindWeights(graph.weights, '', this.root, this.renamed);
+    this.bindSlots(graph.slots, '', this.renamed);
+    for (const node of graph.nodes) this.add(node);
+    const outputs = graph.outputs.map(({ name, value }) => ({ name, value: this.renamed.get(value)! }));
+    return { inputs, weights: [...this.weights.values()], slots: this.slots, nodes: this.nodes, outputs };
+  }
+
+  private add(node: GraphNode): void {
+    if (node.kind === 'op') this.addOp(node, '', this.renamed);
+    else this.addRegion(node);
+  }
+
+  private addRegion({ path, region, inputs, outputs }: RegionNode): void {
+    const values = new Map<Value, Value>();
+    for (const [i, { value }] of region.graph.inputs.entries()) values.set(value, this.renamed.get(inputs[i]!)!);
+    const module = follow(this.root, keysOf(this.root, path)) as object;
+    this.bindWeights(region.graph.weights, path, module, values);
+    this.bindSlots(region.graph.slots, path, values);
+    for (const node of region.graph.nodes) if (node.kind === 'op') this.addOp(node, path, values);
+    for (const [i, { value }] of region.graph.outputs.entries()) this.renamed.set(outputs[i]!, values.get(value)!);
+  }
+
+  private addOp(node: OpNode, prefix: string, values: Map<Value, Value>): void {
+    const inputs = Object.fromEntries(
+      Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : values.get(value)!]),
+    );
+    const outputs = node.outputs.map((value) => this.define(value, prefix, values));
+    this.nodes.push({ ...node, inputs, outputs, path: joinPath(prefix, node.path) });
+  }
+
+  private bindWeights(slots: readonly WeightSlot[], prefix: string, module: object, values: Map<Value, Value>): void {
+    for (const slot of slots) {
+      const source = follow(module, slot.keys) as Parameter | Buffer;
+      const known = this.weights.get(source);
+      if (known !== undefined) {
+        values.set(slot.value, known.value);
+        continue;
+      }
+      const value = this.define(slot.value, prefix, values);
+      this.weights.set(source, { ...slot, path: joinPath(prefix, slot.path), source, value });
+    }
+  }
+
+  private bindSlots(slots: readonly SlotInput[], prefix: string, values: Map<Value, Value>): void {
+    for (const { path, slot, value } of slots)
+      this.slots.push({ path: joinPath(prefix, path), slot, value: this.define(value, prefix, values) });
+  }
+
+  private define(value: Value, prefix: string, values: Map<Value, Value>): Value {
+    const copy: Value = { id: this.nextId++, dtype: value.dtype, dims: localise(value.dims, prefix) };
+    values.set(value, copy);
+    return copy;
+  }
+}
+
+/** Symbols of a region's modules (`@path`) become those of the module that is called. */
+function localise(dims: Dims, prefix: string): Dims {
+  if (prefix === '') return dims;
+  return dims.map((dim) => dim.renamed((symbol) => (symbol.startsWith('@') ? `@${joinPath(prefix, symbol.slice(1))}` : symbol)));
+}
+
+/** The property keys that a path stands for: a list's items are under its `items`. */
+export function keysOf(root: object, path: string): string[] {
+  const keys: string[] = [];
+  let value: unknown = root;
+  for (const name of path === '' ? [] : path.split('.')) {
+    const object = Object(value) as Record<string, unknown>;
+    const items = object['items'];
+    if (Array.isArray(items) && !(name in object)) {
+      keys.push('items', name);
+      value = (items as unknown[])[Number(name)];
+    } else {
+      keys.push(name);
+      value = object[name];
+    }
+  }
+  return keys;
+}

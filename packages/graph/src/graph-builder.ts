@@ -1,0 +1,98 @@
+import type { DType, StorageFormat } from './dtype.ts';
+import { NotCapturingError } from './errors.ts';
+import type { CapturedRegion, Graph, GraphInput, GraphNode, SlotInput, Value, WeightSlot } from './graph.ts';
+import type { Buffer, Parameter } from './nn/parameter.ts';
+import type { OpName } from './ops/index.ts';
+import { type Dims, dimsOf } from './shape.ts';
+import { SymbolicTensor } from './tensor.ts';
+
+/** What an op says of one of its outputs. */
+export interface TensorType {
+  readonly dtype: DType;
+  readonly dims: Dims;
+}
+
+/** Collects a graph while a `forward` runs. One is active at a time, the innermost. */
+export class GraphBuilder {
+  private static stack: GraphBuilder[] = [];
+  private nextId = 0;
+  private readonly inputs: GraphInput[] = [];
+  private readonly weights = new Map<string, WeightSlot & { tensor: SymbolicTensor }>();
+  private readonly slots = new Map<string, SlotInput & { tensor: SymbolicTensor }>();
+  private readonly nodes: GraphNode[] = [];
+  /** Path of the module whose property was read last; nodes and errors are placed there. */
+  currentPath = '';
+
+  /** @throws NotCapturingError outside of a capture. */
+  static get active(): GraphBuilder {
+    const builder = GraphBuilder.stack.at(-1);
+    if (builder === undefined) throw new NotCapturingError('An op is called while nothing is captured.');
+    return builder;
+  }
+
+  run<T>(body: () => T): T {
+    GraphBuilder.stack.push(this);
+    try {
+      return body();
+    } finally {
+      GraphBuilder.stack.pop();
+    }
+  }
+
+  input(name: string, dtype: DType, dims: Dims): SymbolicTensor {
+    const tensor = this.tensor({ dtype, dims });
+    this.inputs.push({ name, value: tensor.value });
+    return tensor;
+  }
+
+  /** One slot a path, however often it is read. */
+  weight(path: string, keys: readonly string[], source: Parameter | Buffer): SymbolicTensor {
+    const known = this.weights.get(path);
+    if (known !== undefined) return known.tensor;
+    const tensor = this.tensor({ dtype: 'float32', dims: dimsOf(source.shape) });
+    const format = source.dtype as StorageFormat;
+    this.weights.set(path, { path, keys, format, shape: source.shape, source, value: tensor.value, tensor });
+    return tensor;
+  }
+
+  slot(path: string, slot: string, dtype: DType, dims: Dims): SymbolicTensor {
+    const known = this.slots.get(path);
+    if (known !== undefined) return known.tensor;
+    const tensor = this.tensor({ dtype, dims });
+    this.slots.set(path, { path, slot, value: tensor.value, tensor });
+    return tensor;
+  }
+
+  op(
+    op: OpName,
+    inputs: Record<string, SymbolicTensor | null>,
+    attributes: Record<string, unknown>,
+    types: readonly TensorType[],
+  ): SymbolicTensor[] {
+    const outputs = types.map((type) => this.tensor(type));
+    const values = Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, tensor?.value ?? null]));
+    this.nodes.push({ kind: 'op', op, inputs: values, attributes, outputs: outputs.map((t) => t.value), path: this.currentPath });
+    return outputs;
+  }
+
+  region(path: string, region: CapturedRegion, inputs: readonly SymbolicTensor[]): SymbolicTensor[] {
+    const outputs = region.graph.outputs.map(({ value }) => this.tensor(value));
+    this.nodes.push({ kind: 'region', path, region, inputs: inputs.map((t) => t.value), outputs: outputs.map((t) => t.value) });
+    return outputs;
+  }
+
+  finish(outputs: readonly { name: string; tensor: SymbolicTensor }[]): Graph {
+    return {
+      inputs: this.inputs,
+      weights: [...this.weights.values()].map(({ tensor: _, ...weight }) => weight),
+      slots: [...this.slots.values()].map(({ tensor: _, ...slot }) => slot),
+      nodes: this.nodes,
+      outputs: outputs.map(({ name, tensor }) => ({ name, value: tensor.value })),
+    };
+  }
+
+  private tensor({ dtype, dims }: TensorType): SymbolicTensor {
+    const value: Value = { id: this.nextId++, dtype, dims };
+    return new SymbolicTensor(value, this);
+  }
+}

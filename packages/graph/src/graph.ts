@@ -1,0 +1,71 @@
+import type { DType, StorageFormat } from './dtype.ts';
+import type { Buffer, Parameter } from './nn/parameter.ts';
+import type { OpName } from './ops/index.ts';
+import type { Dims } from './shape.ts';
+
+/** What flows along an edge. Identity is the object; `id` is for names and sorting. */
+export interface Value {
+  readonly id: number;
+  readonly dtype: DType;
+  readonly dims: Dims;
+}
+
+/** What a request brings each step, such as `inputIds`. */
+export interface GraphInput {
+  readonly name: string;
+  readonly value: Value;
+}
+
+/** A parameter or buffer that the graph reads. In a region's graph the path is relative to the region's module. */
+export interface WeightSlot {
+  readonly path: string;
+  readonly keys: readonly string[];
+  readonly format: StorageFormat;
+  readonly shape: readonly number[];
+  /** What was read at capture. Another layer that shares the graph binds its own, found under the same keys. */
+  readonly source: Parameter | Buffer;
+  readonly value: Value;
+}
+
+/** Something that changes per step and KV group; the runner binds it. */
+export interface SlotInput {
+  readonly path: string;
+  readonly slot: string;
+  readonly value: Value;
+}
+
+export interface OpNode {
+  readonly kind: 'op';
+  readonly op: OpName;
+  /** By the name that the op declares; an optional input that was not given is null. */
+  readonly inputs: Readonly<Record<string, Value | null>>;
+  readonly attributes: Readonly<Record<string, unknown>>;
+  readonly outputs: readonly Value[];
+  /** The module that called the op. */
+  readonly path: string;
+}
+
+/** A call of a module that was captured once and is shared. */
+export interface RegionNode {
+  readonly kind: 'region';
+  readonly path: string;
+  readonly region: CapturedRegion;
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly Value[];
+}
+
+export type GraphNode = OpNode | RegionNode;
+
+export interface Graph {
+  readonly inputs: readonly GraphInput[];
+  readonly weights: readonly WeightSlot[];
+  readonly slots: readonly SlotInput[];
+  readonly nodes: readonly GraphNode[];
+  readonly outputs: readonly GraphInput[];
+}
+
+/** A region's graph with a name that says which of its kind it is, e.g. `decoder-layer#2`. */
+export interface CapturedRegion {
+  readonly name: string;
+  readonly graph: Graph;
+}

@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import { OpInputError } from '../errors.ts';
+import { expectDim } from '../shape.ts';
+import { defineOp } from './define-op.ts';
+
+/**
+ * Rotates pairs of neighbouring elements of each head by the position (RoPE in its interleaved form; RoFormer, section 3.4.2).
+ * `x [batch, sequence, heads * headDim]`, `positions [batch, sequence]` (int64, absolute), `cos` and `sin [maxPositions, headDim / 2]` -> as `x`.
+ */
+export const rotaryEmbedding = defineOp({
+  name: 'rotaryEmbedding',
+  inputs: ['x', 'positions', 'cos', 'sin'],
+  attributes: z.strictObject({ numHeads: z.int().positive(), headDim: z.int().positive().multipleOf(2) }),
+  infer({ x, positions, cos, sin }, { numHeads, headDim }) {
+    expectDim("The last axis of rotaryEmbedding's input", x.dims.at(-1), numHeads * headDim);
+    expectDim("rotaryEmbedding's cos", cos.dims.at(-1), headDim / 2);
+    expectDim("rotaryEmbedding's sin", sin.dims.at(-1), headDim / 2);
+    if (positions.dtype !== 'int64') throw new OpInputError('rotaryEmbedding', `The positions are ${positions.dtype}, expected int64.`);
+    return { dtype: x.dtype, dims: x.dims };
+  },
+});
+
+/**
+ * Causal attention over a KV cache, which it extends in place.
+ * `query [batch, sequence, numHeads * headDim]`, `key` and `value [batch, sequence, numKvHeads * headDim]`;
+ * `keyCache` and `valueCache [batch, numKvHeads, rows, headDim]`; `queryStart [batch]`: the cache row of each sequence's first query;
+ * `sequenceLengths [batch]`: rows in use after this step; `totalLength []`: the largest of them (all int32) -> `[batch, sequence, numHeads * headDim]`.
+ * Query i of a sequence sees rows 0 to queryStart + i. Rows of a padded query, at or past `sequenceLengths`, are without meaning.
+ */
+export const attention = defineOp({
+  name: 'attention',
+  inputs: ['query', 'key', 'value', 'keyCache', 'valueCache', 'queryStart', 'sequenceLengths', 'totalLength'],
+  inPlaceOf: ['keyCache', 'valueCache'],
+  attributes: z.strictObject({
+    numHeads: z.int().positive(),
+    numKvHeads: z.int().positive(),
+    headDim: z.int().positive(),
+    /** Factor of the scores before the softmax; 1 / sqrt(headDim) as a rule. */
+    scale: z.number().positive(),
+  }),
+  infer({ query, key, value, keyCache, valueCache, sequenceLengths }, { numHeads, numKvHeads, headDim }) {
+    expectDim("attention's query", query.dims.at(-1), numHeads * headDim);
+    expectDim("attention's key", key.dims.at(-1), numKvHeads * headDim);
+    expectDim("attention's value", value.dims.at(-1), numKvHeads * headDim);
+    for (const cache of [keyCache, valueCache]) {
+      expectDim("The batch of attention's cache", cache.dims[0], query.dims[0]);
+      expectDim("The heads of attention's cache", cache.dims[1], numKvHeads);
+      expectDim("The last axis of attention's cache", cache.dims[3], headDim);
+    }
+    expectDim("attention's sequenceLengths", sequenceLengths.dims[0], query.dims[0]);
+    return { dtype: query.dtype, dims: query.dims };
+  },
+});

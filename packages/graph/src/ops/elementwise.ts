@@ -1,0 +1,69 @@
+import { z } from 'zod';
+import { OpInputError } from '../errors.ts';
+import type { TensorType } from '../graph-builder.ts';
+import { Dim, type Dims, formatDims } from '../shape.ts';
+import { defineOp } from './define-op.ts';
+
+const none = z.strictObject({});
+const scalar = z.strictObject({ value: z.number() });
+
+/** Dimensions of the result when `a` and `b` are aligned at their last axis and a static 1 stretches. */
+export function broadcast(op: string, a: Dims, b: Dims): Dims {
+  const rank = Math.max(a.length, b.length);
+  const one = Dim.of(1);
+  return Array.from({ length: rank }, (_, i) => {
+    const left = a[a.length - rank + i] ?? one;
+    const right = b[b.length - rank + i] ?? one;
+    if (left.equals(right) || right.equals(one)) return left;
+    if (left.equals(one)) return right;
+    throw new OpInputError(op, `Shapes ${formatDims(a)} and ${formatDims(b)} do not broadcast.`);
+  });
+}
+
+const binary = (name: 'add' | 'mul') =>
+  ({
+    name,
+    inputs: ['a', 'b'],
+    elementwise: true,
+    attributes: none,
+    infer({ a, b }: { a: TensorType; b: TensorType }): TensorType {
+      if (a.dtype !== b.dtype) throw new OpInputError(name, `The inputs are ${a.dtype} and ${b.dtype}.`);
+      return { dtype: a.dtype, dims: broadcast(name, a.dims, b.dims) };
+    },
+  }) as const;
+
+const same = ({ x }: { x: TensorType }): TensorType => ({ dtype: x.dtype, dims: x.dims });
+
+/** Sum, with broadcasting. */
+export const add = defineOp(binary('add'));
+/** Product, with broadcasting. */
+export const mul = defineOp(binary('mul'));
+/** `x + value`. */
+export const addScalar = defineOp({ name: 'addScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
+/** `x * value`. */
+export const mulScalar = defineOp({ name: 'mulScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
+/** The largest whole number not above `x`. */
+export const floor = defineOp({ name: 'floor', inputs: ['x'], elementwise: true, attributes: none, infer: same });
+/** Natural logarithm. */
+export const log = defineOp({ name: 'log', inputs: ['x'], elementwise: true, attributes: none, infer: same });
+/** `1 / (1 + exp(-x))`. */
+export const sigmoid = defineOp({ name: 'sigmoid', inputs: ['x'], elementwise: true, attributes: none, infer: same });
+/** The same values in another element type. */
+export const cast = defineOp({
+  name: 'cast',
+  inputs: ['x'],
+  elementwise: true,
+  attributes: z.strictObject({ dtype: z.enum(['float32', 'int64', 'int32', 'bool']) }),
+  infer: ({ x }, { dtype }) => ({ dtype, dims: x.dims }),
+});
+/** `silu(gate) * up` of `x [..., 2n]`, whose first half is the gate. -> `[..., n]`. vLLM: `SiluAndMul`. */
+export const siluAndMul = defineOp({
+  name: 'siluAndMul',
+  inputs: ['x'],
+  attributes: none,
+  infer({ x }) {
+    const last = x.dims.at(-1);
+    if (last === undefined) throw new OpInputError('siluAndMul', 'The input has no axis.');
+    return { dtype: x.dtype, dims: [...x.dims.slice(0, -1), last.dividedBy(2)] };
+  },
+});

@@ -1,0 +1,49 @@
+import type { OpNode } from '../graph.ts';
+import { attention, rotaryEmbedding } from './attention.ts';
+import type { Op } from './define-op.ts';
+import { add, addScalar, cast, floor, log, mul, mulScalar, sigmoid, siluAndMul } from './elementwise.ts';
+import { gatherRows, reshape, split, zerosLike } from './layout.ts';
+import { embedding, linear } from './linear.ts';
+import { fusedMoe } from './moe.ts';
+import { addRmsNorm, rmsNorm } from './norm.ts';
+
+/** Every op there is. A backend's lowerings are a mapped type over this set, so that one without a lowering does not compile. */
+export const ops = {
+  add,
+  addRmsNorm,
+  addScalar,
+  attention,
+  cast,
+  embedding,
+  floor,
+  fusedMoe,
+  gatherRows,
+  linear,
+  log,
+  mul,
+  mulScalar,
+  reshape,
+  rmsNorm,
+  rotaryEmbedding,
+  sigmoid,
+  siluAndMul,
+  split,
+  zerosLike,
+} as const;
+
+export type OpName = keyof typeof ops;
+
+/** Attributes of one op, after validation. */
+export type AttributesOf<Name extends OpName> = (typeof ops)[Name] extends Op<infer _N, infer _O, infer A, infer _R> ? A['_output'] : never;
+
+/** Input names of one op; optional ones map to null when they are not given. */
+export type InputsOf<Name extends OpName, V> =
+  (typeof ops)[Name] extends Op<infer N, infer O, infer _A, infer _R>
+    ? { readonly [K in N[number]]: V } & { readonly [K in O[number]]: V | null }
+    : never;
+
+/** A node whose op is known: its attributes are typed. */
+export type NodeOf<Name extends OpName> = Omit<OpNode, 'op' | 'attributes'> & {
+  readonly op: Name;
+  readonly attributes: AttributesOf<Name>;
+};

@@ -1,0 +1,106 @@
+import { DimCoercedError, ShapeError } from './errors.ts';
+
+/**
+ * One dimension of a symbolic tensor: a number, or a product of a number and named symbols.
+ * Two symbols never become one because their values agree. A symbol whose name begins with `@` is local to the module under the path that follows.
+ */
+export class Dim {
+  private readonly coefficient: number;
+  private readonly symbols: readonly string[];
+
+  private constructor(coefficient: number, symbols: readonly string[]) {
+    this.coefficient = coefficient;
+    this.symbols = symbols;
+    Object.freeze(this);
+  }
+
+  static of(size: number | Dim): Dim {
+    if (size instanceof Dim) return size;
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new ShapeError(`A dimension must be a whole number, 0 or more; this one is ${size}.`);
+    return new Dim(size, []);
+  }
+
+  static symbol(name: string): Dim {
+    return new Dim(1, [name]);
+  }
+
+  get isStatic(): boolean {
+    return this.symbols.length === 0;
+  }
+
+  /** The number. @throws ShapeError when the dimension is symbolic; ask `isStatic` first. */
+  get value(): number {
+    if (!this.isStatic) throw new ShapeError(`Dimension "${this.toString()}" is symbolic and has no value during capture.`);
+    return this.coefficient;
+  }
+
+  times(other: number | Dim): Dim {
+    const factor = Dim.of(other);
+    return new Dim(this.coefficient * factor.coefficient, [...this.symbols, ...factor.symbols].sort());
+  }
+
+  /** @throws ShapeError when the division leaves a rest. */
+  dividedBy(divisor: number): Dim {
+    if (this.coefficient % divisor !== 0) throw new ShapeError(`Dimension ${this.toString()} cannot be divided by ${divisor}.`);
+    return new Dim(this.coefficient / divisor, this.symbols);
+  }
+
+  /** Whether both are the same number or the same product of symbols; never a guess from values. */
+  equals(other: number | Dim): boolean {
+    return this.toString() === Dim.of(other).toString();
+  }
+
+  /** The size once the symbols have values. @throws ShapeError for a symbol that `lookup` does not know. */
+  evaluate(lookup: (symbol: string) => number | undefined): number {
+    return this.symbols.reduce((product, symbol) => {
+      const size = lookup(symbol);
+      if (size === undefined) throw new ShapeError(`Symbol "${symbol}" has no value.`);
+      return product * size;
+    }, this.coefficient);
+  }
+
+  /** The only symbol, when the dimension is exactly that; null otherwise. */
+  get symbolName(): string | null {
+    return this.coefficient === 1 && this.symbols.length === 1 ? this.symbols[0]! : null;
+  }
+
+  renamed(rename: (symbol: string) => string): Dim {
+    return this.isStatic ? this : new Dim(this.coefficient, this.symbols.map(rename).sort());
+  }
+
+  toString(): string {
+    const factors = this.coefficient === 1 && this.symbols.length > 0 ? this.symbols : [String(this.coefficient), ...this.symbols];
+    return factors.join('*');
+  }
+
+  /** Text is fine; a comparison or arithmetic with a symbol would be silently wrong, so it throws. */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint === 'string') return this.toString();
+    throw new DimCoercedError(this.toString());
+  }
+}
+
+export type Dims = readonly Dim[];
+
+export function dimsOf(sizes: readonly (number | Dim)[]): Dims {
+  return sizes.map((size) => Dim.of(size));
+}
+
+export function formatDims(dims: Dims): string {
+  return `[${dims.map((dim) => dim.toString()).join(', ')}]`;
+}
+
+export function sameDims(a: Dims, b: Dims): boolean {
+  return a.length === b.length && a.every((dim, i) => dim.equals(b[i]!));
+}
+
+export function productOf(dims: Dims): Dim {
+  return dims.reduce((product, dim) => product.times(dim), Dim.of(1));
+}
+
+/** @throws ShapeError that names what has the wrong size. */
+export function expectDim(what: string, actual: Dim | undefined, expected: Dim | number | undefined): void {
+  if (actual !== undefined && expected !== undefined && actual.equals(expected)) return;
+  throw new ShapeError(`${what} has size ${actual?.toString() ?? 'none'}, expected ${expected?.toString() ?? 'none'}.`);
+}

@@ -1,0 +1,53 @@
+import { GraphInvalidError } from './errors.ts';
+import type { Graph, OpNode, Value } from './graph.ts';
+import type { OpFacts } from './ops/define-op.ts';
+import { ops } from './ops/index.ts';
+import { formatDims, sameDims } from './shape.ts';
+
+/** The rules of a graph, checked after capture and after every pass. @throws GraphInvalidError that names the node. */
+export function verifyGraph(graph: Graph): void {
+  const known = new Set<Value>();
+  const define = (value: Value, where: string): void => {
+    if (known.has(value)) throw new GraphInvalidError(`Value ${value.id} is defined twice.`, where);
+    known.add(value);
+  };
+  for (const { name, value } of graph.inputs) define(value, `input ${name}`);
+  for (const { path, value } of graph.weights) define(value, `weight ${path}`);
+  for (const { path, value } of graph.slots) define(value, `slot ${path}`);
+  const slots = new Set(graph.slots.map((slot) => slot.value));
+  const written = new Set<Value>();
+  for (const node of graph.nodes) {
+    const where = `${node.kind === 'op' ? node.op : node.region.name} at ${node.path}`;
+    for (const value of Object.values(node.inputs)) {
+      if (value !== null && !known.has(value))
+        throw new GraphInvalidError(`Value ${(value as Value).id} is used before it is defined.`, where);
+    }
+    if (node.kind === 'op') verifyOp(node, slots, written, where);
+    for (const value of node.outputs) define(value, where);
+  }
+  for (const { name, value } of graph.outputs)
+    if (!known.has(value)) throw new GraphInvalidError('An output is defined nowhere.', `output ${name}`);
+}
+
+function verifyOp(node: OpNode, slots: ReadonlySet<Value>, written: Set<Value>, where: string): void {
+  const op: OpFacts = ops[node.op];
+  const types = op.inferTypes({ ...node.inputs }, { ...node.attributes });
+  if (types.length !== node.outputs.length)
+    throw new GraphInvalidError(`It has ${node.outputs.length} outputs, its op gives ${types.length}.`, where);
+  for (const [i, type] of types.entries()) {
+    const output = node.outputs[i]!;
+    if (output.dtype !== type.dtype || !sameDims(output.dims, type.dims)) {
+      throw new GraphInvalidError(
+        `Output ${i} is ${output.dtype}${formatDims(output.dims)}, its op gives ${type.dtype}${formatDims(type.dims)}.`,
+        where,
+      );
+    }
+  }
+  for (const name of op.inPlaceOf) {
+    const target = node.inputs[name];
+    if (target === null || target === undefined || !slots.has(target))
+      throw new GraphInvalidError(`It writes to "${name}", which is no runtime slot.`, where);
+    if (written.has(target)) throw new GraphInvalidError(`It writes to "${name}", which another node writes too.`, where);
+    written.add(target);
+  }
+}
