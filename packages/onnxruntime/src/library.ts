@@ -46,11 +46,16 @@ function packageFolder(): string {
   }
 }
 
-/** Loads a shared library after making sure of koffi's stacks. `null` is the process itself (libc). */
+/** koffi unloads a library whose handle is collected, and functions decoded from pointers into it do not keep it; so this does. */
+const openLibraries: LibraryHandle[] = [];
+
+/** Loads a shared library for the life of the process, after making sure of koffi's stacks. `null` is the process itself (libc). */
 export function openLibrary(path: string | null): LibraryHandle {
   ensureStacks();
   try {
-    return koffi.load(path);
+    const library = koffi.load(path);
+    openLibraries.push(library);
+    return library;
   } catch (cause) {
     throw new OrtLibraryError({
       what: `The library did not load: ${messageOf(cause)}`,

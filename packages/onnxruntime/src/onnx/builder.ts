@@ -11,6 +11,9 @@ const OPSETS = [
   { domain: 'com.microsoft', version: 1n },
 ];
 
+/** ONNX Runtime checks that the path exists even when the bytes come from the session's options; the folder itself always does. */
+const GIVEN_TO_THE_SESSION: ExternalData = { location: '.' };
+
 export interface NodeOptions {
   /** `''` is ONNX itself; ONNX Runtime's own ops are in `com.microsoft`. */
   domain?: string;
@@ -61,15 +64,11 @@ export class GraphBuilder {
   }
 
   /**
-   * A constant whose bytes lie outside the model: in a file, or given to the session through `SessionOptions.initializers`, in
-   * which case `data` is left out (the location is then a name that no file has, and is never opened).
+   * A constant whose bytes lie outside the model: in the file that `data` names, or, without `data`, in a value that the session
+   * gets through `SessionOptions.initializers`. Such a constant cannot be folded: a node that only rearranges it (a `Transpose`, a
+   * `Cast`) makes the load fail, since the optimiser then reads bytes that are not there yet.
    */
-  externalInitializer(
-    name: string,
-    type: ElementType,
-    dims: readonly number[],
-    data: ExternalData = { location: 'given-to-the-session' },
-  ): string {
+  externalInitializer(name: string, type: ElementType, dims: readonly number[], data: ExternalData = GIVEN_TO_THE_SESSION): string {
     this.graph.initializer.push(externalTensorProto(this.define(name), type, dims, data));
     return name;
   }

@@ -1,0 +1,163 @@
+// Times the linear layers' forms on this machine. Usage, from the repository's root:
+//   node --conditions=@graft/source --import tsx packages/onnxruntime/scripts/measure-kernels.ts [THREADS]
+import { cpus } from 'node:os';
+import { type Attribute, Environment, GraphBuilder, int, Value } from '../src/index.ts';
+
+const threads = Number(process.argv[2] ?? 2);
+const environment = Environment.create();
+const microsoft = 'com.microsoft';
+
+interface Form {
+  name: string;
+  build: (graph: GraphBuilder, x: string, n: number, k: number, weights: Map<string, Value>, prefix: string) => string;
+}
+
+function random(value: Value): Value {
+  const view = value.view as Float32Array | Uint8Array;
+  let state = 1;
+  for (let index = 0; index < view.length; index += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    view[index] = view instanceof Float32Array ? (state / 2 ** 32 - 0.5) * 0.02 : state >>> 24;
+  }
+  return value;
+}
+
+function weight(graph: GraphBuilder, weights: Map<string, Value>, name: string, value: Value): string {
+  weights.set(name, random(value));
+  return graph.externalInitializer(name, value.type, value.dims);
+}
+
+function nBits(bits: number, block: number, accuracy: number, zeroPoints: boolean): Form {
+  return {
+    name: `MatMulNBits ${bits} bit b${block} acc${accuracy}${zeroPoints ? ' zp' : ''}`,
+    build: (graph, x, n, k, weights, prefix) => {
+      const blocks = k / block;
+      const inputs = [
+        x,
+        weight(graph, weights, `${prefix}b`, Value.allocate('uint8', [n, blocks, (block * bits) / 8])),
+        weight(graph, weights, `${prefix}scales`, Value.allocate('float32', [n * blocks])),
+      ];
+      if (zeroPoints)
+        inputs.push(weight(graph, weights, `${prefix}zero_points`, Value.allocate('uint8', [n * Math.ceil((blocks * bits) / 8)])));
+      const attributes: Record<string, Attribute> = {
+        N: int(n),
+        K: int(k),
+        bits: int(bits),
+        block_size: int(block),
+        accuracy_level: int(accuracy),
+      };
+      return graph.op('MatMulNBits', inputs, { domain: microsoft, attributes });
+    },
+  };
+}
+
+const forms: Form[] = [
+  nBits(4, 32, 4, false),
+  nBits(4, 32, 4, true),
+  nBits(4, 32, 0, false),
+  nBits(4, 64, 4, false),
+  nBits(8, 32, 4, false),
+  nBits(8, 32, 4, true),
+  nBits(8, 64, 4, true),
+  nBits(8, 32, 0, true),
+  {
+    name: 'f32 MatMul [K,N], constant',
+    build: (graph, x, n, k, weights, prefix) =>
+      graph.op('MatMul', [x, weight(graph, weights, `${prefix}w`, Value.allocate('float32', [k, n]))]),
+  },
+  {
+    name: 'f32 FusedMatMul transB [N,K], constant',
+    build: (graph, x, n, k, weights, prefix) =>
+      graph.op('FusedMatMul', [x, weight(graph, weights, `${prefix}w`, Value.allocate('float32', [n, k]))], {
+        domain: microsoft,
+        attributes: { transB: int(1) },
+      }),
+  },
+  {
+    name: 'f32 FusedMatMul transB [N,K], graph input',
+    build: (graph, x, n, k, weights, prefix) => {
+      weights.set(`${prefix}w`, random(Value.allocate('float32', [n, k])));
+      return graph.op('FusedMatMul', [x, graph.input(`${prefix}w`, 'float32', [n, k])], {
+        domain: microsoft,
+        attributes: { transB: int(1) },
+      });
+    },
+  },
+  {
+    name: 'f32 Gemm transB [N,K], constant',
+    build: (graph, x, n, k, weights, prefix) =>
+      graph.op('Gemm', [x, weight(graph, weights, `${prefix}w`, Value.allocate('float32', [n, k]))], { attributes: { transB: int(1) } }),
+  },
+];
+
+/** Median and minimum of a run's milliseconds for `m` rows. `build` makes the output from `x [m, k]`. */
+function measure(m: number, k: number, build: (graph: GraphBuilder, x: string, weights: Map<string, Value>) => string, n: number): string {
+  const graph = new GraphBuilder('kernels');
+  const weights = new Map<string, Value>();
+  const y = build(graph, graph.input('x', 'float32', ['M', k]), weights);
+  graph.output(y, 'float32', ['M', n]);
+  const inputNames = new Set(graph.toGraph().input.map((input) => input.name));
+  const initializers = new Map([...weights].filter(([name]) => !inputNames.has(name)));
+  const inputs = Object.fromEntries([...weights].filter(([name]) => inputNames.has(name)));
+  using session = environment.createSession(graph.toBytes(), { intraOpThreads: threads, initializers });
+  using input = random(Value.allocate('float32', [m, k]));
+  using output = Value.allocate('float32', [m, n]);
+  using binding = session.bind({ inputs: { ...inputs, x: input }, outputs: { [y]: output } });
+  const times: number[] = [];
+  const until = performance.now() + 700;
+  for (let run = 0; run < 7 || (performance.now() < until && run < 400); run += 1) {
+    const start = performance.now();
+    session.runSync(binding);
+    if (run >= 2) times.push(performance.now() - start);
+  }
+  times.sort((a, b) => a - b);
+  for (const value of weights.values()) value[Symbol.dispose]();
+  return `${(times[times.length >> 1] as number).toFixed(3)}/${(times[0] as number).toFixed(3)}`;
+}
+
+/** The linear layers of SmolLM2-135M one after the other, so that weights come from memory and not from the cache. */
+function stack(form: Form, graph: GraphBuilder, x: string, weights: Map<string, Value>): string {
+  const zero = graph.initializer('zero', 'int64', [1], [0]);
+  const axis = graph.initializer('axis', 'int64', [1], [1]);
+  const ends = new Map([576, 1536].map((end) => [end, graph.initializer(`end.${end}`, 'int64', [1], [end])]));
+  let hidden = x;
+  for (let layer = 0; layer < 30; layer += 1) {
+    for (const [index, [n, k, kept]] of layerShapes.entries()) {
+      const layerWeights = new Map<string, Value>();
+      hidden = form.build(graph, hidden, n, k, layerWeights, `${layer}.${index}.`);
+      for (const [name, value] of layerWeights) weights.set(name, value);
+      if (kept !== n) hidden = graph.op('Slice', [hidden, zero, ends.get(kept) as string, axis]);
+    }
+  }
+  return hidden;
+}
+
+/** N, K and how many columns the next layer reads. */
+const layerShapes: [n: number, k: number, kept: number][] = [
+  [960, 576, 576],
+  [576, 576, 576],
+  [3072, 576, 1536],
+  [576, 1536, 576],
+];
+
+const shapes: [n: number, k: number][] = [
+  [960, 576],
+  [576, 576],
+  [3072, 576],
+  [576, 1536],
+  [49152, 576],
+];
+
+process.stdout.write(`${cpus()[0]?.model}, ${threads} threads, ONNX Runtime ${environment.version}; median/minimum ms\n`);
+for (const m of [1, 256]) {
+  const titles = [...shapes.map(([n, k]) => `N=${n} K=${k}`), '30 layers'];
+  process.stdout.write(`\n| M=${m} | ${titles.join(' | ')} |\n|---|${'---|'.repeat(titles.length)}\n`);
+  for (const form of forms) {
+    const cells = shapes.map(([n, k]) =>
+      m > 1 && n > 10000 ? '-' : measure(m, k, (graph, x, weights) => form.build(graph, x, n, k, weights, ''), n),
+    );
+    cells.push(measure(m, 576, (graph, x, weights) => stack(form, graph, x, weights), 576));
+    process.stdout.write(`| ${form.name} | ${cells.join(' | ')} |\n`);
+  }
+}
+environment[Symbol.dispose]();
