@@ -1,0 +1,228 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { messageOf } from '@graft/common';
+import { at, CheckpointCorruptError, CheckpointMissingTensorError, CheckpointNotFoundError } from './errors.ts';
+import { type FileBytes, type OpenFile, openFileBytes } from './file-bytes.ts';
+import { readGguf } from './gguf.ts';
+import { configOfGguf } from './gguf-config.ts';
+import { readSafetensorsHeader } from './safetensors.ts';
+import { isObject, parseStrictJson } from './strict-json.ts';
+
+/** A tensor as it lies in a file; row-major, outermost dimension first. */
+export interface CheckpointTensor {
+  readonly key: string;
+  /** The file's own name for its element type: `BF16`, `F32`, `Q4_1`, ... */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly file: FileBytes;
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+/** A model's files, headers read and checked; no weight is read before it is converted. */
+export interface Checkpoint {
+  readonly path: string;
+  readonly kind: 'safetensors' | 'gguf';
+  /** config.json as parsed; for a GGUF, one made from its metadata. Not validated here. */
+  readonly config: unknown;
+  /** A GGUF's metadata; arrays are plain arrays, whole numbers beyond 2^53 are bigint. */
+  readonly metadata: ReadonlyMap<string, unknown> | null;
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** Identifies the contents; see `fingerprintOf`. Hex. */
+  fingerprint(): Promise<string>;
+  close(): void;
+}
+
+export interface OpenCheckpoint {
+  /** How files are opened; plain reads by default. */
+  openFile?: OpenFile;
+}
+
+/**
+ * Opens a folder (config.json with model.safetensors, or shards and model.safetensors.index.json) or a .gguf file.
+ * @throws CheckpointNotFoundError, CheckpointCorruptError, CheckpointMissingTensorError, CheckpointDTypeError, GgufUnsupportedError
+ */
+export async function openCheckpoint(path: string, { openFile = openFileBytes }: OpenCheckpoint = {}): Promise<Checkpoint> {
+  const files: FileBytes[] = [];
+  const open: OpenFile = (name) => {
+    const file = openFile(name);
+    files.push(file);
+    return file;
+  };
+  const close = (): void => {
+    for (const file of files) file.close();
+  };
+  try {
+    const opened = isFolder(path) ? openFolder(path, open) : openGguf(path, open);
+    let fingerprint: Promise<string> | null = null;
+    return { path, ...opened, fingerprint: () => (fingerprint ??= fingerprintOf(files, opened.headerBytes)), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+type Opened = Pick<Checkpoint, 'kind' | 'config' | 'metadata' | 'tensors'> & { headerBytes: ReadonlyMap<FileBytes, number> };
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch (cause) {
+    throw new CheckpointNotFoundError({
+      what: `There is no checkpoint here: ${messageOf(cause)}.`,
+      where: path,
+      fix: 'name a folder with config.json and safetensors, or a .gguf file.',
+      cause,
+    });
+  }
+}
+
+function openGguf(path: string, open: OpenFile): Opened {
+  const file = open(path);
+  const { metadata, tensors, headerBytes } = readGguf(file);
+  return { kind: 'gguf', config: configOfGguf(path, metadata, tensors), metadata, tensors, headerBytes: new Map([[file, headerBytes]]) };
+}
+
+const indexName = 'model.safetensors.index.json';
+const singleName = 'model.safetensors';
+
+function openFolder(path: string, open: OpenFile): Opened {
+  const config = readJsonObject(join(path, 'config.json'));
+  const headerBytes = new Map<FileBytes, number>();
+  const readShard = (name: string): Map<string, CheckpointTensor> => {
+    const file = open(join(path, name));
+    const header = readSafetensorsHeader(file);
+    headerBytes.set(file, header.headerBytes);
+    return header.tensors;
+  };
+  const tensors = existsSync(join(path, singleName)) ? readShard(singleName) : readShards(path, readShard);
+  return { kind: 'safetensors', config, metadata: null, tensors, headerBytes };
+}
+
+function readShards(path: string, readShard: (name: string) => Map<string, CheckpointTensor>): Map<string, CheckpointTensor> {
+  const indexPath = join(path, indexName);
+  if (!existsSync(indexPath)) {
+    const found = readdirSync(path).slice(0, 20).join(', ');
+    throw new CheckpointNotFoundError({
+      what: `The folder has neither ${singleName} nor ${indexName}; it has: ${found || 'nothing'}.`,
+      where: path,
+    });
+  }
+  const weightMap = readWeightMap(indexPath);
+  const shards = new Map<string, Map<string, CheckpointTensor>>();
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const [key, name] of weightMap) {
+    const shard = shards.get(name) ?? readNamedShard(path, name, key, readShard);
+    shards.set(name, shard);
+    const tensor = shard.get(key);
+    if (tensor === undefined) {
+      throw new CheckpointMissingTensorError({
+        what: `${indexName} says that ${name} holds the tensor, and it does not.`,
+        where: at(join(path, name), key),
+        fix: 'download the shard and the index again.',
+      });
+    }
+    tensors.set(key, tensor);
+  }
+  // What an index forgot is still there; the load decides whether the model has a use for it.
+  for (const shard of shards.values()) for (const [key, tensor] of shard) if (!tensors.has(key)) tensors.set(key, tensor);
+  return tensors;
+}
+
+function readNamedShard(
+  path: string,
+  name: string,
+  key: string,
+  readShard: (name: string) => Map<string, CheckpointTensor>,
+): Map<string, CheckpointTensor> {
+  if (!existsSync(join(path, name))) {
+    throw new CheckpointNotFoundError({
+      what: `The shard ${name} is missing.`,
+      where: at(join(path, name), key),
+      fix: `download ${name} into the same folder.`,
+    });
+  }
+  return readShard(name);
+}
+
+/** Tensor key to shard name. A name that leaves the folder is refused. */
+function readWeightMap(indexPath: string): [string, string][] {
+  const index = readJsonObject(indexPath);
+  const weightMap = Object.hasOwn(index, 'weight_map') ? index['weight_map'] : undefined;
+  if (!isObject(weightMap)) throw new CheckpointCorruptError({ what: 'The index has no object "weight_map".', where: indexPath });
+  return Object.entries(weightMap).map(([key, name]) => {
+    if (typeof name !== 'string' || !name.endsWith('.safetensors') || name !== basename(name) || /[\\:\0]/.test(name)) {
+      throw new CheckpointCorruptError({
+        what: `The shard name ${JSON.stringify(name)} is not that of a .safetensors file in this folder.`,
+        where: at(indexPath, key),
+      });
+    }
+    return [key, name];
+  });
+}
+
+const largestJson = 100_000_000;
+
+function readJsonObject(path: string): Record<string, unknown> {
+  const file = openFileBytes(path);
+  try {
+    if (file.byteLength > largestJson)
+      throw new CheckpointCorruptError({ what: `The file has ${file.byteLength} bytes; at most ${largestJson} are allowed.`, where: path });
+    const value = parse(path, file.read(0, file.byteLength));
+    if (!isObject(value)) throw new CheckpointCorruptError({ what: 'The file is not a JSON object.', where: path });
+    return value;
+  } finally {
+    file.close();
+  }
+}
+
+function parse(path: string, bytes: Uint8Array): unknown {
+  try {
+    return parseStrictJson(bytes);
+  } catch (cause) {
+    throw new CheckpointCorruptError({ what: `The file is not valid JSON: ${messageOf(cause)}.`, where: path, cause });
+  }
+}
+
+const hashedWhole = 512 * 2 ** 20;
+const samples = 64;
+const sampleBytes = 2 ** 20;
+
+/**
+ * SHA-256 of the files' names, sizes and bytes. Above 512 MiB together it takes of each file the whole header, the time of its last change
+ * (in nanoseconds) and 64 pieces of 1 MiB, evenly spaced with the last at the end: a file that is rewritten changes its time, and one that is
+ * swapped for another model differs in nearly every piece. What it cannot see is a change to unsampled bytes that also restores the time.
+ */
+async function fingerprintOf(files: readonly FileBytes[], headerBytes: ReadonlyMap<FileBytes, number>): Promise<string> {
+  const hash = createHash('sha256');
+  const whole = files.reduce((sum, file) => sum + file.byteLength, 0) <= hashedWhole;
+  for (const file of files) {
+    hash.update(
+      JSON.stringify([basename(file.path), file.byteLength, whole ? 'whole' : String(statSync(file.path, { bigint: true }).mtimeNs)]),
+    );
+    for (const [offset, length] of whole ? [[0, file.byteLength] as const] : sampledRanges(file.byteLength, headerBytes.get(file) ?? 0)) {
+      await hashRange(hash, file, offset, length);
+    }
+  }
+  return hash.digest('hex');
+}
+
+function* sampledRanges(size: number, header: number): Generator<readonly [number, number]> {
+  yield [0, header];
+  const room = Math.max(size - header - sampleBytes, 0);
+  for (let i = 0; i < samples; i++) {
+    const offset = header + Math.floor((room * i) / (samples - 1));
+    yield [offset, Math.min(sampleBytes, size - offset)];
+  }
+}
+
+const hashPiece = 8 * 2 ** 20;
+
+async function hashRange(hash: { update(bytes: Uint8Array): unknown }, file: FileBytes, offset: number, length: number): Promise<void> {
+  for (let done = 0; done < length; done += hashPiece) {
+    hash.update(file.read(offset + done, Math.min(hashPiece, length - done)));
+    await setImmediate();
+  }
+}

@@ -1,0 +1,71 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { messageOf } from '@graft/common';
+import { CheckpointCorruptError, CheckpointNotFoundError } from './errors.ts';
+
+/** The bytes of an open file, read where asked. A platform may bind one that maps the file instead of reading it. */
+export interface FileBytes {
+  readonly path: string;
+  readonly byteLength: number;
+  /** `length` bytes from `offset`. Valid until `close`. @throws CheckpointCorruptError when the file ends before. */
+  read(offset: number, length: number): Uint8Array;
+  /** Twice without harm. */
+  close(): void;
+}
+
+export type OpenFile = (path: string) => FileBytes;
+
+/** Opens a file for plain positioned reads. @throws CheckpointNotFoundError when it is not there, or no regular file. */
+export function openFileBytes(path: string): FileBytes {
+  let descriptor: number | null = open(path);
+  const stat = fstatSync(descriptor);
+  if (!stat.isFile()) {
+    closeSync(descriptor);
+    throw new CheckpointNotFoundError({ what: 'This is not a regular file.', where: path });
+  }
+  return {
+    path,
+    byteLength: stat.size,
+    read(offset, length) {
+      if (descriptor === null)
+        throw new CheckpointNotFoundError({
+          what: 'The file was closed before it was read.',
+          where: path,
+          fix: 'keep the checkpoint open while it loads.',
+        });
+      if (offset < 0 || length < 0 || offset + length > stat.size) throw endsEarly(path, offset, length, stat.size);
+      return readFully(descriptor, path, offset, length);
+    },
+    close() {
+      if (descriptor !== null) closeSync(descriptor);
+      descriptor = null;
+    },
+  };
+}
+
+function open(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (cause) {
+    throw new CheckpointNotFoundError({ what: `The file cannot be opened: ${messageOf(cause)}.`, where: path, cause });
+  }
+}
+
+const largestRead = 1 << 30;
+
+/** Reads `length` bytes, however many calls it takes. */
+export function readFully(descriptor: number, path: string, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const count = readSync(descriptor, bytes, done, Math.min(length - done, largestRead), offset + done);
+    if (count === 0) throw endsEarly(path, offset, length, offset + done);
+    done += count;
+  }
+  return bytes;
+}
+
+function endsEarly(path: string, offset: number, length: number, size: number): CheckpointCorruptError {
+  return new CheckpointCorruptError({
+    what: `Bytes ${offset} to ${offset + length} are needed and the file ends at ${size}.`,
+    where: path,
+  });
+}

@@ -1,0 +1,118 @@
+import { setImmediate } from 'node:timers/promises';
+import { type Module, memoryStorage, type Parameter, partBytes, partsOf, type WeightStorage } from '@graft/graph';
+import type { Checkpoint } from './checkpoint.ts';
+import { checkSources, convertParameter, type Piece, type PlannedParameter } from './convert-parameter.ts';
+import { type MapParameters, mapParameters } from './mapping.ts';
+import { cacheKey, cacheLayout, WeightCache } from './weight-cache.ts';
+import type { WeightPolicy } from './weight-policy.ts';
+
+export interface LoadWeights extends MapParameters {
+  policy: WeightPolicy;
+  /** Where converted weights are kept for the next start; null keeps them in memory only. */
+  cacheDirectory: string | null;
+  signal?: AbortSignal;
+  /** @param fraction 0 to 1, never falling. */
+  onProgress?: (fraction: number, message: string) => void;
+}
+
+export interface LoadReport {
+  fromCache: boolean;
+  /** Of all parts together. */
+  bytes: number;
+  parameters: number;
+  seconds: number;
+}
+
+/**
+ * Fills every parameter of the model from the checkpoint, each in the form that the policy chooses. With a cache directory the parts lie in a file
+ * there (`StoragePart.location`); else in memory. All or nothing: an error or an abort leaves the model's storages as they were. The checkpoint may be
+ * closed afterwards.
+ * @throws CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError, CheckpointDTypeError, CheckpointCorruptError,
+ * StorageMismatchError (a policy's format does not fit a shape), WeightCacheError; the signal's reason.
+ */
+export async function loadWeights(model: Module, checkpoint: Checkpoint, options: LoadWeights): Promise<LoadReport> {
+  const start = performance.now();
+  const parameters = new Map(model.namedParameters());
+  const plan = planOf(parameters, checkpoint, options);
+  const { storages, fromCache } =
+    options.cacheDirectory === null
+      ? { storages: await convertInMemory(plan, options), fromCache: false }
+      : await throughCache(plan, checkpoint, options.cacheDirectory, options);
+  options.signal?.throwIfAborted();
+  for (const [name, storage] of storages) parameters.get(name)!.setStorage(storage);
+  const bytes = plan.reduce((sum, parameter) => sum + bytesOfParts(parameter), 0);
+  options.onProgress?.(1, fromCache ? 'weights from the cache' : 'weights converted');
+  return { fromCache, bytes, parameters: plan.length, seconds: (performance.now() - start) / 1000 };
+}
+
+/** Everything that can be known to be wrong without reading a weight is found here. */
+function planOf(parameters: ReadonlyMap<string, Parameter>, checkpoint: Checkpoint, options: LoadWeights): PlannedParameter[] {
+  const shapes = [...parameters].map(([name, parameter]) => [name, parameter.shape] as const);
+  return mapParameters(shapes, checkpoint, options).map((mapped) => {
+    checkSources(mapped);
+    const sources = [...new Set(mapped.segments.map(({ tensor }) => tensor.dtype))];
+    const format = options.policy({ name: mapped.name, shape: mapped.shape, sources });
+    partsOf(format, mapped.shape); // throws when they do not fit
+    return { ...mapped, format };
+  });
+}
+
+async function throughCache(plan: PlannedParameter[], checkpoint: Checkpoint, directory: string, options: LoadWeights) {
+  options.onProgress?.(0, 'identifying the checkpoint');
+  const cache = new WeightCache(directory, cacheKey(await checkpoint.fingerprint(), plan), cacheLayout(plan));
+  options.signal?.throwIfAborted();
+  const fromCache = cache.isComplete();
+  if (!fromCache) {
+    await cache.build((write) =>
+      convertAll(plan, options, ({ name }, { parts, offsets }) => {
+        for (const [part, bytes] of Object.entries(parts)) write(name, part, offsets[part]!, bytes);
+      }),
+    );
+  }
+  return { fromCache, storages: plan.map((parameter): [string, WeightStorage] => [parameter.name, cache.storage(parameter)]) };
+}
+
+async function convertInMemory(plan: PlannedParameter[], options: LoadWeights): Promise<[string, WeightStorage][]> {
+  const arrays = new Map<string, Record<string, Uint8Array>>();
+  await convertAll(plan, options, (parameter, { parts, offsets }) => {
+    const target = arrays.get(parameter.name) ?? emptyParts(parameter);
+    arrays.set(parameter.name, target);
+    for (const [part, bytes] of Object.entries(parts)) target[part]!.set(bytes, offsets[part]!);
+  });
+  return plan.map((parameter) => [
+    parameter.name,
+    memoryStorage(parameter.format, parameter.shape, arrays.get(parameter.name) ?? emptyParts(parameter)),
+  ]);
+}
+
+const longestTurnMs = 20;
+
+/** Converts parameter after parameter, and lets the event loop in at least every 20 ms or so. */
+async function convertAll(
+  plan: PlannedParameter[],
+  { signal, onProgress }: LoadWeights,
+  take: (parameter: PlannedParameter, piece: Piece) => void,
+): Promise<void> {
+  const total = plan.reduce((sum, parameter) => sum + bytesOfParts(parameter), 0);
+  let done = 0;
+  let turn = performance.now();
+  for (const parameter of plan) {
+    for (const piece of convertParameter(parameter)) {
+      take(parameter, piece);
+      for (const bytes of Object.values(piece.parts)) done += bytes.byteLength;
+      if (performance.now() - turn < longestTurnMs) continue;
+      onProgress?.(Math.min(done / total, 1), `converting ${parameter.name}`);
+      await setImmediate();
+      signal?.throwIfAborted();
+      turn = performance.now();
+    }
+  }
+}
+
+function emptyParts({ format, shape }: PlannedParameter): Record<string, Uint8Array> {
+  return Object.fromEntries(Object.entries(partsOf(format, shape)).map(([name, part]) => [name, new Uint8Array(partBytes(part))]));
+}
+
+function bytesOfParts({ format, shape }: PlannedParameter): number {
+  return Object.values(partsOf(format, shape)).reduce((sum, part) => sum + partBytes(part), 0);
+}

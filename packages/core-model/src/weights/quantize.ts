@@ -1,0 +1,341 @@
+import { aligned, float16ToNumber, quantBlock, type StorageFormat } from '@graft/graph';
+import { at, CheckpointCorruptError, CheckpointDTypeError } from './errors.ts';
+
+/** Bytes of a block and how many elements it holds; a plain dtype is a block of one. */
+export const sourceLayouts = new Map<string, { elements: number; bytes: number }>([
+  ['F32', { elements: 1, bytes: 4 }],
+  ['F16', { elements: 1, bytes: 2 }],
+  ['BF16', { elements: 1, bytes: 2 }],
+  ['Q8_0', { elements: quantBlock, bytes: 34 }],
+  ['Q4_0', { elements: quantBlock, bytes: 18 }],
+  ['Q4_1', { elements: quantBlock, bytes: 20 }],
+]);
+
+/** Names what is being converted, for errors. */
+export interface Origin {
+  path: string;
+  key: string;
+  /** Element of the tensor that the bytes begin with. */
+  firstElement: number;
+}
+
+export type Parts = Record<string, Uint8Array>;
+
+/**
+ * Converts whole blocks of a tensor into the parts of a storage format (see `WeightStorage` for their layout).
+ * Exact wherever the format can hold the source's grid; Q4_1 into int8b32 moves a block by at most |d|/34.
+ * @throws CheckpointDTypeError for a dtype that cannot be loaded, CheckpointCorruptError for a scale or value that is not finite.
+ */
+export function convert(dtype: string, bytes: Uint8Array, format: StorageFormat, origin: Origin): Parts {
+  const layout = sourceLayout(dtype, origin);
+  const elements = (bytes.byteLength / layout.bytes) * layout.elements;
+  const direct = directConversions[`${dtype}>${format}`];
+  if (direct !== undefined) return direct(bytes, elements, origin);
+  return encode(decode(dtype, bytes, origin), format, origin);
+}
+
+/** @throws CheckpointDTypeError when values of this dtype cannot be loaded. */
+export function sourceLayout(dtype: string, { path, key }: { path: string; key: string }): { elements: number; bytes: number } {
+  const layout = sourceLayouts.get(dtype);
+  if (layout === undefined) throw new CheckpointDTypeError({ what: `Weights of dtype ${dtype} cannot be loaded.`, where: at(path, key) });
+  return layout;
+}
+
+/** The values in float32; exact for every dtype but Q4_1, whose d * q + m is rounded once. */
+export function decode(dtype: string, bytes: Uint8Array, origin: Origin): Float32Array {
+  const { elements, bytes: size } = sourceLayout(dtype, origin);
+  return decoders[dtype]!(bytes, (bytes.byteLength / size) * elements, origin);
+}
+
+/** Float32 values into a format, each block on its own. @throws CheckpointCorruptError, CheckpointDTypeError */
+export function encode(values: Float32Array, format: StorageFormat, origin: Origin): Parts {
+  switch (format) {
+    case 'float32':
+      return { data: bytesOf(values) };
+    case 'bfloat16':
+      return { data: bytesOf(encodeBfloat16(values)) };
+    case 'float16':
+      return { data: bytesOf(encodeFloat16(values, origin)) };
+    case 'int8b32':
+      return encodeInt8(values, origin);
+    case 'int4b32':
+      return encodeInt4(values, origin);
+  }
+}
+
+type Decoder = (bytes: Uint8Array, elements: number, origin: Origin) => Float32Array;
+
+const decoders: Record<string, Decoder> = {
+  F32: (bytes) => aligned(bytes, Float32Array),
+  F16(bytes) {
+    const bits = aligned(bytes, Uint16Array);
+    const table = float16Table();
+    const values = new Float32Array(bits.length);
+    for (let i = 0; i < bits.length; i++) values[i] = table[bits[i]!]!;
+    return values;
+  },
+  BF16(bytes) {
+    const bits = aligned(bytes, Uint16Array);
+    const words = new Uint32Array(bits.length);
+    for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
+    return new Float32Array(words.buffer);
+  },
+  Q8_0(bytes, elements, origin) {
+    const values = new Float32Array(elements);
+    for (let from = 0, to = 0; to < elements; from += 34, to += 32) {
+      const d = scaleAt(bytes, from, to, origin);
+      for (let i = 0; i < 32; i++) values[to + i] = d * ((bytes[from + 2 + i]! << 24) >> 24);
+    }
+    return values;
+  },
+  Q4_0(bytes, elements, origin) {
+    const values = new Float32Array(elements);
+    for (let from = 0, to = 0; to < elements; from += 18, to += 32) {
+      const d = scaleAt(bytes, from, to, origin);
+      for (let i = 0; i < 16; i++) {
+        const pair = bytes[from + 2 + i]!;
+        values[to + i] = d * ((pair & 15) - 8);
+        values[to + 16 + i] = d * ((pair >> 4) - 8);
+      }
+    }
+    return values;
+  },
+  Q4_1(bytes, elements, origin) {
+    const values = new Float32Array(elements);
+    for (let from = 0, to = 0; to < elements; from += 20, to += 32) decodeQ41Block(bytes, from, values, to, to, origin);
+    return values;
+  },
+};
+
+/** `at0` is the element that errors count from; `to` is where the values go. */
+function decodeQ41Block(bytes: Uint8Array, from: number, values: Float32Array, to: number, at0: number, origin: Origin): void {
+  const d = scaleAt(bytes, from, at0, origin);
+  const m = scaleAt(bytes, from + 2, at0, origin);
+  for (let i = 0; i < 16; i++) {
+    const pair = bytes[from + 4 + i]!;
+    values[to + i] = d * (pair & 15) + m;
+    values[to + 16 + i] = d * (pair >> 4) + m;
+  }
+}
+
+type DirectConversion = (bytes: Uint8Array, elements: number, origin: Origin) => Parts;
+
+/** Conversions that keep the source's own grid. Nothing here changes a value, but for Q4_1's fractional offset. */
+const directConversions: Record<string, DirectConversion> = {
+  'F32>float32': (bytes) => ({ data: bytes }),
+  'F16>float16': (bytes) => ({ data: bytes }),
+  'BF16>bfloat16': (bytes) => ({ data: bytes }),
+  'Q8_0>int8b32'(bytes, elements, origin) {
+    const { quants, scales, zeroPoints, parts } = int8Parts(elements);
+    zeroPoints.fill(128);
+    for (let from = 0, to = 0; to < elements; from += 34, to += 32) {
+      scales[to >> 5] = scaleAt(bytes, from, to, origin);
+      for (let i = 0; i < 32; i++) quants[to + i] = bytes[from + 2 + i]! ^ 128; // two's complement q as q + 128
+    }
+    return parts;
+  },
+  'Q4_0>int8b32'(bytes, elements, origin) {
+    const { quants, scales, zeroPoints, parts } = int8Parts(elements);
+    zeroPoints.fill(128);
+    for (let from = 0, to = 0; to < elements; from += 18, to += 32) {
+      scales[to >> 5] = scaleAt(bytes, from, to, origin);
+      for (let i = 0; i < 16; i++) {
+        const pair = bytes[from + 2 + i]!;
+        quants[to + i] = (pair & 15) + 120; // q - 8 about a zero point of 128
+        quants[to + 16 + i] = (pair >> 4) + 120;
+      }
+    }
+    return parts;
+  },
+  /** GGUF puts elements 0 to 15 into the low nibbles and 16 to 31 into the high ones; here neighbours share a byte. */
+  'Q4_0>int4b32'(bytes, elements, origin) {
+    const { quants, scales, parts } = int4Parts(elements);
+    for (let from = 0, to = 0; to < elements; from += 18, to += 32) {
+      scales[to >> 5] = scaleAt(bytes, from, to, origin);
+      const half = to >> 1;
+      for (let i = 0; i < 16; i += 2) {
+        const even = bytes[from + 2 + i]!;
+        const odd = bytes[from + 3 + i]!;
+        quants[half + (i >> 1)] = (even & 15) | ((odd & 15) << 4);
+        quants[half + 8 + (i >> 1)] = (even >> 4) | (odd & 240);
+      }
+    }
+    return parts;
+  },
+  'Q4_1>int8b32': q41ToInt8,
+};
+
+/**
+ * d * q + m with q in 0..15 as (17 * q - z) * (d / 17): 17 * 15 = 255 spans the byte exactly, and z = -17 * m / d is rounded,
+ * which shifts a block by at most |d| / 34. Where z does not fit a byte (a block far from zero) the block is fitted anew.
+ */
+function q41ToInt8(bytes: Uint8Array, elements: number, origin: Origin): Parts {
+  const { quants, scales, zeroPoints, parts } = int8Parts(elements);
+  const block = new Float32Array(32);
+  for (let from = 0, to = 0; to < elements; from += 20, to += 32) {
+    const d = scaleAt(bytes, from, to, origin);
+    const m = scaleAt(bytes, from + 2, to, origin);
+    const zero = Math.round((-17 * m) / d); // NaN or infinite for d = 0
+    if (!(zero >= 0 && zero <= 255)) {
+      decodeQ41Block(bytes, from, block, 0, to, origin);
+      fitInt8Block(block, 0, quants, scales, zeroPoints, to, origin);
+      continue;
+    }
+    scales[to >> 5] = d / 17;
+    zeroPoints[to >> 5] = zero;
+    for (let i = 0; i < 16; i++) {
+      const pair = bytes[from + 4 + i]!;
+      quants[to + i] = (pair & 15) * 17;
+      quants[to + 16 + i] = (pair >> 4) * 17;
+    }
+  }
+  return parts;
+}
+
+function encodeInt8(values: Float32Array, origin: Origin): Parts {
+  const { quants, scales, zeroPoints, parts } = int8Parts(values.length);
+  for (let to = 0; to < values.length; to += 32) fitInt8Block(values, to, quants, scales, zeroPoints, to, origin);
+  return parts;
+}
+
+/** Spans the block's values, and zero, with 256 steps: every error is at most half a step. A block of one value is kept exactly. */
+function fitInt8Block(
+  values: Float32Array,
+  from: number,
+  quants: Uint8Array,
+  scales: Float32Array,
+  zeroPoints: Uint8Array,
+  to: number,
+  origin: Origin,
+): void {
+  let low = values[from]!;
+  let high = low;
+  for (let i = 1; i < 32; i++) {
+    const value = values[from + i]!;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  refuseNonFinite(values, from, to, origin);
+  if (low === high) {
+    quants.fill(1, to, to + 32);
+    scales[to >> 5] = low;
+    return;
+  }
+  const scale = Math.fround((Math.max(high, 0) - Math.min(low, 0)) / 255);
+  const zero = scale === 0 ? 0 : Math.min(255, Math.round(-Math.min(low, 0) / scale));
+  scales[to >> 5] = scale;
+  zeroPoints[to >> 5] = zero;
+  const inverse = scale === 0 ? 0 : 1 / scale;
+  for (let i = 0; i < 32; i++) quants[to + i] = Math.max(0, Math.min(255, Math.round(values[from + i]! * inverse) + zero));
+}
+
+/** Symmetric, 4 bit: the value of largest magnitude falls on -8 exactly, so a scale may be negative. */
+function encodeInt4(values: Float32Array, origin: Origin): Parts {
+  const { quants, scales, parts } = int4Parts(values.length);
+  for (let to = 0; to < values.length; to += 32) {
+    let peak = 0;
+    for (let i = 0; i < 32; i++) if (Math.abs(values[to + i]!) > Math.abs(peak)) peak = values[to + i]!;
+    refuseNonFinite(values, to, to, origin);
+    const scale = Math.fround(peak / -8);
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    scales[to >> 5] = scale;
+    for (let i = 0; i < 32; i += 2) {
+      const low = Math.max(0, Math.min(15, Math.round(values[to + i]! * inverse) + 8));
+      const high = Math.max(0, Math.min(15, Math.round(values[to + i + 1]! * inverse) + 8));
+      quants[(to + i) >> 1] = low | (high << 4);
+    }
+  }
+  return parts;
+}
+
+/** Rounded to nearest, ties to even; a NaN stays a NaN. */
+function encodeBfloat16(values: Float32Array): Uint16Array {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    bits[i] = (word & 0x7fffffff) > 0x7f800000 ? (word >>> 16) | 64 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+  return bits;
+}
+
+/** Rounded to nearest, ties to even. @throws CheckpointDTypeError for a value above 65504, which float16 would make infinite. */
+function encodeFloat16(values: Float32Array, { path, key, firstElement }: Origin): Uint16Array {
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    bits[i] = float16Bits(value);
+    if ((bits[i]! & 0x7fff) === 0x7c00 && Number.isFinite(value)) {
+      throw new CheckpointDTypeError({
+        what: `Element ${firstElement + i} is ${value}, beyond float16.`,
+        where: at(path, key),
+        fix: 'keep this parameter in bfloat16 or float32.',
+      });
+    }
+  }
+  return bits;
+}
+
+function float16Bits(value: number): number {
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const magnitude = Math.abs(value);
+  if (Number.isNaN(magnitude)) return 0x7e00;
+  if (magnitude >= 65520) return sign | 0x7c00;
+  if (magnitude < 2 ** -14) return sign | roundToEven(magnitude * 2 ** 24); // subnormal; a carry becomes the least normal
+  const exponent = Math.floor(Math.log2(magnitude));
+  const power = magnitude < 2 ** exponent ? exponent - 1 : magnitude >= 2 ** (exponent + 1) ? exponent + 1 : exponent;
+  return sign | (((power + 14) << 10) + roundToEven(magnitude * 2 ** (10 - power)));
+}
+
+function roundToEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}
+
+let table: Float32Array | null = null;
+
+/** Every float16 by its bits: a scale or value costs one load. */
+function float16Table(): Float32Array {
+  table ??= Float32Array.from({ length: 65536 }, (_, bits) => float16ToNumber(bits));
+  return table;
+}
+
+/** The float16 at `offset`. @throws CheckpointCorruptError when it is not finite. */
+function scaleAt(bytes: Uint8Array, offset: number, element: number, origin: Origin): number {
+  const bits = bytes[offset]! | (bytes[offset + 1]! << 8);
+  if ((bits & 0x7c00) === 0x7c00) throw notFinite(float16Table()[bits]!, element, origin);
+  return float16Table()[bits]!;
+}
+
+function refuseNonFinite(values: Float32Array, from: number, element: number, origin: Origin): void {
+  let sum = 0; // x * 0 is 0 for every finite x, and NaN for the others
+  for (let i = 0; i < 32; i++) sum += values[from + i]! * 0;
+  if (sum === 0) return;
+  const bad = values.subarray(from, from + 32).find((value) => !Number.isFinite(value));
+  throw notFinite(bad!, element, origin);
+}
+
+function notFinite(value: number, element: number, { path, key, firstElement }: Origin): CheckpointCorruptError {
+  return new CheckpointCorruptError({
+    what: `Block ${Math.floor((firstElement + element) / quantBlock)} holds ${value} as a scale or weight.`,
+    where: at(path, key),
+  });
+}
+
+function bytesOf(array: ArrayBufferView): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+function int8Parts(elements: number): { quants: Uint8Array; scales: Float32Array; zeroPoints: Uint8Array; parts: Parts } {
+  const quants = new Uint8Array(elements);
+  const scales = new Float32Array(elements / quantBlock);
+  const zeroPoints = new Uint8Array(elements / quantBlock);
+  return { quants, scales, zeroPoints, parts: { quants, scales: bytesOf(scales), zeroPoints } };
+}
+
+function int4Parts(elements: number): { quants: Uint8Array; scales: Float32Array; parts: Parts } {
+  const quants = new Uint8Array(elements / 2);
+  const scales = new Float32Array(elements / quantBlock);
+  return { quants, scales, parts: { quants, scales: bytesOf(scales) } };
+}

@@ -1,0 +1,134 @@
+import { messageOf } from '@graft/common';
+import type { CheckpointTensor } from './checkpoint.ts';
+import { at, CheckpointCorruptError, CheckpointDTypeError } from './errors.ts';
+import type { FileBytes } from './file-bytes.ts';
+import { isObject, parseStrictJson } from './strict-json.ts';
+
+/** The format's own limit; a real header stays far below. */
+const largestHeader = 100_000_000;
+
+/** Bytes of one element. A dtype may stand in a header and still not be loadable: `convert` decides that. */
+const elementBytes = new Map<string, number>([
+  ['BOOL', 1],
+  ['U8', 1],
+  ['I8', 1],
+  ['F8_E4M3', 1],
+  ['F8_E5M2', 1],
+  ['F8_E8M0', 1],
+  ['U16', 2],
+  ['I16', 2],
+  ['F16', 2],
+  ['BF16', 2],
+  ['U32', 4],
+  ['I32', 4],
+  ['F32', 4],
+  ['U64', 8],
+  ['I64', 8],
+  ['F64', 8],
+  ['C64', 8],
+]);
+
+export interface SafetensorsHeader {
+  /** In the header's order. */
+  tensors: Map<string, CheckpointTensor>;
+  /** Bytes before the data: the length field and the JSON. */
+  headerBytes: number;
+}
+
+/**
+ * Reads and checks the header of a safetensors file; nothing of the data is read. As in the format's definition, the tensors
+ * cover the data without overlap or hole, up to the end of the file.
+ * @throws CheckpointCorruptError, CheckpointDTypeError
+ */
+export function readSafetensorsHeader(file: FileBytes): SafetensorsHeader {
+  const length = headerLength(file);
+  const headerBytes = 8 + length;
+  const dataBytes = file.byteLength - headerBytes;
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const [key, entry] of Object.entries(parseHeader(file, length))) {
+    if (key !== '__metadata__') tensors.set(key, readEntry(file, key, entry, headerBytes, dataBytes));
+  }
+  checkCover(file, tensors, headerBytes);
+  return { tensors, headerBytes };
+}
+
+function headerLength(file: FileBytes): number {
+  if (file.byteLength < 8) throw corrupt(file, `The file has ${file.byteLength} bytes, too few for a safetensors header.`);
+  const bytes = file.read(0, 8);
+  const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
+  if (length > BigInt(file.byteLength - 8)) {
+    throw corrupt(file, `The header is said to have ${length} bytes and the file has ${file.byteLength - 8} after the length.`);
+  }
+  if (length > BigInt(largestHeader))
+    throw corrupt(file, `The header is said to have ${length} bytes; at most ${largestHeader} are allowed.`);
+  return Number(length);
+}
+
+function parseHeader(file: FileBytes, length: number): Record<string, unknown> {
+  let header: unknown;
+  try {
+    header = parseStrictJson(file.read(8, length));
+  } catch (cause) {
+    throw new CheckpointCorruptError({ what: `The header is not valid JSON: ${messageOf(cause)}.`, where: file.path, cause });
+  }
+  if (!isObject(header)) throw corrupt(file, 'The header is not a JSON object.');
+  return header;
+}
+
+function readEntry(file: FileBytes, key: string, entry: unknown, headerBytes: number, dataBytes: number): CheckpointTensor {
+  const field = (name: string): unknown => (isObject(entry) && Object.hasOwn(entry, name) ? entry[name] : undefined);
+  const dtype = field('dtype');
+  const shape = field('shape');
+  const offsets = field('data_offsets');
+  if (typeof dtype !== 'string') throw corrupt(file, `"dtype" is ${JSON.stringify(dtype)}, not a name.`, key);
+  if (!Array.isArray(shape)) throw corrupt(file, `"shape" is ${JSON.stringify(shape)}, not a list.`, key);
+  if (!Array.isArray(offsets) || offsets.length !== 2)
+    throw corrupt(file, `"data_offsets" is ${JSON.stringify(offsets)}, not two numbers.`, key);
+  const bytes = checkedBytes(file, key, dtype, shape);
+  const [start, end] = offsets as unknown[];
+  if (!isSize(start) || !isSize(end) || start > end || end > dataBytes) {
+    throw corrupt(file, `"data_offsets" is [${String(start)}, ${String(end)}] and the data has ${dataBytes} bytes.`, key);
+  }
+  if (end - start !== bytes)
+    throw corrupt(file, `${dtype} [${shape.join(', ')}] needs ${bytes} bytes and "data_offsets" span ${end - start}.`, key);
+  return { key, dtype, shape: shape as number[], file, offset: headerBytes + start, byteLength: bytes };
+}
+
+/** The bytes of a tensor, after its dims and their product are checked. */
+function checkedBytes(file: FileBytes, key: string, dtype: string, shape: unknown[]): number {
+  const size = elementBytes.get(dtype);
+  if (size === undefined) {
+    throw new CheckpointDTypeError({
+      what: `The dtype "${dtype}" is unknown; known are ${[...elementBytes.keys()].join(', ')}.`,
+      where: at(file.path, key),
+    });
+  }
+  if (!shape.every(isSize))
+    throw corrupt(file, `The shape ${JSON.stringify(shape)} has a dimension that is not a whole number from 0 to 2^53.`, key);
+  // A zero must not hide that the rest overflows.
+  const bytes = shape.reduce((product, dim) => product * Math.max(dim, 1), size);
+  if (!Number.isSafeInteger(bytes)) throw corrupt(file, `The shape [${shape.join(', ')}] has more elements than any file can hold.`, key);
+  return shape.includes(0) ? 0 : bytes;
+}
+
+function checkCover(file: FileBytes, tensors: Map<string, CheckpointTensor>, headerBytes: number): void {
+  let end = headerBytes;
+  let previous = 'the header';
+  for (const tensor of [...tensors.values()].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength)) {
+    if (tensor.offset !== end) {
+      const fault = tensor.offset < end ? 'overlaps' : 'leaves a hole after';
+      throw corrupt(file, `The tensor starts at byte ${tensor.offset} and ${fault} ${previous}, which ends at ${end}.`, tensor.key);
+    }
+    end += tensor.byteLength;
+    previous = JSON.stringify(tensor.key);
+  }
+  if (end !== file.byteLength) throw corrupt(file, `The tensors end at byte ${end} and the file at ${file.byteLength}.`);
+}
+
+function isSize(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function corrupt(file: FileBytes, what: string, key?: string): CheckpointCorruptError {
+  return new CheckpointCorruptError({ what, where: at(file.path, key) });
+}

@@ -1,0 +1,226 @@
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { messageOf } from '@graft/common';
+import { partBytes, partsOf, type StoragePart, type WeightStorage } from '@graft/graph';
+import type { PlannedParameter } from './convert-parameter.ts';
+import { WeightCacheError } from './errors.ts';
+import { readFully } from './file-bytes.ts';
+
+/** Raised whenever the layout below or a conversion changes, so that no old cache is read as a new one. */
+const cacheVersion = 1;
+
+/** Where each part of each parameter lies in the data file: a function of the plan alone, never read from disk. */
+export interface CacheLayout {
+  readonly parameters: ReadonlyMap<string, Readonly<Record<string, { offset: number; bytes: number }>>>;
+  readonly bytes: number;
+}
+
+const page = 4096;
+const line = 64;
+
+/** Parts in order, at multiples of 64 bytes; those of a page or more at page boundaries, so that each can be mapped. */
+export function cacheLayout(plan: readonly PlannedParameter[]): CacheLayout {
+  const parameters = new Map<string, Record<string, { offset: number; bytes: number }>>();
+  let end = 0;
+  for (const { name, format, shape } of plan) {
+    const places: Record<string, { offset: number; bytes: number }> = {};
+    for (const [part, description] of Object.entries(partsOf(format, shape))) {
+      const bytes = partBytes(description);
+      const alignment = bytes >= page ? page : line;
+      const offset = Math.ceil(end / alignment) * alignment;
+      places[part] = { offset, bytes };
+      end = offset + bytes;
+    }
+    parameters.set(name, places);
+  }
+  return { parameters, bytes: end };
+}
+
+/** The cache's name for this checkpoint in these forms: what is converted, from where in which tensors, into what. Hex. */
+export function cacheKey(fingerprint: string, plan: readonly PlannedParameter[]): string {
+  const hash = createHash('sha256').update(JSON.stringify([cacheVersion, fingerprint]));
+  for (const { name, shape, format, segments } of plan) {
+    hash.update(JSON.stringify([name, shape, format, segments.map((s) => [s.tensor.key, s.firstElement, s.elements, s.transposed])]));
+  }
+  return hash.digest('hex').slice(0, 40);
+}
+
+/**
+ * Converted weights on disk: `KEY.weights`, and `KEY.json`, which is written last and vouches for it. Equal keys mean equal bytes, so two processes
+ * that build the same cache at once write under names of their own and may rename over each other: what a reader has open or mapped stays valid.
+ */
+export class WeightCache {
+  readonly dataPath: string;
+  private readonly indexPath: string;
+  private readonly directory: string;
+  private readonly key: string;
+  private readonly layout: CacheLayout;
+
+  constructor(directory: string, key: string, layout: CacheLayout) {
+    this.directory = directory;
+    this.key = key;
+    this.layout = layout;
+    this.dataPath = join(directory, `${key}.weights`);
+    this.indexPath = join(directory, `${key}.json`);
+  }
+
+  /** Whether a whole cache is there: index checksum, data size and a sample of every part agree. Anything else counts as none. */
+  isComplete(): boolean {
+    if (!existsSync(this.indexPath) || !existsSync(this.dataPath)) return false;
+    const descriptor = openSync(this.dataPath, 'r');
+    try {
+      return fstatSync(descriptor).size === this.layout.bytes && readFileSync(this.indexPath, 'utf8') === this.indexText(descriptor);
+    } catch {
+      return false; // unreadable or shortened meanwhile: rebuilt like any other damage
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+
+  /**
+   * Writes the data through `fill` and publishes it. A failure or an abort leaves nothing behind.
+   * @throws WeightCacheError when the directory cannot be written, and whatever `fill` throws.
+   */
+  async build(fill: (write: (parameter: string, part: string, offset: number, bytes: Uint8Array) => void) => Promise<void>): Promise<void> {
+    this.guard(() => mkdirSync(this.directory, { recursive: true }));
+    this.removeStale();
+    const unique = `${this.key}.${process.pid}-${randomBytes(6).toString('hex')}`;
+    const data = join(this.directory, `${unique}.weights.tmp`);
+    const index = join(this.directory, `${unique}.json.tmp`);
+    try {
+      await this.writeData(data, index, fill);
+      this.guard(() => {
+        renameSync(data, this.dataPath);
+        renameSync(index, this.indexPath);
+        syncDirectory(this.directory);
+      });
+    } finally {
+      rmSync(data, { force: true });
+      rmSync(index, { force: true });
+    }
+  }
+
+  /** The parameter's storage: parts in the data file, read when asked for. */
+  storage({ name, format, shape }: PlannedParameter): WeightStorage {
+    const places = this.layout.parameters.get(name)!;
+    const parts = Object.entries(partsOf(format, shape)).map(([part, description]): [string, StoragePart] => {
+      const { offset, bytes } = places[part]!;
+      return [part, { ...description, location: { path: this.dataPath, offset }, read: () => this.readPart(name, offset, bytes) }];
+    });
+    return { format, parts: Object.fromEntries(parts) };
+  }
+
+  private async writeData(data: string, index: string, fill: Parameters<WeightCache['build']>[0]): Promise<void> {
+    const descriptor = this.guard(() => openSync(data, 'wx+'));
+    try {
+      await fill((parameter, part, offset, bytes) => {
+        this.guard(() => writeFully(descriptor, bytes, this.layout.parameters.get(parameter)![part]!.offset + offset));
+      });
+      this.guard(() => {
+        fsyncSync(descriptor);
+        writeDurably(index, this.indexText(descriptor));
+      });
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+
+  /** The index that a data file with this content has: one line of JSON after its SHA-256. */
+  private indexText(descriptor: number): string {
+    const body = JSON.stringify({ version: cacheVersion, key: this.key, dataBytes: this.layout.bytes, sample: this.sample(descriptor) });
+    return `${createHash('sha256').update(body).digest('hex')}\n${body}\n`;
+  }
+
+  /** SHA-256 over the first and last 256 bytes of every part: finds pages that never reached the disk, in milliseconds. */
+  private sample(descriptor: number): string {
+    const hash = createHash('sha256');
+    for (const places of this.layout.parameters.values()) {
+      for (const { offset, bytes } of Object.values(places)) {
+        const length = Math.min(256, bytes);
+        hash.update(readFully(descriptor, this.dataPath, offset, length));
+        hash.update(readFully(descriptor, this.dataPath, offset + bytes - length, length));
+      }
+    }
+    return hash.digest('hex');
+  }
+
+  private readPart(parameter: string, offset: number, bytes: number): Uint8Array {
+    let descriptor: number;
+    try {
+      descriptor = openSync(this.dataPath, 'r');
+    } catch (cause) {
+      throw new WeightCacheError({
+        what: `The cached weights of "${parameter}" cannot be opened: ${messageOf(cause)}.`,
+        where: this.dataPath,
+        fix: 'start again; the cache is rebuilt.',
+        cause,
+      });
+    }
+    try {
+      return readFully(descriptor, this.dataPath, offset, bytes);
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+
+  /** Temporary files that nobody has written to for an hour belong to a process that died. */
+  private removeStale(): void {
+    for (const name of readdirSync(this.directory)) {
+      if (!/^[0-9a-f]{40}\.\d+-[0-9a-f]{12}\.(weights|json)\.tmp$/.test(name)) continue;
+      const path = join(this.directory, name);
+      const modified = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
+      if (Date.now() - modified > 3_600_000) rmSync(path, { force: true });
+    }
+  }
+
+  private guard<R>(write: () => R): R {
+    try {
+      return write();
+    } catch (cause) {
+      throw new WeightCacheError({
+        what: `The cache of converted weights (${this.layout.bytes} bytes) cannot be written: ${messageOf(cause)}.`,
+        where: this.directory,
+        cause,
+      });
+    }
+  }
+}
+
+function writeFully(descriptor: number, bytes: Uint8Array, offset: number): void {
+  for (let done = 0; done < bytes.byteLength; ) done += writeSync(descriptor, bytes, done, bytes.byteLength - done, offset + done);
+}
+
+function writeDurably(path: string, text: string): void {
+  const descriptor = openSync(path, 'wx');
+  try {
+    writeSync(descriptor, text);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** So that the renames outlive a power cut. Not every system lets one open a directory; the data itself is synced already. */
+function syncDirectory(path: string): void {
+  if (process.platform === 'win32') return;
+  const descriptor = openSync(path, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
