@@ -1,0 +1,102 @@
+// The pages say what the code does: every code and variable has its row and the reverse, links lead somewhere, examples in READMEs compile.
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import ts from 'typescript';
+import { describe, expect, test } from 'vitest';
+import { filesUnder, graftNamesIn, quotedNames, readText, root, sourcesUnder, tableRows } from './sources.ts';
+
+const shipped = [...sourcesUnder('packages'), ...sourcesUnder('examples')].filter(({ isTest }) => !isTest);
+const used = new Map(shipped.flatMap(graftNamesIn).map(({ name, place }) => [name, place]));
+const errorRows = tableRows(readText('docs/errors.md'));
+const codes = errorRows.map(([code]) => quotedNames(code!)[0]!);
+const variables = tableRows(readText('docs/env.md')).map(([name]) => quotedNames(name!)[0]!);
+const graftVariables = variables.filter((name) => name.startsWith('GRAFT_'));
+
+test('every error code and GRAFT_ variable in the sources has a row in docs/errors.md or docs/env.md', () => {
+  const known = new Set([...codes, ...graftVariables]);
+  const missing = [...used].filter(([name]) => !known.has(name)).map(([name, place]) => `${name} (${place})`);
+  expect(missing).toEqual([]);
+});
+
+test('every row of docs/errors.md and every GRAFT_ row of docs/env.md is in the sources', () => {
+  expect([...codes, ...graftVariables].filter((name) => !used.has(name))).toEqual([]);
+});
+
+test('docs/errors.md has one complete row a code, in alphabetical order', () => {
+  expect(codes).toEqual([...new Set(codes)].sort());
+  expect(errorRows.filter((cells) => cells.length !== 3 || cells.some((cell) => cell === ''))).toEqual([]);
+});
+
+const pages = filesUnder('.', /\.md$/).filter((path) => !path.startsWith('tests/parity/'));
+
+describe.each(pages)('%s', (page) => {
+  test('has links that lead to a file and a heading that exist', () => {
+    expect(brokenLinks(page)).toEqual([]);
+  });
+});
+
+const withoutCode = (text: string): string => text.replace(/^```[\s\S]*?^```/gm, '').replace(/`[^`\n]*`/g, '');
+
+function brokenLinks(page: string): string[] {
+  const targets = [...withoutCode(readText(page)).matchAll(/\]\(([^)\s]+)\)/g)].map((match) => match[1]!);
+  return targets.filter((target) => !/^[a-z]+:/.test(target) && !resolves(page, target));
+}
+
+function resolves(page: string, target: string): boolean {
+  const [path, anchor] = target.split('#');
+  const file = path === '' ? page : join(dirname(page), path!);
+  if (!existsSync(join(root, file))) return false;
+  return anchor === undefined || (statSync(join(root, file)).isFile() && anchorsOf(file).includes(anchor));
+}
+
+/** Headings as GitHub makes anchors of them. */
+function anchorsOf(page: string): string[] {
+  const headings = readText(page).matchAll(/^#+ (.+)$/gm);
+  return [...headings].map(([, text]) =>
+    text!
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+interface Block {
+  file: string;
+  text: string;
+}
+
+/** The blocks of READMEs that are marked `ts`, as files beside the README that they stand in, where its imports resolve. */
+const blocks: Block[] = pages
+  .filter((page) => page.endsWith('README.md'))
+  .flatMap((page) => {
+    const found = readText(page).matchAll(/^```ts\n([\s\S]*?)^```/gm);
+    return [...found].map(([, text], index) => ({ file: join(root, dirname(page), `readme-${index + 1}.ts`), text: text! }));
+  });
+
+test('every TypeScript block in a README compiles', { timeout: 60_000 }, () => {
+  expect(blocks.length).toBeGreaterThan(0);
+  expect(compileErrors(blocks)).toEqual([]);
+});
+
+/** Compiles the blocks as modules, in one program, against the sources of the packages. */
+function compileErrors(blocks: Block[]): string[] {
+  const texts = new Map(blocks.map(({ file, text }) => [file, `${text}\nexport {};\n`]));
+  const config = ts.readConfigFile(join(root, 'tsconfig.test.json'), ts.sys.readFile);
+  const { options } = ts.parseJsonConfigFileContent(config.config, ts.sys, root);
+  const host = ts.createCompilerHost(options);
+  const readFile = host.readFile.bind(host);
+  const fileExists = host.fileExists.bind(host);
+  const getSourceFile = host.getSourceFile.bind(host);
+  host.readFile = (path) => texts.get(path) ?? readFile(path);
+  host.fileExists = (path) => texts.has(path) || fileExists(path);
+  host.getSourceFile = (path, target, ...rest) => {
+    const text = texts.get(path);
+    return text === undefined ? getSourceFile(path, target, ...rest) : ts.createSourceFile(path, text, target);
+  };
+  const program = ts.createProgram([...texts.keys()], options, host);
+  return [...texts.keys()].flatMap((file) => {
+    const source = program.getSourceFile(file);
+    const diagnostics = [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)];
+    return diagnostics.map((found) => `${file}: ${ts.flattenDiagnosticMessageText(found.messageText, ' ')}`);
+  });
+}
