@@ -36,6 +36,7 @@ export {
   toFloat32,
   type WeightStorage,
 } from './nn/storage.ts';
+export type { Operand } from './ops/define-op.ts';
 export { type AttributesOf, type InputsOf, type NodeOf, type OpName, ops } from './ops/index.ts';
 export { Dim, type Dims, dimsOf, formatDims, sameDims } from './shape.ts';
 export { SymbolicTensor, type Tensor } from './tensor.ts';

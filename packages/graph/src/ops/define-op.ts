@@ -1,14 +1,19 @@
 import type { z } from 'zod';
 import { OpInputError } from '../errors.ts';
 import { GraphBuilder, type TensorType } from '../graph-builder.ts';
+import type { Buffer, Parameter } from '../nn/parameter.ts';
+import type { RuntimeSlot } from '../nn/runtime-slot.ts';
 import { SymbolicTensor } from '../tensor.ts';
 import type { OpName } from './index.ts';
+
+/** What `forward` may hand to an op. A field that holds one of these gives a tensor while `forward` is captured. */
+export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeSlot;
 
 type Types<Names extends readonly string[], Optional extends readonly string[]> = { readonly [N in Names[number]]: TensorType } & {
   readonly [N in Optional[number]]: TensorType | null;
 };
-type Tensors<Names extends readonly string[], Optional extends readonly string[]> = { readonly [N in Names[number]]: SymbolicTensor } & {
-  readonly [N in Optional[number]]?: SymbolicTensor | null;
+type Tensors<Names extends readonly string[], Optional extends readonly string[]> = { readonly [N in Names[number]]: Operand } & {
+  readonly [N in Optional[number]]?: Operand | null;
 };
 type Results<R> = R extends readonly TensorType[] ? { [K in keyof R]: SymbolicTensor } : SymbolicTensor;
 

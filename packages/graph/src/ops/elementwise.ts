@@ -42,6 +42,8 @@ export const mul = defineOp(binary('mul'));
 export const addScalar = defineOp({ name: 'addScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
 /** `x * value`. */
 export const mulScalar = defineOp({ name: 'mulScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
+/** `x / value`. */
+export const divScalar = defineOp({ name: 'divScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
 /** The largest whole number not above `x`. */
 export const floor = defineOp({ name: 'floor', inputs: ['x'], elementwise: true, attributes: none, infer: same });
 /** Natural logarithm. */

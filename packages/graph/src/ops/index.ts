@@ -1,7 +1,7 @@
 import type { OpNode } from '../graph.ts';
 import { attention, rotaryEmbedding } from './attention.ts';
 import type { Op } from './define-op.ts';
-import { add, addScalar, cast, floor, log, mul, mulScalar, sigmoid, siluAndMul } from './elementwise.ts';
+import { add, addScalar, cast, divScalar, floor, log, mul, mulScalar, sigmoid, siluAndMul } from './elementwise.ts';
 import { gatherRows, reshape, split, zerosLike } from './layout.ts';
 import { embedding, linear } from './linear.ts';
 import { fusedMoe } from './moe.ts';
@@ -14,6 +14,7 @@ export const ops = {
   addScalar,
   attention,
   cast,
+  divScalar,
   embedding,
   floor,
   fusedMoe,
