@@ -1,1 +1,103 @@
-export {};
+export { inject, injectable, injectFromBase, type Newable, optional, type ServiceIdentifier } from 'inversify';
+export type { Binder, Binding, BindingSyntax, EngineBinder, ModelBinder, Services } from './binder.ts';
+export type { ModelCapabilities } from './capabilities.ts';
+export { construct } from './construct.ts';
+export { EngineContainer, ModelContainer } from './containers.ts';
+export { findPackageFile, listedPlugins, resolveSpecifier } from './discover.ts';
+export {
+  ArchitectureConflictError,
+  ConstructionFailedError,
+  ModuleFailedError,
+  NotAModelClassError,
+  OverrideBaseError,
+  OverrideWithoutUpstreamError,
+  RegistrationConflictError,
+  RetiredArchitectureError,
+  UnknownArchitectureError,
+} from './errors.ts';
+export { explain } from './explain.ts';
+export { type HookRecord, HookRunner, type HookRunnerRecord, type HookTarget, type LoadedHook, type RenameRecord } from './hook-runner.ts';
+export {
+  type HookDeclaration,
+  hooksOf,
+  InitHook,
+  type InitHookOptions,
+  type Phase,
+  PostLoadHook,
+  type PostLoadHookOptions,
+  type PostLoadReload,
+} from './hooks.ts';
+export { Lifecycle, type LifecycleState } from './lifecycle.ts';
+export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
+export { type LoadedPlugin, LoadedPlugins, type PluginSource } from './loaded-plugins.ts';
+export type { BufferFacts, ClassFactory, InspectableModel, LazyFactory, LazyModel, ModelClass, ParameterFacts } from './model.ts';
+export {
+  HookChangedParametersError,
+  HookFailedError,
+  HookTargetError,
+  LifecycleError,
+  PatchOrderError,
+  PatchOverwrittenError,
+  PatchRefusedError,
+} from './model-errors.ts';
+export { type ArchitectureListing, ModelRegistry, type OverrideOptions, type RegisterOptions } from './model-registry.ts';
+export { nearestNames } from './names.ts';
+export { type Patches, PatchLedger, type PatchOperation, type PatchOptions, type PatchOwner, type PatchRecord } from './patch-ledger.ts';
+export {
+  type Detection,
+  type DeviceState,
+  type Platform,
+  type PlatformCandidate,
+  type SelectedPlatform,
+  selectPlatform,
+} from './platform.ts';
+export { NoPlatformError, PlatformConflictError, PlatformUnavailableError, UnknownPlatformError } from './platform-errors.ts';
+export {
+  definePlugin,
+  isPlugin,
+  type ModelDeclaration,
+  type OverrideDeclaration,
+  type Plugin,
+  type PluginDeclaration,
+  type PluginHook,
+  type ReliesOn,
+  type RetiredArchitecture,
+} from './plugin.ts';
+export {
+  NotAPluginError,
+  PackageInvalidError,
+  PlatformDuplicateError,
+  PluginCycleError,
+  PluginDuplicateError,
+  PluginFailedError,
+  PluginInUseError,
+  PluginInvalidError,
+  PluginMissingError,
+  PluginNotAllowedError,
+  PluginNotFoundError,
+  PluginSetsDifferError,
+  PluginVersionError,
+} from './plugin-errors.ts';
+export { assertSamePluginSet, diffPluginSets, type PluginRecord } from './plugin-set.ts';
+export type { Owner } from './registration.ts';
+export {
+  type CandidateReason,
+  type CandidateRecord,
+  type ChainRecord,
+  type PassedOverRecord,
+  ResolutionRecord,
+  resolutionJsonSchema,
+} from './resolution-record.ts';
+export { Resolution, type ResolveContext } from './resolve.ts';
+export {
+  BinderClosedError,
+  ServiceAsyncError,
+  ServiceCycleError,
+  ServiceFailedError,
+  ServiceNotBoundError,
+  ServiceNotInjectableError,
+  TokenConflictError,
+  TokenInvalidError,
+  TokenScopeError,
+} from './service-errors.ts';
+export { type Scope, token } from './tokens.ts';

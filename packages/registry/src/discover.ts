@@ -1,0 +1,111 @@
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { messageOf } from '@graft/common';
+import * as z from 'zod';
+import { PackageInvalidError, PluginNotFoundError } from './plugin-errors.ts';
+
+// Plugins are read as this module is: from sources under vitest and tsx, from dist elsewhere. Two forms of one module would be two sets of tokens.
+const conditions = new Set([...(import.meta.url.endsWith('.ts') ? ['@graft/source'] : []), 'node', 'import', 'module-sync', 'default']);
+
+const packageSchema = z.looseObject({
+  name: z.string().optional(),
+  exports: z.unknown().optional(),
+  graft: z.looseObject({ plugins: z.array(z.string().min(1)).optional() }).optional(),
+});
+type Package = z.output<typeof packageSchema>;
+
+/** The nearest package.json at or above `directory`. */
+export function findPackageFile(directory: string): string | null {
+  for (let current = resolve(directory); ; current = dirname(current)) {
+    const file = join(current, 'package.json');
+    if (existsSync(file)) return file;
+    if (dirname(current) === current) return null;
+  }
+}
+
+/**
+ * The plugins that the application at `directory` lists, as `graft.plugins` in its package.json; null where it lists none.
+ * @throws PackageInvalidError.
+ */
+export function listedPlugins(directory: string): string[] | null {
+  const file = findPackageFile(directory);
+  const listed = file === null ? undefined : readPackage(file).graft?.plugins;
+  return listed === undefined || listed.length === 0 ? null : listed;
+}
+
+/**
+ * The file URL of a plugin's module. A file URL stays as it is; a path is relative to the nearest package.json (or to `directory`); a package
+ * name is looked up from there as Node would.
+ * @throws PluginNotFoundError.
+ */
+export function resolveSpecifier(specifier: string, directory: string): string {
+  const packageFile = findPackageFile(directory);
+  const base = packageFile === null ? resolve(directory) : dirname(packageFile);
+  if (specifier.startsWith('file:')) return fileUrl(fileURLToPath(specifier), specifier, base);
+  if (/^(?:\.{1,2}(?:\/|$)|\/)/.test(specifier)) return fileUrl(resolve(base, specifier), specifier, base);
+  return fileUrl(findInPackages(specifier, base), specifier, base);
+}
+
+function fileUrl(path: string, specifier: string, from: string): string {
+  if (!existsSync(path) || !statSync(path).isFile()) throw new PluginNotFoundError(specifier, from, `${path} is not a file.`);
+  return pathToFileURL(realpathSync(path)).href;
+}
+
+function findInPackages(specifier: string, base: string): string {
+  const [, name, subpath = ''] = /^((?:@[^/]+\/)?[^/]+)(\/.*)?$/.exec(specifier) ?? [];
+  const directory = name === undefined ? null : packageDirectory(name, base);
+  if (directory !== null) {
+    const target = exportTarget(readPackage(join(directory, 'package.json')).exports, `.${subpath}`);
+    if (target !== null) return join(directory, target);
+  }
+  try {
+    return createRequire(join(base, 'package.json')).resolve(specifier);
+  } catch (error) {
+    throw new PluginNotFoundError(specifier, base, messageOf(error).split('\n', 1)[0]!);
+  }
+}
+
+/** The directory of a package as seen from `base`: itself, or in a node_modules at or above. */
+function packageDirectory(name: string, base: string): string | null {
+  const own = join(base, 'package.json');
+  if (existsSync(own) && readPackage(own).name === name) return base;
+  for (let current = base; ; current = dirname(current)) {
+    const candidate = join(current, 'node_modules', name);
+    if (existsSync(join(candidate, 'package.json'))) return candidate;
+    if (dirname(current) === current) return null;
+  }
+}
+
+/** The target of `exports` for a subpath, under our conditions; patterns are left to Node. */
+function exportTarget(exports: unknown, subpath: string): string | null {
+  if (typeof exports === 'string') return subpath === '.' ? exports : null;
+  if (typeof exports !== 'object' || exports === null) return null;
+  const entries = Object.entries(exports);
+  if (!entries.some(([key]) => key.startsWith('.'))) return subpath === '.' ? conditionTarget(exports) : null;
+  return conditionTarget(entries.find(([key]) => key === subpath)?.[1]);
+}
+
+function conditionTarget(target: unknown): string | null {
+  if (typeof target === 'string') return target;
+  if (typeof target !== 'object' || target === null) return null;
+  for (const [condition, value] of Object.entries(target)) {
+    const found = conditions.has(condition) ? conditionTarget(value) : null;
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+function readPackage(file: string): Package {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new PackageInvalidError(file, messageOf(error));
+  }
+  const result = packageSchema.safeParse(json);
+  if (!result.success)
+    throw new PackageInvalidError(file, result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
+  return result.data;
+}

@@ -1,0 +1,114 @@
+import { GraftError, messageOf } from '@graft/common';
+import { listedPlugins, resolveSpecifier } from './discover.ts';
+import { ModuleFailedError } from './errors.ts';
+import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
+import { isPlugin, type Plugin } from './plugin.ts';
+import { NotAPluginError, PluginCycleError, PluginMissingError, PluginNotAllowedError } from './plugin-errors.ts';
+
+export interface LoadPluginsOptions {
+  /** Where the application is; its nearest package.json lists the plugins (`graft.plugins`) and is what names are resolved from. Default: the working directory. */
+  from?: string;
+  /** Package names, paths or file URLs, in the place of what package.json lists. */
+  specifiers?: readonly string[];
+  /** Used when package.json lists none. */
+  defaults?: readonly string[];
+  /** Where `defaults` are resolved from; `from` unless given. */
+  defaultsFrom?: string;
+  /** The names (or specifiers) that may be loaded; all when left out, none when empty. Plugins passed in code are not found, and not subject to it. */
+  allow?: readonly string[] | undefined;
+  /** Plugins passed in code. They come first, and cannot follow into a worker. */
+  plugins?: readonly Plugin[];
+  /** The version that a plugin's `graft` range is held against. */
+  graftVersion: string;
+}
+
+/**
+ * Finds, orders and loads plugins: all of them, or none and an error.
+ * @throws PluginNotFoundError, ModuleFailedError, NotAPluginError, PluginNotAllowedError, PluginMissingError, PluginCycleError and what
+ * `LoadedPlugins.add` throws.
+ */
+export async function loadPlugins(options: LoadPluginsOptions): Promise<LoadedPlugins> {
+  const passed = (options.plugins ?? []).map((plugin): PluginSource => ({ plugin, file: null, specifier: null }));
+  const sources = [...passed, ...(await findPlugins(options))];
+  const loaded = new LoadedPlugins(options);
+  for (const source of orderPlugins(sources)) await loaded.add(source);
+  return loaded;
+}
+
+async function findPlugins({ allow, plugins = [], ...where }: LoadPluginsOptions): Promise<PluginSource[]> {
+  const { specifiers, base } = specifiersOf(where);
+  const results = await Promise.allSettled(specifiers.map((specifier) => importPlugin(specifier, base)));
+  const found = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const unknown = (allow ?? []).filter(
+    (name) => !found.some((source) => matches(source, name)) && !plugins.some((plugin) => plugin.name === name),
+  );
+  for (const [index, result] of results.entries()) {
+    // With an allow list, a plugin that cannot be imported matters only if it may be one that was named.
+    if (result.status === 'rejected' && (allow === undefined || unknown.length > 0 || allow.includes(specifiers[index]!)))
+      throw result.reason;
+  }
+  if (unknown.length > 0)
+    throw new PluginNotAllowedError(unknown, [...plugins.map(({ name }) => name), ...found.map(({ plugin }) => plugin.name)]);
+  return allow === undefined ? found : found.filter((source) => allow.some((name) => matches(source, name)));
+}
+
+function specifiersOf({ from = process.cwd(), specifiers, defaults = [], defaultsFrom }: Omit<LoadPluginsOptions, 'allow' | 'plugins'>) {
+  const listed = specifiers ?? listedPlugins(from);
+  return listed === null ? { specifiers: defaults, base: defaultsFrom ?? from } : { specifiers: listed, base: from };
+}
+
+function matches({ plugin, specifier, file }: PluginSource, name: string): boolean {
+  return plugin.name === name || specifier === name || file === name;
+}
+
+async function importPlugin(specifier: string, base: string): Promise<PluginSource> {
+  const file = resolveSpecifier(specifier, base);
+  let module: { default?: unknown };
+  try {
+    module = await import(/* @vite-ignore */ file);
+  } catch (cause) {
+    throw moduleFailure(specifier, file, cause);
+  }
+  if (!isPlugin(module.default)) throw new NotAPluginError(specifier, file);
+  return { plugin: module.default, file, specifier };
+}
+
+/** An error of our own (a declaration that is not valid) keeps its code and gains the file. */
+function moduleFailure(specifier: string, file: string, cause: unknown): GraftError {
+  if (!GraftError.is(cause)) {
+    return new ModuleFailedError({
+      what: `The plugin "${specifier}" could not be imported`,
+      where: file,
+      cause,
+      message: messageOf(cause),
+      again: false,
+    });
+  }
+  const where = cause.where === undefined ? file : `${cause.where}, ${file}`;
+  return new GraftError({ code: cause.code, what: cause.what, where, ...(cause.fix === undefined ? {} : { fix: cause.fix }), cause });
+}
+
+/**
+ * Each plugin after those that it names in `after`; otherwise in the order given.
+ * @throws PluginMissingError, PluginCycleError naming the circle.
+ */
+export function orderPlugins(sources: readonly PluginSource[]): PluginSource[] {
+  const names = sources.map(({ plugin }) => plugin.name);
+  const ordered: PluginSource[] = [];
+  const visiting: string[] = [];
+  const visit = (source: PluginSource) => {
+    const { name, after = [] } = source.plugin;
+    if (ordered.includes(source)) return;
+    if (visiting.includes(name)) throw new PluginCycleError([...visiting.slice(visiting.indexOf(name)), name]);
+    visiting.push(name);
+    for (const wanted of after) {
+      const needed = sources.filter(({ plugin }) => plugin.name === wanted);
+      if (needed.length === 0) throw new PluginMissingError(ownerOf(source), wanted, names);
+      needed.forEach(visit);
+    }
+    visiting.pop();
+    ordered.push(source);
+  };
+  sources.forEach(visit);
+  return ordered;
+}

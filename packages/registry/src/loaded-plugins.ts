@@ -1,0 +1,192 @@
+import { GraftError, messageOf } from '@graft/common';
+import semver from 'semver';
+import { type Binding, BindingRecorder } from './binder.ts';
+import { EngineContainer } from './containers.ts';
+import type { LoadedHook } from './hook-runner.ts';
+import { ModelRegistry } from './model-registry.ts';
+import type { Platform } from './platform.ts';
+import type { Plugin } from './plugin.ts';
+import {
+  PlatformDuplicateError,
+  PluginDuplicateError,
+  PluginFailedError,
+  PluginInUseError,
+  PluginMissingError,
+  PluginVersionError,
+} from './plugin-errors.ts';
+import { type PluginRecord, pluginRecord, pluginSetHash } from './plugin-set.ts';
+import type { Owner } from './registration.ts';
+import { TokenConflictError } from './service-errors.ts';
+
+/** A plugin and where it came from. */
+export interface PluginSource {
+  readonly plugin: Plugin;
+  /** File URL of its module; null where it was passed in code, and cannot follow into a worker. */
+  readonly file: string | null;
+  /** What it was found by: a package name, a path or a URL. */
+  readonly specifier: string | null;
+}
+
+export interface LoadedPlugin extends PluginSource {
+  readonly name: string;
+  readonly version: string | null;
+  readonly bindings: readonly Binding[];
+}
+
+/** The plugins of one engine, and what they registered. A plugin is in it whole or not at all. */
+export class LoadedPlugins {
+  readonly registry: ModelRegistry;
+  private readonly graftVersion: string;
+  private loaded: readonly LoadedPlugin[] = [];
+  private queue: Promise<unknown> = Promise.resolve();
+
+  constructor({ graftVersion }: { graftVersion: string }) {
+    this.graftVersion = graftVersion;
+    this.registry = new ModelRegistry({ loadedPlugins: () => this.loaded.map(({ name }) => name) });
+  }
+
+  get plugins(): readonly LoadedPlugin[] {
+    return this.loaded;
+  }
+
+  get platforms(): readonly Platform[] {
+    return this.loaded.flatMap(({ plugin }) => plugin.platforms ?? []);
+  }
+
+  /** Plugin hooks in plugin order, for `HookRunner`. */
+  get hooks(): readonly LoadedHook[] {
+    return this.loaded.flatMap((loaded) => (loaded.plugin.hooks ?? []).map((hook) => ({ ...hook, owner: ownerOf(loaded) })));
+  }
+
+  /** The set as data, for `assertSamePluginSet` on the other side of a worker boundary. */
+  get records(): readonly PluginRecord[] {
+    return this.loaded.map(({ plugin }) => pluginRecord(plugin));
+  }
+
+  get hash(): string {
+    return pluginSetHash(this.records);
+  }
+
+  /**
+   * Loads one more plugin, whole or not at all. The same plugin again changes nothing.
+   * @throws the error of the step that failed; the set, the registry and every binding are then as they were.
+   */
+  add(source: PluginSource): Promise<void> {
+    return this.inTurn(() => this.addNow(source));
+  }
+
+  /**
+   * Unloads a plugin: what it overrode is what it was before. Containers made earlier keep its services.
+   * @throws PluginInUseError when another comes after it.
+   */
+  remove(name: string): Promise<void> {
+    return this.inTurn(async () => {
+      const users = this.loaded.filter(({ plugin }) => plugin.after?.includes(name)).map((user) => user.name);
+      if (users.length > 0) throw new PluginInUseError(name, users);
+      this.registry.removePlugin(name);
+      this.loaded = this.loaded.filter((plugin) => plugin.name !== name);
+    });
+  }
+
+  /**
+   * A container with the services of every plugin that serves `platform`: those that bring it, and those that bring no platform at all.
+   * Without `platform`, those of every plugin.
+   * @throws TokenConflictError when two plugins bind the same token.
+   */
+  createEngineContainer({ platform }: { platform?: string } = {}): EngineContainer {
+    const serving = this.loaded.filter(({ plugin }) => platform === undefined || serves(plugin, platform));
+    return new EngineContainer(serving.flatMap(({ bindings }) => bindings));
+  }
+
+  private async addNow(source: PluginSource): Promise<void> {
+    const { plugin } = source;
+    if (this.isLoaded(source)) return;
+    this.check(source);
+    const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await recordBindings(source) };
+    this.checkBindings(loaded);
+    this.registry.transaction(() => this.register(loaded));
+    this.loaded = [...this.loaded, loaded];
+  }
+
+  private isLoaded(source: PluginSource): boolean {
+    const same = this.loaded.find(({ name }) => name === source.plugin.name);
+    if (same === undefined) return false;
+    if (same.plugin === source.plugin || (same.file !== null && same.file === source.file)) return true;
+    const versioned = same.version !== null && same.version === source.plugin.version;
+    if (versioned && JSON.stringify(pluginRecord(same.plugin)) === JSON.stringify(pluginRecord(source.plugin))) return true;
+    throw new PluginDuplicateError(ownerOf(same), ownerOf(source));
+  }
+
+  private check(source: PluginSource): void {
+    const { plugin } = source;
+    const owner = ownerOf(source);
+    if (plugin.graft !== undefined) {
+      const valid = semver.validRange(plugin.graft) !== null;
+      if (!valid || !semver.satisfies(this.graftVersion, plugin.graft, { includePrerelease: true })) {
+        throw new PluginVersionError(owner, plugin.graft, this.graftVersion, valid);
+      }
+    }
+    const names = this.loaded.map(({ name }) => name);
+    for (const name of plugin.after ?? []) if (!names.includes(name)) throw new PluginMissingError(owner, name, names);
+    for (const platform of plugin.platforms ?? []) {
+      const rival = this.loaded.find((other) => other.plugin.platforms?.some(({ name }) => name === platform.name));
+      if (rival !== undefined) throw new PlatformDuplicateError(platform.name, ownerOf(rival), owner);
+    }
+  }
+
+  private checkBindings(added: LoadedPlugin): void {
+    for (const other of this.loaded.filter(({ plugin }) => overlap(plugin, added.plugin))) {
+      const rival = other.bindings.find(({ token }) => added.bindings.some((binding) => binding.token === token));
+      if (rival !== undefined) throw new TokenConflictError(rival.name, rival.owner, ownerOf(added));
+    }
+  }
+
+  private register(loaded: LoadedPlugin): void {
+    const { plugin } = loaded;
+    const owner = ownerOf(loaded);
+    for (const { architecture, model, capabilities } of plugin.models ?? []) {
+      this.registry.register(architecture, model, { owner, ...(capabilities === undefined ? {} : { capabilities }) });
+    }
+    for (const { architecture, ...options } of plugin.overrides ?? []) this.registry.override(architecture, { ...options, owner });
+    for (const [architecture, facts] of Object.entries(plugin.retired ?? {})) this.registry.retire(architecture, facts, owner);
+  }
+
+  /** One change at a time: a load that waits must not see half of another. */
+  private inTurn<R>(change: () => Promise<R>): Promise<R> {
+    const result = this.queue.then(change);
+    this.queue = result.catch(() => {});
+    return result;
+  }
+}
+
+export function ownerOf({ plugin, file }: PluginSource): Owner {
+  return { plugin: plugin.name, file };
+}
+
+async function recordBindings(source: PluginSource): Promise<Binding[]> {
+  const { plugin } = source;
+  const owner = ownerOf(source);
+  const steps = [
+    { step: 'bindEngine', recorder: new BindingRecorder('engine', owner) },
+    { step: 'bindModel', recorder: new BindingRecorder('model', owner) },
+  ] as const;
+  for (const { step, recorder } of steps) {
+    try {
+      await plugin[step]?.(recorder);
+    } catch (cause) {
+      throw GraftError.is(cause) ? cause : new PluginFailedError(owner, step, messageOf(cause), cause);
+    } finally {
+      recorder.close();
+    }
+  }
+  return steps.flatMap(({ recorder }) => recorder.bindings);
+}
+
+function serves(plugin: Plugin, platform: string): boolean {
+  const own = plugin.platforms ?? [];
+  return own.length === 0 || own.some(({ name }) => name === platform);
+}
+
+function overlap(a: Plugin, b: Plugin): boolean {
+  return (a.platforms ?? []).length === 0 || (b.platforms ?? []).length === 0 || a.platforms!.some(({ name }) => serves(b, name));
+}

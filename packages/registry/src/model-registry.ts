@@ -1,0 +1,169 @@
+import type { ModelCapabilities } from './capabilities.ts';
+import { ArchitectureConflictError, architectureError, OverrideWithoutUpstreamError, RegistrationConflictError } from './errors.ts';
+import { ClassLoader } from './load-class.ts';
+import type { LazyFactory, LazyModel } from './model.ts';
+import { nearestNames } from './names.ts';
+import type { ReliesOn, RetiredArchitecture } from './plugin.ts';
+import type { OverrideEntry, Owner, UpstreamEntry } from './registration.ts';
+import { Resolution, type ResolveContext, resolveArchitectures } from './resolve.ts';
+
+export interface RegisterOptions {
+  capabilities?: ModelCapabilities;
+  owner?: Owner;
+}
+
+export type OverrideOptions = {
+  platform: string;
+  /** 0 unless given. */
+  priority?: number;
+  reliesOn?: ReliesOn;
+  owner?: Owner;
+} & ({ model: LazyModel; factory?: never } | { factory: LazyFactory; model?: never });
+
+/** One line of `list()`. */
+export interface ArchitectureListing {
+  readonly architecture: string;
+  readonly owner: Owner;
+  readonly capabilities: ModelCapabilities;
+  readonly overrides: readonly {
+    readonly platform: string;
+    readonly priority: number;
+    readonly kind: 'subclass' | 'factory';
+    readonly owner: Owner;
+  }[];
+}
+
+const application: Owner = { plugin: 'application', file: null };
+
+interface RegistryState {
+  readonly upstream: ReadonlyMap<string, UpstreamEntry>;
+  readonly overrides: readonly OverrideEntry[];
+  readonly retired: ReadonlyMap<string, RetiredArchitecture & { readonly owner: Owner }>;
+}
+
+/**
+ * Which class runs an architecture on a platform. Registering, listing and resolving import no model code; only `Resolution.load` does.
+ * Each change replaces the whole state, so that a load that fails is undone by putting the old one back.
+ */
+export class ModelRegistry {
+  private state: RegistryState = { upstream: new Map(), overrides: [], retired: new Map() };
+  private readonly classes = new ClassLoader();
+  /** Names of the plugins that are loaded, for errors. */
+  private readonly loadedPlugins: () => readonly string[];
+
+  constructor({ loadedPlugins = () => [] }: { loadedPlugins?: () => readonly string[] } = {}) {
+    this.loadedPlugins = loadedPlugins;
+  }
+
+  /**
+   * Registers an upstream class for an architecture.
+   * @throws ArchitectureConflictError when it has one already.
+   */
+  register(architecture: string, model: LazyModel, { capabilities = {}, owner = application }: RegisterOptions = {}): void {
+    const existing = this.state.upstream.get(architecture);
+    if (existing !== undefined) throw new ArchitectureConflictError(architecture, existing.owner, owner);
+    const entry: UpstreamEntry = { kind: 'upstream', architecture, owner, model, capabilities };
+    this.state = { ...this.state, upstream: new Map(this.state.upstream).set(architecture, entry) };
+  }
+
+  /**
+   * Registers an override of an architecture on a platform. The upstream class stays reachable through `upstreamOf`.
+   * @throws OverrideWithoutUpstreamError when nothing is registered under that name; RegistrationConflictError at an equal priority.
+   */
+  override(architecture: string, options: OverrideOptions): void {
+    const { platform, priority = 0, reliesOn = null, owner = application } = options;
+    if (!this.state.upstream.has(architecture)) {
+      throw new OverrideWithoutUpstreamError(architecture, owner, nearestNames(architecture, this.state.upstream.keys()));
+    }
+    const rival = this.overridesOf(architecture).find((entry) => entry.platform === platform && entry.priority === priority);
+    if (rival !== undefined) throw new RegistrationConflictError({ architecture, platform, priority, owners: [rival.owner, owner] });
+    const facts = { architecture, owner, platform, priority, reliesOn };
+    const entry: OverrideEntry =
+      options.factory === undefined
+        ? { ...facts, kind: 'subclass', model: options.model }
+        : { ...facts, kind: 'factory', factory: options.factory };
+    this.state = { ...this.state, overrides: [...this.state.overrides, entry] };
+  }
+
+  /** Records where an architecture went, so that asking for it says so. */
+  retire(architecture: string, facts: RetiredArchitecture, owner: Owner = application): void {
+    this.state = { ...this.state, retired: new Map(this.state.retired).set(architecture, { ...facts, owner }) };
+  }
+
+  /** Takes away all that a plugin registered. What it overrode is what it was before. */
+  removePlugin(plugin: string): void {
+    const kept = <E extends { owner: Owner }>([, entry]: [string, E]) => entry.owner.plugin !== plugin;
+    const upstream = new Map([...this.state.upstream].filter(kept));
+    this.state = {
+      upstream,
+      overrides: this.state.overrides.filter((entry) => entry.owner.plugin !== plugin && upstream.has(entry.architecture)),
+      retired: new Map([...this.state.retired].filter(kept)),
+    };
+  }
+
+  /** Runs `change`; when it throws, the registry is as it was before. */
+  transaction<R>(change: () => R): R {
+    const before = this.state;
+    try {
+      return change();
+    } catch (error) {
+      this.state = before;
+      throw error;
+    }
+  }
+
+  /** Every registered architecture with its overrides, in the order of registration. */
+  list(): ArchitectureListing[] {
+    return [...this.state.upstream.values()].map(({ architecture, owner, capabilities }) => ({
+      architecture,
+      owner,
+      capabilities,
+      overrides: this.overridesOf(architecture).map(({ platform, priority, kind, owner: by }) => ({ platform, priority, kind, owner: by })),
+    }));
+  }
+
+  /**
+   * The upstream class of an architecture, whatever overrides it: a resolution whose chain is that class alone.
+   * @throws UnknownArchitectureError, RetiredArchitectureError.
+   */
+  upstreamOf(architecture: string): Resolution {
+    const entry = this.state.upstream.get(architecture);
+    if (entry === undefined) throw this.unknown([architecture]);
+    return new Resolution({
+      requested: [architecture],
+      passedOver: [],
+      upstream: entry,
+      overrides: [],
+      platform: null,
+      mode: null,
+      classes: this.classes,
+    });
+  }
+
+  /**
+   * The class that serves the first known name in `architectures` (as in config.json) on a platform, and why each other candidate does not.
+   * @throws UnknownArchitectureError with the nearest names; RetiredArchitectureError where the names were retired.
+   */
+  resolve(architectures: readonly string[], context: ResolveContext): Resolution {
+    return resolveArchitectures(architectures, context, {
+      upstream: this.state.upstream,
+      retired: this.state.retired,
+      overridesOf: (architecture) => this.overridesOf(architecture),
+      unknown: (names) => this.unknown(names),
+      classes: this.classes,
+    });
+  }
+
+  private overridesOf(architecture: string): OverrideEntry[] {
+    return this.state.overrides.filter((entry) => entry.architecture === architecture);
+  }
+
+  private unknown(architectures: readonly string[]): Error {
+    const known = [...this.state.upstream.keys()];
+    return architectureError(architectures, {
+      nearest: nearestNames(architectures[0] ?? '', known),
+      retired: this.state.retired,
+      plugins: this.loadedPlugins(),
+    });
+  }
+}

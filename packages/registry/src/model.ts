@@ -1,0 +1,28 @@
+/** What a parameter is to the registry: the facts that a checkpoint depends on. Its identity is the object that carries them. */
+export interface ParameterFacts {
+  readonly dtype: string;
+  /** Logical dimensions. */
+  readonly shape: readonly number[];
+}
+
+export interface BufferFacts extends ParameterFacts {
+  readonly persistent: boolean;
+}
+
+/** All that the registry reads on a model. The `Module` of packages/graph satisfies it; so does a two-line class in a test. */
+export interface InspectableModel {
+  namedParameters(): Iterable<[string, ParameterFacts]>;
+  namedBuffers(): Iterable<[string, BufferFacts]>;
+}
+
+/** A model class: built as `new Model(context)`, upstream and override alike. */
+export type ModelClass<Context = never, Model extends object = object> = new (context: Context) => Model;
+
+/** Builds an override on whatever class it is given, so that overrides stack: `(Base) => { class X extends Base {} return X; }`. */
+export type ClassFactory = (Base: never) => ModelClass;
+
+/** A lazy reference to a model class; called only when a resolution is loaded. */
+export type LazyModel = () => Promise<ModelClass>;
+
+/** A lazy reference to a class factory. */
+export type LazyFactory = () => Promise<ClassFactory>;

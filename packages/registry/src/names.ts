@@ -1,0 +1,19 @@
+import { distance } from 'fastest-levenshtein';
+
+/** The names closest to `name` by edit distance, nearest first; ties in alphabetical order. */
+export function nearestNames(name: string, known: Iterable<string>, count = 3): string[] {
+  const lowered = name.toLowerCase();
+  return [...new Set(known)]
+    .map((candidate) => ({ candidate, edits: distance(lowered, candidate.toLowerCase()) }))
+    .sort((a, b) => a.edits - b.edits || (a.candidate < b.candidate ? -1 : 1))
+    .slice(0, count)
+    .map(({ candidate }) => candidate);
+}
+
+/** `"a", "b" or "c"`, for the end of a sentence. */
+export function quotedList(names: readonly string[], none = 'none', conjunction = 'or'): string {
+  const quoted = names.map((name) => `"${name}"`);
+  if (quoted.length === 0) return none;
+  if (quoted.length === 1) return quoted[0]!;
+  return `${quoted.slice(0, -1).join(', ')} ${conjunction} ${quoted.at(-1)}`;
+}

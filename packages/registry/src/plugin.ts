@@ -1,0 +1,189 @@
+import * as z from 'zod';
+import type { EngineBinder, ModelBinder } from './binder.ts';
+import type { ModelCapabilities } from './capabilities.ts';
+import type { PostLoadReload } from './hooks.ts';
+import type { InspectableModel, LazyFactory, LazyModel } from './model.ts';
+import type { Patches } from './patch-ledger.ts';
+import type { Platform } from './platform.ts';
+import { PluginInvalidError } from './plugin-errors.ts';
+
+/** An upstream class that the plugin brings. */
+export interface ModelDeclaration {
+  /** The name in a checkpoint's config.json (`architectures`). */
+  architecture: string;
+  model: LazyModel;
+  capabilities?: ModelCapabilities;
+}
+
+/** What an override needs of its base. Recorded with the registration and shown by `explain`. */
+export interface ReliesOn {
+  attributes?: readonly string[];
+  methods?: readonly string[];
+  parameters?: readonly string[];
+  /** Range of versions of the upstream package, as semver writes it. */
+  version?: string;
+  /** Hashes of the base's methods that the override copied, by method name. */
+  copied?: Readonly<Record<string, string>>;
+}
+
+interface OverrideFacts {
+  architecture: string;
+  /** The platform that it serves. */
+  platform: string;
+  /** Higher wins; 0 unless given. Two equal ones for one architecture and platform are an error. */
+  priority?: number;
+  reliesOn?: ReliesOn;
+}
+
+/** A subclass of the class it overrides, or a class factory, which stacks with other factories. */
+export type OverrideDeclaration = OverrideFacts & ({ model: LazyModel; factory?: never } | { factory: LazyFactory; model?: never });
+
+/** A patch that a plugin applies to models of an architecture on a platform, beside the hooks on the classes. */
+export interface PluginHook<Model = never, Context = never> {
+  architecture: string;
+  platform: string;
+  phase: 'init' | 'postLoad';
+  /** The modes in which it runs; all when left out. */
+  modes?: readonly string[];
+  /** What it removes, for `explain`. */
+  reason?: string;
+  /** `postLoad` only, and required there: what a reload of the weights does with it. */
+  reload?: PostLoadReload;
+  run(model: Model, context: Context, patches: Patches): void | Promise<void>;
+}
+
+/** An architecture that is no longer, or no longer here. */
+export interface RetiredArchitecture {
+  /** What happened and where it went: a version, a package, a new name. */
+  note: string;
+  /** The architecture that replaces it, if one does. */
+  replacedBy?: string;
+}
+
+/** All that a vendor may declare. */
+export interface PluginDeclaration {
+  name: string;
+  version?: string;
+  /** The versions of Graft it works with, as a semver range. */
+  graft?: string;
+  /** Names of plugins that must be loaded, and come before it. */
+  after?: readonly string[];
+  platforms?: readonly Platform[];
+  models?: readonly ModelDeclaration[];
+  overrides?: readonly OverrideDeclaration[];
+  hooks?: readonly PluginHook[];
+  /** Retired or moved architectures by their old name. */
+  retired?: Readonly<Record<string, RetiredArchitecture>>;
+  /** Binds services that live as long as the engine. Called once at load; nothing is built then. */
+  bindEngine?(bind: EngineBinder): void | Promise<void>;
+  /** Binds services that live as long as one loaded model. */
+  bindModel?(bind: ModelBinder): void | Promise<void>;
+}
+
+const brand = Symbol.for('graft.plugin');
+
+/** A validated declaration. A value: importing the module that defines it does nothing else. */
+export interface Plugin extends PluginDeclaration {
+  readonly [brand]: true;
+}
+
+const name = z.string().regex(/^[A-Za-z0-9@][\w@./-]*$/, 'must be a name of letters, digits and @ . / _ -');
+const functionSchema = <F>() => z.custom<F>((value) => typeof value === 'function', 'must be a function');
+const nonEmpty = z.string().min(1, 'must not be empty');
+
+const reliesOn = z.strictObject({
+  attributes: z.array(nonEmpty).exactOptional(),
+  methods: z.array(nonEmpty).exactOptional(),
+  parameters: z.array(nonEmpty).exactOptional(),
+  version: nonEmpty.exactOptional(),
+  copied: z.record(z.string(), nonEmpty).exactOptional(),
+});
+
+const override = z
+  .strictObject({
+    architecture: nonEmpty,
+    platform: nonEmpty,
+    priority: z.number().exactOptional(),
+    model: functionSchema<LazyModel>().exactOptional(),
+    factory: functionSchema<LazyFactory>().exactOptional(),
+    reliesOn: reliesOn.exactOptional(),
+  })
+  .refine(
+    ({ model, factory }) => (model === undefined) !== (factory === undefined),
+    'must give exactly one of "model" (a subclass) and "factory"',
+  );
+
+const hook = z
+  .strictObject({
+    architecture: nonEmpty,
+    platform: nonEmpty,
+    phase: z.enum(['init', 'postLoad']),
+    modes: z.array(nonEmpty).exactOptional(),
+    reason: nonEmpty.exactOptional(),
+    reload: z.enum(['rerun', 'keep', 'undo-redo']).exactOptional(),
+    run: functionSchema<(model: InspectableModel, context: never, patches: Patches) => void | Promise<void>>(),
+  })
+  .refine(
+    ({ phase, reload }) => (phase === 'postLoad') === (reload !== undefined),
+    'must give "reload" in phase "postLoad", and only there',
+  );
+
+const platform = z.looseObject({
+  name,
+  modes: z.array(nonEmpty).min(1, 'must name at least one mode'),
+  fallback: z.boolean().exactOptional(),
+  detect: functionSchema<Platform['detect']>(),
+});
+
+const declarationSchema = z.strictObject({
+  name,
+  version: nonEmpty.exactOptional(),
+  graft: nonEmpty.exactOptional(),
+  after: z.array(name).exactOptional(),
+  // A platform may be a class instance: it is checked in place and never copied.
+  platforms: z
+    .array(z.custom<Platform>((value) => platform.safeParse(withInherited(value)).success, 'must be a Platform: { name, modes, detect() }'))
+    .exactOptional(),
+  models: z
+    .array(
+      z.strictObject({
+        architecture: nonEmpty,
+        model: functionSchema<LazyModel>(),
+        capabilities: z.record(z.string(), z.unknown()).exactOptional(),
+      }),
+    )
+    .exactOptional(),
+  overrides: z.array(override).exactOptional(),
+  hooks: z.array(hook).exactOptional(),
+  retired: z.record(z.string(), z.strictObject({ note: nonEmpty, replacedBy: nonEmpty.exactOptional() })).exactOptional(),
+  bindEngine: functionSchema<PluginDeclaration['bindEngine']>().exactOptional(),
+  bindModel: functionSchema<PluginDeclaration['bindModel']>().exactOptional(),
+});
+
+/** A platform's fields, inherited ones too, so that a class instance validates like a literal. */
+function withInherited(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const { name, modes, fallback, detect } = value as Partial<Platform>;
+  return { name, modes, detect, ...(fallback === undefined ? {} : { fallback }) };
+}
+
+/**
+ * Validates a declaration and freezes it. No side effects: the plugin is loaded by `loadPlugins`.
+ * @throws PluginInvalidError that names each field at fault.
+ */
+export function definePlugin(declaration: PluginDeclaration): Plugin {
+  const result = declarationSchema.safeParse(declaration);
+  if (!result.success) {
+    const named = typeof (declaration as { name?: unknown } | null)?.name === 'string' ? declaration.name : null;
+    throw new PluginInvalidError(
+      named,
+      result.error.issues.map((issue) => `${issue.path.length === 0 ? 'the declaration' : issue.path.join('.')}: ${issue.message}`),
+    );
+  }
+  return Object.freeze({ ...declaration, [brand]: true as const });
+}
+
+/** Whether a value came from `definePlugin`, of this or of another copy of the package. */
+export function isPlugin(value: unknown): value is Plugin {
+  return typeof value === 'object' && value !== null && brand in value;
+}
