@@ -1,0 +1,19 @@
+// This repository's engine, as an embedder uses it: the built package, in its worker.
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startEngineWorker } from '@graft/engine';
+import { serveContender } from './contender.mjs';
+
+const app = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // its package.json lists the plugins
+
+serveContender(async ({ model, threads, contextTokens }) => {
+  const engine = await startEngineWorker({ model, threads, app, platform: 'cpu', maxSequences: 1, maxModelLength: contextTokens });
+  return {
+    description: `graft (${engine.info.modelClass}, weights ${engine.info.weights})`,
+    async *generate(tokenIds, count) {
+      const request = { prompt: { tokenIds }, sampling: { maxTokens: count, temperature: 0, ignoreEos: true } };
+      for await (const delta of engine.generate(request)) yield delta.tokenIds.length;
+    },
+    close: () => engine.close(),
+  };
+});

@@ -1,0 +1,186 @@
+// Prefill and decode of the engine against node-llama-cpp on the same GGUF, in one run, taking turns: what slows one round slows both.
+//   npm run bench -- peers [--model FILE.gguf] [--threads 2] [--contexts 16,512] [--decode 32] [--seconds 150] [--only graft|llama-cpp]
+import { execFileSync, fork } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const peerVersion = '3.22.1';
+const here = dirname(fileURLToPath(import.meta.url));
+const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'graft');
+const leastRounds = 3;
+const hardLimitMs = 200_000; // no further round after this, even if there were fewer than the least
+const answerLimitMs = 90_000; // one measurement takes seconds; a machine on which it takes this long tells nothing
+
+export async function main(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      model: { type: 'string' },
+      threads: { type: 'string', default: '2' },
+      contexts: { type: 'string', default: '16,512' },
+      decode: { type: 'string', default: '32' },
+      seconds: { type: 'string', default: '150' },
+      only: { type: 'string' },
+    },
+  });
+  const model = values.model ?? findModel();
+  const contexts = values.contexts.split(',').map(Number);
+  const decodeTokens = Number(values.decode);
+  const settings = {
+    model,
+    threads: Number(values.threads),
+    contextTokens: Math.ceil((Math.max(...contexts) + decodeTokens + 2) / 256) * 256,
+  };
+  const contenders = [];
+  try {
+    if (values.only !== 'llama-cpp') contenders.push(await startContender('graft', [], settings));
+    if (values.only !== 'graft') contenders.push(await startContender('llama-cpp', [installPeer(), peerVersion], settings));
+    const samples = await takeTurns(contenders, contexts, decodeTokens, Number(values.seconds) * 1000);
+    return report(contenders, samples, settings);
+  } finally {
+    for (const contender of contenders) contender.stop();
+  }
+}
+
+/** The default model, which `npm start` has put into the cache. */
+function findModel() {
+  const folders = [join(cache, 'models'), `${cache}-dl`].filter((folder) => existsSync(folder));
+  const files = folders.flatMap((folder) => readdirSync(folder, { recursive: true }).map((file) => join(folder, String(file))));
+  const model = files.find((file) => file.endsWith('.gguf'));
+  if (model === undefined) throw new Error('there is no model in the cache yet: run `npm start` once, or give one with --model FILE.gguf.');
+  return model;
+}
+
+/** Installs the peer on first use, outside the repository; its binary comes as an optional npm package, nothing is downloaded or built. */
+function installPeer() {
+  const folder = join(cache, 'peers', `node-llama-cpp-${peerVersion}`);
+  if (existsSync(join(folder, 'node_modules', 'node-llama-cpp', 'package.json'))) return folder;
+  console.log(`installing node-llama-cpp ${peerVersion} into ${folder} (about 700 MB)`);
+  mkdirSync(folder, { recursive: true });
+  const args = [
+    'install',
+    '--prefix',
+    folder,
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    `node-llama-cpp@${peerVersion}`,
+  ];
+  execFileSync('npm', args, { cwd: folder, stdio: 'inherit' });
+  return folder;
+}
+
+/** Starts a contender's process; `ask` sends it one call and gives the answer. */
+async function startContender(name, args, settings) {
+  const child = fork(join(here, 'contenders', `${name}.mjs`), args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const ask = (call, argument) =>
+    new Promise((resolve, reject) => {
+      const fail = (reason) => finish(() => reject(new Error(`${name}: ${reason}`)));
+      const timer = setTimeout(() => fail(`no answer in ${answerLimitMs / 1000} s; is the machine busy?`), answerLimitMs);
+      const onExit = (code) => fail(`its process ended (${code})`);
+      const onMessage = ({ result, error }) => (error === undefined ? finish(() => resolve(result)) : fail(error));
+      const finish = (settle) => {
+        clearTimeout(timer);
+        child.off('exit', onExit).off('message', onMessage);
+        settle();
+      };
+      child.on('exit', onExit).on('message', onMessage);
+      if (child.exitCode === null) child.send({ call, argument });
+      else onExit(child.exitCode);
+    });
+  const stop = () => child.kill();
+  process.once('exit', stop);
+  try {
+    const startMs = performance.now();
+    const description = await ask('start', settings);
+    console.log(`started ${description} in ${((performance.now() - startMs) / 1000).toFixed(1)} s`);
+    return { name, description, ask, stop };
+  } catch (error) {
+    stop();
+    throw error;
+  }
+}
+
+/** Ids that no round repeats, so that a prefix cache has nothing to reuse; both contenders get the same. */
+function promptOf(length, round) {
+  let state = (round + 1) * 7919 + length;
+  return Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return 1000 + (state % 40_000);
+  });
+}
+
+/** A B A B ...: each round measures every context with each contender; the first round warms up and is dropped. */
+async function takeTurns(contenders, contexts, decodeTokens, limitMs) {
+  const samples = [];
+  const startMs = performance.now();
+  let roundMs = 0;
+  const mayGoOn = (round) => {
+    const elapsedMs = performance.now() - startMs;
+    return round < 2 || (round <= leastRounds ? elapsedMs < hardLimitMs : elapsedMs + roundMs < limitMs);
+  };
+  for (let round = 0; mayGoOn(round); round += 1) {
+    const roundStartMs = performance.now();
+    const order = round % 2 === 0 ? contenders : [...contenders].reverse();
+    for (const context of contexts) {
+      for (const { name, ask } of order) {
+        const sample = await ask('measure', { tokenIds: promptOf(context, round), decodeTokens });
+        if (round > 0) samples.push({ name, context, prefill: (context / sample.prefillMs) * 1000, decode: sample.decodeTokensPerSecond });
+      }
+    }
+    roundMs = performance.now() - roundStartMs;
+    process.stdout.write(round === 0 ? `warm-up ${(roundMs / 1000).toFixed(1)} s; rounds:` : ` ${(roundMs / 1000).toFixed(1)} s`);
+  }
+  console.log();
+  return samples;
+}
+
+function spreadOf(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const median = sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  return { median, least: sorted[0], most: sorted.at(-1), count: sorted.length };
+}
+
+const rounded = (value) => (value < 100 ? value.toFixed(1) : value.toFixed(0));
+
+/** A table: a row for each phase and context; tokens per second as median (least-most), and the ratio of the two of each round. */
+function report(contenders, samples, { model, threads }) {
+  const contexts = [...new Set(samples.map(({ context }) => context))];
+  const rows = ['prefill', 'decode'].flatMap((phase) =>
+    contexts.map((context) => {
+      const series = contenders.map(({ name }) =>
+        samples.filter((sample) => sample.name === name && sample.context === context).map((sample) => sample[phase]),
+      );
+      const cells = series.map((values) => {
+        const { median, least, most } = spreadOf(values);
+        return `${rounded(median)} (${rounded(least)}-${rounded(most)})`;
+      });
+      if (series.length === 2) cells.push(ratioOf(series));
+      return `| ${phase === 'prefill' ? `prefill of ${context}` : `decode after ${context}`} | ${cells.join(' | ')} |`;
+    }),
+  );
+  const head = [
+    'tokens/s, median (least-most)',
+    ...contenders.map(({ description }) => description),
+    ...(contenders.length === 2 ? ['ratio by round'] : []),
+  ];
+  const rounds = samples.length / contenders.length / contexts.length;
+  return [
+    `${model}; ${threads} threads each; ${rounds} rounds, taking turns`,
+    '',
+    `| ${head.join(' | ')} |`,
+    `|${'---|'.repeat(head.length)}`,
+    ...rows,
+  ];
+}
+
+/** How many times faster the first is than the second, from the pairs of each round. */
+function ratioOf([first, second]) {
+  const { median, least, most } = spreadOf(first.map((value, round) => value / second[round]));
+  return `${median.toFixed(2)} (${least.toFixed(2)}-${most.toFixed(2)})`;
+}
