@@ -1,1 +1,32 @@
-export {};
+export {
+  architecturesOf,
+  type LayerConfig,
+  type Llama4TextConfig,
+  type ParseConfigOptions,
+  parseLlama4Config,
+  type RopeConfig,
+} from './config.ts';
+export type { ModelContext, PipelineStage } from './context.ts';
+export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, RopeTypeError } from './errors.ts';
+export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';
+export { Embedding } from './layers/embedding.ts';
+export { FusedMoe } from './layers/fused-moe.ts';
+export { Linear } from './layers/linear.ts';
+export { HeadRmsNorm, RmsNorm } from './layers/norm.ts';
+export { inverseFrequencies, RotaryEmbedding } from './layers/rotary.ts';
+export { coreModels } from './models/index.ts';
+export type { IntermediateTensors, LanguageModel, ModelOutput } from './models/interfaces.ts';
+export {
+  Llama4Attention,
+  Llama4DecoderLayer,
+  Llama4ForCausalLM,
+  Llama4Mlp,
+  Llama4Model,
+  Llama4Moe,
+  PipelineMissingLayer,
+} from './models/llama4.ts';
+export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
+export { type Checkpoint, type CheckpointTensor, openCheckpoint } from './weights/checkpoint.ts';
+export type { FileBytes, OpenFile } from './weights/file-bytes.ts';
+export { type LoadReport, type LoadWeights, loadWeights } from './weights/load-weights.ts';
+export { faithfulPolicy, float32Policy, type PolicySubject, type WeightPolicy } from './weights/weight-policy.ts';

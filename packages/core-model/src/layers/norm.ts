@@ -1,0 +1,42 @@
+import { Module, ops, Parameter, type Tensor } from '@graft/graph';
+
+/** Root-mean-square norm over the last axis, with a weight or without. vLLM: `RMSNorm`. */
+export class RmsNorm extends Module {
+  readonly weight: Parameter;
+  readonly epsilon: number;
+
+  constructor(hiddenSize: number, epsilon: number) {
+    super();
+    this.weight = new Parameter([hiddenSize]);
+    this.epsilon = epsilon;
+  }
+
+  forward(x: Tensor): Tensor {
+    return ops.rmsNorm({ x, weight: this.weight }, { epsilon: this.epsilon });
+  }
+
+  /** Adds `x` to the residual stream first. @returns the norm and the sum. */
+  forwardWithResidual(x: Tensor, residual: Tensor): [Tensor, Tensor] {
+    const [normed, sum] = ops.addRmsNorm({ x, residual, weight: this.weight }, { epsilon: this.epsilon });
+    return [normed, sum];
+  }
+}
+
+/** Root-mean-square norm of each head, without a weight. `[batch, sequence, heads * headDim]` -> the same. vLLM: `Llama4Attention.qk_norm`. */
+export class HeadRmsNorm extends Module {
+  readonly headDim: number;
+  readonly epsilon: number;
+
+  constructor(headDim: number, epsilon: number) {
+    super();
+    this.headDim = headDim;
+    this.epsilon = epsilon;
+  }
+
+  forward(x: Tensor): Tensor {
+    const [batch, sequence, width] = [x.dim(0), x.dim(1), x.dim(2)];
+    const heads = ops.reshape({ x }, { dims: [batch, sequence, width.dividedBy(this.headDim), this.headDim] }); // [batch, sequence, heads, headDim]
+    const normed = ops.rmsNorm({ x: heads }, { epsilon: this.epsilon });
+    return ops.reshape({ x: normed }, { dims: [batch, sequence, width] });
+  }
+}

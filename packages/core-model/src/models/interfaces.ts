@@ -1,0 +1,25 @@
+import type { Module, Tensor } from '@graft/graph';
+
+/** What one pipeline rank hands to the next, by name. vLLM: `IntermediateTensors`. */
+export interface IntermediateTensors {
+  hidden_states: Tensor;
+  residual: Tensor;
+}
+
+/** The last rank's hidden states, or what goes to the next rank; with the residual streams that were asked for. */
+export type ModelOutput = Tensor | IntermediateTensors | [Tensor | IntermediateTensors, Tensor[]];
+
+/** A model that continues text; what the engine captures. */
+export interface LanguageModel extends Module {
+  /**
+   * @param inputIds `[batch, sequence]`, int64.
+   * @param positions `[batch, sequence]`, int64, counted from the start of the sequence.
+   * @param intermediateTensors what the previous rank gave; null on the first.
+   * @param inputsEmbeds `[batch, sequence, hidden]` instead of the embedded ids, or null.
+   */
+  forward(inputIds: Tensor, positions: Tensor, intermediateTensors: IntermediateTensors | null, inputsEmbeds: Tensor | null): ModelOutput;
+  /** `[rows, hidden]` -> `[rows, vocabulary]`. */
+  computeLogits(hiddenStates: Tensor): Tensor;
+  /** From now on `forward` also gives the residual stream that enters these layers; the number of layers stands for the one that leaves the last. */
+  setAuxHiddenStateLayers(layers: readonly number[]): void;
+}

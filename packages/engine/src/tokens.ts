@@ -1,0 +1,19 @@
+import type { WeightPolicy } from '@graft/core-model';
+import type { Backend } from '@graft/graph';
+import { type ServiceIdentifier, token } from '@graft/registry';
+
+/** A service that each platform's plugin binds its own of, so that several platforms can be loaded beside each other. */
+function perPlatform<T>(name: string): (platform: string) => ServiceIdentifier<T> {
+  const tokens = new Map<string, ServiceIdentifier<T>>();
+  return (platform) => {
+    let found = tokens.get(platform);
+    if (found === undefined) tokens.set(platform, (found = token<T>(`${name}(${platform})`, 'engine')));
+    return found;
+  };
+}
+
+/** What compiles and runs models on a platform: `bind.bind(BackendOf('cpu')).toDynamicValue(...)` in `bindEngine`. */
+export const BackendOf = perPlatform<Backend>('Backend');
+
+/** The platform's choice of weight forms (`--weights auto`). Where none is bound, everything is float32. */
+export const WeightPolicyOf = perPlatform<WeightPolicy>('WeightPolicy');
