@@ -128,3 +128,22 @@ export class RecompileRefusedError extends GraftError {
     super({ code: 'GRAFT_RECOMPILE_REFUSED', what, where, fix: 'warm up with this shape too, or set onRecompile to "warn" or "allow".' });
   }
 }
+
+/** A step brings a program something else than its graph takes. */
+export class ProgramInputError extends GraftError {
+  constructor(what: string, where: string) {
+    super({
+      code: 'GRAFT_PROGRAM_INPUT',
+      what,
+      where,
+      fix: 'compare the step with the inputs and slots that the model was captured with.',
+    });
+  }
+}
+
+/** A runtime slot is bound to something that cannot serve it. */
+export class SlotBindingError extends GraftError {
+  constructor(what: string, path: string) {
+    super({ code: 'GRAFT_SLOT_BINDING', what, where: `slot ${path}`, fix: 'check what bindSlot gives for this path and kind.' });
+  }
+}

@@ -14,11 +14,14 @@ export {
   NotCapturingError,
   OpInputError,
   ParameterWithoutStorageError,
+  ProgramInputError,
   RecompileRefusedError,
   ShapeError,
+  SlotBindingError,
   StorageMismatchError,
 } from './errors.ts';
 export type { CapturedRegion, Graph, GraphInput, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from './graph.ts';
+export { InterpreterBackend } from './interpreter.ts';
 export { Identity, ModuleList } from './nn/containers.ts';
 export { joinPath, lendChild, Module, type Region } from './nn/module.ts';
 export { Buffer, Parameter } from './nn/parameter.ts';

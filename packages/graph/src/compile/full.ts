@@ -1,9 +1,10 @@
 import type { CapturedModel } from '../capture/capture.ts';
 import { follow } from '../capture/guard.ts';
+import type { StorageFormat } from '../dtype.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
-import type { Dims } from '../shape.ts';
+import { Dim, type Dims } from '../shape.ts';
 import { verifyGraph } from '../verify-graph.ts';
 
 /**
@@ -62,7 +63,13 @@ class Inliner {
       Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : values.get(value)!]),
     );
     const outputs = node.outputs.map((value) => this.define(value, prefix, values));
-    this.nodes.push({ ...node, inputs, outputs, path: joinPath(prefix, node.path) });
+    this.nodes.push({
+      ...node,
+      inputs,
+      outputs,
+      attributes: localiseAttributes(node.attributes, prefix),
+      path: joinPath(prefix, node.path),
+    });
   }
 
   private bindWeights(slots: readonly WeightSlot[], prefix: string, module: object, values: Map<Value, Value>): void {
@@ -74,7 +81,8 @@ class Inliner {
         continue;
       }
       const value = this.define(slot.value, prefix, values);
-      this.weights.set(source, { ...slot, path: joinPath(prefix, slot.path), source, value });
+      const keys = [...keysOf(this.root, prefix), ...slot.keys];
+      this.weights.set(source, { ...slot, path: joinPath(prefix, slot.path), keys, format: source.dtype as StorageFormat, source, value });
     }
   }
 
@@ -91,9 +99,17 @@ class Inliner {
 }
 
 /** Symbols of a region's modules (`@path`) become those of the module that is called. */
-function localise(dims: Dims, prefix: string): Dims {
+export function localise(dims: Dims, prefix: string): Dims {
   if (prefix === '') return dims;
   return dims.map((dim) => dim.renamed((symbol) => (symbol.startsWith('@') ? `@${joinPath(prefix, symbol.slice(1))}` : symbol)));
+}
+
+/** Dimensions among the attributes, such as a reshape's. */
+function localiseAttributes(attributes: OpNode['attributes'], prefix: string): OpNode['attributes'] {
+  const localiseOne = (value: unknown): unknown => (value instanceof Dim ? localise([value], prefix)[0] : value);
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, value]) => [name, Array.isArray(value) ? value.map(localiseOne) : localiseOne(value)]),
+  );
 }
 
 /** The property keys that a path stands for: a list's items are under its `items`. */

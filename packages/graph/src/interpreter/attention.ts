@@ -1,0 +1,80 @@
+import type { HostTensor } from '../backend.ts';
+import { dot } from './dense.ts';
+import { asRows, float32, floatsOf, numbersOf } from './host-tensor.ts';
+import type { Kernel } from './kernel.ts';
+
+export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, sin }, { numHeads, headDim }, { fail }) => {
+  const source = floatsOf(x);
+  const [cosines, sines] = [floatsOf(cos), floatsOf(sin)];
+  const half = headDim / 2;
+  const result = new Float32Array(source.length);
+  for (const [token, position] of Array.from(numbersOf(positions)).entries()) {
+    if (!(position >= 0 && position < cos.dims[0]!)) fail(`Position ${position} is outside of a table for ${cos.dims[0]!} positions.`);
+    for (let head = 0; head < numHeads; head++) {
+      const start = (token * numHeads + head) * headDim;
+      for (let pair = 0; pair < half; pair++) {
+        const c = cosines[position * half + pair]!;
+        const s = sines[position * half + pair]!;
+        const [first, second] = [source[start + 2 * pair]!, source[start + 2 * pair + 1]!];
+        result[start + 2 * pair] = first * c - second * s;
+        result[start + 2 * pair + 1] = first * s + second * c;
+      }
+    }
+  }
+  return [float32(x.dims, result)];
+};
+
+export const attention: Kernel<'attention'> = (inputs, { numHeads, numKvHeads, headDim, scale }, { fail }) => {
+  const [batch, sequence] = inputs.query.dims as [number, number, number];
+  const query = floatsOf(inputs.query);
+  const [keyCache, valueCache] = [floatsOf(inputs.keyCache), floatsOf(inputs.valueCache)];
+  const rows = inputs.keyCache.dims[2]!;
+  const starts = numbersOf(inputs.queryStart);
+  const lengths = numbersOf(inputs.sequenceLengths);
+  const result = new Float32Array(query.length);
+  for (let b = 0; b < batch; b++) {
+    const start = starts[b]!;
+    const count = Math.max(0, Math.min(sequence, lengths[b]! - start));
+    if (start < 0 || start + count > rows) fail(`Sequence ${b} needs cache rows ${start} to ${start + count}; there are ${rows}.`);
+    extend(inputs.key, inputs.keyCache, b, start, count);
+    extend(inputs.value, inputs.valueCache, b, start, count);
+    for (let i = 0; i < count; i++) {
+      for (let head = 0; head < numHeads; head++) {
+        const at = ((b * sequence + i) * numHeads + head) * headDim;
+        const kvHead = Math.floor(head / (numHeads / numKvHeads));
+        const cacheAt = (b * numKvHeads + kvHead) * rows * headDim;
+        const seen = start + i + 1;
+        const weights = softmax(
+          Float64Array.from({ length: seen }, (_, row) => scale * dot(query, at, keyCache, cacheAt + row * headDim, headDim)),
+        );
+        for (let d = 0; d < headDim; d++) {
+          let sum = 0;
+          for (let row = 0; row < seen; row++) sum += weights[row]! * valueCache[cacheAt + row * headDim + d]!;
+          result[at + d] = sum;
+        }
+      }
+    }
+  }
+  return [float32(inputs.query.dims, result)];
+};
+
+/** Writes the first `count` tokens of sequence `b` to its cache, from row `start`. `[batch, sequence, heads * headDim]` into `[batch, heads, rows, headDim]`. */
+function extend(tokens: HostTensor, cache: HostTensor, b: number, start: number, count: number): void {
+  const [, heads, rows, headDim] = cache.dims as [number, number, number, number];
+  const [source, target] = [floatsOf(tokens), floatsOf(cache)];
+  const { columns } = asRows(tokens);
+  const sequence = tokens.dims[1]!;
+  for (let i = 0; i < count; i++) {
+    for (let head = 0; head < heads; head++) {
+      const from = (b * sequence + i) * columns + head * headDim;
+      target.set(source.subarray(from, from + headDim), ((b * heads + head) * rows + start + i) * headDim);
+    }
+  }
+}
+
+function softmax(scores: Float64Array): Float64Array {
+  const largest = scores.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const powers = scores.map((score) => Math.exp(score - largest));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}

@@ -1,0 +1,94 @@
+import type { HostTensor } from '../backend.ts';
+import { elementCount, floatsOf, numbersOf, zeros } from './host-tensor.ts';
+import type { Kernel, Kernels } from './kernel.ts';
+
+type ElementwiseKernels = Pick<
+  Kernels,
+  'add' | 'mul' | 'addScalar' | 'divScalar' | 'mulScalar' | 'floor' | 'log' | 'sigmoid' | 'cast' | 'siluAndMul'
+>;
+
+export function sigmoidOf(x: number): number {
+  return 1 / (1 + Math.exp(-x));
+}
+
+export function siluOf(x: number): number {
+  return x * sigmoidOf(x);
+}
+
+/** For each element of a result of shape `dims`, the index of the element of `source` that broadcasting puts there. */
+function broadcastIndex(source: readonly number[], dims: readonly number[]): (index: number) => number {
+  if (elementCount(source) === elementCount(dims)) return (index) => index;
+  return (index) => {
+    let rest = index;
+    let stride = 1;
+    let at = 0;
+    for (let axis = dims.length - 1; axis >= 0; axis--) {
+      const position = rest % dims[axis]!;
+      rest = Math.floor(rest / dims[axis]!);
+      const size = source[axis - dims.length + source.length] ?? 1;
+      if (size !== 1) at += position * stride;
+      stride *= size;
+    }
+    return at;
+  };
+}
+
+function binary<T extends number | bigint>(
+  { a, b }: { a: HostTensor; b: HostTensor },
+  dims: readonly number[],
+  combine: (x: T, y: T) => T,
+): readonly HostTensor[] {
+  const result = zeros(a.dtype, dims);
+  const [left, right, out] = [a.data, b.data, result.data] as unknown as [T[], T[], T[]];
+  const [leftAt, rightAt] = [broadcastIndex(a.dims, dims), broadcastIndex(b.dims, dims)];
+  for (let i = 0; i < out.length; i++) out[i] = combine(left[leftAt(i)]!, right[rightAt(i)]!);
+  return [result];
+}
+
+function unary(x: HostTensor, apply: (x: number) => number): readonly HostTensor[] {
+  const result = zeros(x.dtype, x.dims);
+  const [source, out] = [x.data, result.data];
+  for (let i = 0; i < out.length; i++) {
+    const value = apply(Number(source[i]!));
+    out[i] = out instanceof BigInt64Array ? BigInt(value) : value;
+  }
+  return [result];
+}
+
+const cast: Kernel<'cast'> = ({ x }, { dtype }) => {
+  if (dtype === x.dtype) return [x];
+  const result = zeros(dtype, x.dims);
+  const { data } = result;
+  const source = numbersOf(x);
+  for (let i = 0; i < data.length; i++) {
+    const value = source[i]!;
+    if (dtype === 'int64') data[i] = BigInt(Math.trunc(value));
+    else data[i] = dtype === 'bool' ? Number(value !== 0) : value;
+  }
+  return [result];
+};
+
+const siluAndMul: Kernel<'siluAndMul'> = ({ x }, _attributes, { outputDims }) => {
+  const result = zeros('float32', outputDims[0]!);
+  const half = result.dims.at(-1)!;
+  const source = floatsOf(x);
+  const { data } = result;
+  for (let i = 0; i < data.length; i++) {
+    const gate = Math.floor(i / half) * 2 * half + (i % half);
+    data[i] = siluOf(source[gate]!) * source[gate + half]!;
+  }
+  return [result];
+};
+
+export const elementwise: ElementwiseKernels = {
+  add: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x + y),
+  mul: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x * y),
+  addScalar: ({ x }, { value }) => unary(x, (element) => element + value),
+  divScalar: ({ x }, { value }) => unary(x, (element) => element / value),
+  mulScalar: ({ x }, { value }) => unary(x, (element) => element * value),
+  floor: ({ x }) => unary(x, Math.floor),
+  log: ({ x }) => unary(x, Math.log),
+  sigmoid: ({ x }) => unary(x, sigmoidOf),
+  cast,
+  siluAndMul,
+};

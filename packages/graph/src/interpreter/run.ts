@@ -1,0 +1,74 @@
+import type { HostTensor } from '../backend.ts';
+import { follow } from '../capture/guard.ts';
+import { keysOf, localise } from '../compile/full.ts';
+import { GraphInvalidError, ProgramInputError } from '../errors.ts';
+import type { Graph, GraphNode, OpNode, RegionNode, Value } from '../graph.ts';
+import { joinPath } from '../nn/module.ts';
+import type { Buffer, Parameter } from '../nn/parameter.ts';
+import type { OpName } from '../ops/index.ts';
+import type { Kernel } from './kernel.ts';
+import { kernels } from './kernels.ts';
+import type { Sizes } from './sizes.ts';
+
+/** All that the graphs of one step share. */
+export interface StepContext {
+  readonly root: object;
+  readonly sizes: Sizes;
+  /** By full path. */
+  readonly slots: ReadonlyMap<string, HostTensor>;
+  weight(source: Parameter | Buffer): HostTensor;
+  readonly signal: AbortSignal | undefined;
+}
+
+type Values = Map<Value, HostTensor>;
+
+/**
+ * Runs a graph for the module under `path`, which has the weights and slots.
+ * @returns the outputs in the graph's order.
+ */
+export function runGraph(graph: Graph, path: string, inputs: readonly HostTensor[], step: StepContext): HostTensor[] {
+  const module = follow(step.root, keysOf(step.root, path)) as object;
+  const values: Values = new Map();
+  for (const [i, { value }] of graph.inputs.entries()) values.set(value, inputs[i]!);
+  for (const { keys, value } of graph.weights) values.set(value, step.weight(follow(module, keys) as Parameter | Buffer));
+  for (const slot of graph.slots) values.set(slot.value, step.slots.get(joinPath(path, slot.path))!);
+  for (const node of graph.nodes) {
+    step.signal?.throwIfAborted();
+    const results = node.kind === 'op' ? runOp(node, path, values, step) : runRegion(node, values, step);
+    for (const [i, result] of results.entries()) define(node, i, result, path, values, step);
+  }
+  return graph.outputs.map(({ value }) => values.get(value)!);
+}
+
+function runRegion({ path, region, inputs }: RegionNode, values: Values, step: StepContext): HostTensor[] {
+  return runGraph(
+    region.graph,
+    path,
+    inputs.map((value) => values.get(value)!),
+    step,
+  );
+}
+
+function runOp(node: OpNode, path: string, values: Values, step: StepContext): readonly HostTensor[] {
+  const inputs = Object.fromEntries(Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : values.get(value)!]));
+  const kernel = kernels[node.op] as unknown as Kernel<OpName>;
+  return kernel(inputs as never, node.attributes as never, {
+    outputDims: node.outputs.map((value) => localise(value.dims, path).map((dim) => step.sizes.evaluate(dim))),
+    fail(what) {
+      throw new ProgramInputError(what, `${node.op} at ${joinPath(path, node.path)}`);
+    },
+  });
+}
+
+/** Keeps a result, and holds inference to what it said of it. */
+function define(node: GraphNode, index: number, result: HostTensor, path: string, values: Values, step: StepContext): void {
+  const value = node.outputs[index]!;
+  const expected = localise(value.dims, path).map((dim) => step.sizes.evaluate(dim));
+  if (result.dtype !== value.dtype || result.dims.join() !== expected.join()) {
+    throw new GraphInvalidError(
+      `It gives ${result.dtype}[${result.dims.join(', ')}] where its graph says ${value.dtype}[${expected.join(', ')}].`,
+      `${node.kind === 'op' ? node.op : node.region.name} at ${joinPath(path, node.path)}`,
+    );
+  }
+  values.set(value, result);
+}

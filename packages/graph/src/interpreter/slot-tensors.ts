@@ -1,0 +1,112 @@
+import type { CompileOptions, HostTensor, ProgramStep, SlotBinding } from '../backend.ts';
+import type { CapturedModel } from '../capture/capture.ts';
+import { localise } from '../compile/full.ts';
+import { ProgramInputError, SlotBindingError } from '../errors.ts';
+import type { Graph, SlotInput } from '../graph.ts';
+import { joinPath } from '../nn/module.ts';
+import { type Dims, formatDims } from '../shape.ts';
+import { elementCount, zeros } from './host-tensor.ts';
+import type { Sizes } from './sizes.ts';
+
+/** A runtime slot of the whole model. */
+interface Bound {
+  readonly path: string;
+  readonly value: { readonly dtype: SlotInput['value']['dtype']; readonly dims: Dims };
+  readonly binding: SlotBinding;
+  /** `[places, ...]`, for a cache. */
+  readonly cache: HostTensor | null;
+}
+
+/** What the model's runtime slots are bound to: the caches, which live here, and the values of each step. */
+export class SlotTensors {
+  private readonly places: number;
+  private slots: readonly Bound[];
+
+  constructor({ graph }: CapturedModel, { bindSlot, places }: CompileOptions) {
+    this.places = places;
+    this.slots = allSlots(graph).map(({ path, slot, value }) => {
+      const binding = bindSlot(path, slot);
+      return {
+        path,
+        value,
+        binding,
+        cache: binding.kind === 'cache' ? zeros(value.dtype, cacheDims(path, value.dims, binding, places)) : null,
+      };
+    });
+  }
+
+  get cacheBytes(): number {
+    return this.slots.reduce((sum, { cache }) => sum + (cache === null ? 0 : cache.data.byteLength), 0);
+  }
+
+  /** The tensor of each slot in this step, by path; a cache's shares the cache's memory. @throws ProgramInputError */
+  bind(step: ProgramStep, sizes: Sizes): ReadonlyMap<string, HostTensor> {
+    this.checkPlaces(step);
+    const tensors = new Map<string, HostTensor>();
+    for (const { path, value, binding, cache } of this.slots) {
+      const tensor = cache === null ? inputOf(step, (binding as { name: string }).name) : region(cache, step);
+      const from = binding.kind === 'input' ? `input "${binding.name}", for slot ${path}` : `step.batch, for cache ${path}`;
+      sizes.bindTensor(tensor, value, from);
+      tensors.set(path, tensor);
+    }
+    return tensors;
+  }
+
+  [Symbol.dispose](): void {
+    this.slots = [];
+  }
+
+  private checkPlaces({ firstPlace, batch }: ProgramStep): void {
+    if (
+      !Number.isSafeInteger(firstPlace) ||
+      !Number.isSafeInteger(batch) ||
+      firstPlace < 0 ||
+      batch < 1 ||
+      firstPlace + batch > this.places
+    )
+      throw new ProgramInputError(
+        `Places ${firstPlace} to ${firstPlace + batch - 1} are asked for; there are ${this.places}.`,
+        'step.firstPlace, step.batch',
+      );
+  }
+}
+
+/** @throws ProgramInputError when the step does not bring it. */
+export function inputOf(step: ProgramStep, name: string): HostTensor {
+  const tensor = step.inputs[name];
+  if (tensor === undefined)
+    throw new ProgramInputError(`It is missing; the step brings ${Object.keys(step.inputs).join(', ') || 'none'}.`, `input "${name}"`);
+  return tensor;
+}
+
+/** Slots of the graph and of every region that it calls, each once. */
+function allSlots(graph: Graph): SlotInput[] {
+  const found = new Map<string, SlotInput>();
+  const add = (slots: readonly SlotInput[], prefix: string): void => {
+    for (const { path, slot, value } of slots) {
+      const full = joinPath(prefix, path);
+      found.set(full, { path: full, slot, value: { ...value, dims: localise(value.dims, prefix) } });
+    }
+  };
+  add(graph.slots, '');
+  for (const node of graph.nodes) if (node.kind === 'region') add(node.region.graph.slots, node.path);
+  return [...found.values()];
+}
+
+function cacheDims(path: string, dims: Dims, { rows }: { rows: number }, places: number): number[] {
+  const local = dims.slice(1).map((dim) => {
+    if (dim.isStatic) return dim.value;
+    if (dim.symbolName?.startsWith('@') === true) return rows;
+    throw new SlotBindingError(`A cache of shape ${formatDims(dims)} depends on "${dim.toString()}", which only a step knows.`, path);
+  });
+  if (dims.length === 0 || !Number.isSafeInteger(rows) || rows < 1)
+    throw new SlotBindingError(`${rows} rows cannot serve a slot of shape ${formatDims(dims)}.`, path);
+  return [places, ...local];
+}
+
+/** The places of this step. */
+function region(cache: HostTensor, { firstPlace, batch }: ProgramStep): HostTensor {
+  const dims = cache.dims.slice(1);
+  const size = elementCount(dims);
+  return { dtype: cache.dtype, dims: [batch, ...dims], data: cache.data.subarray(firstPlace * size, (firstPlace + batch) * size) };
+}
