@@ -55,3 +55,22 @@ export function elementTypeOfCode(code: number): ElementType | null {
 export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, 1);
 }
+
+/**
+ * Copies elements into a view of their type; whole numbers may stand for int64's bigints.
+ * @throws RangeError for numbers in place of float16 or bfloat16, whose views hold bits.
+ * @internal
+ */
+export function fillElements<T extends ElementType>(
+  type: T,
+  target: TypedArrays[T],
+  data: TypedArrays[T] | readonly (number | bigint)[],
+): void {
+  if (Array.isArray(data) && (type === 'float16' || type === 'bfloat16'))
+    throw new RangeError(`give ${type} elements as a Uint16Array of their bits`);
+  const wide = target instanceof BigInt64Array || target instanceof BigUint64Array;
+  const elements = Array.isArray(data)
+    ? Array.from(data as readonly (number | bigint)[], (each) => (wide ? BigInt(each) : Number(each)))
+    : data;
+  (target as { set(source: ArrayLike<number | bigint>): void }).set(elements as ArrayLike<number | bigint>);
+}

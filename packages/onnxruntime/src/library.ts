@@ -15,8 +15,7 @@ const STACK_BYTES = 8 * 2 ** 20;
  * The ONNX Runtime library inside the installed `onnxruntime-node`.
  * @throws OrtPlatformError on anything but Linux; OrtLibraryError when the package or the file is missing.
  */
-export function findLibrary(): string {
-  const { platform, arch } = process;
+export function findLibrary({ platform, arch }: { platform: string; arch: string } = process): string {
   if (platform !== 'linux') {
     throw new OrtPlatformError({
       what: `@graft/onnxruntime runs on Linux (x64); this is ${platform} (${arch}).`,

@@ -5,10 +5,12 @@ import { type ElementType, elementTypeFacts, type TypedArrays } from './element-
 import { OrtMemoryError } from './errors.ts';
 import { type NativeFunction, openLibrary } from './library.ts';
 import { NativeResource } from './resource.ts';
+import { TrackedViews } from './tracked-views.ts';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_PRIVATE = 2;
+const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MADV_DONTNEED = 4;
@@ -49,7 +51,7 @@ export interface Memory {
   /** The distance from the region's first byte. */
   readonly byteOffset: number;
   /**
-   * The bytes from `byteOffset`, without a copy; at most 4 GiB. When the region is freed the array becomes empty.
+   * The bytes from `byteOffset`, without a copy; at most 4 GiB. Once the region is freed the array reads as zeros.
    * @throws OrtMemoryError when the range lies outside; DisposedError
    */
   bytes(byteOffset?: number, byteLength?: number): Uint8Array<ArrayBuffer>;
@@ -64,6 +66,7 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
   readonly byteLength: number;
   private readonly address: bigint;
   private readonly mappedBytes: number;
+  private readonly tracked = new TrackedViews();
   private readonly views = new Map<string, ArrayBuffer>();
 
   protected constructor(address: bigint, byteLength: number, mappedBytes: number) {
@@ -138,10 +141,12 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
   }
 
   protected override free(): void {
-    // A view of memory that is gone would read anything or end the process; a detached one is just empty.
-    for (const buffer of this.views.values()) structuredClone(buffer, { transfer: [buffer] });
+    const { address, mappedBytes, tracked } = this;
     this.views.clear();
-    libc().munmap(this.address, this.mappedBytes);
+    // The memory goes now; the addresses only when no view is left. Empty pages stand there meanwhile.
+    if (tracked.any)
+      libc().mmap(address, mappedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    tracked.whenUnused(() => libc().munmap(address, mappedBytes));
   }
 
   private viewOf(byteOffset: number, byteLength: number): { buffer: ArrayBuffer; start: number } {
@@ -169,7 +174,7 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
     const key = `${start}:${byteLength}`;
     let view = this.views.get(key);
     if (view === undefined) {
-      view = koffi.view(this.address + BigInt(start), byteLength);
+      view = this.tracked.create(this.address + BigInt(start), byteLength);
       this.views.set(key, view);
     }
     return view;

@@ -1,22 +1,42 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { DisposedError } from '@graft/common';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, float, GraphBuilder, int, OrtCallError, OrtNameError, OrtOptionsError, Value } from './index.ts';
+import { Environment, GraphBuilder, OrtCallError, OrtNameError, OrtOptionsError, Value } from './index.ts';
 
 const environment = Environment.create();
-afterAll(() => environment[Symbol.dispose]());
+const folder = mkdtempSync(join(tmpdir(), 'graft-ort-'));
+afterAll(() => {
+  environment[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
 
-/** y = x * w + 1, x [rows, 3]. */
-function affine(): Uint8Array {
+const one = { intraOpThreads: 1 };
+
+/** y = x * w + 1, x [rows, 3], w = [[1, 2], [3, 4], [5, 6]]. */
+function affine({ external = false } = {}): Uint8Array {
   const graph = new GraphBuilder('affine');
   const x = graph.input('x', 'float32', ['rows', 3]);
-  const w = graph.initializer('w', 'float32', [3, 2], [1, 2, 3, 4, 5, 6]);
+  const w = external
+    ? graph.externalInitializer('w', 'float32', [3, 2], { location: 'w.bin', byteOffset: 8, byteLength: 24 })
+    : graph.initializer('w', 'float32', [3, 2], [1, 2, 3, 4, 5, 6]);
   const b = graph.initializer('b', 'float32', [2], [1, 1]);
   graph.output(graph.op('Add', [graph.op('MatMul', [x, w]), b], { output: 'y' }), 'float32', ['rows', 2]);
   return graph.toBytes();
 }
 
+/** So many products that a run takes about half a second. */
+function slow(): Uint8Array {
+  const graph = new GraphBuilder('slow');
+  let x = graph.input('x', 'float32', [512, 512]);
+  for (let layer = 0; layer < 60; layer += 1) x = graph.op('MatMul', [x, x]);
+  graph.output(x, 'float32', [512, 512]);
+  return graph.toBytes();
+}
+
 test('a session made from bytes computes what its graph says, into memory of ours', () => {
-  using session = environment.createSession(affine(), { intraOpThreads: 1 });
+  using session = environment.createSession(affine(), one);
   using x = Value.from('float32', [2, 3], [1, 0, 0, 1, 1, 1]);
   using y = Value.allocate('float32', [2, 2]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
@@ -24,11 +44,156 @@ test('a session made from bytes computes what its graph says, into memory of our
   expect([...y.view]).toEqual([2, 3, 10, 13]); // rows of w summed, plus 1
 });
 
-test('a run off the event loop writes the same', async () => {
-  using session = await environment.createSessionAsync(affine(), { intraOpThreads: 1 });
+test('a session says its inputs and outputs, null where a dim is symbolic', () => {
+  using session = environment.createSession(affine(), one);
+  expect(session.inputs).toEqual([{ name: 'x', type: 'float32', dims: [null, 3] }]);
+  expect(session.outputs).toEqual([{ name: 'y', type: 'float32', dims: [null, 2] }]);
+});
+
+test('sessions made off the event loop and runs off the event loop compute the same', async () => {
+  using session = await environment.createSessionAsync(affine(), one);
   using x = Value.from('float32', [1, 3], [0, 1, 0]);
   using y = Value.allocate('float32', [1, 2]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await session.run(binding);
   expect([...y.view]).toEqual([4, 5]);
 });
+
+test('external weights are found beside a model file, and in externalFilesFolder for a model in bytes', async () => {
+  writeFileSync(join(folder, 'w.bin'), new Uint8Array(Float32Array.of(9, 9, 1, 2, 3, 4, 5, 6).buffer));
+  writeFileSync(join(folder, 'affine.onnx'), affine({ external: true }));
+  using x = Value.from('float32', [1, 3], [1, 1, 1]);
+  const sessions = [
+    environment.createSession(join(folder, 'affine.onnx'), one),
+    await environment.createSessionAsync(join(folder, 'affine.onnx'), one),
+    environment.createSession(affine({ external: true }), { ...one, externalFilesFolder: folder }),
+  ];
+  for (const session of sessions) {
+    using y = Value.allocate('float32', [1, 2]);
+    using binding = session.bind({ inputs: { x }, outputs: { y } });
+    session.runSync(binding);
+    expect([...y.view]).toEqual([10, 13]);
+    session[Symbol.dispose]();
+  }
+});
+
+test('an output that the runtime allocates is read through outputs() and belongs to the caller', () => {
+  using session = environment.createSession(affine(), one);
+  using x = Value.from('float32', [1, 3], [1, 0, 0]);
+  using binding = session.bind({ inputs: { x } }).bindOutputToDevice('y');
+  session.runSync(binding);
+  const y = binding.outputs().get('y') as Value;
+  const { view } = y;
+  expect([y.type, y.dims, [...view]]).toEqual(['float32', [1, 2], [2, 3]]);
+  y[Symbol.dispose]();
+  session.runSync(binding.bindInput('x', x));
+  expect(() => y.view).toThrow(DisposedError);
+  expect([...view]).toEqual([2, 3]); // what a view shows is not written to again while it can be seen
+});
+
+test('outputs() before the first run says that there is no value yet', () => {
+  using session = environment.createSession(affine(), one);
+  using binding = session.createBinding().bindOutputToDevice('y');
+  expect(() => binding.outputs()).toThrow('The output "y" has no value.');
+});
+
+test('binding again takes the new value, and a value bound before stays unchanged', () => {
+  using session = environment.createSession(affine(), one);
+  using x = Value.from('float32', [1, 3], [1, 0, 0]);
+  using other = Value.from('float32', [1, 3], [0, 0, 1]);
+  using y = Value.allocate('float32', [1, 2]);
+  using y2 = Value.allocate('float32', [1, 2]);
+  using binding = session.bind({ inputs: { x }, outputs: { y } });
+  session.runSync(binding);
+  session.runSync(binding.bindInput('x', other).bindOutput('y', y2));
+  expect([[...y.view], [...y2.view]]).toEqual([
+    [2, 3],
+    [6, 7],
+  ]);
+  expect(binding.outputs().get('y')).toBe(y2);
+});
+
+test('a failed call says the call, the code and the words of ONNX Runtime', async () => {
+  const load = () => environment.createSession(Uint8Array.of(1, 2, 3), one);
+  expect(load).toThrow(OrtCallError);
+  expect(load).toThrow(/ModelProto|protobuf/i);
+  await expect(environment.createSessionAsync(join(folder, 'absent.onnx'), one)).rejects.toMatchObject({
+    code: 'GRAFT_ORT_CALL',
+    call: 'CreateSession',
+    status: 'NO_SUCHFILE',
+  });
+  using session = environment.createSession(affine(), one);
+  using x = Value.allocate('float32', [1, 4]); // the model wants 3 columns
+  using y = Value.allocate('float32', [1, 2]);
+  using binding = session.bind({ inputs: { x }, outputs: { y } });
+  await expect(session.run(binding)).rejects.toMatchObject({ call: 'RunWithBinding', status: 'INVALID_ARGUMENT' });
+  expect(() => session.runSync(binding)).toThrow(/Expected: 3/);
+});
+
+test('an unknown name is refused with the names that exist', () => {
+  using session = environment.createSession(affine(), one);
+  using value = Value.allocate('float32', [1, 3]);
+  expect(() => session.bind({ inputs: { X: value } })).toThrow(OrtNameError);
+  expect(() => session.bind({ outputs: { z: value } })).toThrow('use one of: y.');
+});
+
+test('a session without threads of its own needs an environment that shares them', () => {
+  expect(() => environment.createSession(affine(), {})).toThrow(OrtOptionsError);
+  expect(() => Environment.create({ sharedThreads: { intraOp: 1 } })).toThrow('already has an environment without them');
+});
+
+test('an aborted run stops early and rejects with the reason; the next run with the same options succeeds', async () => {
+  using session = environment.createSession(slow(), one);
+  using x = Value.allocate('float32', [512, 512]);
+  using y = Value.allocate('float32', [512, 512]);
+  using binding = session.bind({ inputs: { x }, outputs: { [session.outputs[0]!.name]: y } });
+  const whole = await duration(() => session.run(binding));
+  const controller = new AbortController();
+  const reason = new Error('enough');
+  setTimeout(() => controller.abort(reason), 20);
+  const stopped = await duration(() => expect(session.run(binding, { signal: controller.signal })).rejects.toBe(reason));
+  expect(stopped).toBeLessThan(whole / 2);
+  await expect(session.run(binding, { signal: controller.signal })).rejects.toBe(reason); // not even started
+  await session.run(binding, { signal: new AbortController().signal, shrinkArena: true });
+});
+
+test('the event loop turns while a run is in flight', async () => {
+  using session = environment.createSession(slow(), one);
+  using x = Value.allocate('float32', [512, 512]);
+  using y = Value.allocate('float32', [512, 512]);
+  using binding = session.bind({ inputs: { x }, outputs: { [session.outputs[0]!.name]: y } });
+  let ticks = 0;
+  const timer = setInterval(() => (ticks += 1), 5);
+  await session.run(binding);
+  clearInterval(timer);
+  expect(ticks).toBeGreaterThan(5);
+});
+
+test('an aborted load rejects with the reason', async () => {
+  const controller = new AbortController();
+  const loading = environment.createSessionAsync(slow(), { ...one, signal: controller.signal });
+  controller.abort();
+  await expect(loading).rejects.toMatchObject({ name: 'AbortError' });
+});
+
+test('profiling ends with the path of a file that names the nodes that ran', () => {
+  using session = environment.createSession(affine(), { ...one, profilePath: join(folder, 'profile') });
+  using x = Value.allocate('float32', [1, 3]);
+  using y = Value.allocate('float32', [1, 2]);
+  using binding = session.bind({ inputs: { x }, outputs: { y } });
+  session.runSync(binding);
+  expect(readFileSync(session.endProfiling(), 'utf8')).toContain('MatMul');
+});
+
+test('the optimised model is written where asked, and loads', () => {
+  const path = join(folder, 'optimised.onnx');
+  environment.createSession(affine(), { ...one, optimizedModelPath: path })[Symbol.dispose]();
+  using session = environment.createSession(path, { ...one, graphOptimization: 'off' });
+  expect(session.inputs[0]?.name).toBe('x');
+});
+
+async function duration(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}

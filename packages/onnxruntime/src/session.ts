@@ -145,6 +145,10 @@ export async function openSessionAsync(
   try {
     if (bytes === null) await api.callAsync('CreateSession', environment.handle, model as string, handle, out);
     else await api.callAsync('CreateSessionFromArray', environment.handle, bytes.pointer, bytes.byteLength, handle, out);
+    if (signal?.aborted === true) {
+      calls.ReleaseSession(out[0] as Handle<'Session'>);
+      throw signal.reason;
+    }
     return new Session(environment, out[0] as Handle<'Session'>, initializers);
   } catch (error) {
     for (const value of initializers) value.release();

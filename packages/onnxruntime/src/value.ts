@@ -1,14 +1,12 @@
-import koffi from 'koffi';
-import { type ElementType, elementCount, elementTypeFacts, elementTypeOfCode, type TypedArrays } from './element-type.ts';
+import { type ElementType, elementCount, elementTypeFacts, elementTypeOfCode, fillElements, type TypedArrays } from './element-type.ts';
 import { OrtValueError } from './errors.ts';
 import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
 import { type Memory, PinnedBuffer } from './pinned.ts';
 import { NativeResource } from './resource.ts';
 import { tensorFacts } from './tensor-facts.ts';
+import { TrackedViews } from './tracked-views.ts';
 
-type Storage =
-  | { kind: 'memory'; memory: Memory; owned: PinnedBuffer | null }
-  | { kind: 'runtime'; pointer: bigint; buffer: ArrayBuffer | null };
+type Storage = { kind: 'memory'; memory: Memory; owned: PinnedBuffer | null } | { kind: 'runtime'; pointer: bigint; tracked: TrackedViews };
 
 /** A tensor for ONNX Runtime: element type, dims and memory, which is ours (`over`, `allocate`) or the runtime's own (an output it allocated). */
 export class Value<T extends ElementType = ElementType> extends NativeResource {
@@ -59,7 +57,7 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
       throw new OrtValueError({ what: `[${dims.join(', ')}] has ${expected} elements; ${data.length} were given.` });
     }
     const value = Value.allocate(type, dims);
-    (value.view as { set(source: ArrayLike<number | bigint>): void }).set(data);
+    fillElements(type, value.view, data);
     return value;
   }
 
@@ -76,7 +74,7 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
       handle,
       type,
       dims.map((dim) => dim ?? 0),
-      { kind: 'runtime', pointer, buffer: null },
+      { kind: 'runtime', pointer, tracked: new TrackedViews() },
     );
   }
 
@@ -98,7 +96,7 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
     return new Value(api, handle, type, [...dims], { kind: 'memory', memory, owned });
   }
 
-  /** The elements, row-major, without a copy. Empty once the memory is freed. */
+  /** The elements, row-major, without a copy. Must not be read after the value is disposed (memory of ours then reads as zeros). */
   get view(): TypedArrays[T] {
     this.assertUsable();
     this.array ??= this.makeView();
@@ -110,8 +108,7 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
     const { storage } = this;
     if (storage.kind === 'memory') return storage.memory.elements(this.type, 0, count);
     const { array } = elementTypeFacts(this.type);
-    storage.buffer = this.byteLength === 0 ? new ArrayBuffer(0) : koffi.view(storage.pointer, this.byteLength);
-    return new array(storage.buffer, 0, count);
+    return new array(storage.tracked.create(storage.pointer, this.byteLength), 0, count);
   }
 
   protected override describe(): string {
@@ -119,14 +116,15 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
   }
 
   protected override free(): void {
-    const { storage } = this;
-    this.api.calls.ReleaseValue(this.handle);
-    if (storage.kind === 'memory') {
-      storage.memory.region.release();
-      storage.owned?.[Symbol.dispose]();
-    } else if (storage.buffer !== null && storage.buffer.byteLength > 0) {
-      structuredClone(storage.buffer, { transfer: [storage.buffer] });
+    const { api, handle, storage } = this;
+    this.array = null;
+    if (storage.kind === 'runtime') {
+      storage.tracked.whenUnused(() => api.calls.ReleaseValue(handle));
+      return;
     }
+    api.calls.ReleaseValue(handle);
+    storage.memory.region.release();
+    storage.owned?.[Symbol.dispose]();
   }
 }
 

@@ -59,7 +59,9 @@ export class GraphBuilder {
     dims: readonly number[],
     data: TypedArrays[T] | Uint8Array | readonly (number | bigint)[],
   ): string {
-    this.graph.initializer.push(tensorProto(this.define(name), type, dims, data));
+    const tensor = tensorProto(name, type, dims, data);
+    this.define(name);
+    this.graph.initializer.push(tensor);
     return name;
   }
 

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { type ElementType, elementCount, elementTypeFacts, type TypedArrays } from '../element-type.ts';
+import { type ElementType, elementCount, elementTypeFacts, fillElements, type TypedArrays } from '../element-type.ts';
 import { OnnxBuildError } from '../errors.ts';
 import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema, type ValueInfoProto, ValueInfoProtoSchema } from './onnx_pb.ts';
 
@@ -69,6 +69,6 @@ function rawBytes<T extends ElementType>(
   }
   const { array, bytes } = elementTypeFacts(type);
   const typed = new array(new ArrayBuffer(data.length * bytes), 0, data.length);
-  (typed as { set(source: ArrayLike<number | bigint>): void }).set(data);
+  fillElements(type, typed, data);
   return new Uint8Array(typed.buffer);
 }
