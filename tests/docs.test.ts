@@ -3,9 +3,10 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
-import { filesUnder, graftNamesIn, quotedNames, readText, root, sourcesUnder, tableRows } from './sources.ts';
+import { filesUnder, graftNamesIn, packagesIn, quotedNames, readText, root, sourcesUnder, tableRows } from './sources.ts';
 
-const shipped = [...sourcesUnder('packages'), ...sourcesUnder('examples')].filter(({ isTest }) => !isTest);
+const sourceFolders = [...packagesIn('packages').map(({ folder }) => `${folder}/src`), 'examples'];
+const shipped = sourceFolders.flatMap(sourcesUnder).filter(({ isTest }) => !isTest);
 const used = new Map(shipped.flatMap(graftNamesIn).map(({ name, place }) => [name, place]));
 const errorRows = tableRows(readText('docs/errors.md'));
 const codes = errorRows.map(([code]) => quotedNames(code!)[0]!);
