@@ -9,7 +9,7 @@ import ts from 'typescript';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const page = join(root, 'docs', 'errors.md');
 
-const isSource = (path) => /\.ts$/.test(path) && !/\.(test|test-d)\.ts$/.test(path);
+const isSource = (path) => /\.ts$/.test(path) && !/\.(test|test-d|fixture)\.ts$/.test(path);
 
 function sourceFiles() {
   return readdirSync(join(root, 'packages')).flatMap((name) => {

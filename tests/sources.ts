@@ -56,7 +56,7 @@ export function readSource(path: string): Source {
   let source = cache.get(path);
   if (source === undefined) {
     const text = readText(path);
-    const isTest = /\.(test|test-d)\.ts$/.test(path);
+    const isTest = /\.(test|test-d|fixture)\.ts$/.test(path);
     source = { path, text, isTest, tree: ts.createSourceFile(path, text, ts.ScriptTarget.ES2023, true) };
     cache.set(path, source);
   }
