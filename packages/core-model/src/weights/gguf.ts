@@ -70,11 +70,17 @@ const longestArray = 1 << 22;
 function readMetadata(cursor: GgufCursor, count: number): Map<string, unknown> {
   const metadata = new Map<string, unknown>();
   for (let i = 0; i < count; i++) {
-    const key = cursor.string('a metadata key', true);
+    const key = nameOf(cursor, 'a metadata key');
     if (metadata.has(key)) throw cursor.corrupt(`The metadata key ${JSON.stringify(key)} stands twice.`);
     metadata.set(key, valueType(cursor, cursor.uint32(), key).read(cursor));
   }
   return metadata;
+}
+
+function nameOf(cursor: GgufCursor, what: string): string {
+  const name = cursor.string(what, true);
+  if (name === '') throw cursor.corrupt(`The length of ${what} is 0: it is empty.`);
+  return name;
 }
 
 function valueType(cursor: GgufCursor, type: number, what: string): (typeof valueTypes)[number] {
@@ -134,7 +140,7 @@ interface TensorInfo {
 function readTensorInfos(file: FileBytes, cursor: GgufCursor, count: number): Map<string, TensorInfo> {
   const infos = new Map<string, TensorInfo>();
   for (let i = 0; i < count; i++) {
-    const key = cursor.string('a tensor name', true);
+    const key = nameOf(cursor, 'a tensor name');
     if (infos.has(key)) throw new CheckpointCorruptError({ what: 'The tensor stands twice in the header.', where: at(file.path, key) });
     const dims = readDims(file, cursor, key);
     const dtype = typeName(file, cursor.uint32(), key);
