@@ -1,0 +1,129 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { Environment, GraphBuilder, int, MappedFile, OrtCallError, PinnedBuffer, Value } from './index.ts';
+
+// Weights over memory of ours, given to a session in place of its model's initializers.
+const N = 8192;
+const K = 2048;
+const BLOCK = 32;
+const BLOCKS = (N * K) / BLOCK;
+
+const environment = Environment.create();
+const folder = mkdtempSync(join(tmpdir(), 'graft-weights-'));
+afterAll(() => {
+  environment[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+
+/** The 8-bit weight of [n, k], its block's scale and zero point, by a rule that is cheap to repeat. */
+const quant = (index: number) => (Math.imul(index, 2654435761) >>> 13) & 255;
+const scale = (block: number) => 0.001 * (1 + (block % 7));
+const zeroPoint = (block: number) => 120 + (block % 16);
+
+/** B, scales and zero points one after the other: 16, 2 and 0.5 MiB. */
+function weightBytes(): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(N * K + BLOCKS * 4 + BLOCKS);
+  for (let index = 0; index < N * K; index += 1) bytes[index] = quant(index);
+  const scales = new Float32Array(bytes.buffer, N * K, BLOCKS);
+  for (let block = 0; block < BLOCKS; block += 1) {
+    scales[block] = scale(block);
+    bytes[N * K + BLOCKS * 4 + block] = zeroPoint(block);
+  }
+  return bytes;
+}
+
+function linear(): Uint8Array {
+  const graph = new GraphBuilder('linear');
+  const inputs = [
+    graph.input('x', 'float32', ['tokens', K]),
+    graph.externalInitializer('b', 'uint8', [N, K / BLOCK, BLOCK]),
+    graph.externalInitializer('scales', 'float32', [BLOCKS]),
+    graph.externalInitializer('zero_points', 'uint8', [BLOCKS]),
+  ];
+  const attributes = { N: int(N), K: int(K), bits: int(8), block_size: int(BLOCK), accuracy_level: int(4) };
+  graph.output(graph.op('MatMulNBits', inputs, { domain: 'com.microsoft', attributes, output: 'y' }), 'float32', ['tokens', N]);
+  return graph.toBytes();
+}
+
+function weights(memory: MappedFile | PinnedBuffer): Map<string, Value> {
+  return new Map<string, Value>([
+    ['b', Value.over(memory, 'uint8', [N, K / BLOCK, BLOCK])],
+    ['scales', Value.over(memory, 'float32', [BLOCKS], N * K)],
+    ['zero_points', Value.over(memory, 'uint8', [BLOCKS], N * K + BLOCKS * 4)],
+  ]);
+}
+
+const activations = Float32Array.from({ length: K }, (_, index) => Math.sin(index));
+
+/** The largest error against the dequantised weights over a few outputs, relative to the size of an output. */
+function relativeError(y: Float32Array): number {
+  let error = 0;
+  let size = 0;
+  for (let n = 0; n < N; n += 97) {
+    let expected = 0;
+    for (let k = 0; k < K; k += 1) {
+      const block = Math.floor((n * K + k) / BLOCK);
+      expected += activations[k]! * (quant(n * K + k) - zeroPoint(block)) * scale(block);
+    }
+    error += (y[n]! - expected) ** 2;
+    size += expected ** 2;
+  }
+  return Math.sqrt(error / size);
+}
+
+function anonymousMiB(): number {
+  return Number(/Anonymous:\s+(\d+) kB/.exec(readFileSync('/proc/self/smaps_rollup', 'utf8'))![1]) / 1024;
+}
+
+test('8-bit weights over a mapped file are right, packed once at load, and the file is not needed in memory afterwards', () => {
+  const path = join(folder, 'weights.bin');
+  writeFileSync(path, weightBytes());
+  const file = MappedFile.open(path);
+  const initializers = weights(file);
+  const before = anonymousMiB();
+  using session = environment.createSession(linear(), { intraOpThreads: 1, initializers });
+  const grown = anonymousMiB() - before;
+  expect(grown).toBeGreaterThan(15); // the packed form of 16 MiB exists ...
+  expect(grown).toBeLessThan(16 * 1.5 + 6); // ... once; with scales and block sums packed beside it
+  file.discard();
+  for (const resource of [...initializers.values(), file]) resource[Symbol.dispose]();
+  expect(file.released).toBe(false); // the session keeps it
+
+  using x = Value.from('float32', [1, K], activations);
+  using y = Value.allocate('float32', [1, N]);
+  using binding = session.bind({ inputs: { x }, outputs: { y } });
+  session.runSync(binding);
+  expect(relativeError(y.view)).toBeLessThan(0.015); // activations are rounded to 8 bits (accuracy level 4)
+  const start = performance.now();
+  for (let run = 0; run < 5; run += 1) session.runSync(binding);
+  expect((performance.now() - start) / 5).toBeLessThan(20); // not packed it dequantises all of B in every run: over 100 ms
+
+  session[Symbol.dispose]();
+  binding[Symbol.dispose]();
+  expect(file.released).toBe(true);
+});
+
+test('pinned weights whose B is discarded after the load still compute: B was packed', async () => {
+  using memory = PinnedBuffer.from(weightBytes());
+  const initializers = weights(memory);
+  using session = await environment.createSessionAsync(linear(), { intraOpThreads: 1, initializers });
+  memory.discard(0, N * K);
+  using x = Value.from('float32', [1, K], activations);
+  using y = Value.allocate('float32', [1, N]);
+  using binding = session.bind({ inputs: { x }, outputs: { y } });
+  await session.run(binding);
+  expect(relativeError(y.view)).toBeLessThan(0.015);
+  for (const value of initializers.values()) value[Symbol.dispose]();
+  expect(memory.bytes(N * K, 4).some((byte) => byte !== 0)).toBe(true);
+});
+
+test('an initializer of other dims, and one that is missing, are refused by ONNX Runtime with the name', () => {
+  using wrong = Value.allocate('uint8', [N]);
+  using memory = PinnedBuffer.from(weightBytes());
+  const initializers = weights(memory).set('b', wrong);
+  expect(() => environment.createSession(linear(), { intraOpThreads: 1, initializers })).toThrow(OrtCallError);
+  initializers.delete('b');
+  expect(() => environment.createSession(linear(), { intraOpThreads: 1, initializers })).toThrow(OrtCallError);
+});

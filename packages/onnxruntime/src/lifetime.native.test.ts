@@ -1,0 +1,127 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import v8 from 'node:v8';
+import vm from 'node:vm';
+import { DisposedError } from '@graft/common';
+import { afterAll, expect, test } from 'vitest';
+import { Environment, GraphBuilder, OrtBusyError, OrtOptionsError, PinnedBuffer, Value } from './index.ts';
+
+v8.setFlagsFromString('--expose-gc');
+const collectGarbage = vm.runInNewContext('gc') as () => void;
+
+const environment = Environment.create();
+afterAll(() => environment[Symbol.dispose]());
+const one = { intraOpThreads: 1 };
+
+/** y = x + x, done `depth` times over matrix products so that it takes a while. */
+function model(size: number, depth: number): Uint8Array {
+  const graph = new GraphBuilder('model');
+  let x = graph.input('x', 'float32', [size, size]);
+  for (let layer = 0; layer < depth; layer += 1) x = graph.op('MatMul', [x, x]);
+  graph.output(graph.op('Add', [x, x], { output: 'y' }), 'float32', [size, size]);
+  return graph.toBytes();
+}
+
+const slow = model(384, 20);
+const quick = model(2, 0);
+
+test('everything disposed while a run is in flight: the run ends well and then all is freed', async () => {
+  const own = Environment.create();
+  const session = own.createSession(slow, one);
+  const memory = PinnedBuffer.allocate(384 * 384 * 4);
+  const x = Value.allocate('float32', [384, 384]);
+  const y = Value.over(memory, 'float32', [384, 384]);
+  const binding = session.bind({ inputs: { x }, outputs: { y } });
+  const run = session.run(binding);
+  for (const resource of [own, memory, x, y, session, binding]) resource[Symbol.dispose]();
+  expect([own, memory, x, y, session, binding].map((resource) => resource.released)).toEqual([false, false, false, false, false, false]);
+  await run;
+  expect([own, memory, x, y, session, binding].map((resource) => resource.released)).toEqual([true, true, true, true, true, true]);
+});
+
+test('disposing in any order and twice is harmless, and later use says what was disposed', () => {
+  const orders = [
+    [0, 1, 2, 3, 4],
+    [4, 3, 2, 1, 0],
+    [2, 0, 4, 1, 3],
+  ];
+  for (const order of orders) {
+    const own = Environment.create();
+    const session = own.createSession(quick, one);
+    const x = Value.from('float32', [2, 2], [1, 2, 3, 4]);
+    const y = Value.allocate('float32', [2, 2]);
+    const binding = session.bind({ inputs: { x }, outputs: { y } });
+    session.runSync(binding);
+    const resources = [own, session, x, y, binding];
+    for (const index of [...order, ...order]) resources[index]![Symbol.dispose]();
+    expect(resources.every((resource) => resource.released)).toBe(true);
+    expect(() => session.runSync(binding)).toThrow(DisposedError);
+    expect(() => session.createBinding()).toThrow('The session was disposed');
+    expect(() => binding.bindInput('x', x)).toThrow('The binding was disposed');
+    expect(() => binding.outputs()).toThrow(DisposedError);
+    expect(() => session.endProfiling()).toThrow(DisposedError);
+    expect(() => own.createSession(quick, one)).toThrow('The ONNX Runtime environment was disposed');
+  }
+});
+
+test('a disposed value cannot be bound, and use after dispose off the event loop rejects', async () => {
+  using session = environment.createSession(quick, one);
+  const x = Value.allocate('float32', [2, 2]);
+  x[Symbol.dispose]();
+  expect(() => session.createBinding().bindInput('x', x)).toThrow(DisposedError);
+  const binding = session.createBinding();
+  binding[Symbol.dispose]();
+  await expect(session.run(binding)).rejects.toThrow(DisposedError);
+});
+
+test('a binding in use can neither be changed nor run again, and is free afterwards', async () => {
+  using session = environment.createSession(slow, one);
+  using x = Value.allocate('float32', [384, 384]);
+  using y = Value.allocate('float32', [384, 384]);
+  using binding = session.bind({ inputs: { x }, outputs: { y } });
+  const run = session.run(binding);
+  expect(() => binding.bindInput('x', y)).toThrow(OrtBusyError);
+  expect(() => binding.clear()).toThrow(OrtBusyError);
+  expect(() => session.runSync(binding)).toThrow(OrtBusyError);
+  await expect(session.run(binding)).rejects.toThrow(OrtBusyError);
+  await run;
+  binding.bindInput('x', x).clear();
+});
+
+test('a binding of another session is refused', () => {
+  using session = environment.createSession(quick, one);
+  using other = environment.createSession(quick, one);
+  using binding = other.createBinding();
+  expect(() => session.runSync(binding)).toThrow(OrtOptionsError);
+});
+
+test('under forced garbage collection, two sequences on one session give the same results throughout', async () => {
+  using session = environment.createSession(model(24, 2), one);
+  const timer = setInterval(collectGarbage, 3);
+  const sequence = async (seed: number) => {
+    const start = Float32Array.from({ length: 576 }, (_, index) => Math.sin(index + seed) / 24);
+    const results = new Set<string>();
+    for (let step = 0; step < 60; step += 1) {
+      // Nothing but the binding keeps these alive.
+      using binding = session.bind({ inputs: { x: Value.from('float32', [24, 24], start) } }).bindOutputToDevice('y');
+      await session.run(binding);
+      if (step % 10 === 0) await turn();
+      const y = binding.outputs().get('y') as Value<'float32'>;
+      results.add(y.view.join());
+      y[Symbol.dispose]();
+    }
+    return results;
+  };
+  const [first, second] = await Promise.all([sequence(1), sequence(2)]);
+  clearInterval(timer);
+  expect([first!.size, second!.size]).toEqual([1, 1]);
+  expect(first).not.toEqual(second);
+});
+
+test('memory of disposed values is given back: 400 times 8 MiB fit', () => {
+  for (let round = 0; round < 400; round += 1) {
+    using value = Value.allocate('float32', [2 ** 21]);
+    value.view[round] = 1;
+  }
+  const residentMiB = process.memoryUsage().rss / 2 ** 20;
+  expect(residentMiB).toBeLessThan(1000);
+});
