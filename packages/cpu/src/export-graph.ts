@@ -1,0 +1,158 @@
+import type { CompileOptions, Dim, DType, Graph, OpNode, Value } from '@graft/graph';
+import { CpuLoweringError } from './errors.ts';
+import { findFusions } from './fusions.ts';
+import { declaredDims, LoweringContext } from './lowering-context.ts';
+import { lower } from './lowerings.ts';
+import type { WeightStore } from './weight-store.ts';
+
+/** What a step must bring, under this name. */
+export interface StepInput {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly dims: readonly Dim[];
+}
+
+/** What a step gives under `name`; `tensor` is what the ONNX graph calls it. */
+export interface StepOutput extends StepInput {
+  readonly tensor: string;
+}
+
+/** A KV cache, read and extended in place: one memory is bound to the ONNX graph's `input` and `output`. */
+export interface CacheTensor {
+  readonly input: string;
+  readonly output: string;
+  /** Heads, rows and elements of one place. */
+  readonly dims: readonly [heads: number, rows: number, headDim: number];
+}
+
+/** Names of the step inputs that attentions of one KV group share; null where the value is computed and cannot be checked. */
+export interface AttentionGroup {
+  readonly path: string;
+  readonly queryStart: string | null;
+  readonly sequenceLengths: string | null;
+  readonly totalLength: string | null;
+  /** Queries of a sequence in one step. */
+  readonly sequence: Dim;
+  readonly rows: number;
+}
+
+export interface ExportedGraph {
+  readonly model: Uint8Array<ArrayBuffer>;
+  readonly inputs: readonly StepInput[];
+  readonly outputs: readonly StepOutput[];
+  readonly caches: readonly CacheTensor[];
+  readonly groups: readonly AttentionGroup[];
+}
+
+/** How an inlined graph is exported. */
+export interface ExportOptions {
+  bindSlot: CompileOptions['bindSlot'];
+  /** Whether attentions take over the split and the rotation before them. Default true. */
+  fuse?: boolean;
+}
+
+/**
+ * A flat graph as an ONNX model. Its weights go into `weights`, as initializers over the memory where they lie.
+ * @throws CpuLoweringError for what has no form in ONNX Runtime.
+ */
+export function exportGraph(graph: Graph, weights: WeightStore, options: ExportOptions): ExportedGraph {
+  return new Exporter(graph, weights, options).run();
+}
+
+class Exporter {
+  private readonly graph: Graph;
+  private readonly options: ExportOptions;
+  private readonly context: LoweringContext;
+  private readonly inputs = new Map<string, StepInput>();
+  private readonly inputNames = new Map<Value, string>();
+  private readonly caches = new Map<Value, CacheTensor>();
+  private readonly groups = new Map<string, AttentionGroup>();
+
+  constructor(graph: Graph, weights: WeightStore, options: ExportOptions) {
+    this.graph = graph;
+    this.options = options;
+    this.context = new LoweringContext(weights);
+  }
+
+  run(): ExportedGraph {
+    const { graph, context } = this;
+    for (const { name, value } of graph.inputs) this.addInput(name, value, `input ${name}`);
+    for (const slot of graph.weights) context.weight(slot);
+    for (const { path, slot, value } of graph.slots) this.addSlot(path, slot, value);
+    const { absorbed, attention } =
+      this.options.fuse === false ? { absorbed: new Set<OpNode>(), attention: new Map() } : findFusions(graph);
+    for (const node of graph.nodes) {
+      if (node.kind === 'region') throw new CpuLoweringError(`Region "${node.region.name}" is not inlined.`, node.path);
+      if (absorbed.has(node)) continue;
+      context.path = node.path;
+      lower(node, attention.get(node) ?? null, context);
+      if (node.op === 'attention') this.addGroup(node);
+    }
+    const outputs = graph.outputs.map(({ name, value }) => this.addOutput(name, value));
+    return {
+      model: context.onnx.toBytes(),
+      inputs: [...this.inputs.values()],
+      outputs,
+      caches: [...this.caches.values()],
+      groups: [...this.groups.values()],
+    };
+  }
+
+  private addInput(name: string, value: Value, where: string): void {
+    const known = this.inputs.get(name);
+    if (known === undefined) {
+      this.inputs.set(name, { name, dtype: value.dtype, dims: value.dims });
+      this.context.input(value, name, value.dtype);
+    } else {
+      if (known.dtype !== value.dtype || known.dims.length !== value.dims.length) {
+        throw new CpuLoweringError(`The name "${name}" stands for tensors of different type or rank.`, where);
+      }
+      this.context.alias(value, name);
+    }
+    this.inputNames.set(value, name);
+  }
+
+  private addSlot(path: string, kind: string, value: Value): void {
+    const binding = this.options.bindSlot(path, kind);
+    if (binding.kind === 'input') {
+      this.addInput(binding.name, value, `slot ${path}`);
+      return;
+    }
+    const [, heads, , headDim] = value.dims;
+    if (value.dims.length !== 4 || heads?.isStatic !== true || headDim?.isStatic !== true) {
+      throw new CpuLoweringError('A cache must have dims [batch, heads, rows, headDim].', `slot ${path}`);
+    }
+    const cache: CacheTensor = { input: `cache ${path}`, output: `extended ${path}`, dims: [heads.value, binding.rows, headDim.value] };
+    this.caches.set(value, cache);
+    this.context.cache(value, cache.input, cache.output);
+  }
+
+  private addGroup({ inputs, path }: OpNode): void {
+    const nameOf = (input: string): string | null => this.inputNames.get(inputs[input]!) ?? null;
+    const group: AttentionGroup = {
+      path,
+      queryStart: nameOf('queryStart'),
+      sequenceLengths: nameOf('sequenceLengths'),
+      totalLength: nameOf('totalLength'),
+      sequence: inputs['query']!.dims[1]!,
+      rows: this.caches.get(inputs['keyCache']!)!.dims[1],
+    };
+    const key = [group.queryStart, group.sequenceLengths, group.totalLength, group.sequence.toString(), group.rows].join(' ');
+    if (!this.groups.has(key)) this.groups.set(key, group);
+  }
+
+  /** A tensor that a node makes is an output as it is; an input, a weight or a second mention needs a node of its own. */
+  private addOutput(name: string, value: Value): StepOutput {
+    const { context } = this;
+    context.path = `output ${name}`;
+    let tensor = context.name(value);
+    const taken =
+      this.outputTensors.has(tensor) || this.inputNames.has(value) || context.weightOf(value) !== null || this.inputs.has(tensor);
+    if (taken) tensor = context.op('Identity', [tensor]);
+    this.outputTensors.add(tensor);
+    context.onnx.output(tensor, value.dtype, declaredDims(value.dims));
+    return { name, tensor, dtype: value.dtype, dims: value.dims };
+  }
+
+  private readonly outputTensors = new Set<string>();
+}

@@ -1,0 +1,79 @@
+import type { AttributesOf, Graph, OpNode, Value } from '@graft/graph';
+
+/** What an attention takes over from the nodes before it, so that these need no node of their own. */
+export interface AttentionInputs {
+  /** Query, key and value in one tensor, or three tensors. */
+  readonly packed: Value | null;
+  readonly query: Value;
+  readonly key: Value;
+  readonly value: Value;
+  /** The rotation that the attention does itself. */
+  readonly rotary: { readonly positions: Value; readonly cos: Value; readonly sin: Value } | null;
+}
+
+export interface Fusions {
+  /** Nodes that another node does. */
+  readonly absorbed: ReadonlySet<OpNode>;
+  readonly attention: ReadonlyMap<OpNode, AttentionInputs>;
+}
+
+/**
+ * GroupQueryAttention rotates query and key itself and reads them out of one tensor: where nothing else stands between the split, the rotation and
+ * the attention, three nodes of a layer (and two copies of what flows through them) fall away.
+ */
+export function findFusions(graph: Graph): Fusions {
+  const uses = countUses(graph);
+  const producers = new Map<Value, OpNode>();
+  const absorbed = new Set<OpNode>();
+  const attention = new Map<OpNode, AttentionInputs>();
+  for (const node of graph.nodes) {
+    if (node.kind !== 'op') continue;
+    for (const output of node.outputs) producers.set(output, node);
+    if (node.op === 'attention') attention.set(node, attentionInputs(node));
+  }
+  return { absorbed, attention };
+
+  function onlyUse(value: Value, op: OpNode['op']): OpNode | null {
+    const node = producers.get(value);
+    return node?.op === op && uses.get(value) === 1 ? node : null;
+  }
+
+  function attentionInputs(node: OpNode): AttentionInputs {
+    const plain = { query: node.inputs['query']!, key: node.inputs['key']!, value: node.inputs['value']! };
+    const rotated = withoutRotary(node, plain);
+    const { query, key, value, rotary } = rotated ?? { ...plain, rotary: null };
+    const packed = packedSource(node, [query, key, value]);
+    return { packed, query, key, value, rotary };
+  }
+
+  function withoutRotary(node: OpNode, { query, key, value }: Pick<AttentionInputs, 'query' | 'key' | 'value'>) {
+    const q = onlyUse(query, 'rotaryEmbedding');
+    const k = onlyUse(key, 'rotaryEmbedding');
+    if (q === null || k === null) return null;
+    if (['positions', 'cos', 'sin'].some((name) => q.inputs[name] !== k.inputs[name])) return null;
+    const { headDim } = node.attributes as AttributesOf<'attention'>;
+    if ([q, k].some((each) => (each.attributes as AttributesOf<'rotaryEmbedding'>).headDim !== headDim)) return null;
+    absorbed.add(q).add(k);
+    const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']! };
+    return { query: q.inputs['x']!, key: k.inputs['x']!, value, rotary };
+  }
+
+  function packedSource(node: OpNode, parts: readonly Value[]): Value | null {
+    const [split] = parts.map((part) => onlyUse(part, 'split'));
+    if (split === null || split === undefined || split.outputs.length !== 3) return null;
+    if (parts.some((part, i) => split.outputs[i] !== part || uses.get(part) !== 1)) return null;
+    const { numHeads, numKvHeads, headDim } = node.attributes as AttributesOf<'attention'>;
+    const { sizes } = split.attributes as AttributesOf<'split'>;
+    if (sizes.join() !== [numHeads, numKvHeads, numKvHeads].map((heads) => heads * headDim).join()) return null;
+    absorbed.add(split);
+    return split.inputs['x']!;
+  }
+}
+
+function countUses(graph: Graph): Map<Value, number> {
+  const uses = new Map<Value, number>();
+  const count = (value: Value | null) => value !== null && uses.set(value, (uses.get(value) ?? 0) + 1);
+  for (const node of graph.nodes) for (const value of Object.values(node.inputs)) count(value as Value | null);
+  for (const { value } of graph.outputs) count(value);
+  return uses;
+}

@@ -1,0 +1,205 @@
+import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, type Value, type WeightSlot } from '@graft/graph';
+import { type Attribute, type ElementType, GraphBuilder, int } from '@graft/onnxruntime';
+import { CpuLoweringError } from './errors.ts';
+import { tensorBytes, type WeightStore } from './weight-store.ts';
+
+export type Attributes = Readonly<Record<string, Attribute>>;
+
+/** A tensor of the ONNX graph, by name. */
+export type Name = string;
+
+interface NodeChoice {
+  attributes?: Attributes;
+  /** Op of ONNX Runtime's own domain. */
+  microsoft?: boolean;
+}
+
+/** What a lowering works with: the ONNX graph so far, and which of its tensors stands for which value. */
+export class LoweringContext {
+  readonly onnx = new GraphBuilder('graft');
+  readonly weights: WeightStore;
+  /** The module whose op is being lowered, for names and errors. */
+  path = '';
+  private readonly names = new Map<Value, Name>();
+  private readonly weightSlots = new Map<Value, WeightSlot>();
+  private readonly cacheOutputs = new Map<Value, Name>();
+  private readonly memo = new Map<string, Name>();
+  private readonly symbols = new Map<string, { input: Name; axis: number }>();
+  private nodes = 0;
+
+  constructor(weights: WeightStore) {
+    this.weights = weights;
+  }
+
+  /** Declares an input of the graph; symbols of its dims can then be had as tensors. */
+  input(value: Value, name: Name, type: ElementType): void {
+    this.alias(value, this.onnx.input(name, type, declaredDims(value.dims)));
+    for (const [axis, dim] of value.dims.entries()) {
+      if (dim.symbolName !== null && !this.symbols.has(dim.symbolName)) this.symbols.set(dim.symbolName, { input: name, axis });
+    }
+  }
+
+  /** Lets `value` be the tensor of this name. */
+  alias(value: Value, name: Name): void {
+    this.names.set(value, name);
+  }
+
+  weight(slot: WeightSlot): void {
+    this.weightSlots.set(slot.value, slot);
+  }
+
+  /** A KV cache: its input, and the name under which the attention that extends it must give it back. */
+  cache(value: Value, input: Name, output: Name): void {
+    this.alias(value, this.onnx.input(input, 'float32', declaredDims(value.dims)));
+    this.cacheOutputs.set(value, output);
+  }
+
+  cacheOutput(value: Value): Name {
+    const output = this.cacheOutputs.get(value);
+    if (output === undefined) throw this.error('Its cache is not bound as a cache.');
+    return output;
+  }
+
+  /** The tensor of a value; a weight becomes a float32 initializer. */
+  name(value: Value): Name {
+    const known = this.names.get(value);
+    if (known !== undefined) return known;
+    const slot = this.weightSlots.get(value);
+    if (slot === undefined) throw this.error(`Value ${value.id} has no tensor.`);
+    const name = this.dense(slot);
+    this.alias(value, name);
+    return name;
+  }
+
+  /** The weight that a value is, or null when it is computed. */
+  weightOf(value: Value): WeightSlot | null {
+    return this.weightSlots.get(value) ?? null;
+  }
+
+  /** The form of a weight; what is computed is float32. */
+  formatOf(value: Value): StorageFormat {
+    return (this.weightSlots.get(value)?.source.dtype as StorageFormat) ?? 'float32';
+  }
+
+  /** A float32 initializer of a weight, or of its part `index` along the first axis. */
+  dense(slot: WeightSlot, index?: number): Name {
+    const dims = index === undefined ? slot.shape : slot.shape.slice(1);
+    return this.once(`dense ${slot.path} ${index ?? ''}`, () => {
+      const name = `weight ${slot.path}${index === undefined ? '' : `[${index}]`}`;
+      const byteOffset = (index ?? 0) * tensorBytes('float32', dims);
+      this.weights.addFloat32(name, this.storageOf(slot), { dims, byteOffset });
+      return this.onnx.externalInitializer(name, 'float32', dims);
+    });
+  }
+
+  /** An initializer over one array of a weight's storage, of the whole or of part `index` along the first axis; `reshape` may regroup its dims. */
+  part(slot: WeightSlot, partName: string, index?: number, reshape: (dims: readonly number[]) => readonly number[] = (dims) => dims): Name {
+    const part = this.storageOf(slot).parts[partName];
+    if (part === undefined) throw this.error(`The storage of "${slot.path}" has no part "${partName}".`);
+    const whole = index === undefined ? part.dims : part.dims.slice(1);
+    const dims = reshape(whole);
+    const name = `weight ${slot.path}${index === undefined ? '' : `[${index}]`} ${partName}${dims === whole ? '' : ` ${dims.join('x')}`}`;
+    return this.once(`part ${name}`, () => {
+      this.weights.add(name, part, { dims, byteOffset: (index ?? 0) * tensorBytes(part.dtype, whole) });
+      return this.onnx.externalInitializer(name, part.dtype, dims);
+    });
+  }
+
+  /** Adds a node of one output. */
+  op(type: string, inputs: readonly Name[], choice: NodeChoice = {}): Name {
+    return this.node(type, inputs, 1, choice)[0]!;
+  }
+
+  /** Adds a node; `outputs` is their number, or their names (`''`: left out, null: named after the node). */
+  node(
+    type: string,
+    inputs: readonly Name[],
+    outputs: number | readonly (Name | null)[],
+    { attributes = {}, microsoft = false }: NodeChoice = {},
+  ): Name[] {
+    const name = `${this.path}/${type}#${this.nodes++}`;
+    const list = typeof outputs === 'number' ? outputs : outputs.map((output, i) => output ?? `${name}:${i}`);
+    return this.onnx.node(type, inputs, { name, outputs: list, attributes, ...(microsoft && { domain: 'com.microsoft' }) });
+  }
+
+  /** A small constant; equal ones are one. */
+  constant(type: 'float32' | 'int64' | 'int32', dims: readonly number[], values: readonly number[]): Name {
+    return this.once(`constant ${type} ${dims.join()} ${values.join()}`, () => {
+      const data = type === 'int64' ? values.map((value) => BigInt(value)) : values;
+      return this.onnx.initializer(`constant#${this.memo.size}`, type, dims, data);
+    });
+  }
+
+  /** Something made at most once a graph. */
+  once(key: string, make: () => Name): Name {
+    let name = this.memo.get(key);
+    if (name === undefined) {
+      name = make();
+      this.memo.set(key, name);
+    }
+    return name;
+  }
+
+  /** `x` of dims `from` in the shape `to`. */
+  reshape(x: Name, from: Dims, to: Dims): Name {
+    return sameDims(from, to) ? x : this.op('Reshape', [x, this.target(from, to)]);
+  }
+
+  /** An int64 tensor that holds `dims`. */
+  shape(dims: Dims): Name {
+    if (dims.every((dim) => dim.isStatic))
+      return this.constant(
+        'int64',
+        [dims.length],
+        dims.map((dim) => dim.value),
+      );
+    return this.once(`shape ${formatDims(dims)}`, () =>
+      this.op(
+        'Concat',
+        dims.map((dim) => this.size(dim)),
+        { attributes: { axis: int(0) } },
+      ),
+    );
+  }
+
+  error(what: string): CpuLoweringError {
+    return new CpuLoweringError(what, this.path);
+  }
+
+  private storageOf(slot: WeightSlot) {
+    const { storage } = slot.source;
+    if (storage === null) throw this.error(`The weight "${slot.path}" has no values yet; load the weights before compiling.`);
+    return storage;
+  }
+
+  /** Reshape's second input: 0 copies a dim, -1 is what remains. */
+  private target(from: Dims, to: Dims): Name {
+    const sizes = to.map((dim, i) => (dim.isStatic ? dim.value : from[i]?.equals(dim) === true ? 0 : -1));
+    if (sizes.filter((size) => size === -1).length > 1) return this.shape(to);
+    return this.constant('int64', [sizes.length], sizes);
+  }
+
+  /** One dim as an int64 tensor [1]. */
+  private size(dim: Dim): Name {
+    if (dim.isStatic) return this.constant('int64', [1], [dim.value]);
+    const factors = dim
+      .toString()
+      .split('*')
+      .map((factor) => this.factor(factor));
+    return factors.reduce((product, factor) => this.op('Mul', [product, factor]));
+  }
+
+  private factor(factor: string): Name {
+    if (/^\d+$/.test(factor)) return this.constant('int64', [1], [Number(factor)]);
+    const source = this.symbols.get(factor);
+    if (source === undefined) throw this.error(`No input of the graph has the dimension "${factor}".`);
+    return this.once(`symbol ${factor}`, () =>
+      this.op('Shape', [source.input], { attributes: { start: int(source.axis), end: int(source.axis + 1) } }),
+    );
+  }
+}
+
+/** Dims of an ONNX input or output: numbers and names of symbols. */
+export function declaredDims(dims: Dims): (number | string)[] {
+  return dims.map((dim) => (dim.isStatic ? dim.value : dim.toString()));
+}

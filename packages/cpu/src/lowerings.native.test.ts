@@ -1,0 +1,178 @@
+import { ops, type SymbolicTensor } from '@graft/graph';
+import { describe, expect, test } from 'vitest';
+import { both, expectSame, float32, holder, int64, parameter, specOf, symbol } from './testing/compare.ts';
+
+const nothing = holder({});
+/** Batch and sequence of the steps that each op is run with. */
+const sizes: [batch: number, sequence: number][] = [
+  [1, 1],
+  [2, 1],
+  [1, 7],
+  [3, 5],
+];
+
+describe('each op computes what the interpreter computes', () => {
+  test('add and mul, with broadcasting of a parameter and of a last axis of 1', async () => {
+    const model = holder({ row: parameter([8]) });
+    using programs = await both(model, { x: specOf('float32', 'b', 's', 8), y: specOf('float32', 'b', 's', 1) }, ({ row }, { x, y }) => ({
+      sum: ops.add({ a: x, b: row as unknown as SymbolicTensor }),
+      product: ops.mul({ a: x, b: y }),
+    }));
+    for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 8]), y: float32([b, s, 1], 2) }, { batch: b });
+  });
+
+  test('scalars, floor, log, sigmoid and cast', async () => {
+    using programs = await both(nothing, { x: specOf('float32', 'b', 4), n: specOf('int64', 'b') }, (_, { x, n }) => {
+      const positive = ops.addScalar({ x }, { value: 2 });
+      return {
+        floor: ops.floor({ x: ops.mulScalar({ x }, { value: 3.5 }) }),
+        log: ops.log({ x: ops.divScalar({ x: positive }, { value: 3 }) }),
+        sigmoid: ops.sigmoid({ x }),
+        asFloat: ops.cast({ x: n }, { dtype: 'float32' }),
+        next: ops.addScalar({ x: n }, { value: 1 }),
+      };
+    });
+    await expectSame(programs, { x: float32([3, 4]), n: int64([3], [0, 5, -2]) });
+  });
+
+  test('siluAndMul', async () => {
+    using programs = await both(nothing, { x: specOf('float32', 'b', 's', 12) }, (_, { x }) => ({ y: ops.siluAndMul({ x }) }));
+    for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 12]) }, { batch: b });
+  });
+
+  test('reshape: dims that stay, one that is left over, two that come from an input', async () => {
+    using programs = await both(nothing, { x: specOf('float32', 'b', 's', 12) }, (_, { x }) => {
+      const flat = ops.reshape({ x }, { dims: [symbol('b').times(symbol('s')), 12] });
+      return {
+        heads: ops.reshape({ x }, { dims: [x.dim(0), x.dim(1), 3, 4] }),
+        flat,
+        back: ops.reshape({ x: flat }, { dims: [x.dim(0), x.dim(1), 12] }),
+        rows: ops.reshape({ x }, { dims: [symbol('b').times(symbol('s')).times(3), 4] }),
+        same: ops.reshape({ x }, { dims: [x.dim(0), x.dim(1), 12] }),
+      };
+    });
+    for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 12]) }, { batch: b });
+  });
+
+  test('split, gatherRows, zerosLike', async () => {
+    using programs = await both(nothing, { x: specOf('float32', 'b', 's', 6), rows: specOf('int64', 'n') }, (_, { x, rows }) => {
+      const [a, b, c] = ops.split({ x }, { sizes: [1, 2, 3] });
+      const [whole] = ops.split({ x }, { sizes: [6] });
+      return {
+        a,
+        b,
+        c,
+        whole,
+        picked: ops.gatherRows({ x, indices: rows }),
+        zeros: ops.zerosLike({ x }),
+        none: ops.zerosLike({ x: rows }),
+      };
+    });
+    for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 6]), rows: int64([2], [b * s - 1, 0]) }, { batch: b });
+  });
+
+  test('rmsNorm with a weight, without one on heads, and addRmsNorm on two and three axes', async () => {
+    const model = holder({ weight: parameter([16]) });
+    using programs = await both(model, { x: specOf('float32', 'b', 's', 16), r: specOf('float32', 'b', 's', 16) }, (m, { x, r }) => {
+      const weight = m.weight as unknown as SymbolicTensor;
+      const heads = ops.reshape({ x }, { dims: [x.dim(0), x.dim(1), 4, 4] });
+      const flat = (y: SymbolicTensor) => ops.reshape({ x: y }, { dims: [symbol('b').times(symbol('s')), 16] });
+      const deep = (y: SymbolicTensor) => ops.reshape({ x: y }, { dims: [y.dim(0), 1, y.dim(1), 16] });
+      return {
+        plain: ops.rmsNorm({ x, weight }, { epsilon: 1e-5 }),
+        heads: ops.rmsNorm({ x: heads }, { epsilon: 1e-5 }),
+        added: ops.addRmsNorm({ x, residual: r, weight }, { epsilon: 1e-5 }),
+        flat: ops.addRmsNorm({ x: flat(x), residual: flat(r), weight }, { epsilon: 1e-5 }),
+        deep: ops.addRmsNorm({ x: deep(x), residual: deep(r), weight }, { epsilon: 1e-5 }),
+      };
+    });
+    for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 16]), r: float32([b, s, 16], 3) }, { batch: b });
+  });
+
+  test('rotaryEmbedding at absolute positions', async () => {
+    const model = holder({ cos: parameter([32, 4], 'float32', 4), sin: parameter([32, 4], 'float32', 5) });
+    using programs = await both(model, { x: specOf('float32', 'b', 's', 24), p: specOf('int64', 'b', 's') }, (m, { x, p }) => {
+      const [cos, sin] = [m.cos, m.sin] as unknown as [SymbolicTensor, SymbolicTensor];
+      return { y: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8 }) };
+    });
+    for (const [b, s] of sizes) {
+      const positions = Array.from({ length: b * s }, (_, i) => (i * 5 + 3) % 32);
+      await expectSame(programs, { x: float32([b, s, 24]), p: int64([b, s], positions) }, { batch: b });
+    }
+  });
+});
+
+describe('weights are used in the form in which they are kept', () => {
+  test.each([
+    ['float32', 1e-5],
+    ['bfloat16', 1e-5],
+    ['float16', 1e-5],
+    // Activations are rounded to 8 bits (accuracy level 4).
+    ['int8b32', 0.02],
+    ['int4b32', 0.02],
+  ] as const)('linear and a tied embedding in %s', async (format, tolerance) => {
+    const weight = parameter([48, 64], format);
+    const model = holder({ weight, bias: parameter([48], 'float32', 9) });
+    using programs = await both(model, { ids: specOf('int64', 'b', 's') }, (m, { ids }) => {
+      const [weight, bias] = [m.weight, m.bias] as unknown as [SymbolicTensor, SymbolicTensor];
+      const embedded = ops.embedding({ ids, weight });
+      return { embedded, plain: ops.linear({ x: embedded, weight }), biased: ops.linear({ x: embedded, weight, bias }) };
+    });
+    for (const [b, s] of sizes) {
+      const ids = Array.from({ length: b * s }, (_, i) => (i * 11 + 47) % 48);
+      await expectSame(programs, { ids: int64([b, s], ids) }, { batch: b, tolerance });
+    }
+    const embedded = (await programs.actual.run({ firstPlace: 0, batch: 1, inputs: { ids: int64([1, 1], [47]) } }))['embedded']!;
+    const row = weight.toFloat32().subarray(47 * 64);
+    for (const [i, value] of row.entries()) expect(embedded.data[i]).toBeCloseTo(value, 6);
+  });
+
+  test('a computed weight works too', async () => {
+    const model = holder({ weight: parameter([4, 8]) });
+    using programs = await both(model, { x: specOf('float32', 'b', 8) }, (m, { x }) => ({
+      y: ops.linear({ x, weight: ops.mulScalar({ x: m.weight as unknown as SymbolicTensor }, { value: 2 }) }),
+    }));
+    await expectSame(programs, { x: float32([3, 8]) });
+  });
+});
+
+describe('fusedMoe', () => {
+  const tokens = (n: number) => float32([n, 64], n + 20);
+
+  test.each([
+    ['float32', 1, 1e-4],
+    ['float32', 2, 1e-4],
+    ['int8b32', 1, 0.03],
+    ['int4b32', 1, 0.03],
+    ['int8b32', 2, 0.03],
+  ] as const)('%s experts, %i a token, most of them idle', async (format, topK, tolerance) => {
+    const model = holder({ w13: parameter([6, 64, 64], format, 30), w2: parameter([6, 64, 32], format, 31) });
+    using programs = await both(model, { x: specOf('float32', 'n', 64), logits: specOf('float32', 'n', 6) }, (m, { x, logits }) => {
+      const [w13, w2] = [m.w13, m.w2] as unknown as [SymbolicTensor, SymbolicTensor];
+      return { y: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK }) };
+    });
+    for (const n of [1, 2, 7, 64]) await expectSame(programs, { x: tokens(n), logits: float32([n, 6], n) }, { tolerance });
+  });
+
+  test('ties go to the lower expert', async () => {
+    const model = holder({ w13: parameter([5, 8, 8], 'float32', 40), w2: parameter([5, 8, 4], 'float32', 41) });
+    using programs = await both(model, { x: specOf('float32', 'n', 8), logits: specOf('float32', 'n', 5) }, (m, { x, logits }) => {
+      const [w13, w2] = [m.w13, m.w2] as unknown as [SymbolicTensor, SymbolicTensor];
+      return {
+        one: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 1 }),
+        three: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 3 }),
+      };
+    });
+    const logits = { dtype: 'float32', dims: [3, 5], data: Float32Array.of(1, 1, 1, 1, 1, 0, 2, 2, 0, 2, -1, -1, 0, 0, 0) } as const;
+    await expectSame(programs, { x: float32([3, 8]), logits });
+  });
+
+  test('one expert', async () => {
+    const model = holder({ w13: parameter([1, 8, 8], 'float32', 50), w2: parameter([1, 8, 4], 'float32', 51) });
+    using programs = await both(model, { x: specOf('float32', 'n', 8), logits: specOf('float32', 'n', 1) }, (m, { x, logits }) => {
+      const [w13, w2] = [m.w13, m.w2] as unknown as [SymbolicTensor, SymbolicTensor];
+      return { y: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 1 }) };
+    });
+    await expectSame(programs, { x: float32([3, 8]), logits: float32([3, 1]) });
+  });
+});

@@ -1,0 +1,161 @@
+import {
+  type AttributesOf,
+  type Dim,
+  type DType,
+  type InputsOf,
+  type OpName,
+  type OpNode,
+  quantBlock,
+  sameDims,
+  type Value,
+} from '@graft/graph';
+import { elementTypeFacts, float, int } from '@graft/onnxruntime';
+import type { AttentionInputs } from './fusions.ts';
+import { matMul, siluAndMul } from './lower-matmul.ts';
+import { lowerFusedMoe } from './lower-moe.ts';
+import type { Attributes, LoweringContext, Name } from './lowering-context.ts';
+
+export interface LoweredNode<K extends OpName> {
+  readonly inputs: InputsOf<K, Value>;
+  readonly attributes: AttributesOf<K>;
+  readonly outputs: readonly Value[];
+  /** For attention: what it does in place of the nodes before it. */
+  readonly fused: AttentionInputs | null;
+}
+
+/** Adds the ONNX nodes of one op and gives the tensors of its outputs; those written in place of a cache may be left out. */
+export type Lowering<K extends OpName> = (node: LoweredNode<K>, context: LoweringContext) => readonly Name[];
+
+/** One for each op there is: an op without one does not compile. */
+export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
+  add: ({ inputs: { a, b } }, c) => [c.op('Add', [c.name(a), c.name(b)])],
+  mul: ({ inputs: { a, b } }, c) => [c.op('Mul', [c.name(a), c.name(b)])],
+  addScalar: ({ inputs: { x }, attributes: { value } }, c) => [c.op('Add', [c.name(x), scalar(c, x.dtype, value)])],
+  mulScalar: ({ inputs: { x }, attributes: { value } }, c) => [c.op('Mul', [c.name(x), scalar(c, x.dtype, value)])],
+  divScalar: ({ inputs: { x }, attributes: { value } }, c) => [c.op('Div', [c.name(x), scalar(c, x.dtype, value)])],
+  floor: ({ inputs: { x } }, c) => [c.op('Floor', [c.name(x)])],
+  log: ({ inputs: { x } }, c) => [c.op('Log', [c.name(x)])],
+  sigmoid: ({ inputs: { x } }, c) => [c.op('Sigmoid', [c.name(x)])],
+  cast: ({ inputs: { x }, attributes: { dtype } }, c) => [
+    x.dtype === dtype ? c.name(x) : c.op('Cast', [c.name(x)], { attributes: { to: int(elementTypeFacts(dtype).code) } }),
+  ],
+  siluAndMul: ({ inputs: { x } }, c) => [siluAndMul(c, c.name(x), x.dims.at(-1)!.value / 2)],
+
+  reshape: ({ inputs: { x }, outputs: [y] }, c) => [c.reshape(c.name(x), x.dims, y!.dims)],
+  split: ({ inputs: { x }, attributes: { sizes } }, c) =>
+    sizes.length === 1
+      ? [c.name(x)]
+      : c.node('Split', [c.name(x), c.constant('int64', [sizes.length], sizes)], sizes.length, { attributes: { axis: int(-1) } }),
+  gatherRows({ inputs: { x, indices } }, c) {
+    const rows = x.dims.length === 2 ? c.name(x) : c.op('Reshape', [c.name(x), c.constant('int64', [2], [-1, x.dims.at(-1)!.value])]);
+    return [c.op('Gather', [rows, c.name(indices)], { attributes: { axis: int(0) } })];
+  },
+  zerosLike: ({ inputs: { x } }, c) => {
+    const zeros = c.op('ConstantOfShape', [c.shape(x.dims)]);
+    return [x.dtype === 'float32' ? zeros : c.op('Cast', [zeros], { attributes: { to: int(elementTypeFacts(x.dtype).code) } })];
+  },
+
+  linear: ({ inputs: { x, weight, bias } }, c) => [matMul(c, c.name(x), weight, bias === null ? null : c.name(bias))],
+  embedding: ({ inputs: { ids, weight } }, c) => [lowerEmbedding(ids, weight, c)],
+
+  rmsNorm({ inputs: { x, weight }, attributes: { epsilon } }, c) {
+    const hidden = x.dims.at(-1)!.value;
+    return [norm(c, c.name(x), weight === null ? ones(c, hidden) : c.name(weight), epsilon)];
+  },
+  addRmsNorm({ inputs: { x, residual, weight }, attributes: { epsilon } }, c) {
+    if ((x.dims.length === 2 || x.dims.length === 3) && sameDims(x.dims, residual.dims)) {
+      const choice = { microsoft: true, attributes: { epsilon: float(epsilon) } };
+      const inputs = [c.name(x), c.name(residual), c.name(weight)];
+      const [normed, , , sum] = c.node('SkipSimplifiedLayerNormalization', inputs, [null, '', '', null], choice);
+      return [normed!, sum!];
+    }
+    const sum = c.op('Add', [c.name(x), c.name(residual)]);
+    return [norm(c, sum, c.name(weight), epsilon), sum];
+  },
+
+  rotaryEmbedding: ({ inputs: { x, positions, cos, sin }, attributes: { numHeads } }, c) => [
+    c.op('RotaryEmbedding', [c.name(x), c.name(positions), c.name(cos), c.name(sin)], {
+      microsoft: true,
+      attributes: { interleaved: int(1), num_heads: int(numHeads) },
+    }),
+  ],
+  attention: (node, c) => [lowerAttention(node, c)],
+  fusedMoe: ({ inputs, attributes: { topK } }, c) => [lowerFusedMoe(inputs, topK, c)],
+};
+
+/** Lowers one node of an inlined graph. */
+export function lower(node: OpNode, fused: AttentionInputs | null, context: LoweringContext): void {
+  const lowering = lowerings[node.op] as Lowering<OpName>;
+  const names = lowering(
+    { inputs: node.inputs, attributes: node.attributes, outputs: node.outputs, fused } as LoweredNode<OpName>,
+    context,
+  );
+  for (const [i, name] of names.entries()) context.alias(node.outputs[i]!, name);
+}
+
+function scalar(c: LoweringContext, dtype: DType, value: number): Name {
+  if (dtype === 'bool') throw c.error('There is no arithmetic with bool.');
+  return c.constant(dtype, [], [value]);
+}
+
+function ones(c: LoweringContext, size: number): Name {
+  return c.constant('float32', [size], new Array<number>(size).fill(1));
+}
+
+function norm(c: LoweringContext, x: Name, weight: Name, epsilon: number): Name {
+  const attributes: Attributes = { axis: int(-1), epsilon: float(epsilon), stash_type: int(1) };
+  return c.op('SimplifiedLayerNormalization', [x, weight], { attributes });
+}
+
+/** Rows of the table, dequantised after they are picked: the whole table never is. */
+function lowerEmbedding(ids: Value, weight: Value, c: LoweringContext): Name {
+  const slot = c.weightOf(weight);
+  const format = c.formatOf(weight);
+  if (slot === null || (format !== 'int8b32' && format !== 'int4b32')) {
+    return c.op('Gather', [c.name(weight), c.name(ids)], { attributes: { axis: int(0) } });
+  }
+  const quants = c.part(slot, 'quants', undefined, ([rows, blocks, bytes]) => [rows!, blocks! * bytes!]);
+  const inputs = [quants, c.name(ids), c.part(slot, 'scales')];
+  if (format === 'int8b32') inputs.push(c.part(slot, 'zeroPoints'));
+  return c.op('GatherBlockQuantized', inputs, {
+    microsoft: true,
+    attributes: {
+      bits: int(format === 'int8b32' ? 8 : 4),
+      block_size: int(quantBlock),
+      gather_axis: int(0),
+      quantize_axis: int(1),
+    },
+  });
+}
+
+function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'attention'>, c: LoweringContext): Name {
+  const { packed, query, key, value, rotary } = fused ?? { ...inputs, packed: null, rotary: null };
+  const lengths = c.name(inputs.sequenceLengths);
+  const lastRow = c.once(`last row ${lengths}`, () => c.op('Sub', [lengths, c.constant('int32', [], [1])]));
+  const names = [
+    ...(packed === null ? [c.name(query), c.name(key), c.name(value)] : [c.name(packed), '', '']),
+    c.name(inputs.keyCache),
+    c.name(inputs.valueCache),
+    lastRow,
+    c.name(inputs.totalLength),
+    ...(rotary === null ? [] : [c.name(rotary.cos), c.name(rotary.sin), c.name(rotary.positions)]),
+  ];
+  const caches = [c.cacheOutput(inputs.keyCache), c.cacheOutput(inputs.valueCache)];
+  const [result] = c.node('GroupQueryAttention', names, [null, ...caches], {
+    microsoft: true,
+    attributes: {
+      num_heads: int(attributes.numHeads),
+      kv_num_heads: int(attributes.numKvHeads),
+      scale: float(attributes.scale),
+      ...(rotary !== null && { do_rotary: int(1), rotary_interleaved: int(1) }),
+    },
+  });
+  for (const [i, cache] of [inputs.keyCache, inputs.valueCache].entries())
+    c.onnx.output(caches[i]!, 'float32', declared(cache, outputs[i + 1]));
+  return result!;
+}
+
+/** Dims of a cache given back: those of the cache itself. */
+function declared(cache: Value, output: Value | undefined): (number | string)[] {
+  return (output ?? cache).dims.map((dim: Dim) => (dim.isStatic ? dim.value : dim.toString()));
+}

@@ -1,0 +1,63 @@
+import { Disposables } from '@graft/common';
+import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type Program } from '@graft/graph';
+import { Environment, type SessionOptions } from '@graft/onnxruntime';
+import { exportGraph } from './export-graph.ts';
+import { OrtProgram } from './ort-program.ts';
+import { defaultThreads } from './threads.ts';
+import { WeightStore } from './weight-store.ts';
+
+export interface OrtBackendOptions {
+  /** Threads of a step, unless `compile` says otherwise. Default: the physical cores that this process may use. */
+  threads?: number;
+  /** How long an idle thread spins before it sleeps, in microseconds. Default 100; 0 on machines with other work. */
+  spinDurationUs?: number;
+  /** Whether attentions take over the split and the rotation before them. Default true. */
+  fuse?: boolean;
+  /** For measuring: turns ONNX Runtime's profiler on; the file's name begins with this. */
+  profilePath?: string;
+}
+
+/** Full compilation for ONNX Runtime on the CPU: the whole model is one graph and one session, for prefill and decode. */
+export class OrtBackend implements Backend {
+  readonly name = 'onnxruntime-cpu';
+  private readonly options: OrtBackendOptions;
+
+  constructor(options: OrtBackendOptions = {}) {
+    this.options = options;
+  }
+
+  /**
+   * Loads ONNX Runtime at the first call.
+   * @throws CpuLoweringError for a graph that has no form in ONNX Runtime; OrtError when the library cannot be loaded or refuses the graph.
+   */
+  async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
+    const { signal, onProgress } = options;
+    signal?.throwIfAborted();
+    using building = new Disposables();
+    const weights = building.use(new WeightStore());
+    onProgress?.(0, 'exporting the graph');
+    const exported = exportGraph(inlineRegions(model), weights, { bindSlot: options.bindSlot, fuse: this.options.fuse ?? true });
+    onProgress?.(0.1, 'packing the weights');
+    const environment = building.use(Environment.create());
+    const session = building.use(
+      await environment.createSessionAsync(exported.model, {
+        ...this.sessionOptions(options),
+        initializers: weights.initializers,
+        ...(signal !== undefined && { signal }),
+      }),
+    );
+    onProgress?.(1, 'compiled');
+    return new OrtProgram({ session, exported, places: options.places, weightBytes: weights.bytes, resources: building });
+  }
+
+  private sessionOptions({ threads }: CompileOptions): SessionOptions {
+    const { spinDurationUs, profilePath } = this.options;
+    return {
+      // Our weights are not in the model, so that a node over weights alone cannot be computed ahead: the load would fail.
+      configEntries: { 'optimization.disable_specified_optimizers': 'ConstantFolding' },
+      intraOpThreads: threads ?? this.options.threads ?? defaultThreads(),
+      ...(spinDurationUs !== undefined && { spinDurationUs }),
+      ...(profilePath !== undefined && { profilePath }),
+    };
+  }
+}

@@ -1,0 +1,156 @@
+import { Disposables, DisposedError } from '@graft/common';
+import type { HostTensor, Program, ProgramStep } from '@graft/graph';
+import { type ElementType, type IoBinding, PinnedBuffer, type Session, Value } from '@graft/onnxruntime';
+import { CpuBusyError } from './errors.ts';
+import type { ExportedGraph } from './export-graph.ts';
+import { checkStep, sizesOf } from './step-check.ts';
+import { tensorBytes } from './weight-store.ts';
+
+/** Bindings kept, one for each group of places that ran; the oldest goes first. */
+const maxBindings = 128;
+
+export interface OrtProgramParts {
+  session: Session;
+  exported: ExportedGraph;
+  places: number;
+  weightBytes: number;
+  /** What the program takes over and disposes last: session, environment, weights. */
+  resources: Disposables;
+}
+
+/** A model in one ONNX Runtime session, with its KV caches in memory of its own, read and extended in place. */
+export class OrtProgram implements Program {
+  readonly facts: Program['facts'];
+  /** For profiling and tests. @internal */
+  readonly session: Session;
+  private readonly exported: ExportedGraph;
+  private readonly places: number;
+  private readonly resources: Disposables;
+  private readonly caches: readonly PinnedBuffer[];
+  private readonly bindings = new Map<string, PlacesBinding>();
+  private readonly inputs = new Map<string, TensorRoom>();
+  private readonly outputs = new Map<string, TensorRoom>();
+  private running = false;
+  private disposed = false;
+
+  constructor({ session, exported, places, weightBytes, resources }: OrtProgramParts) {
+    this.session = session;
+    this.exported = exported;
+    this.places = places;
+    this.caches = exported.caches.map(({ dims }) => resources.use(PinnedBuffer.allocate(places * tensorBytes('float32', dims))));
+    for (const { name, dtype } of exported.inputs) this.inputs.set(name, resources.use(new TensorRoom(dtype)));
+    for (const { name, dtype } of exported.outputs) this.outputs.set(name, resources.use(new TensorRoom(dtype)));
+    resources.defer(() => {
+      for (const binding of this.bindings.values()) binding[Symbol.dispose]();
+    });
+    this.resources = resources.move();
+    const cacheBytes = this.caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    this.facts = { graphs: 1, weightBytes, cacheBytes };
+  }
+
+  /**
+   * Runs off the event loop.
+   * @throws CpuStepError before anything runs; CpuBusyError; DisposedError; OrtCallError; the signal's reason when it is aborted, with the caches
+   * of these places then partly written.
+   */
+  async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
+    if (this.disposed) throw new DisposedError('The program');
+    if (this.running) throw new CpuBusyError();
+    const symbols = checkStep(this.exported, step, this.places);
+    step.signal?.throwIfAborted();
+    const { binding } = this.bindingFor(step);
+    for (const { name } of this.exported.inputs) {
+      const { dims, data } = step.inputs[name]!;
+      const value = this.inputs.get(name)!.hold(dims);
+      (value.view as { set(source: ArrayLike<number | bigint>): void }).set(data);
+      binding.bindInput(name, value);
+    }
+    for (const { name, tensor, dims } of this.exported.outputs)
+      binding.bindOutput(tensor, this.outputs.get(name)!.hold(sizesOf(dims, symbols)));
+    this.running = true;
+    try {
+      await this.session.run(binding, step.signal === undefined ? {} : { signal: step.signal });
+    } finally {
+      this.running = false;
+    }
+    if (this.disposed) throw new DisposedError('The program');
+    return Object.fromEntries(this.exported.outputs.map(({ name }) => [name, this.outputs.get(name)!.tensor()]));
+  }
+
+  /** Twice without harm, and during a run: native memory is freed when the run ends, and the run then rejects. */
+  [Symbol.dispose](): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.resources[Symbol.dispose]();
+  }
+
+  private bindingFor({ firstPlace, batch }: ProgramStep): PlacesBinding {
+    const key = `${firstPlace}:${batch}`;
+    const known = this.bindings.get(key);
+    if (known !== undefined) return known;
+    if (this.bindings.size >= maxBindings) {
+      const [oldest, binding] = this.bindings.entries().next().value!;
+      this.bindings.delete(oldest);
+      binding[Symbol.dispose]();
+    }
+    const made = this.bindPlaces(firstPlace, batch);
+    this.bindings.set(key, made);
+    return made;
+  }
+
+  /** A binding whose caches are those of `batch` places from `firstPlace` on. Past and present are one memory, so that nothing is copied. */
+  private bindPlaces(firstPlace: number, batch: number): PlacesBinding {
+    using building = new Disposables();
+    const binding = building.use(this.session.createBinding());
+    for (const [i, { input, output, dims }] of this.exported.caches.entries()) {
+      const offset = firstPlace * tensorBytes('float32', dims);
+      const value = building.use(Value.over(this.caches[i]!, 'float32', [batch, ...dims], offset));
+      binding.bindInput(input, value);
+      binding.bindOutput(output, value);
+    }
+    const resources = building.move();
+    return { binding, [Symbol.dispose]: () => resources[Symbol.dispose]() };
+  }
+}
+
+interface PlacesBinding extends Disposable {
+  readonly binding: IoBinding;
+}
+
+/** Memory for one input or output, which grows to the largest shape that was asked for. */
+class TensorRoom implements Disposable {
+  private readonly type: HostTensor['dtype'];
+  private memory: PinnedBuffer | null = null;
+  private value: Value | null = null;
+
+  constructor(type: HostTensor['dtype']) {
+    this.type = type;
+  }
+
+  /** A value of these dims; what was held before is gone. */
+  hold(dims: readonly number[]): Value {
+    if (this.value !== null && sameSizes(this.value.dims, dims)) return this.value;
+    this.value?.[Symbol.dispose]();
+    const bytes = tensorBytes(this.type, dims);
+    if (this.memory === null || this.memory.byteLength < bytes) {
+      this.memory?.[Symbol.dispose]();
+      this.memory = PinnedBuffer.allocate(bytes);
+    }
+    this.value = Value.over(this.memory, this.type as ElementType, dims);
+    return this.value;
+  }
+
+  tensor(): HostTensor {
+    const { dims, view } = this.value!;
+    return { dtype: this.type, dims, data: view as HostTensor['data'] };
+  }
+
+  [Symbol.dispose](): void {
+    this.value?.[Symbol.dispose]();
+    this.memory?.[Symbol.dispose]();
+  }
+}
+
+function sameSizes(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, i) => size === b[i]);
+}

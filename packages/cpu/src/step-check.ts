@@ -1,0 +1,84 @@
+import { type Dim, formatDims, type HostTensor, type ProgramStep } from '@graft/graph';
+import { CpuStepError } from './errors.ts';
+import type { AttentionGroup, ExportedGraph, StepInput } from './export-graph.ts';
+
+const arrays = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array, bool: Uint8Array } as const;
+
+/** Sizes of the symbols in one step. */
+export type Symbols = ReadonlyMap<string, number>;
+
+/**
+ * Checks all that a step brings before anything native sees it, and finds the symbols' sizes.
+ * @throws CpuStepError that names the input.
+ */
+export function checkStep({ inputs, groups }: ExportedGraph, step: ProgramStep, places: number): Symbols {
+  const { firstPlace, batch } = step;
+  if (!Number.isSafeInteger(firstPlace) || !Number.isSafeInteger(batch) || firstPlace < 0 || batch < 1 || firstPlace + batch > places) {
+    throw new CpuStepError(`Places ${firstPlace} to ${firstPlace + batch - 1} are asked for; there are ${places}.`, 'firstPlace and batch');
+  }
+  const symbols = new Map<string, number>();
+  for (const input of inputs) checkInput(input, step.inputs[input.name], symbols);
+  const known = new Set(inputs.map(({ name }) => name));
+  for (const name of Object.keys(step.inputs)) {
+    if (!known.has(name))
+      throw new CpuStepError('The program has no such input.', `input "${name}"`, `use one of: ${[...known].join(', ')}.`);
+  }
+  for (const group of groups) checkGroup(group, step, symbols);
+  return symbols;
+}
+
+export function sizesOf(dims: readonly Dim[], symbols: Symbols): number[] {
+  return dims.map((dim) => dim.evaluate((symbol) => symbols.get(symbol)));
+}
+
+function checkInput({ name, dtype, dims }: StepInput, tensor: HostTensor | undefined, symbols: Map<string, number>): void {
+  const where = `input "${name}"`;
+  if (tensor === undefined) throw new CpuStepError(`It is missing; ${dtype}${formatDims(dims)} is expected.`, where);
+  if (tensor.dtype !== dtype || !(tensor.data instanceof arrays[dtype])) {
+    throw new CpuStepError(`It is ${tensor.dtype} in ${tensor.data.constructor.name}; ${dtype} is expected.`, where);
+  }
+  if (tensor.dims.length !== dims.length)
+    throw new CpuStepError(`It is [${tensor.dims.join(', ')}]; ${formatDims(dims)} is expected.`, where);
+  for (const [axis, dim] of dims.entries()) {
+    const size = tensor.dims[axis]!;
+    const symbol = dim.symbolName;
+    if (symbol !== null && !symbols.has(symbol)) symbols.set(symbol, size);
+    const expected = dim.evaluate((each) => symbols.get(each));
+    if (size !== expected) throw new CpuStepError(`Axis ${axis} is ${size}; ${dim.toString()} is ${expected}.`, where);
+  }
+  const count = tensor.dims.reduce((product, size) => product * size, 1);
+  if (tensor.data.length !== count)
+    throw new CpuStepError(`[${tensor.dims.join(', ')}] has ${count} elements; it has ${tensor.data.length}.`, where);
+}
+
+/** GroupQueryAttention reads and writes rows by these numbers without asking, so they are checked here. */
+function checkGroup(group: AttentionGroup, { batch, inputs }: ProgramStep, symbols: Symbols): void {
+  const read = (name: string | null): number[] | null => (name === null ? null : Array.from(inputs[name]!.data, Number));
+  const lengths = read(group.sequenceLengths);
+  const total = read(group.totalLength)?.[0];
+  const starts = read(group.queryStart);
+  const queries = group.sequence.evaluate((symbol) => symbols.get(symbol));
+  if (lengths === null || total === undefined) return;
+  const where = `attention at ${group.path}: "${group.sequenceLengths}" [${lengths.join(', ')}], "${group.totalLength}" ${total}`;
+  if (lengths.length !== batch) throw new CpuStepError(`There are ${lengths.length} lengths for a batch of ${batch}.`, where);
+  if (total > group.rows)
+    throw new CpuStepError(`The cache has ${group.rows} rows; ${total} are needed.`, where, 'end the sequence, or compile with more rows.');
+  if (lengths.some((length) => length < 1 || length > total)) throw new CpuStepError(`A length must be 1 to ${total}.`, where);
+  const first = queries === total && (starts === null || starts.every((start) => start === 0));
+  if (first) return;
+  if (queries > 1 && batch > 1) {
+    throw new CpuStepError(
+      `${batch} sequences of ${queries} queries each have rows in the cache already.`,
+      where,
+      'run one sequence at a time when it has more than one query.',
+    );
+  }
+  const wrong = starts?.findIndex((start, i) => start + queries !== lengths[i]) ?? -1;
+  if (wrong >= 0 || (starts === null && lengths.some((length) => length < queries))) {
+    throw new CpuStepError(
+      `Sequence ${Math.max(wrong, 0)} does not end after its ${queries} queries.`,
+      where,
+      'do not pad the queries of a sequence that has rows in the cache.',
+    );
+  }
+}
