@@ -3,7 +3,7 @@ import { NotCapturingError } from './errors.ts';
 import type { CapturedRegion, Graph, GraphInput, GraphNode, SlotInput, Value, WeightSlot } from './graph.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
 import type { OpName } from './ops/index.ts';
-import { type Dims, dimsOf } from './shape.ts';
+import { type Dims, dimsOf, localise } from './shape.ts';
 import { SymbolicTensor } from './tensor.ts';
 
 /** What an op says of one of its outputs. */
@@ -76,7 +76,7 @@ export class GraphBuilder {
   }
 
   region(path: string, region: CapturedRegion, inputs: readonly SymbolicTensor[]): SymbolicTensor[] {
-    const outputs = region.graph.outputs.map(({ value }) => this.tensor(value));
+    const outputs = region.graph.outputs.map(({ value }) => this.tensor({ ...value, dims: localise(value.dims, path) }));
     this.nodes.push({ kind: 'region', path, region, inputs: inputs.map((t) => t.value), outputs: outputs.map((t) => t.value) });
     return outputs;
   }

@@ -1,4 +1,5 @@
 import { DimCoercedError, ShapeError } from './errors.ts';
+import { joinPath } from './nn/module.ts';
 
 /**
  * One dimension of a symbolic tensor: a number, or a product of a number and named symbols.
@@ -21,7 +22,9 @@ export class Dim {
     return new Dim(size, []);
   }
 
+  /** @throws ShapeError for a name that would read as a number or a product. */
   static symbol(name: string): Dim {
+    if (!/^[^\d*][^*]*$/.test(name)) throw new ShapeError(`"${name}" cannot be the name of a dimension.`);
     return new Dim(1, [name]);
   }
 
@@ -103,4 +106,10 @@ export function productOf(dims: Dims): Dim {
 export function expectDim(what: string, actual: Dim | undefined, expected: Dim | number | undefined): void {
   if (actual !== undefined && expected !== undefined && actual.equals(expected)) return;
   throw new ShapeError(`${what} has size ${actual?.toString() ?? 'none'}, expected ${expected?.toString() ?? 'none'}.`);
+}
+
+/** Symbols of a region's modules (`@attn`) become those of the module under `prefix` that is called (`@layers.3.attn`). */
+export function localise(dims: Dims, prefix: string): Dims {
+  if (prefix === '') return dims;
+  return dims.map((dim) => dim.renamed((symbol) => (symbol.startsWith('@') ? `@${joinPath(prefix, symbol.slice(1))}` : symbol)));
 }

@@ -1,8 +1,8 @@
 import { GraphInvalidError } from './errors.ts';
-import type { Graph, OpNode, Value } from './graph.ts';
+import type { Graph, OpNode, RegionNode, Value } from './graph.ts';
 import type { OpFacts } from './ops/define-op.ts';
 import { ops } from './ops/index.ts';
-import { formatDims, sameDims } from './shape.ts';
+import { formatDims, localise, sameDims } from './shape.ts';
 
 /** The rules of a graph, checked after capture and after every pass. @throws GraphInvalidError that names the node. */
 export function verifyGraph(graph: Graph): void {
@@ -23,6 +23,7 @@ export function verifyGraph(graph: Graph): void {
         throw new GraphInvalidError(`Value ${(value as Value).id} is used before it is defined.`, where);
     }
     if (node.kind === 'op') verifyOp(node, slots, written, where);
+    else verifyRegion(node, where);
     for (const value of node.outputs) define(value, where);
   }
   for (const { name, value } of graph.outputs)
@@ -50,4 +51,23 @@ function verifyOp(node: OpNode, slots: ReadonlySet<Value>, written: Set<Value>, 
     if (written.has(target)) throw new GraphInvalidError(`It writes to "${name}", which another node writes too.`, where);
     written.add(target);
   }
+}
+
+/** A region's graph gets as many tensors as it takes, of the types that it was captured with, and gives what the call says. */
+function verifyRegion({ path, region, inputs, outputs }: RegionNode, where: string): void {
+  const compare = (what: string, actual: readonly Value[], expected: readonly Value[], prefix: string): void => {
+    if (actual.length !== expected.length)
+      throw new GraphInvalidError(`It has ${actual.length} ${what}s, its region ${expected.length}.`, where);
+    for (const [i, value] of actual.entries()) {
+      const { dtype, dims } = expected[i]!;
+      if (value.dtype !== dtype || !sameDims(value.dims, localise(dims, prefix)))
+        throw new GraphInvalidError(
+          `Its ${what} ${i} is ${value.dtype}${formatDims(value.dims)}, its region says ${dtype}${formatDims(dims)}.`,
+          where,
+        );
+    }
+  };
+  const valuesOf = (list: Graph['inputs']): Value[] => list.map(({ value }) => value);
+  compare('input', inputs, valuesOf(region.graph.inputs), '');
+  compare('output', outputs, valuesOf(region.graph.outputs), path);
 }

@@ -47,7 +47,7 @@ export function captureModel<M extends Module, const Inputs extends Record<strin
   options: CaptureOptions<M, Inputs>,
 ): CapturedModel {
   const { inputs, call, cache = new CaptureCache(), batch = Dim.symbol('batch') } = options;
-  const capture = new Capture(cache, batch, true);
+  const capture = new Capture(cache, batch, null);
   const tensors = Object.fromEntries(
     Object.entries(inputs).map(([name, { dtype, dims }]) => [name, capture.builder.input(name, dtype, dims)]),
   );
@@ -55,20 +55,27 @@ export function captureModel<M extends Module, const Inputs extends Record<strin
   return { root: model, graph, guards: [...capture.proxies.guards.values()], outputs: structure, cache };
 }
 
+/** What V8 says when a Proxy stands where an object with `#private` fields, methods or accessors should. */
+const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
+
 /** One capture: of the whole model, or of one region inside it. */
 class Capture {
   readonly builder = new GraphBuilder();
   readonly proxies: CaptureProxies;
   private readonly cache: CaptureCache;
   private readonly batch: Dim;
+  private readonly prefix: string;
 
-  constructor(cache: CaptureCache, batch: Dim, withRegions: boolean) {
+  /** @param regionPath the module whose region this captures, inside which there are no further regions; null for the whole model. */
+  constructor(cache: CaptureCache, batch: Dim, regionPath: string | null) {
     this.cache = cache;
     this.batch = batch;
+    this.prefix = regionPath ?? '';
     this.proxies = new CaptureProxies({
       builder: this.builder,
-      regionForward: (module, path) => (withRegions ? this.regionForward(module, path) : null),
+      regionForward: (module, path) => (regionPath === null ? this.regionForward(module, path) : null),
       slotDim: (dim, modulePath) => this.slotDim(dim, modulePath),
+      fullPath: (path) => joinPath(this.prefix, path),
     });
   }
 
@@ -78,8 +85,8 @@ class Capture {
       try {
         return body(proxy);
       } catch (error) {
-        if (error instanceof TypeError && /private (?:member|field|method|accessor|name)|#\w+/.test(error.message)) {
-          throw new CapturePrivateFieldError(messageOf(error), this.builder.currentPath, error);
+        if (error instanceof TypeError && privateAccess.test(error.message)) {
+          throw new CapturePrivateFieldError(messageOf(error), joinPath(this.prefix, this.builder.currentPath), error);
         }
         throw error;
       }
@@ -106,7 +113,7 @@ class Capture {
     const tensors = flat.flatMap((f) => f.tensors);
     const facts = flat.flatMap((f, i) => inputFacts(f.structure, f.tensors, region.inputs[i] ?? `input${i}`));
     const found = this.cache.lookup(region.name, path, module, facts);
-    const entry = 'guards' in found ? found : this.cache.add(found, (name) => this.captureRegion(module, name, facts, flat));
+    const entry = 'guards' in found ? found : this.cache.add(found, (name) => this.captureRegion(module, path, name, facts, flat));
     return unflatten(
       entry.outputs,
       this.builder.region(
@@ -119,11 +126,12 @@ class Capture {
 
   private captureRegion(
     module: Module,
+    path: string,
     name: string,
     facts: readonly InputFact[],
     args: readonly { tensors: { path: string; tensor: SymbolicTensor }[]; structure: Structure }[],
   ): CaptureEntry {
-    const inner = new Capture(this.cache, this.batch, false);
+    const inner = new Capture(this.cache, this.batch, path);
     const inputs = args.map(({ tensors, structure }) =>
       unflatten(
         structure,
@@ -144,9 +152,7 @@ function inputFacts(structure: Structure, tensors: readonly { tensor: SymbolicTe
       return [{ name, text: `${dtype}${formatDims(dims)}` }];
     }
     case 'leaf':
-      return [
-        { name, text: structure.value === null ? 'null' : typeof structure.value === 'object' ? 'an object' : String(structure.value) },
-      ];
+      return [{ name, text: leafText(structure.value) }];
     case 'list':
       return [
         { name: joinPath(name, 'length'), text: String(structure.items.length) },
@@ -155,4 +161,8 @@ function inputFacts(structure: Structure, tensors: readonly { tensor: SymbolicTe
     case 'record':
       return structure.entries.flatMap(([key, item]) => inputFacts(item, tensors, joinPath(name, key)));
   }
+}
+
+function leafText(value: unknown): string {
+  return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }

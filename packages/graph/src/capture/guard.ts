@@ -41,11 +41,24 @@ export function factOf(value: unknown): Fact {
   }
   if (value instanceof RuntimeSlot) return { kind: 'slot', identity: value.toString(), text: value.toString() };
   if (typeof value === 'function') return { kind: 'function', identity: value, text: value.name === '' ? 'a function' : value.name };
+  if (hasInternalSlots(value)) return { kind: 'constant', identity: value, text: `a ${value.constructor.name}` };
   if (typeof value === 'object') {
     const type: unknown = Object.getPrototypeOf(value)?.constructor;
     return { kind: 'class', identity: type, text: typeof type === 'function' ? type.name : 'no class' };
   }
   return { kind: 'constant', identity: value, text: typeof value === 'string' ? JSON.stringify(value) : String(value) };
+}
+
+/** A Proxy cannot stand in for these, since their methods need the object itself; they are compared by identity and must not change. */
+export function hasInternalSlots(value: unknown): value is object {
+  return (
+    value instanceof Map ||
+    value instanceof Set ||
+    value instanceof Date ||
+    value instanceof RegExp ||
+    ArrayBuffer.isView(value) ||
+    value instanceof Promise
+  );
 }
 
 export function lengthFact(list: readonly unknown[]): Fact {

@@ -6,7 +6,7 @@ import { Buffer, Parameter } from '../nn/parameter.ts';
 import { RuntimeSlot } from '../nn/runtime-slot.ts';
 import { Dim } from '../shape.ts';
 import { SymbolicTensor } from '../tensor.ts';
-import { type Fact, factOf, type Guard, keysFact, lengthFact } from './guard.ts';
+import { type Fact, factOf, type Guard, hasInternalSlots, keysFact, lengthFact } from './guard.ts';
 
 type Key = string | number | symbol;
 
@@ -21,6 +21,8 @@ export interface ProxyHost {
   /** Called for the `forward` of a module that is a region of its own; null means "run it inline". */
   regionForward(module: Module, path: string, keys: readonly Key[]): ((...args: unknown[]) => unknown) | null;
   slotDim(dim: RuntimeSlot['dims'][number], modulePath: string): Dim;
+  /** The path in the whole model, for errors: a region's own paths begin at its module. */
+  fullPath(path: string): string;
 }
 
 /**
@@ -31,6 +33,8 @@ export class CaptureProxies {
   readonly guards = new Map<string, Guard>();
   private readonly host: ProxyHost;
   private readonly proxies = new Map<string, { target: object; proxy: object }>();
+  /** Modules whose `forward` is running, outermost first. */
+  private readonly running: string[] = [];
 
   constructor(host: ProxyHost) {
     this.host = host;
@@ -41,25 +45,32 @@ export class CaptureProxies {
     const known = this.proxies.get(id);
     if (known?.target === target) return known.proxy as T;
     this.note(place, factOf(target));
-    const refuse = (key: string | symbol): never => {
-      throw new CaptureAssignmentError(joinPath(place.path, String(key)));
-    };
-    const proxy = new Proxy(target, {
-      get: (object, key, receiver) => this.read(object, key, receiver, place),
-      set: (_object, key) => refuse(key),
-      defineProperty: (_object, key) => refuse(key),
-      deleteProperty: (_object, key) => refuse(key),
-      ownKeys: (object) => {
-        this.note(place, keysFact(object));
-        return Reflect.ownKeys(object);
-      },
-      has: (object, key) => {
-        this.note(this.step(object, place, key), factOf(Reflect.get(object, key)));
-        return Reflect.has(object, key);
-      },
-    });
+    const proxy = new Proxy(surfaceOf(target), this.traps(target, place)) as T;
     this.proxies.set(id, { target, proxy });
     return proxy;
+  }
+
+  private traps(target: object, place: Place): ProxyHandler<object> {
+    const refuse = (key: string | symbol): never => {
+      throw new CaptureAssignmentError(this.host.fullPath(joinPath(place.path, String(key))));
+    };
+    return {
+      get: (_surface, key, receiver) => this.read(target, key, receiver, place),
+      set: (_surface, key) => refuse(key),
+      defineProperty: (_surface, key) => refuse(key),
+      deleteProperty: (_surface, key) => refuse(key),
+      preventExtensions: () => refuse(''),
+      getPrototypeOf: () => Object.getPrototypeOf(target) as object | null,
+      getOwnPropertyDescriptor: (_surface, key) => describe(target, key),
+      ownKeys: () => {
+        this.note(place, keysFact(target));
+        return Reflect.ownKeys(target);
+      },
+      has: (_surface, key) => {
+        this.note(this.step(target, place, key), factOf(Reflect.get(target, key)));
+        return Reflect.has(target, key);
+      },
+    };
   }
 
   private read(object: object, key: string | symbol, receiver: unknown, place: Place): unknown {
@@ -86,10 +97,26 @@ export class CaptureProxies {
   }
 
   private method(object: object, key: string, value: (...args: unknown[]) => unknown, at: Place, place: Place): unknown {
-    if (Object.hasOwn(object, key)) refuseInstanceFunction(value, at.path);
+    if (Object.hasOwn(object, key)) refuseInstanceFunction(value, this.host.fullPath(at.path));
     this.note(at, factOf(value));
-    if (key === 'forward' && object instanceof Module) return this.host.regionForward(object, place.path, place.keys) ?? value;
-    return value;
+    if (key !== 'forward' || !(object instanceof Module)) return value;
+    return this.inside(place.path, this.host.regionForward(object, place.path, place.keys) ?? value);
+  }
+
+  /** Once a `forward` returns, nodes are placed in its caller again. When it throws, the path stays where that happened. */
+  private inside(path: string, forward: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
+    return new Proxy(forward, {
+      apply: (target, self, args: unknown[]) => {
+        this.running.push(path);
+        try {
+          const result: unknown = Reflect.apply(target, self, args);
+          this.host.builder.currentPath = this.running.at(-2) ?? '';
+          return result;
+        } finally {
+          this.running.pop();
+        }
+      },
+    });
   }
 
   private give(value: unknown, at: Place): unknown {
@@ -110,7 +137,7 @@ export class CaptureProxies {
       );
     }
     if (typeof value === 'object' && value !== null && !hasInternalSlots(value)) return this.wrap(value, at);
-    this.note(at, hasInternalSlots(value) ? { kind: 'constant', identity: value, text: factOf(value).text } : factOf(value));
+    this.note(at, factOf(value));
     return value;
   }
 
@@ -129,16 +156,17 @@ function accessor(object: object, key: string): boolean {
   return false;
 }
 
-/** A Proxy cannot stand in for these: their methods need the object itself. */
-function hasInternalSlots(value: unknown): boolean {
-  return (
-    value instanceof Map ||
-    value instanceof Set ||
-    value instanceof Date ||
-    value instanceof RegExp ||
-    ArrayBuffer.isView(value) ||
-    value instanceof Promise
-  );
+/**
+ * What the Proxy is made of. Not the target: a Proxy must give the very value of a frozen property, and here that value is wrapped.
+ */
+function surfaceOf(target: object): object {
+  return Array.isArray(target) ? [] : (Object.create(Object.getPrototypeOf(target) as object | null) as object);
+}
+
+function describe(target: object, key: string | symbol): PropertyDescriptor | undefined {
+  const descriptor = Reflect.getOwnPropertyDescriptor(target, key);
+  if (descriptor === undefined) return undefined;
+  return Array.isArray(target) && key === 'length' ? { ...descriptor, writable: true } : { ...descriptor, configurable: true };
 }
 
 const arrow = /^(?:async\s*)?(?:[\w$]+|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))\s*=>/;

@@ -1,3 +1,4 @@
+import { Dim } from '../shape.ts';
 import { SymbolicTensor } from '../tensor.ts';
 
 /** A value as `forward` takes and gives it, with each tensor replaced by its index. */
@@ -21,7 +22,7 @@ export function flatten(value: unknown, root = ''): Flat {
       return { kind: 'tensor', index: tensors.length - 1, path };
     }
     if (Array.isArray(node)) return { kind: 'list', items: node.map((item, i) => visit(item, join(path, String(i)))) };
-    if (typeof node === 'object' && node !== null) {
+    if (typeof node === 'object' && node !== null && !(node instanceof Dim)) {
       const entries = Object.entries(node).map(([key, item]): [string, Structure] => [key, visit(item, join(path, key))]);
       return { kind: 'record', entries, prototype: Object.getPrototypeOf(node) as object | null };
     }

@@ -4,7 +4,7 @@ import type { StorageFormat } from '../dtype.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
-import { Dim, type Dims } from '../shape.ts';
+import { Dim, localise } from '../shape.ts';
 import { verifyGraph } from '../verify-graph.ts';
 
 /**
@@ -96,12 +96,6 @@ class Inliner {
     values.set(value, copy);
     return copy;
   }
-}
-
-/** Symbols of a region's modules (`@path`) become those of the module that is called. */
-export function localise(dims: Dims, prefix: string): Dims {
-  if (prefix === '') return dims;
-  return dims.map((dim) => dim.renamed((symbol) => (symbol.startsWith('@') ? `@${joinPath(prefix, symbol.slice(1))}` : symbol)));
 }
 
 /** Dimensions among the attributes, such as a reshape's. */

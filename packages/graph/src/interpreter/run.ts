@@ -1,11 +1,12 @@
 import type { HostTensor } from '../backend.ts';
 import { follow } from '../capture/guard.ts';
-import { keysOf, localise } from '../compile/full.ts';
+import { keysOf } from '../compile/full.ts';
 import { GraphInvalidError, ProgramInputError } from '../errors.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, Value } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
 import type { OpName } from '../ops/index.ts';
+import { localise } from '../shape.ts';
 import type { Kernel } from './kernel.ts';
 import { kernels } from './kernels.ts';
 import type { Sizes } from './sizes.ts';

@@ -1,10 +1,9 @@
 import type { CompileOptions, HostTensor, ProgramStep, SlotBinding } from '../backend.ts';
 import type { CapturedModel } from '../capture/capture.ts';
-import { localise } from '../compile/full.ts';
 import { ProgramInputError, SlotBindingError } from '../errors.ts';
 import type { Graph, SlotInput } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
-import { type Dims, formatDims } from '../shape.ts';
+import { type Dims, formatDims, localise } from '../shape.ts';
 import { elementCount, zeros } from './host-tensor.ts';
 import type { Sizes } from './sizes.ts';
 

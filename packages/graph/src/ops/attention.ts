@@ -38,7 +38,10 @@ export const attention = defineOp({
     /** Factor of the scores before the softmax; 1 / sqrt(headDim) as a rule. */
     scale: z.number().positive(),
   }),
-  infer({ query, key, value, keyCache, valueCache, sequenceLengths }, { numHeads, numKvHeads, headDim }) {
+  infer({ query, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength }, { numHeads, numKvHeads, headDim }) {
+    if (numHeads % numKvHeads !== 0) throw new OpInputError('attention', `${numHeads} heads cannot share ${numKvHeads} key-value heads.`);
+    for (const [name, lengths] of Object.entries({ queryStart, sequenceLengths, totalLength }))
+      if (lengths.dtype !== 'int32') throw new OpInputError('attention', `"${name}" is ${lengths.dtype}, expected int32.`);
     expectDim("attention's query", query.dims.at(-1), numHeads * headDim);
     expectDim("attention's key", key.dims.at(-1), numKvHeads * headDim);
     expectDim("attention's value", value.dims.at(-1), numKvHeads * headDim);
@@ -47,6 +50,7 @@ export const attention = defineOp({
       expectDim("The heads of attention's cache", cache.dims[1], numKvHeads);
       expectDim("The last axis of attention's cache", cache.dims[3], headDim);
     }
+    expectDim("attention's queryStart", queryStart.dims[0], query.dims[0]);
     expectDim("attention's sequenceLengths", sequenceLengths.dims[0], query.dims[0]);
     return { dtype: query.dtype, dims: query.dims };
   },

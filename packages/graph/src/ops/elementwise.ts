@@ -27,29 +27,62 @@ const binary = (name: 'add' | 'mul') =>
     elementwise: true,
     attributes: none,
     infer({ a, b }: { a: TensorType; b: TensorType }): TensorType {
-      if (a.dtype !== b.dtype) throw new OpInputError(name, `The inputs are ${a.dtype} and ${b.dtype}.`);
+      if (a.dtype !== b.dtype || a.dtype === 'bool') throw new OpInputError(name, `The inputs are ${a.dtype} and ${b.dtype}.`);
       return { dtype: a.dtype, dims: broadcast(name, a.dims, b.dims) };
     },
   }) as const;
 
 const same = ({ x }: { x: TensorType }): TensorType => ({ dtype: x.dtype, dims: x.dims });
 
+const floatOnly =
+  (name: string) =>
+  ({ x }: { x: TensorType }): TensorType => {
+    if (x.dtype !== 'float32') throw new OpInputError(name, `The input is ${x.dtype}, expected float32; cast it first.`);
+    return same({ x });
+  };
+
+const scalarLike =
+  (name: string) =>
+  ({ x }: { x: TensorType }, { value }: { value: number }): TensorType => {
+    if (x.dtype === 'bool' || (x.dtype !== 'float32' && !Number.isSafeInteger(value)))
+      throw new OpInputError(name, `The input is ${x.dtype} and the value ${value}; cast the input first.`);
+    return same({ x });
+  };
+
 /** Sum, with broadcasting. */
 export const add = defineOp(binary('add'));
 /** Product, with broadcasting. */
 export const mul = defineOp(binary('mul'));
 /** `x + value`. */
-export const addScalar = defineOp({ name: 'addScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
+export const addScalar = defineOp({
+  name: 'addScalar',
+  inputs: ['x'],
+  elementwise: true,
+  attributes: scalar,
+  infer: scalarLike('addScalar'),
+});
 /** `x * value`. */
-export const mulScalar = defineOp({ name: 'mulScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
+export const mulScalar = defineOp({
+  name: 'mulScalar',
+  inputs: ['x'],
+  elementwise: true,
+  attributes: scalar,
+  infer: scalarLike('mulScalar'),
+});
 /** `x / value`. */
-export const divScalar = defineOp({ name: 'divScalar', inputs: ['x'], elementwise: true, attributes: scalar, infer: same });
+export const divScalar = defineOp({
+  name: 'divScalar',
+  inputs: ['x'],
+  elementwise: true,
+  attributes: scalar,
+  infer: floatOnly('divScalar'),
+});
 /** The largest whole number not above `x`. */
-export const floor = defineOp({ name: 'floor', inputs: ['x'], elementwise: true, attributes: none, infer: same });
+export const floor = defineOp({ name: 'floor', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('floor') });
 /** Natural logarithm. */
-export const log = defineOp({ name: 'log', inputs: ['x'], elementwise: true, attributes: none, infer: same });
+export const log = defineOp({ name: 'log', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('log') });
 /** `1 / (1 + exp(-x))`. */
-export const sigmoid = defineOp({ name: 'sigmoid', inputs: ['x'], elementwise: true, attributes: none, infer: same });
+export const sigmoid = defineOp({ name: 'sigmoid', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('sigmoid') });
 /** The same values in another element type. */
 export const cast = defineOp({
   name: 'cast',

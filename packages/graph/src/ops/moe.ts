@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { OpInputError } from '../errors.ts';
 import { expectDim } from '../shape.ts';
 import { defineOp } from './define-op.ts';
 
@@ -12,7 +13,11 @@ export const fusedMoe = defineOp({
   name: 'fusedMoe',
   inputs: ['x', 'routerLogits', 'w13', 'w2'],
   attributes: z.strictObject({ topK: z.int().positive() }),
-  infer({ x, routerLogits, w13, w2 }) {
+  infer({ x, routerLogits, w13, w2 }, { topK }) {
+    const experts = w13.dims[0];
+    if (experts?.isStatic === true && topK > experts.value)
+      throw new OpInputError('fusedMoe', `topK is ${topK}, there are ${experts.value} experts.`);
+    expectDim("fusedMoe's w2", w2.dims[0], experts);
     expectDim("fusedMoe's router logits", routerLogits.dims.at(-1), w13.dims[0]);
     expectDim("fusedMoe's w13", w13.dims[2], x.dims.at(-1));
     expectDim("fusedMoe's w2", w2.dims[1], x.dims.at(-1));

@@ -1,0 +1,76 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { DimCoercedError, ShapeError } from './errors.ts';
+import { Dim, dimsOf, expectDim, formatDims, localise, productOf, sameDims } from './shape.ts';
+
+const batch = Dim.symbol('batch');
+const sequence = Dim.symbol('sequence');
+
+describe('Dim', () => {
+  test('two symbols are never equal, whatever their values turn out to be', () => {
+    expect(batch.equals(sequence)).toBe(false);
+    expect(batch.equals(1)).toBe(false);
+    expect(batch.evaluate(() => 1)).toBe(sequence.evaluate(() => 1));
+  });
+
+  test('a product is equal to the same factors in another order', () => {
+    expect(batch.times(sequence).times(4).equals(Dim.of(4).times(sequence).times(batch))).toBe(true);
+    expect(batch.times(2).equals(batch)).toBe(false);
+  });
+
+  test('a comparison or arithmetic with a dimension throws instead of being silently wrong', () => {
+    const coerced = batch as unknown as number;
+    expect(() => coerced < 3).toThrow(DimCoercedError);
+    expect(() => coerced * 2).toThrow(DimCoercedError);
+    expect(() => (coerced as unknown) == 1).toThrow(DimCoercedError);
+    expect(() => (Dim.of(3) as unknown as number) + 1).toThrow(DimCoercedError);
+  });
+
+  test('a dimension in text reads as its factors', () => {
+    expect(`${batch.times(sequence).times(3)} ${Dim.of(7)}`).toBe('3*batch*sequence 7');
+  });
+
+  test('a symbol has no value before a step gives it one', () => {
+    expect(batch.isStatic).toBe(false);
+    expect(() => batch.value).toThrow(ShapeError);
+    expect(Dim.of(5).value).toBe(5);
+    expect(() => batch.times(sequence).evaluate((name) => (name === 'batch' ? 2 : undefined))).toThrow('"sequence"');
+  });
+
+  test.each([-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('%d is no size', (size) => {
+    expect(() => Dim.of(size)).toThrow(ShapeError);
+  });
+
+  test.each(['', '4', '3x', 'a*b'])('"%s" is no name, since it would equal a number or a product', (name) => {
+    expect(() => Dim.symbol(name)).toThrow(ShapeError);
+  });
+
+  test('a division that leaves a rest is refused', () => {
+    expect(batch.times(6).dividedBy(3).toString()).toBe('2*batch');
+    expect(() => batch.times(6).dividedBy(4)).toThrow(ShapeError);
+    expect(() => Dim.of(6).dividedBy(0)).toThrow(ShapeError);
+  });
+
+  test('the size of a product is the product of the sizes', () => {
+    fc.assert(
+      fc.property(fc.nat(100), fc.nat(100), fc.nat(100), (factor, b, s) => {
+        const size = batch.times(factor).times(sequence);
+        expect(size.evaluate((name) => ({ batch: b, sequence: s })[name])).toBe(factor * b * s);
+      }),
+    );
+  });
+});
+
+test('symbols that are local to a module follow it; others stay', () => {
+  const dims = [batch, Dim.symbol('@attn').times(2), Dim.symbol('@'), Dim.of(4)];
+  expect(formatDims(localise(dims, 'layers.3'))).toBe('[batch, 2*@layers.3.attn, @layers.3, 4]');
+  expect(localise(dims, '')).toBe(dims);
+});
+
+test('shapes are compared by their dimensions', () => {
+  expect(sameDims(dimsOf([2, batch]), [Dim.of(2), Dim.symbol('batch')])).toBe(true);
+  expect(sameDims(dimsOf([2]), dimsOf([2, 1]))).toBe(false);
+  expect(productOf([]).value).toBe(1);
+  expect(() => expectDim('The weight', Dim.of(3), 4)).toThrow('The weight has size 3, expected 4.');
+  expect(() => expectDim('The weight', undefined, 4)).toThrow('none');
+});
