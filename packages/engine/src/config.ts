@@ -1,4 +1,9 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { z } from 'zod';
+
+/** The version that plugins name in their `graft` range. */
+export const graftVersion = '0.1.0';
 
 /** Everything a start can be told; the CLI's flags, its help and docs come from here. Strict: an unknown key is an error. */
 export const EngineConfig = z.strictObject({
@@ -10,12 +15,29 @@ export const EngineConfig = z.strictObject({
   plugins: z.array(z.string().min(1)).exactOptional().describe('Plugins as module specifiers, instead of those in package.json.'),
   allowPlugins: z.array(z.string()).exactOptional().describe('Only these of the plugins found (GRAFT_PLUGINS).'),
   configOverrides: z.record(z.string(), z.unknown()).default({}).describe("Keys that replace those of the model's config.json, as JSON."),
-  weights: z.enum(['auto', 'float32']).default('auto').describe("auto: the platform's faithful form of each weight; float32: exact and slower."),
+  weights: z
+    .enum(['auto', 'float32'])
+    .default('auto')
+    .describe("auto: the platform's faithful form of each weight; float32: exact and slower."),
   maxSequences: z.int().min(1).max(256).default(8).describe('Sequences served at once; each holds one KV slot.'),
-  maxModelLength: z.int().positive().exactOptional().describe("Tokens of a sequence, prompt and answer. Default: the model's limit, at most 8192."),
+  maxModelLength: z
+    .int()
+    .positive()
+    .exactOptional()
+    .describe("Tokens of a sequence, prompt and answer. Default: the model's limit, at most 8192."),
   prefillTokens: z.int().positive().default(256).describe('Tokens of a prompt in one prefill piece.'),
   threads: z.int().positive().exactOptional().describe('Threads of a run. Default: the physical cores.'),
-  cacheDirectory: z.string().min(1).exactOptional().describe("Where converted weights are kept. Default: graft/ in the user's cache folder."),
+  cacheDirectory: z
+    .string()
+    .min(1)
+    .exactOptional()
+    .describe("Where converted weights are kept. Default: graft/ in the user's cache folder."),
   auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
 });
 export type EngineConfig = z.output<typeof EngineConfig>;
+
+/** `$XDG_CACHE_HOME/graft/weights`, or ~/.cache/graft/weights. */
+export function defaultCacheDirectory(): string {
+  const base = process.env['XDG_CACHE_HOME'];
+  return join(base !== undefined && base !== '' ? base : join(homedir(), '.cache'), 'graft', 'weights');
+}

@@ -1,1 +1,22 @@
-export {};
+export { EngineConfig, graftVersion } from './config.ts';
+export type { Engine, EngineInfo, EngineStats, LoadProgress } from './engine.ts';
+export {
+  EngineClosedError,
+  EngineConfigError,
+  EngineFailureError,
+  InvalidRequestError,
+  NoBackendError,
+  NoTokenizerError,
+  PromptTooLongError,
+  TokenOutOfRangeError,
+  UnknownModeError,
+} from './errors.ts';
+export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
+export { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
+export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
+export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
+export { captureLanguageModel } from './runner/capture-language-model.ts';
+export { SamplingParams } from './sampling-params.ts';
+export type { SequenceObserver } from './sequence.ts';
+export { BackendOf, WeightPolicyOf } from './tokens.ts';
+export { startEngineWorker } from './worker/engine-worker.ts';

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { SamplingParams } from './sampling-params.ts';
 
 /** One message of a chat, in OpenAI's form; content parts other than text are refused until images are served. */
 export const ChatMessage = z.object({
@@ -15,25 +16,6 @@ export const Prompt = z.union([
   z.strictObject({ messages: z.array(ChatMessage).min(1) }),
 ]);
 export type Prompt = z.output<typeof Prompt>;
-
-/** How the next token is chosen and when to stop; OpenAI's meanings, with vLLM's extensions. */
-export const SamplingParams = z.strictObject({
-  maxTokens: z.int().positive().exactOptional().describe('Most tokens to generate. Default: all that the context still holds.'),
-  temperature: z.number().min(0).max(2).default(1).describe('0 is greedy.'),
-  topP: z.number().gt(0).max(1).default(1),
-  topK: z.int().nonnegative().default(0).describe('0 keeps all tokens.'),
-  minP: z.number().min(0).max(1).default(0),
-  seed: z.int().exactOptional(),
-  stop: z.array(z.string().min(1)).max(16).default([]),
-  stopTokenIds: z.array(z.int().nonnegative()).default([]),
-  ignoreEos: z.boolean().default(false),
-  frequencyPenalty: z.number().min(-2).max(2).default(0),
-  presencePenalty: z.number().min(-2).max(2).default(0),
-  repetitionPenalty: z.number().gt(0).max(2).default(1),
-  logitBias: z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100)).default({}),
-  logprobs: z.int().min(0).max(20).exactOptional().describe('Log-probabilities of the chosen token and of this many likeliest ones.'),
-});
-export type SamplingParams = z.output<typeof SamplingParams>;
 
 /** A request as it crosses the worker boundary. */
 export const GenerateRequest = z.strictObject({

@@ -1,0 +1,89 @@
+import { GraftError } from '@graft/common';
+
+/** A request does not have the form that the engine takes. */
+export class InvalidRequestError extends GraftError {
+  constructor(what: string, where: string) {
+    super({ code: 'GRAFT_INVALID_REQUEST', what, where, fix: 'correct the field and send the request again.' });
+  }
+}
+
+/** The prompt leaves no room for an answer. */
+export class PromptTooLongError extends GraftError {
+  constructor(promptTokens: number, maxModelLength: number) {
+    super({
+      code: 'GRAFT_PROMPT_TOO_LONG',
+      what: `The prompt has ${promptTokens} tokens; the context holds ${maxModelLength}, and at least one must be left for the answer.`,
+      where: 'prompt',
+      fix: 'shorten the prompt, or start the server with a larger --max-model-length.',
+    });
+  }
+}
+
+/** A token id that the model does not have. */
+export class TokenOutOfRangeError extends GraftError {
+  constructor(tokenId: number, vocabSize: number) {
+    super({
+      code: 'GRAFT_TOKEN_OUT_OF_RANGE',
+      what: `Token ${tokenId} does not exist: the model has ${vocabSize}, counted from 0.`,
+      where: 'prompt',
+      fix: "use ids of this model's own vocabulary.",
+    });
+  }
+}
+
+/** The model has no tokenizer, and was given text. */
+export class NoTokenizerError extends GraftError {
+  constructor(where: string) {
+    super({
+      code: 'GRAFT_NO_TOKENIZER',
+      what: 'This checkpoint has no tokenizer.',
+      where,
+      fix: 'send token ids, or add tokenizer.json to the folder.',
+    });
+  }
+}
+
+/** The engine was closed, or its worker ended. */
+export class EngineClosedError extends GraftError {
+  constructor(what = 'The engine is closed.') {
+    super({ code: 'GRAFT_ENGINE_CLOSED', what, fix: 'start it again.' });
+  }
+}
+
+/** A key of the engine's configuration is wrong. */
+export class EngineConfigError extends GraftError {
+  constructor(what: string, where: string, fix = 'correct the option; `graft serve --help` lists all of them.') {
+    super({ code: 'GRAFT_ENGINE_CONFIG', what, where, fix });
+  }
+}
+
+/** The platform's plugin binds no backend, so nothing can run there. */
+export class NoBackendError extends GraftError {
+  constructor(platform: string) {
+    super({
+      code: 'GRAFT_NO_BACKEND',
+      what: `Platform "${platform}" has no backend.`,
+      where: `token BackendOf("${platform}")`,
+      fix: "bind one in the plugin's bindEngine, or choose another platform.",
+    });
+  }
+}
+
+/** The platform does not have the mode that was asked for. */
+export class UnknownModeError extends GraftError {
+  constructor(mode: string, platform: string, modes: readonly string[]) {
+    super({
+      code: 'GRAFT_UNKNOWN_MODE',
+      what: `Platform "${platform}" has no mode "${mode}".`,
+      where: '--mode',
+      fix: `choose one of ${modes.map((name) => `"${name}"`).join(', ')}.`,
+    });
+  }
+}
+
+/** Something that is not one of ours was thrown; it crosses the worker boundary as this. */
+export class EngineFailureError extends GraftError {
+  constructor(what: string, cause?: unknown) {
+    super({ code: 'GRAFT_ENGINE_FAILURE', what, cause });
+  }
+}

@@ -1,0 +1,79 @@
+import type { KvCacheSpec } from '@graft/core-model';
+import type { Module, SlotBinding } from '@graft/graph';
+
+/** Layers whose caches have the same length and the same meaning of a row; what changes per step is bound once a group. */
+export interface KvGroup {
+  readonly name: string;
+  /** The cache starts again at every multiple of this position; null: never. */
+  readonly chunkSize: number | null;
+  readonly rows: number;
+}
+
+interface WithKvCache extends Module {
+  getKvCacheSpec(): KvCacheSpec;
+}
+
+function hasKvCache(module: Module): module is WithKvCache {
+  return 'getKvCacheSpec' in module && typeof module.getKvCacheSpec === 'function';
+}
+
+/** Which group each attention of the model is in, and what its runtime slots are bound to. */
+export class KvCachePlan {
+  readonly groups: readonly KvGroup[];
+  private readonly byPath = new Map<string, KvGroup>();
+
+  constructor(model: Module, maxModelLength: number) {
+    const groups = new Map<string, KvGroup>();
+    for (const [path, module] of model.namedModules()) {
+      if (!hasKvCache(module)) continue;
+      const group = groupOf(module.getKvCacheSpec(), maxModelLength);
+      if (!groups.has(group.name)) groups.set(group.name, group);
+      this.byPath.set(path, groups.get(group.name)!);
+    }
+    this.groups = [...groups.values()];
+  }
+
+  /** For `Backend.compile`: `path` is that of a slot, a field of the attention. */
+  bindSlot(path: string, kind: string): SlotBinding {
+    const group = this.byPath.get(path.split('.').slice(0, -1).join('.'))!;
+    return kind.startsWith('kvCache.') ? { kind: 'cache', rows: group.rows } : { kind: 'input', name: `${group.name}.${kind}` };
+  }
+
+  /** Tokens that may be computed in one run after `computed` ones: a piece never straddles a chunk's boundary. */
+  roomAfter(computed: number): number {
+    return this.groups.reduce(
+      (room, { chunkSize }) => (chunkSize === null ? room : Math.min(room, chunkSize - (computed % chunkSize))),
+      Number.POSITIVE_INFINITY,
+    );
+  }
+}
+
+function groupOf(spec: KvCacheSpec, maxModelLength: number): KvGroup {
+  if (spec.kind === 'full') return { name: 'full', chunkSize: null, rows: maxModelLength };
+  return { name: `chunked-local-${spec.chunkSize}`, chunkSize: spec.chunkSize, rows: Math.min(spec.chunkSize, maxModelLength) };
+}
+
+/** Places in the KV cache; the lowest free one is taken, so that active sequences lie close together. */
+export class Places {
+  private readonly taken: boolean[];
+
+  constructor(count: number) {
+    this.taken = new Array<boolean>(count).fill(false);
+  }
+
+  get free(): number {
+    return this.taken.filter((taken) => !taken).length;
+  }
+
+  /** @returns null when all are taken. */
+  take(): number | null {
+    const place = this.taken.indexOf(false);
+    if (place < 0) return null;
+    this.taken[place] = true;
+    return place;
+  }
+
+  release(place: number): void {
+    this.taken[place] = false;
+  }
+}

@@ -1,0 +1,298 @@
+import { GraftError } from '@graft/common';
+import { exponential } from './exponential.ts';
+import { Random, randomSeed } from './random.ts';
+import type { SamplingParams } from './sampling-params.ts';
+import { selectTop } from './select-top.ts';
+
+export interface TokenLogprob {
+  tokenId: number;
+  /** Natural logarithm of the probability that the model itself gives, before temperature, penalties and bias. */
+  logprob: number;
+}
+
+export interface SampledToken {
+  tokenId: number;
+  /** Of the chosen token; null unless `logprobs` was asked for. */
+  logprob: number | null;
+  /** The `logprobs` likeliest tokens, likeliest first, whether chosen or not; without those of probability 0. */
+  top: TokenLogprob[];
+}
+
+/** The model's logits hold something that no choice can be made from. */
+export class LogitsInvalidError extends GraftError {
+  constructor(what: string) {
+    super({
+      code: 'GRAFT_LOGITS_INVALID',
+      what,
+      where: 'the logits of one sequence, in the sampler',
+      fix: 'the weights are damaged or a computation overflowed: check the checkpoint, and compare with the upstream model by `graft verify`.',
+    });
+  }
+}
+
+/** `logitBias` names a token that the model does not have. */
+export class LogitBiasTokenError extends GraftError {
+  constructor(tokenId: number, vocabSize: number) {
+    super({
+      code: 'GRAFT_LOGIT_BIAS_TOKEN',
+      what: `Token ${tokenId} does not exist: the model has ${vocabSize}, counted from 0.`,
+      where: `logitBias["${tokenId}"]`,
+      fix: 'use ids of this model; they differ from those of other models.',
+    });
+  }
+}
+
+/** Working memory for sampling, in tokens of one vocabulary; samplers that never run at the same moment can share one. */
+export class SamplerScratch {
+  readonly row: Float32Array;
+  readonly ids: Int32Array;
+  readonly weights: Float64Array;
+
+  constructor(vocabSize: number) {
+    this.row = new Float32Array(vocabSize);
+    this.ids = new Int32Array(vocabSize);
+    this.weights = new Float64Array(vocabSize);
+  }
+}
+
+export interface SamplerOptions {
+  /** Width of the logits. */
+  vocabSize: number;
+  /** For the repetition penalty, which counts the prompt too. */
+  promptIds?: Iterable<number>;
+  /** Shared between the sequences of an engine; its size is `vocabSize`. */
+  scratch?: SamplerScratch;
+}
+
+// Relative to the likeliest token, in logarithms. All the tokens below the first weigh less together than the random numbers are fine.
+const negligible = -50;
+// Most sets that top-k and top-p ask for lie above this; where not, a second pass takes all.
+const likely = -7;
+
+/**
+ * Chooses the tokens of one sequence. In this order: bias, repetition, frequency and presence penalty, temperature, min-p, top-k, top-p
+ * (the probabilities of what top-k left add up to 1 for top-p). The state (random numbers, tokens seen) is the sequence's own, so what else
+ * runs in the batch changes nothing.
+ */
+export class Sampler {
+  /** Asked for or drawn: with it, the same logits give the same tokens. */
+  readonly seed: number;
+  private readonly params: SamplingParams;
+  private readonly vocabSize: number;
+  private readonly scratch: SamplerScratch;
+  private readonly random: Random;
+  private readonly bias: readonly (readonly [tokenId: number, bias: number])[];
+  private readonly inverseTemperature: number;
+  /** Tokens of the answer, with their number. */
+  private readonly counts = new Map<number, number>();
+  /** Tokens of prompt and answer; empty when nothing asks for them. */
+  private readonly seen: Set<number>;
+  /** Set by `gather`. */
+  private massBelow = 0;
+
+  /** @throws LogitBiasTokenError */
+  constructor(params: SamplingParams, { vocabSize, promptIds = [], scratch }: SamplerOptions) {
+    this.params = params;
+    this.vocabSize = vocabSize;
+    this.scratch = scratch ?? new SamplerScratch(vocabSize);
+    this.seed = params.seed ?? randomSeed();
+    this.random = new Random(this.seed);
+    this.bias = Object.entries(params.logitBias).map(([id, bias]) => [checkedBiasToken(Number(id), vocabSize), bias]);
+    // Capped, since 0 times infinity would be NaN.
+    this.inverseTemperature = Math.min(1 / params.temperature, Number.MAX_VALUE);
+    this.seen = new Set(params.repetitionPenalty === 1 ? [] : promptIds);
+  }
+
+  /**
+   * The next token of the sequence.
+   * @param logits `[vocabSize]`; not modified.
+   * @throws LogitsInvalidError when a logit is NaN or +Infinity, all are -Infinity, or there are not `vocabSize` of them.
+   */
+  sample(logits: Float32Array): SampledToken {
+    if (logits.length !== this.vocabSize)
+      throw new LogitsInvalidError(`There are ${logits.length} logits for a vocabulary of ${this.vocabSize}.`);
+    const row = this.adjusted(logits);
+    const best = argmax(row);
+    const tokenId = this.params.temperature === 0 || this.params.topK === 1 ? best : this.draw(row, row[best]!);
+    const sampled = this.report(logits, tokenId);
+    this.record(tokenId);
+    return sampled;
+  }
+
+  /** Counts a token of the answer that was not sampled here (a forced one), for the penalties. */
+  record(tokenId: number): void {
+    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.params;
+    if (repetitionPenalty !== 1) this.seen.add(tokenId);
+    if (frequencyPenalty !== 0 || presencePenalty !== 0) this.counts.set(tokenId, (this.counts.get(tokenId) ?? 0) + 1);
+  }
+
+  /** The logits with bias and penalties; the row itself where there are none. */
+  private adjusted(logits: Float32Array): Float32Array {
+    if (this.bias.length === 0 && this.seen.size === 0 && this.counts.size === 0) return logits;
+    const { row } = this.scratch;
+    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.params;
+    row.set(logits);
+    for (const [tokenId, bias] of this.bias) row[tokenId]! += bias;
+    for (const tokenId of this.seen) {
+      const logit = row[tokenId]!;
+      row[tokenId] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+    }
+    for (const [tokenId, count] of this.counts) row[tokenId]! -= frequencyPenalty * count + presencePenalty;
+    return row;
+  }
+
+  private draw(row: Float32Array, max: number): number {
+    const { topK, topP, minP } = this.params;
+    const { ids, weights } = this.scratch;
+    const floor = Math.max(negligible, Math.log(minP));
+    const tight = Math.max(floor, this.firstFloor(row, max));
+    let count = this.gather(row, max, tight, floor);
+    // Top-p takes its share of all that min-p left, or of what top-k left.
+    const whole = sum(weights, count) + this.massBelow;
+    const enough = topK > 0 ? count >= topK : sum(weights, count) >= topP * whole;
+    if (tight > floor && !enough) count = this.gather(row, max, floor, floor);
+    if (topK > 0 && topK < count) count = selectTop(ids, weights, count, topK, Number.POSITIVE_INFINITY);
+    if (topP < 1) count = selectTop(ids, weights, count, count, topP * (topK > 0 ? sum(weights, count) : whole));
+    return pick(ids, weights, count, this.random.next());
+  }
+
+  /** A floor that probably has above it all that top-k or top-p will keep, and not much else. */
+  private firstFloor(row: Float32Array, max: number): number {
+    const { topK, topP } = this.params;
+    if (topK > 0) return (lowerBoundOfTop(row, topK, this.scratch) - max) * this.inverseTemperature;
+    return topP < 1 ? likely : negligible;
+  }
+
+  /**
+   * Fills the scratch with the tokens at or above `floor` and their weights, which are probabilities but for a factor; gives their number.
+   * Adds up the weights of the rest, as far down as `massFloor`, in `massBelow`.
+   */
+  private gather(row: Float32Array, max: number, floor: number, massFloor: number): number {
+    const { ids, weights } = this.scratch;
+    const { inverseTemperature } = this;
+    const wantsMass = this.params.topK === 0;
+    let count = 0;
+    let massBelow = 0;
+    for (let id = 0; id < row.length; id++) {
+      const exponent = (row[id]! - max) * inverseTemperature;
+      if (exponent >= floor) {
+        ids[count] = id;
+        weights[count++] = exponential(exponent);
+      } else if (wantsMass && exponent >= massFloor) {
+        massBelow += exponential(exponent);
+      }
+    }
+    this.massBelow = massBelow;
+    return count;
+  }
+
+  private report(logits: Float32Array, tokenId: number): SampledToken {
+    const { logprobs } = this.params;
+    if (logprobs === undefined) return { tokenId, logprob: null, top: [] };
+    const normalizer = logSumExp(logits);
+    const top = topOf(logits, logprobs).map((id) => ({ tokenId: id, logprob: logits[id]! - normalizer }));
+    return { tokenId, logprob: logits[tokenId]! - normalizer, top };
+  }
+}
+
+/**
+ * The place of the largest logit, the first of equals.
+ * @throws LogitsInvalidError when one is NaN or +Infinity, or all are -Infinity.
+ */
+export function argmax(logits: Float32Array): number {
+  let best = Number.NEGATIVE_INFINITY;
+  let place = -1;
+  for (let start = 0; start < logits.length; start += 8) {
+    // NaN compares false with everything, and so does what lies past the end: they get the closer look too.
+    if (noneAbove(logits, start, best)) continue;
+    const end = Math.min(start + 8, logits.length);
+    for (let id = start; id < end; id++) {
+      const logit = logits[id]!;
+      if (logit <= best) continue;
+      if (Number.isNaN(logit)) throw new LogitsInvalidError(`The logit of token ${id} is NaN.`);
+      best = logit;
+      place = id;
+    }
+  }
+  if (place === -1) throw new LogitsInvalidError('Every logit is -Infinity: no token is possible.');
+  if (best === Number.POSITIVE_INFINITY) throw new LogitsInvalidError(`The logit of token ${place} is +Infinity.`);
+  return place;
+}
+
+/** Whether all eight logits from `start` on are at most `bound`; unrolled, since a loop takes twice the time. */
+function noneAbove(logits: Float32Array, start: number, bound: number): boolean {
+  return (
+    logits[start]! <= bound &&
+    logits[start + 1]! <= bound &&
+    logits[start + 2]! <= bound &&
+    logits[start + 3]! <= bound &&
+    logits[start + 4]! <= bound &&
+    logits[start + 5]! <= bound &&
+    logits[start + 6]! <= bound &&
+    logits[start + 7]! <= bound
+  );
+}
+
+/**
+ * A logit that at least `count` logits reach, close to the largest such one: each of the `count` largest of the maxima of short stretches
+ * is itself a logit. -Infinity where the stretches would be too short to save anything.
+ */
+function lowerBoundOfTop(logits: Float32Array, count: number, { ids, weights }: SamplerScratch): number {
+  const stretch = Math.min(64, Math.floor(logits.length / (2 * count)));
+  if (stretch < 4) return Number.NEGATIVE_INFINITY;
+  let stretches = 0;
+  for (let start = 0; start < logits.length; start += stretch) {
+    const end = Math.min(start + stretch, logits.length);
+    let max = Number.NEGATIVE_INFINITY;
+    for (let id = start; id < end; id++) if (logits[id]! > max) max = logits[id]!;
+    ids[stretches] = stretches;
+    weights[stretches++] = max;
+  }
+  selectTop(ids, weights, stretches, count, Number.POSITIVE_INFINITY);
+  return weights.subarray(0, count).reduce((least, max) => Math.min(least, max), Number.POSITIVE_INFINITY);
+}
+
+/** `log(sum(exp(logits)))` without overflow: log-probabilities are logits less this. */
+export function logSumExp(logits: Float32Array): number {
+  const max = logits[argmax(logits)]!;
+  let mass = 0;
+  for (let id = 0; id < logits.length; id++) mass += exponential(logits[id]! - max);
+  return max + Math.log(mass);
+}
+
+/** The `count` largest, largest first, the first of equals first; fewer where the others are -Infinity. `count` is small. */
+function topOf(logits: Float32Array, count: number): number[] {
+  const top: number[] = [];
+  if (count === 0) return top;
+  let least = Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id]!;
+    if (logit <= least) continue;
+    if (top.length === count) top.pop();
+    let place = top.length;
+    while (place > 0 && logits[top[place - 1]!]! < logit) place--;
+    top.splice(place, 0, id);
+    if (top.length === count) least = logits[top[count - 1]!]!;
+  }
+  return top;
+}
+
+function pick(ids: Int32Array, weights: Float64Array, count: number, random: number): number {
+  let rest = random * sum(weights, count);
+  for (let i = 0; i < count - 1; i++) {
+    rest -= weights[i]!;
+    if (rest < 0) return ids[i]!;
+  }
+  return ids[count - 1]!;
+}
+
+function sum(weights: Float64Array, count: number): number {
+  let total = 0;
+  for (let i = 0; i < count; i++) total += weights[i]!;
+  return total;
+}
+
+function checkedBiasToken(tokenId: number, vocabSize: number): number {
+  if (tokenId >= vocabSize) throw new LogitBiasTokenError(tokenId, vocabSize);
+  return tokenId;
+}

@@ -1,0 +1,100 @@
+import type { KvCachePlan } from './kv-cache.ts';
+import { Places } from './kv-cache.ts';
+import type { Sequence } from './sequence.ts';
+
+/** What one turn computes: at most one piece of a prompt, and one token of every sequence that decodes. */
+export interface Step {
+  readonly prefill: { readonly sequence: Sequence; readonly count: number } | null;
+  /** Each group holds contiguous places, lowest first, and is one run. */
+  readonly decode: readonly (readonly Sequence[])[];
+}
+
+export interface SchedulerOptions {
+  maxSequences: number;
+  /** Tokens of a prompt in one piece. */
+  prefillTokens: number;
+  kvCache: KvCachePlan;
+}
+
+/** Continuous batching with chunked prefill: first come, first served; a long prompt never holds up those that decode by more than a piece. */
+export class Scheduler {
+  private readonly waiting: Sequence[] = [];
+  private readonly running: Sequence[] = [];
+  private readonly places: Places;
+  private readonly prefillTokens: number;
+  private readonly kvCache: KvCachePlan;
+
+  constructor({ maxSequences, prefillTokens, kvCache }: SchedulerOptions) {
+    this.places = new Places(maxSequences);
+    this.prefillTokens = prefillTokens;
+    this.kvCache = kvCache;
+  }
+
+  get counts(): { running: number; waiting: number; freeSlots: number } {
+    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.places.free };
+  }
+
+  get hasWork(): boolean {
+    return this.waiting.length > 0 || this.running.length > 0;
+  }
+
+  /** All that wait or run. */
+  sequences(): Sequence[] {
+    return [...this.waiting, ...this.running];
+  }
+
+  add(sequence: Sequence): void {
+    this.waiting.push(sequence);
+  }
+
+  /** Frees the sequence's place. Called between runs or during one: a place is given away only by `schedule`. */
+  remove(sequence: Sequence): void {
+    drop(this.waiting, sequence);
+    if (!drop(this.running, sequence)) return;
+    this.places.release(sequence.place!);
+    sequence.place = null;
+  }
+
+  /** The next turn's work; sequences that ended are let go first, and those that wait take their places. */
+  schedule(): Step {
+    for (const sequence of this.running.filter(({ ended }) => ended)) this.remove(sequence);
+    this.admit();
+    const prefilling = this.running.find((sequence) => !sequence.decoding);
+    const count = prefilling === undefined ? 0 : this.pieceOf(prefilling);
+    return {
+      prefill: prefilling === undefined ? null : { sequence: prefilling, count },
+      decode: contiguous(this.running.filter((sequence) => sequence.decoding)),
+    };
+  }
+
+  private admit(): void {
+    while (this.waiting.length > 0) {
+      const place = this.places.take();
+      if (place === null) return;
+      const sequence = this.waiting.shift()!;
+      sequence.start(place);
+      this.running.push(sequence);
+    }
+  }
+
+  private pieceOf({ tokenIds, computed }: Sequence): number {
+    return Math.min(this.prefillTokens, tokenIds.length - computed, this.kvCache.roomAfter(computed));
+  }
+}
+
+function drop(list: Sequence[], sequence: Sequence): boolean {
+  const index = list.indexOf(sequence);
+  if (index >= 0) list.splice(index, 1);
+  return index >= 0;
+}
+
+/** Groups of sequences whose places follow one another. */
+function contiguous(sequences: readonly Sequence[]): Sequence[][] {
+  const groups: Sequence[][] = [];
+  for (const sequence of [...sequences].sort((a, b) => a.place! - b.place!)) {
+    const group = groups.at(-1);
+    if (group !== undefined && group.at(-1)!.place! + 1 === sequence.place) group.push(sequence);
+    else groups.push([sequence]);
+  }
+  return groups;
+}

@@ -1,0 +1,225 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { chats, ggufTokenizerMetadata, smollm2Folder, tokenTexts } from '../../../../tests/fixtures/smollm2/load.ts';
+import { tokenizerFromGguf } from './gguf-tokenizer.ts';
+import { createTokenizer, readTokenizer } from './tokenizer.ts';
+
+const metadata = ggufTokenizerMetadata();
+const fromGguf = tokenizerFromGguf(metadata);
+const fromFolder = await readTokenizer(smollm2Folder);
+
+/** A GGUF with seven tokens: the letters a, b, a space, `ab`, ` ab`, a beginning token and one that the user defined. */
+const tinyMetadata = (more: Record<string, unknown> = {}): Record<string, unknown> => ({
+  'tokenizer.ggml.model': 'gpt2',
+  'tokenizer.ggml.pre': 'gpt-2',
+  'tokenizer.ggml.tokens': ['a', 'b', 'Ġ', 'ab', 'Ġab', '<s>', '[é]'],
+  'tokenizer.ggml.token_type': [1, 1, 1, 1, 1, 3, 4],
+  'tokenizer.ggml.merges': ['a b', 'Ġ ab'],
+  'tokenizer.ggml.bos_token_id': 5,
+  ...more,
+});
+
+const sources = { 'tokenizer.json': fromFolder, 'a GGUF': fromGguf };
+
+describe.each(Object.entries(sources))('SmolLM2 from %s', (_, tokenizer) => {
+  test.each(tokenTexts)('encodes $text as published', ({ text, ids }) => {
+    expect(tokenizer.encode(text)).toEqual(ids);
+    expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(text);
+  });
+
+  test('encodes the prompts and decodes the answers of the reference chats', () => {
+    for (const { prompt, promptIds, greedyIds, greedyText } of chats) {
+      expect(tokenizer.encode(prompt, { addSpecialTokens: false })).toEqual(promptIds);
+      expect(tokenizer.decode(greedyIds)).toBe(greedyText);
+    }
+  });
+
+  test('has 49152 tokens, of which 17 are special', () => {
+    expect(tokenizer.vocabSize).toBe(49152);
+    expect(tokenizer.specialTokenIds.size).toBe(17);
+    expect(tokenizer.tokenOf(2)).toBe('<|im_end|>');
+    expect(tokenizer.idOf('<|im_end|>')).toBe(2);
+    expect(tokenizer.idOf('no such token')).toBeNull();
+    expect(tokenizer.tokenOf(49152)).toBeNull();
+  });
+});
+
+test('gives each token its own bytes', () => {
+  expect(fromGguf.piece(2)).toEqual({ bytes: new TextEncoder().encode('<|im_end|>'), special: true });
+  expect(Buffer.from(fromGguf.piece(4649).bytes).toString()).toBe(' France');
+  expect(fromGguf.piece(235).bytes).toHaveLength(1);
+});
+
+test('decodes no tokens to no text', () => {
+  expect(fromGguf.decode([])).toBe('');
+  expect(fromGguf.encode('')).toEqual([]);
+});
+
+test('leaves the space before punctuation, as text that streams must', () => {
+  expect(fromGguf.decode(fromGguf.encode("yes , we 've !"))).toBe("yes , we 've !");
+});
+
+test('text of letters, marks and emoji comes back from its ids unchanged', () => {
+  // Without control characters and the highest planes: the vocabulary lacks the bytes 4, 6, 19, 20, 22, 29 and those from F1 on.
+  const letters = fc.string({ unit: fc.constantFrom(...'abcXYZ019 \n\t.,!?\'"éßñΩжあ漢ﷺ́👩‍👧🙂'), maxLength: 40 });
+  fc.assert(
+    fc.property(letters, (text) => {
+      expect(fromGguf.decode(fromGguf.encode(text), { skipSpecialTokens: false })).toBe(text);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('digits that are not ASCII are cut one by one, as in the published implementation', () => {
+  // Ids by the `tokenizers` package 0.23.3 on the same tokenizer.json.
+  expect(fromFolder.encode('x ½²٣')).toEqual(fromGguf.encode('x ½²٣'));
+  expect(fromFolder.encode('½ ²')).toEqual([16738, 216, 19133]);
+});
+
+test('an id without a token contributes no text, since logits may be wider than the vocabulary', () => {
+  expect(fromGguf.decode([19556, 60000, 905])).toBe('Hello world');
+});
+
+test.each([-1, 1.5, Number.NaN])('refuses the id %s', (id) => {
+  expect(() => fromGguf.decode([id])).toThrow(expect.objectContaining({ code: 'GRAFT_TOKEN_ID_INVALID' }));
+});
+
+describe('a GGUF', () => {
+  test('may be a plain object with bigints for ids', () => {
+    const tokenizer = tokenizerFromGguf(tinyMetadata({ 'tokenizer.ggml.eos_token_id': 5n, 'tokenizer.ggml.eot_token_id': 6n }));
+    expect(tokenizer.encode('ab ab')).toEqual([3, 4]);
+    expect(tokenizer.bosTokenId).toBe(5);
+    expect(tokenizer.eosTokenIds).toEqual([5, 6]);
+  });
+
+  test('adds the beginning token where it says so, unless told not to', () => {
+    const tokenizer = tokenizerFromGguf(tinyMetadata({ 'tokenizer.ggml.add_bos_token': true }));
+    expect(tokenizer.encode('ab')).toEqual([5, 3]);
+    expect(tokenizer.encode('')).toEqual([5]);
+    expect(tokenizer.encode('ab', { addSpecialTokens: false })).toEqual([3]);
+    expect(tokenizerFromGguf(tinyMetadata({ 'tokenizer.ggml.pre': 'llama-bpe' })).encode('ab')).toEqual([5, 3]);
+  });
+
+  test('has user-defined tokens that are found whole and are part of the text', () => {
+    const tokenizer = tokenizerFromGguf(tinyMetadata());
+    expect(tokenizer.encode('ab[é]<s>')).toEqual([3, 6, 5]);
+    expect(tokenizer.decode([3, 6, 5])).toBe('ab[é]');
+  });
+
+  test('keeps both ids of a name that occurs twice, and encodes to the first', () => {
+    const tokenizer = tokenizerFromGguf(
+      tinyMetadata({ 'tokenizer.ggml.tokens': ['a', 'b', 'Ġ', 'ab', 'a', '<s>', '__proto__'], 'tokenizer.ggml.merges': ['a b'] }),
+    );
+    expect(tokenizer.encode('a')).toEqual([0]);
+    expect(tokenizer.decode([4, 0])).toBe('aa');
+    expect(tokenizer.idOf('__proto__')).toBe(6);
+  });
+
+  test.each([
+    ['llama-bpe', 'aaaa   Bb 12345', ['aaaa', '  ', ' Bb', ' ', '123', '45']],
+    ['qwen2', '12 a', ['1', '2', ' a']],
+    ['llama4', "HTTPServer don't", ['HTTPServer', " don't"]],
+    ['gpt-2', '123 a  b', ['123', ' a', ' ', ' b']],
+    ['smollm', ' 12 a', [' ', '1', '2', ' a']],
+    ['default', 'a, 1234', ['a', ',', ' ', '123', '4']],
+  ])('with pre "%s" cuts %j into %j', (pre, text, pieces) => {
+    // A vocabulary of whole pieces shows the cuts: with all of them known and no way to merge further, each piece is one token.
+    const written = (piece: string) => piece.replaceAll(' ', 'Ġ');
+    const characters = [...new Set(pieces.join('').split('').map(written))];
+    const tokens = [...new Set([...characters, ...pieces.flatMap((piece) => prefixes(written(piece)))])];
+    const merges = [
+      ...new Set(
+        pieces.flatMap((piece) =>
+          prefixes(written(piece))
+            .slice(1)
+            .map((prefix) => `${prefix.slice(0, -1)} ${prefix.at(-1)}`),
+        ),
+      ),
+    ];
+    const tokenizer = tokenizerFromGguf({
+      'tokenizer.ggml.model': 'gpt2',
+      'tokenizer.ggml.pre': pre,
+      'tokenizer.ggml.tokens': tokens,
+      'tokenizer.ggml.merges': merges,
+    });
+    expect(tokenizer.encode(text).map((id) => tokenizer.decode([id]))).toEqual(pieces);
+  });
+
+  test.each([
+    [{ 'tokenizer.ggml.model': 'llama' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"llama".*gpt2/],
+    [{ 'tokenizer.ggml.pre': 'deepseek-v9' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"deepseek-v9".*smollm.*llama-bpe.*qwen2/],
+    [{ 'tokenizer.ggml.pre': 'toString' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"toString"/],
+    [{ 'tokenizer.ggml.tokens': undefined }, 'GRAFT_TOKENIZER_INVALID', /tokens is missing/],
+    [{ 'tokenizer.ggml.tokens': ['a', 7] }, 'GRAFT_TOKENIZER_INVALID', /entry 7 at 1/],
+    [{ 'tokenizer.ggml.token_type': [1] }, 'GRAFT_TOKENIZER_INVALID', /1 entries for 7 tokens/],
+    [{ 'tokenizer.ggml.merges': ['ab'] }, 'GRAFT_TOKENIZER_INVALID', /merges\[0\] is "ab"/],
+    [{ 'tokenizer.ggml.merges': 'a b' }, 'GRAFT_TOKENIZER_INVALID', /merges is not a list/],
+    [{ 'tokenizer.ggml.bos_token_id': 7 }, 'GRAFT_TOKENIZER_INVALID', /bos_token_id is 7/],
+    [{ 'tokenizer.ggml.add_bos_token': 1 }, 'GRAFT_TOKENIZER_INVALID', /add_bos_token is neither/],
+  ])('with %j is refused', (more, code, message) => {
+    const make = () => tokenizerFromGguf(tinyMetadata(more), 'tiny.gguf');
+    expect(make).toThrow(expect.objectContaining({ code, where: 'tiny.gguf' }));
+    expect(make).toThrow(message);
+  });
+});
+
+describe('a folder', () => {
+  let folder: string;
+  const json = {
+    added_tokens: [{ id: 3, content: '<s>', special: true }],
+    normalizer: null,
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
+    post_processor: null,
+    decoder: { type: 'ByteLevel' },
+    model: { type: 'BPE', vocab: { a: 0, b: 1, ab: 2 }, merges: ['a b'] },
+  };
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'graft-tokenizer-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  test('names its beginning and end tokens in tokenizer_config.json and generation_config.json', async () => {
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(json));
+    await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify({ bos_token: { content: '<s>' }, eos_token: 'ab' }));
+    await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: [1, 2] }));
+    const tokenizer = await readTokenizer(folder);
+    expect(tokenizer.bosTokenId).toBe(3);
+    expect(tokenizer.eosTokenIds).toEqual([2, 1]);
+    expect(tokenizer.vocabSize).toBe(4);
+    expect(tokenizer.encode('ab<s>')).toEqual([2, 3]);
+  });
+
+  test('without a tokenizer.json is refused, and so is one that is not JSON', async () => {
+    await expect(readTokenizer(join(folder, 'none'))).rejects.toMatchObject({
+      code: 'GRAFT_TOKENIZER_MISSING',
+      where: join(folder, 'none'),
+    });
+    await writeFile(join(folder, 'tokenizer.json'), '{"model":');
+    await expect(readTokenizer(folder)).rejects.toMatchObject({ code: 'GRAFT_TOKENIZER_INVALID', where: join(folder, 'tokenizer.json') });
+  });
+
+  test.each([
+    [{ ...json, model: { type: 'Unigram', vocab: [] } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"Unigram".*BPE/],
+    [{ ...json, decoder: { type: 'Metaspace' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"Metaspace".*ByteLevel/],
+    [
+      { ...json, pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithNext' } },
+      'GRAFT_TOKENIZER_UNSUPPORTED',
+      /MergedWithNext/,
+    ],
+    [{ ...json, model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, 'GRAFT_TOKENIZER_INVALID', /model\.vocab/],
+    [{ ...json, pre_tokenizer: { type: 'NoSuchThing' } }, 'GRAFT_TOKENIZER_INVALID', /NoSuchThing/],
+    [[], 'GRAFT_TOKENIZER_INVALID', /whole file|model/],
+    [null, 'GRAFT_TOKENIZER_INVALID', /whole file/],
+  ])('with a tokenizer.json of another kind is refused (%#)', (content, code, message) => {
+    const make = () => createTokenizer(content, { bosTokenId: null, eosTokenIds: [], where: 'tokenizer.json' });
+    expect(make).toThrow(expect.objectContaining({ code }));
+    expect(make).toThrow(message);
+  });
+});
+
+function prefixes(text: string): string[] {
+  return Array.from({ length: text.length }, (_, i) => text.slice(0, i + 1));
+}

@@ -1,0 +1,161 @@
+import { Worker } from 'node:worker_threads';
+import { GraftError, type GraftErrorRecord } from '@graft/common';
+import type { z } from 'zod';
+import type { EngineConfig } from '../config.ts';
+import type { Engine, EngineInfo, EngineStats } from '../engine.ts';
+import { EngineClosedError, EngineFailureError } from '../errors.ts';
+import { parseConfig, type StartEngine } from '../llm-engine.ts';
+import type { GenerateRequest, TokenDelta } from '../request.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
+
+/** Starts the engine in a worker, so that HTTP and the terminal stay quick while a model loads and runs. @throws what the start ends in. */
+export function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartEngine = {}): Promise<Engine> {
+  parseConfig(config);
+  options.signal?.throwIfAborted();
+  const { defaultPlugins, defaultPluginsFrom, onProgress, signal } = options;
+  const start: WorkerStart = { config, ...(defaultPlugins && { defaultPlugins }), ...(defaultPluginsFrom && { defaultPluginsFrom }) };
+  const worker = new Worker(entryUrl(), { workerData: start, execArgv: [] });
+  return new Promise<Engine>((resolve, reject) => {
+    const stop = (error: unknown): void => {
+      settle();
+      void worker.terminate();
+      reject(error);
+    };
+    const onMessage = (message: FromWorker): void => {
+      if (message.type === 'progress') onProgress?.(message.progress);
+      if (message.type === 'start-failed') stop(GraftError.fromJSON(message.error));
+      if (message.type !== 'ready') return;
+      settle();
+      resolve(new EngineWorker(worker, message.info));
+    };
+    const onExit = (code: number): void => stop(new EngineFailureError(`The engine's worker ended with code ${code} before it was ready.`));
+    const onAbort = (): void => stop(signal?.reason);
+    const settle = (): void => {
+      worker.off('message', onMessage).off('error', stop).off('exit', onExit);
+      signal?.removeEventListener('abort', onAbort);
+    };
+    worker.on('message', onMessage).on('error', stop).on('exit', onExit);
+    signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+/** The entry is built JavaScript: a worker cannot start from TypeScript under vitest or tsx. */
+function entryUrl(): URL {
+  return import.meta.url.endsWith('.ts') ? new URL('../../dist/worker/entry.js', import.meta.url) : new URL('./entry.js', import.meta.url);
+}
+
+interface Pending {
+  take(message: FromWorker): void;
+  fail(error: unknown): void;
+}
+
+/** The engine behind a worker thread. */
+class EngineWorker implements Engine {
+  readonly info: EngineInfo;
+  private readonly worker: Worker;
+  private readonly pending = new Map<number, Pending>();
+  private nextId = 1;
+  private ended: Promise<void>;
+  private open = true;
+
+  constructor(worker: Worker, info: EngineInfo) {
+    this.worker = worker;
+    this.info = info;
+    worker.on('message', (message: FromWorker) => {
+      if ('id' in message) this.pending.get(message.id)?.take(message);
+    });
+    worker.on('error', (error) => this.end(error));
+    this.ended = new Promise((resolve) => {
+      worker.once('exit', () => {
+        this.end(new EngineClosedError("The engine's worker ended."));
+        resolve();
+      });
+    });
+  }
+
+  async *generate(request: GenerateRequest, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<TokenDelta, void, void> {
+    signal?.throwIfAborted();
+    const id = this.nextId++;
+    let finished = false;
+    let controller!: ReadableStreamDefaultController<TokenDelta>;
+    const stream = new ReadableStream<TokenDelta>({ start: (c) => void (controller = c) });
+    const fail = (error: unknown): void => {
+      if (finished) return;
+      finished = true;
+      controller.error(error);
+    };
+    this.expect(id, {
+      take(message) {
+        if (finished) return;
+        if (message.type === 'delta') controller.enqueue(message.delta);
+        if (message.type === 'error') fail(fromRecord(message.error));
+        if (message.type !== 'end') return;
+        finished = true;
+        controller.close();
+      },
+      fail,
+    });
+    const onAbort = (): void => {
+      if (!finished) this.send({ type: 'abort', id });
+      fail(signal?.reason);
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      this.send({ type: 'generate', id, request });
+      for await (const delta of stream) yield delta;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      if (!finished) this.send({ type: 'abort', id });
+      finished = true;
+      this.pending.delete(id);
+    }
+  }
+
+  tokenize(text: string): Promise<number[]> {
+    return this.ask<number[]>((id) => ({ type: 'tokenize', id, text }));
+  }
+
+  stats(): Promise<EngineStats> {
+    return this.ask<EngineStats>((id) => ({ type: 'stats', id }));
+  }
+
+  async close(): Promise<void> {
+    if (this.open) this.send({ type: 'close' });
+    this.open = false;
+    await this.ended;
+  }
+
+  private ask<T>(message: (id: number) => ToWorker): Promise<T> {
+    const id = this.nextId++;
+    return new Promise<T>((resolve, reject) => {
+      this.expect(id, {
+        take: (answer) => {
+          this.pending.delete(id);
+          if (answer.type === 'answer') resolve(answer.value as T);
+          if (answer.type === 'error') reject(fromRecord(answer.error));
+        },
+        fail: reject,
+      });
+      this.send(message(id));
+    });
+  }
+
+  private expect(id: number, pending: Pending): void {
+    if (!this.open) throw new EngineClosedError();
+    this.pending.set(id, pending);
+  }
+
+  private send(message: ToWorker): void {
+    this.worker.postMessage(message);
+  }
+
+  private end(error: unknown): void {
+    this.open = false;
+    for (const pending of this.pending.values()) pending.fail(error);
+    this.pending.clear();
+  }
+}
+
+function fromRecord(record: GraftErrorRecord): GraftError {
+  return GraftError.fromJSON(record);
+}

@@ -1,0 +1,53 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { LlmEngine } from '../llm-engine.ts';
+import { errorRecord, type FromWorker, type ToWorker, type WorkerStart } from './protocol.ts';
+
+/** The worker's side: registry, container, model and loop live here; only records go out. */
+const port = parentPort!;
+const send = (message: FromWorker): void => port.postMessage(message);
+
+async function start({ config, ...options }: WorkerStart): Promise<void> {
+  const engine = await LlmEngine.start(config, { ...options, onProgress: (progress) => send({ type: 'progress', progress }) });
+  const running = new Map<number, AbortController>();
+  port.on('message', (message: ToWorker) => {
+    serve(engine, running, message).catch((error: unknown) => {
+      if ('id' in message) send({ type: 'error', id: message.id, error: errorRecord(error) });
+    });
+  });
+  send({ type: 'ready', info: engine.info });
+}
+
+async function serve(engine: LlmEngine, running: Map<number, AbortController>, message: ToWorker): Promise<void> {
+  switch (message.type) {
+    case 'generate': {
+      const controller = new AbortController();
+      running.set(message.id, controller);
+      try {
+        for await (const delta of engine.generate(message.request, { signal: controller.signal }))
+          send({ type: 'delta', id: message.id, delta });
+        send({ type: 'end', id: message.id });
+      } finally {
+        running.delete(message.id);
+      }
+      return;
+    }
+    case 'abort':
+      running.get(message.id)?.abort();
+      return;
+    case 'tokenize':
+      send({ type: 'answer', id: message.id, value: await engine.tokenize(message.text) });
+      return;
+    case 'stats':
+      send({ type: 'answer', id: message.id, value: await engine.stats() });
+      return;
+    case 'close':
+      await engine.close();
+      send({ type: 'closed' });
+      port.close();
+  }
+}
+
+start(workerData as WorkerStart).catch((error: unknown) => {
+  send({ type: 'start-failed', error: errorRecord(error) });
+  port.close();
+});

@@ -1,0 +1,36 @@
+import type { GraftErrorRecord } from '@graft/common';
+import { GraftError, messageOf } from '@graft/common';
+import type { z } from 'zod';
+import type { EngineConfig } from '../config.ts';
+import type { EngineInfo, EngineStats, LoadProgress } from '../engine.ts';
+import type { GenerateRequest, TokenDelta } from '../request.ts';
+
+/** What the worker is started with: validated data only, no functions. */
+export interface WorkerStart {
+  config: z.input<typeof EngineConfig>;
+  defaultPlugins?: readonly string[];
+  defaultPluginsFrom?: string;
+}
+
+export type ToWorker =
+  | { type: 'generate'; id: number; request: GenerateRequest }
+  | { type: 'abort'; id: number }
+  | { type: 'tokenize'; id: number; text: string }
+  | { type: 'stats'; id: number }
+  | { type: 'close' };
+
+export type FromWorker =
+  | { type: 'progress'; progress: LoadProgress }
+  | { type: 'ready'; info: EngineInfo }
+  | { type: 'start-failed'; error: GraftErrorRecord }
+  | { type: 'delta'; id: number; delta: TokenDelta }
+  | { type: 'end'; id: number }
+  | { type: 'error'; id: number; error: GraftErrorRecord }
+  | { type: 'answer'; id: number; value: number[] | EngineStats }
+  | { type: 'closed' };
+
+/** An error as a record; one that is not ours keeps its message. */
+export function errorRecord(error: unknown): GraftErrorRecord {
+  if (GraftError.is(error)) return error.toJSON();
+  return { name: 'EngineFailureError', code: 'GRAFT_ENGINE_FAILURE', what: messageOf(error), where: null, fix: null };
+}
