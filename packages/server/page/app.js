@@ -1,0 +1,261 @@
+// The chat page: the conversation, what is sent, and what comes back.
+import { Failure, getHealth, streamAnswer } from '/api.js';
+import { autoscroll } from '/autoscroll.js';
+import { byId } from '/dom.js';
+import { assistantMessage, userMessage } from '/messages.js';
+import { showPanel } from '/panel.js';
+import { settingsDialog, themeToggle } from '/settings.js';
+import { loadMessages, save } from '/storage.js';
+
+const prompt = byId('prompt');
+const list = byId('messages');
+const scroll = autoscroll(byId('to-latest'));
+
+/** The conversation: `{ role, content }`, and on answers `stats`, `stopped`, `finishReason`. */
+let messages = loadMessages();
+let model = null;
+/** The answer that is coming: its AbortController, or null. */
+let running = null;
+
+const announce = (text) => {
+  byId('status').textContent = text;
+};
+const settings = settingsDialog(() => void refreshHealth());
+
+function show() {
+  list.replaceChildren(...messages.map((message, index) => (message.role === 'user' ? userElement(message, index) : answerElement(message))));
+  // A visit that ended before the answer came left a question alone; it can be asked again.
+  if (messages.at(-1)?.role === 'user') {
+    const view = newAnswer();
+    view.fail(new Failure('This was not answered.', 'The page was closed before the answer came.'));
+    list.append(view.element);
+  }
+  update();
+}
+
+function userElement(message, index) {
+  return userMessage(message, {
+    announce,
+    onEdit: (text) => {
+      stop();
+      messages = messages.slice(0, index);
+      send(text);
+    },
+  });
+}
+
+function answerElement(message) {
+  const view = newAnswer();
+  view.finish(message);
+  return view.element;
+}
+
+function newAnswer() {
+  const again = () => {
+    stop();
+    while (messages.at(-1)?.role === 'assistant') messages.pop();
+    show();
+    list.querySelector('.failure')?.closest('.message').remove();
+    void answer();
+  };
+  return assistantMessage({ announce, onRegenerate: again, onRetry: again, onSettings: () => byId('settings').showModal() });
+}
+
+/** What depends on the state: the welcome, the buttons, and that only the last answer can be made again. */
+function update() {
+  byId('welcome').hidden = messages.length > 0;
+  byId('stop').hidden = running === null;
+  byId('send').hidden = running !== null;
+  byId('send').setAttribute('aria-disabled', String(prompt.value.trim() === ''));
+  const buttons = [...list.querySelectorAll('.regenerate')];
+  for (const button of buttons) button.hidden = running !== null || button.closest('.message') !== list.lastElementChild;
+  fit();
+}
+
+function fit() {
+  prompt.style.height = 'auto';
+  prompt.style.height = `${prompt.scrollHeight}px`;
+}
+
+function send(text) {
+  messages.push({ role: 'user', content: text });
+  save('conversation', messages);
+  show();
+  list.lastElementChild.remove();
+  void answer();
+}
+
+/** Asks for the answer to the conversation as it stands, and shows it as it comes. */
+async function answer() {
+  const controller = new AbortController();
+  running = controller;
+  const conversation = messages;
+  const view = newAnswer();
+  list.append(view.element);
+  update();
+  scroll.follow();
+  announce('Answering.');
+  const message = { role: 'assistant', content: '' };
+  const painter = paint(() => {
+    view.update(message.content);
+    scroll.grown();
+  });
+  let failure = null;
+  try {
+    await receive(message, conversation, controller.signal, painter);
+  } catch (error) {
+    if (controller.signal.aborted) message.stopped = true;
+    else failure = error instanceof Failure ? error : new Failure('Something went wrong in the page.', String(error?.message ?? error));
+  }
+  painter.end();
+  if (running === controller) running = null;
+  // Edited, or a new chat: the conversation that this answers is no more.
+  if (conversation !== messages) return;
+  conclude(message, view, failure);
+}
+
+function conclude(message, view, failure) {
+  if (message.content !== '' || failure === null) messages.push(message);
+  save('conversation', messages);
+  if (failure === null) {
+    view.finish(message);
+    announce(message.stopped ? 'Stopped.' : `Answer: ${message.content}`);
+  } else {
+    view.update(message.content);
+    view.fail(failure);
+  }
+  update();
+  scroll.grown();
+  if (failure?.code === 'unreachable' || failure?.code === 'cut_off') void refreshHealth();
+}
+
+async function receive(message, conversation, signal, painter) {
+  const startedAt = performance.now();
+  let firstAt = null;
+  let pieces = 0;
+  const system = settings.system.trim() === '' ? [] : [{ role: 'system', content: settings.system }];
+  const sent = [...system, ...conversation.map(({ role, content }) => ({ role, content }))];
+  const measure = (tokens, isEstimate) => {
+    const seconds = (performance.now() - (firstAt ?? startedAt)) / 1000;
+    message.stats = {
+      tokens,
+      isEstimate,
+      firstTokenMs: firstAt === null ? null : firstAt - startedAt,
+      tokensPerSecond: tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null,
+    };
+  };
+  for await (const piece of streamAnswer({ messages: sent, settings, model, signal })) {
+    if (piece.text !== undefined) {
+      firstAt ??= performance.now();
+      message.content += piece.text;
+      measure(++pieces, true);
+      painter.request();
+    }
+    if (piece.usage) {
+      measure(piece.usage.completion_tokens, false);
+      message.finishReason = piece.finishReason;
+    }
+  }
+}
+
+/** At most one paint a frame, and fewer when painting is slow: it takes no more than a third of the time. */
+function paint(draw) {
+  let frame = 0;
+  let notBefore = 0;
+  const tick = () => {
+    frame = 0;
+    const now = performance.now();
+    if (now < notBefore) return request();
+    draw();
+    notBefore = now + 2 * (performance.now() - now);
+    return undefined;
+  };
+  const request = () => {
+    if (frame === 0) frame = requestAnimationFrame(tick);
+  };
+  return { request, end: () => cancelAnimationFrame(frame) };
+}
+
+function stop() {
+  running?.abort();
+}
+
+function newChat() {
+  stop();
+  running = null;
+  messages = [];
+  save('conversation', messages);
+  show();
+  prompt.focus();
+  announce('New chat.');
+}
+
+async function refreshHealth() {
+  const state = await getHealth(settings).then(
+    (health) => ({ health, failure: null }),
+    (failure) => ({ health: null, failure }),
+  );
+  const { engine } = state.health ?? {};
+  model = engine?.model ?? null;
+  byId('model-name').textContent = engine?.model ?? (state.health === null ? 'no server' : state.health.status === 'ok' ? 'key needed' : 'model stopped');
+  byId('state-dot').className = `dot ${state.health?.status === 'ok' ? 'ok' : 'bad'}`;
+  byId('emulated-badge').hidden = engine?.device !== 'emulated';
+  document.title = engine ? `${engine.model} · Graft` : 'Graft chat';
+  if (byId('panel').open) showPanel(state);
+  return state;
+}
+
+function wire() {
+  byId('composer').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const text = prompt.value.trim();
+    if (text === '' || running !== null) return;
+    prompt.value = '';
+    send(text);
+    prompt.focus();
+  });
+  prompt.addEventListener('input', update);
+  prompt.addEventListener('keydown', (event) => {
+    // During an input method's composition Enter chooses a character.
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    byId('composer').requestSubmit();
+  });
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && running !== null && document.querySelector('dialog[open]') === null) stop();
+  });
+  byId('stop').addEventListener('click', () => {
+    stop();
+    prompt.focus();
+  });
+  byId('new-chat').addEventListener('click', newChat);
+  byId('suggestions').addEventListener('click', (event) => {
+    const button = event.target.closest('button');
+    if (button === null || running !== null) return;
+    send(button.textContent);
+    prompt.focus();
+  });
+  wireDialogs();
+  themeToggle(byId('toggle-theme'), announce);
+  window.addEventListener('resize', fit);
+}
+
+function wireDialogs() {
+  byId('open-settings').addEventListener('click', () => byId('settings').showModal());
+  byId('open-panel').addEventListener('click', async () => {
+    byId('panel').showModal();
+    showPanel(await refreshHealth());
+  });
+  for (const dialog of document.querySelectorAll('dialog')) {
+    dialog.addEventListener('click', (event) => {
+      if (event.target === dialog || event.target.closest('[data-close]')) dialog.close();
+    });
+  }
+}
+
+wire();
+show();
+scroll.follow();
+void refreshHealth();
+setInterval(() => document.visibilityState === 'visible' && running === null && void refreshHealth(), 15_000);
+if (window.matchMedia('(pointer: fine)').matches) prompt.focus();

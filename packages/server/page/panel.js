@@ -1,0 +1,102 @@
+// Which class serves the model, and why: the resolution's record as a person reads it.
+import { duration } from '/messages.js';
+import { byId, el } from '/dom.js';
+
+const reasonTexts = {
+  selected: 'chosen',
+  base: 'built upon',
+  'other-platform': 'other platform',
+  outranked: 'outranked',
+};
+
+/** @param health the body of GET /health, or null with a `failure`. */
+export function showPanel({ health, failure }) {
+  const body = byId('panel-body');
+  const { engine, stats } = health ?? {};
+  if (!engine) {
+    body.replaceChildren(el('p', {}, failure?.title ?? 'The server keeps this to those who have its API key.', ' ', failure?.message ?? 'Enter it in the settings.'));
+    return;
+  }
+  body.replaceChildren(...[headline(engine), emulated(engine), chain(engine), candidates(engine), facts(engine, stats), times(engine), text(engine)].filter(Boolean));
+}
+
+function headline({ model, modelClass, platform, mode }) {
+  return el('p.headline', {}, model, ' is served by ', el('code', {}, modelClass), ' on ', el('code', {}, platform), `, mode ${mode}.`);
+}
+
+function emulated({ device, platform }) {
+  if (device !== 'emulated') return null;
+  return el('p.notice', {}, el('strong', {}, 'Emulated device. '), `There is no ${platform} hardware here; this machine's CPU stands in for it. Answers are the same, speed says nothing about the real device.`);
+}
+
+function chain({ resolution }) {
+  if (!Array.isArray(resolution?.chain) || resolution.chain.length === 0) return null;
+  const items = resolution.chain.map((link) =>
+    typeof link === 'string'
+      ? el('li', {}, el('code', {}, link))
+      : el('li', {}, el('code', {}, link.className ?? '(not imported)'), el('small', {}, chainNote(link))),
+  );
+  return section('The class, from upstream up', el('ol.chain', {}, items));
+}
+
+function chainNote({ kind, plugin, priority }) {
+  return [kind, `from plugin ${plugin}`, priority === null || priority === undefined ? null : `priority ${priority}`].filter(Boolean).join(' · ');
+}
+
+function candidates({ resolution }) {
+  const list = Array.isArray(resolution?.candidates) ? resolution.candidates : [];
+  const passed = Array.isArray(resolution?.passedOver) ? resolution.passedOver : [];
+  if (list.length + passed.length === 0) return null;
+  const items = [
+    ...passed.map((one) => candidate(one.architecture, one.reason, one.detail)),
+    ...list.map((one) => candidate(candidateName(one), one.reason, one.detail)),
+  ];
+  return section('Why this one', el('ul.candidates', {}, items));
+}
+
+function candidateName({ plugin, kind, platform }) {
+  return [kind === 'upstream' ? 'Upstream' : 'Override', ` of ${plugin}`, platform ? ` for ${platform}` : ''].join('');
+}
+
+function candidate(name, reason, detail) {
+  const mark = el('span.reason', { title: reasonTexts[reason] ?? reason }, reason);
+  return el(reason === 'selected' ? 'li.selected' : 'li', {}, mark, name, el('small', {}, detail));
+}
+
+function facts(engine, stats) {
+  const rows = {
+    Architecture: engine.architecture,
+    Platform: `${engine.platform} (${engine.device === 'emulated' ? 'emulated' : 'device'}, ${engine.mode})`,
+    Weights: engine.weights,
+    Context: `${engine.maxModelLength.toLocaleString()} tokens`,
+    Vocabulary: `${engine.vocabSize.toLocaleString()} tokens`,
+    Plugins: engine.plugins.join(', ') || 'none',
+    ...(stats
+      ? {
+          Requests: `${stats.running} running, ${stats.waiting} waiting; ${stats.freeSlots} of ${engine.maxSequences} slots free`,
+          Tokens: `${stats.promptTokens.toLocaleString()} read, ${stats.generationTokens.toLocaleString()} written`,
+          Graphs: `${stats.captures} captured, ${stats.compiles} compiled, ${stats.recompiles} recompiled`,
+        }
+      : {}),
+  };
+  return section('In numbers', el('dl.facts', {}, Object.entries(rows).flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))])));
+}
+
+function times({ timings }) {
+  const list = Object.entries(timings ?? {}).filter(([, seconds]) => typeof seconds === 'number');
+  if (list.length === 0) return null;
+  const longest = Math.max(...list.map(([, seconds]) => seconds), 0.001);
+  const items = list.map(([name, seconds]) =>
+    el('li', {}, el('span', {}, name), el('meter', { min: 0, max: longest, value: seconds, 'aria-label': name }), el('span', {}, duration(seconds * 1000))),
+  );
+  return section('The start, step by step', el('ul.times', {}, items));
+}
+
+function text({ explanation }) {
+  if (!explanation) return null;
+  return el('details', {}, el('summary', {}, 'As graft explain prints it'), el('pre', { tabindex: '0', role: 'region', 'aria-label': 'Explanation' }, explanation));
+}
+
+function section(title, ...children) {
+  return el('section', {}, el('h3', {}, title), ...children);
+}

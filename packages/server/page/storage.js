@@ -1,0 +1,32 @@
+// What is kept between visits, in this browser only. Storage may be full or forbidden; the page works without.
+
+export const defaults = { temperature: 0.7, maxTokens: null, seed: null, system: '', apiKey: '' };
+
+export function load(key, fallback) {
+  try {
+    const text = localStorage.getItem(`graft.${key}`);
+    return text === null ? fallback : JSON.parse(text);
+  } catch {
+    return fallback;
+  }
+}
+
+export function save(key, value) {
+  try {
+    localStorage.setItem(`graft.${key}`, JSON.stringify(value));
+  } catch {
+    // Nothing depends on it before the next visit.
+  }
+}
+
+export function loadSettings() {
+  const kept = load('settings', {});
+  return { ...defaults, ...(typeof kept === 'object' ? kept : {}) };
+}
+
+/** Messages as they were; anything that does not look like one is dropped. */
+export function loadMessages() {
+  const kept = load('conversation', []);
+  if (!Array.isArray(kept)) return [];
+  return kept.filter((one) => (one?.role === 'user' || one?.role === 'assistant') && typeof one.content === 'string');
+}

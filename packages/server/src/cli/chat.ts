@@ -1,0 +1,120 @@
+import { createInterface, type Interface } from 'node:readline';
+import { GraftError } from '@graft/common';
+import type { Engine, GenerateRequest } from '@graft/engine';
+import type { Environment } from './config.ts';
+import { type StartEngine, startEngine } from './start-engine.ts';
+import { describeFailure, printable, stopSignal, type Terminal } from './terminal.ts';
+
+export interface ChatOptions {
+  system?: string;
+  temperature: number;
+  maxTokens?: number;
+  seed?: number;
+  [engineKey: string]: unknown;
+}
+
+type Message = { role: 'system' | 'user' | 'assistant'; content: string };
+
+const help = 'Ctrl-C stops an answer; /new starts again; /exit or Ctrl-D leaves.\n';
+
+/** A chat in the terminal, until /exit, the end of the input, or two Ctrl-C in a row. */
+export async function chat(options: ChatOptions, environment: Environment, terminal: Terminal, start?: StartEngine): Promise<void> {
+  const stop = stopSignal();
+  try {
+    const engine = await startEngine(options, { environment, terminal, signal: stop.signal, ...(start === undefined ? {} : { start }) });
+    try {
+      await converse(engine, options, terminal, stop.signal);
+    } finally {
+      await engine.close();
+    }
+  } finally {
+    stop.dispose();
+  }
+}
+
+async function converse(engine: Engine, options: ChatOptions, terminal: Terminal, stopped: AbortSignal): Promise<void> {
+  const { stdin, stdout } = terminal;
+  const isTerminal = stdin.isTTY === true;
+  const lines = createInterface({ input: stdin, output: stdout, terminal: isTerminal, prompt: isTerminal ? '> ' : '' });
+  const interrupt = new Interrupt(lines, terminal, stopped);
+  if (isTerminal) stdout.write(`${engine.info.model}, served by ${engine.info.modelClass}. ${help}`);
+  let messages = opening(options);
+  lines.prompt();
+  for await (const line of lines) {
+    const text = line.trim();
+    interrupt.reset();
+    if (text === '/exit' || text === '/quit') break;
+    if (text === '/new') messages = opening(options);
+    else if (text === '/help') stdout.write(help);
+    else if (text !== '') messages = await reply(engine, options, [...messages, { role: 'user', content: text }], terminal, interrupt);
+    if (stopped.aborted) break;
+    lines.prompt();
+  }
+  lines.close();
+}
+
+/** The conversation with the answer, as far as it came; without the question where it was refused. */
+async function reply(engine: Engine, options: ChatOptions, messages: Message[], terminal: Terminal, interrupt: Interrupt): Promise<Message[]> {
+  const signal = interrupt.forAnswer();
+  let content = '';
+  try {
+    for await (const delta of engine.generate({ prompt: { messages }, sampling: samplingOf(options) }, { signal })) {
+      content += delta.text;
+      terminal.stdout.write(printable(delta.text));
+    }
+  } catch (error) {
+    if (!signal.aborted) {
+      if (!GraftError.is(error)) throw error;
+      terminal.stderr.write(describeFailure(error));
+      return messages.slice(0, -1);
+    }
+    terminal.stdout.write(' [stopped]');
+  } finally {
+    interrupt.answerEnded();
+  }
+  terminal.stdout.write('\n');
+  return [...messages, { role: 'assistant', content }];
+}
+
+function opening({ system }: ChatOptions): Message[] {
+  return system === undefined ? [] : [{ role: 'system', content: system }];
+}
+
+function samplingOf({ temperature, maxTokens, seed }: ChatOptions): NonNullable<GenerateRequest['sampling']> {
+  return { temperature, ...(maxTokens === undefined ? {} : { maxTokens }), ...(seed === undefined ? {} : { seed }) };
+}
+
+/** Ctrl-C: stops the answer while there is one; else leaves at the second time. */
+class Interrupt {
+  private answer: AbortController | null = null;
+  private presses = 0;
+
+  constructor(lines: Interface, terminal: Terminal, stopped: AbortSignal) {
+    lines.on('SIGINT', () => {
+      if (this.answer !== null) return this.answer.abort();
+      if (++this.presses > 1) return lines.close();
+      terminal.stdout.write('\nPress Ctrl-C again to leave.\n');
+      lines.prompt();
+      return undefined;
+    });
+    const leave = () => {
+      this.answer?.abort();
+      lines.close();
+    };
+    if (stopped.aborted) leave();
+    stopped.addEventListener('abort', leave, { once: true });
+  }
+
+  reset(): void {
+    this.presses = 0;
+  }
+
+  forAnswer(): AbortSignal {
+    this.answer = new AbortController();
+    return this.answer.signal;
+  }
+
+  answerEnded(): void {
+    this.answer = null;
+  }
+}

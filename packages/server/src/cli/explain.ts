@@ -1,0 +1,18 @@
+import { explainArchitecture } from '@graft/engine';
+import type { Environment } from './config.ts';
+import type { Terminal } from './terminal.ts';
+
+export interface ExplainOptions {
+  platform?: string;
+  app?: string;
+  plugins?: string[];
+  allowPlugins?: string[];
+  json?: boolean;
+}
+
+/** Which class would run an architecture here, and why. No model is loaded. */
+export async function explain(architectures: string[], { json, ...options }: ExplainOptions, environment: Environment, terminal: Terminal) {
+  const { allowPlugins } = environment;
+  const { text, record } = await explainArchitecture({ architectures, ...(allowPlugins === undefined ? {} : { allowPlugins }), ...options });
+  terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
+}

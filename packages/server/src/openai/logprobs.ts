@@ -1,0 +1,34 @@
+import type { TokenLogprob } from '@graft/engine';
+
+/** `logprobs` of a chat choice. */
+export function chatLogprobs(tokens: TokenLogprob[]) {
+  return {
+    content: tokens.map((one) => ({
+      token: one.token,
+      logprob: one.logprob,
+      bytes: bytesOf(one.token),
+      top_logprobs: one.top.map((top) => ({ token: top.token, logprob: top.logprob, bytes: bytesOf(top.token) })),
+    })),
+    refusal: null,
+  };
+}
+
+/** `logprobs` of a text choice. `offset`: characters of the answer before these tokens. */
+export function textLogprobs(tokens: TokenLogprob[], offset: number) {
+  const offsets: number[] = [];
+  for (const one of tokens) {
+    offsets.push(offset);
+    offset += one.token.length;
+  }
+  return {
+    tokens: tokens.map((one) => one.token),
+    token_logprobs: tokens.map((one) => one.logprob),
+    top_logprobs: tokens.map((one) => Object.fromEntries(one.top.map((top) => [top.token, top.logprob]))),
+    text_offset: offsets,
+  };
+}
+
+/** A token that is a part of a character has no text of its own; its bytes are not known here. */
+function bytesOf(token: string): number[] | null {
+  return token.includes('\uFFFD') ? null : [...Buffer.from(token, 'utf8')];
+}

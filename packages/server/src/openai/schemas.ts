@@ -1,0 +1,251 @@
+import { SamplingParams } from '@graft/engine';
+import { distance } from '../nearest.ts';
+import { z } from 'zod';
+import { ApiError, fromZodError } from './errors.ts';
+
+/**
+ * The policy for keys: those we serve are validated; those that OpenAI's clients send and that change nothing here are
+ * accepted and ignored (`ignored`); those that would change the answer and that we cannot honour are refused with a
+ * message that says so; any other key is refused with the nearest known name, because a typo such as `temprature` would
+ * otherwise answer with the wrong sampling in silence.
+ */
+const ignored = [
+  'user',
+  'metadata',
+  'store',
+  'service_tier',
+  'parallel_tool_calls',
+  'safety_identifier',
+  'prompt_cache_key',
+  'prompt_cache_retention',
+  'prediction',
+  'reasoning_effort',
+  'verbosity',
+] as const;
+
+const most = { choices: 64 };
+
+const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+
+/** Keys that chat and text completions share. Numeric ranges are the engine's (`SamplingParams`). */
+const sampling = {
+  model: optional(z.string().min(1)),
+  stream: optional(z.boolean()),
+  stream_options: optional(z.looseObject({ include_usage: optional(z.boolean()) })),
+  n: optional(z.int().min(1).max(most.choices)),
+  max_tokens: optional(z.int().positive()),
+  temperature: optional(z.number().min(0).max(2)),
+  top_p: optional(z.number().gt(0).max(1)),
+  top_k: optional(z.int().min(-1)),
+  min_p: optional(z.number().min(0).max(1)),
+  seed: optional(z.int()),
+  stop: optional(z.union([z.string().min(1).transform((one) => [one]), z.array(z.string().min(1)).max(16)])),
+  stop_token_ids: optional(z.array(z.int().nonnegative())),
+  ignore_eos: optional(z.boolean()),
+  frequency_penalty: optional(z.number().min(-2).max(2)),
+  presence_penalty: optional(z.number().min(-2).max(2)),
+  repetition_penalty: optional(z.number().gt(0).max(2)),
+  logit_bias: optional(z.record(z.string().regex(/^\d+$/, 'keys are token ids'), z.number().min(-100).max(100))),
+};
+
+const textPart = z.object({ type: z.literal('text'), text: z.string() });
+const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]).nullish();
+
+const chatMessage = z.looseObject({
+  role: z.string().min(1),
+  content,
+  name: z.string().nullish(),
+  tool_calls: z.array(z.unknown()).nullish(),
+});
+
+const chatKeys = {
+  ...sampling,
+  messages: z.array(chatMessage).min(1, 'at least one message is needed'),
+  max_completion_tokens: optional(z.int().positive()),
+  logprobs: optional(z.boolean()),
+  top_logprobs: optional(z.int().min(0).max(20)),
+  response_format: optional(z.looseObject({ type: z.string() })),
+  tools: z.unknown().optional(),
+  tool_choice: z.unknown().optional(),
+  functions: z.unknown().optional(),
+  function_call: z.unknown().optional(),
+  modalities: optional(z.array(z.string())),
+  audio: z.unknown().optional(),
+  web_search_options: z.unknown().optional(),
+};
+
+const tokenIds = z.array(z.int().nonnegative()).min(1);
+const completionKeys = {
+  ...sampling,
+  prompt: z.union([z.string(), tokenIds, z.array(z.string()).min(1).max(most.choices), z.array(tokenIds).min(1).max(most.choices)]),
+  logprobs: optional(z.int().min(0).max(20)),
+  echo: optional(z.boolean()),
+  suffix: optional(z.string()),
+  best_of: optional(z.int().positive()),
+};
+
+const ChatBody = z.object(chatKeys);
+const CompletionBody = z.object(completionKeys);
+type ChatBody = z.output<typeof ChatBody>;
+type CompletionBody = z.output<typeof CompletionBody>;
+type SamplingBody = Pick<ChatBody, keyof typeof sampling>;
+
+type EnginePrompt = { text: string } | { tokenIds: number[] } | { messages: { role: string; content: string; name?: string }[] };
+
+/** A validated request of either route, in the engine's terms: each prompt gives `n` choices. */
+export interface CompletionCall {
+  model: string | undefined;
+  prompts: EnginePrompt[];
+  n: number;
+  sampling: z.input<typeof SamplingParams>;
+  stream: boolean;
+  includeUsage: boolean;
+  /** Put before the answer of each prompt; only /v1/completions with text prompts. */
+  echo: boolean;
+}
+
+/** The body of POST /v1/chat/completions. @throws ApiError 400 */
+export function parseChatCall(body: unknown): CompletionCall {
+  const chat = parseBody(ChatBody, body);
+  refuseUnservedChat(chat);
+  const messages = chat.messages.map((message, index) => toEngineMessage(message, `messages[${index}]`));
+  const maxTokens = chat.max_completion_tokens ?? chat.max_tokens;
+  return {
+    ...common(chat),
+    prompts: [{ messages }],
+    sampling: { ...toSampling(chat, maxTokens), ...(chat.logprobs === true ? { logprobs: chat.top_logprobs ?? 0 } : {}) },
+    echo: false,
+  };
+}
+
+/** The body of POST /v1/completions; OpenAI's default of 16 tokens holds. @throws ApiError 400 */
+export function parseTextCall(body: unknown): CompletionCall {
+  const text = parseBody(CompletionBody, body);
+  refuseUnservedText(text);
+  const prompts = toPrompts(text.prompt);
+  if (prompts.length * (text.n ?? 1) > most.choices) refuse('n', `prompts times n is at most ${most.choices} choices in one request.`);
+  return {
+    ...common(text),
+    prompts,
+    sampling: { ...toSampling(text, text.max_tokens ?? 16), ...(text.logprobs === undefined ? {} : { logprobs: text.logprobs }) },
+    echo: text.echo === true,
+  };
+}
+
+function parseBody<T extends z.ZodObject>(schema: T, body: unknown): z.output<T> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new ApiError({ status: 400, message: 'The request body must be a JSON object.', code: 'invalid_type' });
+  }
+  const known = [...Object.keys(schema.shape), ...ignored];
+  for (const key of Object.keys(body)) {
+    if (!known.includes(key)) throw unknownKey(key, known);
+  }
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) throw fromZodError(parsed.error);
+  return parsed.data;
+}
+
+function unknownKey(key: string, known: string[]): ApiError {
+  const [nearest] = [...known].sort((a, b) => distance(key, a) - distance(key, b));
+  const hint = nearest !== undefined && distance(key, nearest) <= 3 ? ` Did you mean '${nearest}'?` : '';
+  return new ApiError({ status: 400, message: `Unknown key in the request: '${key}'.${hint}`, param: key, code: 'unknown_parameter' });
+}
+
+function common(body: SamplingBody) {
+  if (body.stream_options !== undefined && body.stream !== true) {
+    refuse('stream_options', "'stream_options' is only allowed when 'stream' is true.", 'invalid_value');
+  }
+  return {
+    model: body.model,
+    n: body.n ?? 1,
+    stream: body.stream === true,
+    includeUsage: body.stream_options?.include_usage === true,
+  };
+}
+
+function toSampling(body: SamplingBody, maxTokens: number | undefined): z.input<typeof SamplingParams> {
+  const given = {
+    maxTokens,
+    temperature: body.temperature,
+    topP: body.top_p,
+    topK: body.top_k === undefined ? undefined : Math.max(0, body.top_k),
+    minP: body.min_p,
+    seed: body.seed,
+    stop: body.stop,
+    stopTokenIds: body.stop_token_ids,
+    ignoreEos: body.ignore_eos,
+    frequencyPenalty: body.frequency_penalty,
+    presencePenalty: body.presence_penalty,
+    repetitionPenalty: body.repetition_penalty,
+    logitBias: body.logit_bias,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+function toPrompts(prompt: CompletionBody['prompt']): EnginePrompt[] {
+  if (typeof prompt === 'string') return [{ text: prompt }];
+  if (prompt.every((one) => typeof one === 'number')) return [{ tokenIds: prompt }];
+  return prompt.map((one) => (typeof one === 'string' ? { text: one } : { tokenIds: one as number[] }));
+}
+
+function toEngineMessage(message: z.output<typeof chatMessage>, path: string) {
+  if (message.tool_calls !== undefined && message.tool_calls !== null && message.tool_calls.length > 0) {
+    refuse(`${path}.tool_calls`, 'Tool calls are not served by this version; leave them out of the conversation.');
+  }
+  if (message.role === 'tool' || message.role === 'function') {
+    refuse(`${path}.role`, `The role '${message.role}' belongs to tool calls, which are not served by this version.`);
+  }
+  if ((message.content === null || message.content === undefined) && message.role !== 'assistant') {
+    refuse(`${path}.content`, `A message of role '${message.role}' needs content: a string or an array of text parts.`, 'invalid_value');
+  }
+  // OpenAI renamed `system`; chat templates know the old name only.
+  const role = message.role === 'developer' ? 'system' : message.role;
+  const text = textOf(message.content, `${path}.content`);
+  return { role, content: text, ...(typeof message.name === 'string' ? { name: message.name } : {}) };
+}
+
+function textOf(value: z.output<typeof content>, path: string): string {
+  if (value === null || value === undefined) return '';
+  if (typeof value === 'string') return value;
+  return value
+    .map((part, index) => {
+      const parsed = textPart.safeParse(part);
+      if (parsed.success) return parsed.data.text;
+      if (part.type === 'text') refuse(`${path}[${index}].text`, 'A text part needs a string in text.', 'invalid_value');
+      return refuse(`${path}[${index}].type`, `Content parts of type '${part.type}' are not served; send parts of type 'text'.`);
+    })
+    .join('');
+}
+
+function refuseUnservedChat(chat: ChatBody): void {
+  const format = chat.response_format?.type ?? 'text';
+  if (format !== 'text') refuse('response_format', `response_format '${format}' is not served; only 'text' is.`);
+  const toolsAsked = isGiven(chat.tools) && chat.tool_choice !== 'none';
+  if (toolsAsked) refuse('tools', "Tools are not served by this version; leave 'tools' out or set 'tool_choice' to 'none'.");
+  if (isGiven(chat.functions) && chat.function_call !== 'none') refuse('functions', 'Functions are not served by this version.');
+  if (chat.modalities?.some((one) => one !== 'text')) refuse('modalities', "Only the modality 'text' is served.");
+  if (isGiven(chat.audio)) refuse('audio', 'Audio is not served.');
+  if (isGiven(chat.web_search_options)) refuse('web_search_options', 'Web search is not served.');
+  if (chat.top_logprobs !== undefined && chat.logprobs !== true) {
+    refuse('top_logprobs', "'top_logprobs' is only allowed when 'logprobs' is true.", 'invalid_value');
+  }
+}
+
+function refuseUnservedText(text: CompletionBody): void {
+  if (text.suffix !== undefined && text.suffix !== '') refuse('suffix', "'suffix' is not served: the models continue text, they do not fill in.");
+  if (text.best_of !== undefined && text.best_of !== (text.n ?? 1)) {
+    refuse('best_of', "'best_of' other than 'n' is not served; ask for 'n' choices and choose among them.");
+  }
+  if (text.echo !== true) return;
+  if (text.logprobs !== undefined) refuse('echo', "'echo' with 'logprobs' is not served: prompt tokens have no log-probabilities here.");
+  if (toPrompts(text.prompt).some((prompt) => 'tokenIds' in prompt)) refuse('echo', "'echo' is served for text prompts only.");
+}
+
+/** An empty list of tools asks for nothing. */
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0);
+}
+
+function refuse(param: string, message: string, code = 'unsupported_value'): never {
+  throw new ApiError({ status: 400, message, param, code });
+}

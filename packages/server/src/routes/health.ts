@@ -1,0 +1,21 @@
+import { messageOf } from '@graft/common';
+import type { Engine } from '@graft/engine';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+
+/**
+ * GET /health: is the engine alive, what does it serve, why that class, and its counts. Open without a key, since load
+ * balancers ask it, but where a key is set only its bearer gets more than the status.
+ */
+export function healthRoute(app: FastifyInstance, engine: Engine, mayKnow: (request: FastifyRequest) => boolean): void {
+  app.get('/health', async (request, reply) => {
+    reply.header('cache-control', 'no-store');
+    try {
+      const stats = await engine.stats();
+      return mayKnow(request) ? { status: 'ok', engine: engine.info, stats } : { status: 'ok' };
+    } catch (error) {
+      request.log.error({ err: error }, 'the engine gave no stats');
+      reply.code(503);
+      return mayKnow(request) ? { status: 'failed', message: messageOf(error) } : { status: 'failed' };
+    }
+  });
+}

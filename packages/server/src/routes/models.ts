@@ -1,0 +1,20 @@
+import type { Engine } from '@graft/engine';
+import type { FastifyInstance } from 'fastify';
+import { modelNotFound } from './generation.ts';
+
+/** GET /v1/models and /v1/models/:id (an id may hold slashes). */
+export function modelsRoutes(app: FastifyInstance, engine: Engine): void {
+  const { info } = engine;
+  const model = {
+    id: info.model,
+    object: 'model',
+    created: Math.floor(info.createdAt / 1000),
+    owned_by: 'graft',
+    max_model_len: info.maxModelLength,
+  };
+  app.get('/v1/models', () => ({ object: 'list', data: [model] }));
+  app.get<{ Params: { '*': string } }>('/v1/models/*', (request) => {
+    if (request.params['*'] !== info.model) throw modelNotFound(request.params['*'], info.model);
+    return model;
+  });
+}

@@ -1,0 +1,71 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { ApiError } from './openai/errors.ts';
+
+export interface SecurityOptions {
+  /** Asked of every request to /v1 as `Authorization: Bearer`. */
+  apiKey?: string;
+  /** Host names that a request may give; undefined accepts all. */
+  allowedHosts?: string[];
+  /** Origins that other sites' scripts may call from; `*` is all. Default: none. */
+  allowedOrigins?: string[];
+}
+
+/** Names of this machine itself. A page of another site that points its own name here (DNS rebinding) is none of them. */
+export const loopbackHosts = ['localhost', '127.0.0.1', '[::1]'];
+
+/** Refuses, before a body is read, what this server should not answer; sets the headers that every answer has. */
+export function secure(app: FastifyInstance, options: SecurityOptions): void {
+  const { allowedHosts, allowedOrigins = [] } = options;
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({ 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'x-frame-options': 'DENY' });
+    if (allowedHosts !== undefined) checkHost(request, allowedHosts);
+    const { origin } = request.headers;
+    if (origin !== undefined && (allowedOrigins.includes('*') || allowedOrigins.includes(origin))) {
+      reply.headers({ 'access-control-allow-origin': origin, vary: 'Origin' });
+      if (request.method === 'OPTIONS') {
+        reply.headers({
+          'access-control-allow-methods': 'GET, POST',
+          'access-control-allow-headers': 'authorization, content-type, x-stainless-os, x-stainless-lang',
+          'access-control-max-age': '600',
+        });
+        return reply.code(204).send();
+      }
+    }
+    if (isApi(request) && !hasKey(request, options.apiKey)) throw wrongKey(request);
+    return undefined;
+  });
+}
+
+/** Whether the request carries the key, or none is asked. Compares digests, whose lengths are equal, in constant time. */
+export function hasKey(request: FastifyRequest, apiKey: string | undefined): boolean {
+  if (apiKey === undefined) return true;
+  const given = /^Bearer\s+(.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(given.trim()), digest(apiKey));
+}
+
+/** Asks the route that was matched, not the URL, which has many spellings (`/%761/models`). */
+function isApi(request: FastifyRequest): boolean {
+  return request.routeOptions.url?.startsWith('/v1/') === true;
+}
+
+function wrongKey(request: FastifyRequest): ApiError {
+  const message = request.headers.authorization === undefined ? 'This server asks for an API key.' : 'The API key is not the right one.';
+  return new ApiError({
+    status: 401,
+    code: 'invalid_api_key',
+    message: `${message} Send it as "Authorization: Bearer KEY".`,
+    headers: { 'www-authenticate': 'Bearer' },
+  });
+}
+
+function checkHost(request: FastifyRequest, allowed: string[]): void {
+  const host = (request.headers.host ?? '').toLowerCase().replace(/:\d+$/, '');
+  if (allowed.includes(host) || host.endsWith('.localhost')) return;
+  throw new ApiError({
+    status: 403,
+    code: 'host_not_allowed',
+    message: `This server does not answer to the host name '${host}'. Start it with --allowed-host ${host || 'NAME'} if it should.`,
+  });
+}
