@@ -30,7 +30,7 @@ export interface HookDeclaration {
 
 /** Hook methods are public and take the ledger's patches, which they may ignore. */
 type HookMethod = (patches: Patches) => void | Promise<void>;
-type HookDecorator = (target: object, name: string, descriptor: TypedPropertyDescriptor<HookMethod>) => void;
+type HookDecorator = <Method extends HookMethod>(target: object, name: string, descriptor: TypedPropertyDescriptor<Method>) => void;
 
 // Shared by duplicate copies of the package: a vendor's class must be understood by the application's registry.
 const declarations = Symbol.for('graft.hooks');

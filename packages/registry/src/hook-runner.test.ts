@@ -1,0 +1,263 @@
+import { expect, test } from 'vitest';
+import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
+import { InitHook, PostLoadHook } from './hooks.ts';
+import type { BufferFacts, InspectableModel, ParameterFacts } from './model.ts';
+import type { Patches } from './patch-ledger.ts';
+
+const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
+const target: HookTarget = { architecture: 'Tiny', platform: 'hpu', mode: 'compile', chain: [], owner: { plugin: 'tiny', file: null } };
+const weight = (dtype = 'float32', shape = [2, 3]): ParameterFacts => ({ dtype, shape });
+
+class Tiny implements InspectableModel {
+  parameters: Record<string, ParameterFacts> = { w: weight(), v: weight('float32', [4]) };
+  buffers: Record<string, BufferFacts> = { rope: { ...weight(), persistent: false } };
+  log: string[] = [];
+  namedParameters(): Iterable<[string, ParameterFacts]> {
+    return Object.entries(this.parameters);
+  }
+  namedBuffers(): Iterable<[string, BufferFacts]> {
+    return Object.entries(this.buffers);
+  }
+}
+
+const hook = (
+  phase: LoadedHook['phase'],
+  run: (model: Tiny, context: { id: number }, patches: Patches) => void | Promise<void>,
+  more: Partial<LoadedHook> = {},
+): LoadedHook => ({
+  architecture: 'Tiny',
+  platform: 'hpu',
+  phase,
+  ...(phase === 'postLoad' ? { reload: 'keep' as const } : {}),
+  run,
+  owner: { plugin: 'vendor', file: null },
+  ...more,
+});
+
+/** A model whose one init hook is `change`. */
+async function runInit(change: (model: Tiny, patches: Patches) => void | Promise<void>, model = new Tiny()) {
+  const runner = new HookRunner(target, [hook('init', (tiny, _, patches) => change(tiny, patches))]);
+  const error = await runner.run('init', model, { id: 1 }).then(
+    () => null,
+    (thrown: unknown) => thrown,
+  );
+  return { model, runner, error };
+}
+
+test('hooks run base first, then subclass, then plugins in their order; an overridden hook runs once, in the base’s place', async () => {
+  class Base extends Tiny {
+    @InitHook()
+    first(): void {
+      this.log.push('base.first');
+    }
+    @InitHook()
+    second(): void {
+      this.log.push('base.second');
+    }
+    @PostLoadHook({ reload: 'keep' })
+    later(): void {
+      this.log.push('base.later');
+    }
+  }
+  class Sub extends Base {
+    @InitHook()
+    third(): void {
+      this.log.push('sub.third');
+    }
+    override first(): void {
+      this.log.push('sub.first');
+    }
+  }
+  const note = (text: string) => hook('init', (model, { id }) => void model.log.push(`${text} ${id}`));
+  const runner = new HookRunner(target, [
+    note('plugin one'),
+    note('plugin two'),
+    hook('init', (model) => void model.log.push('other'), { platform: 'cpu' }),
+  ]);
+  const model = new Sub();
+  await runner.run('init', model, { id: 7 });
+  expect(model.log).toEqual(['sub.first', 'base.second', 'sub.third', 'plugin one 7', 'plugin two 7']);
+  runner.lifecycle.advance('loaded');
+  await runner.run('postLoad', model, { id: 7 });
+  expect(model.log.at(-1)).toBe('base.later');
+});
+
+test('a factory’s class may carry hooks, and its base is none the wiser', async () => {
+  const factory = (Base: typeof Tiny) => {
+    class Faster extends Base {
+      @InitHook({ reason: 'one graph for all layers' })
+      unify(): void {
+        this.log.push('unified');
+      }
+    }
+    return Faster;
+  };
+  const model = new (factory(Tiny))();
+  const runner = new HookRunner({
+    ...target,
+    chain: [{ plugin: 'vendor', file: null, kind: 'factory', priority: 0, className: 'Faster' }],
+  });
+  await runner.run('init', model, null);
+  await new HookRunner(target).run('init', new Tiny(), null);
+  expect(model.log).toEqual(['unified']);
+  expect(runner.toJSON().hooks).toMatchObject([
+    { hook: 'Faster.unify', plugin: 'vendor', reason: 'one graph for all layers', outcome: 'ran' },
+  ]);
+});
+
+test('a hook runs in its modes only, and the record says which were skipped', async () => {
+  class Modal extends Tiny {
+    @InitHook({ modes: ['lazy'] })
+    lazyOnly(): void {
+      this.log.push('lazy');
+    }
+    @InitHook({ modes: ['compile', 'lazy'] })
+    both(): void {
+      this.log.push('both');
+    }
+  }
+  const runner = new HookRunner(target);
+  const model = new Modal();
+  await runner.run('init', model, null);
+  expect(model.log).toEqual(['both']);
+  expect(runner.toJSON().hooks.map(({ hook: name, outcome }) => [name, outcome])).toEqual([
+    ['Modal.lazyOnly', 'skipped: other mode'],
+    ['Modal.both', 'ran'],
+  ]);
+});
+
+test.each<[string, (parameters: Record<string, ParameterFacts>) => unknown, string]>([
+  ['adds', (parameters) => Object.assign(parameters, { extra: weight() }), '"extra" was added'],
+  ['drops', (parameters) => void delete parameters['v'], '"v" was dropped'],
+  [
+    'renames',
+    (parameters) => {
+      parameters['inner.w'] = parameters['w']!;
+      delete parameters['w'];
+    },
+    '"w" was renamed to "inner.w"',
+  ],
+  ['retypes', (parameters) => Object.assign(parameters, { w: weight('float16') }), '"w" was retyped from float32 to float16'],
+  ['reshapes', (parameters) => Object.assign(parameters, { w: weight('float32', [3, 2]) }), '"w" was reshaped from [2, 3] to [3, 2]'],
+  ['reshapes in place', (parameters) => void (parameters['w']!.shape as number[]).reverse(), '"w" was reshaped from [2, 3] to [3, 2]'],
+])('an init hook that %s a parameter outside the ledger fails, names the key, and the model is marked failed', async (_, change, text) => {
+  const { runner, error } = await runInit((model) => void change(model.parameters));
+  expect(error).toEqual(code('GRAFT_HOOK_CHANGED_PARAMETERS', { what: expect.stringContaining(text), where: 'vendor: hook 1' }));
+  expect(runner.lifecycle.state).toBe('failed');
+  await expect(runner.run('init', new Tiny(), null)).rejects.toThrow(code('GRAFT_LIFECYCLE', { fix: 'build the model again.' }));
+});
+
+test('an init hook that changes parameters through the ledger leaves the model as it was before the phase', async () => {
+  const model = new Tiny();
+  const { parameters } = model;
+  const { runner, error } = await runInit((tiny, patches) => {
+    patches.wrapChild(tiny, 'parameters', (inner: Record<string, ParameterFacts>) => ({ 'inner.w': inner['w'], v: inner['v'] }));
+  }, model);
+  expect(error).toEqual(
+    code('GRAFT_HOOK_CHANGED_PARAMETERS', { fix: expect.stringContaining('The model is as it was before the phase.') }),
+  );
+  expect(model.parameters).toBe(parameters);
+  expect(runner.lifecycle.state).toBe('constructed');
+  expect(runner.toJSON()).toEqual({ hooks: [], renames: [], patches: [] });
+});
+
+test('a hook that throws undoes the whole phase, also what earlier hooks did', async () => {
+  const model = new Tiny();
+  const forward = () => 1;
+  const runner = new HookRunner(target, [
+    hook('init', (tiny, _, patches) => patches.lend(tiny, 'lent', { forward })),
+    hook('init', () => {
+      throw new Error('no such layer');
+    }),
+  ]);
+  await expect(runner.run('init', model, null)).rejects.toThrow(
+    code('GRAFT_HOOK_FAILED', { where: 'vendor: hook 2', what: expect.stringContaining('no such layer') }),
+  );
+  expect('lent' in model).toBe(false);
+  expect(runner.lifecycle.state).toBe('constructed');
+});
+
+test('a change of buffers alone passes, and a parameter of equal facts may take another’s place', async () => {
+  const { error, runner } = await runInit((model) => {
+    model.buffers['mask'] = { ...weight(), persistent: false };
+    model.parameters['w'] = weight();
+  });
+  expect(error).toBeNull();
+  expect(runner.lifecycle.state).toBe('initialized');
+});
+
+test('a hook that changed buffers and then throws marks the model failed', async () => {
+  const { runner } = await runInit((model) => {
+    delete model.buffers['rope'];
+    throw new Error('half-way');
+  });
+  expect(runner.lifecycle.state).toBe('failed');
+});
+
+test('an asynchronous hook is awaited', async () => {
+  const { model } = await runInit(async (tiny) => {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    tiny.log.push('done');
+  });
+  expect(model.log).toEqual(['done']);
+});
+
+test('postLoad records renames and refuses every other change', async () => {
+  const rename = (model: Tiny) => {
+    model.parameters['fused.w'] = model.parameters['w']!;
+    delete model.parameters['w'];
+  };
+  const runner = new HookRunner(target, [hook('postLoad', rename)]);
+  const model = new Tiny();
+  await runner.run('init', model, null);
+  runner.lifecycle.advance('loaded');
+  await runner.run('postLoad', model, null);
+  expect(runner.toJSON().renames).toEqual([{ hook: 'vendor: rename', from: 'w', to: 'fused.w' }]);
+  const drops = new HookRunner(target, [hook('postLoad', (tiny) => void delete tiny.parameters['v'])]);
+  const other = new Tiny();
+  await drops.run('init', other, null);
+  drops.lifecycle.advance('loaded');
+  await expect(drops.run('postLoad', other, null)).rejects.toThrow(
+    code('GRAFT_HOOK_CHANGED_PARAMETERS', { what: expect.stringContaining('"v" was dropped') }),
+  );
+});
+
+test('phases run once each and in order, and the error names the state and the call', async () => {
+  const runner = new HookRunner(target);
+  const model = new Tiny();
+  await expect(runner.run('postLoad', model, null)).rejects.toThrow(
+    code('GRAFT_LIFECYCLE', { what: `run('postLoad') was called on a model that is constructed; it needs one that is "loaded".` }),
+  );
+  await runner.run('init', model, null);
+  await expect(runner.run('init', model, null)).rejects.toThrow(code('GRAFT_LIFECYCLE', { what: expect.stringContaining('initialized') }));
+  runner.lifecycle.advance('loaded');
+  await runner.run('postLoad', model, null);
+  await expect(runner.run('postLoad', model, null)).rejects.toThrow(code('GRAFT_LIFECYCLE'));
+  runner.lifecycle.advance('ready');
+  expect(runner.lifecycle.state).toBe('ready');
+});
+
+test('a patch outside its hook, and a patch after ready, are refused', async () => {
+  let kept: Patches | undefined;
+  const { runner, model } = await runInit((_, patches) => {
+    kept = patches;
+  });
+  expect(() => kept!.lend(model, 'x', {})).toThrow(code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('has ended') }));
+  runner.lifecycle.advance('loaded');
+  runner.lifecycle.advance('ready');
+  const late = runner.ledger.open({ plugin: 'vendor', hook: 'late', phase: 'postLoad' }).patches;
+  expect(() => late.lend(model, 'x', {})).toThrow(
+    code('GRAFT_LIFECYCLE', { what: expect.stringContaining('lend (late) was called on a model that is ready') }),
+  );
+});
+
+test('a decorator on a static method, a getter or a postLoad method without a reload policy is refused where it stands', () => {
+  const method = Object.getOwnPropertyDescriptor(Tiny.prototype, 'namedBuffers')!;
+  expect(() => InitHook()(Tiny, 'create', method)).toThrow(code('GRAFT_HOOK_TARGET', { where: 'Tiny.create' }));
+  expect(() => InitHook()(Tiny.prototype, 'size', { get: () => () => {} })).toThrow(
+    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('not a method') }),
+  );
+  expect(() => PostLoadHook({} as { reload: 'keep' })(Tiny.prototype, 'namedBuffers', method)).toThrow(
+    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('reload') }),
+  );
+});

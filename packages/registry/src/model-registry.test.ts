@@ -1,0 +1,226 @@
+import { expect, test } from 'vitest';
+import { explain } from './explain.ts';
+import type { ModelClass } from './model.ts';
+import { ModelRegistry } from './model-registry.ts';
+import { ResolutionRecord, resolutionJsonSchema } from './resolution-record.ts';
+
+class Llama {}
+class HpuLlama extends Llama {}
+const llama = async () => Llama as ModelClass;
+const hpuLlama = async () => HpuLlama as ModelClass;
+const owner = (plugin: string) => ({ plugin, file: `file:///plugins/${plugin}.ts` });
+const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
+const neverImported = async (): Promise<ModelClass> => {
+  throw new Error('model code was imported');
+};
+const faster = (Base: never) => {
+  class Faster extends (Base as typeof Llama) {}
+  return Faster;
+};
+const safer = (Base: never) => {
+  class Safer extends (Base as typeof Llama) {}
+  return Safer;
+};
+
+test('an override serves its platform, and upstream every other', async () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', model: hpuLlama });
+  expect(await registry.resolve(['Llama'], { platform: 'hpu' }).load()).toBe(HpuLlama);
+  expect(await registry.resolve(['Llama'], { platform: 'cpu' }).load()).toBe(Llama);
+  expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
+});
+
+test('two overrides of equal priority conflict before any model code is imported, naming both plugins and their files', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', neverImported);
+  registry.override('Llama', { platform: 'hpu', model: neverImported, owner: owner('one') });
+  const second = () => registry.override('Llama', { platform: 'hpu', model: neverImported, owner: owner('two') });
+  expect(second).toThrow(
+    code('GRAFT_REGISTRATION_CONFLICT', { where: 'plugin "one" (file:///plugins/one.ts) and plugin "two" (file:///plugins/two.ts)' }),
+  );
+  expect(registry.list()[0]!.overrides).toHaveLength(1);
+});
+
+test('the same priority on another platform is no conflict', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', model: hpuLlama });
+  registry.override('Llama', { platform: 'tpu', model: hpuLlama });
+  expect(registry.list()[0]!.overrides.map(({ platform }) => platform)).toEqual(['hpu', 'tpu']);
+});
+
+test('factories compose in the order of their priority, and removing one restores the other', async () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
+  registry.override('Llama', { platform: 'hpu', priority: 1, factory: async () => faster, owner: owner('vendor') });
+  const names = async () => {
+    const resolution = registry.resolve(['Llama'], { platform: 'hpu' });
+    await resolution.load();
+    return resolution.chain.map(({ className }) => className);
+  };
+  expect(await names()).toEqual(['Llama', 'Faster', 'Safer']);
+  registry.removePlugin('user');
+  expect(await names()).toEqual(['Llama', 'Faster']);
+  expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
+});
+
+test('a factory gives the same class on the same base each time it is resolved', async () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', factory: async () => faster });
+  const load = () => registry.resolve(['Llama'], { platform: 'hpu' }).load();
+  expect(await load()).toBe(await load());
+});
+
+test('a factory stacks on a plain subclass below it; a plain subclass outranks what is below it', async () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', priority: 1, factory: async () => faster, owner: owner('below') });
+  registry.override('Llama', { platform: 'hpu', priority: 2, model: hpuLlama, owner: owner('vendor') });
+  registry.override('Llama', { platform: 'hpu', priority: 3, factory: async () => safer, owner: owner('above') });
+  registry.override('Llama', { platform: 'tpu', model: hpuLlama, owner: owner('other') });
+  const resolution = registry.resolve(['Llama'], { platform: 'hpu' });
+  expect(Object.getPrototypeOf(await resolution.load())).toBe(HpuLlama);
+  expect(resolution.candidates.map(({ plugin, reason }) => [plugin, reason])).toEqual([
+    ['application', 'base'],
+    ['below', 'outranked'],
+    ['vendor', 'base'],
+    ['above', 'selected'],
+    ['other', 'other-platform'],
+  ]);
+});
+
+test('a resolution record validates against its schema, survives JSON and explains itself with every candidate', async () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama, { owner: owner('core-model') });
+  registry.retire('OldLlama', { note: 'renamed in 0.1', replacedBy: 'Llama' });
+  registry.override('Llama', { platform: 'hpu', model: hpuLlama, reliesOn: { methods: ['forward'] }, owner: owner('llama4-hpu') });
+  const resolution = registry.resolve(['OldLlama', 'Llama'], { platform: 'hpu', mode: 'compile' });
+  const before = ResolutionRecord.parse(JSON.parse(JSON.stringify(resolution)));
+  expect(before.chain.map(({ className }) => className)).toEqual([null, null]);
+  await resolution.load();
+  const record = ResolutionRecord.parse(JSON.parse(JSON.stringify(resolution)));
+  expect(record.passedOver).toEqual([{ architecture: 'OldLlama', reason: 'retired', detail: 'renamed in 0.1', nearest: ['Llama'] }]);
+  expect(explain(record).split('\n')).toEqual([
+    'Llama (platform "hpu", mode "compile") is served by HpuLlama of plugin "llama4-hpu"',
+    '  passed over OldLlama (retired): renamed in 0.1',
+    '  class chain, upstream first:',
+    '    1. Llama: upstream of plugin "core-model" (file:///plugins/core-model.ts)',
+    '    2. HpuLlama: subclass of plugin "llama4-hpu", priority 0 (file:///plugins/llama4-hpu.ts)',
+    '  candidates:',
+    '    [base] core-model (upstream): the class that the subclass of plugin "llama4-hpu" builds on',
+    '    [selected] llama4-hpu (subclass, platform "hpu", priority 0): the highest priority (0) on platform "hpu"; contract not checked',
+  ]);
+  expect(resolutionJsonSchema()).toMatchObject({ type: 'object', required: expect.arrayContaining(['architecture', 'candidates']) });
+});
+
+test('an architecture list is walked in order, with the reason why each name was passed over', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  const { architecture, passedOver } = registry.resolve(['Lama', 'Llama'], { platform: 'cpu' });
+  expect(architecture).toBe('Llama');
+  expect(passedOver).toEqual([{ architecture: 'Lama', reason: 'unknown', detail: 'no loaded plugin registers it', nearest: ['Llama'] }]);
+});
+
+test('an unknown architecture names the three nearest and the loaded plugins', () => {
+  const registry = new ModelRegistry({ loadedPlugins: () => ['core-model', 'cpu'] });
+  for (const name of ['Llama4ForCausalLM', 'LlamaForCausalLM', 'Llama4ForConditionalGeneration', 'Whisper']) registry.register(name, llama);
+  const resolve = () => registry.resolve(['Lama4ForCausalLM'], { platform: 'cpu' });
+  expect(resolve).toThrow(
+    code('GRAFT_UNKNOWN_ARCHITECTURE', {
+      where: 'plugins loaded: core-model, cpu',
+      // Edit distances from "Lama4ForCausalLM": 1, 2, 14; Whisper is further.
+      fix: expect.stringContaining('"Llama4ForCausalLM", "LlamaForCausalLM" or "'),
+    }),
+  );
+  expect(() => registry.upstreamOf('Lama')).toThrow(code('GRAFT_UNKNOWN_ARCHITECTURE'));
+});
+
+test('a retired architecture says where it went', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  registry.retire('Mixtral', { note: 'moved to the package @graft/mixtral in 0.3' });
+  registry.retire('OldLlama', { note: 'renamed', replacedBy: 'Llama' });
+  expect(() => registry.resolve(['Mixtral'], { platform: 'cpu' })).toThrow(
+    /no longer registered: moved to the package @graft\/mixtral in 0\.3/,
+  );
+  expect(() => registry.resolve(['OldLlama'], { platform: 'cpu' })).toThrow(code('GRAFT_RETIRED_ARCHITECTURE', { fix: 'use Llama.' }));
+});
+
+test('an override of a misspelt architecture names the nearest', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  expect(() => registry.override('LLama4', { platform: 'hpu', model: hpuLlama })).toThrow(
+    code('GRAFT_OVERRIDE_WITHOUT_UPSTREAM', { fix: expect.stringContaining('"Llama"') }),
+  );
+});
+
+test('registering an architecture twice names both plugins', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama, { owner: owner('one') });
+  expect(() => registry.register('Llama', llama, { owner: owner('two') })).toThrow(
+    code('GRAFT_ARCHITECTURE_CONFLICT', { where: expect.stringMatching(/"one".*"two"/) }),
+  );
+});
+
+test('an override that does not extend what it overrides is refused, a factory too', async () => {
+  const registry = new ModelRegistry();
+  class Stranger {}
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', model: async () => Stranger as ModelClass });
+  registry.override('Llama', { platform: 'tpu', factory: async () => () => Stranger as ModelClass });
+  await expect(registry.resolve(['Llama'], { platform: 'hpu' }).load()).rejects.toThrow(
+    code('GRAFT_OVERRIDE_BASE', { what: 'Stranger overrides Llama, but does not extend Llama.' }),
+  );
+  await expect(registry.resolve(['Llama'], { platform: 'tpu' }).load()).rejects.toThrow(code('GRAFT_OVERRIDE_BASE'));
+});
+
+test('a lazy reference that gives no class is an error that says what it gave', async () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', async () => undefined as unknown as ModelClass);
+  await expect(registry.upstreamOf('Llama').load()).rejects.toThrow(
+    code('GRAFT_NOT_A_MODEL_CLASS', { what: expect.stringContaining('undefined') }),
+  );
+});
+
+test('a lazy reference that rejects once is found to work the second time', async () => {
+  const registry = new ModelRegistry();
+  let calls = 0;
+  registry.register('Llama', async () => {
+    calls += 1;
+    if (calls === 1) throw new Error('network gone');
+    return Llama as ModelClass;
+  });
+  const resolution = registry.resolve(['Llama'], { platform: 'cpu' });
+  await expect(resolution.load()).rejects.toThrow(code('GRAFT_MODULE_FAILED', { cause: new Error('network gone') }));
+  expect(await resolution.load()).toBe(Llama);
+});
+
+test('a module that Node keeps as failed gives the cause and the advice to restart', async () => {
+  const registry = new ModelRegistry();
+  const broken = 'data:text/javascript,throw new Error("broken at line 1")';
+  registry.register('Llama', () => import(/* @vite-ignore */ broken), { owner: owner('core-model') });
+  const load = () => registry.upstreamOf('Llama').load();
+  await expect(load()).rejects.toThrow(/broken at line 1/);
+  await expect(load()).rejects.toThrow(
+    code('GRAFT_MODULE_FAILED', {
+      where: expect.stringContaining('core-model'),
+      fix: expect.stringMatching(/^mend the cause and restart the process/),
+    }),
+  );
+});
+
+test('a change that throws leaves the registry as it was', () => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  const before = registry.list();
+  const change = () =>
+    registry.transaction(() => {
+      registry.register('Whisper', llama);
+      registry.register('Llama', llama);
+    });
+  expect(change).toThrow(code('GRAFT_ARCHITECTURE_CONFLICT'));
+  expect(registry.list()).toEqual(before);
+});

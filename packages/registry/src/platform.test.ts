@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest';
+import { type Detection, type Platform, selectPlatform } from './platform.ts';
+
+const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
+
+function platform(name: string, answer: Detection['device'] | Detection | Error, fallback = false): Platform & { calls: number } {
+  return {
+    name,
+    fallback,
+    modes: ['compile'],
+    calls: 0,
+    detect() {
+      this.calls += 1;
+      if (answer instanceof Error) throw answer;
+      return answer;
+    },
+  };
+}
+
+test('the one platform that has a device is chosen, and each detector ran exactly once', async () => {
+  const [cpu, hpu, tpu] = [
+    platform('cpu', 'device', true),
+    platform('hpu', { device: 'device', reason: '/dev/accel0' }),
+    platform('tpu', 'absent'),
+  ];
+  const selected = await selectPlatform([cpu, hpu, tpu]);
+  expect(selected).toMatchObject({ platform: hpu, device: 'device', reason: 'the only platform with a device; /dev/accel0' });
+  expect(selected.considered.map(({ name, device }) => [name, device])).toEqual([
+    ['cpu', 'device'],
+    ['hpu', 'device'],
+    ['tpu', 'absent'],
+  ]);
+  expect([cpu.calls, hpu.calls, tpu.calls]).toEqual([1, 1, 1]);
+});
+
+test('without a device the fallback is chosen, and says what the others answered', async () => {
+  const selected = await selectPlatform([
+    platform('hpu', { device: 'absent', reason: 'no /dev/accel' }),
+    platform('npu', new Error('driver 3 is too old')),
+    platform('cpu', 'device', true),
+  ]);
+  expect(selected.platform.name).toBe('cpu');
+  expect(selected.reason).toContain('hpu is absent: no /dev/accel; npu could not be detected: driver 3 is too old');
+});
+
+test('an emulated platform is never chosen by itself, and is accepted by name', async () => {
+  const platforms = [platform('cpu', 'device', true), platform('hpu', { device: 'emulated', reason: 'ONNX Runtime on the CPU' })];
+  expect((await selectPlatform(platforms)).platform.name).toBe('cpu');
+  expect(await selectPlatform(platforms, 'hpu')).toMatchObject({
+    device: 'emulated',
+    reason: 'asked for by name; ONNX Runtime on the CPU',
+  });
+});
+
+test('two devices are an error that says how to choose', async () => {
+  const both = selectPlatform([platform('hpu', 'device'), platform('tpu', 'device'), platform('cpu', 'device', true)]);
+  await expect(both).rejects.toThrow(code('GRAFT_PLATFORM_CONFLICT', { fix: expect.stringContaining('--platform hpu') }));
+});
+
+test('a platform asked for by name that is absent, or whose detector throws, is an error and never another platform', async () => {
+  const broken = new Error('permission denied on /dev/accel0');
+  const platforms = [
+    platform('cpu', 'device', true),
+    platform('hpu', { device: 'absent', reason: 'no /dev/accel' }),
+    platform('npu', broken),
+  ];
+  await expect(selectPlatform(platforms, 'hpu')).rejects.toThrow(
+    code('GRAFT_PLATFORM_UNAVAILABLE', { what: expect.stringContaining('no /dev/accel') }),
+  );
+  await expect(selectPlatform(platforms, 'npu')).rejects.toThrow(code('GRAFT_PLATFORM_UNAVAILABLE', { cause: broken }));
+});
+
+test('an unknown platform names those that are loaded', async () => {
+  await expect(selectPlatform([platform('cpu', 'device', true)], 'cpuu')).rejects.toThrow(
+    code('GRAFT_UNKNOWN_PLATFORM', { fix: expect.stringContaining('"cpu"') }),
+  );
+});
+
+test('no device and no fallback is an error that lists every answer', async () => {
+  await expect(selectPlatform([platform('hpu', { device: 'emulated', reason: 'no card' })])).rejects.toThrow(
+    code('GRAFT_NO_PLATFORM', { where: '"hpu" is emulated: no card' }),
+  );
+  await expect(selectPlatform([])).rejects.toThrow(code('GRAFT_NO_PLATFORM'));
+});
+
+test('a detector that answers something else is a failed one', async () => {
+  await expect(selectPlatform([platform('hpu', 'yes' as Detection['device'])], 'hpu')).rejects.toThrow(
+    /it may answer "device", "emulated" or "absent"/,
+  );
+});
