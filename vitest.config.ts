@@ -11,7 +11,10 @@ export default defineConfig({
       tests('unit', ['packages/*/src/**/*.test.ts', 'tests/*.test.ts', 'examples/**/*.test.ts'], {
         exclude: ['**/*.native.test.ts', '**/*.e2e.test.ts', '**/node_modules/**', '**/dist/**'],
       }),
-      tests('native', ['packages/*/src/**/*.native.test.ts', 'examples/**/*.native.test.ts', 'tests/*.native.test.ts'], { testTimeout: 60_000, pool: 'forks' }),
+      tests('native', ['packages/*/src/**/*.native.test.ts', 'examples/**/*.native.test.ts', 'tests/*.native.test.ts'], {
+        testTimeout: 60_000,
+        pool: 'forks',
+      }),
       tests('e2e', ['tests/e2e/**/*.e2e.test.ts'], { testTimeout: 180_000, hookTimeout: 300_000, pool: 'forks' }),
     ],
   },
