@@ -96,9 +96,12 @@ test('8-bit weights over a mapped file are right, packed once at load, and the f
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   session.runSync(binding);
   expect(relativeError(y.view)).toBeLessThan(0.015); // activations are rounded to 8 bits (accuracy level 4)
-  const start = performance.now();
-  for (let run = 0; run < 5; run += 1) session.runSync(binding);
-  expect((performance.now() - start) / 5).toBeLessThan(20); // not packed it dequantises all of B in every run: over 100 ms
+  const times = Array.from({ length: 5 }, () => {
+    const start = performance.now();
+    session.runSync(binding);
+    return performance.now() - start;
+  });
+  expect(Math.min(...times)).toBeLessThan(40); // not packed it dequantises all of B in every run: over 100 ms
 
   session[Symbol.dispose]();
   binding[Symbol.dispose]();
@@ -117,6 +120,16 @@ test('pinned weights whose B is discarded after the load still compute: B was pa
   expect(relativeError(y.view)).toBeLessThan(0.015);
   for (const value of initializers.values()) value[Symbol.dispose]();
   expect(memory.bytes(N * K, 4).some((byte) => byte !== 0)).toBe(true);
+});
+
+test('a node that the optimiser would fold cannot take such an initializer: the load says which one', () => {
+  const graph = new GraphBuilder('folded');
+  const x = graph.input('x', 'float32', [1, 2]);
+  const turned = graph.op('Transpose', [graph.externalInitializer('w', 'float32', [2, 2])]);
+  graph.output(graph.op('MatMul', [x, turned], { output: 'y' }), 'float32', [1, 2]);
+  using w = Value.from('float32', [2, 2], [1, 2, 3, 4]);
+  const load = () => environment.createSession(graph.toBytes(), { intraOpThreads: 1, initializers: new Map([['w', w]]) });
+  expect(load).toThrow(OrtCallError);
 });
 
 test('an initializer of other dims, and one that is missing, are refused by ONNX Runtime with the name', () => {

@@ -1,0 +1,32 @@
+import { expect, test } from 'vitest';
+import { Environment, GraphBuilder, OrtOptionsError, Value } from './index.ts';
+
+// In a file of its own, because a process has one ONNX Runtime environment and the first one decides about threads.
+
+function square(): Uint8Array {
+  const graph = new GraphBuilder('square');
+  const x = graph.input('x', 'float32', [2, 2]);
+  graph.output(graph.op('MatMul', [x, x], { output: 'y' }), 'float32', [2, 2]);
+  return graph.toBytes();
+}
+
+test('sessions share the threads of an environment that has them, and later environments share them too', async () => {
+  using environment = Environment.create({ sharedThreads: { intraOp: 2 } });
+  using second = Environment.create();
+  expect(second.sharesThreads).toBe(true);
+  for (const each of [environment, second]) {
+    using session = each.createSession(square(), {});
+    using x = Value.from('float32', [2, 2], [1, 1, 0, 1]);
+    using y = Value.allocate('float32', [2, 2]);
+    using binding = session.bind({ inputs: { x }, outputs: { y } });
+    await session.run(binding);
+    expect([...y.view]).toEqual([1, 2, 0, 1]);
+  }
+});
+
+test('once the last environment is gone, the next one decides anew', () => {
+  using environment = Environment.create();
+  expect(environment.sharesThreads).toBe(false);
+  expect(() => environment.createSession(square(), {})).toThrow(OrtOptionsError);
+  expect(() => Environment.create({ sharedThreads: { intraOp: 1 } })).toThrow(OrtOptionsError);
+});
