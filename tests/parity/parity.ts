@@ -1,0 +1,71 @@
+/**
+ * Compares Graft with what the published Llama 4 implementation computes.
+ *   npm run parity -- DIR...                    folders of reference cases
+ *   npm run parity -- --smollm2 FILE... [--nope | --rope] [--model GGUF]
+ * A line a case and backend; exit code 1 when one is over the tolerance.
+ */
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { ensureDefaultModel } from '@graft/server';
+import { readReferenceCase } from './reference-case.ts';
+import { type BackendChoice, type CaseReport, runCase } from './run-case.ts';
+import { runSmolLm2 } from './run-smollm2.ts';
+
+const app = fileURLToPath(new URL('../../', import.meta.url));
+const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu'] };
+const interpreter: BackendChoice = { name: 'interpreter', plugins: [new URL('./interpreter-plugin.ts', import.meta.url).href] };
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { smollm2: { type: 'boolean' }, nope: { type: 'boolean' }, rope: { type: 'boolean' }, model: { type: 'string' } },
+});
+if (positionals.length === 0) {
+  console.error('usage: npm run parity -- DIR...  |  npm run parity -- --smollm2 FILE... [--nope | --rope] [--model GGUF]');
+  process.exit(2);
+}
+
+let [passed, failed, skipped] = [0, 0, 0];
+for (const path of positionals) {
+  for await (const { passed: ok, line } of values.smollm2 === true ? smolLm2(path) : cases(path)) {
+    console.log(line);
+    if (ok) passed++;
+    else failed++;
+  }
+}
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+process.exitCode = failed === 0 ? 0 : 1;
+
+async function* cases(folder: string): AsyncGenerator<CaseReport> {
+  try {
+    const reference = await readReferenceCase(folder);
+    if (reference.kind === 'vision') {
+      console.log(`skip ${reference.name}: images are not served yet`);
+      skipped++;
+      return;
+    }
+    for (const backend of [interpreter, cpu]) yield await guarded(`${reference.name} ${backend.name}`, () => runCase(reference, backend, app));
+  } catch (error) {
+    yield failure(folder, error);
+  }
+}
+
+async function* smolLm2(file: string): AsyncGenerator<CaseReport> {
+  try {
+    const model = values.model ?? (await ensureDefaultModel({ environment: process.env }));
+    yield* await runSmolLm2({ file, model, backend: cpu, app, ...(values.nope === true && { nope: true }), ...(values.rope === true && { nope: false }) });
+  } catch (error) {
+    yield failure(file, error);
+  }
+}
+
+async function guarded(name: string, run: () => Promise<CaseReport>): Promise<CaseReport> {
+  try {
+    return await run();
+  } catch (error) {
+    return failure(name, error);
+  }
+}
+
+function failure(name: string, error: unknown): CaseReport {
+  return { passed: false, line: `FAIL ${name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}` };
+}

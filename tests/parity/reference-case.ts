@@ -1,0 +1,101 @@
+import { join } from 'node:path';
+import { type CheckpointTensor, openCheckpoint, openFileBytes, readSafetensorsHeader } from '@graft/core-model';
+import { aligned, fromBfloat16 } from '@graft/graph';
+import { z } from 'zod';
+
+/** What the published implementation gives for one tiny checkpoint; see ../../docs/parity.md for the form. */
+export interface ReferenceCase {
+  readonly name: string;
+  readonly folder: string;
+  readonly kind: 'text' | 'vision';
+  readonly batch: number;
+  readonly promptLength: number;
+  readonly numLayers: number;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly maxPositions: number;
+  /** Prompt ids of each row. */
+  readonly inputIds: number[][];
+  /** `[promptLength, vocabSize]` of each row. */
+  readonly logits: Float32Array[];
+  /** For layer 0 to the last, and the final norm's output: `[promptLength, hiddenSize]` of each row. */
+  readonly hidden: Float32Array[][];
+  readonly decodeIds: number[][];
+  /** `[steps, vocabSize]` of each row. */
+  readonly decodeLogits: Float32Array[];
+  readonly finalNorm: { weight: Float32Array; epsilon: number };
+}
+
+const Config = z.looseObject({
+  num_hidden_layers: z.int(),
+  vocab_size: z.int(),
+  hidden_size: z.int(),
+  rms_norm_eps: z.number().default(1e-5),
+  max_position_embeddings: z.int(),
+});
+
+/** Reads a folder with config.json, model.safetensors and expected.safetensors. */
+export async function readReferenceCase(folder: string): Promise<ReferenceCase> {
+  const checkpoint = await openCheckpoint(folder);
+  try {
+    const raw = z.looseObject({ text_config: z.unknown() }).partial().parse(checkpoint.config);
+    const config = Config.parse(raw.text_config ?? raw);
+    const norm = [...checkpoint.tensors].find(([key]) => /(^|\.)model\.norm\.weight$/.test(key));
+    if (norm === undefined) throw new Error(`${folder}: the checkpoint has no model.norm.weight`);
+    const expected = readExpected(join(folder, 'expected.safetensors'));
+    const [batch, promptLength] = expected.shape('input_ids') as [number, number];
+    const rows = (key: string): Float32Array[] => divide(expected.float32(key), batch);
+    return {
+      name: folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder,
+      folder,
+      kind: expected.has('pixel_values') ? 'vision' : 'text',
+      batch,
+      promptLength,
+      numLayers: config.num_hidden_layers,
+      vocabSize: config.vocab_size,
+      hiddenSize: config.hidden_size,
+      maxPositions: config.max_position_embeddings,
+      inputIds: divide(expected.int64('input_ids'), batch),
+      logits: rows('logits'),
+      hidden: Array.from({ length: config.num_hidden_layers + 1 }, (_, i) => rows(`hidden.${i}`)),
+      decodeIds: divide(expected.int64('decode_ids'), batch),
+      decodeLogits: rows('decode_logits'),
+      finalNorm: { weight: toFloat32(norm[1]), epsilon: config.rms_norm_eps },
+    };
+  } finally {
+    checkpoint.close();
+  }
+}
+
+function readExpected(path: string) {
+  const file = openFileBytes(path);
+  try {
+    const { tensors } = readSafetensorsHeader(file);
+    const bytes = new Map([...tensors].map(([key, t]) => [key, { ...t, bytes: t.file.read(t.offset, t.byteLength) }]));
+    const get = (key: string) => {
+      const tensor = bytes.get(key);
+      if (tensor === undefined) throw new Error(`${path}: there is no tensor "${key}"`);
+      return tensor;
+    };
+    return {
+      has: (key: string) => bytes.has(key),
+      shape: (key: string) => get(key).shape,
+      float32: (key: string) => aligned(get(key).bytes, Float32Array),
+      int64: (key: string) => Array.from(aligned(get(key).bytes, BigInt64Array), Number),
+    };
+  } finally {
+    file.close();
+  }
+}
+
+function toFloat32({ file, offset, byteLength, dtype, key }: CheckpointTensor): Float32Array {
+  const bytes = file.read(offset, byteLength);
+  if (dtype === 'BF16') return fromBfloat16(aligned(bytes, Uint16Array));
+  if (dtype === 'F32') return aligned(bytes, Float32Array);
+  throw new Error(`${key} is ${dtype}; the reference cases have BF16 or F32`);
+}
+
+function divide<A extends { length: number; slice(start: number, end: number): A }>(values: A, parts: number): A[] {
+  const size = values.length / parts;
+  return Array.from({ length: parts }, (_, i) => values.slice(i * size, (i + 1) * size));
+}

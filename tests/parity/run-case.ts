@@ -1,0 +1,130 @@
+import { LlmEngine } from '@graft/engine';
+import { argmax, largestDifference, margin, rmsNormRows, scientific } from './compare.ts';
+import type { ReferenceCase } from './reference-case.ts';
+
+export interface BackendChoice {
+  /** The platform's name. */
+  name: string;
+  /** Module specifiers of the plugins that bring it. */
+  plugins: string[];
+}
+
+export interface CaseReport {
+  passed: boolean;
+  line: string;
+}
+
+const tolerance = 1e-3;
+/** Shorter than every attention chunk of the cases, and no divisor of them. */
+const prefillTokens = 7;
+
+/** What the engine gave for one row of the batch. */
+interface RowResult {
+  /** After each token of the prompt, then after each token of the answer. */
+  logits: Float32Array[];
+  /** By layer, then by position of the prompt. */
+  hidden: Float32Array[];
+  sampled: number[];
+}
+
+/**
+ * Runs a case through `loadModel` and `LlmEngine`: the prompts in pieces, the rows of the batch as sequences that are scheduled together, decoding from
+ * the same KV slots, residual streams as auxiliary hidden states. The reference's tokens are forced, so that every step can be compared.
+ */
+export async function runCase(reference: ReferenceCase, backend: BackendChoice, app: string): Promise<CaseReport> {
+  const { batch, promptLength, decodeIds, numLayers, maxPositions } = reference;
+  const steps = decodeIds[0]!.length;
+  const length = promptLength + steps;
+  const engine = await LlmEngine.start({
+    model: reference.folder,
+    app,
+    plugins: backend.plugins,
+    platform: backend.name,
+    weights: 'float32',
+    maxSequences: batch,
+    maxModelLength: length,
+    prefillTokens,
+    auxHiddenStateLayers: Array.from({ length: numLayers + 1 }, (_, i) => i),
+    ...(length > maxPositions && { configOverrides: { max_position_embeddings: length } }),
+  });
+  try {
+    const rows = await Promise.all(reference.inputIds.map((ids, row) => runRow(engine, reference, ids, decodeIds[row]!)));
+    return report(reference, backend, rows);
+  } finally {
+    await engine.close();
+  }
+}
+
+async function runRow(engine: LlmEngine, { promptLength, numLayers, hiddenSize }: ReferenceCase, tokenIds: number[], forcedTokenIds: number[]): Promise<RowResult> {
+  const result: RowResult = { logits: [], hidden: Array.from({ length: numLayers + 1 }, () => new Float32Array(promptLength * hiddenSize)), sampled: [] };
+  const request = { prompt: { tokenIds }, sampling: { temperature: 0, ignoreEos: true, maxTokens: forcedTokenIds.length } };
+  const observer = {
+    forcedTokenIds,
+    promptLogits: true,
+    onLogits(position: number, logits: Float32Array) {
+      result.logits[position] = logits.slice();
+    },
+    onAuxHiddenStates(start: number, _count: number, states: readonly Float32Array[]) {
+      if (start < promptLength) for (const [layer, state] of states.entries()) result.hidden[layer]!.set(state, start * hiddenSize);
+    },
+  };
+  for await (const _ of engine.generate(request, { observer })) {
+    // The observer sees what is compared.
+  }
+  return result;
+}
+
+function report(reference: ReferenceCase, backend: BackendChoice, rows: readonly RowResult[]): CaseReport {
+  const { promptLength, vocabSize, decodeIds, finalNorm, numLayers } = reference;
+  const logits = worst(rows, (row, r) => largestDifference(concat(row.logits.slice(0, promptLength), vocabSize), reference.logits[r]!));
+  const decode = worst(rows, (row, r) => largestDifference(concat(decodeRows(row, reference), vocabSize), reference.decodeLogits[r]!));
+  const residual = Array.from({ length: numLayers + 1 }, (_, layer) =>
+    worst(rows, (row, r) => {
+      const stream = row.hidden[layer]!;
+      // The reference's last state is after the final norm.
+      const actual = layer === numLayers ? rmsNormRows(stream, finalNorm.weight, finalNorm.epsilon) : stream;
+      return largestDifference(actual, reference.hidden[layer]![r]!);
+    }),
+  );
+  const greedy = compareGreedy(reference, rows);
+  const passed = [logits, decode, ...residual].every((difference) => difference <= tolerance) && greedy.passed;
+  const line = [
+    `${passed ? 'ok  ' : 'FAIL'} ${reference.name} ${backend.name}:`,
+    `logits ${scientific(logits)},`,
+    `residual ${residual.map((difference, layer) => `${layer === numLayers ? 'norm' : layer}:${scientific(difference)}`).join(' ')},`,
+    `decode logits ${scientific(decode)},`,
+    greedy.text(`${rows.length} x ${decodeIds[0]!.length}`),
+  ].join(' ');
+  return { passed, line };
+}
+
+/** The logits that chose each token of the answer. */
+function decodeRows(row: RowResult, { promptLength, decodeIds }: ReferenceCase): Float32Array[] {
+  return row.logits.slice(promptLength - 1, promptLength - 1 + decodeIds[0]!.length);
+}
+
+function compareGreedy(reference: ReferenceCase, rows: readonly RowResult[]): { passed: boolean; text(count: string): string } {
+  let first: string | null = null;
+  let passed = true;
+  for (const [r, row] of rows.entries()) {
+    for (const [step, logits] of decodeRows(row, reference).entries()) {
+      const expected = reference.decodeIds[r]![step]!;
+      const actual = argmax(logits);
+      if (actual === expected) continue;
+      const lead = margin(reference.decodeLogits[r]!.subarray(step * reference.vocabSize, (step + 1) * reference.vocabSize));
+      first ??= `row ${r}, step ${step}: ${actual} for ${expected}, whose margin in the reference is ${scientific(lead)}`;
+      if (lead > tolerance) passed = false;
+    }
+  }
+  return { passed, text: (count) => (first === null ? `greedy ids equal (${count})` : `greedy ids differ first at ${first}`) };
+}
+
+function worst(rows: readonly RowResult[], difference: (row: RowResult, index: number) => number): number {
+  return rows.reduce((largest, row, index) => Math.max(largest, difference(row, index)), 0);
+}
+
+function concat(rows: readonly (Float32Array | undefined)[], width: number): Float32Array {
+  const all = new Float32Array(rows.length * width);
+  for (const [i, row] of rows.entries()) all.set(row ?? new Float32Array(width).fill(Number.NaN), i * width);
+  return all;
+}
