@@ -22,6 +22,7 @@ describe('Dim', () => {
     const coerced = batch as unknown as number;
     expect(() => coerced < 3).toThrow(DimCoercedError);
     expect(() => coerced * 2).toThrow(DimCoercedError);
+    // biome-ignore lint/suspicious/noDoubleEquals: the very thing that is tested
     expect(() => (coerced as unknown) == 1).toThrow(DimCoercedError);
     expect(() => (Dim.of(3) as unknown as number) + 1).toThrow(DimCoercedError);
   });

@@ -1,0 +1,168 @@
+import { GraftError } from '@graft/common';
+import { describe, expect, test } from 'vitest';
+import { Module } from '../nn/module.ts';
+import { ops } from '../ops/index.ts';
+import { Dim } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+import { captureModel } from './capture.ts';
+
+type Child = Module & { forward(x: Tensor): Tensor };
+
+class Outer extends Module {
+  readonly child: Child;
+  constructor(child: Child) {
+    super();
+    this.child = child;
+  }
+  forward(x: Tensor): Tensor {
+    return this.child.forward(x);
+  }
+}
+
+class Layer extends Outer {
+  static override readonly region = { name: 'layer', inputs: ['x'] };
+}
+
+/** What capture says of a child in the second place of a model, inside of a region or not. */
+function errorOf(child: Child, region: boolean): { code: string; where: string | undefined } {
+  const model = new Outer(region ? new Layer(child) : new Outer(child));
+  try {
+    captureModel(model, { inputs: { x: { dtype: 'float32', dims: [Dim.of(2)] } }, call: (m, { x }) => ({ y: m.forward(x) }) });
+  } catch (error) {
+    if (GraftError.is(error)) return { code: error.code, where: error.where };
+    throw error;
+  }
+  throw new Error('the capture went through');
+}
+
+class PrivateField extends Module {
+  #factor = 2;
+  forward(x: Tensor): Tensor {
+    return ops.mulScalar({ x }, { value: this.#factor });
+  }
+}
+
+class PrivateMethod extends Module {
+  forward(x: Tensor): Tensor {
+    return this.#floor(x);
+  }
+  #floor(x: Tensor): Tensor {
+    return ops.floor({ x });
+  }
+}
+
+class PrivateAccessor extends Module {
+  get #factor(): number {
+    return 2;
+  }
+  forward(x: Tensor): Tensor {
+    return ops.mulScalar({ x }, { value: this.#factor });
+  }
+}
+
+class ArrowField extends Module {
+  private readonly factor = 2;
+  readonly forward = (x: Tensor): Tensor => ops.mulScalar({ x }, { value: this.factor });
+}
+
+class DestructuringArrow extends Module {
+  forward(x: Tensor): Tensor {
+    return this.act({ x });
+  }
+  readonly act = ({ x }: { x: Tensor }, { value } = { value: Math.max(1, Math.min(2, 3)) }): Tensor => ops.mulScalar({ x }, { value });
+}
+
+class BoundMethod extends Module {
+  constructor() {
+    super();
+    this.forward = this.forward.bind(this);
+  }
+  forward(x: Tensor): Tensor {
+    return ops.floor({ x });
+  }
+}
+
+class Assigning extends Module {
+  calls = 0;
+  forward(x: Tensor): Tensor {
+    this.calls += 1;
+    return x;
+  }
+}
+
+class Pushing extends Module {
+  readonly seen: Tensor[] = [];
+  forward(x: Tensor): Tensor {
+    this.seen.push(x);
+    return x;
+  }
+}
+
+class Deleting extends Module {
+  cached?: number = 1;
+  forward(x: Tensor): Tensor {
+    delete this.cached;
+    return x;
+  }
+}
+
+class Defining extends Module {
+  forward(x: Tensor): Tensor {
+    Object.defineProperty(this, 'seen', { value: x });
+    return x;
+  }
+}
+
+class Freezing extends Module {
+  forward(x: Tensor): Tensor {
+    Object.freeze(this);
+    return x;
+  }
+}
+
+class PrivateAfterChild extends Outer {
+  #factor = 2;
+  override forward(x: Tensor): Tensor {
+    const y = super.forward(x);
+    return ops.mulScalar({ x: y }, { value: this.#factor });
+  }
+}
+
+class Floor extends Module {
+  forward(x: Tensor): Tensor {
+    return ops.floor({ x });
+  }
+}
+
+describe.each([true, false])('what a Proxy cannot see is an error with the full path (inside a region: %s)', (region) => {
+  test.each<[string, Child, string, string]>([
+    ['a #private field', new PrivateField(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
+    ['a #private method', new PrivateMethod(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
+    ['a #private accessor', new PrivateAccessor(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
+    ['a #private field after a call of a child', new PrivateAfterChild(new Floor()), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
+    ['an arrow function as forward', new ArrowField(), 'GRAFT_CAPTURE_ARROW_FIELD', 'child.child.forward'],
+    ['an arrow function with patterns and defaults', new DestructuringArrow(), 'GRAFT_CAPTURE_ARROW_FIELD', 'child.child.act'],
+    ['a bound method', new BoundMethod(), 'GRAFT_CAPTURE_BOUND_METHOD', 'child.child.forward'],
+    ['an assignment', new Assigning(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.calls'],
+    ['a push', new Pushing(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.seen.0'],
+    ['a delete', new Deleting(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.cached'],
+    ['a definition', new Defining(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.seen'],
+    ['a freeze', new Freezing(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child'],
+  ])('%s', (_what, child, code, where) => {
+    expect(errorOf(child, region)).toEqual({ code, where });
+  });
+});
+
+test('another TypeError in forward is passed on as it is', () => {
+  class Wrong extends Module {
+    forward(x: Tensor): Tensor {
+      return (x as unknown as { nothing(): Tensor }).nothing();
+    }
+  }
+  expect(() => errorOf(new Wrong(), false)).toThrow(TypeError);
+});
+
+test('after a failed capture nothing is captured any more', () => {
+  expect(() => errorOf(new Assigning(), true)).not.toThrow();
+  expect(() => ops.floor({ x: null as unknown as Tensor })).toThrow('while nothing is captured');
+});
