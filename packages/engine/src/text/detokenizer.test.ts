@@ -52,9 +52,9 @@ test('what it gives out together is what decode makes of all ids, and never spli
     fc.property(fc.array(anyId, { maxLength: 60 }), fc.boolean(), (ids, skipSpecialTokens) => {
       const texts = stream(ids, { skipSpecialTokens });
       expect(texts.join('')).toBe(tokenizer.decode(ids, { skipSpecialTokens }));
-      for (const text of texts) expect(text).not.toMatch(/\p{Surrogate}/u);
+      expect(texts.filter((text) => /\p{Surrogate}/u.test(text))).toEqual([]);
     }),
-    { numRuns: 1000 },
+    { numRuns: 500 },
   );
 });
 

@@ -74,7 +74,7 @@ test('random pieces give what the whole text gives', () => {
     fc.property(stops, fc.array(letters, { maxLength: 8 }), (strings, pieces) => {
       expect(run(strings, pieces)).toEqual(oracle(strings, pieces.join('')));
     }),
-    { numRuns: 3000 },
+    { numRuns: 1500 },
   );
 });
 
@@ -89,6 +89,6 @@ test('never holds back more than the longest suffix that could begin a stop stri
       const longest = Math.max(0, ...beginnings.filter((beginning) => text.endsWith(beginning)).map((beginning) => beginning.length));
       expect(held).toHaveLength(longest);
     }),
-    { numRuns: 1000 },
+    { numRuns: 500 },
   );
 });

@@ -73,10 +73,13 @@ test('text of letters, marks and emoji comes back from its ids unchanged', () =>
   );
 });
 
-test('digits that are not ASCII are cut one by one, as in the published implementation', () => {
-  // Ids by the `tokenizers` package 0.23.3 on the same tokenizer.json.
-  expect(fromFolder.encode('x ½²٣')).toEqual(fromGguf.encode('x ½²٣'));
-  expect(fromFolder.encode('½ ²')).toEqual([16738, 216, 19133]);
+// Ids by the Python package tokenizers 0.23.3 on the same tokenizer.json.
+test.each([
+  ['digits that are not ASCII, one by one', 'x ½²٣', [104, 216, 16738, 19133, 164, 113]],
+  ['U+0085 as white space and U+FEFF as none, unlike JavaScript', 'a\ufeff b\u0085 c', [81, 186, 136, 140, 278, 141, 223, 265]],
+])('cuts %s', (_, text, ids) => {
+  expect(fromFolder.encode(text)).toEqual(ids);
+  expect(fromGguf.encode(text)).toEqual(ids);
 });
 
 test('an id without a token contributes no text, since logits may be wider than the vocabulary', () => {
@@ -211,6 +214,11 @@ describe('a folder', () => {
     ],
     [{ ...json, model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, 'GRAFT_TOKENIZER_INVALID', /model\.vocab/],
     [{ ...json, pre_tokenizer: { type: 'NoSuchThing' } }, 'GRAFT_TOKENIZER_INVALID', /NoSuchThing/],
+    [
+      { ...json, post_processor: { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<none>', type_id: 0 } }], pair: [] } },
+      'GRAFT_TOKENIZER_INVALID',
+      /puts tokens around/,
+    ],
     [[], 'GRAFT_TOKENIZER_INVALID', /whole file|model/],
     [null, 'GRAFT_TOKENIZER_INVALID', /whole file/],
   ])('with a tokenizer.json of another kind is refused (%#)', (content, code, message) => {

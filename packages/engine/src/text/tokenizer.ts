@@ -176,11 +176,18 @@ function bytesOfToken(token: string): Uint8Array {
 
 function createLibraryTokenizer(json: TokenizerJson, where: string): HuggingFaceTokenizer {
   const faithful = { ...json, pre_tokenizer: faithfulPreTokenizer(json.pre_tokenizer, where) };
+  let library: HuggingFaceTokenizer;
   try {
-    return new HuggingFaceTokenizer(faithful, { clean_up_tokenization_spaces: false });
+    library = new HuggingFaceTokenizer(faithful, { clean_up_tokenization_spaces: false });
   } catch (error) {
     throw new TokenizerInvalidError(`The tokenizer cannot be built: ${messageOf(error)}.`, where, error);
   }
+  // The library would give `undefined` as an id, on every text.
+  const around = library.encode('');
+  const unknown = around.tokens.filter((_: string, i: number) => around.ids[i] === undefined);
+  if (unknown.length > 0)
+    throw new TokenizerInvalidError(`The tokenizer puts tokens around a text that it does not have: ${unknown.join(', ')}.`, where);
+  return library;
 }
 
 function countIds(json: TokenizerJson, settings: TokenizerSettings): number {
