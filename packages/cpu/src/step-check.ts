@@ -44,7 +44,9 @@ function checkInput({ name, dtype, dims }: StepInput, tensor: HostTensor | undef
     const symbol = dim.symbolName;
     if (symbol !== null && !symbols.has(symbol)) symbols.set(symbol, size);
     const expected = dim.evaluate((each) => symbols.get(each));
-    if (size !== expected) throw new CpuStepError(`Axis ${axis} is ${size}; ${dim.toString()} is ${expected}.`, where);
+    if (size === expected) continue;
+    const reason = dim.isStatic ? `${expected} is expected` : `"${dim.toString()}" is ${expected}`;
+    throw new CpuStepError(`Axis ${axis} is ${size}; ${reason}.`, where);
   }
   const count = tensor.dims.reduce((product, size) => product * size, 1);
   if (tensor.data.length !== count)

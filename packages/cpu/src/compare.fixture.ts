@@ -15,7 +15,7 @@ import {
   type WeightStorage,
 } from '@graft/graph';
 import { expect } from 'vitest';
-import { OrtBackend } from '../ort-backend.ts';
+import { OrtBackend } from './ort-backend.ts';
 
 export const symbol = (name: string): Dim => Dim.symbol(name);
 

@@ -1,0 +1,154 @@
+import { Attention, RotaryEmbedding } from '@graft/core-model';
+import { type CompileOptions, type HostTensor, Module, ops, type SymbolicTensor } from '@graft/graph';
+import { expect, test } from 'vitest';
+import { both, expectSame, float32, holder, int32, int64, specOf } from './compare.fixture.ts';
+import { CpuStepError } from './errors.ts';
+import { OrtBackend } from './ort-backend.ts';
+
+const heads = { numHeads: 4, numKvHeads: 2, headDim: 16, scale: 0.25 };
+const [queryWidth, kvWidth] = [64, 32];
+
+const bindSlot: CompileOptions['bindSlot'] = (_path, kind) =>
+  kind.startsWith('kvCache') ? { kind: 'cache', rows: 24 } : { kind: 'input', name: kind };
+const options: CompileOptions = { places: 4, threads: 1, bindSlot };
+
+class Layer extends Module {
+  readonly attn = new Attention(heads);
+  readonly rotary = new RotaryEmbedding(16, 64, { type: 'default', theta: 10000 });
+
+  /** Split, rotation and attention with nothing between them: what the backend fuses. */
+  rotated(qkv: SymbolicTensor, positions: SymbolicTensor): SymbolicTensor {
+    const [query, key, value] = this.split(qkv);
+    return this.attn.forward(...this.rotary.forward(positions, query, key), value);
+  }
+
+  /** Something stands between the rotation and the attention. */
+  scaled(qkv: SymbolicTensor, positions: SymbolicTensor): SymbolicTensor {
+    const [query, key, value] = this.split(qkv);
+    const [q, k] = this.rotary.forward(positions, query, key);
+    return this.attn.forward(ops.mulScalar({ x: q }, { value: 0.5 }), k, value);
+  }
+
+  /** The value has a second use, so that nothing can be taken over. */
+  shared(qkv: SymbolicTensor, positions: SymbolicTensor): SymbolicTensor {
+    const [query, key, value] = this.split(qkv);
+    const [q, k] = this.rotary.forward(positions, query, key);
+    const again = ops.add({ a: ops.mul({ a: k, b: value }), b: value });
+    const [left, right] = ops.split({ x: this.attn.forward(q, k, value) }, { sizes: [kvWidth, kvWidth] }) as [
+      SymbolicTensor,
+      SymbolicTensor,
+    ];
+    return ops.add({ a: ops.add({ a: left, b: right }), b: again });
+  }
+
+  private split(x: SymbolicTensor): [SymbolicTensor, SymbolicTensor, SymbolicTensor] {
+    return ops.split({ x }, { sizes: [queryWidth, kvWidth, kvWidth] }) as [SymbolicTensor, SymbolicTensor, SymbolicTensor];
+  }
+}
+
+const inputs = { qkv: specOf('float32', 'batch', 'sequence', 128), positions: specOf('int64', 'batch', 'sequence') } as const;
+
+/** A step for sequences that have `starts` rows already and bring `sequence` more. */
+function stepInputs(starts: readonly number[], sequence: number, seed = 1): Record<string, HostTensor> {
+  const batch = starts.length;
+  const lengths = starts.map((start) => start + sequence);
+  return {
+    qkv: float32([batch, sequence, 128], seed),
+    positions: int64(
+      [batch, sequence],
+      starts.flatMap((start) => Array.from({ length: sequence }, (_, i) => start + i)),
+    ),
+    queryStart: int32([batch], starts),
+    sequenceLengths: int32([batch], lengths),
+    totalLength: int32([], [Math.max(...lengths)]),
+  };
+}
+
+test.each(['rotated', 'scaled', 'shared'] as const)('attention over pieces and places, in place: %s', async (form) => {
+  using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer[form](qkv, positions) }), options);
+  // Two sequences in places 1 and 2 in pieces of different length, then both together, then the second alone, then one more in place 0.
+  await expectSame(programs, stepInputs([0], 7, 1), { firstPlace: 1 });
+  await expectSame(programs, stepInputs([0], 1, 2), { firstPlace: 2 });
+  await expectSame(programs, stepInputs([1], 5, 3), { firstPlace: 2 });
+  await expectSame(programs, stepInputs([7], 7, 4), { firstPlace: 1 });
+  for (let i = 0; i < 3; i++) await expectSame(programs, stepInputs([14 + i, 6 + i], 1, 5 + i), { firstPlace: 1, batch: 2 });
+  await expectSame(programs, stepInputs([9], 4, 9), { firstPlace: 2 });
+  await expectSame(programs, stepInputs([0], 3, 10), { firstPlace: 0 });
+  await expectSame(programs, stepInputs([3, 17, 13], 1, 11), { firstPlace: 0, batch: 3 });
+  // A place starts again: what the sequence before it left is not seen.
+  await expectSame(programs, stepInputs([0], 2, 12), { firstPlace: 1 });
+  await expectSame(programs, stepInputs([2], 22, 13), { firstPlace: 1 }); // to the last row
+});
+
+test('a batch of first pieces is one run', async () => {
+  using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer.rotated(qkv, positions) }), options);
+  await expectSame(programs, stepInputs([0, 0, 0], 6), { batch: 3 });
+  await expectSame(programs, stepInputs([6, 6, 6], 1, 2), { batch: 3 });
+});
+
+test('fused and unfused attention agree', async () => {
+  const call = (layer: Layer, { qkv, positions }: { qkv: SymbolicTensor; positions: SymbolicTensor }) => ({
+    y: layer.rotated(qkv, positions),
+  });
+  using plain = await both(new Layer(), inputs, call, options, new OrtBackend({ fuse: false }));
+  using fused = await both(new Layer(), inputs, call, options);
+  for (const [starts, sequence] of [
+    [[0], 5],
+    [[5], 1],
+    [[6], 9],
+  ] as const) {
+    await expectSame({ expected: plain.actual, actual: fused.actual }, stepInputs(starts, sequence, starts[0]), { firstPlace: 3 });
+  }
+});
+
+test('two attentions with caches of different length run in one graph', async () => {
+  const model = holder({ full: new Attention(heads), chunked: new Attention(heads) });
+  const slots: CompileOptions['bindSlot'] = (path, kind) =>
+    kind.startsWith('kvCache')
+      ? { kind: 'cache', rows: path.startsWith('full') ? 24 : 6 }
+      : {
+          kind: 'input',
+          name: kind === 'totalLength' || kind === 'queryStart' || kind === 'sequenceLengths' ? `${path.split('.')[0]}.${kind}` : kind,
+        };
+  using programs = await both(
+    model,
+    { q: specOf('float32', 'batch', 'sequence', 64), kv: specOf('float32', 'batch', 'sequence', 32) },
+    (m, { q, kv }) => ({ y: m.chunked.forward(m.full.forward(q, kv, kv), kv, kv) }),
+    { ...options, bindSlot: slots },
+  );
+  const group = (name: string, start: number, count: number) => ({
+    [`${name}.queryStart`]: int32([1], [start]),
+    [`${name}.sequenceLengths`]: int32([1], [start + count]),
+    [`${name}.totalLength`]: int32([], [start + count]),
+  });
+  for (const [start, count] of [
+    [0, 4],
+    [4, 2],
+    [6, 1],
+    [7, 5],
+  ] as const) {
+    const tensors = { q: float32([1, count, 64], start + 1), kv: float32([1, count, 32], start + 2) };
+    await expectSame(programs, { ...tensors, ...group('full', start, count), ...group('chunked', start % 6, count) });
+  }
+});
+
+test('what the kernel would answer wrongly is refused by name', async () => {
+  using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer.rotated(qkv, positions) }), options);
+  const run = (step: Record<string, HostTensor>, batch = 1, firstPlace = 0) => programs.actual.run({ firstPlace, batch, inputs: step });
+  await run(stepInputs([0], 4));
+  const good = stepInputs([4], 1);
+  await expect(run(stepInputs([4, 4], 2), 2)).rejects.toThrow(/one sequence at a time/);
+  await expect(run(stepInputs([24], 1))).rejects.toThrow(/has 24 rows; 25 are needed/);
+  await expect(run({ ...stepInputs([4], 8), sequenceLengths: int32([1], [9]), totalLength: int32([], [9]) })).rejects.toThrow(/do not pad/);
+  await expect(run({ ...good, sequenceLengths: int32([1], [0]) })).rejects.toThrow(/A length must be 1 to 5/);
+  await expect(run({ ...good, totalLength: int32([], [4]) })).rejects.toThrow(/A length must be 1 to 4/);
+  await expect(run(good, 1, 4)).rejects.toThrow(/Places 4 to 4 are asked for; there are 4/);
+  const { positions: _, ...missing } = good;
+  await expect(run(missing)).rejects.toThrow(/missing[\s\S]*input "positions"/);
+  await expect(run({ ...good, extra: good['qkv']! })).rejects.toThrow(/input "extra"/);
+  await expect(run({ ...good, positions: int32([1, 1], [4]) })).rejects.toThrow(/int64 is expected[\s\S]*"positions"/);
+  await expect(run({ ...good, positions: int64([1, 2], [4, 5]) })).rejects.toThrow(/"sequence" is 1[\s\S]*"positions"/);
+  await expect(run({ ...good, qkv: float32([1, 1, 127]) })).rejects.toThrow(/Axis 2 is 127; 128 is expected/);
+  await expect(run({ ...good, qkv: float32([1, 128]) })).rejects.toThrow(CpuStepError);
+  await expectSame(programs, good, { tolerance: Number.POSITIVE_INFINITY }); // and the program still runs
+});
