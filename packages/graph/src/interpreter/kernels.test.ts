@@ -1,0 +1,186 @@
+import { describe, expect, test } from 'vitest';
+import type { HostTensor } from '../backend.ts';
+import { captureModel } from '../capture/capture.ts';
+import { ProgramInputError } from '../errors.ts';
+import { InterpreterBackend } from '../interpreter.ts';
+import { Module } from '../nn/module.ts';
+import { type OpName, ops } from '../ops/index.ts';
+import { dimsOf } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+
+const float = (dims: number[], ...data: number[]): HostTensor => ({ dtype: 'float32', dims, data: Float32Array.from(data) });
+const int64 = (dims: number[], ...data: number[]): HostTensor => ({ dtype: 'int64', dims, data: BigInt64Array.from(data, BigInt) });
+const int32 = (dims: number[], ...data: number[]): HostTensor => ({ dtype: 'int32', dims, data: Int32Array.from(data) });
+const bool = (dims: number[], ...data: number[]): HostTensor => ({ dtype: 'bool', dims, data: Uint8Array.from(data) });
+
+/** Runs one op on these tensors. */
+async function run(name: OpName, inputs: Record<string, HostTensor>, attributes: object = {}): Promise<HostTensor[]> {
+  const op = ops[name] as unknown as (inputs: object, attributes: object) => Tensor | Tensor[];
+  const specs = Object.fromEntries(Object.entries(inputs).map(([key, { dtype, dims }]) => [key, { dtype, dims: dimsOf(dims) }]));
+  const captured = captureModel(new Module(), { inputs: specs, call: (_, tensors) => ({ out: [op(tensors, attributes)].flat() }) });
+  using program = await new InterpreterBackend().compile(captured, { bindSlot: () => ({ kind: 'cache', rows: 1 }), places: 1 });
+  return Object.values(await program.run({ firstPlace: 0, batch: 1, inputs }));
+}
+
+/** The first output, rounded to 5 digits after the point, so that expected numbers can be read. */
+async function first(
+  name: OpName,
+  inputs: Record<string, HostTensor>,
+  attributes: object = {},
+): Promise<{ dims: readonly number[]; values: number[] }> {
+  const [{ dims, data }] = (await run(name, inputs, attributes)) as [HostTensor];
+  return { dims, values: Array.from(data as Float32Array, (value) => Math.round(Number(value) * 1e5) / 1e5) };
+}
+
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+const rounded = (values: number[]): number[] => values.map((value) => Math.round(value * 1e5) / 1e5);
+
+describe('elementwise ops', () => {
+  test.each<[OpName, Record<string, HostTensor>, object, number[], number[]]>([
+    ['add', { a: float([2, 3], 1, 2, 3, 4, 5, 6), b: float([3], 10, 20, 30) }, {}, [2, 3], [11, 22, 33, 14, 25, 36]],
+    ['add', { a: float([2, 1], 1, 2), b: float([1, 3], 10, 20, 30) }, {}, [2, 3], [11, 21, 31, 12, 22, 32]],
+    ['add', { a: int64([2], 1, 2), b: int64([], 40) }, {}, [2], [41, 42]],
+    ['mul', { a: float([2, 2], 1, 2, 3, 4), b: float([2, 1], 10, 100) }, {}, [2, 2], [10, 20, 300, 400]],
+    ['mul', { a: int32([2], 3, -4), b: int32([2], 5, 5) }, {}, [2], [15, -20]],
+    ['addScalar', { x: float([2], 1, 2) }, { value: 0.5 }, [2], [1.5, 2.5]],
+    ['addScalar', { x: int64([2], 1, 2) }, { value: -3 }, [2], [-2, -1]],
+    ['mulScalar', { x: float([2], 1, 2) }, { value: 0.5 }, [2], [0.5, 1]],
+    ['divScalar', { x: float([2], 1, 3) }, { value: 4 }, [2], [0.25, 0.75]],
+    ['floor', { x: float([4], 1.5, -1.5, 2, -0.1) }, {}, [4], [1, -2, 2, -1]],
+    ['log', { x: float([2], 1, Math.E) }, {}, [2], [0, 1]],
+    ['sigmoid', { x: float([3], 0, Math.log(3), -1000) }, {}, [3], [0.5, 0.75, 0]],
+    ['cast', { x: float([3], 1.9, -1.9, 0) }, { dtype: 'int64' }, [3], [1, -1, 0]],
+    ['cast', { x: float([3], 1.9, -1.9, 0) }, { dtype: 'int32' }, [3], [1, -1, 0]],
+    ['cast', { x: float([3], 0.5, -1.9, 0) }, { dtype: 'bool' }, [3], [1, 1, 0]],
+    ['cast', { x: int64([2], 7, -7) }, { dtype: 'float32' }, [2], [7, -7]],
+    ['cast', { x: bool([2], 1, 0) }, { dtype: 'float32' }, [2], [1, 0]],
+    ['cast', { x: float([1], 3) }, { dtype: 'float32' }, [1], [3]],
+  ])('%s of %o %o', async (name, inputs, attributes, dims, values) => {
+    expect(await first(name, inputs, attributes)).toEqual({ dims, values });
+  });
+
+  test('siluAndMul takes the first half as the gate', async () => {
+    // silu(ln 3) = ln 3 * 0.75; silu(0) = 0.
+    const x = float([2, 4], Math.log(3), 0, 2, 5, 0, Math.log(3), 7, 4);
+    expect((await first('siluAndMul', { x })).values).toEqual(rounded([0.75 * Math.log(3) * 2, 0, 0, 0.75 * Math.log(3) * 4]));
+  });
+
+  test('results are rounded to float32', async () => {
+    expect((await run('divScalar', { x: float([1], 1) }, { value: 3 }))[0]!.data[0]).toBe(Math.fround(1 / 3));
+  });
+});
+
+describe('layout ops', () => {
+  test('reshape keeps the row-major order', async () => {
+    expect(await first('reshape', { x: float([2, 3], 1, 2, 3, 4, 5, 6) }, { dims: [3, 2] })).toEqual({
+      dims: [3, 2],
+      values: [1, 2, 3, 4, 5, 6],
+    });
+  });
+
+  test('split cuts the last axis', async () => {
+    const pieces = await run('split', { x: int64([2, 3], 1, 2, 3, 4, 5, 6) }, { sizes: [1, 2] });
+    expect(pieces).toEqual([int64([2, 1], 1, 4), int64([2, 2], 2, 3, 5, 6)]);
+  });
+
+  test('gatherRows takes rows over all leading axes, in the order of the indices', async () => {
+    const x = float([2, 2, 2], 1, 2, 3, 4, 5, 6, 7, 8);
+    expect(await first('gatherRows', { x, indices: int64([3], 3, 0, 3) })).toEqual({ dims: [3, 2], values: [7, 8, 1, 2, 7, 8] });
+    await expect(run('gatherRows', { x, indices: int64([1], 4) })).rejects.toThrow('Index 4 is outside of the 4 rows');
+  });
+
+  test('zerosLike has the shape and type of its input', async () => {
+    expect(await run('zerosLike', { x: int32([2], 1, 2) })).toEqual([int32([2], 0, 0)]);
+  });
+});
+
+describe('weights', () => {
+  const weight = float([3, 2], 1, 2, 3, 4, 5, 6);
+
+  test('linear multiplies with the transpose', async () => {
+    const x = float([1, 2, 2], 1, 0, 1, -1);
+    expect(await first('linear', { x, weight })).toEqual({ dims: [1, 2, 3], values: [1, 3, 5, -1, -1, -1] });
+    expect((await first('linear', { x, weight, bias: float([3], 10, 20, 30) })).values).toEqual([11, 23, 35, 9, 19, 29]);
+  });
+
+  test('embedding takes the row of each id, and refuses one that has none', async () => {
+    expect(await first('embedding', { ids: int64([1, 2], 2, 0), weight })).toEqual({ dims: [1, 2, 2], values: [5, 6, 1, 2] });
+    for (const id of [3, -1]) await expect(run('embedding', { ids: int64([1], id), weight })).rejects.toThrow(ProgramInputError);
+    await expect(run('embedding', { ids: int64([1], 3), weight })).rejects.toThrow('embedding at ');
+  });
+
+  test('rmsNorm divides each row by its root mean square', async () => {
+    // Mean squares: (9 + 16) / 2 and (0 + 4) / 2.
+    const x = float([2, 2], 3, 4, 0, 2);
+    const [a, b] = [1 / Math.sqrt(12.5 + 0.5), 1 / Math.sqrt(2 + 0.5)];
+    expect((await first('rmsNorm', { x }, { epsilon: 0.5 })).values).toEqual(rounded([3 * a, 4 * a, 0, 2 * b]));
+    expect((await first('rmsNorm', { x, weight: float([2], 10, 1) }, { epsilon: 0.5 })).values).toEqual(rounded([30 * a, 4 * a, 0, 2 * b]));
+  });
+
+  test('addRmsNorm gives the norm of the sum, and the sum', async () => {
+    const [normed, sum] = await run(
+      'addRmsNorm',
+      { x: float([1, 2], 1, 1), residual: float([1, 2], 2, 3), weight: float([2], 2, 1) },
+      { epsilon: 0.5 },
+    );
+    expect(sum).toEqual(float([1, 2], 3, 4));
+    expect(normed!.data[0]).toBeCloseTo(6 / Math.sqrt(13), 6);
+    expect(normed!.data[1]).toBeCloseTo(4 / Math.sqrt(13), 6);
+  });
+});
+
+describe('fusedMoe', () => {
+  // Three experts, hidden 2, intermediate 1: gate = x0, up = x1, then out = (e, 10 * e) * active for expert e = 1, 2, 3.
+  const w13 = float([3, 2, 2], 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1);
+  const w2 = float([3, 2, 1], 1, 10, 2, 20, 3, 30);
+  const x = float([1, 2], 2, 3);
+  const active = (weight: number): number => 2 * weight * sigmoid(2 * weight) * 3 * weight;
+
+  test('the chosen expert gets the input times the sigmoid of its logit', async () => {
+    const routerLogits = float([1, 3], -1, 0.5, 0.25);
+    const out = active(sigmoid(0.5));
+    const { values } = await first('fusedMoe', { x, routerLogits, w13, w2 }, { topK: 1 });
+    expect(values[0]).toBeCloseTo(2 * out, 4);
+    expect(values[1]).toBeCloseTo(20 * out, 4);
+  });
+
+  test('two experts are added', async () => {
+    const routerLogits = float([1, 3], -1, 0.5, 0.25);
+    const out = 2 * active(sigmoid(0.5)) + 3 * active(sigmoid(0.25));
+    const { values } = await first('fusedMoe', { x, routerLogits, w13, w2 }, { topK: 2 });
+    expect(values[0]).toBeCloseTo(out, 4);
+    expect(values[1]).toBeCloseTo(10 * out, 4);
+  });
+
+  test('a tie goes to the lower expert, token by token', async () => {
+    const routerLogits = float([2, 3], 0, 7, 7, 5, 0, 5);
+    const { values } = await first('fusedMoe', { x: float([2, 2], 2, 3, 2, 3), routerLogits, w13, w2 }, { topK: 1 });
+    expect(values[0]).toBeCloseTo(2 * active(sigmoid(7)), 4);
+    expect(values[2]).toBeCloseTo(active(sigmoid(5)), 4);
+  });
+});
+
+describe('rotaryEmbedding', () => {
+  const cos = float([3, 1], 1, 0, -1);
+  const sin = float([3, 1], 0, 1, 0);
+
+  test('turns neighbouring pairs of each head by the position', async () => {
+    // Angles 0, 90 and 180 degrees.
+    const x = float([1, 3, 4], 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4);
+    const positions = int64([1, 3], 0, 1, 2);
+    const { values } = await first('rotaryEmbedding', { x, positions, cos, sin }, { numHeads: 2, headDim: 2 });
+    expect(values).toEqual([1, 2, 3, 4, -2, 1, -4, 3, -1, -2, -3, -4]);
+  });
+
+  test('pairs are neighbours and not halves of a head', async () => {
+    const x = float([1, 1, 4], 1, 2, 3, 4);
+    const tables = { cos: float([1, 2], 0, 1), sin: float([1, 2], 1, 0) };
+    const { values } = await first('rotaryEmbedding', { x, positions: int64([1, 1], 0), ...tables }, { numHeads: 1, headDim: 4 });
+    expect(values).toEqual([-2, 1, 3, 4]);
+  });
+
+  test('a position past the table is refused', async () => {
+    const inputs = { x: float([1, 1, 2], 1, 2), positions: int64([1, 1], 3), cos, sin };
+    await expect(run('rotaryEmbedding', inputs, { numHeads: 1, headDim: 2 })).rejects.toThrow('Position 3 is outside of a table for 3');
+  });
+});
