@@ -45,14 +45,18 @@ function commentAbove(node) {
 
 const isTelling = (words) => words.replace(/[^a-z]/gi, '').length > 8;
 
+/** A `code` may be chosen by a condition; `what` and `fix` then are too. */
+const branch = (node, whenTrue) =>
+  node !== undefined && ts.isConditionalExpression(node) ? (whenTrue ? node.whenTrue : node.whenFalse) : node;
+
 /** Adds `code -> [what, fix]` for every object literal with a `code: 'GRAFT_...'`. */
 function collect(node, found) {
   if (ts.isObjectLiteralExpression(node)) {
     const member = (name) =>
       node.properties.find((property) => ts.isPropertyAssignment(property) && property.name.getText() === name)?.initializer;
-    const code = wordsOf(member('code'));
-    if (/^GRAFT_[A-Z0-9_]+$/.test(code) && !found.has(code)) {
-      const [what, fix] = [wordsOf(member('what')), wordsOf(member('fix'))];
+    for (const whenTrue of [true, false]) {
+      const [code, what, fix] = ['code', 'what', 'fix'].map((name) => wordsOf(branch(member(name), whenTrue)));
+      if (!/^GRAFT_[A-Z0-9_]+$/.test(code) || found.has(code)) continue;
       found.set(code, [cell(isTelling(what) ? what : commentAbove(node) || what), isTelling(fix) ? cell(fix) : '']);
     }
   }

@@ -30,6 +30,12 @@ test('docs/errors.md has one complete row a code, in alphabetical order', () => 
 
 const pages = filesUnder('.', /\.md$/).filter((path) => !path.startsWith('tests/parity/'));
 
+test('a page names only codes and variables that exist', () => {
+  const named = pages.flatMap((page) => [...readText(page).matchAll(/\bGRAFT_[A-Z0-9_]+\b/g)].map(([name]) => ({ page, name })));
+  const known = new Set([...codes, ...graftVariables]);
+  expect(named.filter(({ name }) => !known.has(name))).toEqual([]);
+});
+
 describe.each(pages)('%s', (page) => {
   test('has links that lead to a file and a heading that exist', () => {
     expect(brokenLinks(page)).toEqual([]);
