@@ -73,10 +73,10 @@ export {
   PluginInUseError,
   PluginInvalidError,
   PluginMissingError,
-  PluginNotAllowedError,
   PluginNotFoundError,
   PluginSetsDifferError,
   PluginVersionError,
+  UnknownPluginError,
 } from './plugin-errors.ts';
 export { assertSamePluginSet, diffPluginSets, type PluginRecord } from './plugin-set.ts';
 export type { Owner } from './registration.ts';

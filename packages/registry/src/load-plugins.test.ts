@@ -111,7 +111,10 @@ test('the allow list keeps what it names; an unknown name is an error with those
   expect(await names(['b'])).toEqual(['core-model', 'b']);
   expect(await names([])).toEqual(['core-model']);
   await expect(names(['c'])).rejects.toThrow(
-    code('GRAFT_PLUGINS_UNKNOWN', { what: expect.stringContaining('"c"'), fix: expect.stringMatching(/"core-model", "a" or "b"/) }),
+    code('GRAFT_UNKNOWN_PLUGIN', {
+      what: expect.stringContaining('"c"'),
+      fix: expect.stringContaining('found: "core-model", "a" and "b"'),
+    }),
   );
 });
 

@@ -3,7 +3,7 @@ import { listedPlugins, resolveSpecifier } from './discover.ts';
 import { ModuleFailedError } from './errors.ts';
 import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
 import { isPlugin, type Plugin } from './plugin.ts';
-import { NotAPluginError, PluginCycleError, PluginMissingError, PluginNotAllowedError } from './plugin-errors.ts';
+import { NotAPluginError, PluginCycleError, PluginMissingError, UnknownPluginError } from './plugin-errors.ts';
 
 export interface LoadPluginsOptions {
   /** Where the application is; its nearest package.json lists the plugins (`graft.plugins`) and is what names are resolved from. Default: the working directory. */
@@ -24,7 +24,7 @@ export interface LoadPluginsOptions {
 
 /**
  * Finds, orders and loads plugins: all of them, or none and an error.
- * @throws PluginNotFoundError, ModuleFailedError, NotAPluginError, PluginNotAllowedError, PluginMissingError, PluginCycleError and what
+ * @throws PluginNotFoundError, ModuleFailedError, NotAPluginError, UnknownPluginError, PluginMissingError, PluginCycleError and what
  * `LoadedPlugins.add` throws.
  */
 export async function loadPlugins(options: LoadPluginsOptions): Promise<LoadedPlugins> {
@@ -48,7 +48,7 @@ async function findPlugins({ allow, plugins = [], ...where }: LoadPluginsOptions
       throw result.reason;
   }
   if (unknown.length > 0)
-    throw new PluginNotAllowedError(unknown, [...plugins.map(({ name }) => name), ...found.map(({ plugin }) => plugin.name)]);
+    throw new UnknownPluginError(unknown, [...plugins.map(({ name }) => name), ...found.map(({ plugin }) => plugin.name)]);
   return allow === undefined ? found : found.filter((source) => allow.some((name) => matches(source, name)));
 }
 

@@ -35,18 +35,19 @@ export interface ArchitectureListing {
 
 const application: Owner = { plugin: 'application', file: null };
 
+/** All that is registered. Entries and lists are never changed, so that a copy of the three maps is a snapshot. */
 interface RegistryState {
-  readonly upstream: ReadonlyMap<string, UpstreamEntry>;
-  readonly overrides: readonly OverrideEntry[];
-  readonly retired: ReadonlyMap<string, RetiredArchitecture & { readonly owner: Owner }>;
+  readonly upstream: Map<string, UpstreamEntry>;
+  /** By architecture, in the order of registration. */
+  readonly overrides: Map<string, readonly OverrideEntry[]>;
+  readonly retired: Map<string, RetiredArchitecture & { readonly owner: Owner }>;
 }
 
 /**
  * Which class runs an architecture on a platform. Registering, listing and resolving import no model code; only `Resolution.load` does.
- * Each change replaces the whole state, so that a load that fails is undone by putting the old one back.
  */
 export class ModelRegistry {
-  private state: RegistryState = { upstream: new Map(), overrides: [], retired: new Map() };
+  private state: RegistryState = { upstream: new Map(), overrides: new Map(), retired: new Map() };
   private readonly classes = new ClassLoader();
   /** Names of the plugins that are loaded, for errors. */
   private readonly loadedPlugins: () => readonly string[];
@@ -63,7 +64,7 @@ export class ModelRegistry {
     const existing = this.state.upstream.get(architecture);
     if (existing !== undefined) throw new ArchitectureConflictError(architecture, existing.owner, owner);
     const entry: UpstreamEntry = { kind: 'upstream', architecture, owner, model, capabilities };
-    this.state = { ...this.state, upstream: new Map(this.state.upstream).set(architecture, entry) };
+    this.state.upstream.set(architecture, entry);
   }
 
   /**
@@ -82,28 +83,34 @@ export class ModelRegistry {
       options.factory === undefined
         ? { ...facts, kind: 'subclass', model: options.model }
         : { ...facts, kind: 'factory', factory: options.factory };
-    this.state = { ...this.state, overrides: [...this.state.overrides, entry] };
+    this.state.overrides.set(architecture, [...this.overridesOf(architecture), entry]);
   }
 
   /** Records where an architecture went, so that asking for it says so. */
   retire(architecture: string, facts: RetiredArchitecture, owner: Owner = application): void {
-    this.state = { ...this.state, retired: new Map(this.state.retired).set(architecture, { ...facts, owner }) };
+    this.state.retired.set(architecture, { ...facts, owner });
   }
 
   /** Takes away all that a plugin registered. What it overrode is what it was before. */
   removePlugin(plugin: string): void {
-    const kept = <E extends { owner: Owner }>([, entry]: [string, E]) => entry.owner.plugin !== plugin;
-    const upstream = new Map([...this.state.upstream].filter(kept));
-    this.state = {
-      upstream,
-      overrides: this.state.overrides.filter((entry) => entry.owner.plugin !== plugin && upstream.has(entry.architecture)),
-      retired: new Map([...this.state.retired].filter(kept)),
-    };
+    const { upstream, overrides, retired } = this.state;
+    for (const entries of [upstream, retired]) {
+      for (const [architecture, { owner }] of entries) if (owner.plugin === plugin) entries.delete(architecture);
+    }
+    for (const [architecture, entries] of overrides) {
+      const kept = upstream.has(architecture) ? entries.filter(({ owner }) => owner.plugin !== plugin) : [];
+      if (kept.length === 0) overrides.delete(architecture);
+      else overrides.set(architecture, kept);
+    }
   }
 
   /** Runs `change`; when it throws, the registry is as it was before. */
   transaction<R>(change: () => R): R {
-    const before = this.state;
+    const before = {
+      upstream: new Map(this.state.upstream),
+      overrides: new Map(this.state.overrides),
+      retired: new Map(this.state.retired),
+    };
     try {
       return change();
     } catch (error) {
@@ -154,8 +161,8 @@ export class ModelRegistry {
     });
   }
 
-  private overridesOf(architecture: string): OverrideEntry[] {
-    return this.state.overrides.filter((entry) => entry.architecture === architecture);
+  private overridesOf(architecture: string): readonly OverrideEntry[] {
+    return this.state.overrides.get(architecture) ?? [];
   }
 
   private unknown(architectures: readonly string[]): Error {

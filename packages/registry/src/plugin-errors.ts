@@ -1,5 +1,5 @@
 import { GraftError } from '@graft/common';
-import { quotedList } from './names.ts';
+import { nearestNames, quotedList } from './names.ts';
 import { type Owner, ownerText } from './registration.ts';
 
 /** A declaration that does not say what a plugin must say. */
@@ -52,13 +52,13 @@ export class PackageInvalidError extends GraftError {
 }
 
 /** The allow list names a plugin that was not found. */
-export class PluginNotAllowedError extends GraftError {
+export class UnknownPluginError extends GraftError {
   constructor(unknown: readonly string[], found: readonly string[]) {
     super({
-      code: 'GRAFT_PLUGINS_UNKNOWN',
+      code: 'GRAFT_UNKNOWN_PLUGIN',
       what: `The allow list names ${quotedList(unknown, 'nothing', 'and')}, which ${unknown.length === 1 ? 'was' : 'were'} not found.`,
       where: 'GRAFT_PLUGINS',
-      fix: `name only plugins that were found: ${quotedList(found, 'none were')}.`,
+      fix: `correct it (nearest: ${quotedList(nearestNames(unknown[0]!, found))}; found: ${quotedList(found, 'none', 'and')}).`,
     });
   }
 }

@@ -1,0 +1,73 @@
+// The public types, held by the compiler: `npx tsc -p tsconfig.test.json`.
+import {
+  construct,
+  definePlugin,
+  EngineContainer,
+  HookRunner,
+  InitHook,
+  ModelRegistry,
+  type Patches,
+  type ServiceIdentifier,
+  token,
+} from './index.ts';
+
+class Context {
+  readonly layers: number = 1;
+}
+class Llama {
+  readonly context: Context;
+  constructor(context: Context) {
+    this.context = context;
+  }
+  *namedParameters(): Iterable<[string, { dtype: string; shape: readonly number[] }]> {}
+  *namedBuffers(): Iterable<[string, { dtype: string; shape: readonly number[]; persistent: boolean }]> {}
+}
+
+// A factory names its base, and gives back a class with public hook methods.
+const factory = (Base: typeof Llama) => {
+  class Fast extends Base {
+    @InitHook({ modes: ['compile'] })
+    unify(): void {}
+    @InitHook()
+    async swap(patches: Patches): Promise<void> {
+      patches.lend(this, 'x', {});
+    }
+  }
+  return Fast;
+};
+
+export const plugin = definePlugin({
+  name: 'typed',
+  models: [{ architecture: 'Llama', model: async () => Llama, capabilities: { images: false } }],
+  overrides: [
+    { architecture: 'Llama', platform: 'cpu', factory: async () => factory },
+    // @ts-expect-error: exactly one of `model` and `factory`
+    { architecture: 'Llama', platform: 'cpu', model: async () => Llama, factory: async () => factory },
+  ],
+  hooks: [
+    { architecture: 'Llama', platform: 'cpu', phase: 'init', run: (model: Llama, context: Context) => void (model.context === context) },
+  ],
+});
+
+export const wrong = class extends Llama {
+  // @ts-expect-error: a hook method takes patches or nothing
+  @InitHook()
+  unify(_count: number): void {}
+};
+
+// A resolution's class is what the caller says it is, and construct keeps it.
+export async function loadTyped(): Promise<Llama> {
+  const resolution = new ModelRegistry().resolve(['Llama'], { platform: 'cpu' });
+  const Model = await resolution.load<Context, Llama>();
+  const model = construct(Model, new Context());
+  await new HookRunner(resolution).run('init', model, model.context);
+  return model;
+}
+
+// A token carries its type.
+const Threads: ServiceIdentifier<{ count: number }> = token('Threads', 'engine');
+const engine = new EngineContainer();
+engine.bind(Threads).toConstantValue({ count: 2 });
+export const count: number = engine.get(Threads).count;
+// @ts-expect-error: not what the token says
+engine.bind(Threads).toConstantValue({ count: 'two' });
