@@ -37,7 +37,7 @@ export type TokenizerConfigPreTokenizer =
   | { type: 'Digits'; individual_digits?: boolean }
   | { type: 'ByteLevel'; add_prefix_space?: boolean; trim_offsets?: boolean; use_regex?: boolean }
   | { type: 'Split'; pattern: { Regex?: string; String?: string }; behavior?: string; invert?: boolean }
-  | { type: 'Other' };
+  | { type: 'Replace'; pattern: { Regex?: string; String?: string }; content: string };
 
 /** Tokens put around a text: `single` lists them and the text itself in order. */
 export interface TokenizerConfigPostProcessor {

@@ -77,6 +77,7 @@ test('text of letters, marks and emoji comes back from its ids unchanged', () =>
 test.each([
   ['digits that are not ASCII, one by one', 'x ½²٣', [104, 216, 16738, 19133, 164, 113]],
   ['U+0085 as white space and U+FEFF as none, unlike JavaScript', 'a\ufeff b\u0085 c', [81, 186, 136, 140, 278, 141, 223, 265]],
+  ['a byte that the vocabulary lacks as if it were not there', "a \u0014'x", [81, 637, 104]],
 ])('cuts %s', (_, text, ids) => {
   expect(fromFolder.encode(text)).toEqual(ids);
   expect(fromGguf.encode(text)).toEqual(ids);

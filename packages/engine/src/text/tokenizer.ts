@@ -5,7 +5,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { faithfulPreTokenizer } from './pre-tokenizer.ts';
 import { checkTokenId, TokenizerInvalidError, TokenizerMissingError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
-import type { TokenizerJson } from './tokenizer-json.ts';
+import type { TokenizerConfigPreTokenizer, TokenizerJson, TokenizerModel } from './tokenizer-json.ts';
 
 /** What one token contributes to the text. */
 export interface TokenPiece {
@@ -175,7 +175,7 @@ function bytesOfToken(token: string): Uint8Array {
 }
 
 function createLibraryTokenizer(json: TokenizerJson, where: string): HuggingFaceTokenizer {
-  const faithful = { ...json, pre_tokenizer: faithfulPreTokenizer(json.pre_tokenizer, where) };
+  const faithful = { ...json, pre_tokenizer: withoutMissingBytes(faithfulPreTokenizer(json.pre_tokenizer, where), json.model) };
   let library: HuggingFaceTokenizer;
   try {
     library = new HuggingFaceTokenizer(faithful, { clean_up_tokenization_spaces: false });
@@ -188,6 +188,17 @@ function createLibraryTokenizer(json: TokenizerJson, where: string): HuggingFace
   if (unknown.length > 0)
     throw new TokenizerInvalidError(`The tokenizer puts tokens around a text that it does not have: ${unknown.join(', ')}.`, where);
   return library;
+}
+
+/**
+ * A vocabulary may lack a few bytes (control characters, as a rule). Published tokenizers leave them out before they merge, so that their
+ * neighbours can still meet; the library would leave them out after.
+ */
+function withoutMissingBytes(preTokenizer: TokenizerConfigPreTokenizer | null, model: TokenizerModel): TokenizerConfigPreTokenizer | null {
+  const missing = [...byteOfCharacter.keys()].filter((character) => !Object.hasOwn(model.vocab, character));
+  if (preTokenizer === null || missing.length === 0 || (model.unk_token ?? null) !== null) return preTokenizer;
+  const anyOf = missing.map((character) => `\\x{${character.charCodeAt(0).toString(16)}}`).join('');
+  return { type: 'Sequence', pretokenizers: [preTokenizer, { type: 'Replace', pattern: { Regex: `[${anyOf}]` }, content: '' }] };
 }
 
 function countIds(json: TokenizerJson, settings: TokenizerSettings): number {
