@@ -74,7 +74,9 @@ function* transposed(
   for (let column = 0; column < columns; column += columnsAtOnce) {
     const count = Math.min(columnsAtOnce, columns - column);
     const tile = transposeTile(matrix, size, rows, columns, column, count);
-    yield { parts: convert(tensor.dtype, tile, format, origin), elements: count * rows };
+    // Blocks in errors are counted in the parameter's order, which is the only one that has them.
+    const parts = convert(tensor.dtype, tile, format, { ...origin, firstElement: firstElement + column * rows });
+    yield { parts, elements: count * rows };
   }
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { messageOf } from '@graft/common';
 import { CheckpointCorruptError, CheckpointNotFoundError } from './errors.ts';
 
@@ -18,10 +18,6 @@ export type OpenFile = (path: string) => FileBytes;
 export function openFileBytes(path: string): FileBytes {
   let descriptor: number | null = open(path);
   const stat = fstatSync(descriptor);
-  if (!stat.isFile()) {
-    closeSync(descriptor);
-    throw new CheckpointNotFoundError({ what: 'This is not a regular file.', where: path });
-  }
   return {
     path,
     byteLength: stat.size,
@@ -44,10 +40,11 @@ export function openFileBytes(path: string): FileBytes {
 
 function open(path: string): number {
   try {
-    return openSync(path, 'r');
+    if (statSync(path).isFile()) return openSync(path, 'r'); // asked first: opening a pipe would wait for its other end
   } catch (cause) {
     throw new CheckpointNotFoundError({ what: `The file cannot be opened: ${messageOf(cause)}.`, where: path, cause });
   }
+  throw new CheckpointNotFoundError({ what: 'This is not a regular file.', where: path });
 }
 
 const largestRead = 1 << 30;

@@ -213,7 +213,10 @@ const damages: [what: string, damage: (data: string, index: string) => void][] =
   ['a data file that is gone', (data) => rmSync(data)],
   ['an index that is gone', (_, index) => rmSync(index)],
   ['an empty index', (_, index) => writeFileSync(index, '')],
-  ['an index with one byte changed', (_, index) => writeFileSync(index, readFileSync(index, 'utf8').replace('"version":1', '"version":2'))],
+  [
+    'an index with one byte changed',
+    (_, index) => writeFileSync(index, readFileSync(index, 'utf8').replace(/"version":\d+/, '"version":999')),
+  ],
   ['a data file with more bytes', (data) => writeFileSync(data, Buffer.concat([readFileSync(data), Buffer.alloc(1)]))],
 ];
 

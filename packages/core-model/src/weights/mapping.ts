@@ -50,7 +50,7 @@ export function mapParameters(
 
 const languageModel = 'language_model.';
 
-/** How a parameter is put together. `stack` joins along the first axis; `halves` and `expertHalves` say which neighbours must be alike. */
+/** How a parameter is put together: tensors joined along the first axis, of which the last `alike` must have equal rows; or experts. */
 type Recipe =
   | { kind: 'stack'; keys: string[]; alike: number }
   | { kind: 'transposedExperts'; key: string; perExpert: (expert: number) => string[] };
@@ -126,7 +126,7 @@ function segmentsOf(lookup: Lookup): Segment[] {
     : singleExperts(lookup, (e) => recipe.perExpert(e).map(full), full(recipe.key));
 }
 
-/** Tensors joined along the first axis. The last `alike` of them must have equal rows: k and v, gate and up. */
+/** Tensors joined along the first axis; k and v, gate and up must agree, or one could be taken for the other. */
 function stack(lookup: Lookup, keys: string[], alike: number): Segment[] {
   const tensors = tensorsOf(lookup, keys);
   const rows = tensors.reduce((sum, tensor) => sum + (tensor.shape[0] ?? 0), 0);

@@ -21,7 +21,7 @@ import { WeightCacheError } from './errors.ts';
 import { readFully } from './file-bytes.ts';
 
 /** Raised whenever the layout below or a conversion changes, so that no old cache is read as a new one. */
-const cacheVersion = 1;
+const cacheVersion = 2;
 
 /** Where each part of each parameter lies in the data file: a function of the plan alone, never read from disk. */
 export interface CacheLayout {
@@ -81,13 +81,14 @@ export class WeightCache {
   /** Whether a whole cache is there: index checksum, data size and a sample of every part agree. Anything else counts as none. */
   isComplete(): boolean {
     if (!existsSync(this.indexPath) || !existsSync(this.dataPath)) return false;
-    const descriptor = openSync(this.dataPath, 'r');
+    let descriptor: number | null = null;
     try {
+      descriptor = openSync(this.dataPath, 'r');
       return fstatSync(descriptor).size === this.layout.bytes && readFileSync(this.indexPath, 'utf8') === this.indexText(descriptor);
     } catch {
       return false; // unreadable or shortened meanwhile: rebuilt like any other damage
     } finally {
-      closeSync(descriptor);
+      if (descriptor !== null) closeSync(descriptor);
     }
   }
 
