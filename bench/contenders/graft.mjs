@@ -4,10 +4,18 @@ import { fileURLToPath } from 'node:url';
 import { startEngineWorker } from '@graft/engine';
 import { serveContender } from './contender.mjs';
 
-const app = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // its package.json lists the plugins
+const app = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // from where the plugin is found
 
 serveContender(async ({ model, threads, contextTokens }) => {
-  const engine = await startEngineWorker({ model, threads, app, platform: 'cpu', maxSequences: 1, maxModelLength: contextTokens });
+  const engine = await startEngineWorker({
+    model,
+    threads,
+    app,
+    plugins: ['@graft/cpu'],
+    platform: 'cpu',
+    maxSequences: 1,
+    maxModelLength: contextTokens,
+  });
   return {
     description: `graft (${engine.info.modelClass}, weights ${engine.info.weights})`,
     async *generate(tokenIds, count) {
