@@ -232,3 +232,31 @@ test('a recorder that is closed binds nothing more', () => {
   recorder.close();
   expect(() => recorder.bind(Backend).toConstantValue({ device: 'x' })).toThrow(code('GRAFT_BINDER_CLOSED'));
 });
+
+test('disposal waits for a service that is still being built, and disposes it', async () => {
+  const Slow: ServiceIdentifier<Disposable> = token('Slow', 'engine');
+  let disposed = 0;
+  const engine = new EngineContainer();
+  engine.bind(Slow).toDynamicValue(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    return { [Symbol.dispose]: () => void (disposed += 1) };
+  });
+  const slow = engine.getAsync(Slow);
+  await engine[Symbol.asyncDispose]();
+  await slow;
+  expect(disposed).toBe(1);
+});
+
+test('a request whose caller has gone away leaves no unhandled rejection', async () => {
+  const unhandled: unknown[] = [];
+  const listen = (reason: unknown) => unhandled.push(reason);
+  process.on('unhandledRejection', listen);
+  const engine = new EngineContainer();
+  engine.bind(Backend).toDynamicValue(async () => {
+    throw new Error('library not found');
+  });
+  expect(() => engine.get(Backend)).toThrow(code('GRAFT_SERVICE_ASYNC'));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  process.off('unhandledRejection', listen);
+  expect(unhandled).toEqual([]);
+});

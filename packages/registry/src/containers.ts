@@ -30,6 +30,7 @@ abstract class ServiceContainer implements Services, AsyncDisposable {
   protected readonly mode: RequestMode;
   private readonly bindings = new Map<ServiceIdentifier, Binding>();
   private readonly built: unknown[] = [];
+  private readonly building = new Set<Promise<unknown>>();
   private disposed = false;
 
   protected constructor(container: Container, mode: RequestMode) {
@@ -81,9 +82,10 @@ abstract class ServiceContainer implements Services, AsyncDisposable {
     this.bindings.set(token, binding);
   }
 
-  /** Disposes what was built here, last in first out; constants belong to who made them. Twice without harm. */
+  /** Waits for what is being built, then disposes what was built here, last in first out; constants belong to who made them. Twice without harm. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.disposed = true;
+    await Promise.allSettled(this.building);
     const errors: unknown[] = [];
     for (const service of this.built.splice(0).reverse()) {
       try {
@@ -119,9 +121,15 @@ abstract class ServiceContainer implements Services, AsyncDisposable {
           building = false;
         }
         if (!(result instanceof Promise)) return keep(result);
-        pending = result.then(keep, (error: unknown) => Promise.reject(this.failure(error, binding))).finally(() => (pending = undefined));
-        // A synchronous request below leaves this promise to the next caller; its rejection must not end the process meanwhile.
-        pending.catch(() => {});
+        const started = result.then(keep, (error: unknown) => Promise.reject(this.failure(error, binding)));
+        pending = started;
+        this.building.add(started);
+        const ended = () => {
+          pending = undefined;
+          this.building.delete(started);
+        };
+        // Taken care of here too: a synchronous request leaves the promise to the next caller, and its rejection must not end the process.
+        started.then(ended, ended);
       }
       if (this.mode.sync) throw new ServiceAsyncError(binding.name, binding.owner);
       return pending;

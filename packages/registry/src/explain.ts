@@ -1,3 +1,5 @@
+import type { HookRecord, HookRunnerRecord } from './hook-runner.ts';
+import type { PatchRecord } from './patch-ledger.ts';
 import type { CandidateRecord, ChainRecord, ResolutionRecord } from './resolution-record.ts';
 
 /** A resolution in words, from its record, so that it can be rendered on either side of a worker boundary. */
@@ -34,4 +36,31 @@ function candidateLine({ plugin, kind, platform, priority, reason, detail, contr
   );
   const drift = contract === 'none' ? '' : `; contract ${contract}`;
   return `[${reason}] ${plugin} (${facts.join(', ')}): ${detail}${drift}`;
+}
+
+/** What the hooks of a model did, in words: each hook, each rename, and the patches in effect, oldest first. */
+export function explainHooks({ hooks, renames, patches }: HookRunnerRecord): string {
+  return [
+    ...section('hooks', hooks, hookLine),
+    ...section('renamed parameters', renames, ({ hook, from, to }) => `${from} -> ${to} (${hook})`),
+    ...section('patches in effect', patches, patchLine),
+  ].join('\n');
+}
+
+function section<Item>(title: string, items: readonly Item[], line: (item: Item) => string): string[] {
+  return items.length === 0 ? [`${title}: none`] : [`${title}:`, ...items.map((item) => `  ${line(item)}`)];
+}
+
+function hookLine({ phase, hook, plugin, modes, reason, reload, outcome, durationMs }: HookRecord): string {
+  const facts = [
+    `plugin "${plugin}"`,
+    modes === null ? 'all modes' : `modes ${modes.join(', ')}`,
+    reload === null ? null : `reload: ${reload}`,
+  ];
+  const done = outcome === 'ran' ? `ran in ${durationMs.toFixed(1)} ms` : outcome;
+  return `[${phase}] ${hook} (${facts.filter((fact) => fact !== null).join('; ')}): ${done}${reason === null ? '' : `; ${reason}`}`;
+}
+
+function patchLine({ id, operation, target, detail, reason, hook, phase }: PatchRecord): string {
+  return `${id}. ${operation} of ${target}: ${detail} ([${phase}] ${hook})${reason === null ? '' : `; ${reason}`}`;
 }

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { explainHooks } from './explain.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import { InitHook, PostLoadHook } from './hooks.ts';
 import type { BufferFacts, InspectableModel, ParameterFacts } from './model.ts';
@@ -213,6 +214,9 @@ test('postLoad records renames and refuses every other change', async () => {
   runner.lifecycle.advance('loaded');
   await runner.run('postLoad', model, null);
   expect(runner.toJSON().renames).toEqual([{ hook: 'vendor: rename', from: 'w', to: 'fused.w' }]);
+  expect(explainHooks(runner.toJSON())).toMatch(
+    /^hooks:\n {2}\[postLoad\] vendor: rename \(plugin "vendor"; all modes; reload: keep\): ran in [\d.]+ ms\nrenamed parameters:\n {2}w -> fused\.w \(vendor: rename\)\npatches in effect: none$/,
+  );
   const drops = new HookRunner(target, [hook('postLoad', (tiny) => void delete tiny.parameters['v'])]);
   const other = new Tiny();
   await drops.run('init', other, null);

@@ -15,7 +15,7 @@ export {
   RetiredArchitectureError,
   UnknownArchitectureError,
 } from './errors.ts';
-export { explain } from './explain.ts';
+export { explain, explainHooks } from './explain.ts';
 export { type HookRecord, HookRunner, type HookRunnerRecord, type HookTarget, type LoadedHook, type RenameRecord } from './hook-runner.ts';
 export {
   type HookDeclaration,
