@@ -140,6 +140,16 @@ test('a service that nothing binds is named, with who needs it', () => {
   model.bind(Runner).to(BaseRunner);
   expect(() => model.get(Runner)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where: 'token Backend (engine), needed for Runner' }));
   expect(() => model.get(Backend)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where: 'token Backend (engine)' }));
+  const BackendOfCpu: ServiceIdentifier<Backend> = token('Backend(cpu)', 'engine');
+  class CpuRunner {
+    readonly backend: Backend;
+    constructor(@inject(BackendOfCpu) backend: Backend) {
+      this.backend = backend;
+    }
+  }
+  const CpuRunnerToken: ServiceIdentifier<CpuRunner> = token('CpuRunner', 'model');
+  model.bind(CpuRunnerToken).to(CpuRunner);
+  expect(() => model.get(CpuRunnerToken)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { what: 'Nothing binds Backend(cpu).' }));
 });
 
 test('a token bound twice names both plugins', () => {

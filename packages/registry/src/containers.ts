@@ -160,7 +160,7 @@ abstract class ServiceContainer implements Services, AsyncDisposable {
   /** inversify names a missing parameter in its message only; here it becomes an error with a code. */
   private translate(error: unknown, token: ServiceIdentifier): unknown {
     if (GraftError.is(error)) return error;
-    const missing = /^No bindings found for service: "(?:Symbol\()?(engine|model):([^")]+)/.exec(messageOf(error));
+    const missing = /^No bindings found for service: "Symbol\((engine|model):(.+)\)"/.exec(messageOf(error));
     if (missing === null) return error;
     const [, scope, name] = missing;
     return new ServiceNotBoundError(name!, scope as Scope, tokenFacts(token).name, nearestNames(name!, this.boundNames()));
