@@ -101,8 +101,6 @@ const titles = {
   invalid_api_key: 'The server asks for an API key.',
   model_not_found: 'The server has another model now.',
   shutting_down: 'The server is shutting down.',
-  queue_full: 'The server is busy.',
-  queue_timeout: 'The server is busy.',
   engine_closed: 'The model has stopped.',
 };
 

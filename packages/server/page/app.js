@@ -253,6 +253,14 @@ function wireDialogs() {
   }
 }
 
+/** Where what is written goes: the truth depends on who serves the page. */
+function welcomeText() {
+  const { hostname } = window.location;
+  const isLocal = hostname === 'localhost' || hostname.endsWith('.localhost') || hostname.startsWith('127.') || hostname === '[::1]';
+  return isLocal ? 'The model runs on this machine. Nothing that you write leaves it.' : `The model runs on ${hostname}. What you write goes there and nowhere else.`;
+}
+
+byId('welcome-text').textContent = welcomeText();
 wire();
 show();
 scroll.follow();

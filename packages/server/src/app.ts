@@ -49,7 +49,8 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const failure = toApiError(error);
-  if (failure.status >= 500) request.log.error({ err: error }, 'a request ended in an error');
+  // An ApiError is our own refusal; what stands behind any other one belongs in the log.
+  if (failure.status >= 500 && error !== failure) request.log.error({ err: error }, 'a request ended in an error');
   void reply.code(failure.status).headers(failure.headers).send(failure.body);
 }
 

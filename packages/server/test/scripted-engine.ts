@@ -107,5 +107,5 @@ const scriptedInfo: EngineInfo = {
   explanation: 'Llama4ForCausalLM on platform cpu: Llama4ForCausalLM (core-model), the only candidate.',
   plugins: ['core-model', 'cpu'],
   timings: { resolve: 0.01, load: 0.4, compile: 1.2 },
-  createdAt: Date.UTC(2026, 10, 24),
+  createdAt: 1_795_478_400,
 };

@@ -1,5 +1,6 @@
 import { explainArchitecture } from '@graft/engine';
 import type { Environment } from './config.ts';
+import { defaultPlugins } from './start-engine.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface ExplainOptions {
@@ -13,6 +14,7 @@ export interface ExplainOptions {
 /** Which class would run an architecture here, and why. No model is loaded. */
 export async function explain(architectures: string[], { json, ...options }: ExplainOptions, environment: Environment, terminal: Terminal) {
   const { allowPlugins } = environment;
-  const { text, record } = await explainArchitecture({ architectures, ...(allowPlugins === undefined ? {} : { allowPlugins }), ...options });
+  const asked = { architectures, ...(allowPlugins === undefined ? {} : { allowPlugins }), ...options };
+  const { text, record } = await explainArchitecture(asked, defaultPlugins);
   terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
 }

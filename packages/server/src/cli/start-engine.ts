@@ -9,8 +9,11 @@ import { progressReport } from './progress.ts';
 /** How an engine is started; the worker, unless a test brings another one. */
 export type StartEngine = (
   config: z.input<typeof EngineConfig>,
-  options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal },
+  options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal; defaultPlugins?: string[]; defaultPluginsFrom?: string },
 ) => Promise<Engine>;
+
+/** For an application whose package.json lists no plugins: the platform that every machine has. */
+export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFrom: import.meta.url };
 
 /**
  * The engine that a command's flags ask for, with the default model when they name none. Progress goes to stderr.
@@ -29,7 +32,7 @@ export async function startEngine(
   try {
     const model = given['model'] ?? (await ensureDefaultModel({ environment: environment.variables, onProgress, signal }));
     const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...given, model });
-    return await start(config, { onProgress, signal });
+    return await start(config, { onProgress, signal, ...defaultPlugins });
   } finally {
     progress.end();
   }

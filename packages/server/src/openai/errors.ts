@@ -39,16 +39,21 @@ interface Mapping {
   code: string | null;
 }
 
+const refusal = (code: string): Mapping => ({ status: 400, type: 'invalid_request_error', code });
+
 /** Engine errors that a client can do something about; every other one is a 500. */
 const engineErrors: Partial<Record<string, Mapping>> = {
-  GRAFT_PROMPT_TOO_LONG: { status: 400, type: 'invalid_request_error', code: 'context_length_exceeded' },
-  GRAFT_CONTEXT_FULL: { status: 400, type: 'invalid_request_error', code: 'context_length_exceeded' },
-  GRAFT_INVALID_REQUEST: { status: 400, type: 'invalid_request_error', code: 'invalid_value' },
-  GRAFT_CHAT_TEMPLATE: { status: 400, type: 'invalid_request_error', code: 'invalid_value' },
-  GRAFT_QUEUE_FULL: { status: 429, type: 'rate_limit_error', code: 'queue_full' },
-  GRAFT_QUEUE_TIMEOUT: { status: 503, type: 'server_error', code: 'queue_timeout' },
+  GRAFT_PROMPT_TOO_LONG: refusal('context_length_exceeded'),
+  GRAFT_INVALID_REQUEST: refusal('invalid_value'),
+  GRAFT_TOKEN_OUT_OF_RANGE: refusal('invalid_value'),
+  GRAFT_TOKEN_ID_INVALID: refusal('invalid_value'),
+  GRAFT_LOGIT_BIAS_TOKEN: refusal('invalid_value'),
+  GRAFT_STOP_STRING_EMPTY: refusal('invalid_value'),
+  GRAFT_NO_TOKENIZER: refusal('unsupported_value'),
+  GRAFT_CHAT_TEMPLATE_MISSING: refusal('unsupported_value'),
+  GRAFT_CHAT_TEMPLATE_REFUSED: refusal('invalid_value'),
+  GRAFT_CHAT_CONTENT_UNSUPPORTED: refusal('unsupported_value'),
   GRAFT_ENGINE_CLOSED: { status: 503, type: 'server_error', code: 'engine_closed' },
-  GRAFT_WORKER_EXITED: { status: 503, type: 'server_error', code: 'engine_closed' },
 };
 
 /** Fastify's own refusals, by their code. */
@@ -88,7 +93,7 @@ export function toApiError(error: unknown): ApiError {
 function fromGraftError(error: GraftError): ApiError {
   const message = [error.what, error.fix].filter((line) => line !== undefined).join(' ');
   const { status, type, code } = engineErrors[error.code] ?? { status: 500, type: 'server_error', code: error.code };
-  return new ApiError({ status, type, code, message, cause: error, ...(status === 429 ? { headers: { 'retry-after': '1' } } : {}) });
+  return new ApiError({ status, type, code, message, cause: error });
 }
 
 /** The first issue of a failed parse, with the key's path as OpenAI writes it: `messages[0].content`. */

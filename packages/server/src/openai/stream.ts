@@ -30,7 +30,7 @@ export async function sendEvents(reply: FastifyReply, events: AsyncGenerator<obj
   } catch (error) {
     if (raw.destroyed) return;
     const failure = toApiError(error);
-    if (failure.status >= 500) reply.log.error({ err: error }, 'a stream ended in an error');
+    if (failure.status >= 500 && error !== failure) reply.log.error({ err: error }, 'a stream ended in an error');
     await write(JSON.stringify(failure.body));
   } finally {
     await events.return(undefined);

@@ -8,7 +8,7 @@ export function modelsRoutes(app: FastifyInstance, engine: Engine): void {
   const model = {
     id: info.model,
     object: 'model',
-    created: Math.floor(info.createdAt / 1000),
+    created: Math.floor(info.createdAt),
     owned_by: 'graft',
     max_model_len: info.maxModelLength,
   };
