@@ -259,9 +259,28 @@ test('a decorator on a static method, a getter or a postLoad method without a re
   const method = Object.getOwnPropertyDescriptor(Tiny.prototype, 'namedBuffers')!;
   expect(() => InitHook()(Tiny, 'create', method)).toThrow(code('GRAFT_HOOK_TARGET', { where: 'Tiny.create' }));
   expect(() => InitHook()(Tiny.prototype, 'size', { get: () => () => {} })).toThrow(
-    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('not a method') }),
+    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('not a method with a public name') }),
   );
   expect(() => PostLoadHook({} as { reload: 'keep' })(Tiny.prototype, 'namedBuffers', method)).toThrow(
     code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('reload') }),
+  );
+});
+
+test('the language’s own decorators, which a runner without our tsconfig applies, mark hooks as well', async () => {
+  const context = (name: string, more: object = {}) =>
+    ({ kind: 'method', name, static: false, private: false, ...more }) as ClassMethodDecoratorContext;
+  class Modern extends Tiny {
+    unify(): void {
+      this.log.push('unified');
+    }
+  }
+  InitHook({ reason: 'one graph' })(Modern.prototype.unify, context('unify'));
+  const model = new Modern();
+  const runner = new HookRunner(target);
+  await runner.run('init', model, null);
+  expect(model.log).toEqual(['unified']);
+  expect(runner.toJSON().hooks).toMatchObject([{ hook: 'Modern.unify', reason: 'one graph' }]);
+  expect(() => InitHook()(Modern.prototype.unify, context('unify', { static: true }))).toThrow(
+    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('static') }),
   );
 });

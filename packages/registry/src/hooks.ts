@@ -28,12 +28,21 @@ export interface HookDeclaration {
   readonly reload: PostLoadReload | null;
 }
 
+/** What the decorator says; the class and the method's name are known from where it is found. */
+type Mark = Omit<HookDeclaration, 'method' | 'className'>;
+
 /** Hook methods are public and take the ledger's patches, which they may ignore. */
 type HookMethod = (patches: Patches) => void | Promise<void>;
-type HookDecorator = <Method extends HookMethod>(target: object, name: string, descriptor: TypedPropertyDescriptor<Method>) => void;
 
-// Shared by duplicate copies of the package: a vendor's class must be understood by the application's registry.
-const declarations = Symbol.for('graft.hooks');
+/** Both kinds of decorator: TypeScript's (`experimentalDecorators`) and the language's, which a runner without our tsconfig applies. */
+interface HookDecorator {
+  <Method extends HookMethod>(target: object, name: string, descriptor: TypedPropertyDescriptor<Method>): void;
+  <Method extends HookMethod>(method: Method, context: ClassMethodDecoratorContext): void;
+}
+
+// On the method itself, where either kind can put it. Shared by duplicate copies of the package: a vendor's class must be understood by the
+// application's registry.
+const marks = Symbol.for('graft.hooks');
 
 /**
  * Runs the method after the model was built and before weights are read. It may not add, drop, rename, retype or reshape a parameter.
@@ -49,27 +58,49 @@ export function PostLoadHook(options: PostLoadHookOptions): HookDecorator {
 }
 
 function declare(phase: Phase, { modes, reason }: InitHookOptions, reload: PostLoadReload | null): HookDecorator {
-  return (target, name, descriptor) => {
-    if (typeof target === 'function') throw new HookTargetError(`${target.name}.${name}`, 'it is static');
-    const where = `${target.constructor.name}.${String(name)}`;
-    if (typeof name !== 'string') throw new HookTargetError(where, 'its name is a symbol');
-    if (typeof descriptor?.value !== 'function') throw new HookTargetError(where, 'it is not a method');
-    if (phase === 'postLoad' && reload === null)
+  const mark: Mark = { phase, modes: modes ?? null, reason: reason ?? null, reload };
+  return (target: object, nameOrContext: string | ClassMethodDecoratorContext, descriptor?: { value?: unknown }): void => {
+    const { where, method, problem } =
+      typeof nameOrContext === 'object' ? ofContext(target, nameOrContext) : ofProperty(target, nameOrContext, descriptor);
+    if (problem !== null) throw new HookTargetError(where, problem);
+    if (phase === 'postLoad' && reload === null) {
       throw new HookTargetError(where, "a postLoad hook must say `reload: 'rerun' | 'keep' | 'undo-redo'`");
-    const hook: HookDeclaration = {
-      phase,
-      method: name,
-      className: target.constructor.name,
-      modes: modes ?? null,
-      reason: reason ?? null,
-      reload,
-    };
-    Object.defineProperty(target, declarations, { value: [...ownHooks(target), hook], configurable: true });
+    }
+    Object.defineProperty(method, marks, { value: [...marksOf(method), mark], configurable: true });
   };
 }
 
-function ownHooks(prototype: object): readonly HookDeclaration[] {
-  return (Object.getOwnPropertyDescriptor(prototype, declarations)?.value as readonly HookDeclaration[] | undefined) ?? [];
+interface DecoratorTarget {
+  where: string;
+  method: unknown;
+  /** Why it cannot be a hook. */
+  problem: string | null;
+}
+
+function ofProperty(target: object, name: string, descriptor: { value?: unknown } | undefined): DecoratorTarget {
+  const isStatic = typeof target === 'function';
+  const where = `${isStatic ? target.name : target.constructor.name}.${String(name)}`;
+  const method = descriptor?.value;
+  return { where, method, problem: targetProblem(isStatic, typeof name === 'string' && typeof method === 'function') };
+}
+
+function ofContext(method: unknown, { name, kind, static: isStatic, private: isPrivate }: ClassMethodDecoratorContext): DecoratorTarget {
+  return { where: String(name), method, problem: targetProblem(isStatic, kind === 'method' && !isPrivate && typeof name === 'string') };
+}
+
+function targetProblem(isStatic: boolean, isNamedMethod: boolean): string | null {
+  if (isStatic) return 'it is static';
+  return isNamedMethod ? null : 'it is not a method with a public name';
+}
+
+function marksOf(method: unknown): readonly Mark[] {
+  return typeof method === 'function' ? ((Object.getOwnPropertyDescriptor(method, marks)?.value as readonly Mark[] | undefined) ?? []) : [];
+}
+
+function ownHooks(prototype: object): HookDeclaration[] {
+  return Object.entries(Object.getOwnPropertyDescriptors(prototype)).flatMap(([method, { value }]) =>
+    marksOf(value).map((mark) => ({ ...mark, method, className: prototype.constructor.name })),
+  );
 }
 
 /**
