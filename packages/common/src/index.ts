@@ -1,3 +1,3 @@
-export { DisposedError, Disposables } from './disposal.ts';
+export { Disposables, DisposedError } from './disposal.ts';
 export { GraftError, type GraftErrorFacts, type GraftErrorRecord, messageOf } from './errors.ts';
 export { EventBus } from './events.ts';
