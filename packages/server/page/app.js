@@ -23,7 +23,9 @@ const announce = (text) => {
 const settings = settingsDialog(() => void refreshHealth());
 
 function show() {
-  list.replaceChildren(...messages.map((message, index) => (message.role === 'user' ? userElement(message, index) : answerElement(message))));
+  list.replaceChildren(
+    ...messages.map((message, index) => (message.role === 'user' ? userElement(message, index) : answerElement(message))),
+  );
   // A visit that ended before the answer came left a question alone; it can be asked again.
   if (messages.at(-1)?.role === 'user') {
     const view = newAnswer();
@@ -197,7 +199,8 @@ async function refreshHealth() {
   );
   const { engine } = state.health ?? {};
   model = engine?.model ?? null;
-  byId('model-name').textContent = engine?.model ?? (state.health === null ? 'no server' : state.health.status === 'ok' ? 'key needed' : 'model stopped');
+  byId('model-name').textContent =
+    engine?.model ?? (state.health === null ? 'no server' : state.health.status === 'ok' ? 'key needed' : 'model stopped');
   byId('state-dot').className = `dot ${state.health?.status === 'ok' ? 'ok' : 'bad'}`;
   byId('emulated-badge').hidden = engine?.device !== 'emulated';
   document.title = engine ? `${engine.model} · Graft` : 'Graft chat';
@@ -257,7 +260,9 @@ function wireDialogs() {
 function welcomeText() {
   const { hostname } = window.location;
   const isLocal = hostname === 'localhost' || hostname.endsWith('.localhost') || hostname.startsWith('127.') || hostname === '[::1]';
-  return isLocal ? 'The model runs on this machine. Nothing that you write leaves it.' : `The model runs on ${hostname}. What you write goes there and nowhere else.`;
+  return isLocal
+    ? 'The model runs on this machine. Nothing that you write leaves it.'
+    : `The model runs on ${hostname}. What you write goes there and nowhere else.`;
 }
 
 byId('welcome-text').textContent = welcomeText();

@@ -1,7 +1,8 @@
 // A model's Markdown as elements. HTML in it is shown as text; what marked makes is sanitised all the same.
+
+import { copyButton, el } from '/dom.js';
 import DOMPurify from '/vendor/dompurify.js';
 import { Marked } from '/vendor/marked.js';
-import { copyButton, el } from '/dom.js';
 
 const escapes = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 const escapeHtml = (text) => text.replace(/[&<>"']/g, (one) => escapes[one]);
@@ -61,7 +62,16 @@ function furnish(block, announce) {
     code.removeAttribute('class');
     const pre = code.parentElement;
     const name = language === '' ? 'Code' : `Code, ${language}`;
-    const figure = el('figure.code', {}, el('figcaption', {}, el('span', {}, language || 'code'), copyButton('Copy', () => code.textContent, announce)));
+    const figure = el(
+      'figure.code',
+      {},
+      el(
+        'figcaption',
+        {},
+        el('span', {}, language || 'code'),
+        copyButton('Copy', () => code.textContent, announce),
+      ),
+    );
     pre.replaceWith(figure);
     pre.tabIndex = 0;
     pre.setAttribute('role', 'region');

@@ -6,7 +6,12 @@ import { renderMarkdown } from '/markdown.js';
 export function userMessage(message, { announce, onEdit }) {
   const content = el('div.content', {}, message.content);
   const edit = el('button.text-button', { type: 'button' }, icon(icons.edit), 'Edit');
-  const actions = el('div.actions', {}, edit, copyButton('Copy', () => message.content, announce));
+  const actions = el(
+    'div.actions',
+    {},
+    edit,
+    copyButton('Copy', () => message.content, announce),
+  );
   const article = el('article.message.user', {}, el('h2.sr-only', {}, 'You'), content, el('div.meta', {}, actions));
   edit.addEventListener('click', () => {
     const form = editForm(message.content, (text) => {
@@ -45,7 +50,12 @@ function editForm(text, done) {
       },
     },
     area,
-    el('div.row', {}, el('button.button', { type: 'button', onclick: () => done(null) }, 'Cancel'), el('button.button.primary', { type: 'submit' }, 'Send')),
+    el(
+      'div.row',
+      {},
+      el('button.button', { type: 'button', onclick: () => done(null) }, 'Cancel'),
+      el('button.button.primary', { type: 'submit' }, 'Send'),
+    ),
   );
   return form;
 }
@@ -84,7 +94,9 @@ export function assistantMessage({ announce, onRegenerate, onRetry, onSettings }
       const retry = failure.retry ? el('button.button', { type: 'button', onclick: onRetry }, 'Retry') : null;
       const settings =
         failure.code === 'invalid_api_key' ? el('button.button', { type: 'button', onclick: onSettings }, 'Open settings') : null;
-      article.append(el('div.failure', { role: 'alert' }, el('p', {}, el('strong', {}, failure.title), ' ', failure.message), settings, retry));
+      article.append(
+        el('div.failure', { role: 'alert' }, el('p', {}, el('strong', {}, failure.title), ' ', failure.message), settings, retry),
+      );
     },
   };
 }

@@ -1,6 +1,7 @@
 // Which class serves the model, and why: the resolution's record as a person reads it.
-import { duration } from '/messages.js';
+
 import { byId, el } from '/dom.js';
+import { duration } from '/messages.js';
 
 const reasonTexts = {
   selected: 'chosen',
@@ -12,12 +13,26 @@ const reasonTexts = {
 /** @param health the body of GET /health, or null with a `failure`. */
 export function showPanel({ health, failure }) {
   const body = byId('panel-body');
+  // It scrolls, so a keyboard must be able to reach it.
+  body.tabIndex = 0;
   const { engine, stats } = health ?? {};
   if (!engine) {
-    body.replaceChildren(el('p', {}, failure?.title ?? 'The server keeps this to those who have its API key.', ' ', failure?.message ?? 'Enter it in the settings.'));
+    body.replaceChildren(
+      el(
+        'p',
+        {},
+        failure?.title ?? 'The server keeps this to those who have its API key.',
+        ' ',
+        failure?.message ?? 'Enter it in the settings.',
+      ),
+    );
     return;
   }
-  body.replaceChildren(...[headline(engine), emulated(engine), chain(engine), candidates(engine), facts(engine, stats), times(engine), text(engine)].filter(Boolean));
+  body.replaceChildren(
+    ...[headline(engine), emulated(engine), chain(engine), candidates(engine), facts(engine, stats), times(engine), text(engine)].filter(
+      Boolean,
+    ),
+  );
 }
 
 function headline({ model, modelClass, platform, mode }) {
@@ -26,7 +41,12 @@ function headline({ model, modelClass, platform, mode }) {
 
 function emulated({ device, platform }) {
   if (device !== 'emulated') return null;
-  return el('p.notice', {}, el('strong', {}, 'Emulated device. '), `There is no ${platform} hardware here; this machine's CPU stands in for it. Answers are the same, speed says nothing about the real device.`);
+  return el(
+    'p.notice',
+    {},
+    el('strong', {}, 'Emulated device. '),
+    `There is no ${platform} hardware here; this machine's CPU stands in for it. Answers are the same, speed says nothing about the real device.`,
+  );
 }
 
 function chain({ resolution }) {
@@ -40,7 +60,9 @@ function chain({ resolution }) {
 }
 
 function chainNote({ kind, plugin, priority }) {
-  return [kind, `from plugin ${plugin}`, priority === null || priority === undefined ? null : `priority ${priority}`].filter(Boolean).join(' · ');
+  return [kind, `from plugin ${plugin}`, priority === null || priority === undefined ? null : `priority ${priority}`]
+    .filter(Boolean)
+    .join(' · ');
 }
 
 function candidates({ resolution }) {
@@ -79,7 +101,14 @@ function facts(engine, stats) {
         }
       : {}),
   };
-  return section('In numbers', el('dl.facts', {}, Object.entries(rows).flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))])));
+  return section(
+    'In numbers',
+    el(
+      'dl.facts',
+      {},
+      Object.entries(rows).flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))]),
+    ),
+  );
 }
 
 function times({ timings }) {
@@ -87,14 +116,25 @@ function times({ timings }) {
   if (list.length === 0) return null;
   const longest = Math.max(...list.map(([, seconds]) => seconds), 0.001);
   const items = list.map(([name, seconds]) =>
-    el('li', {}, el('span', {}, name), el('meter', { min: 0, max: longest, value: seconds, 'aria-label': name }), el('span', {}, duration(seconds * 1000))),
+    el(
+      'li',
+      {},
+      el('span', {}, name),
+      el('meter', { min: 0, max: longest, value: seconds, 'aria-label': name }),
+      el('span', {}, duration(seconds * 1000)),
+    ),
   );
   return section('The start, step by step', el('ul.times', {}, items));
 }
 
 function text({ explanation }) {
   if (!explanation) return null;
-  return el('details', {}, el('summary', {}, 'As graft explain prints it'), el('pre', { tabindex: '0', role: 'region', 'aria-label': 'Explanation' }, explanation));
+  return el(
+    'details',
+    {},
+    el('summary', {}, 'As graft explain prints it'),
+    el('pre', { tabindex: '0', role: 'region', 'aria-label': 'Explanation' }, explanation),
+  );
 }
 
 function section(title, ...children) {

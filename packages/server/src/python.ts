@@ -12,7 +12,12 @@ export interface PythonOptions {
 /** A Python child process that could not be started or ended in an error. */
 export class PythonError extends GraftError {
   constructor(command: string, what: string) {
-    super({ code: 'GRAFT_PYTHON_FAILED', what, where: command, fix: 'install Python 3 with pip so that `python3 -m pip --version` answers.' });
+    super({
+      code: 'GRAFT_PYTHON_FAILED',
+      what,
+      where: command,
+      fix: 'install Python 3 with pip so that `python3 -m pip --version` answers.',
+    });
   }
 }
 
@@ -53,7 +58,10 @@ function killGroup(pid: number | undefined): void {
 
 /** pip's errors, without its warnings about retries and versions. */
 function lastWords(stderr: string): string {
-  const lines = stderr.split('\n').map((line) => line.trim()).filter((line) => line !== '');
+  const lines = stderr
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
   const errors = lines.filter((line) => line.startsWith('ERROR:')).map((line) => line.slice(6).trim());
   return (errors.length > 0 ? errors : lines.slice(-3)).join(' ');
 }

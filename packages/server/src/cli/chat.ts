@@ -54,7 +54,13 @@ async function converse(engine: Engine, options: ChatOptions, terminal: Terminal
 }
 
 /** The conversation with the answer, as far as it came; without the question where it was refused. */
-async function reply(engine: Engine, options: ChatOptions, messages: Message[], terminal: Terminal, interrupt: Interrupt): Promise<Message[]> {
+async function reply(
+  engine: Engine,
+  options: ChatOptions,
+  messages: Message[],
+  terminal: Terminal,
+  interrupt: Interrupt,
+): Promise<Message[]> {
   const signal = interrupt.forAnswer();
   let content = '';
   try {

@@ -13,5 +13,8 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
 
 /** `a, b` -> `['a', 'b']`; empty -> `[]`. */
 export function splitList(text: string): string[] {
-  return text.split(',').map((one) => one.trim()).filter((one) => one !== '');
+  return text
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '');
 }

@@ -50,7 +50,8 @@ function engineKeys(): [string, KeySchema][] {
 
 function flagOf(key: string, schema: KeySchema): Option {
   const { placeholder, parse } = readerOf(schema);
-  const isWorthSaying = schema.default !== undefined && JSON.stringify(schema.default).length > 2;
+  // An empty list or object as the default says nothing that the description does not.
+  const isWorthSaying = schema.default !== undefined && typeof schema.default !== 'object';
   const note = isWorthSaying ? ` (default: ${JSON.stringify(schema.default)})` : '';
   const option = new Option(`--${kebab(key)} <${placeholder}>`, `${schema.description ?? ''}${note}`);
   if (schema.enum !== undefined) return option.choices(schema.enum.map(String));

@@ -42,8 +42,8 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     .option('--host <address>', 'The address to listen on.', '127.0.0.1')
     .option('--port <number>', 'The port; 0 takes any free one.', portNumber, 8000)
     .option('--api-key <key>', 'Asked of every request to /v1. Default: none.')
-    .option('--allowed-host <name>', 'A further host name to answer to (DNS names that lead here). May be repeated.', collect, [])
-    .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' is all. May be repeated.", collect, [])
+    .option('--allowed-host <name>', 'A further host name to answer to (DNS names that lead here). May be repeated.', collect)
+    .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' is all. May be repeated.", collect)
     .option('--log-level <level>', 'fatal, error, warn, info, debug or trace; the log goes to stderr as JSON lines.', 'warn');
   addEngineFlags(command).action((options: ServeOptions) => serve(options, environment, terminal));
 }
@@ -69,7 +69,7 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
   command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
 }
 
-function collect(value: string, previous: string[]): string[] {
+function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
 }
 

@@ -13,8 +13,8 @@ export interface ServeOptions {
   host: string;
   port: number;
   apiKey?: string;
-  allowedHost: string[];
-  allowedOrigin: string[];
+  allowedHost?: string[];
+  allowedOrigin?: string[];
   logLevel: string;
   [engineKey: string]: unknown;
 }
@@ -27,7 +27,9 @@ export class ListenError extends GraftError {
       code: inUse ? 'GRAFT_PORT_IN_USE' : 'GRAFT_LISTEN_FAILED',
       what: inUse ? `Port ${port} is in use by another program.` : `Cannot listen: ${messageOf(error)}.`,
       where: `--host ${host} --port ${port}`,
-      fix: inUse ? `end that program, or choose another port, e.g. --port ${port + 1} (0 takes any free one).` : 'choose another --host or --port.',
+      fix: inUse
+        ? `end that program, or choose another port, e.g. --port ${port + 1} (0 takes any free one).`
+        : 'choose another --host or --port.',
       cause: error,
     });
   }
@@ -53,7 +55,7 @@ export async function serve(options: ServeOptions, environment: Environment, ter
 }
 
 async function serveUntilStopped(engine: Engine, options: ServeOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
-  const { host, port, apiKey, allowedHost, allowedOrigin, logLevel } = options;
+  const { host, port, apiKey, allowedHost = [], allowedOrigin = [], logLevel } = options;
   const app = createApp(engine, {
     logger: pino({ level: logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true })),
     allowedOrigins: allowedOrigin,

@@ -3,8 +3,8 @@ import type { z } from 'zod';
 import { ensureDefaultModel } from '../default-model.ts';
 import type { Environment } from './config.ts';
 import { checkEngineConfig, engineOptions } from './flags.ts';
-import type { Terminal } from './terminal.ts';
 import { progressReport } from './progress.ts';
+import type { Terminal } from './terminal.ts';
 
 /** How an engine is started; the worker, unless a test brings another one. */
 export type StartEngine = (
@@ -21,7 +21,12 @@ export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFr
  */
 export async function startEngine(
   options: Record<string, unknown>,
-  { environment, terminal, signal, start = startEngineWorker }: { environment: Environment; terminal: Terminal; signal: AbortSignal; start?: StartEngine },
+  {
+    environment,
+    terminal,
+    signal,
+    start = startEngineWorker,
+  }: { environment: Environment; terminal: Terminal; signal: AbortSignal; start?: StartEngine },
 ): Promise<Engine> {
   const given = engineOptions(options);
   const { allowPlugins } = environment;

@@ -60,7 +60,11 @@ const engineErrors: Partial<Record<string, Mapping>> = {
 const frameworkErrors: Partial<Record<string, { status: number; code: string; message: string }>> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: { status: 400, code: 'invalid_json', message: 'The request has no body; send a JSON object.' },
   FST_ERR_CTP_INVALID_JSON_BODY: { status: 400, code: 'invalid_json', message: 'The request body is not valid JSON.' },
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: { status: 400, code: 'invalid_content_length', message: "The body's size and Content-Length differ." },
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: {
+    status: 400,
+    code: 'invalid_content_length',
+    message: "The body's size and Content-Length differ.",
+  },
   FST_ERR_CTP_INVALID_MEDIA_TYPE: {
     status: 415,
     code: 'unsupported_media_type',
@@ -113,13 +117,19 @@ function deepest(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: strin
   if (issue.code === 'invalid_key') return { path: issue.path, message: issue.issues[0]?.message ?? issue.message };
   if (issue.code !== 'invalid_union' || issue.errors.length === 0) return { path: issue.path, message: issue.message };
   const inner = issue.errors.flatMap((branch) => branch.slice(0, 1).map(deepest));
-  const furthest = inner.reduce((best, one) => (one.path.length > best.path.length ? one : best), { path: [] as PropertyKey[], message: '' });
+  const furthest = inner.reduce((best, one) => (one.path.length > best.path.length ? one : best), {
+    path: [] as PropertyKey[],
+    message: '',
+  });
   if (furthest.path.length === 0) return { path: issue.path, message: [...new Set(inner.map((one) => one.message))].join('; or ') };
   return { path: [...issue.path, ...furthest.path], message: furthest.message };
 }
 
 function paramOf(path: PropertyKey[]): string {
-  return path.reduce<string>((text, key) => (typeof key === 'number' ? `${text}[${key}]` : `${text}${text === '' ? '' : '.'}${String(key)}`), '');
+  return path.reduce<string>(
+    (text, key) => (typeof key === 'number' ? `${text}[${key}]` : `${text}${text === '' ? '' : '.'}${String(key)}`),
+    '',
+  );
 }
 
 function codeOf(error: unknown): string {

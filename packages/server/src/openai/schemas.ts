@@ -1,6 +1,6 @@
-import { SamplingParams } from '@graft/engine';
-import { distance } from '../nearest.ts';
+import type { SamplingParams } from '@graft/engine';
 import { z } from 'zod';
+import { distance } from '../nearest.ts';
 import { ApiError, fromZodError } from './errors.ts';
 
 /**
@@ -39,7 +39,15 @@ const sampling = {
   top_k: optional(z.int().min(-1)),
   min_p: optional(z.number().min(0).max(1)),
   seed: optional(z.int()),
-  stop: optional(z.union([z.string().min(1).transform((one) => [one]), z.array(z.string().min(1)).max(16)])),
+  stop: optional(
+    z.union([
+      z
+        .string()
+        .min(1)
+        .transform((one) => [one]),
+      z.array(z.string().min(1)).max(16),
+    ]),
+  ),
   stop_token_ids: optional(z.array(z.int().nonnegative())),
   ignore_eos: optional(z.boolean()),
   frequency_penalty: optional(z.number().min(-2).max(2)),
@@ -232,7 +240,8 @@ function refuseUnservedChat(chat: ChatBody): void {
 }
 
 function refuseUnservedText(text: CompletionBody): void {
-  if (text.suffix !== undefined && text.suffix !== '') refuse('suffix', "'suffix' is not served: the models continue text, they do not fill in.");
+  if (text.suffix !== undefined && text.suffix !== '')
+    refuse('suffix', "'suffix' is not served: the models continue text, they do not fill in.");
   if (text.best_of !== undefined && text.best_of !== (text.n ?? 1)) {
     refuse('best_of', "'best_of' other than 'n' is not served; ask for 'n' choices and choose among them.");
   }

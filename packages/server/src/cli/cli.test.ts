@@ -1,0 +1,144 @@
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { PassThrough } from 'node:stream';
+import type { Engine } from '@graft/engine';
+import { describe, expect, test, vi } from 'vitest';
+import { scriptedEngine } from '../../test/scripted-engine.ts';
+import { chat } from './chat.ts';
+import { readEnvironment } from './config.ts';
+import { runCli } from './main.ts';
+import { progressReport } from './progress.ts';
+import { type ServeOptions, serve } from './serve.ts';
+import type { StartEngine } from './start-engine.ts';
+import { printable } from './terminal.ts';
+
+function terminal() {
+  const read = (stream: PassThrough) => {
+    let text = '';
+    stream.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    return () => text;
+  };
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  return { stdin, stdout, stderr, out: read(stdout), err: read(stderr) };
+}
+
+async function run(...args: string[]) {
+  const streams = terminal();
+  const code = await runCli(args, streams);
+  return { code, out: streams.out(), err: streams.err() };
+}
+
+describe('the flags', () => {
+  test('come from the engine’s schema, with its words and defaults', async () => {
+    const { code, out } = await run('serve', '--help');
+    expect(code).toBe(0);
+    const words = out.replace(/\s+/g, ' ');
+    expect(words).toContain('--max-sequences <number> Sequences served at once; each holds one KV slot. (default: 8)');
+    expect(words).toContain('--config-overrides <json>');
+    expect(words).toContain('--weights <text>');
+    expect(words).toContain('--api-key <key>');
+  });
+
+  test.each([
+    ['a misspelt flag', ['serve', '--platfrom', 'cpu'], 'Did you mean --platform?'],
+    ['a misspelt command', ['sevre'], 'Did you mean serve?'],
+    ['words for a number', ['serve', '--max-sequences', 'many'], 'whole number'],
+    ['a number out of range', ['serve', '--max-sequences', '0'], '--max-sequences'],
+    ['a choice that is not one', ['serve', '--weights', 'int2'], 'Allowed choices are auto, float32'],
+    ['broken JSON', ['serve', '--config-overrides', '{'], 'JSON object'],
+    ['JSON that is no object', ['serve', '--config-overrides', '[1]'], 'JSON object'],
+    ['a port that is none', ['serve', '--port', '70000'], 'between 0 and 65535'],
+    ['a model that is not there', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
+  ])('%s is an error in words, without a stack', async (_, args, words) => {
+    const { code, err } = await run(...args);
+    expect(code).toBe(1);
+    expect(err).toContain(words);
+    expect(err).not.toMatch(/\n\s+at /);
+  });
+});
+
+const options: ServeOptions = { host: '127.0.0.1', port: 0, logLevel: 'silent', model: 'x' };
+
+describe('graft serve', () => {
+  test('hands the flags to the engine, prints its address, and stops in order at SIGTERM', async () => {
+    const streams = terminal();
+    const engine: Engine = scriptedEngine();
+    const close = vi.spyOn(engine, 'close');
+    const configs: unknown[] = [];
+    const start: StartEngine = async (config) => {
+      configs.push(config);
+      return engine;
+    };
+    const flags = { ...options, maxSequences: 2, configOverrides: { rope_theta: 1 } };
+    const ended = serve(flags, readEnvironment({ GRAFT_PLUGINS: 'cpu, other' }), streams, start);
+    await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'));
+    const url = /Chat: (\S+)/.exec(streams.out())![1]!;
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    process.emit('SIGTERM', 'SIGTERM');
+    await ended;
+    await expect(fetch(`${url}/health`)).rejects.toThrow();
+    expect(close).toHaveBeenCalledOnce();
+    expect(configs).toEqual([{ model: 'x', maxSequences: 2, configOverrides: { rope_theta: 1 }, allowPlugins: ['cpu', 'other'] }]);
+  });
+
+  test('says that a port is in use before it loads anything', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await vi.waitFor(() => expect(other.listening).toBe(true));
+    const { port } = other.address() as AddressInfo;
+    const start = () => expect.fail('the model was loaded');
+    const failure = serve({ ...options, port }, readEnvironment({}), terminal(), start);
+    await expect(failure).rejects.toMatchObject({ code: 'GRAFT_PORT_IN_USE', message: expect.stringContaining(`--port ${port + 1}`) });
+    other.close();
+  });
+
+  test('is stopped while the model loads', async () => {
+    const start: StartEngine = (_, { signal }) =>
+      new Promise((_, reject) => signal!.addEventListener('abort', () => reject(signal!.reason)));
+    const ended = serve(options, readEnvironment({}), terminal(), start);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    process.emit('SIGINT', 'SIGINT');
+    await expect(ended).rejects.toMatchObject({ code: 'GRAFT_STOPPED', exitCode: 130 });
+  });
+});
+
+test('graft chat answers each line with the conversation so far, and leaves at /exit', async () => {
+  const streams = terminal();
+  const engine = scriptedEngine();
+  streams.stdin.write('hello\n/new\nagain\nmore\n/exit\n');
+  await chat({ model: 'x', temperature: 0, system: 'Be brief.' }, readEnvironment({}), streams, async () => engine);
+  expect(streams.out()).toBe('Paris.\n'.repeat(3));
+  const system = { role: 'system', content: 'Be brief.' };
+  const user = (content: string) => ({ role: 'user', content });
+  expect(engine.seen.map(({ prompt }) => ('messages' in prompt ? prompt.messages : null))).toEqual([
+    [system, user('hello')],
+    [system, user('again')],
+    [system, user('again'), { role: 'assistant', content: 'Paris.' }, user('more')],
+  ]);
+});
+
+test('a model cannot drive the terminal', () => {
+  expect(printable('a\u001b[31mred\u0007\r\n\tb\u009b2J')).toBe('a[31mred\n\tb2J');
+});
+
+test('progress is plain lines where there is no terminal: one at a step’s begin and one a quarter', () => {
+  const streams = terminal();
+  const report = progressReport(streams.stderr);
+  for (let i = 0; i <= 100; i++) report.show({ step: 'load', message: `${i} MB`, fraction: i / 100 });
+  report.show({ step: 'compile', message: 'prefill and decode', fraction: null });
+  expect(streams.err().split('\n')).toEqual([
+    'Load 0 %: 0 MB',
+    'Load 25 %: 25 MB',
+    'Load 50 %: 50 MB',
+    'Load 75 %: 75 MB',
+    'Load 100 %: 100 MB',
+    'Compile: prefill and decode',
+    '',
+  ]);
+});
+
+test('GRAFT_PLUGINS is an allow list; empty means none, absent means all', () => {
+  expect(readEnvironment({ GRAFT_PLUGINS: '' }).allowPlugins).toEqual([]);
+  expect(readEnvironment({}).allowPlugins).toBeUndefined();
+});
