@@ -1,0 +1,43 @@
+import { coreModels } from '@graft/core-model';
+import { graftVersion } from '@graft/engine';
+import { loadPlugins } from '@graft/registry';
+import { describe, expect, test } from 'vitest';
+import llama4Hpu from './plugin.ts';
+
+const load = (plugins = [coreModels, llama4Hpu]) => loadPlugins({ plugins, specifiers: [], graftVersion });
+
+describe.each([
+  ['Llama4ForCausalLM', 'HpuLlama4ForCausalLM'],
+  ['Llama4ForConditionalGeneration', 'HpuLlama4ForConditionalGeneration'],
+])('%s', (architecture, override) => {
+  test('is served on hpu by the override, which names upstream as its base', async () => {
+    const { registry } = await load();
+    const resolution = registry.resolve([architecture], { platform: 'hpu', mode: 'compile' });
+    await resolution.load();
+    const { chain, candidates } = resolution.toJSON();
+    expect(chain.map(({ className, kind, plugin }) => ({ className, kind, plugin }))).toEqual([
+      { className: architecture, kind: 'upstream', plugin: 'core-model' },
+      { className: override, kind: 'subclass', plugin: 'llama4-hpu' },
+    ]);
+    expect(Object.fromEntries(candidates.map(({ plugin, reason }) => [plugin, reason]))).toEqual({
+      'core-model': 'base',
+      'llama4-hpu': 'selected',
+    });
+  });
+
+  test('is served on another platform by upstream, and the override says why it is not', async () => {
+    const { registry } = await load();
+    const { chain, candidates } = registry.resolve([architecture], { platform: 'cpu' }).toJSON();
+    expect(chain.map(({ plugin }) => plugin)).toEqual(['core-model']);
+    expect(candidates.find(({ plugin }) => plugin === 'llama4-hpu')).toMatchObject({
+      reason: 'other-platform',
+      detail: 'serves platform "hpu", not "cpu"',
+    });
+  });
+});
+
+test('the plugin comes after the upstream models, and is refused without them', async () => {
+  const { plugins } = await load([llama4Hpu, coreModels]);
+  expect(plugins.map(({ name }) => name)).toEqual(['core-model', 'llama4-hpu']);
+  await expect(load([llama4Hpu])).rejects.toMatchObject({ code: 'GRAFT_PLUGIN_MISSING' });
+});
