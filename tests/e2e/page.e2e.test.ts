@@ -104,7 +104,7 @@ test.each([
   await ask(page, 'Write a long story about a dragon who learns to paint, in many chapters.');
   await vi.waitFor(async () => expect((await answers(page).innerText()).length).toBeGreaterThan(40), { timeout: 60_000 });
   await stop(page);
-  await page.getByText('stopped').waitFor();
+  await page.locator('.stats').getByText('stopped').waitFor();
   await vi.waitFor(async () => expect((await server.health()).stats).toMatchObject({ running: 0, waiting: 0 }), { timeout: 5000 });
   const text = await answers(page).innerText();
   await ask(page, 'What is the capital of France?');

@@ -54,6 +54,11 @@ export function renderMarkdown(target, text, announce) {
 /** Links leave in a new tab; code gets its language and a copy button; wide tables scroll by themselves. */
 function furnish(block, announce) {
   for (const link of block.querySelectorAll('a')) {
+    // An address that was not allowed is gone; what is left is its text.
+    if (!link.hasAttribute('href')) {
+      link.replaceWith(...link.childNodes);
+      continue;
+    }
     link.target = '_blank';
     link.rel = 'noopener noreferrer nofollow';
   }
