@@ -1,10 +1,18 @@
 // Times a decode step and a prefill of a model on this machine, and shows where ONNX Runtime spends them. From the repository's root:
-//   node --conditions=@graft/source --import tsx packages/cpu/scripts/profile.ts MODEL [--float32] [--threads N] [--spin US] [--no-fuse] [--profile]
+//   node --conditions=@graft/source --import tsx packages/cpu/scripts/profile.ts MODEL [--float32] [--dense REGEXP] [--threads N] [--spin US] [--no-fuse] [--profile]
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { faithfulPolicy, float32Policy, Llama4ForCausalLM, loadWeights, openCheckpoint, parseLlama4Config } from '@graft/core-model';
+import {
+  faithfulPolicy,
+  float32Policy,
+  Llama4ForCausalLM,
+  loadWeights,
+  openCheckpoint,
+  parseLlama4Config,
+  type WeightPolicy,
+} from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, type HostTensor } from '@graft/graph';
 import { OrtBackend, type OrtProgram } from '../src/index.ts';
@@ -13,6 +21,8 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     float32: { type: 'boolean' },
+    /** Parameters whose name matches are kept in float32. */
+    dense: { type: 'string' },
     threads: { type: 'string', default: '2' },
     spin: { type: 'string', default: '100' },
     'no-fuse': { type: 'boolean' },
@@ -37,7 +47,9 @@ const context = {
 };
 const model = new Llama4ForCausalLM(context);
 let start = performance.now();
-const policy = options.float32 === true ? float32Policy : faithfulPolicy;
+const dense = options.dense === undefined ? null : new RegExp(options.dense);
+const policy: WeightPolicy = (parameter) =>
+  options.float32 === true || dense?.test(parameter.name) === true ? float32Policy(parameter) : faithfulPolicy(parameter);
 const report = await loadWeights(model, checkpoint, { policy, cacheDirectory: options.cache ?? join(tmpdir(), 'graft-profile-weights') });
 out(`weights: ${(report.bytes / 1e6).toFixed(0)} MB, ${report.fromCache ? 'from cache' : 'converted'} in ${report.seconds.toFixed(1)} s`);
 const captured = captureLanguageModel(model, new CaptureCache());

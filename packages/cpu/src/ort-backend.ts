@@ -46,6 +46,7 @@ export class OrtBackend implements Backend {
         ...(signal !== undefined && { signal }),
       }),
     );
+    weights.dropPages();
     onProgress?.(1, 'compiled');
     return new OrtProgram({ session, exported, places: options.places, weightBytes: weights.bytes, resources: building });
   }

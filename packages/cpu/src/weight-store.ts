@@ -1,5 +1,5 @@
 import { Disposables } from '@graft/common';
-import { bytesPerElement, type PartDType, partBytes, type StoragePart, toFloat32, type WeightStorage } from '@graft/graph';
+import { bytesPerElement, partBytes, type StoragePart, toFloat32, type WeightStorage } from '@graft/graph';
 import { type ElementType, elementTypeFacts, MappedFile, type Memory, PinnedBuffer, Value } from '@graft/onnxruntime';
 
 /** A part of a storage as an initializer: its dims in the graph, and where it begins when it is a slice of the part (an expert). */
@@ -28,7 +28,7 @@ export class WeightStore implements Disposable {
 
   /** Adds an initializer over a part's memory under `name`. */
   add(name: string, part: StoragePart, { dims, byteOffset = 0 }: InitializerView): void {
-    this.define(name, this.memoryOf(part), elementType(part.dtype), dims, byteOffset);
+    this.define(name, this.memoryOf(part), part.dtype, dims, byteOffset);
   }
 
   /** Adds a parameter or buffer in float32, converted once where it is kept in another form. */
@@ -36,6 +36,14 @@ export class WeightStore implements Disposable {
     const { data } = storage.parts;
     const memory = storage.format === 'float32' && data !== undefined ? this.memoryOf(data) : this.convert(storage);
     this.define(name, memory, 'float32', dims, byteOffset);
+  }
+
+  /**
+   * Gives the pages of mapped files back once the session has packed its weights. What is still read in place (an embedding's rows, a norm) comes
+   * from the file again.
+   */
+  dropPages(): void {
+    for (const file of this.files.values()) file.discard();
   }
 
   [Symbol.dispose](): void {
@@ -91,8 +99,4 @@ export class WeightStore implements Disposable {
 /** Bytes that a tensor of this type and these dims takes. */
 export function tensorBytes(type: ElementType, dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, elementTypeFacts(type).bytes);
-}
-
-function elementType(dtype: PartDType): ElementType {
-  return dtype;
 }
