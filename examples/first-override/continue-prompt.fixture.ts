@@ -1,0 +1,46 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type EngineInfo, LlmEngine } from '@graft/engine';
+
+export const here = fileURLToPath(new URL('.', import.meta.url));
+export const model = join(here, '../../tests/parity/cases/dense-tiny');
+
+export interface Continued {
+  info: EngineInfo;
+  tokenIds: number[];
+  /** After each token of the prompt and of the answer. */
+  logits: number[];
+}
+
+/** Continues a prompt of seven tokens by eight on platform cpu. Without `plugins`, those that this folder's package.json lists. */
+export async function continuePrompt(plugins?: string[]): Promise<Continued> {
+  const cacheDirectory = mkdtempSync(join(tmpdir(), 'graft-example-'));
+  const engine = await LlmEngine.start({
+    model,
+    app: here,
+    platform: 'cpu',
+    weights: 'float32',
+    cacheDirectory,
+    ...(plugins !== undefined && { plugins }),
+  });
+  const continued: Continued = { info: engine.info, tokenIds: [], logits: [] };
+  const observer = {
+    promptLogits: true,
+    onLogits: (_position: number, logits: Float32Array): void => void continued.logits.push(...logits),
+  };
+  try {
+    const request = { prompt: { tokenIds: [3, 141, 59, 26, 53, 58, 97] }, sampling: { temperature: 0, ignoreEos: true, maxTokens: 8 } };
+    for await (const { tokenIds } of engine.generate(request, { observer })) continued.tokenIds.push(...tokenIds);
+  } finally {
+    await engine.close();
+    rmSync(cacheDirectory, { recursive: true });
+  }
+  return continued;
+}
+
+export function largestDifference(a: readonly number[], b: readonly number[]): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  return a.reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i]!)), 0);
+}

@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { coreModels, Llama4ForCausalLM, type ModelContext, parseLlama4Config } from '@graft/core-model';
+import { captureLanguageModel, graftVersion } from '@graft/engine';
+import { CaptureCache, type CapturedModel, inlineRegions } from '@graft/graph';
+import { construct, explainHooks, HookRunner, loadPlugins } from '@graft/registry';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type Continued, continuePrompt, largestDifference, model } from './continue-prompt.fixture.ts';
+import interpreterCpu from './interpreter-cpu.ts';
+import firstOverride, { FirstOverride, softCap } from './plugin.ts';
+
+const architecture = 'Llama4ForCausalLM';
+const config = parseLlama4Config(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
+const context: ModelContext = {
+  architectures: [architecture],
+  config,
+  platform: 'cpu',
+  mode: 'full',
+  maxModelLength: 32,
+  pipeline: { rank: 0, size: 1 },
+};
+
+describe('through the engine', () => {
+  let upstream: Continued;
+  let override: Continued;
+  beforeAll(async () => {
+    upstream = await continuePrompt(['./interpreter-cpu.ts']);
+    override = await continuePrompt(['./interpreter-cpu.ts', './plugin.ts']);
+  });
+
+  test('the override serves, and explain says why', () => {
+    expect(override.info.modelClass).toBe('FirstOverride');
+    expect(override.info.explanation).toContain(`${architecture} (platform "cpu", mode "full") is served by FirstOverride`);
+    expect(override.info.explanation).toContain('[selected] first-override (subclass, platform "cpu", priority 0): the highest priority');
+  });
+
+  test('logits are capped exactly as they should be, which is far from what they were', () => {
+    const expected = upstream.logits.map((logit) => softCap * Math.tanh(logit / softCap));
+    expect(largestDifference(override.logits, expected)).toBeLessThan(1e-5);
+    expect(largestDifference(override.logits, upstream.logits)).toBeGreaterThan(1);
+    expect(override.logits.every((logit) => Math.abs(logit) < softCap)).toBe(true);
+  });
+
+  test('greedy answers stay, since the cap keeps the order', () => {
+    expect(override.tokenIds).toEqual(upstream.tokenIds);
+    expect(upstream.tokenIds).toHaveLength(8);
+  });
+
+  test('without the plugin, upstream serves as before', async () => {
+    const again = await continuePrompt(['./interpreter-cpu.ts']);
+    expect(again.info.modelClass).toBe(architecture);
+    expect(again.logits).toEqual(upstream.logits);
+  });
+});
+
+test('removing the plugin from a running registry gives upstream back', async () => {
+  const plugins = await load();
+  const served = async () => (await plugins.registry.resolve([architecture], context).load()) as unknown;
+  expect(await served()).toBe(FirstOverride);
+  await plugins.remove('first-override');
+  expect(await served()).toBe(Llama4ForCausalLM);
+});
+
+test('the hook scales the queries of every layer before the attention, and costs no graph', async () => {
+  const { registry, hooks } = await load();
+  const resolution = registry.resolve([architecture], context);
+  const patched = construct(await resolution.load<ModelContext, FirstOverride>(), context);
+  const runner = new HookRunner(resolution, hooks);
+  await runner.run('init', patched, context);
+  const patch = 'replaceMethod of ChunkedLocalAttention.forward';
+  expect(explainHooks(runner.toJSON()).split(patch)).toHaveLength(config.numHiddenLayers + 1);
+  expect(explainHooks(runner.toJSON())).toContain('the attention kernel takes no scale');
+
+  const capture = (of: Llama4ForCausalLM) => captureLanguageModel(of, new CaptureCache());
+  const [before, after] = [capture(new Llama4ForCausalLM(context)), capture(patched)];
+  expect(attentionScales(before)).toEqual(new Array(config.numHiddenLayers).fill(config.headDim ** -0.5));
+  expect(attentionScales(after)).toEqual(new Array(config.numHiddenLayers).fill(1));
+  expect(after.cache.count('decoder-layer')).toBe(before.cache.count('decoder-layer'));
+});
+
+function attentionScales(captured: CapturedModel): unknown[] {
+  const nodes = inlineRegions(captured).nodes;
+  return nodes.flatMap((node) => (node.kind === 'op' && node.op === 'attention' ? [node.attributes['scale']] : []));
+}
+
+function load() {
+  return loadPlugins({ plugins: [coreModels, interpreterCpu, firstOverride], specifiers: [], graftVersion });
+}
