@@ -2,17 +2,18 @@ import { GraftError } from '@graft/common';
 
 /** A request does not have the form that the engine takes. */
 export class InvalidRequestError extends GraftError {
-  constructor(what: string, where: string) {
-    super({ code: 'GRAFT_INVALID_REQUEST', what, where, fix: 'correct the field and send the request again.' });
+  constructor(what: string, where: string, fix = 'correct the field and send the request again.') {
+    super({ code: 'GRAFT_INVALID_REQUEST', what, where, fix });
   }
 }
 
 /** The prompt leaves no room for an answer. */
 export class PromptTooLongError extends GraftError {
-  constructor(promptTokens: number, maxModelLength: number) {
+  /** @param count `at least` where the text was so long that its tokens were not counted. */
+  constructor(promptTokens: number, maxModelLength: number, count: 'exactly' | 'at least' = 'exactly') {
     super({
       code: 'GRAFT_PROMPT_TOO_LONG',
-      what: `The prompt has ${promptTokens} tokens; the context holds ${maxModelLength}, and at least one must be left for the answer.`,
+      what: `The prompt has ${count === 'at least' ? 'at least ' : ''}${promptTokens} tokens; the context holds ${maxModelLength}, and at least one must be left for the answer.`,
       where: 'prompt',
       fix: 'shorten the prompt, or start the server with a larger --max-model-length.',
     });
@@ -52,7 +53,7 @@ export class EngineClosedError extends GraftError {
 
 /** A key of the engine's configuration is wrong. */
 export class EngineConfigError extends GraftError {
-  constructor(what: string, where: string, fix = 'correct the option; `graft serve --help` lists all of them.') {
+  constructor(what: string, where: string, fix: string | undefined = 'correct the option; `graft serve --help` lists all of them.') {
     super({ code: 'GRAFT_ENGINE_CONFIG', what, where, fix });
   }
 }

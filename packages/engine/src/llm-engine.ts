@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { coreModels, openCheckpoint } from '@graft/core-model';
+import { type Checkpoint, coreModels, openCheckpoint } from '@graft/core-model';
 import { type EngineContainer, explain, type LoadedPlugins, loadPlugins, selectPlatform } from '@graft/registry';
 import type { z } from 'zod';
 import { defaultCacheDirectory, EngineConfig, graftVersion } from './config.ts';
@@ -13,13 +13,16 @@ import {
   PromptTooLongError,
   TokenOutOfRangeError,
 } from './errors.ts';
+import { describeIssue } from './issue.ts';
 import { type LoadedModel, loadModel } from './load-model.ts';
-import { GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
-import { ModelRunner } from './runner/model-runner.ts';
+import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
+import { ModelRunner, type RunResult } from './runner/model-runner.ts';
 import { Sampler, SamplerScratch } from './sampler.ts';
-import { Scheduler, type Step } from './scheduler.ts';
+import { SamplingParams } from './sampling-params.ts';
+import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
 import { Sequence, type SequenceObserver } from './sequence.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
+import type { EncodeOptions } from './text/tokenizer.ts';
 
 export interface StartEngine {
   onProgress?: (progress: LoadProgress) => void;
@@ -47,7 +50,7 @@ export class LlmEngine implements Engine {
   private readonly scratch: SamplerScratch;
   private readonly counters = { promptTokens: 0, generationTokens: 0 };
   private loop: Promise<void> | null = null;
-  private closed = false;
+  private closing: Promise<void> | null = null;
 
   private constructor(loaded: LoadedModel, container: EngineContainer, text: ModelText, config: EngineConfig, info: EngineInfo) {
     this.loaded = loaded;
@@ -69,17 +72,17 @@ export class LlmEngine implements Engine {
     const plugins = await loadEnginePlugins(parsed, options);
     const platform = await selectPlatform(plugins.platforms, parsed.platform);
     const container = plugins.createEngineContainer();
-    const checkpoint = await openCheckpoint(parsed.model);
+    let loaded: LoadedModel | null = null;
     try {
+      using checkpoint = closing(await openCheckpoint(parsed.model));
       const text = await openModelText(checkpoint);
       const cached = { ...parsed, cacheDirectory: parsed.cacheDirectory ?? defaultCacheDirectory() };
-      const loaded = await loadModel({ plugins, container, platform, checkpoint, config: cached, ...options });
+      loaded = await loadModel({ plugins, container, platform, checkpoint, config: cached, ...options });
       return new LlmEngine(loaded, container, text, cached, infoOf(cached, loaded, plugins, platform.device, text));
     } catch (error) {
+      loaded?.program[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
       throw error;
-    } finally {
-      checkpoint.close();
     }
   }
 
@@ -94,7 +97,7 @@ export class LlmEngine implements Engine {
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       this.scheduler.add(sequence);
-      this.loop ??= this.run().finally(() => (this.loop = null));
+      this.loop ??= this.run();
       for await (const delta of sequence.stream) yield delta;
     } finally {
       signal?.removeEventListener('abort', onAbort);
@@ -118,9 +121,11 @@ export class LlmEngine implements Engine {
   }
 
   /** Ends what runs and frees the model. Twice without harm. */
-  async close(): Promise<void> {
-    if (this.closed) return;
-    this.closed = true;
+  close(): Promise<void> {
+    return (this.closing ??= this.end());
+  }
+
+  private async end(): Promise<void> {
     for (const sequence of this.scheduler.sequences()) {
       sequence.fail(new EngineClosedError());
       this.release(sequence);
@@ -135,11 +140,12 @@ export class LlmEngine implements Engine {
       await this.step(this.scheduler.schedule());
       await setImmediate(); // aborts and new requests come in between two steps
     }
+    this.loop = null; // in the same turn as the last look for work, so that no request falls between
   }
 
   private async step({ prefill, decode }: Step): Promise<void> {
     if (prefill !== null) await this.guarded([prefill.sequence], () => this.prefill(prefill.sequence, prefill.count));
-    for (const group of decode) await this.guarded(group, () => this.decode(group));
+    for (const group of decode) await this.guarded(group.sequences, () => this.decode(group));
   }
 
   /** An error in a run ends the sequences of that run, not the engine. */
@@ -175,39 +181,40 @@ export class LlmEngine implements Engine {
     this.take(sequence, last);
   }
 
-  private async decode(group: readonly Sequence[]): Promise<void> {
-    const alive = group.filter(({ ended }) => !ended);
-    if (alive.length === 0) return;
+  private async decode({ firstPlace, sequences }: DecodeGroup): Promise<void> {
+    if (sequences.every(({ ended }) => ended)) return;
     // The run needs contiguous places, so a sequence that ended since `schedule` is computed once more and its result left.
-    const rows = group.map(({ tokenIds, computed }) => ({ tokenIds: [tokenIds[computed]!], computed }));
-    const { vocabSize, logits, auxHiddenStates } = await this.runner.run({ firstPlace: firstPlaceOf(group), rows, logits: 'last' });
-    for (const [i, sequence] of group.entries()) {
-      if (sequence.ended) continue;
-      const row = logits.subarray(i * vocabSize, (i + 1) * vocabSize);
-      const width = auxHiddenStates.map((state) => state.length / group.length);
-      sequence.observer.onLogits?.(sequence.computed, row);
-      sequence.observer.onAuxHiddenStates?.(
-        sequence.computed,
-        1,
-        auxHiddenStates.map((state, s) => state.subarray(i * width[s]!, (i + 1) * width[s]!)),
-      );
-      sequence.computed++;
-      this.take(sequence, row);
-    }
+    const rows = sequences.map(({ tokenIds, computed }) => ({ tokenIds: [tokenIds[computed]!], computed }));
+    const result = await this.runner.run({ firstPlace, rows, logits: 'last' });
+    // What goes wrong in one row, such as logits that are not numbers, is no fault of its neighbours.
+    for (const [i, sequence] of sequences.entries())
+      await this.guarded([sequence], async () => this.decoded(sequence, rowOf(result, i, sequences.length)));
+  }
+
+  private decoded(sequence: Sequence, { logits, auxHiddenStates }: Pick<RunResult, 'logits' | 'auxHiddenStates'>): void {
+    const { ended, observer, computed } = sequence;
+    if (ended) return;
+    observer.onLogits?.(computed, logits);
+    observer.onAuxHiddenStates?.(computed, 1, auxHiddenStates);
+    sequence.computed++;
+    this.take(sequence, logits);
   }
 
   /** Samples the next token and passes it on. */
   private take(sequence: Sequence, logits: Float32Array): void {
-    const sampled = sequence.sampler.sample(logits);
     const forced = sequence.observer.forcedTokenIds?.[sequence.tokenIds.length - sequence.promptLength];
+    const sampled = sequence.sampler.sample(logits, forced);
     this.counters.generationTokens++;
-    sequence.append(forced === undefined ? sampled : { ...sampled, tokenId: forced });
+    sequence.append(sampled);
   }
 
   private createSequence(request: GenerateRequest, observer: SequenceObserver): Sequence {
-    if (this.closed) throw new EngineClosedError();
+    if (this.closing !== null) throw new EngineClosedError();
     const parsed = GenerateRequest.safeParse(request);
-    if (!parsed.success) throw invalid(parsed.error);
+    if (!parsed.success) {
+      const { what, where, fix } = describeIssue(parsed.error, Object.keys(SamplingParams.shape));
+      throw new InvalidRequestError(what, where || 'request', fix);
+    }
     const { prompt, sampling } = parsed.data;
     const promptIds = this.promptIds(prompt);
     const { maxModelLength, vocabSize } = this.info;
@@ -221,14 +228,23 @@ export class LlmEngine implements Engine {
 
   private promptIds(prompt: Prompt): number[] {
     if ('tokenIds' in prompt) return prompt.tokenIds;
-    const ids = 'text' in prompt ? this.tokenizer().encode(prompt.text) : this.chatIds(prompt.messages);
+    const ids = 'text' in prompt ? this.encode(prompt.text) : this.encode(this.render(prompt.messages), { addSpecialTokens: false });
     if (ids.length === 0) throw new InvalidRequestError('The prompt is empty.', 'prompt');
     return ids;
   }
 
-  private chatIds(messages: Extract<Prompt, { messages: unknown }>['messages']): number[] {
+  /** Merging a very long text takes seconds, during which nobody is served; one that cannot fit is refused before. */
+  private encode(text: string, options: EncodeOptions = {}): number[] {
+    const { maxModelLength } = this.info;
+    const tokenizer = this.tokenizer();
+    const least = tokenizer.leastTokens(text, maxModelLength);
+    if (least >= maxModelLength) throw new PromptTooLongError(least, maxModelLength, 'at least');
+    return tokenizer.encode(text, options);
+  }
+
+  private render(messages: readonly ChatMessage[]): string {
     if (this.text.template === null) throw new InvalidRequestError('This model has no chat template; use completions.', 'messages');
-    return this.tokenizer().encode(this.text.template.render(messages), { addSpecialTokens: false });
+    return this.text.template.render(messages);
   }
 
   private tokenizer(): NonNullable<ModelText['tokenizer']> {
@@ -242,21 +258,21 @@ export class LlmEngine implements Engine {
   }
 }
 
-function firstPlaceOf(group: readonly Sequence[]): number {
-  return group[0]!.place!;
+/** Row `i` of a run of one token a row. */
+function rowOf({ vocabSize, logits, auxHiddenStates }: RunResult, i: number, rows: number): Pick<RunResult, 'logits' | 'auxHiddenStates'> {
+  const part = (all: Float32Array, width: number): Float32Array => all.subarray(i * width, (i + 1) * width);
+  return { logits: part(logits, vocabSize), auxHiddenStates: auxHiddenStates.map((state) => part(state, state.length / rows)) };
 }
 
-/** The first issue, with the field's path. */
-function invalid(error: z.ZodError): InvalidRequestError {
-  const [issue] = error.issues;
-  return new InvalidRequestError(issue?.message ?? 'It is not valid.', issue?.path.join('.') ?? 'request');
+function closing(checkpoint: Checkpoint): Checkpoint & Disposable {
+  return Object.assign(checkpoint, { [Symbol.dispose]: () => checkpoint.close() });
 }
 
 export function parseConfig(config: unknown): EngineConfig {
   const parsed = EngineConfig.safeParse(config);
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new EngineConfigError(issue?.message ?? 'It is not valid.', issue?.path.join('.') ?? 'config');
+  const { what, where, fix } = describeIssue(parsed.error, Object.keys(EngineConfig.shape));
+  throw new EngineConfigError(what, where || 'config', fix);
 }
 
 /** The upstream models and the application's plugins. */

@@ -1,3 +1,4 @@
+import { Disposables } from '@graft/common';
 import {
   type Checkpoint,
   float32Policy,
@@ -61,6 +62,7 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
   const kvCache = new KvCachePlan(model, context.maxModelLength);
   const backend = container.has(BackendOf(platform.platform.name)) ? await container.getAsync(BackendOf(platform.platform.name)) : null;
   if (backend === null) throw new NoBackendError(platform.platform.name);
+  using unfinished = new Disposables();
   const program = await step('compile', `compiling for ${backend.name}`, (report) =>
     backend.compile(captured, {
       bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
@@ -70,7 +72,10 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
       ...(signal !== undefined && { signal }),
     }),
   );
+  unfinished.use(program);
+  signal?.throwIfAborted();
   hooks.lifecycle.advance('ready'); // from here a patch throws
+  unfinished.move();
   return { model, config: textConfig, context, resolution, hooks, captured, program, kvCache, timings: step.timings };
 }
 

@@ -104,23 +104,26 @@ export class Sampler {
   }
 
   /**
-   * The next token of the sequence.
+   * The next token of the sequence, which counts for the penalties from now on.
    * @param logits `[vocabSize]`; not modified.
+   * @param forced Taken instead of a drawn one.
    * @throws LogitsInvalidError when a logit is NaN or +Infinity, all are -Infinity, or there are not `vocabSize` of them.
    */
-  sample(logits: Float32Array): SampledToken {
+  sample(logits: Float32Array, forced?: number): SampledToken {
     if (logits.length !== this.vocabSize)
       throw new LogitsInvalidError(`There are ${logits.length} logits for a vocabulary of ${this.vocabSize}.`);
-    const row = this.adjusted(logits);
-    const best = argmax(row);
-    const tokenId = this.params.temperature === 0 || this.params.topK === 1 ? best : this.draw(row, row[best]!);
+    const tokenId = forced ?? this.choose(this.adjusted(logits));
     const sampled = this.report(logits, tokenId);
     this.record(tokenId);
     return sampled;
   }
 
-  /** Counts a token of the answer that was not sampled here (a forced one), for the penalties. */
-  record(tokenId: number): void {
+  private choose(row: Float32Array): number {
+    const best = argmax(row);
+    return this.params.temperature === 0 || this.params.topK === 1 ? best : this.draw(row, row[best]!);
+  }
+
+  private record(tokenId: number): void {
     const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.params;
     if (repetitionPenalty !== 1) this.seen.add(tokenId);
     if (frequencyPenalty !== 0 || presencePenalty !== 0) this.counts.set(tokenId, (this.counts.get(tokenId) ?? 0) + 1);

@@ -5,8 +5,13 @@ import type { Sequence } from './sequence.ts';
 /** What one turn computes: at most one piece of a prompt, and one token of every sequence that decodes. */
 export interface Step {
   readonly prefill: { readonly sequence: Sequence; readonly count: number } | null;
-  /** Each group holds contiguous places, lowest first, and is one run. */
-  readonly decode: readonly (readonly Sequence[])[];
+  readonly decode: readonly DecodeGroup[];
+}
+
+/** Sequences in contiguous places, lowest first: one run. The place is kept here, since one that ends before the run has none any more. */
+export interface DecodeGroup {
+  readonly firstPlace: number;
+  readonly sequences: readonly Sequence[];
 }
 
 export interface SchedulerOptions {
@@ -89,12 +94,12 @@ function drop(list: Sequence[], sequence: Sequence): boolean {
 }
 
 /** Groups of sequences whose places follow one another. */
-function contiguous(sequences: readonly Sequence[]): Sequence[][] {
-  const groups: Sequence[][] = [];
+function contiguous(sequences: readonly Sequence[]): DecodeGroup[] {
+  const groups: { firstPlace: number; sequences: Sequence[] }[] = [];
   for (const sequence of [...sequences].sort((a, b) => a.place! - b.place!)) {
     const group = groups.at(-1);
-    if (group !== undefined && group.at(-1)!.place! + 1 === sequence.place) group.push(sequence);
-    else groups.push([sequence]);
+    if (group !== undefined && group.firstPlace + group.sequences.length === sequence.place) group.sequences.push(sequence);
+    else groups.push({ firstPlace: sequence.place!, sequences: [sequence] });
   }
   return groups;
 }

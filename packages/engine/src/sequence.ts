@@ -56,7 +56,10 @@ export class Sequence {
     this.observer = options.observer;
     this.stopStrings = new StopStrings(options.sampling.stop);
     this.detokenizer = options.tokenizer === null ? null : new Detokenizer(options.tokenizer);
-    this.stream = new ReadableStream<TokenDelta>({ start: (controller) => void (this.controller = controller) });
+    this.stream = new ReadableStream<TokenDelta>({
+      start: (controller) => void (this.controller = controller),
+      cancel: () => this.cancel(),
+    });
   }
 
   get decoding(): boolean {
@@ -73,8 +76,10 @@ export class Sequence {
     if (this.firstTokenAt === 0) this.firstTokenAt = performance.now();
     const { tokenId } = sampled;
     this.tokenIds.push(tokenId);
-    const { emit, matched } = this.stopStrings.push(this.detokenizer?.push(tokenId) ?? '');
-    const [finishReason, stopReason] = matched !== null ? (['stop', matched] as const) : this.finish(tokenId);
+    const end = this.endAt(tokenId);
+    // A token that ends the answer is no part of its text, whether it is a special one or not.
+    const { emit, matched } = this.stopStrings.push(end?.[0] === 'stop' ? '' : (this.detokenizer?.push(tokenId) ?? ''));
+    const [finishReason, stopReason] = matched !== null ? (['stop', matched] as const) : (end ?? [null, null]);
     const held = finishReason !== null && matched === null ? this.flushText() : '';
     this.emit({ text: emit + held, tokenIds: [tokenId], ...this.logprobsOf(sampled), finishReason, stopReason });
     if (finishReason !== null) this.end();
@@ -96,12 +101,12 @@ export class Sequence {
     return this.tokenIds.length - this.promptLength;
   }
 
-  private finish(tokenId: number): [FinishReason | null, number | null] {
+  private endAt(tokenId: number): [FinishReason, number | null] | null {
     const { sampling, eosTokenIds, maxModelLength } = this.options;
     if (!sampling.ignoreEos && eosTokenIds.has(tokenId)) return ['stop', null];
     if (sampling.stopTokenIds.includes(tokenId)) return ['stop', tokenId];
     if (this.generated === sampling.maxTokens || this.tokenIds.length >= maxModelLength) return ['length', null];
-    return [null, null];
+    return null;
   }
 
   private flushText(): string {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { messageOf } from '@graft/common';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
+import { LeastTokens, tokensCoverText } from './least-tokens.ts';
 import { faithfulPreTokenizer } from './pre-tokenizer.ts';
 import { checkTokenId, TokenizerInvalidError, TokenizerMissingError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
 import type { TokenizerConfigPreTokenizer, TokenizerJson, TokenizerModel } from './tokenizer-json.ts';
@@ -35,6 +36,11 @@ export interface Tokenizer {
   readonly specialTokenIds: ReadonlySet<number>;
   /** The ids of a text; the names of special tokens in it become these tokens. */
   encode(text: string, options?: EncodeOptions): number[];
+  /**
+   * A number that the tokens of a text are never fewer than, counted up to `limit`, much quicker than `encode`: 0 where the text is too short to reach
+   * the limit, or where nothing is known.
+   */
+  leastTokens(text: string, limit: number): number;
   /**
    * The text of ids. Bytes that are not UTF-8 become U+FFFD; an id without a token contributes nothing.
    * Spaces before punctuation stay as they are, so that text can be streamed.
@@ -105,8 +111,13 @@ class ByteLevelTokenizer implements Tokenizer {
   /** The text of an added token is its name, not the name's letters read as bytes. */
   private readonly addedTokenIds: ReadonlySet<number>;
   private readonly pieces: TokenPiece[] = [];
+  private readonly bounded: boolean;
+  private readonly normalizes: boolean;
+  private least: LeastTokens | null = null;
 
   constructor(json: TokenizerJson, settings: TokenizerSettings) {
+    this.bounded = tokensCoverText(json);
+    this.normalizes = json.normalizer !== null;
     this.library = createLibraryTokenizer(json, settings.where);
     this.tokens = settings.tokens ?? null;
     this.vocabSize = countIds(json, settings);
@@ -118,6 +129,16 @@ class ByteLevelTokenizer implements Tokenizer {
 
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
     return text === '' && !addSpecialTokens ? [] : this.library.encode(text, { add_special_tokens: addSpecialTokens }).ids;
+  }
+
+  leastTokens(text: string, limit: number): number {
+    const mostBytes = 3 * text.length;
+    if (mostBytes < limit || !this.bounded) return 0;
+    this.least ??= new LeastTokens(
+      Array.from({ length: this.vocabSize }, (_, id) => this.piece(id).bytes),
+      this.normalizes,
+    );
+    return this.least.count(text, limit);
   }
 
   decode(ids: readonly number[], { skipSpecialTokens = true }: DecodeOptions = {}): string {

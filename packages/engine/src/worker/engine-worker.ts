@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { GraftError, type GraftErrorRecord } from '@graft/common';
+import { GraftError, type GraftErrorRecord, messageOf } from '@graft/common';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
 import type { Engine, EngineInfo, EngineStats } from '../engine.ts';
@@ -16,27 +16,46 @@ export function startEngineWorker(config: z.input<typeof EngineConfig>, options:
   const start: WorkerStart = { config, ...(defaultPlugins && { defaultPlugins }), ...(defaultPluginsFrom && { defaultPluginsFrom }) };
   const worker = new Worker(entryUrl(), { workerData: start, execArgv: [] });
   return new Promise<Engine>((resolve, reject) => {
-    const stop = (error: unknown): void => {
+    const fail = (error: unknown): void => {
       settle();
-      void worker.terminate();
+      endWorker(worker);
       reject(error);
     };
     const onMessage = (message: FromWorker): void => {
       if (message.type === 'progress') onProgress?.(message.progress);
-      if (message.type === 'start-failed') stop(GraftError.fromJSON(message.error));
+      if (message.type === 'start-failed') fail(GraftError.fromJSON(message.error));
       if (message.type !== 'ready') return;
       settle();
       resolve(new EngineWorker(worker, message.info));
     };
-    const onExit = (code: number): void => stop(new EngineFailureError(`The engine's worker ended with code ${code} before it was ready.`));
-    const onAbort = (): void => stop(signal?.reason);
+    const onError = (error: unknown): void => fail(workerFailure(error));
+    const onExit = (code: number): void => fail(new EngineFailureError(`The engine's worker ended with code ${code} before it was ready.`));
+    const onAbort = (): void => fail(signal?.reason);
     const settle = (): void => {
-      worker.off('message', onMessage).off('error', stop).off('exit', onExit);
+      worker.off('message', onMessage).off('error', onError).off('exit', onExit);
       signal?.removeEventListener('abort', onAbort);
     };
-    worker.on('message', onMessage).on('error', stop).on('exit', onExit);
+    worker.on('message', onMessage).on('error', onError).on('exit', onExit);
     signal?.addEventListener('abort', onAbort, { once: true });
   });
+}
+
+const graceMs = 10_000;
+
+/**
+ * Ends a worker that is not ready, so that what it holds of native memory is freed: it is asked, and ended by force only if it does not hear. It keeps
+ * neither the process alive meanwhile nor anybody waiting.
+ */
+function endWorker(worker: Worker): void {
+  worker.on('error', () => undefined); // the start has its error already
+  worker.unref();
+  const force = setTimeout(() => void worker.terminate(), graceMs).unref();
+  worker.once('exit', () => clearTimeout(force));
+  worker.postMessage({ type: 'close' } satisfies ToWorker);
+}
+
+function workerFailure(error: unknown): EngineFailureError {
+  return new EngineFailureError(`The engine's worker failed: ${messageOf(error)}`, error);
 }
 
 /** The entry is built JavaScript: a worker cannot start from TypeScript under vitest or tsx. */
@@ -64,7 +83,7 @@ class EngineWorker implements Engine {
     worker.on('message', (message: FromWorker) => {
       if ('id' in message) this.pending.get(message.id)?.take(message);
     });
-    worker.on('error', (error) => this.end(error));
+    worker.on('error', (error) => this.end(workerFailure(error)));
     this.ended = new Promise((resolve) => {
       worker.once('exit', () => {
         this.end(new EngineClosedError("The engine's worker ended."));

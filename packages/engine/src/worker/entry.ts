@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import type { LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
 import { errorRecord, type FromWorker, type ToWorker, type WorkerStart } from './protocol.ts';
 
@@ -7,13 +8,20 @@ const port = parentPort!;
 const send = (message: FromWorker): void => port.postMessage(message);
 
 async function start({ config, ...options }: WorkerStart): Promise<void> {
-  const engine = await LlmEngine.start(config, { ...options, onProgress: (progress) => send({ type: 'progress', progress }) });
+  const starting = new AbortController();
+  const whileStarting = (message: ToWorker): void => {
+    if (message.type === 'close') starting.abort();
+  };
+  port.on('message', whileStarting);
+  const onProgress = (progress: LoadProgress): void => send({ type: 'progress', progress });
+  const engine = await LlmEngine.start(config, { ...options, onProgress, signal: starting.signal });
   const running = new Map<number, AbortController>();
   port.on('message', (message: ToWorker) => {
     serve(engine, running, message).catch((error: unknown) => {
       if ('id' in message) send({ type: 'error', id: message.id, error: errorRecord(error) });
     });
   });
+  port.off('message', whileStarting);
   send({ type: 'ready', info: engine.info });
 }
 
