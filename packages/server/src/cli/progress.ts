@@ -36,6 +36,8 @@ function bars(output: ProgressOutput): ProgressReport {
     end,
     show({ step: now, message, fraction }) {
       if (now !== step) {
+        // The next step has begun, so this one is done, whether it could tell how far it was or not.
+        bar?.update(1);
         end();
         step = now;
         bar = new cliProgress.SingleBar({
