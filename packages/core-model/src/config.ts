@@ -1,12 +1,12 @@
-import { closest, distance } from 'fastest-levenshtein';
+import { distance } from 'fastest-levenshtein';
 import { z } from 'zod';
 import { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, RopeTypeError } from './errors.ts';
 
 const positive = z.int().positive();
 const tokenIds = z
   .union([z.int(), z.array(z.int()), z.null()])
-  .exactOptional()
-  .transform((ids) => (ids === undefined || ids === null ? [] : [ids].flat()));
+  .default(null)
+  .transform((ids) => (ids === null ? [] : [ids].flat()));
 
 const RopeParameters = z.looseObject({
   rope_type: z.string().exactOptional(),
@@ -36,7 +36,8 @@ const RawTextConfig = z.looseObject({
   rms_norm_eps: z.number().positive().default(1e-5),
   tie_word_embeddings: z.boolean().default(false),
   attention_bias: z.boolean().default(false),
-  attention_chunk_size: positive.nullish(),
+  /** Null: full attention on rope layers too. */
+  attention_chunk_size: positive.nullable().default(8192),
   moe_layers: z.array(z.int().nonnegative()).nullish(),
   interleave_moe_layer_step: z.int().nonnegative().default(1),
   no_rope_layers: z.array(z.union([z.literal(0), z.literal(1)])).nullish(),
@@ -137,7 +138,7 @@ export function parseLlama4Config(raw: unknown, { where = 'config.json', overrid
     );
   }
   return {
-    architectures: architecturesOf(raw, where),
+    architectures: architecturesOf('architectures' in overrides ? overrides : raw, where),
     vocabSize: config.vocab_size,
     hiddenSize: config.hidden_size,
     intermediateSize: config.intermediate_size,
@@ -150,7 +151,7 @@ export function parseLlama4Config(raw: unknown, { where = 'config.json', overrid
     rmsNormEps: config.rms_norm_eps,
     tieWordEmbeddings: config.tie_word_embeddings,
     attentionBias: config.attention_bias,
-    attentionChunkSize: config.attention_chunk_size ?? null,
+    attentionChunkSize: config.attention_chunk_size,
     useQkNorm: config.use_qk_norm,
     attnTemperatureTuning: config.attn_temperature_tuning,
     floorScale: config.floor_scale,
@@ -188,17 +189,30 @@ function applyOverrides(config: Record<string, unknown>, overrides: Record<strin
   for (const key of Object.keys(overrides)) {
     if (known.includes(key)) continue;
     const nearest = [...known].sort((a, b) => distance(key, a) - distance(key, b)).slice(0, 3);
-    throw new ConfigOverrideUnknownError(key, nearest.length > 0 ? nearest : [closest(key, known)]);
+    throw new ConfigOverrideUnknownError(key, nearest);
   }
   return { ...config, ...overrides };
 }
 
 const ropeTypes = ['default', 'linear', 'llama3'] as const;
 
+/** `rope_parameters`, or the older `rope_scaling` and `rope_theta`. Where both forms are there, neither may be ignored in silence. */
 function ropeOf(config: z.output<typeof RawTextConfig>, where: string): RopeConfig {
-  const given = config.rope_parameters ?? config.rope_scaling ?? {};
-  const key = config.rope_parameters ? 'rope_parameters' : 'rope_scaling';
-  const theta = given.rope_theta ?? config.rope_theta ?? 500_000;
+  const { rope_parameters: current, rope_scaling: older, rope_theta: olderTheta } = config;
+  const theta = current?.rope_theta ?? older?.rope_theta ?? olderTheta ?? 500_000;
+  if (olderTheta !== undefined && olderTheta !== theta) {
+    throw new ConfigContradictionError(`rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${theta}.`, where);
+  }
+  const rope = ropeFrom(current ?? older ?? {}, current ? 'rope_parameters' : 'rope_scaling', theta, where);
+  const other = current && older ? ropeFrom(older, 'rope_scaling', older.rope_theta ?? theta, where) : rope;
+  if (JSON.stringify(other) !== JSON.stringify(rope)) {
+    const [a, b] = [JSON.stringify(rope), JSON.stringify(other)];
+    throw new ConfigContradictionError(`rope_parameters gives ${a}, but rope_scaling gives ${b}.`, where);
+  }
+  return rope;
+}
+
+function ropeFrom(given: z.output<typeof RopeParameters>, key: string, theta: number, where: string): RopeConfig {
   const type = given.rope_type ?? given.type ?? 'default';
   const need = (name: 'factor' | 'low_freq_factor' | 'high_freq_factor' | 'original_max_position_embeddings'): number => {
     const value = given[name];
