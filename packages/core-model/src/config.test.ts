@@ -185,7 +185,7 @@ describe('single keys', () => {
   ])('eos_token_id %s ends an answer at %s', (given, expected) => {
     expect(parse(given === undefined ? {} : { eos_token_id: given }).eosTokenIds).toEqual(expected);
   });
-  test('what is left out has the value of the published configuration class, null that of its own meaning', () => {
+  test('what is left out, and shows in no weight, has the value of the published configuration class; null has a meaning of its own', () => {
     expect(parse()).toMatchObject({
       headDim: 16,
       rmsNormEps: 1e-5,
