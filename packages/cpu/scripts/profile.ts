@@ -15,7 +15,7 @@ import {
 } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, type HostTensor } from '@graft/graph';
-import { OrtBackend, type OrtProgram } from '../src/index.ts';
+import { cpuWeightPolicy, OrtBackend, type OrtProgram } from '../src/index.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -49,7 +49,7 @@ const model = new Llama4ForCausalLM(context);
 let start = performance.now();
 const dense = options.dense === undefined ? null : new RegExp(options.dense);
 const policy: WeightPolicy = (parameter) =>
-  options.float32 === true || dense?.test(parameter.name) === true ? float32Policy(parameter) : faithfulPolicy(parameter);
+  options.float32 === true || dense?.test(parameter.name) === true ? float32Policy(parameter) : cpuWeightPolicy(parameter);
 const report = await loadWeights(model, checkpoint, { policy, cacheDirectory: options.cache ?? join(tmpdir(), 'graft-profile-weights') });
 out(`weights: ${(report.bytes / 1e6).toFixed(0)} MB, ${report.fromCache ? 'from cache' : 'converted'} in ${report.seconds.toFixed(1)} s`);
 const captured = captureLanguageModel(model, new CaptureCache());

@@ -15,7 +15,7 @@ describe('each op computes what the interpreter computes', () => {
   test('add and mul, with broadcasting of a parameter and of a last axis of 1', async () => {
     const model = holder({ row: parameter([8]) });
     using programs = await both(model, { x: specOf('float32', 'b', 's', 8), y: specOf('float32', 'b', 's', 1) }, ({ row }, { x, y }) => ({
-      sum: ops.add({ a: x, b: row as unknown as SymbolicTensor }),
+      sum: ops.add({ a: x, b: row }),
       product: ops.mul({ a: x, b: y }),
     }));
     for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 8]), y: float32([b, s, 1], 2) }, { batch: b });
@@ -74,7 +74,7 @@ describe('each op computes what the interpreter computes', () => {
   test('rmsNorm with a weight, without one on heads, and addRmsNorm on two and three axes', async () => {
     const model = holder({ weight: parameter([16]) });
     using programs = await both(model, { x: specOf('float32', 'b', 's', 16), r: specOf('float32', 'b', 's', 16) }, (m, { x, r }) => {
-      const weight = m.weight as unknown as SymbolicTensor;
+      const weight = m.weight;
       const heads = ops.reshape({ x }, { dims: [x.dim(0), x.dim(1), 4, 4] });
       const flat = (y: SymbolicTensor) => ops.reshape({ x: y }, { dims: [symbol('b').times(symbol('s')), 16] });
       const deep = (y: SymbolicTensor) => ops.reshape({ x: y }, { dims: [y.dim(0), 1, y.dim(1), 16] });
@@ -92,7 +92,7 @@ describe('each op computes what the interpreter computes', () => {
   test('rotaryEmbedding at absolute positions', async () => {
     const model = holder({ cos: parameter([32, 4], 'float32', 4), sin: parameter([32, 4], 'float32', 5) });
     using programs = await both(model, { x: specOf('float32', 'b', 's', 24), p: specOf('int64', 'b', 's') }, (m, { x, p }) => {
-      const [cos, sin] = [m.cos, m.sin] as unknown as [SymbolicTensor, SymbolicTensor];
+      const [cos, sin] = [m.cos, m.sin] as const;
       return { y: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8 }) };
     });
     for (const [b, s] of sizes) {
@@ -114,7 +114,7 @@ describe('weights are used in the form in which they are kept', () => {
     const weight = parameter([48, 64], format);
     const model = holder({ weight, bias: parameter([48], 'float32', 9) });
     using programs = await both(model, { ids: specOf('int64', 'b', 's') }, (m, { ids }) => {
-      const [weight, bias] = [m.weight, m.bias] as unknown as [SymbolicTensor, SymbolicTensor];
+      const [weight, bias] = [m.weight, m.bias] as const;
       const embedded = ops.embedding({ ids, weight });
       return { embedded, plain: ops.linear({ x: embedded, weight }), biased: ops.linear({ x: embedded, weight, bias }) };
     });
@@ -130,7 +130,7 @@ describe('weights are used in the form in which they are kept', () => {
   test('a computed weight works too', async () => {
     const model = holder({ weight: parameter([4, 8]) });
     using programs = await both(model, { x: specOf('float32', 'b', 8) }, (m, { x }) => ({
-      y: ops.linear({ x, weight: ops.mulScalar({ x: m.weight as unknown as SymbolicTensor }, { value: 2 }) }),
+      y: ops.linear({ x, weight: ops.mulScalar({ x: m.weight }, { value: 2 }) }),
     }));
     await expectSame(programs, { x: float32([3, 8]) });
   });
@@ -148,7 +148,7 @@ describe('fusedMoe', () => {
   ] as const)('%s experts, %i a token, most of them idle', async (format, topK, tolerance) => {
     const model = holder({ w13: parameter([6, 64, 64], format, 30), w2: parameter([6, 64, 32], format, 31) });
     using programs = await both(model, { x: specOf('float32', 'n', 64), logits: specOf('float32', 'n', 6) }, (m, { x, logits }) => {
-      const [w13, w2] = [m.w13, m.w2] as unknown as [SymbolicTensor, SymbolicTensor];
+      const [w13, w2] = [m.w13, m.w2] as const;
       return { y: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK }) };
     });
     for (const n of [1, 2, 7, 64]) await expectSame(programs, { x: tokens(n), logits: float32([n, 6], n) }, { tolerance });
@@ -157,7 +157,7 @@ describe('fusedMoe', () => {
   test('ties go to the lower expert', async () => {
     const model = holder({ w13: parameter([5, 8, 8], 'float32', 40), w2: parameter([5, 8, 4], 'float32', 41) });
     using programs = await both(model, { x: specOf('float32', 'n', 8), logits: specOf('float32', 'n', 5) }, (m, { x, logits }) => {
-      const [w13, w2] = [m.w13, m.w2] as unknown as [SymbolicTensor, SymbolicTensor];
+      const [w13, w2] = [m.w13, m.w2] as const;
       return {
         one: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 1 }),
         three: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 3 }),
@@ -170,7 +170,7 @@ describe('fusedMoe', () => {
   test('one expert', async () => {
     const model = holder({ w13: parameter([1, 8, 8], 'float32', 50), w2: parameter([1, 8, 4], 'float32', 51) });
     using programs = await both(model, { x: specOf('float32', 'n', 8), logits: specOf('float32', 'n', 1) }, (m, { x, logits }) => {
-      const [w13, w2] = [m.w13, m.w2] as unknown as [SymbolicTensor, SymbolicTensor];
+      const [w13, w2] = [m.w13, m.w2] as const;
       return { y: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 1 }) };
     });
     await expectSame(programs, { x: float32([3, 8]), logits: float32([3, 1]) });

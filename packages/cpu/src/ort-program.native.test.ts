@@ -141,7 +141,7 @@ test('weights in a file are mapped and give the same as weights in memory', asyn
     const plain = parameterOver(inMemory);
     const model = holder({ mapped, plain });
     using programs = await both(model, { x: specOf('float32', 'n', 32) }, (m, { x }) => {
-      const [a, b] = [m.mapped, m.plain] as unknown as [SymbolicTensor, SymbolicTensor];
+      const [a, b] = [m.mapped, m.plain] as const;
       return { fromFile: ops.linear({ x, weight: a }), fromMemory: ops.linear({ x, weight: b }) };
     });
     const { fromFile, fromMemory } = await programs.actual.run({ firstPlace: 0, batch: 1, inputs: { x: float32([3, 32]) } });
@@ -175,7 +175,7 @@ function intoFile(path: string, storage: WeightStorage): WeightStorage {
 test('a weight without values is named', async () => {
   const model = holder({ empty: new Parameter([4, 4]) });
   const compiled = both(model, { x: specOf('float32', 'n', 4) }, (m, { x }) => ({
-    y: ops.linear({ x, weight: m.empty as unknown as SymbolicTensor }),
+    y: ops.linear({ x, weight: m.empty }),
   }));
   await expect(compiled).rejects.toThrow(/"empty" has no values yet/);
 });
@@ -205,7 +205,7 @@ class Slow extends Module {
 
   forward(x: SymbolicTensor): SymbolicTensor {
     let y = x;
-    for (let i = 0; i < 200; i++) y = ops.sigmoid({ x: ops.linear({ x: y, weight: this.weight as unknown as SymbolicTensor }) });
+    for (let i = 0; i < 200; i++) y = ops.sigmoid({ x: ops.linear({ x: y, weight: this.weight }) });
     return y;
   }
 }
@@ -263,7 +263,7 @@ test('facts count each weight and cache once', async () => {
   weight.setStorage(memoryStorage('float32', [8, 8], { data: new Float32Array(64) }));
   const model = holder({ a: weight, b: weight });
   using programs = await both(model, { x: specOf('float32', 'n', 8) }, (m, { x }) => {
-    const [a, b] = [m.a, m.b] as unknown as [SymbolicTensor, SymbolicTensor];
+    const [a, b] = [m.a, m.b] as const;
     return { y: ops.linear({ x: ops.linear({ x, weight: a }), weight: b }) };
   });
   expect(programs.actual.facts).toEqual({ graphs: 1, weightBytes: 256, cacheBytes: 0 });
