@@ -240,10 +240,11 @@ describe('penalties', () => {
     expect(next([-1, -1.5], [0])).toBe(1);
   });
 
-  test('a forced token counts like a sampled one', () => {
+  test('a forced token counts, and not the one that would have been sampled', () => {
     const sampler = samplerOf({ temperature: 0, presencePenalty: 2 }, { vocabSize: 2 });
     expect(sampler.sample(Float32Array.of(2, 3), 0).tokenId).toBe(0);
     expect(sampler.sample(Float32Array.of(3, 2)).tokenId).toBe(1);
+    expect(sampler.sample(Float32Array.of(3, 2)).tokenId).toBe(0);
   });
 
   test('the logits themselves stay as they are', () => {

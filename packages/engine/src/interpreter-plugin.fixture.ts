@@ -1,0 +1,49 @@
+import { type Backend, InterpreterBackend, type Program, type ProgramStep } from '@graft/graph';
+import { definePlugin } from '@graft/registry';
+import { BackendOf } from './tokens.ts';
+
+/** What a test sees of the programs that run, and where it can step in. The interpreter itself computes. */
+export const watch = {
+  steps: [] as ProgramStep[],
+  /** Awaited before each run; what it throws is what the run throws. */
+  beforeRun: null as ((step: ProgramStep) => void | Promise<void>) | null,
+  programsAlive: 0,
+  reset(): void {
+    watch.steps.length = 0;
+    watch.beforeRun = null;
+  },
+};
+
+const interpreter = new InterpreterBackend();
+
+const watchedInterpreter: Backend = {
+  name: 'interpreter',
+  async compile(model, options): Promise<Program> {
+    const program = await interpreter.compile(model, options);
+    let alive = true;
+    watch.programsAlive++;
+    return {
+      facts: program.facts,
+      async run(step) {
+        watch.steps.push(step);
+        await watch.beforeRun?.(step);
+        step.signal?.throwIfAborted();
+        return program.run(step);
+      },
+      [Symbol.dispose]() {
+        if (alive) watch.programsAlive--;
+        alive = false;
+        program[Symbol.dispose]();
+      },
+    };
+  },
+};
+
+/** The interpreter as a platform, so that a test of the engine needs no native library. `regional` is its only mode. */
+export default definePlugin({
+  name: 'interpreter',
+  platforms: [{ name: 'interpreter', modes: ['regional'], detect: () => 'device' }],
+  bindEngine(bind) {
+    bind.bind(BackendOf('interpreter')).toConstantValue(watchedInterpreter);
+  },
+});

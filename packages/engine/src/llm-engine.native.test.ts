@@ -1,0 +1,51 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { readReferenceCase } from '../../../tests/parity/reference-case.ts';
+import { caseFolder, expectIdle, generateIds, promptOf, request, type TinyOptions, tinyConfig } from './engine.fixture.ts';
+import { LlmEngine } from './llm-engine.ts';
+
+async function startCpu(more: TinyOptions = {}): Promise<LlmEngine> {
+  const engine = await LlmEngine.start(tinyConfig({ name: 'scout-tiny', plugins: ['@graft/cpu'], platform: 'cpu', threads: 1, ...more }));
+  onTestFinished(() => engine.close());
+  return engine;
+}
+
+test.each(['float32', 'auto'] as const)(
+  'concurrent requests give the same tokens as each alone on the cpu, weights %s',
+  async (weights) => {
+    const engine = await startCpu({ weights });
+    const requests = [20, 3, 9, 33, 1].flatMap((length, i) => [
+      request(promptOf(length, i), { maxTokens: 10 }),
+      request(promptOf(length, i), { maxTokens: 10, temperature: 1, seed: i }),
+    ]);
+    const alone: number[][] = [];
+    for (const one of requests) alone.push(await generateIds(engine, one));
+    expect(await Promise.all(requests.map((one) => generateIds(engine, one)))).toEqual(alone);
+  },
+);
+
+test('the reference case comes out right in pieces of any size', async () => {
+  const { inputIds, decodeIds } = await readReferenceCase(caseFolder('scout-tiny'));
+  for (const prefillTokens of [1, 5, 16, 100]) {
+    const engine = await startCpu({ prefillTokens, maxModelLength: 200 });
+    const ids = await Promise.all(inputIds.map((prompt) => generateIds(engine, request(prompt, { maxTokens: 6 }))));
+    expect(ids).toEqual(decodeIds.map((row) => row.slice(0, 6)));
+  }
+});
+
+test('an abort of the first in a group, while a prompt before it in the step is prefilled, leaves the group as it would be', async () => {
+  const engine = await startCpu({ name: 'dense-tiny', maxModelLength: 250, prefillTokens: 200 });
+  const asked = request(promptOf(5, 2), { maxTokens: 200, temperature: 1, seed: 3 });
+  const alone = await generateIds(engine, asked);
+  for (let round = 0; round < 10; round++) {
+    const controller = new AbortController();
+    const aborted = generateIds(engine, request(promptOf(4), { maxTokens: 240 }), { signal: controller.signal });
+    const other = generateIds(engine, asked);
+    await expect.poll(() => engine.stats(), { interval: 1 }).toMatchObject({ running: 2 });
+    const third = generateIds(engine, request(promptOf(200, round), { maxTokens: 1 }));
+    setTimeout(() => controller.abort(new Error('gone')), round);
+    await expect(aborted).rejects.toThrow('gone');
+    expect(await other).toEqual(alone);
+    expect(await third).toHaveLength(1);
+    await expectIdle(engine);
+  }
+});

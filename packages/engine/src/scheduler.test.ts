@@ -1,0 +1,193 @@
+import { readFileSync } from 'node:fs';
+import { Llama4ForCausalLM, parseLlama4Config } from '@graft/core-model';
+import { describe, expect, test } from 'vitest';
+import { caseFolder, promptOf } from './engine.fixture.ts';
+import { KvCachePlan } from './kv-cache.ts';
+import { Sampler } from './sampler.ts';
+import { SamplingParams } from './sampling-params.ts';
+import { Scheduler, type Step } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+
+function planOf(name: string, maxModelLength: number): KvCachePlan {
+  const config = parseLlama4Config(JSON.parse(readFileSync(`${caseFolder(name)}/config.json`, 'utf8')));
+  const pipeline = { rank: 0, size: 1 };
+  const { architectures } = config;
+  return new KvCachePlan(
+    new Llama4ForCausalLM({ architectures, config, platform: 'none', mode: 'none', maxModelLength, pipeline }),
+    maxModelLength,
+  );
+}
+
+const sequenceOf = (length: number): Sequence =>
+  new Sequence({
+    promptIds: promptOf(length),
+    sampling: SamplingParams.parse({}),
+    sampler: new Sampler(SamplingParams.parse({ temperature: 0 }), { vocabSize: 320 }),
+    tokenizer: null,
+    eosTokenIds: new Set(),
+    maxModelLength: 1000,
+    observer: {},
+  });
+
+/** Does to the sequences what a run does. */
+function computed({ prefill, decode }: Step): void {
+  const next = (sequence: Sequence): void => sequence.append({ tokenId: 7, logprob: null, top: [] });
+  if (prefill !== null) {
+    prefill.sequence.computed += prefill.count;
+    if (prefill.sequence.computed === prefill.sequence.promptLength) next(prefill.sequence);
+  }
+  for (const { sequences } of decode) {
+    for (const sequence of sequences) {
+      sequence.computed++;
+      next(sequence);
+    }
+  }
+}
+
+function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny' } = {}): Scheduler {
+  return new Scheduler({ maxSequences, prefillTokens, kvCache: planOf(name, 200) });
+}
+
+const placesOf = ({ decode }: Step) => decode.map(({ firstPlace, sequences }) => sequences.map((_, i) => firstPlace + i));
+
+describe('the scheduler', () => {
+  test('prefills prompts in the order in which they came, one piece a step', () => {
+    const scheduler = schedulerOf();
+    const [a, b] = [sequenceOf(20), sequenceOf(3)];
+    scheduler.add(a);
+    scheduler.add(b);
+    const pieces: [Sequence, number][] = [];
+    for (let i = 0; i < 4; i++) {
+      const step = scheduler.schedule();
+      pieces.push([step.prefill!.sequence, step.prefill!.count]);
+      computed(step);
+    }
+    expect(pieces).toEqual([
+      [a, 8],
+      [a, 8],
+      [a, 4],
+      [b, 3],
+    ]);
+    expect(scheduler.schedule().prefill).toBeNull();
+  });
+
+  test('decodes every sequence in every step, however long the prompt that is prefilled beside them', () => {
+    const scheduler = schedulerOf();
+    const [a, b, long] = [sequenceOf(2), sequenceOf(2), sequenceOf(80)];
+    for (const sequence of [a, b, long]) scheduler.add(sequence);
+    computed(scheduler.schedule());
+    computed(scheduler.schedule());
+    for (let i = 0; i < 10; i++) {
+      const step = scheduler.schedule();
+      expect(step.prefill).toEqual({ sequence: long, count: 8 });
+      expect(step.decode).toEqual([{ firstPlace: 0, sequences: [a, b] }]);
+      computed(step);
+    }
+    expect(placesOf(scheduler.schedule())).toEqual([[0, 1, 2]]);
+  });
+
+  test('gives the lowest free place, and makes one group of places that follow one another', () => {
+    const scheduler = schedulerOf();
+    const first = [sequenceOf(1), sequenceOf(1), sequenceOf(1), sequenceOf(1)];
+    for (const sequence of first) scheduler.add(sequence);
+    for (let i = 0; i < 4; i++) computed(scheduler.schedule());
+    expect(placesOf(scheduler.schedule())).toEqual([[0, 1, 2, 3]]);
+    scheduler.remove(first[1]!);
+    expect(placesOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
+    scheduler.remove(first[0]!);
+    const late = sequenceOf(1);
+    scheduler.add(late);
+    computed(scheduler.schedule());
+    expect(late.place).toBe(0);
+    expect(placesOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
+  });
+
+  test('keeps those that find no place waiting, and lets go of those that ended', () => {
+    const scheduler = schedulerOf({ maxSequences: 2 });
+    const [a, b, c] = [sequenceOf(1), sequenceOf(1), sequenceOf(1)];
+    for (const sequence of [a, b, c]) scheduler.add(sequence);
+    computed(scheduler.schedule());
+    expect(scheduler.counts).toEqual({ running: 2, waiting: 1, freeSlots: 0 });
+    a.cancel();
+    const step = scheduler.schedule();
+    expect(scheduler.counts).toEqual({ running: 2, waiting: 0, freeSlots: 0 });
+    expect(step.prefill?.sequence).toBe(b);
+    expect(c.place).toBe(0);
+    for (const sequence of [a, b, c]) scheduler.remove(sequence);
+    expect(scheduler.counts).toEqual({ running: 0, waiting: 0, freeSlots: 2 });
+    expect(scheduler.hasWork).toBe(false);
+  });
+
+  test('a place that was freed during a step is not given away before the next', () => {
+    const scheduler = schedulerOf({ maxSequences: 1 });
+    const [a, b] = [sequenceOf(1), sequenceOf(1)];
+    scheduler.add(a);
+    scheduler.add(b);
+    const step = scheduler.schedule();
+    scheduler.remove(a);
+    expect([step.prefill!.sequence, b.place]).toEqual([a, null]);
+    scheduler.schedule();
+    expect(b.place).toBe(0);
+  });
+
+  test('no piece of a prompt straddles the boundary of an attention chunk', () => {
+    const scheduler = schedulerOf({ prefillTokens: 7, name: 'scout-tiny' });
+    const chunk = planOf('scout-tiny', 200).groups.find(({ chunkSize }) => chunkSize !== null)!.chunkSize!;
+    const sequence = sequenceOf(3 * chunk + 5);
+    scheduler.add(sequence);
+    while (!sequence.decoding) {
+      const { prefill } = scheduler.schedule();
+      const [from, to] = [sequence.computed, sequence.computed + prefill!.count];
+      expect(Math.floor(from / chunk)).toBe(Math.floor((to - 1) / chunk));
+      expect(prefill!.count).toBe(Math.min(7, chunk - (from % chunk), sequence.promptLength - from));
+      computed({ prefill, decode: [] });
+    }
+  });
+});
+
+describe('the plan of the KV cache', () => {
+  test('has one group for each length and meaning of the rows', () => {
+    expect(planOf('scout-tiny', 100).groups).toEqual([
+      { name: 'chunked-local-16', chunkSize: 16, rows: 16 },
+      { name: 'full', chunkSize: null, rows: 100 },
+    ]);
+    expect(planOf('scout-tiny', 10).groups.map(({ rows }) => rows)).toEqual([10, 10]);
+  });
+
+  test('binds the caches of a group to its rows, and its metadata to one input', () => {
+    const plan = planOf('scout-tiny', 100);
+    const kinds = ['kvCache.key', 'queryStart', 'totalLength'];
+    const bind = (layer: number) => kinds.map((kind) => plan.bindSlot(`model.layers.${layer}.self_attn.attn.slots`, kind));
+    expect(bind(0)).toEqual([
+      { kind: 'cache', rows: 16 },
+      { kind: 'input', name: 'chunked-local-16.queryStart' },
+      { kind: 'input', name: 'chunked-local-16.totalLength' },
+    ]);
+    expect(bind(3)).toEqual([
+      { kind: 'cache', rows: 100 },
+      { kind: 'input', name: 'full.queryStart' },
+      { kind: 'input', name: 'full.totalLength' },
+    ]);
+  });
+
+  test('has room up to the next boundary of a chunk, and without chunks for any number', () => {
+    const plan = planOf('scout-tiny', 100);
+    expect([0, 1, 15, 16, 40].map((place) => plan.roomAfter(place))).toEqual([16, 15, 1, 16, 8]);
+    const full = new KvCachePlan(planModelWithoutChunks(), 100);
+    expect(full.groups).toEqual([{ name: 'full', chunkSize: null, rows: 100 }]);
+    expect(full.roomAfter(17)).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+function planModelWithoutChunks(): Llama4ForCausalLM {
+  const raw = JSON.parse(readFileSync(`${caseFolder('dense-tiny')}/config.json`, 'utf8'));
+  const config = parseLlama4Config({ ...raw, attention_chunk_size: null });
+  return new Llama4ForCausalLM({
+    architectures: config.architectures,
+    config,
+    platform: 'none',
+    mode: 'none',
+    maxModelLength: 100,
+    pipeline: { rank: 0, size: 1 },
+  });
+}

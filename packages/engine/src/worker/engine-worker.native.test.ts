@@ -1,0 +1,170 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { z } from 'zod';
+import type { EngineConfig } from '../config.ts';
+import {
+  collect,
+  expectIdle,
+  failureOf,
+  folderWithTokenizer,
+  idsOf,
+  promptOf,
+  request,
+  temporaryFolder,
+  textOf,
+  tinyConfig,
+} from '../engine.fixture.ts';
+import type { Engine, LoadProgress } from '../engine.ts';
+import { LlmEngine } from '../llm-engine.ts';
+import { startEngineWorker } from './engine-worker.ts';
+
+const built = fileURLToPath(new URL('../../dist/index.js', import.meta.url));
+const { plugins: _, ...shared } = tinyConfig({ platform: 'cpu', maxModelLength: 200, threads: 1 });
+const cpu = (more: Partial<z.input<typeof EngineConfig>> = {}): z.input<typeof EngineConfig> => ({
+  ...shared,
+  plugins: ['@graft/cpu'],
+  ...more,
+});
+const long = { maxTokens: 190 };
+
+beforeAll(() => {
+  if (!existsSync(built)) throw new Error('The worker runs the built package: run `npx tsc -b` first.');
+});
+
+describe('an engine in a worker', () => {
+  let engine: Engine;
+  let inProcess: LlmEngine;
+  const progress: LoadProgress[] = [];
+  beforeAll(async () => {
+    const config = cpu({ model: folderWithTokenizer(), servedModelName: 'tiny' });
+    engine = await startEngineWorker(config, { onProgress: (one) => progress.push(one) });
+    inProcess = await LlmEngine.start(config);
+    return async () => {
+      await engine.close();
+      await inProcess.close();
+    };
+  });
+
+  test('tells what it is and how its start went', () => {
+    const { timings: _, createdAt: __, ...info } = inProcess.info;
+    expect(engine.info).toMatchObject(info);
+    expect(engine.info).toMatchObject({ model: 'tiny', platform: 'cpu', hasChatTemplate: true });
+    expect(new Set(progress.map(({ step }) => step))).toEqual(new Set(['resolve', 'construct', 'load', 'capture', 'compile']));
+  });
+
+  test('gives what the engine in process gives', async () => {
+    const asked = request({ text: 'hello world' }, { temperature: 2, seed: 5, maxTokens: 12, logprobs: 2 });
+    const [there, here] = await Promise.all([engine, inProcess].map((one) => collect(one.generate(asked))));
+    expect(idsOf(there!)).toEqual(idsOf(here!));
+    expect(textOf(there!)).toBe(textOf(here!));
+    expect(there!.map(({ logprobs }) => logprobs)).toEqual(here!.map(({ logprobs }) => logprobs));
+    expect(there!.at(-1)).toMatchObject({ finishReason: 'length', usage: { completionTokens: 12 } });
+    expect(await engine.tokenize('hello world')).toEqual(await inProcess.tokenize('hello world'));
+  });
+
+  test('serves several at once, and counts', async () => {
+    const before = await engine.stats();
+    const answers = await Promise.all([1, 2, 3, 4, 5].map((seed) => collect(engine.generate(request(promptOf(9, seed))))));
+    expect(answers.map((deltas) => idsOf(deltas).length)).toEqual([6, 6, 6, 6, 6]);
+    const after = await engine.stats();
+    expect(after.promptTokens - before.promptTokens).toBe(45);
+    expect(after.generationTokens - before.generationTokens).toBe(30);
+  });
+
+  test('frees the slot when the caller breaks, returns or aborts', async () => {
+    for await (const _ of engine.generate(request(promptOf(4), long))) break;
+    await expectIdle(engine);
+
+    const returned = engine.generate(request(promptOf(4), long));
+    await returned.next();
+    expect(await engine.stats()).toMatchObject({ running: 1 });
+    await returned.return();
+    await expectIdle(engine);
+
+    const controller = new AbortController();
+    const aborted = engine.generate(request(promptOf(4), long), { signal: controller.signal });
+    await aborted.next();
+    controller.abort(new Error('my reason'));
+    await expect(aborted.next()).rejects.toThrow('my reason');
+    await expectIdle(engine);
+  });
+
+  test('an abort while the answer has not begun is rejected with its reason', async () => {
+    const controller = new AbortController();
+    const answer = collect(engine.generate(request(promptOf(180)), { signal: controller.signal }));
+    controller.abort(new Error('too slow'));
+    await expect(answer).rejects.toThrow('too slow');
+    await expectIdle(engine);
+    await expect(engine.generate(request([5]), { signal: controller.signal }).next()).rejects.toThrow('too slow');
+  });
+
+  test('errors cross with their code and words', async () => {
+    const tooLong = await failureOf(collect(engine.generate(request(promptOf(200)))));
+    expect([tooLong.code, tooLong.name]).toEqual(['GRAFT_PROMPT_TOO_LONG', 'PromptTooLongError']);
+    expect(tooLong.message).toMatch(/200 tokens; the context holds 200[\s\S]*where: prompt[\s\S]*fix: shorten/);
+    expect((await failureOf(collect(engine.generate(request([320]))))).code).toBe('GRAFT_TOKEN_OUT_OF_RANGE');
+    expect((await failureOf(collect(engine.generate(request([5], { topK: -1 }))))).message).toMatch(/where: sampling\.topK/);
+    await expectIdle(engine);
+  });
+});
+
+describe('closing a worker', () => {
+  test('ends what runs with an error; afterwards everything is refused', async () => {
+    const engine = await startEngineWorker(cpu());
+    const running = failureOf(collect(engine.generate(request(promptOf(4), long))));
+    await engine.stats();
+    await Promise.all([engine.close(), engine.close()]);
+    expect((await running).code).toBe('GRAFT_ENGINE_CLOSED');
+    expect((await failureOf(engine.stats())).code).toBe('GRAFT_ENGINE_CLOSED');
+    expect((await failureOf(engine.tokenize('a'))).code).toBe('GRAFT_ENGINE_CLOSED');
+    expect((await failureOf(collect(engine.generate(request([5]))))).code).toBe('GRAFT_ENGINE_CLOSED');
+    await engine.close();
+  });
+
+  test.each([
+    ['after it closed', 'await (await startEngineWorker(config)).close();'],
+    ['after a start that failed', "await startEngineWorker({ ...config, model: '/nowhere' }).catch(() => {});"],
+    [
+      'after a start that was aborted',
+      `const controller = new AbortController();
+       const onProgress = ({ step }) => step === 'compile' && controller.abort();
+       await startEngineWorker(config, { onProgress, signal: controller.signal }).catch(() => {});`,
+    ],
+  ])('keeps no process alive %s', async (_, body) => {
+    const script = `import { startEngineWorker } from ${JSON.stringify(built)}; const config = ${JSON.stringify(cpu())}; ${body} console.log('end');`;
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], { timeout: 30_000 });
+    expect([stdout, stderr]).toEqual(['end\n', '']);
+  });
+});
+
+describe('a start in a worker that fails', () => {
+  test.each<[string, Partial<z.input<typeof EngineConfig>>, string, RegExp]>([
+    ['a path with nothing at it', { model: '/nowhere' }, 'GRAFT_CHECKPOINT_NOT_FOUND', /\/nowhere/],
+    ['an unknown plugin', { plugins: ['@graft/none'] }, 'GRAFT_PLUGIN_NOT_FOUND', /@graft\/none/],
+    ['an unknown platform', { platform: 'gpu' }, 'GRAFT_UNKNOWN_PLATFORM', /"gpu"[\s\S]*cpu/],
+    ['an unknown mode', { mode: 'eager' }, 'GRAFT_UNKNOWN_MODE', /"cpu" has no mode "eager"/],
+    ['an unknown key', { thread: 2 } as object, 'GRAFT_ENGINE_CONFIG', /"thread"[\s\S]*"threads"/],
+  ])('says why: %s', async (_, change, code, words) => {
+    const error = await failureOf((async () => startEngineWorker(cpu(change)))());
+    expect(error.code).toBe(code);
+    expect(error.message).toMatch(words);
+  });
+
+  test.each(['load', 'compile'])('is rejected with the reason of an abort at "%s", and the next one succeeds', async (at) => {
+    const controller = new AbortController();
+    const onProgress = ({ step }: LoadProgress) => step === at && controller.abort(new Error('never mind'));
+    const config = cpu({ cacheDirectory: temporaryFolder() });
+    await expect(startEngineWorker(config, { onProgress, signal: controller.signal })).rejects.toThrow('never mind');
+    const engine = await startEngineWorker(config);
+    expect(idsOf(await collect(engine.generate(request(promptOf(3)))))).toHaveLength(6);
+    await engine.close();
+  });
+
+  test('whose signal is aborted already starts nothing', async () => {
+    const signal = AbortSignal.abort(new Error('before'));
+    await expect((async () => startEngineWorker(cpu(), { signal }))()).rejects.toThrow('before');
+  });
+});
