@@ -39,10 +39,13 @@ const watchedInterpreter: Backend = {
   },
 };
 
-/** The interpreter as a platform, so that a test of the engine needs no native library. `regional` is its only mode. */
+/** The interpreter as a platform, so that a test of the engine needs no native library; `bare` is one that forgot its backend. */
 export default definePlugin({
   name: 'interpreter',
-  platforms: [{ name: 'interpreter', modes: ['regional'], detect: () => 'device' }],
+  platforms: [
+    { name: 'interpreter', modes: ['regional'], detect: () => 'device' },
+    { name: 'bare', modes: ['none'], detect: () => 'emulated' },
+  ],
   bindEngine(bind) {
     bind.bind(BackendOf('interpreter')).toConstantValue(watchedInterpreter);
   },

@@ -53,12 +53,7 @@ describe('a start', () => {
       'GRAFT_CONFIG_OVERRIDE_UNKNOWN',
       /"rope_tetha"[\s\S]*rope_theta/,
     ],
-    [
-      'no platform with a backend',
-      { plugins: ['./packages/engine/src/backendless-plugin.fixture.ts'], platform: 'bare' },
-      'GRAFT_NO_BACKEND',
-      /"bare"/,
-    ],
+    ['no platform with a backend', { platform: 'bare' }, 'GRAFT_NO_BACKEND', /"bare"/],
   ])('with %s ends in one error, and a good one succeeds after it', async (_, change, code, words) => {
     const alive = watch.programsAlive;
     const error = await failureOf(LlmEngine.start(tinyConfig(change)));

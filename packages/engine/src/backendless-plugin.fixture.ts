@@ -1,4 +1,0 @@
-import { definePlugin } from '@graft/registry';
-
-/** A platform that forgot its backend. */
-export default definePlugin({ name: 'bare', platforms: [{ name: 'bare', modes: ['none'], detect: () => 'device' }] });
