@@ -4,15 +4,7 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import {
-  faithfulPolicy,
-  float32Policy,
-  Llama4ForCausalLM,
-  loadWeights,
-  openCheckpoint,
-  parseLlama4Config,
-  type WeightPolicy,
-} from '@graft/core-model';
+import { float32Policy, Llama4ForCausalLM, loadWeights, openCheckpoint, parseLlama4Config, type WeightPolicy } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, type HostTensor } from '@graft/graph';
 import { cpuWeightPolicy, OrtBackend, type OrtProgram } from '../src/index.ts';
