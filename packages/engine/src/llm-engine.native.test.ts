@@ -49,3 +49,20 @@ test('an abort of the first in a group, while a prompt before it in the step is 
     await expectIdle(engine);
   }
 });
+
+test('an abort during a prefill run ends that run, and leaves the others and the next in the place as they would be', async () => {
+  const engine = await startCpu({ name: 'dense-tiny', maxModelLength: 250, prefillTokens: 240, maxSequences: 2 });
+  const decodes = request(promptOf(5, 2), { maxTokens: 200, temperature: 1, seed: 3 });
+  const prefills = request(promptOf(230, 4), { maxTokens: 4 });
+  const [decoded, prefilled] = [await generateIds(engine, decodes), await generateIds(engine, prefills)];
+  const decoding = generateIds(engine, decodes);
+  for (let round = 0; round < 20; round++) {
+    const controller = new AbortController();
+    const aborted = generateIds(engine, prefills, { signal: controller.signal }).catch(String);
+    setTimeout(() => controller.abort(new Error('gone')), round % 4);
+    expect(['Error: gone', prefilled]).toContainEqual(await aborted);
+  }
+  expect(await generateIds(engine, prefills)).toEqual(prefilled);
+  expect(await decoding).toEqual(decoded);
+  await expectIdle(engine);
+});
