@@ -43,7 +43,8 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
       skipped++;
       return;
     }
-    for (const backend of [interpreter, cpu]) yield await guarded(`${reference.name} ${backend.name}`, () => runCase(reference, backend, app));
+    for (const backend of [interpreter, cpu])
+      yield await guarded(`${reference.name} ${backend.name}`, () => runCase(reference, backend, app));
   } catch (error) {
     yield failure(folder, error);
   }
@@ -52,7 +53,14 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
 async function* smolLm2(file: string): AsyncGenerator<CaseReport> {
   try {
     const model = values.model ?? (await ensureDefaultModel({ environment: process.env }));
-    yield* await runSmolLm2({ file, model, backend: cpu, app, ...(values.nope === true && { nope: true }), ...(values.rope === true && { nope: false }) });
+    yield* await runSmolLm2({
+      file,
+      model,
+      backend: cpu,
+      app,
+      ...(values.nope === true && { nope: true }),
+      ...(values.rope === true && { nope: false }),
+    });
   } catch (error) {
     yield failure(file, error);
   }

@@ -55,8 +55,17 @@ export async function runCase(reference: ReferenceCase, backend: BackendChoice, 
   }
 }
 
-async function runRow(engine: LlmEngine, { promptLength, numLayers, hiddenSize }: ReferenceCase, tokenIds: number[], forcedTokenIds: number[]): Promise<RowResult> {
-  const result: RowResult = { logits: [], hidden: Array.from({ length: numLayers + 1 }, () => new Float32Array(promptLength * hiddenSize)), sampled: [] };
+async function runRow(
+  engine: LlmEngine,
+  { promptLength, numLayers, hiddenSize }: ReferenceCase,
+  tokenIds: number[],
+  forcedTokenIds: number[],
+): Promise<RowResult> {
+  const result: RowResult = {
+    logits: [],
+    hidden: Array.from({ length: numLayers + 1 }, () => new Float32Array(promptLength * hiddenSize)),
+    sampled: [],
+  };
   const request = { prompt: { tokenIds }, sampling: { temperature: 0, ignoreEos: true, maxTokens: forcedTokenIds.length } };
   const observer = {
     forcedTokenIds,

@@ -66,7 +66,9 @@ export async function runSmolLm2(options: RunSmolLm2): Promise<CaseReport[]> {
     try {
       if (weights === 'float32') reports.push(await compareTokens(engine, file, chats));
       const positions = (await Promise.all(chats.map((chat) => runChat(engine, chat)))).flat();
-      reports.push(judge(`${basename(file)} ${options.backend.name} ${weights === 'auto' ? engine.info.weights : weights}`, positions, bars[weights]));
+      reports.push(
+        judge(`${basename(file)} ${options.backend.name} ${weights === 'auto' ? engine.info.weights : weights}`, positions, bars[weights]),
+      );
     } finally {
       await engine.close();
     }
@@ -74,7 +76,12 @@ export async function runSmolLm2(options: RunSmolLm2): Promise<CaseReport[]> {
   return reports;
 }
 
-function startEngine({ model, backend, app }: RunSmolLm2, weights: 'float32' | 'auto', nope: boolean, chats: readonly Chat[]): Promise<LlmEngine> {
+function startEngine(
+  { model, backend, app }: RunSmolLm2,
+  weights: 'float32' | 'auto',
+  nope: boolean,
+  chats: readonly Chat[],
+): Promise<LlmEngine> {
   const noRope = Array.from({ length: numLayers }, (_, layer) => (nope && nopeLayers.includes(layer) ? 0 : 1));
   const longest = Math.max(...chats.map(({ promptIds, greedyIds }) => promptIds.length + greedyIds.length));
   return LlmEngine.start({
@@ -128,7 +135,8 @@ async function compareTokens(engine: LlmEngine, file: string, chats: readonly Ch
   const texts = existsSync(beside) ? TokensFile.parse(JSON.parse(await readFile(beside, 'utf8'))) : [];
   const expected = [...texts, ...chats.map(({ prompt, promptIds }) => ({ text: prompt, ids: promptIds }))];
   const wrong: string[] = [];
-  for (const { text, ids } of expected) if ((await engine.tokenize(text)).join() !== ids.join()) wrong.push(JSON.stringify(text.slice(0, 40)));
+  for (const { text, ids } of expected)
+    if ((await engine.tokenize(text)).join() !== ids.join()) wrong.push(JSON.stringify(text.slice(0, 40)));
   const passed = wrong.length === 0;
   const verdict = passed ? `the ids of ${expected.length} texts equal` : `the ids of ${wrong.join(', ')} differ`;
   return { passed, line: `${passed ? 'ok  ' : 'FAIL'} ${basename(file)} tokenizer: ${verdict}` };

@@ -4,10 +4,18 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { float32Policy, Llama4ForCausalLM, loadWeights, openCheckpoint, parseLlama4Config, type WeightPolicy } from '@graft/core-model';
+import {
+  faithfulPolicy,
+  float32Policy,
+  Llama4ForCausalLM,
+  loadWeights,
+  openCheckpoint,
+  parseLlama4Config,
+  type WeightPolicy,
+} from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, type HostTensor } from '@graft/graph';
-import { cpuWeightPolicy, OrtBackend, type OrtProgram } from '../src/index.ts';
+import { OrtBackend, type OrtProgram } from '../src/index.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -41,7 +49,7 @@ const model = new Llama4ForCausalLM(context);
 let start = performance.now();
 const dense = options.dense === undefined ? null : new RegExp(options.dense);
 const policy: WeightPolicy = (parameter) =>
-  options.float32 === true || dense?.test(parameter.name) === true ? float32Policy(parameter) : cpuWeightPolicy(parameter);
+  options.float32 === true || dense?.test(parameter.name) === true ? float32Policy(parameter) : faithfulPolicy(parameter);
 const report = await loadWeights(model, checkpoint, { policy, cacheDirectory: options.cache ?? join(tmpdir(), 'graft-profile-weights') });
 out(`weights: ${(report.bytes / 1e6).toFixed(0)} MB, ${report.fromCache ? 'from cache' : 'converted'} in ${report.seconds.toFixed(1)} s`);
 const captured = captureLanguageModel(model, new CaptureCache());
@@ -135,7 +143,7 @@ async function profile(what: string, prefix: number, count: number, step: (i: nu
   const profiled = await compile(join(mkdtempSync(join(tmpdir(), 'graft-profile-')), 'run'));
   if (prefix > 0) await profiled.run({ firstPlace: 0, batch: 1, inputs: inputsOf(0, tokens(prefix)) });
   for (let i = 0; i < count; i++) await profiled.run({ firstPlace: 0, batch: 1, inputs: step(i) });
-  const events = JSON.parse(readFileSync(profiled.session.endProfiling(), 'utf8')) as {
+  const events = JSON.parse(readFileSync((prefix > 0 ? profiled.decode : profiled.prefill).session.endProfiling(), 'utf8')) as {
     name: string;
     cat: string;
     dur: number;
@@ -143,7 +151,8 @@ async function profile(what: string, prefix: number, count: number, step: (i: nu
   }[];
   profiled[Symbol.dispose]();
   const kernels = events.filter(({ cat, name }) => cat === 'Node' && name.endsWith('_kernel_time'));
-  const perRun = Math.floor(kernels.length / (count + (prefix > 0 ? 1 : 0)));
+  const sharesSession = profiled.decode === profiled.prefill;
+  const perRun = Math.floor(kernels.length / (count + (prefix > 0 && sharesSession ? 1 : 0)));
   const table = new Map<string, { ms: number; nodes: number }>();
   for (const { dur, args } of kernels.slice(-perRun * count)) {
     const row = table.get(args?.['op_name'] ?? '') ?? { ms: 0, nodes: 0 };

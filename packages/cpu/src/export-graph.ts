@@ -1,7 +1,7 @@
 import type { CompileOptions, Dim, DType, Graph, OpNode, Value } from '@graft/graph';
 import { CpuLoweringError } from './errors.ts';
 import { findFusions } from './fusions.ts';
-import { declaredDims, LoweringContext } from './lowering-context.ts';
+import { type Activations, declaredDims, LoweringContext } from './lowering-context.ts';
 import { lower } from './lowerings.ts';
 import type { WeightStore } from './weight-store.ts';
 
@@ -49,6 +49,8 @@ export interface ExportOptions {
   bindSlot: CompileOptions['bindSlot'];
   /** Whether attentions take over the split and the rotation before them. Default true. */
   fuse?: boolean;
+  /** What becomes of activations in products with 4 bit weights. Default: rounded. */
+  activations?: Activations;
 }
 
 /**
@@ -71,7 +73,7 @@ class Exporter {
   constructor(graph: Graph, weights: WeightStore, options: ExportOptions) {
     this.graph = graph;
     this.options = options;
-    this.context = new LoweringContext(weights);
+    this.context = new LoweringContext(weights, options.activations ?? 'rounded', new Set(graph.outputs.map(({ value }) => value)));
   }
 
   run(): ExportedGraph {

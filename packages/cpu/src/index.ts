@@ -13,5 +13,4 @@ export { OrtBackend, type OrtBackendOptions } from './ort-backend.ts';
 export { OrtProgram } from './ort-program.ts';
 export { cpuPlatform } from './platform.ts';
 export { defaultThreads } from './threads.ts';
-export { cpuWeightPolicy } from './weight-policy.ts';
 export { WeightStore } from './weight-store.ts';

@@ -2,30 +2,94 @@ import { quantBlock, type Value, type WeightSlot } from '@graft/graph';
 import { float, int } from '@graft/onnxruntime';
 import type { LoweringContext, Name } from './lowering-context.ts';
 
+/** A product with a weight `[out, in]`, or with part `expert` of a weight `[experts, out, in]`. */
+export interface MatMul {
+  x: Name;
+  /** Axes of `x`. */
+  rank: number;
+  weight: Value;
+  bias?: Name | null;
+  expert?: number;
+  /** Few rows whose result is looked at closely (logits): what rounding takes from the activations is computed too. */
+  precise?: boolean;
+}
+
+/** The 4 bit forms have an exact kernel that is as fast as others for many rows; that of 8 bit is a hundred times slower. */
+const bitsOf = { int8b32: 8, int4b32: 4, int4b32o: 4 } as const;
+
+export function isQuantised(format: string): format is keyof typeof bitsOf {
+  return Object.hasOwn(bitsOf, format);
+}
+
+/** Whether rows of this form are computed by another kernel in prefill than in decode. */
+export function hasExactKernel(format: string): boolean {
+  return isQuantised(format) && bitsOf[format] === 4;
+}
+
 /**
- * `x` times the transpose of a weight `[out, in]`, or of part `expert` of a weight `[experts, out, in]`, in the form in which the weight is kept.
- * Weights stay constants of the graph: ONNX Runtime packs those once, and falls back to code a hundred times slower for others.
+ * `x` times the transpose of a weight, in the form in which it is kept. Weights stay constants of the graph: ONNX Runtime packs those once, and falls back
+ * to code a hundred times slower for others.
  */
-export function matMul(c: LoweringContext, x: Name, weight: Value, bias: Name | null, expert?: number): Name {
+export function matMul(c: LoweringContext, { x, rank, weight, bias = null, expert, precise = false }: MatMul): Name {
   const slot = c.weightOf(weight);
   const format = c.formatOf(weight);
-  if (slot !== null && (format === 'int8b32' || format === 'int4b32'))
-    return quantised(c, x, slot, format === 'int8b32' ? 8 : 4, bias, expert);
-  const dense = slot === null ? c.name(weight) : expert === undefined ? c.name(weight) : c.dense(slot, expert);
+  if (slot !== null && isQuantised(format)) {
+    const multiply = (rows: Name, added: Name | null): Name => quantised(c, rows, slot, format, added, expert);
+    const product =
+      precise && rounds(c, format) ? inTwoTerms(c, { x, rank, columns: slot.shape.at(-1)!, bias }, multiply) : multiply(x, bias);
+    return format === 'int4b32o' ? c.op('Add', [product, offsetTerm(c, x, rank, slot, expert)]) : product;
+  }
+  const dense = slot === null || expert === undefined ? c.name(weight) : c.dense(slot, expert);
   const product = c.op('FusedMatMul', [x, dense], { microsoft: true, attributes: { transB: int(1) } });
   return bias === null ? product : c.op('Add', [product, bias]);
 }
 
-/** Activations are rounded to 8 bit too (accuracy level 4): 0.6 % off, and as fast as the memory is read. */
-function quantised(c: LoweringContext, x: Name, slot: WeightSlot, bits: 4 | 8, bias: Name | null, expert?: number): Name {
+function rounds(c: LoweringContext, format: keyof typeof bitsOf): boolean {
+  return bitsOf[format] === 8 || c.activations === 'rounded';
+}
+
+/**
+ * A product whose activations are rounded to 8 bit in blocks, made nearly exact: the rounded part and what it left are two rows of one product, whose time
+ * is that of reading the weights. The rounded part is a fixed point of the kernel's own rounding.
+ */
+function inTwoTerms(
+  c: LoweringContext,
+  { x, rank, columns, bias }: { x: Name; rank: number; columns: number; bias: Name | null },
+  multiply: (rows: Name, bias: Name | null) => Name,
+): Name {
+  const kept = new Array<number>(rank - 1).fill(0);
+  const blocks = c.op('Reshape', [x, c.constant('int64', [rank + 1], [...kept, columns / quantBlock, quantBlock])]);
+  const largest = c.op('ReduceMax', [c.op('Abs', [blocks]), c.constant('int64', [1], [-1])]);
+  const scaled = c.op('Mul', [largest, c.constant('float32', [], [1 / 127])]);
+  const step = c.op('Max', [scaled, c.constant('float32', [], [1e-30])]); // a block of zeros has a step too
+  const steps = c.op('Mul', [c.op('Round', [c.op('Div', [blocks, step])]), step]);
+  const rounded = c.op('Reshape', [steps, c.constant('int64', [rank], [...kept, columns])]);
+  const both = c.op('Concat', [rounded, c.op('Sub', [x, rounded])], { attributes: { axis: int(0) } });
+  const terms = c.node('Split', [multiply(both, null)], 2, { attributes: { axis: int(0), num_outputs: int(2) } });
+  const sum = c.op('Add', terms);
+  return bias === null ? sum : c.op('Add', [sum, bias]);
+}
+
+/** With accuracy level 4 the activations are rounded to 8 bit in blocks: 0.6 % off, and as fast as the memory is read. */
+function quantised(c: LoweringContext, x: Name, slot: WeightSlot, format: keyof typeof bitsOf, bias: Name | null, expert?: number): Name {
   const [n, k] = slot.shape.slice(-2) as [number, number];
-  const zeroPoints = bits === 8 ? c.part(slot, 'zeroPoints', expert) : '';
+  const bits = bitsOf[format];
+  const zeroPoints = format === 'int4b32' ? '' : c.part(slot, bits === 8 ? 'zeroPoints' : 'packedZeroPoints', expert);
   const inputs = [x, c.part(slot, 'quants', expert), c.part(slot, 'scales', expert), zeroPoints, '', bias ?? ''];
   while (inputs.at(-1) === '') inputs.pop();
+  const accuracy = bits === 4 && c.activations === 'exact' ? 0 : 4;
   return c.op('MatMulNBits', inputs, {
     microsoft: true,
-    attributes: { N: int(n), K: int(k), bits: int(bits), block_size: int(quantBlock), accuracy_level: int(4) },
+    attributes: { N: int(n), K: int(k), bits: int(bits), block_size: int(quantBlock), accuracy_level: int(accuracy) },
   });
+}
+
+/** What the offsets of the blocks add: each block's sum of activations times its offset, a product of a 32nd of the size. */
+function offsetTerm(c: LoweringContext, x: Name, rank: number, slot: WeightSlot, expert?: number): Name {
+  const blocks = slot.shape.at(-1)! / quantBlock;
+  const grouped = c.op('Reshape', [x, c.constant('int64', [rank + 1], [...new Array<number>(rank - 1).fill(0), blocks, quantBlock])]);
+  const sums = c.op('ReduceSum', [grouped, c.constant('int64', [1], [-1])], { attributes: { keepdims: int(0) } }); // [..., blocks]
+  return c.op('FusedMatMul', [sums, c.part(slot, 'offsets', expert)], { microsoft: true, attributes: { transB: int(1) } });
 }
 
 /** `silu(gate) * up` of `x [..., 2 * size]`. QuickGelu with alpha 1 is SiLU. */

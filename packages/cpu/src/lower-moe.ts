@@ -18,8 +18,8 @@ export function lowerFusedMoe({ x, routerLogits, w13, w2 }: InputsOf<'fusedMoe',
   const sorted = gather(c, rows, order);
   const slices = experts === 1 ? [sorted] : c.node('Split', [sorted, counts], experts, { attributes: { axis: int(0) } });
   const results = slices.map((slice, expert) => {
-    const gated = siluAndMul(c, matMul(c, slice, w13, null, expert), intermediate);
-    return matMul(c, gated, w2, null, expert);
+    const gated = siluAndMul(c, matMul(c, { x: slice, rank: 2, weight: w13, expert }), intermediate);
+    return matMul(c, { x: gated, rank: 2, weight: w2, expert });
   });
   const joined = experts === 1 ? results[0]! : c.op('Concat', results, { attributes: { axis: int(0) } });
   const inOrder = gather(c, joined, sortedOrder(c, order)); // sorting a permutation inverts it

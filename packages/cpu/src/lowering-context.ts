@@ -5,6 +5,9 @@ import { tensorBytes, type WeightStore } from './weight-store.ts';
 
 export type Attributes = Readonly<Record<string, Attribute>>;
 
+/** Whether products with 4 bit weights keep their activations or round them to 8 bit: exact is faster for many rows, rounded for one. */
+export type Activations = 'exact' | 'rounded';
+
 /** A tensor of the ONNX graph, by name. */
 export type Name = string;
 
@@ -18,6 +21,8 @@ interface NodeChoice {
 export class LoweringContext {
   readonly onnx = new GraphBuilder('graft');
   readonly weights: WeightStore;
+  readonly activations: Activations;
+  private readonly graphOutputs: ReadonlySet<Value>;
   /** The module whose op is being lowered, for names and errors. */
   path = '';
   private readonly names = new Map<Value, Name>();
@@ -27,8 +32,10 @@ export class LoweringContext {
   private readonly symbols = new Map<string, { input: Name; axis: number }>();
   private nodes = 0;
 
-  constructor(weights: WeightStore) {
+  constructor(weights: WeightStore, activations: Activations, graphOutputs: ReadonlySet<Value>) {
     this.weights = weights;
+    this.activations = activations;
+    this.graphOutputs = graphOutputs;
   }
 
   /** Declares an input of the graph; symbols of its dims can then be had as tensors. */
@@ -71,6 +78,11 @@ export class LoweringContext {
     return name;
   }
 
+  /** Whether the graph gives this value back. */
+  isOutput(value: Value): boolean {
+    return this.graphOutputs.has(value);
+  }
+
   /** The weight that a value is, or null when it is computed. */
   weightOf(value: Value): WeightSlot | null {
     return this.weightSlots.get(value) ?? null;
@@ -92,9 +104,10 @@ export class LoweringContext {
     });
   }
 
-  /** An initializer over one array of a weight's storage, of the whole or of part `index` along the first axis; `reshape` may regroup its dims. */
+  /** An initializer over one array of a weight's storage (or `packedZeroPoints`, two a byte), of the whole or of part `index` along the first axis; `reshape` may regroup its dims. */
   part(slot: WeightSlot, partName: string, index?: number, reshape: (dims: readonly number[]) => readonly number[] = (dims) => dims): Name {
-    const part = this.storageOf(slot).parts[partName];
+    const { parts } = this.storageOf(slot);
+    const part = partName === 'packedZeroPoints' ? this.weights.packNibbles(parts['zeroPoints']!) : parts[partName];
     if (part === undefined) throw this.error(`The storage of "${slot.path}" has no part "${partName}".`);
     const whole = index === undefined ? part.dims : part.dims.slice(1);
     const dims = reshape(whole);

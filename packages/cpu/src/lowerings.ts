@@ -8,10 +8,11 @@ import {
   quantBlock,
   sameDims,
   type Value,
+  type WeightSlot,
 } from '@graft/graph';
 import { elementTypeFacts, float, int } from '@graft/onnxruntime';
 import type { AttentionInputs } from './fusions.ts';
-import { matMul, siluAndMul } from './lower-matmul.ts';
+import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
 import { lowerFusedMoe } from './lower-moe.ts';
 import type { Attributes, LoweringContext, Name } from './lowering-context.ts';
 
@@ -55,7 +56,9 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     return [x.dtype === 'float32' ? zeros : c.op('Cast', [zeros], { attributes: { to: int(elementTypeFacts(x.dtype).code) } })];
   },
 
-  linear: ({ inputs: { x, weight, bias } }, c) => [matMul(c, c.name(x), weight, bias === null ? null : c.name(bias))],
+  linear: ({ inputs: { x, weight, bias }, outputs: [y] }, c) => [
+    matMul(c, { x: c.name(x), rank: x.dims.length, weight, bias: bias === null ? null : c.name(bias), precise: c.isOutput(y!) }),
+  ],
   embedding: ({ inputs: { ids, weight } }, c) => [lowerEmbedding(ids, weight, c)],
 
   rmsNorm({ inputs: { x, weight }, attributes: { epsilon } }, c) {
@@ -111,13 +114,13 @@ function norm(c: LoweringContext, x: Name, weight: Name, epsilon: number): Name 
 function lowerEmbedding(ids: Value, weight: Value, c: LoweringContext): Name {
   const slot = c.weightOf(weight);
   const format = c.formatOf(weight);
-  if (slot === null || (format !== 'int8b32' && format !== 'int4b32')) {
+  if (slot === null || !isQuantised(format)) {
     return c.op('Gather', [c.name(weight), c.name(ids)], { attributes: { axis: int(0) } });
   }
   const quants = c.part(slot, 'quants', undefined, ([rows, blocks, bytes]) => [rows!, blocks! * bytes!]);
   const inputs = [quants, c.name(ids), c.part(slot, 'scales')];
-  if (format === 'int8b32') inputs.push(c.part(slot, 'zeroPoints'));
-  return c.op('GatherBlockQuantized', inputs, {
+  if (format !== 'int4b32') inputs.push(c.part(slot, format === 'int8b32' ? 'zeroPoints' : 'packedZeroPoints'));
+  const rows = c.op('GatherBlockQuantized', inputs, {
     microsoft: true,
     attributes: {
       bits: int(format === 'int8b32' ? 8 : 4),
@@ -126,6 +129,17 @@ function lowerEmbedding(ids: Value, weight: Value, c: LoweringContext): Name {
       quantize_axis: int(1),
     },
   });
+  return format === 'int4b32o' ? withOffsets(c, rows, ids, slot) : rows;
+}
+
+/** Adds each block's offset to rows picked from a table. */
+function withOffsets(c: LoweringContext, rows: Name, ids: Value, slot: WeightSlot): Name {
+  const hidden = slot.shape.at(-1)!;
+  const kept = ids.dims.map(() => 0);
+  const blocks = c.op('Reshape', [rows, c.constant('int64', [kept.length + 2], [...kept, hidden / quantBlock, quantBlock])]);
+  const offsets = c.op('Gather', [c.part(slot, 'offsets'), c.name(ids)], { attributes: { axis: int(0) } }); // [..., blocks]
+  const sum = c.op('Add', [blocks, c.op('Unsqueeze', [offsets, c.constant('int64', [1], [-1])])]);
+  return c.op('Reshape', [sum, c.constant('int64', [kept.length + 1], [...kept, hidden])]);
 }
 
 function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'attention'>, c: LoweringContext): Name {

@@ -2,7 +2,9 @@ import { Disposables } from '@graft/common';
 import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type Program } from '@graft/graph';
 import { Environment, type SessionOptions } from '@graft/onnxruntime';
 import { exportGraph } from './export-graph.ts';
-import { OrtProgram } from './ort-program.ts';
+import { hasExactKernel } from './lower-matmul.ts';
+import type { Activations } from './lowering-context.ts';
+import { type CompiledGraph, OrtProgram } from './ort-program.ts';
 import { defaultThreads } from './threads.ts';
 import { WeightStore } from './weight-store.ts';
 
@@ -17,7 +19,10 @@ export interface OrtBackendOptions {
   profilePath?: string;
 }
 
-/** Full compilation for ONNX Runtime on the CPU: the whole model is one graph and one session, for prefill and decode. */
+/**
+ * Full compilation for ONNX Runtime on the CPU: the whole model is one graph. With 4 bit weights it is compiled twice over the same weights and caches: a
+ * run of many tokens keeps its activations exact, which also is the fastest way there, and a run of one token a sequence rounds them to 8 bit.
+ */
 export class OrtBackend implements Backend {
   readonly name = 'onnxruntime-cpu';
   private readonly options: OrtBackendOptions;
@@ -36,29 +41,34 @@ export class OrtBackend implements Backend {
     using building = new Disposables();
     const weights = building.use(new WeightStore());
     onProgress?.(0, 'exporting the graph');
-    const exported = exportGraph(inlineRegions(model), weights, { bindSlot: options.bindSlot, fuse: this.options.fuse ?? true });
-    onProgress?.(0.1, 'packing the weights');
+    const graph = inlineRegions(model);
     const environment = building.use(Environment.create());
-    const session = building.use(
-      await environment.createSessionAsync(exported.model, {
-        ...this.sessionOptions(options),
+    const compile = async (activations: Activations): Promise<CompiledGraph> => {
+      const exported = exportGraph(graph, weights, { bindSlot: options.bindSlot, fuse: this.options.fuse ?? true, activations });
+      const session = await environment.createSessionAsync(exported.model, {
+        ...this.sessionOptions(options, activations),
         initializers: weights.initializers,
         ...(signal !== undefined && { signal }),
-      }),
-    );
+      });
+      return { exported, session: building.use(session) };
+    };
+    onProgress?.(0.1, 'packing the weights for decode');
+    const decode = await compile('rounded');
+    onProgress?.(0.5, 'packing the weights for prefill');
+    const prefill = graph.weights.some(({ source }) => hasExactKernel(source.dtype)) ? await compile('exact') : decode;
     weights.dropPages();
     onProgress?.(1, 'compiled');
-    return new OrtProgram({ session, exported, places: options.places, weightBytes: weights.bytes, resources: building });
+    return new OrtProgram({ decode, prefill, places: options.places, weightBytes: weights.bytes, resources: building });
   }
 
-  private sessionOptions({ threads }: CompileOptions): SessionOptions {
+  private sessionOptions({ threads }: CompileOptions, activations: Activations): SessionOptions {
     const { spinDurationUs, profilePath } = this.options;
     return {
       // Our weights are not in the model, so that a node over weights alone cannot be computed ahead: the load would fail.
       configEntries: { 'optimization.disable_specified_optimizers': 'ConstantFolding' },
       intraOpThreads: threads ?? this.options.threads ?? defaultThreads(),
       ...(spinDurationUs !== undefined && { spinDurationUs }),
-      ...(profilePath !== undefined && { profilePath }),
+      ...(profilePath !== undefined && { profilePath: `${profilePath}-${activations}` }),
     };
   }
 }

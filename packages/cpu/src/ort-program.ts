@@ -3,27 +3,35 @@ import type { HostTensor, Program, ProgramStep } from '@graft/graph';
 import { type ElementType, type IoBinding, PinnedBuffer, type Session, Value } from '@graft/onnxruntime';
 import { CpuBusyError } from './errors.ts';
 import type { ExportedGraph } from './export-graph.ts';
-import { checkStep, sizesOf } from './step-check.ts';
+import { checkStep, type Symbols, sizesOf } from './step-check.ts';
 import { tensorBytes } from './weight-store.ts';
 
 /** Bindings kept, one for each group of places that ran; the oldest goes first. */
 const maxBindings = 128;
 
+/** A graph in its session. */
+export interface CompiledGraph {
+  readonly session: Session;
+  readonly exported: ExportedGraph;
+}
+
 export interface OrtProgramParts {
-  session: Session;
-  exported: ExportedGraph;
+  /** For runs of one token a sequence. */
+  decode: CompiledGraph;
+  /** For all others; the same object where there is no difference. Inputs, outputs and caches are those of `decode`. */
+  prefill: CompiledGraph;
   places: number;
   weightBytes: number;
   /** What the program takes over and disposes last: session, environment, weights. */
   resources: Disposables;
 }
 
-/** A model in one ONNX Runtime session, with its KV caches in memory of its own, read and extended in place. */
+/** A model in ONNX Runtime, with its KV caches in memory of its own, read and extended in place. */
 export class OrtProgram implements Program {
   readonly facts: Program['facts'];
   /** For profiling and tests. @internal */
-  readonly session: Session;
-  private readonly exported: ExportedGraph;
+  readonly decode: CompiledGraph;
+  readonly prefill: CompiledGraph;
   private readonly places: number;
   private readonly resources: Disposables;
   private readonly caches: readonly PinnedBuffer[];
@@ -33,9 +41,10 @@ export class OrtProgram implements Program {
   private running = false;
   private disposed = false;
 
-  constructor({ session, exported, places, weightBytes, resources }: OrtProgramParts) {
-    this.session = session;
-    this.exported = exported;
+  constructor({ decode, prefill, places, weightBytes, resources }: OrtProgramParts) {
+    const { exported } = decode;
+    this.decode = decode;
+    this.prefill = prefill;
     this.places = places;
     this.caches = exported.caches.map(({ dims }) => resources.use(PinnedBuffer.allocate(places * tensorBytes('float32', dims))));
     for (const { name, dtype } of exported.inputs) this.inputs.set(name, resources.use(new TensorRoom(dtype)));
@@ -45,7 +54,7 @@ export class OrtProgram implements Program {
     });
     this.resources = resources.move();
     const cacheBytes = this.caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    this.facts = { graphs: 1, weightBytes, cacheBytes };
+    this.facts = { graphs: decode === prefill ? 1 : 2, weightBytes, cacheBytes };
   }
 
   /**
@@ -56,25 +65,26 @@ export class OrtProgram implements Program {
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('The program');
     if (this.running) throw new CpuBusyError();
-    const symbols = checkStep(this.exported, step, this.places);
+    const symbols = checkStep(this.decode.exported, step, this.places);
     step.signal?.throwIfAborted();
-    const { binding } = this.bindingFor(step);
-    for (const { name } of this.exported.inputs) {
+    const graph = isDecode(this.decode.exported, symbols) ? this.decode : this.prefill;
+    const { binding } = this.bindingFor(graph, step);
+    for (const { name } of graph.exported.inputs) {
       const { dims, data } = step.inputs[name]!;
       const value = this.inputs.get(name)!.hold(dims);
       (value.view as { set(source: ArrayLike<number | bigint>): void }).set(data);
       binding.bindInput(name, value);
     }
-    for (const { name, tensor, dims } of this.exported.outputs)
+    for (const { name, tensor, dims } of graph.exported.outputs)
       binding.bindOutput(tensor, this.outputs.get(name)!.hold(sizesOf(dims, symbols)));
     this.running = true;
     try {
-      await this.session.run(binding, step.signal === undefined ? {} : { signal: step.signal });
+      await graph.session.run(binding, step.signal === undefined ? {} : { signal: step.signal });
     } finally {
       this.running = false;
     }
     if (this.disposed) throw new DisposedError('The program');
-    return Object.fromEntries(this.exported.outputs.map(({ name }) => [name, this.outputs.get(name)!.tensor()]));
+    return Object.fromEntries(graph.exported.outputs.map(({ name }) => [name, this.outputs.get(name)!.tensor()]));
   }
 
   /** Twice without harm, and during a run: native memory is freed when the run ends, and the run then rejects. */
@@ -84,8 +94,8 @@ export class OrtProgram implements Program {
     this.resources[Symbol.dispose]();
   }
 
-  private bindingFor({ firstPlace, batch }: ProgramStep): PlacesBinding {
-    const key = `${firstPlace}:${batch}`;
+  private bindingFor(graph: CompiledGraph, { firstPlace, batch }: ProgramStep): PlacesBinding {
+    const key = `${graph === this.decode ? 'decode' : 'prefill'} ${firstPlace}:${batch}`;
     const known = this.bindings.get(key);
     if (known !== undefined) return known;
     if (this.bindings.size >= maxBindings) {
@@ -93,16 +103,16 @@ export class OrtProgram implements Program {
       this.bindings.delete(oldest);
       binding[Symbol.dispose]();
     }
-    const made = this.bindPlaces(firstPlace, batch);
+    const made = this.bindPlaces(graph, firstPlace, batch);
     this.bindings.set(key, made);
     return made;
   }
 
   /** A binding whose caches are those of `batch` places from `firstPlace` on. Past and present are one memory, so that nothing is copied. */
-  private bindPlaces(firstPlace: number, batch: number): PlacesBinding {
+  private bindPlaces({ session, exported }: CompiledGraph, firstPlace: number, batch: number): PlacesBinding {
     using building = new Disposables();
-    const binding = building.use(this.session.createBinding());
-    for (const [i, { input, output, dims }] of this.exported.caches.entries()) {
+    const binding = building.use(session.createBinding());
+    for (const [i, { input, output, dims }] of exported.caches.entries()) {
       const offset = firstPlace * tensorBytes('float32', dims);
       const value = building.use(Value.over(this.caches[i]!, 'float32', [batch, ...dims], offset));
       binding.bindInput(input, value);
@@ -111,6 +121,11 @@ export class OrtProgram implements Program {
     const resources = building.move();
     return { binding, [Symbol.dispose]: () => resources[Symbol.dispose]() };
   }
+}
+
+/** Whether every sequence has one query. */
+function isDecode({ groups }: ExportedGraph, symbols: Symbols): boolean {
+  return groups.every(({ sequence }) => sequence.evaluate((symbol) => symbols.get(symbol)) === 1);
 }
 
 interface PlacesBinding extends Disposable {

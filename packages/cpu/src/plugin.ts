@@ -1,7 +1,7 @@
+import { faithfulPolicy } from '@graft/core-model';
 import { BackendOf, WeightPolicyOf } from '@graft/engine';
 import { definePlugin } from '@graft/registry';
 import { cpuPlatform } from './platform.ts';
-import { cpuWeightPolicy } from './weight-policy.ts';
 
 // At the top of the module: inside the method below, TypeScript 6.0.3 leaves the path's `.ts` as it is in the built file.
 const createBackend = async () => new (await import('./ort-backend.ts')).OrtBackend();
@@ -12,6 +12,6 @@ export default definePlugin({
   platforms: [cpuPlatform],
   bindEngine(bind) {
     bind.bind(BackendOf('cpu')).toDynamicValue(createBackend);
-    bind.bind(WeightPolicyOf('cpu')).toConstantValue(cpuWeightPolicy);
+    bind.bind(WeightPolicyOf('cpu')).toConstantValue(faithfulPolicy);
   },
 });

@@ -19,6 +19,7 @@ export class WeightStore implements Disposable {
   private readonly files = new Map<string, MappedFile>();
   private readonly memories = new Map<StoragePart, Memory>();
   private readonly converted = new Map<WeightStorage, Memory>();
+  private readonly packed = new Map<StoragePart, StoragePart>();
   private counted = 0;
 
   /** Bytes of weights that the graph reads, each counted once. */
@@ -44,6 +45,17 @@ export class WeightStore implements Disposable {
    */
   dropPages(): void {
     for (const file of this.files.values()) file.discard();
+  }
+
+  /** A part of bytes below 16 as `MatMulNBits` wants its 4 bit zero points: two a byte along the last axis, low nibble first. */
+  packNibbles(part: StoragePart): StoragePart {
+    let packed = this.packed.get(part);
+    if (packed === undefined) {
+      const bytes = packRows(part.read(), part.dims.at(-1)!);
+      packed = { dtype: 'uint8', dims: [...part.dims.slice(0, -1), Math.ceil(part.dims.at(-1)! / 2)], location: null, read: () => bytes };
+      this.packed.set(part, packed);
+    }
+    return packed;
   }
 
   [Symbol.dispose](): void {
@@ -94,6 +106,16 @@ export class WeightStore implements Disposable {
   private pin(bytes: Uint8Array): PinnedBuffer {
     return this.resources.use(PinnedBuffer.from(bytes));
   }
+}
+
+function packRows(bytes: Uint8Array, columns: number): Uint8Array {
+  const width = Math.ceil(columns / 2);
+  const packed = new Uint8Array((bytes.length / columns) * width);
+  for (let i = 0; i < bytes.length; i++) {
+    const column = i % columns;
+    packed[((i - column) / columns) * width + (column >> 1)]! |= bytes[i]! << ((column & 1) * 4);
+  }
+  return packed;
 }
 
 /** Bytes that a tensor of this type and these dims takes. */

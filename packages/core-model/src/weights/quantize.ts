@@ -23,7 +23,7 @@ export type Parts = Record<string, Uint8Array>;
 
 /**
  * Converts whole blocks of a tensor into the parts of a storage format (see `WeightStorage` for their layout).
- * Exact wherever the format can hold the source's grid; Q4_1 into int8b32 moves a block by at most |d|/34.
+ * Exact wherever the format can hold the source's grid (Q4_1 into int4b32o up to float32's rounding); Q4_1 into int8b32 moves a block by at most |d|/34.
  * @throws CheckpointDTypeError for a dtype that cannot be loaded, CheckpointCorruptError for a scale or value that is not finite.
  */
 export function convert(dtype: string, bytes: Uint8Array, format: StorageFormat, origin: Origin): Parts {
@@ -60,6 +60,8 @@ export function encode(values: Float32Array, format: StorageFormat, origin: Orig
       return encodeInt8(values, origin);
     case 'int4b32':
       return encodeInt4(values, origin);
+    case 'int4b32o':
+      return encodeInt4WithOffset(values, origin);
   }
 }
 
@@ -147,23 +149,32 @@ const directConversions: Record<string, DirectConversion> = {
     }
     return parts;
   },
-  /** GGUF puts elements 0 to 15 into the low nibbles and 16 to 31 into the high ones; here neighbours share a byte. */
   'Q4_0>int4b32'(bytes, elements, origin) {
     const { quants, scales, parts } = int4Parts(elements);
     for (let from = 0, to = 0; to < elements; from += 18, to += 32) {
       scales[to >> 5] = scaleAt(bytes, from, to, origin);
-      const half = to >> 1;
-      for (let i = 0; i < 16; i += 2) {
-        const even = bytes[from + 2 + i]!;
-        const odd = bytes[from + 3 + i]!;
-        quants[half + (i >> 1)] = (even & 15) | ((odd & 15) << 4);
-        quants[half + 8 + (i >> 1)] = (even >> 4) | (odd & 240);
-      }
+      repackNibbles(bytes, from + 2, quants, to >> 1);
     }
     return parts;
   },
+  'Q4_0>int4b32o'(bytes, elements, origin) {
+    const { parts, zeroPoints } = int4OffsetParts(elements);
+    zeroPoints.fill(8);
+    return { ...parts, ...directConversions['Q4_0>int4b32']!(bytes, elements, origin) };
+  },
   'Q4_1>int8b32': q41ToInt8,
+  'Q4_1>int4b32o': q41ToInt4WithOffset,
 };
+
+/** GGUF puts elements 0 to 15 of a block into the low nibbles and 16 to 31 into the high ones; here neighbours share a byte. */
+function repackNibbles(bytes: Uint8Array, from: number, quants: Uint8Array, to: number): void {
+  for (let i = 0; i < 16; i += 2) {
+    const even = bytes[from + i]!;
+    const odd = bytes[from + 1 + i]!;
+    quants[to + (i >> 1)] = (even & 15) | ((odd & 15) << 4);
+    quants[to + 8 + (i >> 1)] = (even >> 4) | (odd & 240);
+  }
+}
 
 /**
  * d * q + m with q in 0..15 as (k * q - z) * (d / k), where the integer zero point z = -k * m / d has to be rounded: k, 17 at most since 17 * 15 = 255,
@@ -205,6 +216,39 @@ function bestStep(offset: number): number {
     smallest = error;
   }
   return best;
+}
+
+/** d * q + m as (q - z) * d + offset, with the whole z nearest to -m / d: the offset that is left is small, so that rounded activations weigh little on it. */
+function q41ToInt4WithOffset(bytes: Uint8Array, elements: number, origin: Origin): Parts {
+  const { quants, scales, zeroPoints, offsets, parts } = int4OffsetParts(elements);
+  for (let from = 0, to = 0; to < elements; from += 20, to += 32) {
+    const d = scaleAt(bytes, from, to, origin);
+    const m = scaleAt(bytes, from + 2, to, origin);
+    const zero = d === 0 ? 0 : Math.max(0, Math.min(15, Math.round(-m / d)));
+    scales[to >> 5] = d;
+    zeroPoints[to >> 5] = zero;
+    offsets[to >> 5] = m + zero * d;
+    repackNibbles(bytes, from + 4, quants, to >> 1);
+  }
+  return parts;
+}
+
+/** Spans the values of each block with 16 steps: every error is at most half a step. */
+function encodeInt4WithOffset(values: Float32Array, origin: Origin): Parts {
+  const { quants, scales, zeroPoints, offsets, parts } = int4OffsetParts(values.length);
+  for (let to = 0; to < values.length; to += 32) {
+    const block = values.subarray(to, to + 32);
+    refuseNonFinite(values, to, to, origin);
+    const low = Math.min(...block);
+    const scale = Math.fround((Math.max(...block) - low) / 15);
+    const zero = scale === 0 ? 0 : Math.max(0, Math.min(15, Math.round(-low / scale)));
+    scales[to >> 5] = scale;
+    zeroPoints[to >> 5] = zero;
+    offsets[to >> 5] = low + zero * scale;
+    const quant = (i: number): number => (scale === 0 ? 0 : Math.min(15, Math.round((block[i]! - low) / scale)));
+    for (let i = 0; i < 32; i += 2) quants[(to + i) >> 1] = quant(i) | (quant(i + 1) << 4);
+  }
+  return parts;
 }
 
 function encodeInt8(values: Float32Array, origin: Origin): Parts {
@@ -353,4 +397,11 @@ function int4Parts(elements: number): { quants: Uint8Array; scales: Float32Array
   const quants = new Uint8Array(elements / 2);
   const scales = new Float32Array(elements / quantBlock);
   return { quants, scales, parts: { quants, scales: bytesOf(scales) } };
+}
+
+function int4OffsetParts(elements: number) {
+  const { quants, scales, parts } = int4Parts(elements);
+  const zeroPoints = new Uint8Array(elements / quantBlock);
+  const offsets = new Float32Array(elements / quantBlock);
+  return { quants, scales, zeroPoints, offsets, parts: { ...parts, zeroPoints, offsets: bytesOf(offsets) } };
 }

@@ -17,10 +17,12 @@ const quantized = new Set(['Q4_0', 'Q4_1', 'Q8_0']);
 
 /**
  * The smallest form that does not change the answers (onnxruntime-notes, section 4): a quantised checkpoint keeps its own grid
- * (Q4_0 as 4 bit, Q4_1 and Q8_0 as 8 bit), everything else is float32. Vectors and the router, which decide much and weigh little, are float32.
+ * (Q4_0 as 4 bit, Q4_1 as 4 bit with offsets, what has Q8_0 in it as 8 bit), everything else is float32. Vectors and the router, which decide much
+ * and weigh little, are float32.
  */
 export const faithfulPolicy: WeightPolicy = ({ name, shape, sources }) => {
   if (shape.length < 2 || shape.at(-1)! % quantBlock !== 0 || name.endsWith('.router.weight')) return 'float32';
   if (!sources.some((dtype) => quantized.has(dtype))) return 'float32';
-  return sources.every((dtype) => dtype === 'Q4_0') ? 'int4b32' : 'int8b32';
+  if (sources.every((dtype) => dtype === 'Q4_0')) return 'int4b32';
+  return sources.every((dtype) => dtype === 'Q4_0' || dtype === 'Q4_1') ? 'int4b32o' : 'int8b32';
 };

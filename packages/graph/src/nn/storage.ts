@@ -19,7 +19,8 @@ export interface StoragePart {
  * The values of one parameter. Which parts there are depends on the format; for a parameter of shape [..., N, K]:
  * - float32, bfloat16, float16: `data` [..., N, K];
  * - int8b32: `quants` uint8 [..., N, K/32, 32], `scales` float32 [..., N, K/32], `zeroPoints` uint8 [..., N, K/32]; value = (q - zeroPoint) * scale;
- * - int4b32: `quants` uint8 [..., N, K/32, 16] (low nibble first), `scales` float32 [..., N, K/32]; value = (q - 8) * scale.
+ * - int4b32: `quants` uint8 [..., N, K/32, 16] (low nibble first), `scales` float32 [..., N, K/32]; value = (q - 8) * scale;
+ * - int4b32o: `quants` and `scales` as int4b32, `zeroPoints` uint8 and `offsets` float32 [..., N, K/32]; value = (q - zeroPoint) * scale + offset.
  */
 export interface WeightStorage {
   readonly format: StorageFormat;
@@ -38,7 +39,9 @@ export function partsOf(format: StorageFormat, shape: readonly number[]): Record
   const blocks = [...shape.slice(0, -1), columns / quantBlock];
   const scales = { dtype: 'float32', dims: blocks } as const;
   if (format === 'int4b32') return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock / 2] }, scales };
-  return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock] }, scales, zeroPoints: { dtype: 'uint8', dims: blocks } };
+  const zeroPoints = { dtype: 'uint8', dims: blocks } as const;
+  if (format === 'int4b32o') return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock / 2] }, scales, zeroPoints, offsets: scales };
+  return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock] }, scales, zeroPoints };
 }
 
 export function partBytes(part: { dtype: PartDType; dims: readonly number[] }): number {
@@ -90,6 +93,18 @@ export function toFloat32(storage: WeightStorage): Float32Array {
       const scales = aligned(read('scales'), Float32Array);
       const values = new Float32Array(quants.length * 2);
       for (let i = 0; i < values.length; i++) values[i] = (((quants[i >> 1]! >> ((i & 1) * 4)) & 15) - 8) * scales[i >> 5]!;
+      return values;
+    }
+    case 'int4b32o': {
+      const quants = read('quants');
+      const scales = aligned(read('scales'), Float32Array);
+      const zeroPoints = read('zeroPoints');
+      const offsets = aligned(read('offsets'), Float32Array);
+      const values = new Float32Array(quants.length * 2);
+      for (let i = 0; i < values.length; i++) {
+        const block = i >> 5;
+        values[i] = (((quants[i >> 1]! >> ((i & 1) * 4)) & 15) - zeroPoints[block]!) * scales[block]! + offsets[block]!;
+      }
       return values;
     }
   }
