@@ -66,6 +66,13 @@ export function randomStorage(format: StorageFormat, shape: readonly number[], s
       });
     case 'int4b32':
       return memoryStorage(format, shape, { quants: bytes(count(shape) / 2, 2), scales: scales.map((scale) => scale * 16) });
+    case 'int4b32o':
+      return memoryStorage(format, shape, {
+        quants: bytes(count(shape) / 2, 2),
+        scales: scales.map((scale) => scale * 16),
+        zeroPoints: bytes(blocks, 3).map((value) => value >> 4),
+        offsets: randomFloats(blocks, seed + 4).map((value) => 0.01 * value),
+      });
   }
 }
 

@@ -37,7 +37,7 @@ export function matMul(c: LoweringContext, { x, rank, weight, bias = null, exper
     const multiply = (rows: Name, added: Name | null): Name => quantised(c, rows, slot, format, added, expert);
     const product =
       precise && rounds(c, format) ? inTwoTerms(c, { x, rank, columns: slot.shape.at(-1)!, bias }, multiply) : multiply(x, bias);
-    return format === 'int4b32o' ? c.op('Add', [product, offsetTerm(c, x, rank, slot, expert)]) : product;
+    return format === 'int4b32o' ? c.op('Add', [product, offsetTerm(c, x, slot, expert)]) : product;
   }
   const dense = slot === null || expert === undefined ? c.name(weight) : c.dense(slot, expert);
   const product = c.op('FusedMatMul', [x, dense], { microsoft: true, attributes: { transB: int(1) } });
@@ -85,11 +85,19 @@ function quantised(c: LoweringContext, x: Name, slot: WeightSlot, format: keyof 
 }
 
 /** What the offsets of the blocks add: each block's sum of activations times its offset, a product of a 32nd of the size. */
-function offsetTerm(c: LoweringContext, x: Name, rank: number, slot: WeightSlot, expert?: number): Name {
-  const blocks = slot.shape.at(-1)! / quantBlock;
-  const grouped = c.op('Reshape', [x, c.constant('int64', [rank + 1], [...new Array<number>(rank - 1).fill(0), blocks, quantBlock])]);
-  const sums = c.op('ReduceSum', [grouped, c.constant('int64', [1], [-1])], { attributes: { keepdims: int(0) } }); // [..., blocks]
+function offsetTerm(c: LoweringContext, x: Name, slot: WeightSlot, expert?: number): Name {
+  const sums = c.op('MatMul', [x, blockSums(c, slot.shape.at(-1)!)]); // [..., blocks]
   return c.op('FusedMatMul', [sums, c.part(slot, 'offsets', expert)], { microsoft: true, attributes: { transB: int(1) } });
+}
+
+/** A product with this adds up each block. One small node, which also takes the zero rows of an idle expert, unlike `ReduceSum`. */
+function blockSums(c: LoweringContext, columns: number): Name {
+  const blocks = columns / quantBlock;
+  return c.once(`block sums ${columns}`, () => {
+    const matrix = new Float32Array(columns * blocks);
+    for (let column = 0; column < columns; column++) matrix[column * blocks + Math.floor(column / quantBlock)] = 1;
+    return c.onnx.initializer(`block sums of ${columns}`, 'float32', [columns, blocks], matrix);
+  });
 }
 
 /** `silu(gate) * up` of `x [..., 2 * size]`. QuickGelu with alpha 1 is SiLU. */

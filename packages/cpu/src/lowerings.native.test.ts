@@ -110,6 +110,7 @@ describe('weights are used in the form in which they are kept', () => {
     // Activations are rounded to 8 bits (accuracy level 4).
     ['int8b32', 0.02],
     ['int4b32', 0.02],
+    ['int4b32o', 0.02],
   ] as const)('linear and a tied embedding in %s', async (format, tolerance) => {
     const weight = parameter([48, 64], format);
     const model = holder({ weight, bias: parameter([48], 'float32', 9) });
@@ -126,6 +127,18 @@ describe('weights are used in the form in which they are kept', () => {
     const row = weight.toFloat32().subarray(47 * 64);
     for (const [i, value] of row.entries()) expect(embedded.data[i]).toBeCloseTo(value, 6);
   });
+
+  test.each(['int8b32', 'int4b32', 'int4b32o'] as const)(
+    'what a graph gives back from %s, such as logits, is nearly exact',
+    async (format) => {
+      const model = holder({ weight: parameter([48, 64], format) });
+      using programs = await both(model, { x: specOf('float32', 'b', 's', 64) }, (m, { x }) => ({
+        y: ops.linear({ x, weight: m.weight }),
+      }));
+      for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 64]) }, { batch: b, tolerance: 1e-4 });
+      await expectSame(programs, { x: { dtype: 'float32', dims: [1, 1, 64], data: new Float32Array(64) } }, { tolerance: 1e-6 });
+    },
+  );
 
   test('a computed weight works too', async () => {
     const model = holder({ weight: parameter([4, 8]) });
@@ -144,6 +157,8 @@ describe('fusedMoe', () => {
     ['float32', 2, 1e-4],
     ['int8b32', 1, 0.03],
     ['int4b32', 1, 0.03],
+    ['int4b32o', 1, 0.03],
+    ['int4b32o', 2, 0.03],
     ['int8b32', 2, 0.03],
   ] as const)('%s experts, %i a token, most of them idle', async (format, topK, tolerance) => {
     const model = holder({ w13: parameter([6, 64, 64], format, 30), w2: parameter([6, 64, 32], format, 31) });

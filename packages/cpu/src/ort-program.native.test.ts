@@ -101,6 +101,7 @@ test.each([
   // Activations rounded to 8 bits in every layer, and a router whose choice may tip: only the size of the error is of interest.
   ['int8b32', { interleave_moe_layer_step: 0, tie_word_embeddings: true }, 0.1],
   ['int4b32', { interleave_moe_layer_step: 0 }, 0.1],
+  ['int4b32o', { interleave_moe_layer_step: 0, tie_word_embeddings: true }, 0.1],
 ] as const)(
   'a whole model in %s (%o) computes what the interpreter computes, in pieces and in a batch',
   async (format, more, tolerance) => {
@@ -113,6 +114,19 @@ test.each([
       await expectSame(programs, tokens(7, 5), { firstPlace, tolerance });
     }
     for (let i = 0; i < 3; i++) await expectSame(programs, tokens(12 + i, 1, 2), { firstPlace: 1, batch: 2, tolerance });
+  },
+);
+
+test.each(['int4b32', 'int4b32o'] as const)(
+  'with weights in %s a prompt is computed exactly, and a decode step continues from its cache',
+  async (format) => {
+    const captured = captureTiny(tinyModel(format, { moe_layers: [] }));
+    using expected = await new InterpreterBackend().compile(captured, options);
+    using actual = await new OrtBackend().compile(captured, options);
+    await expectSame({ expected, actual }, tokens(0, 7), { tolerance: 1e-4 });
+    await expectSame({ expected, actual }, tokens(7, 5), { tolerance: 1e-4 });
+    await expectSame({ expected, actual }, tokens(12, 1), { tolerance: 0.1 });
+    expect(actual.facts.graphs).toBe(2);
   },
 );
 

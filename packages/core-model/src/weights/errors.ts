@@ -76,3 +76,11 @@ export class WeightCacheError extends GraftError {
     super({ code: 'GRAFT_WEIGHT_CACHE', ...problem, fix });
   }
 }
+
+/** Names what is being converted, for errors. */
+export interface Origin {
+  path: string;
+  key: string;
+  /** Element of the tensor that the bytes begin with. */
+  firstElement: number;
+}

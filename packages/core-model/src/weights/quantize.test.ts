@@ -39,7 +39,7 @@ const oracleQ80 = (list: [number, number[]][]): number[] => list.flatMap(([d, q]
 const plain = (values: Float32Array): number[] => Array.from(values, (value) => value + 0); // -0 counts as 0
 
 describe('a quantised tensor keeps its values exactly', () => {
-  test.each(['float32', 'int4b32', 'int8b32'] as const)('Q4_0 as %s', (format) => {
+  test.each(['float32', 'int4b32', 'int4b32o', 'int8b32'] as const)('Q4_0 as %s', (format) => {
     fc.assert(
       fc.property(blocks(blockQ40), (list) => {
         expect(plain(valuesOf('Q4_0', bytesQ40(list), format, list.length * 32))).toEqual(oracleQ40(list));
@@ -90,6 +90,28 @@ test('Q4_1 as int8b32 is off by at most |d|/34, or by half a step of a range wit
       expect(largestError(actual, exact)).toBeLessThanOrEqual(bound + rounding);
     }),
     { numRuns: 500 },
+  );
+});
+
+test('Q4_1 as int4b32o is exact up to the rounding of float32', () => {
+  fc.assert(
+    fc.property(blocks(blockQ41), (list) => {
+      const exact = oracleQ41(list);
+      const actual = valuesOf('Q4_1', bytesQ41(list), 'int4b32o', list.length * 32);
+      const scale = Math.max(...list.map(([d, m]) => Math.max(Math.abs(16 * float16ToNumber(d)), Math.abs(float16ToNumber(m)))));
+      expect(largestError(actual, exact)).toBeLessThanOrEqual(scale * 4e-7);
+    }),
+  );
+});
+
+test('float32 as int4b32o is off by at most half of 1/15 of the block', () => {
+  fc.assert(
+    fc.property(row, (values) => {
+      const actual = toFloat32(memoryStorage('int4b32o', [32], encode(values, 'int4b32o', origin)));
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      const rounding = 1e-6 * Math.max(Math.abs(low), Math.abs(high));
+      expect(largestError(actual, values)).toBeLessThanOrEqual((high - low) / 30 + rounding + 1e-40);
+    }),
   );
 });
 

@@ -1,5 +1,6 @@
-import { aligned, float16ToNumber, quantBlock, type StorageFormat } from '@graft/graph';
-import { at, CheckpointCorruptError, CheckpointDTypeError } from './errors.ts';
+import { aligned, quantBlock, type StorageFormat } from '@graft/graph';
+import { at, CheckpointCorruptError, CheckpointDTypeError, type Origin } from './errors.ts';
+import { encodeBfloat16, encodeFloat16, float16Table } from './half-precision.ts';
 
 /** Bytes of a block and how many elements it holds; a plain dtype is a block of one. */
 export const sourceLayouts = new Map<string, { elements: number; bytes: number }>([
@@ -10,14 +11,6 @@ export const sourceLayouts = new Map<string, { elements: number; bytes: number }
   ['Q4_0', { elements: quantBlock, bytes: 18 }],
   ['Q4_1', { elements: quantBlock, bytes: 20 }],
 ]);
-
-/** Names what is being converted, for errors. */
-export interface Origin {
-  path: string;
-  key: string;
-  /** Element of the tensor that the bytes begin with. */
-  firstElement: number;
-}
 
 export type Parts = Record<string, Uint8Array>;
 
@@ -305,59 +298,6 @@ function encodeInt4(values: Float32Array, origin: Origin): Parts {
     }
   }
   return parts;
-}
-
-/** Rounded to nearest, ties to even; a NaN stays a NaN. */
-function encodeBfloat16(values: Float32Array): Uint16Array {
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const bits = new Uint16Array(values.length);
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i]!;
-    bits[i] = (word & 0x7fffffff) > 0x7f800000 ? (word >>> 16) | 64 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
-  }
-  return bits;
-}
-
-/** Rounded to nearest, ties to even. @throws CheckpointDTypeError for a value above 65504, which float16 would make infinite. */
-function encodeFloat16(values: Float32Array, { path, key, firstElement }: Origin): Uint16Array {
-  const bits = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!;
-    bits[i] = float16Bits(value);
-    if ((bits[i]! & 0x7fff) === 0x7c00 && Number.isFinite(value)) {
-      throw new CheckpointDTypeError({
-        what: `Element ${firstElement + i} is ${value}, beyond float16.`,
-        where: at(path, key),
-        fix: 'keep this parameter in bfloat16 or float32.',
-      });
-    }
-  }
-  return bits;
-}
-
-function float16Bits(value: number): number {
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const magnitude = Math.abs(value);
-  if (Number.isNaN(magnitude)) return 0x7e00;
-  if (magnitude >= 65520) return sign | 0x7c00;
-  if (magnitude < 2 ** -14) return sign | roundToEven(magnitude * 2 ** 24); // subnormal; a carry becomes the least normal
-  const exponent = Math.floor(Math.log2(magnitude));
-  const power = magnitude < 2 ** exponent ? exponent - 1 : magnitude >= 2 ** (exponent + 1) ? exponent + 1 : exponent;
-  return sign | (((power + 14) << 10) + roundToEven(magnitude * 2 ** (10 - power)));
-}
-
-function roundToEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
-}
-
-let table: Float32Array | null = null;
-
-/** Every float16 by its bits: a scale or value costs one load. */
-function float16Table(): Float32Array {
-  table ??= Float32Array.from({ length: 65536 }, (_, bits) => float16ToNumber(bits));
-  return table;
 }
 
 /** The float16 at `offset`. @throws CheckpointCorruptError when it is not finite. */

@@ -73,7 +73,7 @@ describe('a parameter', () => {
 });
 
 describe('a storage gives its values in float32', () => {
-  const values = (format: 'int8b32' | 'int4b32', arrays: Record<string, ArrayBufferView>) =>
+  const values = (format: 'int8b32' | 'int4b32' | 'int4b32o', arrays: Record<string, ArrayBufferView>) =>
     Array.from(toFloat32(memoryStorage(format, [1, 64], arrays)));
 
   test('int8b32: (q - zero point) * scale, a block of 32 at a time', () => {
@@ -86,6 +86,13 @@ describe('a storage gives its values in float32', () => {
     const result = values('int4b32', { quants: new Uint8Array(32).fill(0xf1), scales: Float32Array.of(1, 3) });
     expect(result.slice(0, 2)).toEqual([-7, 7]);
     expect(result.slice(32, 34)).toEqual([-21, 21]);
+  });
+
+  test('int4b32o: (q - zero point) * scale + offset', () => {
+    const arrays = { scales: Float32Array.of(1, 3), zeroPoints: Uint8Array.of(1, 15), offsets: Float32Array.of(0.25, -1) };
+    const result = values('int4b32o', { quants: new Uint8Array(32).fill(0xf1), ...arrays });
+    expect(result.slice(0, 2)).toEqual([0.25, 14.25]);
+    expect(result.slice(32, 34)).toEqual([-43, -1]);
   });
 
   test('float16, with subnormal, infinite and negative numbers', () => {
