@@ -43,12 +43,11 @@ export function startEngineWorker(config: z.input<typeof EngineConfig>, options:
 const graceMs = 10_000;
 
 /**
- * Ends a worker that is not ready, so that what it holds of native memory is freed: it is asked, and ended by force only if it does not hear. It keeps
- * neither the process alive meanwhile nor anybody waiting.
+ * Ends a worker that is not ready, so that what it holds of native memory is freed: it is asked, and ended by force only if it does not hear. Nobody waits
+ * for it, but the process stays until it has gone: Node kills a worker on exit wherever it is, and native code (koffi) then takes the process down.
  */
 function endWorker(worker: Worker): void {
   worker.on('error', () => undefined); // the start has its error already
-  worker.unref();
   const force = setTimeout(() => void worker.terminate(), graceMs).unref();
   worker.once('exit', () => clearTimeout(force));
   worker.postMessage({ type: 'close' } satisfies ToWorker);
