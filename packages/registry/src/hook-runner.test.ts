@@ -141,14 +141,72 @@ test.each<[string, (parameters: Record<string, ParameterFacts>) => unknown, stri
   ['retypes', (parameters) => Object.assign(parameters, { w: weight('float16') }), '"w" was retyped from float32 to float16'],
   ['reshapes', (parameters) => Object.assign(parameters, { w: weight('float32', [3, 2]) }), '"w" was reshaped from [2, 3] to [3, 2]'],
   ['reshapes in place', (parameters) => void (parameters['w']!.shape as number[]).reverse(), '"w" was reshaped from [2, 3] to [3, 2]'],
-])('an init hook that %s a parameter outside the ledger fails, names the key, and the model is marked failed', async (_, change, text) => {
-  const { runner, error } = await runInit((model) => void change(model.parameters));
-  expect(error).toEqual(code('GRAFT_HOOK_CHANGED_PARAMETERS', { what: expect.stringContaining(text), where: 'vendor: hook 1' }));
+])('R8 an init hook that %s a parameter fails, names the key, and the model is back as it was before the hook', async (_, change, text) => {
+  const model = new Tiny();
+  const { parameters, buffers } = model;
+  const before = Object.entries(parameters);
+  const { runner, error } = await runInit((tiny) => {
+    tiny.log.push('began');
+    tiny.buffers['mask'] = { ...weight(), persistent: false };
+    change(tiny.parameters);
+  }, model);
+  expect(error).toEqual(
+    code('GRAFT_HOOK_CHANGED_PARAMETERS', {
+      what: expect.stringContaining(text),
+      where: 'vendor: hook 1',
+      fix: expect.stringContaining('The model is as it was before the phase.'),
+    }),
+  );
+  expect([model.parameters, model.buffers]).toEqual([parameters, buffers]);
+  const after = Object.entries(model.parameters); // the same objects under the same names in the same order, with the same facts
+  expect(after.map(([name, facts], index) => name === before[index]![0] && facts === before[index]![1])).toEqual([true, true]);
+  expect(model).toEqual(new Tiny());
+  expect(runner.lifecycle.state).toBe('constructed');
+  expect(runner.toJSON()).toEqual({ hooks: [], renames: [], patches: [] });
+});
+
+test('R8 a change of class, a list, a map or a set that a failed hook made beside the ledger is taken back too', async () => {
+  class Other extends Tiny {}
+  const model = Object.assign(new Tiny(), { layers: [{ n: 0 }, { n: 1 }], byName: new Map([['a', { n: 2 }]]), kinds: new Set(['a']) });
+  const { layers, byName, kinds } = model;
+  const { error } = await runInit((tiny) => {
+    const mine = tiny as typeof model;
+    Object.setPrototypeOf(tiny, Other.prototype);
+    mine.layers.pop();
+    mine.layers[0]!.n = 7;
+    mine.byName.get('a')!.n = 7;
+    mine.byName.set('b', { n: 3 });
+    mine.kinds.clear();
+    throw new Error('half-way');
+  }, model);
+  expect(error).toEqual(code('GRAFT_HOOK_FAILED'));
+  expect(model.constructor).toBe(Tiny);
+  expect([layers, [...byName], [...kinds]]).toEqual([[{ n: 0 }, { n: 1 }], [['a', { n: 2 }]], ['a']]);
+});
+
+test('R8 a model that keeps its parameters out of reach cannot be taken back, and is marked failed', async () => {
+  class Hidden extends Tiny {
+    readonly #own = new Map([['w', weight()]]);
+    override namedParameters(): Iterable<[string, ParameterFacts]> {
+      return this.#own;
+    }
+    add(): void {
+      this.#own.set('extra', weight());
+    }
+  }
+  const { runner, error } = await runInit((model) => (model as Hidden).add(), new Hidden());
+  expect(error).toEqual(code('GRAFT_HOOK_CHANGED_PARAMETERS', { fix: expect.stringContaining('build it again') }));
   expect(runner.lifecycle.state).toBe('failed');
   await expect(runner.run('init', new Tiny(), null)).rejects.toThrow(code('GRAFT_LIFECYCLE', { fix: 'build the model again.' }));
 });
 
-test('an init hook that changes parameters through the ledger leaves the model as it was before the phase', async () => {
+test('a hook after which the model cannot be read has failed, and the model is as it was', async () => {
+  const { model, error } = await runInit((tiny) => void Object.assign(tiny, { parameters: null }));
+  expect(error).toEqual(code('GRAFT_HOOK_FAILED', { where: 'vendor: hook 1' }));
+  expect([...model.namedParameters()].map(([name]) => name)).toEqual(['w', 'v']);
+});
+
+test('R8 an init hook that changes parameters through the ledger leaves the model as it was before the phase', async () => {
   const model = new Tiny();
   const { parameters } = model;
   const { runner, error } = await runInit((tiny, patches) => {
@@ -178,7 +236,7 @@ test('a hook that throws undoes the whole phase, also what earlier hooks did', a
   expect(runner.lifecycle.state).toBe('constructed');
 });
 
-test('a change of buffers alone passes, and a parameter of equal facts may take another’s place', async () => {
+test('R8 a change of buffers alone passes, and a parameter of equal facts may take another’s place', async () => {
   const { error, runner } = await runInit((model) => {
     model.buffers['mask'] = { ...weight(), persistent: false };
     model.parameters['w'] = weight();
@@ -187,12 +245,43 @@ test('a change of buffers alone passes, and a parameter of equal facts may take 
   expect(runner.lifecycle.state).toBe('initialized');
 });
 
-test('a hook that changed buffers and then throws marks the model failed', async () => {
-  const { runner } = await runInit((model) => {
-    delete model.buffers['rope'];
+test('a hook that changed buffers and then throws leaves them as they were', async () => {
+  const { runner, model } = await runInit((tiny) => {
+    delete tiny.buffers['rope'];
     throw new Error('half-way');
   });
-  expect(runner.lifecycle.state).toBe('failed');
+  expect(Object.keys(model.buffers)).toEqual(['rope']);
+  expect(runner.lifecycle.state).toBe('constructed');
+});
+
+test('a patch says where in the model it was made, as far as the model names its parts', async () => {
+  const layer = { attn: { forward: () => 0 } };
+  class Nested extends Tiny {
+    layers = [layer];
+    *namedModules(): Iterable<[string, object]> {
+      yield ['', this];
+      yield ['layers.0', layer];
+    }
+  }
+  const { runner } = await runInit((tiny, patches) => {
+    patches.wrapChild(layer, 'attn', (inner) => ({ inner }));
+    patches.lend(tiny, 'gate', {});
+    patches.lend({}, 'elsewhere', {});
+  }, new Nested());
+  expect(runner.ledger.toJSON().map(({ path }) => path)).toEqual(['layers.0.attn', 'gate', null]);
+});
+
+test('the hooks of a phase can be told without running them', () => {
+  const runner = new HookRunner(target, [
+    hook('postLoad', (tiny) => void tiny.log.push('ran'), { modes: ['lazy'] }),
+    hook('postLoad', () => {}),
+  ]);
+  const model = new Tiny();
+  expect(runner.plan('postLoad', model, null).map(({ hook: name, outcome }) => [name, outcome])).toEqual([
+    ['vendor: hook 1', 'skipped: other mode'],
+    ['vendor: hook 2', 'planned'],
+  ]);
+  expect([model.log, runner.toJSON().hooks]).toEqual([[], []]);
 });
 
 test('an asynchronous hook is awaited', async () => {
@@ -241,7 +330,7 @@ test('phases run once each and in order, and the error names the state and the c
   expect(runner.lifecycle.state).toBe('ready');
 });
 
-test('a patch outside its hook, and a patch after ready, are refused', async () => {
+test('R15 a patch outside its hook, and a patch after ready, are refused with the reason', async () => {
   let kept: Patches | undefined;
   const { runner, model } = await runInit((_, patches) => {
     kept = patches;

@@ -8,6 +8,7 @@ import { type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
 import type { PluginHook } from './plugin.ts';
 import type { Owner } from './registration.ts';
 import type { Resolution } from './resolve.ts';
+import { TreeSnapshot } from './tree-snapshot.ts';
 
 /** A plugin's hook, with the plugin. */
 export type LoadedHook = PluginHook & { readonly owner: Owner };
@@ -21,7 +22,8 @@ export interface HookRecord {
   readonly modes: readonly string[] | null;
   readonly reason: string | null;
   readonly reload: PostLoadReload | null;
-  readonly outcome: 'ran' | 'skipped: other mode';
+  /** `planned`: it runs once the weights are there. */
+  readonly outcome: 'ran' | 'skipped: other mode' | 'planned';
   readonly durationMs: number;
 }
 
@@ -82,6 +84,15 @@ export class HookRunner {
     else this.postLoadRan = true;
   }
 
+  /** What `run` would do in a phase, without doing it. */
+  plan<Context>(phase: Phase, model: InspectableModel, context: Context): HookRecord[] {
+    return [...this.classHooks(phase, model), ...this.pluginHooks(phase, model, context)].map(({ run: _, ...facts }) => ({
+      ...facts,
+      outcome: this.runsInMode(facts) ? 'planned' : 'skipped: other mode',
+      durationMs: 0,
+    }));
+  }
+
   /** What ran, what was renamed and which patches are in effect. */
   toJSON(): HookRunnerRecord {
     return { hooks: [...this.hookRecords], renames: [...this.renameRecords], patches: this.ledger.toJSON() };
@@ -121,24 +132,25 @@ export class HookRunner {
   }
 
   private async transaction(phase: Phase, model: InspectableModel, hooks: readonly RunnableHook[]): Promise<void> {
-    const before = inspect(model);
+    const before = { ...inspect(model), tree: new TreeSnapshot(model) };
     const mark = this.ledger.mark();
     const records: HookRecord[] = [];
     const renames: RenameRecord[] = [];
     let parameters = before.parameters;
     for (const { run, ...facts } of hooks) {
-      const { hook, modes } = facts;
-      if (modes !== null && (this.target.mode === null || !modes.includes(this.target.mode))) {
+      const { hook } = facts;
+      if (!this.runsInMode(facts)) {
         records.push({ ...facts, outcome: 'skipped: other mode', durationMs: 0 });
         continue;
       }
       const started = performance.now();
+      let after: ParameterSnapshot;
       try {
-        await this.runOne(facts, run);
+        await this.runOne(facts, run, model);
+        after = new ParameterSnapshot(model.namedParameters());
       } catch (cause) {
         throw new HookFailedError({ phase, hook, message: messageOf(cause), restored: this.rollBack(model, before, mark, hook), cause });
       }
-      const after = new ParameterSnapshot(model.namedParameters());
       const changes = parameters.compare(after);
       const refused = phase === 'init' ? changes.all : changes.except('renamed');
       if (refused.length > 0) {
@@ -153,8 +165,16 @@ export class HookRunner {
     this.renameRecords.push(...renames);
   }
 
-  private async runOne({ hook, plugin, phase, reason }: Omit<RunnableHook, 'run'>, run: RunnableHook['run']): Promise<void> {
-    const { patches, close } = this.ledger.open({ hook, plugin, phase }, reason);
+  private runsInMode({ modes }: Pick<HookRecord, 'modes'>): boolean {
+    return modes === null || (this.target.mode !== null && modes.includes(this.target.mode));
+  }
+
+  private async runOne(
+    { hook, plugin, phase, reason }: Omit<RunnableHook, 'run'>,
+    run: RunnableHook['run'],
+    model: InspectableModel,
+  ): Promise<void> {
+    const { patches, close } = this.ledger.open({ hook, plugin, phase }, reason, modulePaths(model));
     try {
       await run(patches);
     } finally {
@@ -162,17 +182,15 @@ export class HookRunner {
     }
   }
 
-  /** Undoes the phase's patches; where the model is still not what it was, nothing may be done with it any more. */
-  private rollBack(model: InspectableModel, before: Inspection, mark: number, hook: string): boolean {
-    try {
-      this.ledger.undoTo(mark);
-    } catch (error) {
-      this.lifecycle.fail(`${hook} could not be undone: ${messageOf(error)}`);
-      return false;
-    }
-    const now = inspect(model);
-    if (before.parameters.isSame(now.parameters) && before.buffers.isSame(now.buffers)) return true;
-    this.lifecycle.fail(`${hook} changed parameters or buffers outside the patch ledger`);
+  /**
+   * Undoes the phase's patches, then what it changed beside them. A model that keeps state out of reach (private fields, closures) may still not be
+   * what it was; nothing may be done with it any more.
+   */
+  private rollBack(model: InspectableModel, before: Inspection & { tree: TreeSnapshot }, mark: number, hook: string): boolean {
+    this.ledger.takeBack(mark);
+    before.tree.restore();
+    if (isRestored(model, before)) return true;
+    this.lifecycle.fail(`${hook} changed parameters or buffers that are out of the registry's reach`);
     return false;
   }
 }
@@ -180,6 +198,24 @@ export class HookRunner {
 interface Inspection {
   parameters: ParameterSnapshot;
   buffers: ParameterSnapshot;
+}
+
+function isRestored(model: InspectableModel, before: Inspection): boolean {
+  try {
+    const now = inspect(model);
+    return before.parameters.isSame(now.parameters) && before.buffers.isSame(now.buffers);
+  } catch {
+    return false; // it cannot even be read
+  }
+}
+
+/** Where an object stands in the model, for the ledger; read at the first patch, and again for an object that was not there then. */
+function modulePaths(model: InspectableModel): (instance: object) => string | null {
+  let paths: ReadonlyMap<object, string> | null = null;
+  return (instance) => {
+    if (paths?.has(instance) !== true) paths = new Map([...(model.namedModules?.() ?? [])].map(([path, module]) => [module, path]));
+    return paths.get(instance) ?? (instance === model ? '' : null);
+  };
 }
 
 function inspect(model: InspectableModel): Inspection {

@@ -13,6 +13,8 @@ export interface BufferFacts extends ParameterFacts {
 export interface InspectableModel {
   namedParameters(): Iterable<[string, ParameterFacts]>;
   namedBuffers(): Iterable<[string, BufferFacts]>;
+  /** Its parts by path, so that a patch can say where it was made. */
+  namedModules?(): Iterable<[string, object]>;
 }
 
 /** A model class: built as `new Model(context)`, upstream and override alike. */

@@ -29,7 +29,7 @@ class Layer {
   router = { name: 'router' };
 }
 
-test('the ledger undoes a swap, a lend, a replaced method and a wrapper, last in first out', () => {
+test('R15 the ledger undoes a swap, a lend, a replaced method and a wrapper, last in first out', () => {
   const ledger = new PatchLedger();
   const { patches } = ledger.open(owner, 'one graph for all layers');
   const layer = new Layer();
@@ -53,15 +53,17 @@ test('the ledger undoes a swap, a lend, a replaced method and a wrapper, last in
       target: 'ChunkedAttention',
       detail: 'ChunkedAttention became Attention',
       reason: 'one graph for all layers',
+      path: null,
       ...owner,
     },
-    { id: 2, operation: 'lend', target: 'Layer.gate', detail: 'Object was lent', reason: 'one graph for all layers', ...owner },
+    { id: 2, operation: 'lend', target: 'Layer.gate', detail: 'Object was lent', reason: 'one graph for all layers', path: null, ...owner },
     {
       id: 3,
       operation: 'replaceMethod',
       target: 'Attention.forward',
       detail: 'replaced by double',
       reason: 'one graph for all layers',
+      path: null,
       ...owner,
     },
     {
@@ -70,6 +72,7 @@ test('the ledger undoes a swap, a lend, a replaced method and a wrapper, last in
       target: 'Layer.router',
       detail: 'Object was wrapped in Object',
       reason: 'parity with upstream',
+      path: null,
       ...owner,
     },
   ]);
@@ -85,7 +88,7 @@ test('the ledger undoes a swap, a lend, a replaced method and a wrapper, last in
   expect(ledger.toJSON()).toEqual([]);
 });
 
-test('an undo out of order is refused and names the later patches', () => {
+test('R15 an undo out of order is refused and names the later patches', () => {
   const ledger = new PatchLedger();
   const { patches } = ledger.open(owner);
   const layer = new Layer();
@@ -104,7 +107,7 @@ test('a patch that was changed again without the ledger cannot be undone', () =>
   expect(layer.router.name).toBe('mine');
 });
 
-test('a class that sets fields cannot be swapped in, unless the instance has them already', () => {
+test('R15 a class that declares fields cannot be swapped in, unless the instance has them already', () => {
   const { patches } = new PatchLedger().open(owner);
   const attention = new ChunkedAttention();
   expect(() => patches.swapClass(attention, WithField)).toThrow(
@@ -128,7 +131,7 @@ test('a bound function, a missing method and a missing child are refused', () =>
   );
 });
 
-test('nothing is undone at ready', () => {
+test('R15 nothing is undone at ready', () => {
   const lifecycle = new Lifecycle();
   const ledger = new PatchLedger(lifecycle);
   const layer = new Layer();

@@ -18,6 +18,8 @@ export interface PatchRecord extends PatchOwner {
   readonly operation: PatchOperation;
   /** The class of the instance that was changed, and the property where there is one. */
   readonly target: string;
+  /** Where it stands in the model (`layers.3.self_attn.attn`); null for an object that is not a part of it. */
+  readonly path: string | null;
   readonly detail: string;
   readonly reason: string | null;
 }
@@ -39,11 +41,18 @@ export interface Patches {
   wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, options?: PatchOptions): void;
 }
 
+interface Place {
+  readonly target: string;
+  readonly path: string | null;
+}
+
 interface Patch {
   readonly record: PatchRecord;
   /** Whether what the patch put there is still there. */
   intact(): boolean;
   undo(): void;
+  /** Puts the very same thing there again. */
+  redo(): void;
 }
 
 /** Every in-place change of one model: who, when, why, and how to undo it, last in first out. */
@@ -57,15 +66,19 @@ export class PatchLedger {
   }
 
   /** The patches that a hook may make, until `close`. */
-  open(owner: PatchOwner, defaultReason: string | null = null): { patches: Patches; close(): void } {
+  open(
+    owner: PatchOwner,
+    defaultReason: string | null = null,
+    pathOf: (instance: object) => string | null = () => null,
+  ): { patches: Patches; close(): void } {
     let isOpen = true;
     const apply = (
       operation: PatchOperation,
-      target: string,
+      { target, path }: Place,
       { reason = defaultReason ?? undefined }: PatchOptions,
       change: () => Change,
     ) => {
-      this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded');
+      this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded', 'reloading');
       if (!isOpen)
         throw new PatchRefusedError({
           operation,
@@ -74,15 +87,19 @@ export class PatchLedger {
           fix: 'patch while the hook runs, and await what it starts.',
         });
       const { detail, intact, undo } = change();
-      this.patches.push({ record: { id: this.nextId++, operation, target, detail, reason: reason ?? null, ...owner }, intact, undo });
+      this.patches.push({ record: { id: this.nextId++, operation, target, path, detail, reason: reason ?? null, ...owner }, intact, undo });
+    };
+    const place = (host: object, name?: string): Place => {
+      const path = pathOf(host);
+      if (name === undefined) return { target: nameOf(host), path };
+      return { target: `${nameOf(host)}.${name}`, path: path === null ? null : path === '' ? name : `${path}.${name}` };
     };
     const patches: Patches = {
-      swapClass: (instance, Class, options = {}) => apply('swapClass', nameOf(instance), options, () => swapClass(instance, Class)),
-      lend: (host, name, value, options = {}) => apply('lend', `${nameOf(host)}.${name}`, options, () => lend(host, name, value)),
+      swapClass: (instance, Class, options = {}) => apply('swapClass', place(instance), options, () => swapClass(instance, Class)),
+      lend: (host, name, value, options = {}) => apply('lend', place(host, name), options, () => lend(host, name, value)),
       replaceMethod: (instance, name, method, options = {}) =>
-        apply('replaceMethod', `${nameOf(instance)}.${name}`, options, () => replaceMethod(instance, name, method)),
-      wrapChild: (host, name, wrap, options = {}) =>
-        apply('wrapChild', `${nameOf(host)}.${name}`, options, () => wrapChild(host, name, wrap)),
+        apply('replaceMethod', place(instance, name), options, () => replaceMethod(instance, name, method)),
+      wrapChild: (host, name, wrap, options = {}) => apply('wrapChild', place(host, name), options, () => wrapChild(host, name, wrap)),
     };
     return { patches, close: () => (isOpen = false) };
   }
@@ -98,6 +115,41 @@ export class PatchLedger {
    */
   undoTo(mark: number): void {
     while (this.patches.length > mark) this.undoLast();
+  }
+
+  /** As `undoTo`, for a phase that failed: what was changed again without the ledger is left to the caller to restore. */
+  takeBack(mark: number): void {
+    for (const patch of this.patches.splice(mark).reverse()) if (patch.intact()) patch.undo();
+  }
+
+  /**
+   * Undoes these patches, which must be the last ones.
+   * @returns what puts them back as they were, once all later ones are undone.
+   * @throws PatchOrderError, PatchOverwrittenError; all patches are then in effect.
+   */
+  suspend(ids: ReadonlySet<number>): () => void {
+    const first = this.patches.findIndex(({ record }) => ids.has(record.id));
+    if (first < 0) return () => undefined;
+    const suspended = this.patches.slice(first);
+    const others = suspended.filter(({ record }) => !ids.has(record.id));
+    if (others.length > 0)
+      throw new PatchOrderError(
+        patchText(suspended[0]!.record),
+        others.map(({ record }) => patchText(record)),
+      );
+    const putBack = (): void => {
+      for (const patch of suspended.slice(this.patches.length - first)) {
+        patch.redo();
+        this.patches.push(patch);
+      }
+    };
+    try {
+      this.undoTo(first);
+    } catch (error) {
+      putBack();
+      throw error;
+    }
+    return putBack;
   }
 
   /**
@@ -144,10 +196,8 @@ function nameOf(instance: object): string {
   return instance.constructor?.name ?? 'object';
 }
 
-interface Change {
+interface Change extends Omit<Patch, 'record'> {
   detail: string;
-  intact(): boolean;
-  undo(): void;
 }
 
 function swapClass(instance: object, Class: new (...args: never) => object): Change {
@@ -170,8 +220,9 @@ function swapClass(instance: object, Class: new (...args: never) => object): Cha
     }
   }
   const detail = `${nameOf(instance)} became ${Class.name}`;
-  Object.setPrototypeOf(instance, after);
-  return { detail, intact: () => Object.getPrototypeOf(instance) === after, undo: () => Object.setPrototypeOf(instance, before) };
+  const redo = (): void => void Object.setPrototypeOf(instance, after);
+  redo();
+  return { detail, intact: () => Object.getPrototypeOf(instance) === after, undo: () => void Object.setPrototypeOf(instance, before), redo };
 }
 
 function lend(host: object, name: string, value: object): Change {
@@ -219,10 +270,12 @@ function wrapChild<Child extends object>(host: object, name: string, wrap: (chil
 
 function define(target: object, name: string, descriptor: PropertyDescriptor, detail: string): Change {
   const before = Object.getOwnPropertyDescriptor(target, name);
-  Object.defineProperty(target, name, descriptor);
+  const redo = (): void => void Object.defineProperty(target, name, descriptor);
+  redo();
   return {
     detail,
     intact: () => Object.getOwnPropertyDescriptor(target, name)?.value === descriptor.value,
+    redo,
     undo: () => {
       if (before === undefined) Reflect.deleteProperty(target, name);
       else Object.defineProperty(target, name, before);
