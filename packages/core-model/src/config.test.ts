@@ -74,6 +74,14 @@ describe('which layers have no rope', () => {
     });
     expect(failure({ layer_types: types.slice(1) })).toMatchObject({ what: 'layer_types has 7 entries for 8 layers.' });
   });
+
+  test('without chunks every layer attends to all, and layer_types says so', () => {
+    const types = new Array<string>(8).fill('full_attention');
+    expect(parse({ attention_chunk_size: null, layer_types: types }).attentionChunkSize).toBeNull();
+    expect(failure({ attention_chunk_size: null, layer_types: types.with(0, 'chunked_attention') })).toMatchObject({
+      what: 'layer_types[0] is "chunked_attention", but attention_chunk_size, which is null, makes it "full_attention".',
+    });
+  });
 });
 
 describe('rope', () => {

@@ -253,18 +253,20 @@ function layersOf(config: z.output<typeof RawTextConfig>, where: string): LayerC
     rope: rope === null ? (i + 1) % config.no_rope_layer_interval !== 0 : rope[i] === 1,
     moe: moe === null ? step > 0 && (i + 1) % step === 0 : moe.has(i),
   }));
-  checkLayerTypes(config.layer_types ?? null, layers, where);
+  checkLayerTypes(config.layer_types ?? null, layers, config.attention_chunk_size, where);
   return layers;
 }
 
-function checkLayerTypes(types: readonly string[] | null, layers: readonly LayerConfig[], where: string): void {
+/** A layer with rotation attends within its chunk, where there are chunks; one without attends to all. */
+function checkLayerTypes(types: readonly string[] | null, layers: readonly LayerConfig[], chunkSize: number | null, where: string): void {
   if (types === null) return;
   if (types.length !== layers.length)
     throw new ConfigContradictionError(`layer_types has ${types.length} entries for ${layers.length} layers.`, where);
   for (const [i, { rope }] of layers.entries()) {
-    const expected = rope ? 'chunked_attention' : 'full_attention';
+    const expected = rope && chunkSize !== null ? 'chunked_attention' : 'full_attention';
     if (types[i] !== expected) {
-      throw new ConfigContradictionError(`layer_types[${i}] is "${types[i]}", but no_rope_layers makes it "${expected}".`, where);
+      const chunks = chunkSize === null ? 'attention_chunk_size, which is null, makes' : 'no_rope_layers makes';
+      throw new ConfigContradictionError(`layer_types[${i}] is "${types[i]}", but ${chunks} it "${expected}".`, where);
     }
   }
 }

@@ -6,15 +6,22 @@ import { CpuStepError } from './errors.ts';
 import { OrtBackend } from './ort-backend.ts';
 
 const heads = { numHeads: 4, numKvHeads: 2, headDim: 16, scale: 0.25 };
-const [queryWidth, kvWidth] = [64, 32];
 
 const bindSlot: CompileOptions['bindSlot'] = (_path, kind) =>
   kind.startsWith('kvCache') ? { kind: 'cache', rows: 24 } : { kind: 'input', name: kind };
 const options: CompileOptions = { places: 4, threads: 1, bindSlot };
 
 class Layer extends Module {
-  readonly attn = new Attention(heads);
-  readonly rotary = new RotaryEmbedding(16, 64, { type: 'default', theta: 10000 });
+  readonly attn: Attention;
+  readonly rotary: RotaryEmbedding;
+  readonly kvWidth: number;
+
+  constructor(headDim = 16) {
+    super();
+    this.attn = new Attention({ ...heads, headDim });
+    this.rotary = new RotaryEmbedding(headDim, 64, { type: 'default', theta: 10000 });
+    this.kvWidth = 2 * headDim;
+  }
 
   /** Split, rotation and attention with nothing between them: what the backend fuses. */
   rotated(qkv: SymbolicTensor, positions: SymbolicTensor): SymbolicTensor {
@@ -34,7 +41,7 @@ class Layer extends Module {
     const [query, key, value] = this.split(qkv);
     const [q, k] = this.rotary.forward(positions, query, key);
     const again = ops.add({ a: ops.mul({ a: k, b: value }), b: value });
-    const [left, right] = ops.split({ x: this.attn.forward(q, k, value) }, { sizes: [kvWidth, kvWidth] }) as [
+    const [left, right] = ops.split({ x: this.attn.forward(q, k, value) }, { sizes: [this.kvWidth, this.kvWidth] }) as [
       SymbolicTensor,
       SymbolicTensor,
     ];
@@ -42,18 +49,18 @@ class Layer extends Module {
   }
 
   private split(x: SymbolicTensor): [SymbolicTensor, SymbolicTensor, SymbolicTensor] {
-    return ops.split({ x }, { sizes: [queryWidth, kvWidth, kvWidth] }) as [SymbolicTensor, SymbolicTensor, SymbolicTensor];
+    return ops.split({ x }, { sizes: [2 * this.kvWidth, this.kvWidth, this.kvWidth] }) as [SymbolicTensor, SymbolicTensor, SymbolicTensor];
   }
 }
 
 const inputs = { qkv: specOf('float32', 'batch', 'sequence', 128), positions: specOf('int64', 'batch', 'sequence') } as const;
 
 /** A step for sequences that have `starts` rows already and bring `sequence` more. */
-function stepInputs(starts: readonly number[], sequence: number, seed = 1): Record<string, HostTensor> {
+function stepInputs(starts: readonly number[], sequence: number, seed = 1, width = 128): Record<string, HostTensor> {
   const batch = starts.length;
   const lengths = starts.map((start) => start + sequence);
   return {
-    qkv: float32([batch, sequence, 128], seed),
+    qkv: float32([batch, sequence, width], seed),
     positions: int64(
       [batch, sequence],
       starts.flatMap((start) => Array.from({ length: sequence }, (_, i) => start + i)),
@@ -78,6 +85,14 @@ test.each(['rotated', 'scaled', 'shared'] as const)('attention over pieces and p
   // A place starts again: what the sequence before it left is not seen.
   await expectSame(programs, stepInputs([0], 2, 12), { firstPlace: 1 });
   await expectSame(programs, stepInputs([2], 22, 13), { firstPlace: 1 }); // to the last row
+});
+
+test.each([8, 10, 24])('heads of %i elements, which the kernel does not rotate or must see padded', async (headDim) => {
+  const specs = { ...inputs, qkv: specOf('float32', 'batch', 'sequence', 8 * headDim) };
+  using programs = await both(new Layer(headDim), specs, (layer, { qkv, positions }) => ({ y: layer.rotated(qkv, positions) }), options);
+  await expectSame(programs, stepInputs([0], 7, 1, 8 * headDim), { firstPlace: 1 });
+  await expectSame(programs, stepInputs([0], 3, 2, 8 * headDim), { firstPlace: 2 });
+  await expectSame(programs, stepInputs([7, 3], 1, 3, 8 * headDim), { firstPlace: 1, batch: 2 });
 });
 
 test('a batch of first pieces is one run', async () => {

@@ -1,7 +1,7 @@
 import type { CompileOptions, Dim, DType, Graph, OpNode, Value } from '@graft/graph';
 import { CpuLoweringError } from './errors.ts';
 import { findFusions } from './fusions.ts';
-import { type Activations, declaredDims, LoweringContext } from './lowering-context.ts';
+import { type Activations, cacheWidth, declaredDims, LoweringContext } from './lowering-context.ts';
 import { lower } from './lowerings.ts';
 import type { WeightStore } from './weight-store.ts';
 
@@ -124,7 +124,11 @@ class Exporter {
     if (value.dims.length !== 4 || heads?.isStatic !== true || headDim?.isStatic !== true) {
       throw new CpuLoweringError('A cache must have dims [batch, heads, rows, headDim].', `slot ${path}`);
     }
-    const cache: CacheTensor = { input: `cache ${path}`, output: `extended ${path}`, dims: [heads.value, binding.rows, headDim.value] };
+    const cache: CacheTensor = {
+      input: `cache ${path}`,
+      output: `extended ${path}`,
+      dims: [heads.value, binding.rows, cacheWidth(headDim.value)],
+    };
     this.caches.set(value, cache);
     this.context.cache(value, cache.input, cache.output);
   }

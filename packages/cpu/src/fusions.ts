@@ -1,4 +1,5 @@
 import type { AttributesOf, Graph, OpNode, Value } from '@graft/graph';
+import { cacheWidth } from './lowering-context.ts';
 
 /** What an attention takes over from the nodes before it, so that these need no node of their own. */
 export interface AttentionInputs {
@@ -52,6 +53,7 @@ export function findFusions(graph: Graph): Fusions {
     if (q === null || k === null) return null;
     if (['positions', 'cos', 'sin'].some((name) => q.inputs[name] !== k.inputs[name])) return null;
     const { headDim } = node.attributes as AttributesOf<'attention'>;
+    if (headDim % 16 !== 0) return null; // GroupQueryAttention rotates no other heads
     if ([q, k].some((each) => (each.attributes as AttributesOf<'rotaryEmbedding'>).headDim !== headDim)) return null;
     absorbed.add(q).add(k);
     const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']! };
@@ -64,6 +66,7 @@ export function findFusions(graph: Graph): Fusions {
     if (parts.some((part, i) => split.outputs[i] !== part || uses.get(part) !== 1)) return null;
     const { numHeads, numKvHeads, headDim } = node.attributes as AttributesOf<'attention'>;
     const { sizes } = split.attributes as AttributesOf<'split'>;
+    if (cacheWidth(headDim) !== headDim) return null; // heads are padded one by one
     if (sizes.join() !== [numHeads, numKvHeads, numKvHeads].map((heads) => heads * headDim).join()) return null;
     absorbed.add(split);
     return split.inputs['x']!;

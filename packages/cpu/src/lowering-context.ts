@@ -57,7 +57,7 @@ export class LoweringContext {
 
   /** A KV cache: its input, and the name under which the attention that extends it must give it back. */
   cache(value: Value, input: Name, output: Name): void {
-    this.alias(value, this.onnx.input(input, 'float32', declaredDims(value.dims)));
+    this.alias(value, this.onnx.input(input, 'float32', cacheDims(value.dims)));
     this.cacheOutputs.set(value, output);
   }
 
@@ -210,6 +210,16 @@ export class LoweringContext {
       this.op('Shape', [source.input], { attributes: { start: int(source.axis), end: int(source.axis + 1) } }),
     );
   }
+}
+
+/** Elements of a head in the cache: the attention kernel takes multiples of 8, so other heads are padded with zeros. */
+export function cacheWidth(headDim: number): number {
+  return Math.ceil(headDim / 8) * 8;
+}
+
+/** Dims of a cache in the ONNX graph: [batch, heads, rows, headDim], heads padded. */
+export function cacheDims(dims: Dims): (number | string)[] {
+  return [...declaredDims(dims.slice(0, -1)), cacheWidth(dims.at(-1)!.value)];
 }
 
 /** Dims of an ONNX input or output: numbers and names of symbols. */

@@ -1,6 +1,5 @@
 import {
   type AttributesOf,
-  type Dim,
   type DType,
   type InputsOf,
   type OpName,
@@ -14,7 +13,7 @@ import { elementTypeFacts, float, int } from '@graft/onnxruntime';
 import type { AttentionInputs } from './fusions.ts';
 import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
 import { lowerFusedMoe } from './lower-moe.ts';
-import type { Attributes, LoweringContext, Name } from './lowering-context.ts';
+import { type Attributes, cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
 
 export interface LoweredNode<K extends OpName> {
   readonly inputs: InputsOf<K, Value>;
@@ -143,11 +142,13 @@ function withOffsets(c: LoweringContext, rows: Name, ids: Value, slot: WeightSlo
 }
 
 function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'attention'>, c: LoweringContext): Name {
+  const { numHeads, numKvHeads, headDim, scale } = attributes;
   const { packed, query, key, value, rotary } = fused ?? { ...inputs, packed: null, rotary: null };
   const lengths = c.name(inputs.sequenceLengths);
   const lastRow = c.once(`last row ${lengths}`, () => c.op('Sub', [lengths, c.constant('int32', [], [1])]));
+  const heads = (x: Value, count: number): Name => padHeads(c, c.name(x), count, headDim);
   const names = [
-    ...(packed === null ? [c.name(query), c.name(key), c.name(value)] : [c.name(packed), '', '']),
+    ...(packed === null ? [heads(query, numHeads), heads(key, numKvHeads), heads(value, numKvHeads)] : [c.name(packed), '', '']),
     c.name(inputs.keyCache),
     c.name(inputs.valueCache),
     lastRow,
@@ -158,18 +159,32 @@ function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'att
   const [result] = c.node('GroupQueryAttention', names, [null, ...caches], {
     microsoft: true,
     attributes: {
-      num_heads: int(attributes.numHeads),
-      kv_num_heads: int(attributes.numKvHeads),
-      scale: float(attributes.scale),
+      num_heads: int(numHeads),
+      kv_num_heads: int(numKvHeads),
+      scale: float(scale),
       ...(rotary !== null && { do_rotary: int(1), rotary_interleaved: int(1) }),
     },
   });
   for (const [i, cache] of [inputs.keyCache, inputs.valueCache].entries())
-    c.onnx.output(caches[i]!, 'float32', declared(cache, outputs[i + 1]));
-  return result!;
+    c.onnx.output(caches[i]!, 'float32', cacheDims((outputs[i + 1] ?? cache).dims));
+  return trimHeads(c, result!, numHeads, headDim);
 }
 
-/** Dims of a cache given back: those of the cache itself. */
-function declared(cache: Value, output: Value | undefined): (number | string)[] {
-  return (output ?? cache).dims.map((dim: Dim) => (dim.isStatic ? dim.value : dim.toString()));
+/** Zeros behind each head, where the kernel needs them; they change no score and no sum. [batch, sequence, heads * headDim]. */
+function padHeads(c: LoweringContext, x: Name, heads: number, headDim: number): Name {
+  const width = cacheWidth(headDim);
+  if (width === headDim) return x;
+  const apart = c.op('Reshape', [x, c.constant('int64', [4], [0, 0, heads, headDim])]);
+  const padded = c.op('Pad', [apart, c.constant('int64', [8], [0, 0, 0, 0, 0, 0, 0, width - headDim])]);
+  return c.op('Reshape', [padded, c.constant('int64', [3], [0, 0, heads * width])]);
+}
+
+/** The inverse of `padHeads`. */
+function trimHeads(c: LoweringContext, x: Name, heads: number, headDim: number): Name {
+  const width = cacheWidth(headDim);
+  if (width === headDim) return x;
+  const int64 = (value: number): Name => c.constant('int64', [1], [value]);
+  const apart = c.op('Reshape', [x, c.constant('int64', [4], [0, 0, heads, width])]);
+  const trimmed = c.op('Slice', [apart, int64(0), int64(headDim), int64(3)]);
+  return c.op('Reshape', [trimmed, c.constant('int64', [3], [0, 0, heads * headDim])]);
 }
