@@ -15,8 +15,17 @@ export {
   RetiredArchitectureError,
   UnknownArchitectureError,
 } from './errors.ts';
-export { explain, explainHooks } from './explain.ts';
-export { type HookRecord, HookRunner, type HookRunnerRecord, type HookTarget, type LoadedHook, type RenameRecord } from './hook-runner.ts';
+export { explain, explainHooks, groupPatches, type PatchGroup } from './explain.ts';
+export {
+  type HookRecord,
+  type HookReload,
+  HookRunner,
+  type HookRunnerRecord,
+  type HookTarget,
+  type LoadedHook,
+  type ReloadedHook,
+  type RenameRecord,
+} from './hook-runner.ts';
 export {
   type HookDeclaration,
   hooksOf,
@@ -39,6 +48,7 @@ export {
   PatchOrderError,
   PatchOverwrittenError,
   PatchRefusedError,
+  ReloadChangedModelError,
 } from './model-errors.ts';
 export { type ArchitectureListing, ModelRegistry, type OverrideOptions, type RegisterOptions } from './model-registry.ts';
 export { nearestNames } from './names.ts';
@@ -78,7 +88,7 @@ export {
   PluginVersionError,
   UnknownPluginError,
 } from './plugin-errors.ts';
-export { assertSamePluginSet, diffPluginSets, type PluginRecord } from './plugin-set.ts';
+export { assertSamePluginSet, diffPluginSets, type PluginRecord, pluginRecord } from './plugin-set.ts';
 export type { Owner } from './registration.ts';
 export {
   type CandidateReason,

@@ -1,10 +1,18 @@
 import { LifecycleError } from './model-errors.ts';
 
-export type LifecycleState = 'constructed' | 'initialized' | 'loaded' | 'ready' | 'failed';
+export type LifecycleState = 'constructed' | 'initialized' | 'loaded' | 'ready' | 'reloading' | 'failed';
 
-const nextState = { constructed: 'initialized', initialized: 'loaded', loaded: 'ready' } as const;
+const statesBefore = {
+  initialized: ['constructed'],
+  loaded: ['initialized'],
+  ready: ['loaded', 'reloading'],
+  reloading: ['ready'],
+} as const;
 
-/** constructed -> initialized -> loaded -> ready, each once, in this order. At `ready` the model may no longer be changed. */
+/**
+ * constructed -> initialized -> loaded -> ready, in this order. At `ready` the model may no longer be changed, but by a reload of its weights
+ * (ready -> reloading -> ready).
+ */
 export class Lifecycle {
   private current: LifecycleState = 'constructed';
   private failure: string | undefined;
@@ -27,9 +35,8 @@ export class Lifecycle {
    * Goes one state on.
    * @throws LifecycleError when `state` does not follow the present one.
    */
-  advance(state: 'initialized' | 'loaded' | 'ready', call = `advance('${state}')`): void {
-    const before = (Object.keys(nextState) as (keyof typeof nextState)[]).find((key) => nextState[key] === state)!;
-    this.require(call, before);
+  advance(state: keyof typeof statesBefore, call = `advance('${state}')`): void {
+    this.require(call, ...statesBefore[state]);
     this.current = state;
   }
 

@@ -86,3 +86,28 @@ export class PatchOverwrittenError extends GraftError {
     });
   }
 }
+
+/** A post-load hook that a reload of the weights ran again left another model than it had made the first time. */
+export class ReloadChangedModelError extends GraftError {
+  private constructor(what: string, where: string) {
+    super({
+      code: 'GRAFT_RELOAD_CHANGED_MODEL',
+      what,
+      where,
+      fix: "a hook that patches or renames says reload: 'keep' or 'undo-redo'; 'rerun' is for one that only computes from the weights.",
+    });
+  }
+
+  static byRerun(hook: string, patches: number, renames: readonly { from: string; to: string }[]): ReloadChangedModelError {
+    const [first] = renames;
+    const renamed = first === undefined ? '' : `, and renamed ${renames.length} parameters ("${first.from}" to "${first.to}")`;
+    return new ReloadChangedModelError(`A hook with reload: 'rerun' made ${patches} patches when a reload ran it again${renamed}.`, hook);
+  }
+
+  static byHooks(changes: readonly string[]): ReloadChangedModelError {
+    return new ReloadChangedModelError(
+      `After the hooks ran again, parameters do not stand where they stood: ${changes.join('; ')}.`,
+      'postLoad hooks',
+    );
+  }
+}

@@ -86,8 +86,8 @@ export class PatchLedger {
           problem: `the hook ${owner.hook} has ended`,
           fix: 'patch while the hook runs, and await what it starts.',
         });
-      const { detail, intact, undo } = change();
-      this.patches.push({ record: { id: this.nextId++, operation, target, path, detail, reason: reason ?? null, ...owner }, intact, undo });
+      const { detail, ...rest } = change();
+      this.patches.push({ record: { id: this.nextId++, operation, target, path, detail, reason: reason ?? null, ...owner }, ...rest });
     };
     const place = (host: object, name?: string): Place => {
       const path = pathOf(host);
@@ -222,7 +222,12 @@ function swapClass(instance: object, Class: new (...args: never) => object): Cha
   const detail = `${nameOf(instance)} became ${Class.name}`;
   const redo = (): void => void Object.setPrototypeOf(instance, after);
   redo();
-  return { detail, intact: () => Object.getPrototypeOf(instance) === after, undo: () => void Object.setPrototypeOf(instance, before), redo };
+  return {
+    detail,
+    intact: () => Object.getPrototypeOf(instance) === after,
+    undo: () => void Object.setPrototypeOf(instance, before),
+    redo,
+  };
 }
 
 function lend(host: object, name: string, value: object): Change {
