@@ -9,9 +9,14 @@ class Llama {
   }
 }
 
-test('an override with neither constructor nor decorator gets its context', () => {
+test('R5 a model override with neither constructor nor decorator gets its context, a factory’s class too', () => {
   class Mine extends Llama {}
   expect(construct(Mine, { layers: 2 }).context.layers).toBe(2);
+  const factory = (Base: typeof Llama) => {
+    class Faster extends Base {}
+    return Faster;
+  };
+  expect(construct(factory(Mine), { layers: 3 }).context.layers).toBe(3);
 });
 
 test('a constructor that throws is named with its cause; an error of our own passes unchanged', () => {

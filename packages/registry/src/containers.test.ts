@@ -11,6 +11,7 @@ interface Backend {
 }
 const Backend: ServiceIdentifier<Backend> = token('Backend', 'engine');
 const Config: ServiceIdentifier<{ threads: number }> = token('Config', 'engine');
+const Limits: ServiceIdentifier<{ rows: number }> = token('Limits', 'engine');
 const Context: ServiceIdentifier<{ model: string }> = token('Context', 'model');
 const Runner: ServiceIdentifier<BaseRunner> = token('Runner', 'model');
 
@@ -38,7 +39,7 @@ test('a class takes the services of its model and of the engine', () => {
   expect(model.get(Runner)).toBe(model.get(Runner));
 });
 
-test('an undecorated subclass gets all of its base’s collaborators, however deep', () => {
+test('R5 an undecorated subclass of a runner gets all of its base’s collaborators, however deep', () => {
   class Middle extends BaseRunner {}
   class Mine extends Middle {
     readonly buckets = [1, 2];
@@ -49,7 +50,7 @@ test('an undecorated subclass gets all of its base’s collaborators, however de
   expect(model.get(Runner)).toMatchObject({ backend: { device: 'cpu' }, context: { model: 'a' }, buckets: [1, 2] });
 });
 
-test('a subclass whose constructor takes parameters without @inject is refused when it is bound', () => {
+test('R5 a subclass whose constructor takes parameters without @inject is refused when it is bound', () => {
   class Mine extends BaseRunner {
     constructor(backend: Backend, context: { model: string }) {
       super(backend, context);
@@ -66,6 +67,38 @@ test('a subclass whose constructor takes parameters without @inject is refused w
     code('GRAFT_SERVICE_NOT_INJECTABLE', { what: expect.stringContaining('Mine takes 2 parameters, and 0') }),
   );
   expect(() => model.bind(token<Plain>('Plain', 'model')).to(Plain)).toThrow(code('GRAFT_SERVICE_NOT_INJECTABLE'));
+});
+
+test('R5 an undecorated subclass of a backend gets its collaborators as the constructor or as properties, and each is never undefined', () => {
+  class CpuBackend {
+    readonly device = 'cpu';
+    readonly config: { threads: number };
+    @inject(Limits) readonly limits!: { rows: number };
+    constructor(@inject(Config) config: { threads: number }) {
+      this.config = config;
+    }
+  }
+  class MyBackend extends CpuBackend {
+    constructor(...services: ConstructorParameters<typeof CpuBackend>) {
+      super(...services);
+    }
+  }
+  class MineToo extends MyBackend {}
+  for (const Class of [CpuBackend, MyBackend, MineToo]) {
+    const engine = new EngineContainer();
+    engine.bind(Config).toConstantValue({ threads: 2 });
+    engine.bind(Limits).toConstantValue({ rows: 8 });
+    engine.bind(Backend).to(Class);
+    expect(engine.get(Backend)).toMatchObject({ device: 'cpu', config: { threads: 2 }, limits: { rows: 8 } });
+  }
+});
+
+test('R5 a collaborator that nothing binds is an error, never undefined', () => {
+  class Mine extends BaseRunner {}
+  const model = new EngineContainer().createModelContainer();
+  model.bind(Context).toConstantValue({ model: 'a' });
+  model.bind(Runner).to(Mine);
+  expect(() => model.get(Runner)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { what: 'Nothing binds Backend.' }));
 });
 
 test('a subclass may inject its own parameters', () => {
@@ -88,7 +121,7 @@ test('a subclass may inject its own parameters', () => {
   expect(model.get(Runner)).toMatchObject({ threads: 3, backend: { device: 'cpu' } });
 });
 
-test.each(['engine first', 'model first'])('two engines and two models in one process share no service (%s)', (order) => {
+test.each(['engine first', 'model first'])('R6 two engines and two models in one process share no service (%s)', (order) => {
   const Logger: ServiceIdentifier<{ id: object }> = token('Logger', 'engine');
   const Cache: ServiceIdentifier<{ id: object }> = token('Cache', 'model');
   const make = () => {

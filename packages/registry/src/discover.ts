@@ -12,6 +12,9 @@ const conditions = new Set([...(import.meta.url.endsWith('.ts') ? ['@graft/sourc
 const packageSchema = z.looseObject({
   name: z.string().optional(),
   exports: z.unknown().optional(),
+  dependencies: z.record(z.string(), z.unknown()).optional(),
+  devDependencies: z.record(z.string(), z.unknown()).optional(),
+  optionalDependencies: z.record(z.string(), z.unknown()).optional(),
   graft: z.looseObject({ plugins: z.array(z.string().min(1)).optional() }).optional(),
 });
 type Package = z.output<typeof packageSchema>;
@@ -63,8 +66,15 @@ function findInPackages(specifier: string, base: string): string {
   try {
     return createRequire(join(base, 'package.json')).resolve(specifier);
   } catch (error) {
-    throw new PluginNotFoundError(specifier, base, messageOf(error).split('\n', 1)[0]!);
+    throw new PluginNotFoundError(specifier, base, messageOf(error).split('\n', 1)[0]!, dependenciesOf(join(base, 'package.json')));
   }
+}
+
+/** The packages that the application depends on: one of them may be meant. */
+function dependenciesOf(packageFile: string): string[] {
+  if (!existsSync(packageFile)) return [];
+  const { dependencies, devDependencies, optionalDependencies } = readPackage(packageFile);
+  return Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies });
 }
 
 /** The directory of a package as seen from `base`: itself, or in a node_modules at or above. */

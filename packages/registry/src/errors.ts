@@ -32,12 +32,12 @@ export class RegistrationConflictError extends GraftError {
   }
 }
 
-/** An override of an architecture that no plugin loaded so far registers. */
+/** An override, or a hook, for an architecture that no plugin loaded so far registers. */
 export class OverrideWithoutUpstreamError extends GraftError {
-  constructor(architecture: string, owner: Owner, nearest: readonly string[]) {
+  constructor(architecture: string, owner: Owner, nearest: readonly string[], declared = 'An override') {
     super({
       code: 'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
-      what: `An override names the architecture ${architecture}, which nothing registers.`,
+      what: `${declared} names the architecture ${architecture}, which nothing registers.`,
       where: ownerText(owner),
       fix: `correct the name (nearest: ${quotedList(nearest)}), or list the plugin that registers it in "after".`,
     });

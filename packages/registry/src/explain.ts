@@ -30,21 +30,40 @@ function chainLine({ className, kind, plugin, priority, file }: ChainRecord): st
   return `${className ?? '(not imported)'}: ${kind} of plugin "${plugin}"${rank}${file === null ? '' : ` (${file})`}`;
 }
 
-function candidateLine({ plugin, kind, platform, priority, reason, detail, contract }: CandidateRecord): string {
+function candidateLine({ plugin, kind, platform, priority, reason, detail, contract, contractNotes }: CandidateRecord): string {
   const facts = [kind, platform === null ? null : `platform "${platform}"`, priority === null ? null : `priority ${priority}`].filter(
     (fact) => fact !== null,
   );
-  const drift = contract === 'none' ? '' : `; contract ${contract}`;
+  const notes = contractNotes.map((note) => `\n      ${note}`).join('');
+  const drift = contract === 'none' ? '' : `; contract ${contract}${notes === '' ? '' : ':'}${notes}`;
   return `[${reason}] ${plugin} (${facts.join(', ')}): ${detail}${drift}`;
 }
 
-/** What the hooks of a model did, in words: each hook, each rename, and the patches in effect, oldest first. */
+/** What the hooks of a model did, in words: each hook, each rename, and the patches in effect, like ones together and oldest first. */
 export function explainHooks({ hooks, renames, patches }: HookRunnerRecord): string {
   return [
     ...section('hooks', hooks, hookLine),
     ...section('renamed parameters', renames, ({ hook, from, to }) => `${from} -> ${to} (${hook})`),
-    ...section('patches in effect', patches, patchLine),
+    ...section('patches in effect', groupPatches(patches), patchLine),
   ].join('\n');
+}
+
+/** The same change of the same hook in several places, as data; there are as many as layers. */
+export interface PatchGroup extends Omit<PatchRecord, 'id' | 'path'> {
+  readonly count: number;
+  /** Where they were made, of those that stand in the model. */
+  readonly paths: readonly string[];
+}
+
+/** Patches that differ only in their place, in the order of their first. */
+export function groupPatches(patches: readonly PatchRecord[]): PatchGroup[] {
+  const groups = new Map<string, PatchGroup & { paths: string[] }>();
+  for (const { id: _, path, ...facts } of patches) {
+    const key = JSON.stringify(facts);
+    const group = groups.get(key) ?? { ...facts, count: 0, paths: [] };
+    groups.set(key, { ...group, count: group.count + 1, paths: path === null ? group.paths : [...group.paths, path] });
+  }
+  return [...groups.values()];
 }
 
 function section<Item>(title: string, items: readonly Item[], line: (item: Item) => string): string[] {
@@ -57,10 +76,14 @@ function hookLine({ phase, hook, plugin, modes, reason, reload, outcome, duratio
     modes === null ? 'all modes' : `modes ${modes.join(', ')}`,
     reload === null ? null : `reload: ${reload}`,
   ];
-  const done = outcome === 'ran' ? `ran in ${durationMs.toFixed(1)} ms` : outcome;
+  const done =
+    outcome === 'ran' ? `ran in ${durationMs.toFixed(1)} ms` : outcome === 'planned' ? 'runs once the weights are loaded' : outcome;
   return `[${phase}] ${hook} (${facts.filter((fact) => fact !== null).join('; ')}): ${done}${reason === null ? '' : `; ${reason}`}`;
 }
 
-function patchLine({ id, operation, target, detail, reason, hook, phase }: PatchRecord): string {
-  return `${id}. ${operation} of ${target}: ${detail} ([${phase}] ${hook})${reason === null ? '' : `; ${reason}`}`;
+function patchLine({ count, operation, target, detail, reason, plugin, hook, phase, paths }: PatchGroup): string {
+  const [first, ...others] = paths;
+  const place = first === undefined ? '' : ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
+  const times = count === 1 ? '' : `${count} times `;
+  return `${times}${operation} of ${target}${place}: ${detail} ([${phase}] ${hook}, plugin "${plugin}")${reason === null ? '' : `; ${reason}`}`;
 }

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url));
 
-test('registering, listing and resolving 400 lazy entries imports no model module (a child process, on the built files)', async () => {
+test('R3 registering, listing and resolving 400 lazy entries imports no model module (a child process, on the built files)', async () => {
   const root = mkdtempSync(join(dist, 'lazy-'));
   try {
     writeFileSync(join(root, 'model.mjs'), 'globalThis.imported = (globalThis.imported ?? 0) + 1;\nexport class Model {}\n');

@@ -4,7 +4,7 @@ import { type Binding, BindingRecorder } from './binder.ts';
 import { EngineContainer } from './containers.ts';
 import type { LoadedHook } from './hook-runner.ts';
 import { ModelRegistry } from './model-registry.ts';
-import type { Platform } from './platform.ts';
+import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
 import type { Plugin } from './plugin.ts';
 import {
   PlatformDuplicateError,
@@ -53,6 +53,15 @@ export class LoadedPlugins {
     return this.loaded.flatMap(({ plugin }) => plugin.platforms ?? []);
   }
 
+  /** See `selectPlatform`: the platform to run on, of those that the plugins bring. */
+  selectPlatform(requested?: string): Promise<SelectedPlatform> {
+    return selectPlatform(
+      this.platforms,
+      requested,
+      this.loaded.map(({ name }) => name),
+    );
+  }
+
   /** Plugin hooks in plugin order, for `HookRunner`. */
   get hooks(): readonly LoadedHook[] {
     return this.loaded.flatMap((loaded) => (loaded.plugin.hooks ?? []).map((hook) => ({ ...hook, owner: ownerOf(loaded) })));
@@ -72,7 +81,15 @@ export class LoadedPlugins {
    * @throws the error of the step that failed; the set, the registry and every binding are then as they were.
    */
   add(source: PluginSource): Promise<void> {
-    return this.inTurn(() => this.addNow(source));
+    return this.inTurn(async () => {
+      try {
+        await this.addNow(source);
+      } catch (cause) {
+        throw GraftError.is(cause)
+          ? cause
+          : new PluginFailedError({ plugin: source.plugin.name, file: source.file }, 'registration', messageOf(cause), cause);
+      }
+    });
   }
 
   /**
@@ -104,8 +121,10 @@ export class LoadedPlugins {
     this.check(source);
     const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await recordBindings(source) };
     this.checkBindings(loaded);
-    this.registry.transaction(() => this.register(loaded));
-    this.loaded = [...this.loaded, loaded];
+    this.registry.transaction(() => {
+      this.register(loaded);
+      this.loaded = [...this.loaded, loaded];
+    });
   }
 
   private isLoaded(source: PluginSource): boolean {
@@ -145,10 +164,13 @@ export class LoadedPlugins {
     const { plugin } = loaded;
     const owner = ownerOf(loaded);
     for (const { architecture, model, capabilities } of plugin.models ?? []) {
-      this.registry.register(architecture, model, { owner, ...(capabilities === undefined ? {} : { capabilities }) });
+      const facts = { owner, version: plugin.version ?? null, manifest: plugin.manifest ?? null };
+      this.registry.register(architecture, model, { ...facts, ...(capabilities === undefined ? {} : { capabilities }) });
     }
     for (const { architecture, ...options } of plugin.overrides ?? []) this.registry.override(architecture, { ...options, owner });
     for (const [architecture, facts] of Object.entries(plugin.retired ?? {})) this.registry.retire(architecture, facts, owner);
+    for (const { architecture, phase } of plugin.hooks ?? [])
+      this.registry.requireRegistered(architecture, owner, `A hook of phase ${phase}`);
   }
 
   /** One change at a time: a load that waits must not see half of another. */

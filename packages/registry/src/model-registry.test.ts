@@ -31,7 +31,7 @@ test('an override serves its platform, and upstream every other', async () => {
   expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
 });
 
-test('two overrides of equal priority conflict before any model code is imported, naming both plugins and their files', () => {
+test('R1 two overrides of equal priority conflict before any model code is imported, naming both plugins and their files', () => {
   const registry = new ModelRegistry();
   registry.register('Llama', neverImported);
   registry.override('Llama', { platform: 'hpu', model: neverImported, owner: owner('one') });
@@ -50,7 +50,7 @@ test('the same priority on another platform is no conflict', () => {
   expect(registry.list()[0]!.overrides.map(({ platform }) => platform)).toEqual(['hpu', 'tpu']);
 });
 
-test('factories compose in the order of their priority, and removing one restores the other', async () => {
+test('R7 factories compose in the order of their priority; removing one restores the other, and upstream stays resolvable', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
@@ -61,8 +61,12 @@ test('factories compose in the order of their priority, and removing one restore
     return resolution.chain.map(({ className }) => className);
   };
   expect(await names()).toEqual(['Llama', 'Faster', 'Safer']);
+  expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
   registry.removePlugin('user');
   expect(await names()).toEqual(['Llama', 'Faster']);
+  registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
+  registry.removePlugin('vendor');
+  expect(await names()).toEqual(['Llama', 'Safer']);
   expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
 });
 
@@ -92,7 +96,7 @@ test('a factory stacks on a plain subclass below it; a plain subclass outranks w
   ]);
 });
 
-test('a resolution record validates against its schema, survives JSON and explains itself with every candidate', async () => {
+test('R12 a resolution record validates against its schema, survives JSON and explains itself with every candidate', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama, { owner: owner('core-model') });
   registry.retire('OldLlama', { note: 'renamed in 0.1', replacedBy: 'Llama' });
@@ -124,7 +128,7 @@ test('an architecture list is walked in order, with the reason why each name was
   expect(passedOver).toEqual([{ architecture: 'Lama', reason: 'unknown', detail: 'no loaded plugin registers it', nearest: ['Llama'] }]);
 });
 
-test('an unknown architecture names the three nearest and the loaded plugins', () => {
+test('R11 an unknown architecture names the three nearest and the loaded plugins', () => {
   const registry = new ModelRegistry({ loadedPlugins: () => ['core-model', 'cpu'] });
   for (const name of ['Llama4ForCausalLM', 'LlamaForCausalLM', 'Llama4ForConditionalGeneration', 'Whisper']) registry.register(name, llama);
   const resolve = () => registry.resolve(['Lama4ForCausalLM'], { platform: 'cpu' });
@@ -138,7 +142,7 @@ test('an unknown architecture names the three nearest and the loaded plugins', (
   expect(() => registry.upstreamOf('Lama')).toThrow(code('GRAFT_UNKNOWN_ARCHITECTURE'));
 });
 
-test('a retired architecture says where it went', () => {
+test('R11 a retired architecture says which version or package it went to', () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.retire('Mixtral', { note: 'moved to the package @graft/mixtral in 0.3' });
@@ -185,7 +189,7 @@ test('a lazy reference that gives no class is an error that says what it gave', 
   );
 });
 
-test('a lazy reference that rejects once is found to work the second time', async () => {
+test('R4 a lazy reference that rejects once is found to work the second time', async () => {
   const registry = new ModelRegistry();
   let calls = 0;
   registry.register('Llama', async () => {
@@ -198,7 +202,7 @@ test('a lazy reference that rejects once is found to work the second time', asyn
   expect(await resolution.load()).toBe(Llama);
 });
 
-test('a module that Node keeps as failed gives the cause and the advice to restart', async () => {
+test('R4 a module that Node keeps as failed gives the cause and the advice to restart', async () => {
   const registry = new ModelRegistry();
   const broken = 'data:text/javascript,throw new Error("broken at line 1")';
   registry.register('Llama', () => import(/* @vite-ignore */ broken), { owner: owner('core-model') });
@@ -206,6 +210,7 @@ test('a module that Node keeps as failed gives the cause and the advice to resta
   await expect(load()).rejects.toThrow(/broken at line 1/);
   await expect(load()).rejects.toThrow(
     code('GRAFT_MODULE_FAILED', {
+      cause: new Error('broken at line 1'),
       where: expect.stringContaining('core-model'),
       fix: expect.stringMatching(/^mend the cause and restart the process/),
     }),

@@ -1,6 +1,7 @@
 import type { ModelCapabilities } from './capabilities.ts';
 import { ArchitectureConflictError, architectureError, OverrideWithoutUpstreamError, RegistrationConflictError } from './errors.ts';
 import { ClassLoader } from './load-class.ts';
+import type { LazyManifest } from './manifest.ts';
 import type { LazyFactory, LazyModel } from './model.ts';
 import { nearestNames } from './names.ts';
 import type { ReliesOn, RetiredArchitecture } from './plugin.ts';
@@ -10,6 +11,9 @@ import { Resolution, type ResolveContext, resolveArchitectures } from './resolve
 export interface RegisterOptions {
   capabilities?: ModelCapabilities;
   owner?: Owner;
+  /** The upstream package's version and manifest, for the drift contracts of overrides. */
+  version?: string | null;
+  manifest?: LazyManifest | null;
 }
 
 export type OverrideOptions = {
@@ -40,7 +44,7 @@ interface RegistryState {
   readonly upstream: Map<string, UpstreamEntry>;
   /** By architecture, in the order of registration. */
   readonly overrides: Map<string, readonly OverrideEntry[]>;
-  readonly retired: Map<string, RetiredArchitecture & { readonly owner: Owner }>;
+  readonly retired: Map<string, readonly (RetiredArchitecture & { readonly owner: Owner })[]>;
 }
 
 /**
@@ -60,10 +64,14 @@ export class ModelRegistry {
    * Registers an upstream class for an architecture.
    * @throws ArchitectureConflictError when it has one already.
    */
-  register(architecture: string, model: LazyModel, { capabilities = {}, owner = application }: RegisterOptions = {}): void {
+  register(
+    architecture: string,
+    model: LazyModel,
+    { capabilities = {}, owner = application, version = null, manifest = null }: RegisterOptions = {},
+  ): void {
     const existing = this.state.upstream.get(architecture);
     if (existing !== undefined) throw new ArchitectureConflictError(architecture, existing.owner, owner);
-    const entry: UpstreamEntry = { kind: 'upstream', architecture, owner, model, capabilities };
+    const entry: UpstreamEntry = { kind: 'upstream', architecture, owner, model, capabilities, version, manifest };
     this.state.upstream.set(architecture, entry);
   }
 
@@ -73,9 +81,7 @@ export class ModelRegistry {
    */
   override(architecture: string, options: OverrideOptions): void {
     const { platform, priority = 0, reliesOn = null, owner = application } = options;
-    if (!this.state.upstream.has(architecture)) {
-      throw new OverrideWithoutUpstreamError(architecture, owner, nearestNames(architecture, this.state.upstream.keys()));
-    }
+    this.requireRegistered(architecture, owner, 'An override');
     const rival = this.overridesOf(architecture).find((entry) => entry.platform === platform && entry.priority === priority);
     if (rival !== undefined) throw new RegistrationConflictError({ architecture, platform, priority, owners: [rival.owner, owner] });
     const facts = { architecture, owner, platform, priority, reliesOn };
@@ -86,22 +92,26 @@ export class ModelRegistry {
     this.state.overrides.set(architecture, [...this.overridesOf(architecture), entry]);
   }
 
-  /** Records where an architecture went, so that asking for it says so. */
+  /**
+   * For what is declared for an architecture, such as an override.
+   * @throws OverrideWithoutUpstreamError when nothing is registered under that name.
+   */
+  requireRegistered(architecture: string, owner: Owner, declared: string): void {
+    if (this.state.upstream.has(architecture)) return;
+    throw new OverrideWithoutUpstreamError(architecture, owner, nearestNames(architecture, this.state.upstream.keys()), declared);
+  }
+
+  /** Records where an architecture went, so that asking for it says so. Of several notes the last counts, until its plugin is unloaded. */
   retire(architecture: string, facts: RetiredArchitecture, owner: Owner = application): void {
-    this.state.retired.set(architecture, { ...facts, owner });
+    this.state.retired.set(architecture, [...(this.state.retired.get(architecture) ?? []), { ...facts, owner }]);
   }
 
   /** Takes away all that a plugin registered. What it overrode is what it was before. */
   removePlugin(plugin: string): void {
     const { upstream, overrides, retired } = this.state;
-    for (const entries of [upstream, retired]) {
-      for (const [architecture, { owner }] of entries) if (owner.plugin === plugin) entries.delete(architecture);
-    }
-    for (const [architecture, entries] of overrides) {
-      const kept = upstream.has(architecture) ? entries.filter(({ owner }) => owner.plugin !== plugin) : [];
-      if (kept.length === 0) overrides.delete(architecture);
-      else overrides.set(architecture, kept);
-    }
+    for (const [architecture, { owner }] of upstream) if (owner.plugin === plugin) upstream.delete(architecture);
+    keepOthers(overrides, plugin, (architecture) => upstream.has(architecture));
+    keepOthers(retired, plugin);
   }
 
   /** Runs `change`; when it throws, the registry is as it was before. */
@@ -154,7 +164,7 @@ export class ModelRegistry {
   resolve(architectures: readonly string[], context: ResolveContext): Resolution {
     return resolveArchitectures(architectures, context, {
       upstream: this.state.upstream,
-      retired: this.state.retired,
+      retired: this.retiredNames(),
       overridesOf: (architecture) => this.overridesOf(architecture),
       unknown: (names) => this.unknown(names),
       classes: this.classes,
@@ -165,12 +175,29 @@ export class ModelRegistry {
     return this.state.overrides.get(architecture) ?? [];
   }
 
+  private retiredNames(): Map<string, RetiredArchitecture> {
+    return new Map([...this.state.retired].map(([architecture, notes]) => [architecture, notes.at(-1)!]));
+  }
+
   private unknown(architectures: readonly string[]): Error {
     const known = [...this.state.upstream.keys()];
     return architectureError(architectures, {
       nearest: nearestNames(architectures[0] ?? '', known),
-      retired: this.state.retired,
+      retired: this.retiredNames(),
       plugins: this.loadedPlugins(),
     });
+  }
+}
+
+/** Drops a plugin's entries from lists by architecture, and whole lists that `mayStay` refuses. */
+function keepOthers<Entry extends { readonly owner: Owner }>(
+  lists: Map<string, readonly Entry[]>,
+  plugin: string,
+  mayStay: (architecture: string) => boolean = () => true,
+): void {
+  for (const [architecture, entries] of lists) {
+    const kept = mayStay(architecture) ? entries.filter(({ owner }) => owner.plugin !== plugin) : [];
+    if (kept.length === 0) lists.delete(architecture);
+    else lists.set(architecture, kept);
   }
 }

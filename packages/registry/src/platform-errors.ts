@@ -4,11 +4,11 @@ import { describePlatform, type PlatformCandidate } from './platform-candidate.t
 
 /** A platform was asked for that no loaded plugin brings. */
 export class UnknownPlatformError extends GraftError {
-  constructor(requested: string, known: readonly string[]) {
+  constructor(requested: string, known: readonly string[], plugins: readonly string[]) {
     super({
       code: 'GRAFT_UNKNOWN_PLATFORM',
       what: `No loaded plugin brings the platform "${requested}".`,
-      where: `platforms loaded: ${quotedList(known, 'none', 'and')}`,
+      where: `platforms loaded: ${quotedList(known, 'none', 'and')}; plugins loaded: ${quotedList(plugins, 'none', 'and')}`,
       fix: `choose ${quotedList(nearestNames(requested, known), 'one that is loaded')}, or load the plugin that brings it.`,
     });
   }

@@ -34,13 +34,19 @@ export interface SelectedPlatform {
 /**
  * Chooses the platform. Each detector runs exactly once. By name, `emulated` is accepted and `absent` or a throw is an error: another platform
  * is never taken instead. Without a name: the one platform that has a device, else the fallback.
+ * @param loadedPlugins names, for the error of an unknown platform; `LoadedPlugins.selectPlatform` gives them.
  * @throws UnknownPlatformError, PlatformUnavailableError for a name; PlatformConflictError, NoPlatformError without one.
  */
-export async function selectPlatform(platforms: readonly Platform[], requested?: string): Promise<SelectedPlatform> {
+export async function selectPlatform(
+  platforms: readonly Platform[],
+  requested?: string,
+  loadedPlugins: readonly string[] = [],
+): Promise<SelectedPlatform> {
   if (requested !== undefined && !platforms.some(({ name }) => name === requested)) {
     throw new UnknownPlatformError(
       requested,
       platforms.map(({ name }) => name),
+      loadedPlugins,
     );
   }
   const answers = await Promise.all(platforms.map(askPlatform));

@@ -29,12 +29,12 @@ export class NotAPluginError extends GraftError {
 
 /** A specifier that leads nowhere. */
 export class PluginNotFoundError extends GraftError {
-  constructor(specifier: string, from: string, reason: string) {
+  constructor(specifier: string, from: string, reason: string, known: readonly string[] = []) {
     super({
       code: 'GRAFT_PLUGIN_NOT_FOUND',
       what: `The plugin "${specifier}" cannot be found: ${reason}`,
       where: from,
-      fix: 'install the package there, or correct `graft.plugins` in package.json; the package needs an `exports` entry that Node can resolve (a `default` condition).',
+      fix: `install the package there, or correct its name${known.length === 0 ? '' : ` (nearest of the dependencies there: ${quotedList(nearestNames(specifier, known))})`}; the package needs an \`exports\` entry that Node can resolve (a \`default\` condition).`,
     });
   }
 }
