@@ -28,6 +28,6 @@ export {
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
 export { type Checkpoint, type CheckpointTensor, openCheckpoint } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
-export { type LoadReport, type LoadWeights, loadWeights } from './weights/load-weights.ts';
+export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
 export { readSafetensorsHeader } from './weights/safetensors.ts';
 export { faithfulPolicy, float32Policy, type PolicySubject, type WeightPolicy } from './weights/weight-policy.ts';

@@ -43,7 +43,11 @@ export interface Program extends Disposable {
   readonly facts: { readonly graphs: number; readonly weightBytes: number; readonly cacheBytes: number };
 }
 
-/** Turns a captured model into something that runs. Implementations come with a platform's plugin; the interpreter is the oracle for all of them. */
+/**
+ * Turns a captured model into something that runs. Implementations come with a platform's plugin; the interpreter is the oracle for all of them.
+ * A program holds the weights that it was compiled with: a model that gets other ones meanwhile does not change what it computes, so that a reload can
+ * compile a second program while the first one serves.
+ */
 export interface Backend {
   readonly name: string;
   compile(model: CapturedModel, options: CompileOptions): Promise<Program>;

@@ -23,26 +23,51 @@ export interface LoadReport {
   seconds: number;
 }
 
+/** Weights that are read, checked and converted, for parameters that still have what they had. */
+export interface StagedWeights {
+  readonly report: LoadReport;
+  /** Gives every parameter its new storage; the old ones stay as they were for whoever holds them. Cannot fail. */
+  apply(): void;
+}
+
 /**
- * Fills every parameter of the model from the checkpoint, each in the form that the policy chooses. With a cache directory the parts lie in a file
- * there (`StoragePart.location`); else in memory. All or nothing: an error or an abort leaves the model's storages as they were. The checkpoint may be
- * closed afterwards.
+ * Fills every parameter of the model from the checkpoint: `stageWeights`, applied. All or nothing.
+ * @throws what `stageWeights` throws.
+ */
+export async function loadWeights(model: Module, checkpoint: Checkpoint, options: LoadWeights): Promise<LoadReport> {
+  const staged = await stageWeights(new Map(model.namedParameters()), checkpoint, options);
+  staged.apply();
+  return staged.report;
+}
+
+/**
+ * Reads the whole checkpoint into new storages for these parameters, each in the form that the policy chooses. With a cache directory the parts lie in
+ * a file there (`StoragePart.location`), converted piece by piece; else in memory. No parameter changes before `apply`. The checkpoint may be closed
+ * afterwards.
+ * @param parameters by the names that the checkpoint's layout is known by (`mapParameters`), in the model's order.
  * @throws CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError, CheckpointDTypeError, CheckpointCorruptError,
  * StorageMismatchError (a policy's format does not fit a shape), WeightCacheError; the signal's reason.
  */
-export async function loadWeights(model: Module, checkpoint: Checkpoint, options: LoadWeights): Promise<LoadReport> {
+export async function stageWeights(
+  parameters: ReadonlyMap<string, Parameter>,
+  checkpoint: Checkpoint,
+  options: LoadWeights,
+): Promise<StagedWeights> {
   const start = performance.now();
-  const parameters = new Map(model.namedParameters());
   const plan = planOf(parameters, checkpoint, options);
   const { storages, fromCache } =
     options.cacheDirectory === null
       ? { storages: await convertInMemory(plan, options), fromCache: false }
       : await throughCache(plan, checkpoint, options.cacheDirectory, options);
   options.signal?.throwIfAborted();
-  for (const [name, storage] of storages) parameters.get(name)!.setStorage(storage);
   const bytes = plan.reduce((sum, parameter) => sum + bytesOfParts(parameter), 0);
   options.onProgress?.(1, fromCache ? 'weights from the cache' : 'weights converted');
-  return { fromCache, bytes, parameters: plan.length, seconds: (performance.now() - start) / 1000 };
+  return {
+    report: { fromCache, bytes, parameters: plan.length, seconds: (performance.now() - start) / 1000 },
+    apply() {
+      for (const [name, storage] of storages) parameters.get(name)!.setStorage(storage);
+    },
+  };
 }
 
 /** Everything that can be known to be wrong without reading a weight is found here. */

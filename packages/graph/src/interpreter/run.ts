@@ -1,10 +1,7 @@
 import type { HostTensor } from '../backend.ts';
-import { follow } from '../capture/guard.ts';
-import { keysOf } from '../compile/full.ts';
 import { GraphInvalidError, ProgramInputError } from '../errors.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, Value } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
-import type { Buffer, Parameter } from '../nn/parameter.ts';
 import type { OpName } from '../ops/index.ts';
 import { localise } from '../shape.ts';
 import type { Kernel } from './kernel.ts';
@@ -13,11 +10,11 @@ import type { Sizes } from './sizes.ts';
 
 /** All that the graphs of one step share. */
 export interface StepContext {
-  readonly root: object;
   readonly sizes: Sizes;
   /** By full path. */
   readonly slots: ReadonlyMap<string, HostTensor>;
-  weight(source: Parameter | Buffer): HostTensor;
+  /** @param path full. */
+  weight(path: string): HostTensor;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -28,10 +25,9 @@ type Values = Map<Value, HostTensor>;
  * @returns the outputs in the graph's order.
  */
 export function runGraph(graph: Graph, path: string, inputs: readonly HostTensor[], step: StepContext): HostTensor[] {
-  const module = follow(step.root, keysOf(step.root, path)) as object;
   const values: Values = new Map();
   for (const [i, { value }] of graph.inputs.entries()) values.set(value, inputs[i]!);
-  for (const { keys, value } of graph.weights) values.set(value, step.weight(follow(module, keys) as Parameter | Buffer));
+  for (const weight of graph.weights) values.set(weight.value, step.weight(joinPath(path, weight.path)));
   for (const slot of graph.slots) values.set(slot.value, step.slots.get(joinPath(path, slot.path))!);
   for (const node of graph.nodes) {
     step.signal?.throwIfAborted();
