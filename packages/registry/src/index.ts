@@ -3,6 +3,9 @@ export type { Binder, Binding, BindingSyntax, EngineBinder, ModelBinder, Service
 export type { ModelCapabilities } from './capabilities.ts';
 export { construct } from './construct.ts';
 export { EngineContainer, ModelContainer } from './containers.ts';
+export type { ContractBreach, ContractReport, ContractState } from './contract.ts';
+export { ContractBrokenError, UnknownClassError } from './contract-errors.ts';
+export { type ClassContract, contractText, describeContract } from './describe-contract.ts';
 export { findPackageFile, listedPlugins, resolveSpecifier } from './discover.ts';
 export {
   ArchitectureConflictError,
@@ -39,6 +42,7 @@ export {
 export { Lifecycle, type LifecycleState } from './lifecycle.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { type LoadedPlugin, LoadedPlugins, type PluginSource } from './loaded-plugins.ts';
+export { type LazyManifest, ManifestInvalidError, UpstreamManifest } from './manifest.ts';
 export type { BufferFacts, ClassFactory, InspectableModel, LazyFactory, LazyModel, ModelClass, ParameterFacts } from './model.ts';
 export {
   HookChangedParametersError,

@@ -1,7 +1,10 @@
+import semver from 'semver';
 import * as z from 'zod';
 import type { EngineBinder, ModelBinder } from './binder.ts';
 import type { ModelCapabilities } from './capabilities.ts';
 import type { PostLoadReload } from './hooks.ts';
+import type { LazyManifest } from './manifest.ts';
+import { isMethodName } from './method-name.ts';
 import type { InspectableModel, LazyFactory, LazyModel } from './model.ts';
 import type { Patches } from './patch-ledger.ts';
 import type { Platform } from './platform.ts';
@@ -15,14 +18,20 @@ export interface ModelDeclaration {
   capabilities?: ModelCapabilities;
 }
 
-/** What an override needs of its base. Recorded with the registration and shown by `explain`. */
+/**
+ * The drift contract: what an override needs of its base. Held against upstream when a model is built, before weights are read; `graft contract
+ * CLASS` prints the facts to choose from. `Class.member` names any class of the upstream's manifest, a plain name the architecture's class.
+ */
 export interface ReliesOn {
+  /** Paths on the built model, where `*` is any element: `model.layers.*.self_attn`; or fields and accessors: `Llama4Attention.attn`. */
   attributes?: readonly string[];
+  /** `createModel`, or with its parameters: `createModel(context)`, `Llama4Model.initialResidual(hiddenStates)`. */
   methods?: readonly string[];
+  /** Names of the built model's parameters, where `*` is any segment: `model.layers.*.self_attn.qkv_proj.weight`. */
   parameters?: readonly string[];
-  /** Range of versions of the upstream package, as semver writes it. */
+  /** Range of versions of the upstream plugin or package, as semver writes it. */
   version?: string;
-  /** Hashes of the base's methods that the override copied, by method name. */
+  /** Hashes of the methods that the override copied: `{ 'Llama4Model.forward': '...' }`. Only the manifest knows what they are now. */
   copied?: Readonly<Record<string, string>>;
 }
 
@@ -70,6 +79,8 @@ export interface PluginDeclaration {
   after?: readonly string[];
   platforms?: readonly Platform[];
   models?: readonly ModelDeclaration[];
+  /** What `graft-manifest` wrote of the models' classes: `() => import('./manifest.ts').then((m) => m.manifest)`. */
+  manifest?: LazyManifest;
   overrides?: readonly OverrideDeclaration[];
   hooks?: readonly PluginHook[];
   /** Retired or moved architectures by their old name. */
@@ -93,9 +104,12 @@ const nonEmpty = z.string().min(1, 'must not be empty');
 
 const reliesOn = z.strictObject({
   attributes: z.array(nonEmpty).exactOptional(),
-  methods: z.array(nonEmpty).exactOptional(),
+  methods: z.array(z.string().refine(isMethodName, 'must be `method`, `method(parameters)` or `Class.method`')).exactOptional(),
   parameters: z.array(nonEmpty).exactOptional(),
-  version: nonEmpty.exactOptional(),
+  version: z
+    .string()
+    .refine((range) => semver.validRange(range) !== null, 'must be a semver range')
+    .exactOptional(),
   copied: z.record(z.string(), nonEmpty).exactOptional(),
 });
 
@@ -153,6 +167,7 @@ const declarationSchema = z.strictObject({
       }),
     )
     .exactOptional(),
+  manifest: functionSchema<LazyManifest>().exactOptional(),
   overrides: z.array(override).exactOptional(),
   hooks: z.array(hook).exactOptional(),
   retired: z.record(z.string(), z.strictObject({ note: nonEmpty, replacedBy: nonEmpty.exactOptional() })).exactOptional(),

@@ -1,4 +1,5 @@
 import type { ModelCapabilities } from './capabilities.ts';
+import type { LazyManifest } from './manifest.ts';
 import type { LazyFactory, LazyModel } from './model.ts';
 import type { ReliesOn } from './plugin.ts';
 
@@ -15,6 +16,10 @@ export interface UpstreamEntry {
   readonly owner: Owner;
   readonly model: LazyModel;
   readonly capabilities: ModelCapabilities;
+  /** The plugin's version; null where it states none. */
+  readonly version: string | null;
+  /** What the drift contracts of overrides are held against; null where the plugin has none. */
+  readonly manifest: LazyManifest | null;
 }
 
 interface OverrideEntryFacts {

@@ -13,7 +13,10 @@ const candidate = z.strictObject({
   kind,
   platform: z.string().nullable().describe('null for the upstream class, which serves every platform.'),
   priority: z.number().nullable(),
-  contract: z.enum(['none', 'not checked']).describe('The state of the drift contract (`reliesOn`).'),
+  contract: z
+    .enum(['none', 'not checked', 'holds', 'broken'])
+    .describe('The state of the drift contract (`reliesOn`). "not checked": no model was built, or a part of it could not be looked at.'),
+  contractNotes: z.array(z.string()).describe('Each breach of the contract, and each part that was not checked with the reason.'),
   reason: candidateReason,
   detail: z.string(),
 });

@@ -1,4 +1,6 @@
 import type { ModelCapabilities } from './capabilities.ts';
+import { type ContractReport, type ContractSubject, checkContract } from './contract.ts';
+import { ContractBrokenError } from './contract-errors.ts';
 import type { ClassLoader } from './load-class.ts';
 import type { ModelClass } from './model.ts';
 import { nearestNames } from './names.ts';
@@ -33,11 +35,12 @@ export class Resolution {
   /** The names that were asked for, and why those before `architecture` were passed over. */
   readonly requested: readonly string[];
   readonly passedOver: readonly PassedOverRecord[];
-  readonly candidates: readonly CandidateRecord[];
   private readonly links: readonly Registration[];
   private readonly classes: ClassLoader;
   private readonly upstream: UpstreamEntry;
   private loaded: readonly ModelClass[] = [];
+  private readonly entries: readonly Registration[];
+  private readonly contracts = new Map<Registration, ContractReport>();
 
   constructor({ requested, passedOver, upstream, overrides, platform, mode, classes }: ResolutionFacts) {
     this.architecture = upstream.architecture;
@@ -49,7 +52,7 @@ export class Resolution {
     this.classes = classes;
     this.upstream = upstream;
     this.links = chainOf(upstream, overrides, platform);
-    this.candidates = [upstream, ...overrides].map((entry) => candidateRecord(entry, reasonFor(entry, this.links, platform)));
+    this.entries = [upstream, ...overrides];
   }
 
   /** From the upstream class to the one that is built. `className` is null until `load` has run. */
@@ -61,6 +64,11 @@ export class Resolution {
       priority: entry.kind === 'upstream' ? null : entry.priority,
       className: this.loaded[index]?.name ?? null,
     }));
+  }
+
+  /** Every candidate with one reason, and the state of its drift contract. */
+  get candidates(): readonly CandidateRecord[] {
+    return this.entries.map((entry) => candidateRecord(entry, reasonFor(entry, this.links, this.platform), this.contracts.get(entry)));
   }
 
   /** Who brings the class that is built. */
@@ -76,6 +84,55 @@ export class Resolution {
   async load<Context = never, Model extends object = object>(): Promise<ModelClass<Context, Model>> {
     this.loaded = await this.classes.load(this.upstream, this.links);
     return this.loaded.at(-1)! as unknown as ModelClass<Context, Model>;
+  }
+
+  /**
+   * Holds the drift contract (`reliesOn`) of each override in the chain against upstream, as far as that goes without a model. `candidates` says
+   * what came of it. For `explain`; a model that is to be loaded is built by `buildUnderContract`.
+   * @throws ManifestInvalidError and what `load` throws.
+   */
+  checkContracts(): Promise<readonly ContractReport[]> {
+    return this.holdContracts(null);
+  }
+
+  /**
+   * Builds a model and holds the drift contracts against it: before weights are read, and before a hook meets what is no longer there.
+   * @throws ContractBrokenError that names every breach; where the constructor threw too, with that as its cause.
+   */
+  async buildUnderContract<Model extends object>(build: () => Model): Promise<Model> {
+    const early = await this.checkContracts();
+    let model: Model;
+    try {
+      model = build();
+    } catch (cause) {
+      // A constructor that fails on what upstream no longer has is explained by the contract.
+      this.expectKept(early, cause);
+      throw cause;
+    }
+    this.expectKept(await this.holdContracts(model));
+    return model;
+  }
+
+  private async holdContracts(model: object | null): Promise<readonly ContractReport[]> {
+    const subjects = this.links.flatMap((entry, index) => (entry.kind === 'upstream' || entry.reliesOn === null ? [] : [{ entry, index }]));
+    if (subjects.length === 0) return [];
+    if (this.loaded.length === 0) await this.load();
+    for (const { entry, index } of subjects) {
+      const classes = { upstreamClass: this.loaded[0]!, base: this.baseOf(entry, index) };
+      const subject = { entry, upstream: this.upstream, ...classes } as ContractSubject;
+      this.contracts.set(entry, await checkContract(subject, model));
+    }
+    return [...this.contracts.values()];
+  }
+
+  /** A plain subclass extends upstream, whatever stands below it. */
+  private baseOf(entry: OverrideEntry, index: number): ModelClass {
+    return entry.kind === 'subclass' ? this.loaded[0]! : this.loaded[index - 1]!;
+  }
+
+  private expectKept(reports: readonly ContractReport[], cause?: unknown): void {
+    const broken = reports.filter(({ state }) => state === 'broken');
+    if (broken.length > 0) throw new ContractBrokenError(this.architecture, this.loaded[0]!.name, broken, cause);
   }
 
   toJSON(): ResolutionRecord {
@@ -133,11 +190,13 @@ function nameOf(entry: Registration): string {
     : `the ${entry.kind} of plugin "${entry.owner.plugin}"`;
 }
 
-function candidateRecord(entry: Registration, { reason, detail }: Reason): CandidateRecord {
+function candidateRecord(entry: Registration, { reason, detail }: Reason, contract: ContractReport | undefined): CandidateRecord {
   const { plugin, file } = entry.owner;
   const shared = { plugin, file, kind: entry.kind, reason, detail };
-  if (entry.kind === 'upstream') return { ...shared, platform: null, priority: null, contract: 'none' };
-  return { ...shared, platform: entry.platform, priority: entry.priority, contract: entry.reliesOn === null ? 'none' : 'not checked' };
+  if (entry.kind === 'upstream') return { ...shared, platform: null, priority: null, contract: 'none', contractNotes: [] };
+  const state = entry.reliesOn === null ? 'none' : (contract?.state ?? 'not checked');
+  const notes = contract === undefined ? [] : [...contract.breaches.map(({ text }) => text), ...contract.notChecked];
+  return { ...shared, platform: entry.platform, priority: entry.priority, contract: state, contractNotes: notes };
 }
 
 /** The registry's state, as far as resolving reads it. */

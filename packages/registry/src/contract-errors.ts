@@ -1,0 +1,34 @@
+import { GraftError } from '@graft/common';
+import type { ContractReport } from './contract.ts';
+import { quotedList } from './names.ts';
+import { type Owner, ownerText } from './registration.ts';
+
+/** Upstream moved: it no longer has what an override says it relies on. */
+export class ContractBrokenError extends GraftError {
+  /** One report an override whose contract is broken. */
+  readonly reports: readonly ContractReport[];
+
+  constructor(architecture: string, className: string, reports: readonly ContractReport[], cause?: unknown) {
+    const breaches = reports.flatMap((report) => report.breaches.map(({ text }) => text));
+    super({
+      code: 'GRAFT_CONTRACT_BROKEN',
+      what: `${reports.length === 1 ? 'An override' : `${reports.length} overrides`} of ${architecture} ${reports.length === 1 ? 'relies' : 'rely'} on what its base no longer has:${breaches.map((text) => `\n    ${text}`).join('')}\n  No weight was read.`,
+      where: reports.map(({ owner }: { owner: Owner }) => ownerText(owner)).join(' and '),
+      fix: `adapt the override to what upstream has now, then its reliesOn; \`graft contract ${className}\` prints the class as it is.`,
+      ...(cause === undefined ? {} : { cause }),
+    });
+    this.reports = reports;
+  }
+}
+
+/** A contract was asked for of a class that no manifest and no architecture has. */
+export class UnknownClassError extends GraftError {
+  constructor(name: string, { nearest, manifests }: { nearest: readonly string[]; manifests: readonly string[] }) {
+    super({
+      code: 'GRAFT_UNKNOWN_CLASS',
+      what: `No upstream class or architecture is named "${name}".`,
+      where: manifests.length === 0 ? 'no loaded plugin has a manifest' : `manifests of plugins ${quotedList(manifests, 'none', 'and')}`,
+      fix: nearest.length === 0 ? 'load a plugin that brings upstream models.' : `did you mean ${quotedList(nearest)}?`,
+    });
+  }
+}
