@@ -27,12 +27,16 @@ export interface LoadModel {
   signal?: AbortSignal;
 }
 
-export interface LoadedModel {
+/** A model built from its config alone: its init hooks have run, its parameters have shapes and no values. */
+export interface BuiltModel {
   readonly model: LanguageModel;
   readonly config: Llama4TextConfig;
   readonly context: ModelContext;
   readonly resolution: Resolution;
   readonly hooks: HookRunner;
+}
+
+export interface LoadedModel extends BuiltModel {
   readonly captured: CapturedModel;
   readonly program: Program;
   readonly kvCache: KvCachePlan;
@@ -42,16 +46,9 @@ export interface LoadedModel {
 
 /** The path of an override, from an architecture's name to a program that is ready to serve. */
 export async function loadModel(options: LoadModel): Promise<LoadedModel> {
-  const { plugins, container, platform, checkpoint, config, signal } = options;
+  const { container, platform, checkpoint, config, signal } = options;
   const step = stepper(options);
-  const textConfig = parseLlama4Config(checkpoint.config, { where: checkpoint.path, overrides: config.configOverrides });
-  const context = contextOf(textConfig, platform, config);
-
-  const resolution = plugins.registry.resolve(context.architectures, context); // which class, and why
-  const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
-  const hooks = new HookRunner(resolution, plugins.hooks);
-  const model = await step('construct', `building ${Model.name}`, () => construct(Model, context));
-  await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names
+  const { model, config: textConfig, context, resolution, hooks } = await buildModel(options, checkpoint, step);
 
   await step('load', 'loading weights', (report) => load(model, options, report));
   hooks.lifecycle.advance('loaded');
@@ -77,6 +74,26 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
   hooks.lifecycle.advance('ready'); // from here a patch throws
   unfinished.move();
   return { model, config: textConfig, context, resolution, hooks, captured, program, kvCache, timings: step.timings };
+}
+
+/**
+ * The path up to the init hooks: no weight is read, so a config is enough.
+ * @param source config.json as parsed, and the path to name in errors.
+ */
+export async function buildModel(
+  { plugins, platform, config }: Pick<LoadModel, 'plugins' | 'platform' | 'config'>,
+  source: Pick<Checkpoint, 'config' | 'path'>,
+  step: RunStep = async (_name, _message, body) => body(() => undefined),
+): Promise<BuiltModel> {
+  const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
+  const context = contextOf(textConfig, platform, config);
+  const resolution = plugins.registry.resolve(context.architectures, context); // which class, and why
+  const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
+  const hooks = new HookRunner(resolution, plugins.hooks);
+  const build = () => construct(Model, context);
+  const model = await step('construct', `building ${Model.name}`, () => resolution.buildUnderContract(build)); // what overrides rely on is there
+  await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names
+  return { model, config: textConfig, context, resolution, hooks };
 }
 
 const mostTokensByDefault = 8192;
@@ -121,19 +138,23 @@ function auxLayers({ auxHiddenStateLayers }: EngineConfig, { numHiddenLayers }: 
 
 type Report = (fraction: number, message: string) => void;
 
+/** Where each step of the path is reported. */
+const reported = {
+  resolve: 'resolve',
+  construct: 'construct',
+  init: 'construct',
+  load: 'load',
+  postLoad: 'load',
+  capture: 'capture',
+  compile: 'compile',
+} as const;
+
+type RunStep = <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>) => Promise<T>;
+
 /** Runs the steps of the path: reports each, times it, and stops between two when the signal says so. */
 function stepper({ onProgress, signal }: LoadModel) {
   const timings: Record<string, number> = {};
-  const reported = {
-    resolve: 'resolve',
-    construct: 'construct',
-    init: 'construct',
-    load: 'load',
-    postLoad: 'load',
-    capture: 'capture',
-    compile: 'compile',
-  } as const;
-  const run = async <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>): Promise<T> => {
+  const run: RunStep = async (name, message, body) => {
     signal?.throwIfAborted();
     const start = performance.now();
     const report: Report = (fraction, detail) => onProgress?.({ step: reported[name], message: detail, fraction });
