@@ -171,7 +171,11 @@ test('a service that nothing binds is named, with who needs it', () => {
   const model = new EngineContainer().createModelContainer();
   model.bind(Context).toConstantValue({ model: 'a' });
   model.bind(Runner).to(BaseRunner);
-  expect(() => model.get(Runner)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where: 'token Backend (engine), needed for Runner' }));
+  const where = 'token Backend (engine), needed for Runner of plugin "application" (passed in code)';
+  expect(() => model.get(Runner)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where }));
+  const Built = token<object>('Built', 'model');
+  model.bind(Built).toDynamicValue((services) => services.get(Runner));
+  expect(() => model.get(Built)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where })); // the innermost, whoever asked first
   expect(() => model.get(Backend)).toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where: 'token Backend (engine)' }));
   const BackendOfCpu: ServiceIdentifier<Backend> = token('Backend(cpu)', 'engine');
   class CpuRunner {

@@ -11,7 +11,7 @@ import {
   TokenConflictError,
   TokenScopeError,
 } from './service-errors.ts';
-import { type Scope, tokenFacts } from './tokens.ts';
+import { type Scope, type TokenFacts, tokenFacts } from './tokens.ts';
 
 const applicationOwner: Owner = { plugin: 'application', file: null };
 
@@ -51,7 +51,7 @@ abstract class ServiceContainer implements Services, AsyncDisposable {
     try {
       return await this.request(token, false, () => this.container.getAsync(token));
     } catch (error) {
-      throw this.translate(error, token);
+      throw this.translate(error);
     }
   }
 
@@ -140,30 +140,35 @@ abstract class ServiceContainer implements Services, AsyncDisposable {
     if (this.disposed) throw new DisposedError(`The ${this.scope} container`);
     const facts = tokenFacts(token);
     if (facts.scope === 'model' && this.scope === 'engine') throw new TokenScopeError(facts, 'engine', null);
-    if (!this.has(token)) throw new ServiceNotBoundError(facts.name, facts.scope, null, nearestNames(facts.name, this.boundNames()));
+    if (!this.has(token)) throw this.notBound(facts);
     const outer = this.mode.sync;
     this.mode.sync = sync;
     try {
       return resolve();
     } catch (error) {
-      throw this.translate(error, token);
+      throw this.translate(error);
     } finally {
       this.mode.sync = outer;
     }
   }
 
   private failure(error: unknown, binding: Binding): unknown {
-    const translated = this.translate(error, binding.token);
+    const translated = this.translate(error);
+    if (translated instanceof ServiceNotBoundError) return translated.neededFor(binding.name, binding.owner);
     return GraftError.is(translated) ? translated : new ServiceFailedError(binding.name, binding.owner, messageOf(error), error);
   }
 
   /** inversify names a missing parameter in its message only; here it becomes an error with a code. */
-  private translate(error: unknown, token: ServiceIdentifier): unknown {
+  private translate(error: unknown): unknown {
     if (GraftError.is(error)) return error;
     const missing = /^No bindings found for service: "Symbol\((engine|model):(.+)\)"/.exec(messageOf(error));
     if (missing === null) return error;
     const [, scope, name] = missing;
-    return new ServiceNotBoundError(name!, scope as Scope, tokenFacts(token).name, nearestNames(name!, this.boundNames()));
+    return this.notBound({ name: name!, scope: scope as Scope });
+  }
+
+  private notBound({ name, scope }: TokenFacts): ServiceNotBoundError {
+    return new ServiceNotBoundError({ name, scope, nearest: nearestNames(name, this.boundNames()) });
   }
 
   protected boundNames(): string[] {

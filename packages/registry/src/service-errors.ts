@@ -55,15 +55,32 @@ export class BinderClosedError extends GraftError {
   }
 }
 
+interface MissingService extends TokenName {
+  /** Names of what is bound, nearest first. */
+  nearest: readonly string[];
+  /** The service whose building asked for it; null where the application asked. */
+  neededBy?: { name: string; owner: Owner } | null;
+}
+
 /** A service that nothing binds. */
 export class ServiceNotBoundError extends GraftError {
-  constructor(name: string, scope: 'engine' | 'model', neededBy: string | null, nearest: readonly string[]) {
+  readonly #missing: MissingService;
+
+  constructor(missing: MissingService) {
+    const { name, scope, nearest, neededBy = null } = missing;
+    const needed = neededBy === null ? '' : `, needed for ${neededBy.name} of ${ownerText(neededBy.owner)}`;
     super({
       code: 'GRAFT_SERVICE_NOT_BOUND',
       what: `Nothing binds ${name}.`,
-      where: neededBy === null || neededBy === name ? `token ${name} (${scope})` : `token ${name} (${scope}), needed for ${neededBy}`,
+      where: `token ${name} (${scope})${needed}`,
       fix: `bind it in ${scope === 'engine' ? 'bindEngine' : 'bindModel'} of a plugin that serves this platform (bound: ${quotedList(nearest, 'nothing', 'and')}).`,
     });
+    this.#missing = missing;
+  }
+
+  /** The same error, saying which service's building asked; the innermost one is kept. */
+  neededFor(name: string, owner: Owner): ServiceNotBoundError {
+    return this.#missing.neededBy == null ? new ServiceNotBoundError({ ...this.#missing, neededBy: { name, owner } }) : this;
   }
 }
 
