@@ -18,6 +18,7 @@ export async function explainArchitecture(
   const name = known ? platform! : (await selectPlatform(plugins.platforms, platform)).platform.name;
   const resolution = plugins.registry.resolve(architectures, { platform: name, ...(mode !== undefined && { mode }) });
   await resolution.load();
+  await resolution.checkContracts();
   const record = resolution.toJSON();
   return { text: explain(record), record };
 }
