@@ -12,6 +12,7 @@ export {
   UnknownModeError,
 } from './errors.ts';
 export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
+export { type ExplainContract, explainContract } from './explain-contract.ts';
 export { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';

@@ -98,7 +98,12 @@ export async function buildModel(
 
 const mostTokensByDefault = 8192;
 
-function contextOf(config: Llama4TextConfig, { platform }: SelectedPlatform, engine: EngineConfig): ModelContext {
+/** @throws UnknownModeError, EngineConfigError */
+export function contextOf(
+  config: Llama4TextConfig,
+  { platform }: Pick<SelectedPlatform, 'platform'>,
+  engine: Pick<EngineConfig, 'mode' | 'maxModelLength'>,
+): ModelContext {
   const mode = engine.mode ?? platform.modes[0]!;
   if (!platform.modes.includes(mode)) throw new UnknownModeError(mode, platform.name, platform.modes);
   const limit = config.maxPositionEmbeddings;

@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { type ChatOptions, chat } from './chat.ts';
 import { type Environment, readEnvironment } from './config.ts';
+import { type ContractOptions, contract } from './contract.ts';
 import { type ExplainOptions, explain } from './explain.ts';
 import { addEngineFlags, wholeNumber } from './flags.ts';
 import { type ServeOptions, serve } from './serve.ts';
@@ -32,6 +33,7 @@ function program(environment: Environment, terminal: Terminal): Command {
   addServe(root, environment, terminal);
   addChat(root, environment, terminal);
   addExplain(root, environment, terminal);
+  addContract(root, environment, terminal);
   return root;
 }
 
@@ -67,6 +69,16 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
     .option('--json', 'The record behind the text.');
   addEngineFlags(command, ['platform', 'app', 'plugins', 'allowPlugins']);
   command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
+}
+
+function addContract(root: Command, environment: Environment, terminal: Terminal): void {
+  const command = root
+    .command('contract')
+    .description('Prints what an override may rely on of an upstream class, to paste into its `reliesOn`. Reads no weights.')
+    .argument('<class>', 'e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention')
+    .option('--json', 'The record behind the text.');
+  addEngineFlags(command, ['model', 'app', 'plugins', 'allowPlugins']);
+  command.action((className: string, options: ContractOptions) => contract(className, options, environment, terminal));
 }
 
 function collect(value: string, previous: string[] = []): string[] {

@@ -1,0 +1,39 @@
+import { type LanguageModel, type ModelContext, openCheckpoint, parseLlama4Config } from '@graft/core-model';
+import { type ClassContract, construct, contractText, describeContract, type LoadedPlugins } from '@graft/registry';
+import type { EngineConfig } from './config.ts';
+import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
+import { contextOf } from './load-model.ts';
+
+export interface ExplainContract extends Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>> {
+  /** An architecture, or a class of an upstream manifest. */
+  className: string;
+  /** A checkpoint: the parameters of the architecture's model are then listed too. No weight is read. */
+  model?: string;
+}
+
+/**
+ * What an override may rely on of an upstream class: as TypeScript to paste (`reliesOn`), and as data.
+ * @throws UnknownClassError with the nearest names; for `model`, what opening a checkpoint throws.
+ */
+export async function explainContract(
+  { className, model, ...where }: ExplainContract,
+  options: StartEngine = {},
+): Promise<{ text: string; record: ClassContract }> {
+  const plugins = await loadEnginePlugins(where, options);
+  const build = model === undefined ? undefined : (architecture: string) => buildUpstream(plugins, architecture, model);
+  const record = await describeContract(plugins, className, build);
+  return { text: contractText(record), record };
+}
+
+/** Without storage: its parameters have names and shapes. */
+async function buildUpstream({ registry }: LoadedPlugins, architecture: string, path: string): Promise<LanguageModel> {
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const config = parseLlama4Config(checkpoint.config, { where: path });
+    const platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' as const };
+    const Model = await registry.upstreamOf(architecture).load<ModelContext, LanguageModel>();
+    return construct(Model, contextOf(config, { platform }, {}));
+  } finally {
+    checkpoint.close();
+  }
+}

@@ -1,0 +1,20 @@
+import { explainContract } from '@graft/engine';
+import type { Environment } from './config.ts';
+import { defaultPlugins } from './start-engine.ts';
+import type { Terminal } from './terminal.ts';
+
+export interface ContractOptions {
+  model?: string;
+  app?: string;
+  plugins?: string[];
+  allowPlugins?: string[];
+  json?: boolean;
+}
+
+/** What an override may rely on of an upstream class, to paste into its declaration. No weight is read. */
+export async function contract(className: string, { json, ...options }: ContractOptions, environment: Environment, terminal: Terminal) {
+  const { allowPlugins } = environment;
+  const asked = { className, ...(allowPlugins === undefined ? {} : { allowPlugins }), ...options };
+  const { text, record } = await explainContract(asked, defaultPlugins);
+  terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text}\n`);
+}
