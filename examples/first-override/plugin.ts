@@ -37,5 +37,18 @@ export class FirstOverride extends Llama4ForCausalLM {
 export default definePlugin({
   name: 'first-override',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => FirstOverride }],
+  overrides: [
+    {
+      architecture: 'Llama4ForCausalLM',
+      platform: 'cpu',
+      model: async () => FirstOverride,
+      // What `graft contract` prints, less what is not used. When upstream moves, loading says so before weights are read.
+      reliesOn: {
+        version: '^0.1.0',
+        attributes: ['model.layers.*.self_attn.attn'],
+        methods: ['computeLogits(hiddenStates)'],
+        copied: { 'Attention.forward': '1007438c586683d7' }, // prescaledAttention is that method with one line more
+      },
+    },
+  ],
 });

@@ -50,7 +50,7 @@ export class HookFailedError extends GraftError {
       code: 'GRAFT_HOOK_FAILED',
       what: `A hook of phase ${phase} threw: ${message}`,
       where: hook,
-      fix: `mend the hook. ${restored ? 'The model is as it was before the phase.' : 'The model could not be restored: build it again.'}`,
+      fix: `mend the hook${phase === 'init' ? ': it runs before weights are read, and what needs their values is a postLoad hook' : ''}. ${restored ? 'The model is as it was before the phase.' : 'The model could not be restored: build it again.'}`,
       cause,
     });
   }

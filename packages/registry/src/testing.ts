@@ -1,4 +1,5 @@
 // What a plugin author runs in the tests of a plugin, under any runner: each check throws a GraftError where its property does not hold.
+export { checkContractHolds } from './testing/check-contract.ts';
 export { type CopiesSubject, checkCopiesShareNothing } from './testing/check-copies.ts';
 export {
   CheckParametersError,

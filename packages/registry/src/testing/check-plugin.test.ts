@@ -9,11 +9,13 @@ import {
   type Plugin,
   type PluginDeclaration,
   PostLoadHook,
+  type ReliesOn,
   token,
 } from '../index.ts';
 import {
   type CheckPluginOptions,
   type CheckSubject,
+  checkContractHolds,
   checkCopiesShareNothing,
   checkInitKeepsParameters,
   checkPhasesRepeat,
@@ -106,13 +108,14 @@ describe('checkPlugin', () => {
     const report = await checkPlugin(overriding(Good), { ...options, modes: ['eager', 'compile'] });
     const rows = report.records.map(({ property, mode, outcome }) => [property, mode, outcome]);
     const properties = (mode: string) => [
+      ['contract holds', mode, 'not checked'],
       ['init keeps the parameters', mode, 'held'],
       ['phases repeat', mode, 'held'],
       ['undo restores', mode, 'held'],
       ['copies share nothing', mode, 'held'],
       ['reload equals a fresh load', mode, 'not checked'],
     ];
-    expect(rows.filter(([property]) => property !== 'contract holds')).toEqual([...properties('eager'), ...properties('compile')]);
+    expect(rows).toEqual([...properties('eager'), ...properties('compile')]);
     expect(report.toString()).toMatch(/^held +undo restores +Llama on cpu \(eager\) +2 patches undone$/m);
   });
 
@@ -182,6 +185,35 @@ test.each([
 ])('a check of %s would show nothing, and is refused', async (_name, change, says) => {
   const wrong = { ...subject(overriding(Good)), ...change };
   await expect(checkUndoRestores(wrong)).rejects.toMatchObject({ code: 'GRAFT_CHECK_TARGET', message: expect.stringContaining(says) });
+});
+
+describe('contract holds', () => {
+  const relyingOn = (reliesOn: ReliesOn) =>
+    definePlugin({
+      name: 'relying',
+      after: ['core'],
+      overrides: [{ architecture: 'Llama', platform: 'cpu', model: async () => Good as ModelClass, reliesOn }],
+    });
+
+  test('an attribute and a parameter of the built model are looked at', async () => {
+    const plugin = relyingOn({ attributes: ['attention'], parameters: ['norm', 'attention.weight'] });
+    expect(await checkContractHolds(subject(plugin))).toEqual({ outcome: 'held', detail: 'all that `reliesOn` names is there' });
+  });
+
+  test('without a manifest a copied method is not checked, and the detail says why', async () => {
+    const { outcome, detail } = await checkContractHolds(subject(relyingOn({ copied: { 'Attention.scale': 'a1b2' } })));
+    expect(outcome).toBe('not checked');
+    expect(detail).toContain('plugin "core" has no manifest');
+  });
+
+  test('what is no longer there is an error that names each', async () => {
+    const plugin = relyingOn({ attributes: ['attn'], parameters: ['final_norm'] });
+    await expect(checkContractHolds(subject(plugin))).rejects.toMatchObject({
+      code: 'GRAFT_CONTRACT_BROKEN',
+      what: expect.stringMatching(/"attn"[\s\S]*"final_norm"/),
+      where: 'plugin "relying" (passed in code)',
+    });
+  });
 });
 
 describe('init keeps the parameters', () => {

@@ -2,6 +2,7 @@ import { GraftError, messageOf } from '@graft/common';
 import type { EngineContainer, ModelContainer } from '../containers.ts';
 import type { InspectableModel } from '../model.ts';
 import type { Plugin } from '../plugin.ts';
+import { checkContractHolds } from './check-contract.ts';
 import { checkCopiesShareNothing } from './check-copies.ts';
 import { CheckTargetError, PluginCheckFailedError } from './check-errors.ts';
 import { checkInitKeepsParameters, checkPhasesRepeat, checkUndoRestores } from './check-model.ts';
@@ -70,6 +71,7 @@ function properties<Context, Model extends InspectableModel, Running>(
   const { reload, modes: _modes, ...models } = options;
   const subject = { ...models, ...target, plugin };
   return [
+    ['contract holds', () => checkContractHolds(subject)],
     ['init keeps the parameters', () => checkInitKeepsParameters(subject)],
     ['phases repeat', () => checkPhasesRepeat(subject)],
     ['undo restores', () => checkUndoRestores(subject)],
