@@ -1,8 +1,9 @@
+import type { ReloadedHook, RenameRecord } from '@graft/registry';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 
-/** Where a start has got to; `fraction` is null while the total is unknown. */
+/** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
 export interface LoadProgress {
-  step: 'download' | 'resolve' | 'construct' | 'load' | 'capture' | 'compile' | 'warm-up';
+  step: 'download' | 'resolve' | 'construct' | 'load' | 'capture' | 'compile' | 'warm-up' | 'drain';
   message: string;
   fraction: number | null;
 }
@@ -43,6 +44,29 @@ export interface EngineStats {
   recompiles: number;
 }
 
+export interface ReloadOptions {
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+/** What a reload of the weights did. */
+export interface ReloadReport {
+  /** The checkpoint whose weights serve now. */
+  model: string;
+  /** The storage format of most weights, as in `EngineInfo`. */
+  weights: string;
+  parameters: number;
+  bytes: number;
+  /** Whether the converted weights were in the cache already. */
+  fromCache: boolean;
+  /** What became of each post-load hook. */
+  hooks: ReloadedHook[];
+  /** Parameters that are served under another name than the one they are loaded by. */
+  renames: RenameRecord[];
+  /** Seconds of each step. */
+  timings: Record<string, number>;
+}
+
 /** The engine as its users see it; `LlmEngine` in process, `EngineWorker` behind a worker thread. */
 export interface Engine {
   readonly info: EngineInfo;
@@ -52,6 +76,14 @@ export interface Engine {
    */
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<TokenDelta, void, void>;
   tokenize(text: string): Promise<number[]>;
+  /**
+   * Serves another checkpoint's weights, of the same config. Requests are served on the old weights while the new ones are read, checked and compiled;
+   * then those that run end on the old weights, those that wait start on the new ones. Name, tokenizer and chat template stay. An error or an abort leaves
+   * the old weights serving. At its peak both sets of weights are in memory.
+   * @param model a checkpoint folder or a .gguf file.
+   * @throws ReloadConfigError, ReloadBusyError, the errors of reading a checkpoint and of hooks; the signal's reason.
+   */
+  reloadWeights(model: string, options?: ReloadOptions): Promise<ReloadReport>;
   stats(): Promise<EngineStats>;
   close(): Promise<void>;
 }

@@ -82,6 +82,30 @@ export class UnknownModeError extends GraftError {
   }
 }
 
+/** The checkpoint to reload has another config than the model that serves. */
+export class ReloadConfigError extends GraftError {
+  constructor(path: string, differing: readonly { key: string; was: string; is: string }[]) {
+    const keys = differing.map(({ key, was, is }) => `${key} (${was} is served, ${is} is there)`);
+    super({
+      code: 'GRAFT_RELOAD_CONFIG',
+      what: `The checkpoint is of another model than the one that serves; it differs in ${keys.join(', ')}.`,
+      where: path,
+      fix: 'reload weights of the same config; to serve another model, start the engine with it.',
+    });
+  }
+}
+
+/** Weights are being reloaded already. */
+export class ReloadBusyError extends GraftError {
+  constructor(model: string) {
+    super({
+      code: 'GRAFT_RELOAD_BUSY',
+      what: `The weights of ${model} are being loaded; one reload at a time.`,
+      fix: 'wait until it has ended, or abort it.',
+    });
+  }
+}
+
 /** Something that is not one of ours was thrown; it crosses the worker boundary as this. */
 export class EngineFailureError extends GraftError {
   constructor(what: string, cause?: unknown) {

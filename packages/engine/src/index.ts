@@ -1,5 +1,5 @@
 export { EngineConfig, graftVersion } from './config.ts';
-export type { Engine, EngineInfo, EngineStats, LoadProgress } from './engine.ts';
+export type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from './engine.ts';
 export {
   EngineClosedError,
   EngineConfigError,
@@ -8,6 +8,8 @@ export {
   NoBackendError,
   NoTokenizerError,
   PromptTooLongError,
+  ReloadBusyError,
+  ReloadConfigError,
   TokenOutOfRangeError,
   UnknownModeError,
 } from './errors.ts';
@@ -15,6 +17,7 @@ export { type ExplainArchitecture, explainArchitecture } from './explain-archite
 export { type ExplainContract, explainContract } from './explain-contract.ts';
 export { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
+export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
 export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
 export { captureLanguageModel } from './runner/capture-language-model.ts';
 export { SamplingParams } from './sampling-params.ts';

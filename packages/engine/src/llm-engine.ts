@@ -1,20 +1,22 @@
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Checkpoint, coreModels, openCheckpoint } from '@graft/core-model';
-import { type EngineContainer, explain, type LoadedPlugins, loadPlugins, selectPlatform } from '@graft/registry';
+import { type EngineContainer, explain, type LoadedPlugins, loadPlugins, type SelectedPlatform, selectPlatform } from '@graft/registry';
 import type { z } from 'zod';
 import { defaultCacheDirectory, EngineConfig, graftVersion } from './config.ts';
-import type { Engine, EngineInfo, EngineStats, LoadProgress } from './engine.ts';
+import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from './engine.ts';
 import {
   EngineClosedError,
   EngineConfigError,
   InvalidRequestError,
   NoTokenizerError,
   PromptTooLongError,
+  ReloadBusyError,
   TokenOutOfRangeError,
 } from './errors.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, loadModel } from './load-model.ts';
+import { reloadModel } from './reload-model.ts';
 import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
 import { ModelRunner, type RunResult } from './runner/model-runner.ts';
 import { Sampler, SamplerScratch } from './sampler.ts';
@@ -40,23 +42,28 @@ export interface GenerateOptions {
 
 /** The engine in process: requests become sequences, and a loop of steps (schedule, run, sample, emit) serves them together. */
 export class LlmEngine implements Engine {
-  readonly info: EngineInfo;
-  private readonly loaded: LoadedModel;
+  private loaded: LoadedModel;
+  private served: EngineInfo;
+  private runner: ModelRunner;
+  private readonly config: EngineConfig;
+  private readonly platform: SelectedPlatform;
   private readonly container: EngineContainer;
   private readonly text: ModelText;
-  private readonly runner: ModelRunner;
   private readonly scheduler: Scheduler;
   private readonly eosTokenIds: ReadonlySet<number>;
   private readonly scratch: SamplerScratch;
   private readonly counters = { promptTokens: 0, generationTokens: 0 };
   private loop: Promise<void> | null = null;
+  private reloading: Reloading | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor(loaded: LoadedModel, container: EngineContainer, text: ModelText, config: EngineConfig, info: EngineInfo) {
+  private constructor({ loaded, info, config, platform, container, text }: EngineParts) {
     this.loaded = loaded;
+    this.served = info;
+    this.config = config;
+    this.platform = platform;
     this.container = container;
     this.text = text;
-    this.info = info;
     this.runner = new ModelRunner(loaded.program, loaded.kvCache);
     this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens: config.prefillTokens, kvCache: loaded.kvCache });
     this.eosTokenIds = new Set([...loaded.config.eosTokenIds, ...(text.tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]);
@@ -78,12 +85,17 @@ export class LlmEngine implements Engine {
       const text = await openModelText(checkpoint);
       const cached = { ...parsed, cacheDirectory: parsed.cacheDirectory ?? defaultCacheDirectory() };
       loaded = await loadModel({ plugins, container, platform, checkpoint, config: cached, ...options });
-      return new LlmEngine(loaded, container, text, cached, infoOf(cached, loaded, plugins, platform.device, text));
+      const info = infoOf(cached, loaded, plugins, platform.device, text);
+      return new LlmEngine({ loaded, info, config: cached, platform, container, text });
     } catch (error) {
       loaded?.program[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  get info(): EngineInfo {
+    return this.served;
   }
 
   /** See `Engine.generate`. */
@@ -97,7 +109,7 @@ export class LlmEngine implements Engine {
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       this.scheduler.add(sequence);
-      this.loop ??= this.run();
+      this.wake();
       for await (const delta of sequence.stream) yield delta;
     } finally {
       signal?.removeEventListener('abort', onAbort);
@@ -107,6 +119,26 @@ export class LlmEngine implements Engine {
 
   async tokenize(text: string): Promise<number[]> {
     return this.tokenizer().encode(text);
+  }
+
+  /** See `Engine.reloadWeights`. */
+  async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
+    signal?.throwIfAborted();
+    if (this.closing !== null) throw new EngineClosedError();
+    if (this.reloading !== null) throw new ReloadBusyError(this.reloading.model);
+    const closed = new AbortController();
+    const ended = this.reload(model, {
+      signal: AbortSignal.any([closed.signal, ...(signal === undefined ? [] : [signal])]),
+      ...(onProgress !== undefined && { onProgress }),
+    });
+    this.reloading = { model, closed, ended };
+    try {
+      return await ended;
+    } finally {
+      this.reloading = null;
+      this.scheduler.release();
+      this.wake();
+    }
   }
 
   async stats(): Promise<EngineStats> {
@@ -125,14 +157,48 @@ export class LlmEngine implements Engine {
     return (this.closing ??= this.end());
   }
 
+  private async reload(path: string, { signal, onProgress }: ReloadOptions & { signal: AbortSignal }): Promise<ReloadReport> {
+    using checkpoint = closing(await openCheckpoint(path));
+    const { config, platform, container } = this;
+    const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, {
+      container,
+      platform,
+      config,
+      checkpoint,
+      signal,
+      drain: () => this.drain(signal),
+      ...(onProgress !== undefined && { onProgress }),
+    });
+    const { program: old } = this.loaded;
+    this.loaded = loaded;
+    this.runner = new ModelRunner(loaded.program, loaded.kvCache);
+    this.served = { ...this.served, weights: commonFormat(loaded) };
+    old[Symbol.dispose]();
+    const { fromCache, bytes, parameters } = weights;
+    const { renames } = loaded.hooks.toJSON();
+    return { model: path, weights: this.served.weights, parameters, bytes, fromCache, hooks: [...hooks], renames: [...renames], timings };
+  }
+
+  /** Lets what runs come to its end, and nothing new begin. */
+  private async drain(signal: AbortSignal): Promise<void> {
+    this.scheduler.hold();
+    await unlessAborted(this.loop ?? Promise.resolve(), signal);
+  }
+
   private async end(): Promise<void> {
+    this.reloading?.closed.abort(new EngineClosedError());
     for (const sequence of this.scheduler.sequences()) {
       sequence.fail(new EngineClosedError());
       this.release(sequence);
     }
     await this.loop;
+    await this.reloading?.ended.catch(() => undefined); // whoever asked for it hears of it
     this.loaded.program[Symbol.dispose]();
     await this.container[Symbol.asyncDispose]();
+  }
+
+  private wake(): void {
+    if (this.scheduler.hasWork) this.loop ??= this.run();
   }
 
   private async run(): Promise<void> {
@@ -255,6 +321,39 @@ export class LlmEngine implements Engine {
   private release(sequence: Sequence): void {
     sequence.cancel();
     this.scheduler.remove(sequence);
+  }
+}
+
+interface EngineParts {
+  loaded: LoadedModel;
+  info: EngineInfo;
+  config: EngineConfig;
+  platform: SelectedPlatform;
+  container: EngineContainer;
+  text: ModelText;
+}
+
+/** A reload that is under way. */
+interface Reloading {
+  readonly model: string;
+  /** Aborted when the engine closes. */
+  readonly closed: AbortController;
+  readonly ended: Promise<ReloadReport>;
+}
+
+/** Waits for `promise`, at most until the signal. @throws the signal's reason. */
+async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  let stop = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    stop = () => signal.removeEventListener('abort', onAbort);
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    stop();
   }
 }
 

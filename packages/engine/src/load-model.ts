@@ -1,7 +1,6 @@
 import { Disposables } from '@graft/common';
 import {
   type Checkpoint,
-  float32Policy,
   type LanguageModel,
   type Llama4TextConfig,
   loadWeights,
@@ -9,22 +8,16 @@ import {
   parseLlama4Config,
 } from '@graft/core-model';
 import { CaptureCache, type CapturedModel, type Program } from '@graft/graph';
-import { construct, type EngineContainer, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
+import { construct, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import type { LoadProgress } from './engine.ts';
-import { EngineConfigError, NoBackendError, UnknownModeError } from './errors.ts';
+import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { KvCachePlan } from './kv-cache.ts';
+import { compileProgram, type RunStep, type StepContext, stepper, weightOptions } from './load-steps.ts';
 import { captureLanguageModel } from './runner/capture-language-model.ts';
-import { BackendOf, WeightPolicyOf } from './tokens.ts';
 
-export interface LoadModel {
+export interface LoadModel extends StepContext {
   plugins: LoadedPlugins;
-  container: EngineContainer;
-  platform: SelectedPlatform;
   checkpoint: Checkpoint;
-  config: EngineConfig;
-  onProgress?: (progress: LoadProgress) => void;
-  signal?: AbortSignal;
 }
 
 /** A model built from its config alone: its init hooks have run, its parameters have shapes and no values. */
@@ -46,30 +39,19 @@ export interface LoadedModel extends BuiltModel {
 
 /** The path of an override, from an architecture's name to a program that is ready to serve. */
 export async function loadModel(options: LoadModel): Promise<LoadedModel> {
-  const { container, platform, checkpoint, config, signal } = options;
+  const { checkpoint, config, signal } = options;
   const step = stepper(options);
   const { model, config: textConfig, context, resolution, hooks } = await buildModel(options, checkpoint, step);
 
-  await step('load', 'loading weights', (report) => load(model, options, report));
+  await step('load', 'loading weights', async (report) => loadWeights(model, checkpoint, await weightOptions(options, report)));
   hooks.lifecycle.advance('loaded');
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
 
   model.setAuxHiddenStateLayers(auxLayers(config, textConfig));
   const captured = await step('capture', 'capturing forward', () => captureLanguageModel(model, new CaptureCache()));
   const kvCache = new KvCachePlan(model, context.maxModelLength);
-  const backend = container.has(BackendOf(platform.platform.name)) ? await container.getAsync(BackendOf(platform.platform.name)) : null;
-  if (backend === null) throw new NoBackendError(platform.platform.name);
   using unfinished = new Disposables();
-  const program = await step('compile', `compiling for ${backend.name}`, (report) =>
-    backend.compile(captured, {
-      bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
-      places: config.maxSequences,
-      onProgress: report,
-      ...(config.threads !== undefined && { threads: config.threads }),
-      ...(signal !== undefined && { signal }),
-    }),
-  );
-  unfinished.use(program);
+  const program = unfinished.use(await step('compile', 'compiling', (report) => compileProgram(captured, kvCache, options, report)));
   signal?.throwIfAborted();
   hooks.lifecycle.advance('ready'); // from here a patch throws
   unfinished.move();
@@ -117,21 +99,6 @@ export function contextOf(
   return { architectures: config.architectures, config, platform: platform.name, mode, maxModelLength, pipeline: { rank: 0, size: 1 } };
 }
 
-async function load(
-  model: LanguageModel,
-  { container, platform, checkpoint, config, signal }: LoadModel,
-  onProgress: Report,
-): Promise<void> {
-  const token = WeightPolicyOf(platform.platform.name);
-  const policy = config.weights === 'float32' || !container.has(token) ? float32Policy : await container.getAsync(token);
-  await loadWeights(model, checkpoint, {
-    policy,
-    cacheDirectory: config.cacheDirectory ?? null,
-    onProgress,
-    ...(signal !== undefined && { signal }),
-  });
-}
-
 function auxLayers({ auxHiddenStateLayers }: EngineConfig, { numHiddenLayers }: Llama4TextConfig): number[] {
   const wrong = auxHiddenStateLayers.find((layer) => layer > numHiddenLayers);
   if (wrong === undefined) return auxHiddenStateLayers;
@@ -139,34 +106,4 @@ function auxLayers({ auxHiddenStateLayers }: EngineConfig, { numHiddenLayers }: 
     `auxHiddenStateLayers names ${wrong}; the model has layers 0 to ${numHiddenLayers - 1}, and ${numHiddenLayers} for the end.`,
     'auxHiddenStateLayers',
   );
-}
-
-type Report = (fraction: number, message: string) => void;
-
-/** Where each step of the path is reported. */
-const reported = {
-  resolve: 'resolve',
-  construct: 'construct',
-  init: 'construct',
-  load: 'load',
-  postLoad: 'load',
-  capture: 'capture',
-  compile: 'compile',
-} as const;
-
-type RunStep = <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>) => Promise<T>;
-
-/** Runs the steps of the path: reports each, times it, and stops between two when the signal says so. */
-function stepper({ onProgress, signal }: LoadModel) {
-  const timings: Record<string, number> = {};
-  const run: RunStep = async (name, message, body) => {
-    signal?.throwIfAborted();
-    const start = performance.now();
-    const report: Report = (fraction, detail) => onProgress?.({ step: reported[name], message: detail, fraction });
-    onProgress?.({ step: reported[name], message, fraction: null });
-    const result = await body(report);
-    timings[name] = (performance.now() - start) / 1000;
-    return result;
-  };
-  return Object.assign(run, { timings });
 }

@@ -28,6 +28,7 @@ export class Scheduler {
   private readonly places: Places;
   private readonly prefillTokens: number;
   private readonly kvCache: KvCachePlan;
+  private held = false;
 
   constructor({ maxSequences, prefillTokens, kvCache }: SchedulerOptions) {
     this.places = new Places(maxSequences);
@@ -40,7 +41,16 @@ export class Scheduler {
   }
 
   get hasWork(): boolean {
-    return this.waiting.length > 0 || this.running.length > 0;
+    return this.running.length > 0 || (this.waiting.length > 0 && !this.held);
+  }
+
+  /** From now on what waits keeps waiting, and what runs runs to its end, until `release`. */
+  hold(): void {
+    this.held = true;
+  }
+
+  release(): void {
+    this.held = false;
   }
 
   /** All that wait or run. */
@@ -73,7 +83,7 @@ export class Scheduler {
   }
 
   private admit(): void {
-    while (this.waiting.length > 0) {
+    while (this.waiting.length > 0 && !this.held) {
       const place = this.places.take();
       if (place === null) return;
       const sequence = this.waiting.shift()!;

@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { GraftError, type GraftErrorRecord, messageOf } from '@graft/common';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
-import type { Engine, EngineInfo, EngineStats } from '../engine.ts';
+import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from '../engine.ts';
 import { EngineClosedError, EngineFailureError } from '../errors.ts';
 import { parseConfig, type StartEngine } from '../llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
@@ -69,7 +69,7 @@ interface Pending {
 
 /** The engine behind a worker thread. */
 class EngineWorker implements Engine {
-  readonly info: EngineInfo;
+  private served: EngineInfo;
   private readonly worker: Worker;
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
@@ -78,7 +78,7 @@ class EngineWorker implements Engine {
 
   constructor(worker: Worker, info: EngineInfo) {
     this.worker = worker;
-    this.info = info;
+    this.served = info;
     worker.on('message', (message: FromWorker) => {
       if ('id' in message) this.pending.get(message.id)?.take(message);
     });
@@ -89,6 +89,10 @@ class EngineWorker implements Engine {
         resolve();
       });
     });
+  }
+
+  get info(): EngineInfo {
+    return this.served;
   }
 
   async *generate(request: GenerateRequest, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<TokenDelta, void, void> {
@@ -131,6 +135,33 @@ class EngineWorker implements Engine {
 
   tokenize(text: string): Promise<number[]> {
     return this.ask<number[]>((id) => ({ type: 'tokenize', id, text }));
+  }
+
+  /** An abort is answered once the worker has gone back to the old weights; a reload that was done before it heard stays done. */
+  async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
+    signal?.throwIfAborted();
+    const id = this.nextId++;
+    const onAbort = (): void => this.send({ type: 'abort', id });
+    const answer = new Promise<ReloadReport>((resolve, reject) => {
+      this.expect(id, {
+        take: (message) => {
+          if (message.type === 'reload-progress') onProgress?.(message.progress);
+          if (message.type === 'error') reject(signal?.aborted === true ? signal.reason : fromRecord(message.error));
+          if (message.type !== 'reloaded') return;
+          this.served = message.info;
+          resolve(message.report);
+        },
+        fail: reject,
+      });
+      this.send({ type: 'reload', id, model });
+    });
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await answer;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      this.pending.delete(id);
+    }
   }
 
   stats(): Promise<EngineStats> {

@@ -27,18 +27,17 @@ async function start({ config, ...options }: WorkerStart): Promise<void> {
 
 async function serve(engine: LlmEngine, running: Map<number, AbortController>, message: ToWorker): Promise<void> {
   switch (message.type) {
-    case 'generate': {
-      const controller = new AbortController();
-      running.set(message.id, controller);
-      try {
-        for await (const delta of engine.generate(message.request, { signal: controller.signal }))
-          send({ type: 'delta', id: message.id, delta });
+    case 'generate':
+      return abortable(running, message.id, async (signal) => {
+        for await (const delta of engine.generate(message.request, { signal })) send({ type: 'delta', id: message.id, delta });
         send({ type: 'end', id: message.id });
-      } finally {
-        running.delete(message.id);
-      }
-      return;
-    }
+      });
+    case 'reload':
+      return abortable(running, message.id, async (signal) => {
+        const onProgress = (progress: LoadProgress): void => send({ type: 'reload-progress', id: message.id, progress });
+        const report = await engine.reloadWeights(message.model, { signal, onProgress });
+        send({ type: 'reloaded', id: message.id, report, info: engine.info });
+      });
     case 'abort':
       running.get(message.id)?.abort();
       return;
@@ -52,6 +51,17 @@ async function serve(engine: LlmEngine, running: Map<number, AbortController>, m
       await engine.close();
       send({ type: 'closed' });
       port.close();
+  }
+}
+
+/** Runs what an `abort` message with this id ends. */
+async function abortable(running: Map<number, AbortController>, id: number, body: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const controller = new AbortController();
+  running.set(id, controller);
+  try {
+    await body(controller.signal);
+  } finally {
+    running.delete(id);
   }
 }
 

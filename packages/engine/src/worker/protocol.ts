@@ -2,7 +2,7 @@ import type { GraftErrorRecord } from '@graft/common';
 import { GraftError, messageOf } from '@graft/common';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
-import type { EngineInfo, EngineStats, LoadProgress } from '../engine.ts';
+import type { EngineInfo, EngineStats, LoadProgress, ReloadReport } from '../engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 
 /** What the worker is started with: validated data only, no functions. */
@@ -17,6 +17,7 @@ export type ToWorker =
   | { type: 'abort'; id: number }
   | { type: 'tokenize'; id: number; text: string }
   | { type: 'stats'; id: number }
+  | { type: 'reload'; id: number; model: string }
   | { type: 'close' };
 
 export type FromWorker =
@@ -27,6 +28,8 @@ export type FromWorker =
   | { type: 'end'; id: number }
   | { type: 'error'; id: number; error: GraftErrorRecord }
   | { type: 'answer'; id: number; value: number[] | EngineStats }
+  | { type: 'reload-progress'; id: number; progress: LoadProgress }
+  | { type: 'reloaded'; id: number; report: ReloadReport; info: EngineInfo }
   | { type: 'closed' };
 
 /** An error as a record; one that is not ours keeps its message. */

@@ -18,6 +18,7 @@ const names: Record<LoadProgress['step'], string> = {
   capture: 'Capture',
   compile: 'Compile',
   'warm-up': 'Warm up',
+  drain: 'Drain',
 };
 
 export function progressReport(output: ProgressOutput): ProgressReport {

@@ -1,0 +1,76 @@
+import { float32Policy, type LoadWeights } from '@graft/core-model';
+import type { CapturedModel, Program } from '@graft/graph';
+import type { EngineContainer, SelectedPlatform } from '@graft/registry';
+import type { EngineConfig } from './config.ts';
+import type { LoadProgress } from './engine.ts';
+import { NoBackendError } from './errors.ts';
+import type { KvCachePlan } from './kv-cache.ts';
+import { BackendOf, WeightPolicyOf } from './tokens.ts';
+
+/** What the steps that a load and a reload share need of an engine. */
+export interface StepContext {
+  container: EngineContainer;
+  platform: SelectedPlatform;
+  config: EngineConfig;
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+}
+
+/** A step's own progress; `fraction` from 0 to 1. */
+export type Report = (fraction: number, message: string) => void;
+
+/** Where each step of the path is reported. */
+const reported = {
+  resolve: 'resolve',
+  construct: 'construct',
+  init: 'construct',
+  load: 'load',
+  postLoad: 'load',
+  capture: 'capture',
+  compile: 'compile',
+  drain: 'drain',
+} as const;
+
+export type RunStep = <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>) => Promise<T>;
+
+/** Runs the steps of the path: reports each, times it (`timings`, in seconds), and stops between two when the signal says so. */
+export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' | 'signal'>) {
+  const timings: Record<string, number> = {};
+  const run: RunStep = async (name, message, body) => {
+    signal?.throwIfAborted();
+    const start = performance.now();
+    const report: Report = (fraction, detail) => onProgress?.({ step: reported[name], message: detail, fraction });
+    onProgress?.({ step: reported[name], message, fraction: null });
+    const result = await body(report);
+    timings[name] = (performance.now() - start) / 1000;
+    return result;
+  };
+  return Object.assign(run, { timings });
+}
+
+/** How this engine loads weights: the platform's forms of them, kept in the cache folder. */
+export async function weightOptions({ container, platform, config, signal }: StepContext, onProgress: Report): Promise<LoadWeights> {
+  const token = WeightPolicyOf(platform.platform.name);
+  const policy = config.weights === 'float32' || !container.has(token) ? float32Policy : await container.getAsync(token);
+  return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
+}
+
+/** Compiles for the platform's backend; the caller owns the program. @throws NoBackendError, and what the backend throws. */
+export async function compileProgram(
+  captured: CapturedModel,
+  kvCache: KvCachePlan,
+  { container, platform, config, signal }: StepContext,
+  onProgress: Report,
+): Promise<Program> {
+  const token = BackendOf(platform.platform.name);
+  const backend = container.has(token) ? await container.getAsync(token) : null;
+  if (backend === null) throw new NoBackendError(platform.platform.name);
+  onProgress(0, `compiling for ${backend.name}`);
+  return backend.compile(captured, {
+    bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
+    places: config.maxSequences,
+    onProgress,
+    ...(config.threads !== undefined && { threads: config.threads }),
+    ...(signal !== undefined && { signal }),
+  });
+}
