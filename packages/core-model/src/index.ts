@@ -26,7 +26,7 @@ export {
   PipelineMissingLayer,
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
-export { type Checkpoint, type CheckpointTensor, openCheckpoint } from './weights/checkpoint.ts';
+export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
 export { readSafetensorsHeader } from './weights/safetensors.ts';

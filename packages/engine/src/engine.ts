@@ -1,4 +1,5 @@
 import type { ReloadedHook, RenameRecord } from '@graft/registry';
+import type { ModelChanges } from './model-changes.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 
 /** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
@@ -27,6 +28,7 @@ export interface EngineInfo {
   /** The resolution as data (`ResolutionRecord` of the registry) and as text. */
   resolution: unknown;
   explanation: string;
+  changes: ModelChanges;
   plugins: string[];
   /** Seconds that each step of the path took. */
   timings: Record<string, number>;

@@ -106,6 +106,19 @@ export class ReloadBusyError extends GraftError {
   }
 }
 
+/** A plugin was passed in code to an engine that runs in a worker, which functions do not reach. */
+export class PluginInCodeError extends GraftError {
+  constructor(names: readonly string[]) {
+    const quoted = names.map((name) => `"${name}"`).join(', ');
+    super({
+      code: 'GRAFT_PLUGIN_IN_CODE',
+      what: `A plugin that was passed in code cannot follow into the engine's worker: ${quoted}.`,
+      where: `plugin ${quoted} (passed in code)`,
+      fix: 'make it the default export of a module and name that module in `plugins` (a package name, a path or a file URL), or use LlmEngine.start, which runs in this thread.',
+    });
+  }
+}
+
 /** Something that is not one of ours was thrown; it crosses the worker boundary as this. */
 export class EngineFailureError extends GraftError {
   constructor(what: string, cause?: unknown) {

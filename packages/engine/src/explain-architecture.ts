@@ -1,8 +1,11 @@
-import { explain, type ResolutionRecord, selectPlatform } from '@graft/registry';
+import { explain, type LoadedPlugins, type Platform, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
 
-export interface ExplainArchitecture extends Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins' | 'platform' | 'mode'>> {
+/** Where the plugins are, and the platform that is asked about. */
+export type PlatformChoice = Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins' | 'platform'>>;
+
+export interface ExplainArchitecture extends PlatformChoice, Partial<Pick<EngineConfig, 'mode'>> {
   /** As in config.json: the first that is registered is taken. */
   architectures: readonly string[];
 }
@@ -13,12 +16,15 @@ export async function explainArchitecture(
   options: StartEngine = {},
 ): Promise<{ text: string; record: ResolutionRecord }> {
   const plugins = await loadEnginePlugins(where, options);
-  const known = plugins.platforms.some(({ name }) => name === platform);
-  // A platform whose device is not here can be asked about all the same.
-  const name = known ? platform! : (await selectPlatform(plugins.platforms, platform)).platform.name;
+  const { name } = await platformToExplain(plugins, platform);
   const resolution = plugins.registry.resolve(architectures, { platform: name, ...(mode !== undefined && { mode }) });
   await resolution.load();
   await resolution.checkContracts();
   const record = resolution.toJSON();
   return { text: explain(record), record };
+}
+
+/** The platform that was named, even if its device is not here: it can be asked about all the same. Without a name, the one that a start would choose. */
+export async function platformToExplain(plugins: LoadedPlugins, name: string | undefined): Promise<Platform> {
+  return plugins.platforms.find((platform) => platform.name === name) ?? (await plugins.selectPlatform(name)).platform;
 }

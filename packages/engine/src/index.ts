@@ -7,6 +7,7 @@ export {
   InvalidRequestError,
   NoBackendError,
   NoTokenizerError,
+  PluginInCodeError,
   PromptTooLongError,
   ReloadBusyError,
   ReloadConfigError,
@@ -15,8 +16,10 @@ export {
 } from './errors.ts';
 export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
 export { type ExplainContract, explainContract } from './explain-contract.ts';
+export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
 export { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
+export type { ModelChanges } from './model-changes.ts';
 export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
 export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
 export { captureLanguageModel } from './runner/capture-language-model.ts';

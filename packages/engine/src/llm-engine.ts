@@ -1,7 +1,16 @@
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Checkpoint, coreModels, openCheckpoint } from '@graft/core-model';
-import { type EngineContainer, explain, type LoadedPlugins, loadPlugins, type SelectedPlatform, selectPlatform } from '@graft/registry';
+import {
+  assertSamePluginSet,
+  type EngineContainer,
+  explain,
+  type LoadedPlugins,
+  loadPlugins,
+  type Plugin,
+  type PluginRecord,
+  type SelectedPlatform,
+} from '@graft/registry';
 import type { z } from 'zod';
 import { defaultCacheDirectory, EngineConfig, graftVersion } from './config.ts';
 import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from './engine.ts';
@@ -16,6 +25,7 @@ import {
 } from './errors.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, loadModel } from './load-model.ts';
+import { changesOf } from './model-changes.ts';
 import { reloadModel } from './reload-model.ts';
 import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
 import { ModelRunner, type RunResult } from './runner/model-runner.ts';
@@ -32,6 +42,10 @@ export interface StartEngine {
   /** Plugins for an application whose package.json lists none, and where they are resolved from. */
   defaultPlugins?: readonly string[];
   defaultPluginsFrom?: string;
+  /** Plugins passed in code, before those that are found. They cannot follow into a worker, where those that are found must do. */
+  pluginsInCode?: readonly Plugin[];
+  /** The plugins that the starting thread found; a start with others is refused. */
+  expectedPlugins?: readonly PluginRecord[];
 }
 
 export interface GenerateOptions {
@@ -77,7 +91,8 @@ export class LlmEngine implements Engine {
   static async start(config: z.input<typeof EngineConfig>, options: StartEngine = {}): Promise<LlmEngine> {
     const parsed = parseConfig(config);
     const plugins = await loadEnginePlugins(parsed, options);
-    const platform = await selectPlatform(plugins.platforms, parsed.platform);
+    if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
+    const platform = await plugins.selectPlatform(parsed.platform);
     const container = plugins.createEngineContainer();
     let loaded: LoadedModel | null = null;
     try {
@@ -172,7 +187,7 @@ export class LlmEngine implements Engine {
     const { program: old } = this.loaded;
     this.loaded = loaded;
     this.runner = new ModelRunner(loaded.program, loaded.kvCache);
-    this.served = { ...this.served, weights: commonFormat(loaded) };
+    this.served = { ...this.served, weights: commonFormat(loaded), changes: changesOf(loaded.hooks) };
     old[Symbol.dispose]();
     const { fromCache, bytes, parameters } = weights;
     const { renames } = loaded.hooks.toJSON();
@@ -377,10 +392,10 @@ export function parseConfig(config: unknown): EngineConfig {
 /** The upstream models and the application's plugins. */
 export function loadEnginePlugins(
   { app, plugins, allowPlugins }: Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>,
-  { defaultPlugins, defaultPluginsFrom }: StartEngine,
+  { defaultPlugins, defaultPluginsFrom, pluginsInCode = [] }: StartEngine,
 ): Promise<LoadedPlugins> {
   return loadPlugins({
-    plugins: [coreModels],
+    plugins: [coreModels, ...pluginsInCode],
     graftVersion,
     ...(app !== undefined && { from: app }),
     ...(plugins !== undefined && { specifiers: plugins }),
@@ -397,7 +412,7 @@ function infoOf(
   device: EngineInfo['device'],
   { template }: ModelText,
 ): EngineInfo {
-  const { resolution, context, model, timings } = loaded;
+  const { resolution, hooks, context, model, timings } = loaded;
   const record = resolution.toJSON();
   return {
     model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),
@@ -413,6 +428,7 @@ function infoOf(
     hasChatTemplate: template !== null,
     resolution: record,
     explanation: explain(record),
+    changes: changesOf(hooks),
     plugins: plugins.plugins.map(({ name }) => name),
     timings,
     createdAt: Math.floor(Date.now() / 1000),

@@ -20,6 +20,11 @@ export interface LoadModel extends StepContext {
   checkpoint: Checkpoint;
 }
 
+export interface BuildModel extends Pick<LoadModel, 'plugins'> {
+  platform: Pick<SelectedPlatform, 'platform'>;
+  config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'>;
+}
+
 /** A model built from its config alone: its init hooks have run, its parameters have shapes and no values. */
 export interface BuiltModel {
   readonly model: LanguageModel;
@@ -63,7 +68,7 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
  * @param source config.json as parsed, and the path to name in errors.
  */
 export async function buildModel(
-  { plugins, platform, config }: Pick<LoadModel, 'plugins' | 'platform' | 'config'>,
+  { plugins, platform, config }: BuildModel,
   source: Pick<Checkpoint, 'config' | 'path'>,
   step: RunStep = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {

@@ -64,6 +64,17 @@ export async function openCheckpoint(path: string, { openFile = openFileBytes }:
   }
 }
 
+/**
+ * The config of a model, for which its weights need not be there: config.json of a folder, or what a .gguf file says of itself. Not validated here.
+ * @throws CheckpointNotFoundError, CheckpointCorruptError, GgufUnsupportedError
+ */
+export async function readModelConfig(path: string): Promise<unknown> {
+  if (isFolder(path)) return readJsonObject(join(path, 'config.json'));
+  const checkpoint = await openCheckpoint(path);
+  checkpoint.close();
+  return checkpoint.config;
+}
+
 type Opened = Pick<Checkpoint, 'kind' | 'config' | 'metadata' | 'tensors'> & { headerBytes: ReadonlyMap<FileBytes, number> };
 
 function isFolder(path: string): boolean {

@@ -1,19 +1,31 @@
 import { Worker } from 'node:worker_threads';
 import { GraftError, type GraftErrorRecord, messageOf } from '@graft/common';
+import { assertSamePluginSet, type PluginRecord, pluginRecord } from '@graft/registry';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from '../engine.ts';
-import { EngineClosedError, EngineFailureError } from '../errors.ts';
-import { parseConfig, type StartEngine } from '../llm-engine.ts';
+import { EngineClosedError, EngineFailureError, PluginInCodeError } from '../errors.ts';
+import { loadEnginePlugins, parseConfig, type StartEngine } from '../llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 
-/** Starts the engine in a worker, so that HTTP and the terminal stay quick while a model loads and runs. @throws what the start ends in. */
-export function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartEngine = {}): Promise<Engine> {
-  parseConfig(config);
+/**
+ * Starts the engine in a worker, so that HTTP and the terminal stay quick while a model loads and runs. Both threads find the plugins, and the worker
+ * refuses to start with others than this one found.
+ * @throws PluginInCodeError, PluginSetsDifferError, and what the start ends in.
+ */
+export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartEngine = {}): Promise<Engine> {
+  const parsed = parseConfig(config);
   options.signal?.throwIfAborted();
   const { defaultPlugins, defaultPluginsFrom, onProgress, signal } = options;
-  const start: WorkerStart = { config, ...(defaultPlugins && { defaultPlugins }), ...(defaultPluginsFrom && { defaultPluginsFrom }) };
+  const expectedPlugins = await findPlugins(parsed, options);
+  signal?.throwIfAborted();
+  const start: WorkerStart = {
+    config,
+    expectedPlugins,
+    ...(defaultPlugins && { defaultPlugins }),
+    ...(defaultPluginsFrom && { defaultPluginsFrom }),
+  };
   const worker = new Worker(entryUrl(), { workerData: start, execArgv: [] });
   return new Promise<Engine>((resolve, reject) => {
     const fail = (error: unknown): void => {
@@ -38,6 +50,19 @@ export function startEngineWorker(config: z.input<typeof EngineConfig>, options:
     worker.on('message', onMessage).on('error', onError).on('exit', onExit);
     signal?.addEventListener('abort', onAbort, { once: true });
   });
+}
+
+/** What the worker must find. A plugin passed in code must be among it, and be the same. */
+async function findPlugins(config: EngineConfig, { pluginsInCode = [], ...options }: StartEngine): Promise<readonly PluginRecord[]> {
+  const { records } = await loadEnginePlugins(config, options);
+  const found = new Map(records.map((record) => [record.name, record]));
+  const missing = pluginsInCode.filter(({ name }) => !found.has(name));
+  if (missing.length > 0) throw new PluginInCodeError(missing.map(({ name }) => name));
+  assertSamePluginSet(
+    pluginsInCode.map(pluginRecord),
+    pluginsInCode.map(({ name }) => found.get(name)!),
+  );
+  return records;
 }
 
 const graceMs = 10_000;

@@ -1,5 +1,6 @@
 import type { GraftErrorRecord } from '@graft/common';
 import { GraftError, messageOf } from '@graft/common';
+import type { PluginRecord } from '@graft/registry';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
 import type { EngineInfo, EngineStats, LoadProgress, ReloadReport } from '../engine.ts';
@@ -10,6 +11,8 @@ export interface WorkerStart {
   config: z.input<typeof EngineConfig>;
   defaultPlugins?: readonly string[];
   defaultPluginsFrom?: string;
+  /** The plugins that the starting thread found. */
+  expectedPlugins: readonly PluginRecord[];
 }
 
 export type ToWorker =

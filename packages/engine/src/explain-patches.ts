@@ -1,0 +1,38 @@
+import { readModelConfig } from '@graft/core-model';
+import { explain, explainHooks, type HookRunnerRecord, type ResolutionRecord } from '@graft/registry';
+import type { EngineConfig } from './config.ts';
+import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
+import { buildModel } from './load-model.ts';
+
+export interface ExplainPatches extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides'>> {
+  /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
+  model: string;
+  /** Instead of those in the model's config. */
+  architectures?: readonly string[];
+}
+
+/** `explain --patches --json`. */
+export interface PatchesRecord extends HookRunnerRecord {
+  readonly resolution: ResolutionRecord;
+}
+
+/**
+ * What the hooks of a model do to it: the model is built from its config, its init hooks run, and the ledger tells each change. Post-load hooks need
+ * weights, so they are named and not run.
+ * @throws what reading the config, resolving, building and the init hooks end in.
+ */
+export async function explainPatches(
+  { model: path, architectures, mode, configOverrides = {}, ...where }: ExplainPatches,
+  options: StartEngine = {},
+): Promise<{ text: string; record: PatchesRecord }> {
+  const plugins = await loadEnginePlugins(where, options);
+  const platform = await platformToExplain(plugins, where.platform);
+  const overrides = { ...configOverrides, ...(architectures !== undefined && { architectures }) };
+  const config = { configOverrides: overrides, ...(mode !== undefined && { mode }) };
+  const source = { path, config: await readModelConfig(path) };
+  const { resolution, hooks, model, context } = await buildModel({ plugins, platform: { platform }, config }, source);
+  const ran = hooks.toJSON();
+  const record = { resolution: resolution.toJSON(), ...ran, hooks: [...ran.hooks, ...hooks.plan('postLoad', model, context)] };
+  return { text: `${explain(record.resolution)}\n${explainHooks(record)}`, record };
+}
