@@ -1,3 +1,4 @@
+import { architecturesOf, readModelConfig } from '@graft/core-model';
 import { explain, type LoadedPlugins, type Platform, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
@@ -6,18 +7,23 @@ import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
 export type PlatformChoice = Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins' | 'platform'>>;
 
 export interface ExplainArchitecture extends PlatformChoice, Partial<Pick<EngineConfig, 'mode'>> {
-  /** As in config.json: the first that is registered is taken. */
-  architectures: readonly string[];
+  /** As in config.json: the first that is registered is taken. Default: those of `model`. */
+  architectures?: readonly string[];
+  /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
+  model?: string;
 }
 
 /** Which class would serve an architecture and why, with no model built. Model code is imported, so that classes have names. */
 export async function explainArchitecture(
-  { architectures, platform, mode, ...where }: ExplainArchitecture,
+  { architectures, model, platform, mode, ...where }: ExplainArchitecture,
   options: StartEngine = {},
 ): Promise<{ text: string; record: ResolutionRecord }> {
   const plugins = await loadEnginePlugins(where, options);
   const { name } = await platformToExplain(plugins, platform);
-  const resolution = plugins.registry.resolve(architectures, { platform: name, ...(mode !== undefined && { mode }) });
+  const resolution = plugins.registry.resolve(
+    architectures ?? (model === undefined ? [] : architecturesOf(await readModelConfig(model), model)),
+    { platform: name, ...(mode !== undefined && { mode }) },
+  );
   await resolution.load();
   await resolution.checkContracts();
   const record = resolution.toJSON();

@@ -105,6 +105,7 @@ const scriptedInfo: EngineInfo = {
   hasChatTemplate: true,
   resolution: { architecture: 'Llama4ForCausalLM', platform: 'cpu', chain: ['Llama4ForCausalLM'], candidates: [] },
   explanation: 'Llama4ForCausalLM on platform cpu: Llama4ForCausalLM (core-model), the only candidate.',
+  changes: { hooks: [], renames: [], patches: [] },
   plugins: ['core-model', 'cpu'],
   timings: { resolve: 0.01, load: 0.4, compile: 1.2 },
   createdAt: 1_795_478_400,

@@ -64,10 +64,14 @@ function addChat(root: Command, environment: Environment, terminal: Terminal): v
 function addExplain(root: Command, environment: Environment, terminal: Terminal): void {
   const command = root
     .command('explain')
-    .description('Tells which class would run an architecture here, and why. Loads no model.')
-    .argument('<architecture...>', 'e.g. Llama4ForCausalLM; several are tried in order, as in config.json')
+    .description('Tells which class would run an architecture here, and why. Reads no weights.')
+    .argument(
+      '[architecture...]',
+      "e.g. Llama4ForCausalLM; several are tried in order, as in config.json. Default: those of --model's config.",
+    )
+    .option('--patches', 'Also what the hooks do to the model of --model: it is built from its config, without weights.')
     .option('--json', 'The record behind the text.');
-  addEngineFlags(command, ['platform', 'app', 'plugins', 'allowPlugins']);
+  addEngineFlags(command, ['platform', 'mode', 'model', 'configOverrides', 'app', 'plugins', 'allowPlugins']);
   command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
 }
 
