@@ -1,11 +1,14 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { coreModels, Llama4ForCausalLM, type ModelContext, parseLlama4Config } from '@graft/core-model';
-import { captureLanguageModel, graftVersion } from '@graft/engine';
+import { captureLanguageModel, graftVersion, type LlmEngine } from '@graft/engine';
 import { CaptureCache, type CapturedModel, inlineRegions } from '@graft/graph';
 import { construct, explainHooks, HookRunner, loadPlugins } from '@graft/registry';
-import { beforeAll, describe, expect, test } from 'vitest';
-import { type Continued, continuePrompt, largestDifference, model } from './continue-prompt.fixture.ts';
+import { checkPlugin } from '@graft/registry/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { withOtherWeights } from '../../tests/fixtures/other-weights.ts';
+import { type Continued, continuePrompt, continueWith, here, largestDifference, model, startEngine } from './continue-prompt.fixture.ts';
 import interpreterCpu from './interpreter-cpu.ts';
 import firstOverride, { FirstOverride, softCap } from './plugin.ts';
 
@@ -67,8 +70,9 @@ test('the hook scales the queries of every layer before the attention, and costs
   const patched = construct(await resolution.load<ModelContext, FirstOverride>(), context);
   const runner = new HookRunner(resolution, hooks);
   await runner.run('init', patched, context);
-  const patch = 'replaceMethod of ChunkedLocalAttention.forward';
-  expect(explainHooks(runner.toJSON()).split(patch)).toHaveLength(config.numHiddenLayers + 1);
+  const others = config.numHiddenLayers - 1;
+  const patch = `replaceMethod of ChunkedLocalAttention.forward at model.layers.0.self_attn.attn.forward and ${others} more`;
+  expect(explainHooks(runner.toJSON())).toContain(patch);
   expect(explainHooks(runner.toJSON())).toContain('the attention kernel takes no scale');
 
   const capture = (of: Llama4ForCausalLM) => captureLanguageModel(of, new CaptureCache());
@@ -76,6 +80,40 @@ test('the hook scales the queries of every layer before the attention, and costs
   expect(attentionScales(before)).toEqual(new Array(config.numHiddenLayers).fill(config.headDim ** -0.5));
   expect(attentionScales(after)).toEqual(new Array(config.numHiddenLayers).fill(1));
   expect(after.cache.count('decoder-layer')).toBe(before.cache.count('decoder-layer'));
+});
+
+describe('the testing kit', () => {
+  const cacheDirectory = mkdtempSync(join(tmpdir(), 'graft-kit-'));
+  const otherModel = withOtherWeights(model);
+  afterAll(() => {
+    for (const folder of [cacheDirectory, otherModel]) rmSync(folder, { recursive: true });
+  });
+
+  test('R16 finds every property of the override to hold', async () => {
+    const { records } = await checkPlugin<ModelContext, FirstOverride, LlmEngine>(firstOverride, {
+      needs: [coreModels, interpreterCpu],
+      context: () => context,
+      reload: () => ({
+        checkpoints: [model, otherModel],
+        load: (checkpoint) => startEngine(checkpoint, { cacheDirectory, plugins: ['./interpreter-cpu.ts', './plugin.ts'] }),
+        reload: (engine, checkpoint) => engine.reloadWeights(checkpoint),
+        outputs: async (engine) => (await continueWith(engine)).logits,
+        close: (engine) => engine.close(),
+      }),
+    });
+    expect(records.map(({ property, outcome }) => `${property}: ${outcome}`)).toEqual([
+      'contract holds: held',
+      'init keeps the parameters: held',
+      'phases repeat: held',
+      'undo restores: held',
+      'copies share nothing: held',
+      'reload equals a fresh load: held',
+    ]);
+  });
+});
+
+test('R16 the override is under 80 lines', () => {
+  expect(readFileSync(join(here, 'plugin.ts'), 'utf8').split('\n').length).toBeLessThan(80);
 });
 
 function attentionScales(captured: CapturedModel): unknown[] {

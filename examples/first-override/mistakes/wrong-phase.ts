@@ -7,7 +7,7 @@ class WrongPhase extends Llama4ForCausalLM {
 
   @InitHook()
   measureNorm(): void {
-    this.largestScale = Math.max(...this.model.norm.weight.toFloat32());
+    this.largestScale = Math.max(...this.model.norm!.weight.toFloat32());
   }
 }
 

@@ -33,8 +33,8 @@ export interface CheckPluginOptions<Context = never, Model extends InspectableMo
   load?(model: Model, context: Context): void | Promise<void>;
   /** Binds what the application binds for a model, so that the plugin's services can be built. */
   bind?(containers: { engine: EngineContainer; model: ModelContainer }, context: Context): void | Promise<void>;
-  /** How to try a reload of one target; without it, "reload equals a fresh load" is not checked. */
-  reload?(target: CheckTarget): ReloadSubject<Running>;
+  /** How to try a reload of one target; where there is none, "reload equals a fresh load" is not checked. */
+  reload?(target: CheckTarget): ReloadSubject<Running> | null;
 }
 
 /** The properties of each target, and the table of them. */
@@ -76,11 +76,12 @@ function properties<Context, Model extends InspectableModel, Running>(
     ['phases repeat', () => checkPhasesRepeat(subject)],
     ['undo restores', () => checkUndoRestores(subject)],
     ['copies share nothing', () => checkCopiesShareNothing(subject)],
-    [
-      'reload equals a fresh load',
-      async () => (reload === undefined ? { outcome: 'not checked', detail: 'give `reload`' } : checkReloadEqualsFreshLoad(reload(target))),
-    ],
+    ['reload equals a fresh load', () => checkReload(reload?.(target) ?? null)],
   ];
+}
+
+async function checkReload<Running>(subject: ReloadSubject<Running> | null): Promise<CheckOutcome> {
+  return subject === null ? { outcome: 'not checked', detail: 'give `reload`' } : checkReloadEqualsFreshLoad(subject);
 }
 
 function targets<Context, Model extends InspectableModel, Running>(
