@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { definePlugin } from '@graft/registry';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
@@ -166,5 +168,64 @@ describe('a start in a worker that fails', () => {
   test('whose signal is aborted already starts nothing', async () => {
     const signal = AbortSignal.abort(new Error('before'));
     await expect((async () => startEngineWorker(cpu(), { signal }))()).rejects.toThrow('before');
+  });
+});
+
+describe('the plugins of main thread and worker', () => {
+  // Built, since the worker reads no TypeScript; a plugin's mark is the same in every copy.
+  const registryUrl = new URL('../../../registry/dist/index.js', import.meta.url).href;
+  /** A plugin's module, in a folder of its own. */
+  const pluginFile = (name: string, declaration: string): string => {
+    const file = join(temporaryFolder(), `${name}.mjs`);
+    const source = `import { isMainThread } from 'node:worker_threads';\nimport { definePlugin } from '${registryUrl}';\n`;
+    writeFileSync(file, `${source}export default definePlugin({ name: '${name}', ${declaration} });\n`);
+    return file;
+  };
+
+  test('R10 the same plugins in both threads, one of them listed twice, change nothing', async () => {
+    const mine = pluginFile('mine', "version: '1.0.0', retired: { Old: { note: 'gone' } }");
+    const alone = await LlmEngine.start(cpu({ plugins: ['@graft/cpu', mine] }));
+    const engine = await startEngineWorker(cpu({ plugins: ['@graft/cpu', mine, mine, '@graft/cpu'] }));
+    try {
+      expect(engine.info.plugins).toEqual(['core-model', 'cpu', 'mine']);
+      expect([engine.info.resolution, engine.info.explanation]).toEqual([alone.info.resolution, alone.info.explanation]);
+      const answers = await Promise.all([engine, alone].map((one) => collect(one.generate(request(promptOf(5))))));
+      expect(idsOf(answers[0]!)).toEqual(idsOf(answers[1]!));
+    } finally {
+      await Promise.all([engine.close(), alone.close()]);
+    }
+  });
+
+  test('R10 a plugin that is another in the worker stops the start with a diff', async () => {
+    const file = pluginFile('two-faced', "retired: isMainThread ? { Old: { note: 'gone' } } : {}");
+    const progress: LoadProgress[] = [];
+    const error = await failureOf(startEngineWorker(cpu({ plugins: ['@graft/cpu', file] }), { onProgress: (one) => progress.push(one) }));
+    expect([error.code, error.what]).toEqual([
+      'GRAFT_PLUGIN_SETS_DIFFER',
+      'The set of plugins differs: plugin "two-faced" has retired [], and ["Old"] was expected.',
+    ]);
+    expect(progress).toEqual([]); // no step of the path was begun
+  });
+
+  test('R10 a plugin passed in code cannot follow into a worker, and the error says what to pass; in process it is loaded', async () => {
+    const plugin = definePlugin({ name: 'in-code' });
+    const error = await failureOf(startEngineWorker(cpu(), { pluginsInCode: [plugin] }));
+    expect(error).toMatchObject({ code: 'GRAFT_PLUGIN_IN_CODE', where: 'plugin "in-code" (passed in code)' });
+    expect(error.fix).toContain('name that module in `plugins`');
+    const alone = await LlmEngine.start(cpu(), { pluginsInCode: [plugin] });
+    expect(alone.info.plugins).toEqual(['core-model', 'in-code', 'cpu']);
+    await alone.close();
+  });
+
+  test('R10 a plugin passed in code is reached by a module of the same declaration, and refused where that one differs', async () => {
+    const declaration = { name: 'both', version: '1.0.0', retired: { Old: { note: 'gone' } } };
+    const same = pluginFile('both', "version: '1.0.0', retired: { Old: { note: 'gone' } }");
+    const options = { pluginsInCode: [definePlugin(declaration)] };
+    const engine = await startEngineWorker(cpu({ plugins: ['@graft/cpu', same] }), options);
+    expect(engine.info.plugins).toEqual(['core-model', 'cpu', 'both']);
+    await engine.close();
+    const other = pluginFile('both', "version: '2.0.0'");
+    const error = await failureOf(startEngineWorker(cpu({ plugins: ['@graft/cpu', other] }), options));
+    expect([error.code, error.what]).toEqual(['GRAFT_PLUGIN_SETS_DIFFER', expect.stringContaining('"both" has version "2.0.0"')]);
   });
 });

@@ -1,0 +1,96 @@
+import { copyFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Attention, Llama4ForCausalLM, type ModelContext } from '@graft/core-model';
+import { definePlugin, InitHook, type Patches, PostLoadHook } from '@graft/registry';
+import { expect, test } from 'vitest';
+import { caseFolder, collect, failureOf, idsOf, promptOf, request, root, startTiny, temporaryFolder } from './engine.fixture.ts';
+import { explainArchitecture } from './explain-architecture.ts';
+import { explainPatches } from './explain-patches.ts';
+
+/** Another method on every layer's attention, which does what the method did. */
+class Patched extends Llama4ForCausalLM {
+  @InitHook({ reason: 'one function for all layers' })
+  replaceForward(patches: Patches): void {
+    const forward = this.model.layers.at(0)!.self_attn.attn.forward;
+    for (const { self_attn } of this.model.layers) patches.replaceMethod(self_attn.attn, 'forward', forward as (this: Attention) => never);
+  }
+  @InitHook({ modes: ['other'] })
+  never(): void {
+    throw new Error('This mode was not asked for.');
+  }
+  @PostLoadHook({ reload: 'keep', reason: 'needs weights' })
+  afterwards(): void {}
+}
+
+const override = definePlugin({
+  name: 'patching',
+  after: ['core-model'],
+  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'interpreter', model: async () => Patched }],
+  hooks: [
+    {
+      architecture: 'Llama4ForCausalLM',
+      platform: 'interpreter',
+      phase: 'init',
+      run: function note(model: Llama4ForCausalLM, _: ModelContext, patches: Patches) {
+        patches.lend(model, 'gate', {});
+      },
+    },
+  ],
+});
+const interpreter = join(root, 'packages/engine/src/interpreter-plugin.fixture.ts');
+const asked = { app: root, plugins: [interpreter], platform: 'interpreter' };
+
+test('the hooks of a model are told from its config alone: each that ran or would, and each patch with its owner, phase, reason and place', async () => {
+  const model = temporaryFolder();
+  copyFileSync(join(caseFolder('dense-tiny'), 'config.json'), join(model, 'config.json'));
+  const { text, record } = await explainPatches({ ...asked, model }, { pluginsInCode: [override] });
+  expect(record.resolution.chain.at(-1)).toMatchObject({ plugin: 'patching', className: 'Patched' });
+  expect(record.hooks.map(({ phase, hook, outcome }) => [phase, hook, outcome])).toEqual([
+    ['init', 'Patched.replaceForward', 'ran'],
+    ['init', 'Patched.never', 'skipped: other mode'],
+    ['init', 'patching: note', 'ran'],
+    ['postLoad', 'Patched.afterwards', 'planned'],
+  ]);
+  const reason = 'one function for all layers';
+  const hook = { plugin: 'patching', hook: 'Patched.replaceForward', phase: 'init', operation: 'replaceMethod', reason };
+  const { length } = record.patches;
+  expect(record.patches[0]).toMatchObject({ id: 1, ...hook, path: 'model.layers.0.self_attn.attn.forward' });
+  expect(record.patches[length - 2]).toMatchObject({ ...hook, path: `model.layers.${length - 2}.self_attn.attn.forward` });
+  expect(record.patches[length - 1]).toMatchObject({ operation: 'lend', hook: 'patching: note', path: 'gate' });
+  expect(text).toContain('Llama4ForCausalLM (platform "interpreter", mode "regional") is served by Patched');
+  expect(text).toMatch(
+    /replaceMethod of \w+\.forward at model\.layers\.0\.self_attn\.attn\.forward and \d+ more: .*plugin "patching"\); one function/,
+  );
+  expect(text).toContain(
+    '[postLoad] Patched.afterwards (plugin "patching"; all modes; reload: keep): runs once the weights are loaded; needs weights',
+  );
+});
+
+test('a running engine tells its hooks and patches, like ones together', async () => {
+  const engine = await startTiny({}, { pluginsInCode: [override] });
+  expect(engine.info.changes.hooks.map(({ hook, outcome }) => [hook, outcome])).toEqual([
+    ['Patched.replaceForward', 'ran'],
+    ['Patched.never', 'skipped: other mode'],
+    ['patching: note', 'ran'],
+    ['Patched.afterwards', 'ran'],
+  ]);
+  expect(engine.info.changes.patches.map(({ operation, count, paths }) => [operation, count, paths.length])).toEqual([
+    ['replaceMethod', 8, 8], // dense-tiny has 8 layers
+    ['lend', 1, 1],
+  ]);
+  expect(structuredClone(engine.info)).toEqual(engine.info); // it crosses to the main thread
+  expect(idsOf(await collect(engine.generate(request(promptOf(3)))))).toHaveLength(6);
+});
+
+test('a model and its architectures are asked about by path, and a path with nothing at it is named', async () => {
+  const { record } = await explainArchitecture({ ...asked, model: caseFolder('dense-tiny') });
+  expect(record.requested).toEqual(['Llama4ForCausalLM']);
+  expect((await failureOf(explainPatches({ ...asked, model: '/nowhere' }))).code).toBe('GRAFT_CHECKPOINT_NOT_FOUND');
+  expect((await failureOf(explainArchitecture(asked))).code).toBe('GRAFT_UNKNOWN_ARCHITECTURE');
+});
+
+test('other architectures than those of the config are taken where they are named', async () => {
+  const model = caseFolder('dense-tiny');
+  const error = await failureOf(explainPatches({ ...asked, model, architectures: ['Llama4ForCausalLm'] }));
+  expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('"Llama4ForCausalLM"') });
+});
