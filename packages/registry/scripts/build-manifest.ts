@@ -84,7 +84,8 @@ function classesOf({ path, text }: SourceText): [string, ManifestClass][] {
 function exportedClasses(file: ts.SourceFile): Map<string, ts.ClassDeclaration> {
   const listed = new Set(
     file.statements
-      .filter((statement) => ts.isExportDeclaration(statement) && statement.moduleSpecifier === undefined)
+      .filter(ts.isExportDeclaration)
+      .filter(({ moduleSpecifier }) => moduleSpecifier === undefined)
       .flatMap(({ exportClause }) => (exportClause !== undefined && ts.isNamedExports(exportClause) ? [...exportClause.elements] : []))
       .map(({ propertyName, name }) => (propertyName ?? name).text),
   );
