@@ -10,13 +10,15 @@ export interface Script {
   /** Thrown before the token of this index. */
   failAt?: { index: number; error: Error };
   info?: Partial<EngineInfo>;
+  /** What a reload does. */
+  reload?: Engine['reloadWeights'];
 }
 
 /**
  * The other side of this package's boundary: an `Engine` that streams a fixed list of tokens and keeps its slots
  * honestly, so that a test can see them freed.
  */
-export function scriptedEngine({ tokens = ['Par', 'is', '.'], delayMs = 0, failAt, info = {} }: Script = {}) {
+export function scriptedEngine({ tokens = ['Par', 'is', '.'], delayMs = 0, failAt, info = {}, reload = refuseReload }: Script = {}) {
   const seen: GenerateRequest[] = [];
   const stats: EngineStats = {
     running: 0,
@@ -46,6 +48,7 @@ export function scriptedEngine({ tokens = ['Par', 'is', '.'], delayMs = 0, failA
       }
     },
     tokenize: async (text) => [...Buffer.from(text)],
+    reloadWeights: reload,
     stats: async () => ({ ...stats }),
     close: async () => undefined,
   };
@@ -73,6 +76,10 @@ export function scriptedEngine({ tokens = ['Par', 'is', '.'], delayMs = 0, failA
   return engine;
 }
 
+const refuseReload: Engine['reloadWeights'] = async () => {
+  throw new GraftError({ code: 'GRAFT_ENGINE_CLOSED', what: 'The script has no reload.' });
+};
+
 function logprobOf(token: string, tokenId: number, top: number) {
   const list = [
     { tokenId, token, logprob: -0.25 },
@@ -97,6 +104,7 @@ const scriptedInfo: EngineInfo = {
   modelClass: 'Llama4ForCausalLM',
   platform: 'cpu',
   device: 'device',
+  platformReason: 'the fallback, and the only platform loaded',
   mode: 'full',
   weights: 'float32',
   maxModelLength: 2048,

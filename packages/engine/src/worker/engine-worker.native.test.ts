@@ -103,6 +103,22 @@ describe('an engine in a worker', () => {
     await expect(engine.generate(request([5]), { signal: controller.signal }).next()).rejects.toThrow('too slow');
   });
 
+  test('weights are reloaded there, with progress; errors and aborts leave the old ones', async () => {
+    const { model } = cpu({ model: folderWithTokenizer() });
+    const before = await collect(engine.generate(request(promptOf(7))));
+    const steps: string[] = [];
+    const report = await engine.reloadWeights(model, { onProgress: ({ step }) => steps.push(step) });
+    expect(report).toMatchObject({ model, weights: 'float32' });
+    expect(new Set(steps)).toEqual(new Set(['load', 'capture', 'compile', 'drain']));
+    expect(idsOf(await collect(engine.generate(request(promptOf(7)))))).toEqual(idsOf(before));
+
+    expect((await failureOf(engine.reloadWeights('/nowhere'))).code).toBe('GRAFT_CHECKPOINT_NOT_FOUND');
+    const controller = new AbortController();
+    const onProgress = ({ step }: LoadProgress) => step === 'compile' && controller.abort(new Error('never mind'));
+    await expect(engine.reloadWeights(model, { signal: controller.signal, onProgress })).rejects.toThrow('never mind');
+    expect(idsOf(await collect(engine.generate(request(promptOf(7)))))).toEqual(idsOf(before));
+  });
+
   test('errors cross with their code and words', async () => {
     const tooLong = await failureOf(collect(engine.generate(request(promptOf(200)))));
     expect([tooLong.code, tooLong.name]).toEqual(['GRAFT_PROMPT_TOO_LONG', 'PromptTooLongError']);
