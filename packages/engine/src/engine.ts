@@ -1,5 +1,4 @@
-import type { ReloadedHook, RenameRecord } from '@graft/registry';
-import type { ModelChanges } from './model-changes.ts';
+import type { HookRecord, PatchGroup, ReloadedHook, RenameRecord } from '@graft/registry';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 
 /** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
@@ -7,6 +6,14 @@ export interface LoadProgress {
   step: 'download' | 'resolve' | 'construct' | 'load' | 'capture' | 'compile' | 'warm-up' | 'drain';
   message: string;
   fraction: number | null;
+}
+
+/** What the hooks did to the model, as data. */
+export interface ModelChanges {
+  hooks: readonly HookRecord[];
+  renames: readonly RenameRecord[];
+  /** The patches in effect, like ones together: there are as many as layers. */
+  patches: readonly PatchGroup[];
 }
 
 /** What a running engine says of itself: `/health`, `/v1/models`, the page's panel and `graft explain` show it. */
@@ -18,6 +25,8 @@ export interface EngineInfo {
   modelClass: string;
   platform: string;
   device: 'device' | 'emulated';
+  /** Why this platform, and what its detector said. */
+  platformReason: string;
   mode: string;
   /** e.g. `float32`, or `int8b32` for most linear layers. */
   weights: string;

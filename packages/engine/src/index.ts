@@ -1,5 +1,5 @@
 export { EngineConfig, graftVersion } from './config.ts';
-export type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from './engine.ts';
+export type { Engine, EngineInfo, EngineStats, LoadProgress, ModelChanges, ReloadOptions, ReloadReport } from './engine.ts';
 export {
   EngineClosedError,
   EngineConfigError,
@@ -19,7 +19,6 @@ export { type ExplainContract, explainContract } from './explain-contract.ts';
 export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
 export { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
-export type { ModelChanges } from './model-changes.ts';
 export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
 export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
 export { captureLanguageModel } from './runner/capture-language-model.ts';

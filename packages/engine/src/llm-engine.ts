@@ -1,10 +1,8 @@
-import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Checkpoint, coreModels, openCheckpoint } from '@graft/core-model';
 import {
   assertSamePluginSet,
   type EngineContainer,
-  explain,
   type LoadedPlugins,
   loadPlugins,
   type Plugin,
@@ -14,6 +12,7 @@ import {
 import type { z } from 'zod';
 import { defaultCacheDirectory, EngineConfig, graftVersion } from './config.ts';
 import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from './engine.ts';
+import { changesOf, commonFormat, infoOf } from './engine-info.ts';
 import {
   EngineClosedError,
   EngineConfigError,
@@ -25,7 +24,6 @@ import {
 } from './errors.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, loadModel } from './load-model.ts';
-import { changesOf } from './model-changes.ts';
 import { reloadModel } from './reload-model.ts';
 import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
 import { ModelRunner, type RunResult } from './runner/model-runner.ts';
@@ -100,7 +98,7 @@ export class LlmEngine implements Engine {
       const text = await openModelText(checkpoint);
       const cached = { ...parsed, cacheDirectory: parsed.cacheDirectory ?? defaultCacheDirectory() };
       loaded = await loadModel({ plugins, container, platform, checkpoint, config: cached, ...options });
-      const info = infoOf(cached, loaded, plugins, platform.device, text);
+      const info = infoOf({ config: cached, loaded, plugins, platform, text });
       return new LlmEngine({ loaded, info, config: cached, platform, container, text });
     } catch (error) {
       loaded?.program[Symbol.dispose]();
@@ -187,7 +185,7 @@ export class LlmEngine implements Engine {
     const { program: old } = this.loaded;
     this.loaded = loaded;
     this.runner = new ModelRunner(loaded.program, loaded.kvCache);
-    this.served = { ...this.served, weights: commonFormat(loaded), changes: changesOf(loaded.hooks) };
+    this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks) };
     old[Symbol.dispose]();
     const { fromCache, bytes, parameters } = weights;
     const { renames } = loaded.hooks.toJSON();
@@ -403,43 +401,4 @@ export function loadEnginePlugins(
     ...(defaultPlugins !== undefined && { defaults: defaultPlugins }),
     ...(defaultPluginsFrom !== undefined && { defaultsFrom: defaultPluginsFrom }),
   });
-}
-
-function infoOf(
-  config: EngineConfig,
-  loaded: LoadedModel,
-  plugins: LoadedPlugins,
-  device: EngineInfo['device'],
-  { template }: ModelText,
-): EngineInfo {
-  const { resolution, hooks, context, model, timings } = loaded;
-  const record = resolution.toJSON();
-  return {
-    model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),
-    architecture: resolution.architecture,
-    modelClass: model.constructor.name,
-    platform: context.platform,
-    device,
-    mode: context.mode,
-    weights: commonFormat(loaded),
-    maxModelLength: context.maxModelLength,
-    maxSequences: config.maxSequences,
-    vocabSize: loaded.config.vocabSize,
-    hasChatTemplate: template !== null,
-    resolution: record,
-    explanation: explain(record),
-    changes: changesOf(hooks),
-    plugins: plugins.plugins.map(({ name }) => name),
-    timings,
-    createdAt: Math.floor(Date.now() / 1000),
-  };
-}
-
-/** The storage format of most weights, by bytes of logical elements. */
-function commonFormat({ model }: LoadedModel): string {
-  const sizes = new Map<string, number>();
-  for (const [, { dtype, shape }] of model.namedParameters()) {
-    sizes.set(dtype, (sizes.get(dtype) ?? 0) + shape.reduce((product, dim) => product * dim, 1));
-  }
-  return [...sizes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'none';
 }

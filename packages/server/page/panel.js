@@ -29,9 +29,16 @@ export function showPanel({ health, failure }) {
     return;
   }
   body.replaceChildren(
-    ...[headline(engine), emulated(engine), chain(engine), candidates(engine), facts(engine, stats), times(engine), text(engine)].filter(
-      Boolean,
-    ),
+    ...[
+      headline(engine),
+      emulated(engine),
+      chain(engine),
+      candidates(engine),
+      changes(engine),
+      facts(engine, stats),
+      times(engine),
+      text(engine),
+    ].filter(Boolean),
   );
 }
 
@@ -83,6 +90,19 @@ function candidateName({ plugin, kind, platform }) {
 function candidate(name, reason, detail) {
   const mark = el('span.reason', { title: reasonTexts[reason] ?? reason }, reason);
   return el(reason === 'selected' ? 'li.selected' : 'li', {}, mark, name, el('small', {}, detail));
+}
+
+function changes({ changes: made }) {
+  const hooks = (made?.hooks ?? []).filter(({ outcome }) => outcome === 'ran');
+  if (hooks.length === 0) return null;
+  const hookItems = hooks.map(({ phase, hook, plugin, reason }) =>
+    el('li', {}, el('span.reason', {}, phase), el('code', {}, hook), el('small', {}, reason ?? `a hook of ${plugin}`)),
+  );
+  const patchItems = made.patches.map(({ count, operation, target, detail, paths }) => {
+    const place = paths.length === 0 ? '' : `; first at ${paths[0]}`;
+    return el('li', {}, el('span.reason', {}, operation), `${count} × `, el('code', {}, target), el('small', {}, `${detail}${place}`));
+  });
+  return section('What the hooks changed', el('ul.candidates', {}, [...hookItems, ...patchItems]));
 }
 
 function facts(engine, stats) {

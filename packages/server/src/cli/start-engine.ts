@@ -37,7 +37,11 @@ export async function startEngine(
   try {
     const model = given['model'] ?? (await ensureDefaultModel({ environment: environment.variables, onProgress, signal }));
     const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...given, model });
-    return await start(config, { onProgress, signal, ...defaultPlugins });
+    const engine = await start(config, { onProgress, signal, ...defaultPlugins });
+    progress.end();
+    const { device, platform, platformReason } = engine.info;
+    if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);
+    return engine;
   } finally {
     progress.end();
   }

@@ -1,0 +1,55 @@
+import { basename } from 'node:path';
+import type { LanguageModel } from '@graft/core-model';
+import { explain, groupPatches, type HookRunner, type LoadedPlugins, type SelectedPlatform } from '@graft/registry';
+import type { EngineConfig } from './config.ts';
+import type { EngineInfo, ModelChanges } from './engine.ts';
+import type { LoadedModel } from './load-model.ts';
+import type { ModelText } from './text/model-text.ts';
+
+interface EngineFacts {
+  config: EngineConfig;
+  loaded: LoadedModel;
+  plugins: LoadedPlugins;
+  platform: SelectedPlatform;
+  text: ModelText;
+}
+
+/** What an engine that has started says of itself. */
+export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts): EngineInfo {
+  const { resolution, hooks, context, model, timings } = loaded;
+  const record = resolution.toJSON();
+  return {
+    model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),
+    architecture: resolution.architecture,
+    modelClass: model.constructor.name,
+    platform: context.platform,
+    device: platform.device,
+    platformReason: platform.reason,
+    mode: context.mode,
+    weights: commonFormat(model),
+    maxModelLength: context.maxModelLength,
+    maxSequences: config.maxSequences,
+    vocabSize: loaded.config.vocabSize,
+    hasChatTemplate: text.template !== null,
+    resolution: record,
+    explanation: explain(record),
+    changes: changesOf(hooks),
+    plugins: plugins.plugins.map(({ name }) => name),
+    timings,
+    createdAt: Math.floor(Date.now() / 1000),
+  };
+}
+
+export function changesOf(hooks: HookRunner): ModelChanges {
+  const record = hooks.toJSON();
+  return { ...record, patches: groupPatches(record.patches) };
+}
+
+/** The storage format of most weights, by bytes of logical elements. */
+export function commonFormat(model: LanguageModel): string {
+  const sizes = new Map<string, number>();
+  for (const [, { dtype, shape }] of model.namedParameters()) {
+    sizes.set(dtype, (sizes.get(dtype) ?? 0) + shape.reduce((product, dim) => product * dim, 1));
+  }
+  return [...sizes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'none';
+}
