@@ -39,19 +39,19 @@ export const report: Promise<PluginReport> = checkPlugin<Context, Model, Engine>
 });
 
 // @ts-expect-error: a context is needed to build a model
-checkPlugin(plugin, {});
+void checkPlugin(plugin, {});
 // @ts-expect-error: a context of another type
-checkPlugin<Context, Model>(plugin, { context: () => ({ layers: 'two' }) });
+void checkPlugin<Context, Model>(plugin, { context: () => ({ layers: 'two' }) });
 // @ts-expect-error: a declaration is no plugin
-checkPlugin({ name: 'declared' }, { context: () => new Context() });
+void checkPlugin({ name: 'declared' }, { context: () => new Context() });
 
 const target = { architecture: 'Llama', platform: 'cpu' };
 export const outcome: Promise<CheckOutcome> = checkUndoRestores<Context, Model>({ ...target, plugin, context: () => new Context() });
 // @ts-expect-error: a check is of one platform
-checkUndoRestores<Context, Model>({ architecture: 'Llama', plugin, context: () => new Context() });
+void checkUndoRestores<Context, Model>({ architecture: 'Llama', plugin, context: () => new Context() });
 
-checkReloadEqualsFreshLoad(reload);
+void checkReloadEqualsFreshLoad(reload);
 // @ts-expect-error: one checkpoint would show nothing
-checkReloadEqualsFreshLoad({ ...reload, checkpoints: ['a'] });
+void checkReloadEqualsFreshLoad({ ...reload, checkpoints: ['a'] });
 // @ts-expect-error: outputs are numbers
-checkReloadEqualsFreshLoad({ ...reload, outputs: async () => ['a'] });
+void checkReloadEqualsFreshLoad({ ...reload, outputs: async () => ['a'] });
