@@ -6,8 +6,9 @@ import { completionsRoute } from './routes/completions.ts';
 import { healthRoute } from './routes/health.ts';
 import { modelsRoutes } from './routes/models.ts';
 import { pageRoutes } from './routes/page.ts';
+import { reloadRoute } from './routes/reload.ts';
 import { RunningRequests } from './running-requests.ts';
-import { hasKey, type SecurityOptions, secure } from './security.ts';
+import { checkReloadKey, hasKey, type SecurityOptions, secure } from './security.ts';
 
 export interface AppOptions extends SecurityOptions {
   /** A pino logger. Default: silent. */
@@ -19,8 +20,10 @@ export interface AppOptions extends SecurityOptions {
 /**
  * The HTTP application over an engine: OpenAI's routes, `/health` and the chat page. It does not listen and does not own
  * the engine; `app.close()` ends the running requests (streams with an error event) and refuses new ones.
+ * @throws ReloadWithoutKeyError
  */
 export function createApp(engine: Engine, options: AppOptions = {}): FastifyInstance {
+  checkReloadKey(options);
   const app = Fastify({
     bodyLimit: options.bodyLimitBytes ?? 4 * 1024 * 1024,
     frameworkErrors: sendError,
@@ -43,6 +46,7 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
   modelsRoutes(app, engine);
   chatCompletionsRoute(app, engine, running);
   completionsRoute(app, engine, running);
+  if (options.enableReload === true) reloadRoute(app, engine, running);
   app.setNotFoundHandler((request, reply) => sendError(notFound(request, methodsOf), request, reply));
   return app;
 }

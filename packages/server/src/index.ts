@@ -9,4 +9,4 @@ export {
   smolLm2,
 } from './default-model.ts';
 export { ApiError, type ApiErrorBody } from './openai/errors.ts';
-export type { SecurityOptions } from './security.ts';
+export { ReloadWithoutKeyError, type SecurityOptions } from './security.ts';

@@ -1,10 +1,13 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { GraftError } from '@graft/common';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './openai/errors.ts';
 
 export interface SecurityOptions {
-  /** Asked of every request to /v1 as `Authorization: Bearer`. */
+  /** Asked of every request to /v1 and /admin as `Authorization: Bearer`. */
   apiKey?: string;
+  /** Opens POST /admin/reload, which needs a key. Default: it does not exist. */
+  enableReload?: boolean;
   /** Host names that a request may give; undefined accepts all. */
   allowedHosts?: string[];
   /** Origins that other sites' scripts may call from; `*` is all. Default: none. */
@@ -13,6 +16,23 @@ export interface SecurityOptions {
 
 /** Names of this machine itself. A page of another site that points its own name here (DNS rebinding) is none of them. */
 export const loopbackHosts = ['localhost', '127.0.0.1', '[::1]'];
+
+/** A server whose weights can be exchanged, by anyone. */
+export class ReloadWithoutKeyError extends GraftError {
+  constructor() {
+    super({
+      code: 'GRAFT_RELOAD_WITHOUT_KEY',
+      what: 'Whoever reaches this server could make it serve other weights: reloading is enabled without an API key.',
+      where: '--enable-reload',
+      fix: 'give an --api-key, or leave --enable-reload out.',
+    });
+  }
+}
+
+/** @throws ReloadWithoutKeyError */
+export function checkReloadKey({ enableReload, apiKey }: SecurityOptions): void {
+  if (enableReload === true && (apiKey ?? '').trim() === '') throw new ReloadWithoutKeyError();
+}
 
 /** Refuses, before a body is read, what this server should not answer; sets the headers that every answer has. */
 export function secure(app: FastifyInstance, options: SecurityOptions): void {
@@ -46,8 +66,8 @@ export function hasKey(request: FastifyRequest, apiKey: string | undefined): boo
 }
 
 /** Asks the route that was matched, not the URL, which has many spellings (`/%761/models`). */
-function isApi(request: FastifyRequest): boolean {
-  return request.routeOptions.url?.startsWith('/v1/') === true;
+function isApi({ routeOptions: { url } }: FastifyRequest): boolean {
+  return url?.startsWith('/v1/') === true || url?.startsWith('/admin/') === true;
 }
 
 function wrongKey(request: FastifyRequest): ApiError {

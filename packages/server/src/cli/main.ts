@@ -43,7 +43,11 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     .description('Serves a model over the OpenAI-compatible API, with a chat page at /. Without --model: SmolLM2, downloaded once.')
     .option('--host <address>', 'The address to listen on.', '127.0.0.1')
     .option('--port <number>', 'The port; 0 takes any free one.', portNumber, 8000)
-    .option('--api-key <key>', 'Asked of every request to /v1. Default: none.')
+    .option('--api-key <key>', 'Asked of every request to /v1 and /admin. Default: none.')
+    .option(
+      '--enable-reload',
+      'Opens POST /admin/reload {"model": "PATH"}, which serves other weights of the same config; needs --api-key.',
+    )
     .option('--allowed-host <name>', 'A further host name to answer to (DNS names that lead here). May be repeated.', collect)
     .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' is all. May be repeated.", collect)
     .option('--log-level <level>', 'fatal, error, warn, info, debug or trace; the log goes to stderr as JSON lines.', 'warn');

@@ -4,7 +4,7 @@ import type { Engine } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { createApp } from '../app.ts';
-import { loopbackHosts } from '../security.ts';
+import { checkReloadKey, loopbackHosts } from '../security.ts';
 import type { Environment } from './config.ts';
 import { type StartEngine, startEngine } from './start-engine.ts';
 import { stopSignal, type Terminal } from './terminal.ts';
@@ -13,6 +13,7 @@ export interface ServeOptions {
   host: string;
   port: number;
   apiKey?: string;
+  enableReload?: boolean;
   allowedHost?: string[];
   allowedOrigin?: string[];
   logLevel: string;
@@ -40,6 +41,7 @@ export class ListenError extends GraftError {
  * the engine closed.
  */
 export async function serve(options: ServeOptions, environment: Environment, terminal: Terminal, start?: StartEngine): Promise<void> {
+  checkReloadKey(options); // before a model is loaded for minutes
   const stop = stopSignal();
   try {
     await checkPort(options.host, options.port);
@@ -55,10 +57,11 @@ export async function serve(options: ServeOptions, environment: Environment, ter
 }
 
 async function serveUntilStopped(engine: Engine, options: ServeOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
-  const { host, port, apiKey, allowedHost = [], allowedOrigin = [], logLevel } = options;
+  const { host, port, apiKey, enableReload = false, allowedHost = [], allowedOrigin = [], logLevel } = options;
   const app = createApp(engine, {
     logger: pino({ level: logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true })),
     allowedOrigins: allowedOrigin,
+    enableReload,
     ...(apiKey === undefined ? {} : { apiKey }),
     ...hostCheck(host, allowedHost),
   });
