@@ -1,0 +1,126 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect, onTestFinished, test } from 'vitest';
+import * as z from 'zod';
+
+// The command as a user runs it: a process of its own, on the built files.
+const url = (path: string) => new URL(`../../../${path}`, import.meta.url);
+const bin = fileURLToPath(url('server/bin/graft.mjs'));
+const model = fileURLToPath(url('../tests/parity/cases/dense-tiny'));
+const base = mkdtempSync(join(tmpdir(), 'graft-platforms-'));
+afterAll(() => rmSync(base, { recursive: true, force: true }));
+
+/** A plugin with these platforms. Each call of a detector leaves a line in the file `detected`; `soft` runs on the cpu's backend. */
+function pluginWith(detectors: Record<string, string>) {
+  const folder = mkdtempSync(join(base, 'plugin-'));
+  const detected = join(folder, 'detected');
+  const platforms = Object.entries(detectors).map(
+    ([name, body]) =>
+      `{ name: '${name}', modes: ['full'], detect() { appendFileSync(${JSON.stringify(detected)}, '${name}\\n'); ${body} } }`,
+  );
+  const file = join(folder, 'plugin.mjs');
+  writeFileSync(detected, '');
+  writeFileSync(
+    file,
+    `import { appendFileSync } from 'node:fs';
+import { BackendOf } from '${url('engine/dist/index.js')}';
+import { definePlugin } from '${url('registry/dist/index.js')}';
+export default definePlugin({
+  name: 'devices',
+  platforms: [${platforms.join(', ')}],
+  bindEngine(bind) {
+    bind.bind(BackendOf('soft')).toDynamicValue(async () => new (await import('${url('cpu/dist/ort-backend.js')}')).OrtBackend());
+  },
+});
+`,
+  );
+  return { file, detections: () => readFileSync(detected, 'utf8').split('\n').slice(0, -1).sort() };
+}
+
+function graft(...args: string[]): {
+  child: ChildProcessWithoutNullStreams;
+  out: () => string;
+  err: () => string;
+  code: Promise<number | null>;
+} {
+  const child = spawn(process.execPath, [bin, ...args], {
+    cwd: fileURLToPath(url('..')),
+    env: { ...process.env, XDG_CACHE_HOME: join(base, 'cache') },
+  });
+  const read = (stream: NodeJS.ReadableStream) => {
+    let text = '';
+    stream.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    return () => text;
+  };
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return { child, out: read(child.stdout), err: read(child.stderr), code: new Promise((resolve) => child.once('close', resolve)) };
+}
+
+const serving = (plugin: string, ...more: string[]) =>
+  graft('serve', '--port', '0', '--model', model, '--threads', '1', '--plugins', `@graft/cpu,${plugin}`, ...more);
+
+const absent = "return { device: 'absent', reason: 'no /dev/accel0' };";
+const throws = "throw new Error('driver 3 is too old');";
+const device = "return { device: 'device', reason: '/dev/accel0' };";
+
+test.each([
+  ['is absent', 'hpu', 'is absent: no /dev/accel0'],
+  ['throws', 'npu', 'could not be detected: driver 3 is too old'],
+])(
+  'R14 a platform asked for that %s ends graft serve with its cause, on no other platform, and each detector ran once',
+  async (_, asked, cause) => {
+    const plugin = pluginWith({ hpu: absent, npu: throws });
+    const run = serving(plugin.file, '--platform', asked);
+    expect(await run.code).toBe(1);
+    expect(run.err()).toContain(`Platform "${asked}" was asked for and ${cause}`);
+    expect(run.err()).toContain('none is chosen in its place');
+    expect(run.out()).toBe(''); // nothing was served
+    expect(plugin.detections()).toEqual(['hpu', 'npu']);
+  },
+);
+
+test('R14 two devices end graft chat with the advice how to choose, and each detector ran once', async () => {
+  const plugin = pluginWith({ hpu: device, npu: device });
+  const run = graft('chat', '--model', model, '--plugins', `@graft/cpu,${plugin.file}`);
+  expect(await run.code).toBe(1);
+  expect(run.err()).toContain('choose one by name, for example --platform hpu.');
+  expect(plugin.detections()).toEqual(['hpu', 'npu']);
+});
+
+test('R14 an emulated platform asked for serves and is announced with its reason; each detector ran once', async () => {
+  const plugin = pluginWith({ soft: "return { device: 'emulated', reason: 'ONNX Runtime on the CPU' };", hpu: absent });
+  const run = serving(plugin.file, '--platform', 'soft');
+  await expect.poll(run.out, { timeout: 30_000, interval: 50 }).toContain('Chat: http');
+  expect(run.out()).toContain('is served by Llama4ForCausalLM on soft (full, emulated device).');
+  expect(run.err()).toContain('Platform "soft" is emulated: asked for by name; ONNX Runtime on the CPU.');
+  const health = (await (await fetch(`${/http:\S+/.exec(run.out())![0]}/health`)).json()) as { engine: object };
+  expect(health.engine).toMatchObject({ platform: 'soft', device: 'emulated', changes: { hooks: [], renames: [], patches: [] } });
+  expect(plugin.detections()).toEqual(['hpu', 'soft']);
+  run.child.kill('SIGTERM');
+  expect(await run.code).toBe(0);
+});
+
+test('R12 what graft explain --json prints validates against the published schema', async () => {
+  const run = graft('explain', 'Nobody', 'Llama4ForCausalLM', '--plugins', '@graft/cpu,@graft/llama4-hpu', '--platform', 'hpu', '--json');
+  expect(await run.code).toBe(0);
+  const record = JSON.parse(run.out()) as { candidates: { plugin: string; reason: string }[] };
+  z.fromJSONSchema(JSON.parse(readFileSync(url('../docs/resolution.schema.json'), 'utf8'))).parse(record);
+  expect(record.candidates.map(({ plugin, reason }) => [plugin, reason])).toEqual([
+    ['core-model', 'base'],
+    ['llama4-hpu', 'selected'],
+  ]);
+});
+
+test('graft explain --patches tells the hooks of a model, as text and as data, and asks for the model when there is none', async () => {
+  const asked = ['explain', '--patches', '--platform', 'cpu', '--plugins', '@graft/cpu'];
+  const [text, data, nothing] = [graft(...asked, '--model', model), graft(...asked, '--model', model, '--json'), graft(...asked)];
+  expect([await text.code, await data.code, await nothing.code]).toEqual([0, 0, 1]);
+  expect(text.out()).toContain('hooks: none\nrenamed parameters: none\npatches in effect: none');
+  expect(JSON.parse(data.out())).toMatchObject({ resolution: { architecture: 'Llama4ForCausalLM' }, hooks: [], renames: [], patches: [] });
+  expect(nothing.err()).toContain('where: --model');
+});
