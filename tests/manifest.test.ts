@@ -5,6 +5,8 @@ import { readText, root } from './sources.ts';
 
 test('the manifest of the upstream classes is that of their sources: `npm run manifest` writes it again', () => {
   const { scripts } = JSON.parse(readText('package.json')) as { scripts: Record<string, string> };
-  const [folder, ...folders] = scripts['manifest']!.split('graft-manifest.ts ')[1]!.split(' ').map((path) => join(root, path));
+  const [folder, ...folders] = scripts['manifest']!.split('graft-manifest.ts ')[1]!
+    .split(' ')
+    .map((path) => join(root, path));
   expect(readText('packages/core-model/src/manifest.ts')).toBe(packageManifest(folder!, folders));
 });

@@ -35,6 +35,7 @@ describe('through the engine', () => {
     expect(override.info.modelClass).toBe('FirstOverride');
     expect(override.info.explanation).toContain(`${architecture} (platform "cpu", mode "full") is served by FirstOverride`);
     expect(override.info.explanation).toContain('[selected] first-override (subclass, platform "cpu", priority 0): the highest priority');
+    expect(override.info.explanation).toMatch(/\[selected\] first-override .*; contract holds$/m);
   });
 
   test('logits are capped exactly as they should be, which is far from what they were', () => {

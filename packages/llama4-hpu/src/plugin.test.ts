@@ -25,6 +25,13 @@ describe.each([
     });
   });
 
+  test('finds in upstream all that it relies on', async () => {
+    const { registry } = await load();
+    const resolution = registry.resolve([architecture], { platform: 'hpu' });
+    expect(await resolution.checkContracts()).toMatchObject([{ state: 'holds', breaches: [], notChecked: [] }]);
+    expect(await registry.resolve([architecture], { platform: 'cpu' }).checkContracts()).toEqual([]);
+  });
+
   test('is served on another platform by upstream, and the override says why it is not', async () => {
     const { registry } = await load();
     const { chain, candidates } = registry.resolve([architecture], { platform: 'cpu' }).toJSON();
