@@ -7,8 +7,9 @@ import { expect, onTestFinished } from 'vitest';
 import type { z } from 'zod';
 import type { EngineConfig } from './config.ts';
 import type { Engine } from './engine.ts';
-import { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
+import { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
+import type { StartEngine } from './start-engine.ts';
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url));
 export const caseFolder = (name: string): string => join(root, 'tests/parity/cases', name);

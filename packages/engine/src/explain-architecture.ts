@@ -1,7 +1,7 @@
 import { architecturesOf, readModelConfig } from '@graft/core-model';
 import { explain, type LoadedPlugins, type Platform, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
+import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
 
 /** Where the plugins are, and the platform that is asked about. */
 export type PlatformChoice = Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins' | 'platform'>>;

@@ -1,8 +1,8 @@
 import { type LanguageModel, type ModelContext, openCheckpoint, parseLlama4Config } from '@graft/core-model';
 import { type ClassContract, construct, contractText, describeContract, type LoadedPlugins } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
 import { contextOf } from './load-model.ts';
+import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
 
 export interface ExplainContract extends Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>> {
   /** An architecture, or a class of an upstream manifest. */

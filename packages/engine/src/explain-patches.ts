@@ -2,8 +2,8 @@ import { readModelConfig } from '@graft/core-model';
 import { explain, explainHooks, type HookRunnerRecord, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
-import { loadEnginePlugins, type StartEngine } from './llm-engine.ts';
 import { buildModel } from './load-model.ts';
+import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
 
 export interface ExplainPatches extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides'>> {
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */

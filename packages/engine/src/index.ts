@@ -17,12 +17,13 @@ export {
 export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
 export { type ExplainContract, explainContract } from './explain-contract.ts';
 export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
-export { type GenerateOptions, LlmEngine, type StartEngine } from './llm-engine.ts';
+export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
 export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
 export { captureLanguageModel } from './runner/capture-language-model.ts';
 export { SamplingParams } from './sampling-params.ts';
 export type { SequenceObserver } from './sequence.ts';
+export type { StartEngine } from './start-engine.ts';
 export { BackendOf, WeightPolicyOf } from './tokens.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

@@ -1,21 +1,12 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Checkpoint, coreModels, openCheckpoint } from '@graft/core-model';
-import {
-  assertSamePluginSet,
-  type EngineContainer,
-  type LoadedPlugins,
-  loadPlugins,
-  type Plugin,
-  type PluginRecord,
-  type SelectedPlatform,
-} from '@graft/registry';
+import { type Checkpoint, openCheckpoint } from '@graft/core-model';
+import { assertSamePluginSet, type EngineContainer, type SelectedPlatform } from '@graft/registry';
 import type { z } from 'zod';
-import { defaultCacheDirectory, EngineConfig, graftVersion } from './config.ts';
-import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from './engine.ts';
+import { defaultCacheDirectory, type EngineConfig } from './config.ts';
+import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat, infoOf } from './engine-info.ts';
 import {
   EngineClosedError,
-  EngineConfigError,
   InvalidRequestError,
   NoTokenizerError,
   PromptTooLongError,
@@ -31,20 +22,9 @@ import { Sampler, SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
 import { Sequence, type SequenceObserver } from './sequence.ts';
+import { loadEnginePlugins, parseConfig, type StartEngine } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
 import type { EncodeOptions } from './text/tokenizer.ts';
-
-export interface StartEngine {
-  onProgress?: (progress: LoadProgress) => void;
-  signal?: AbortSignal;
-  /** Plugins for an application whose package.json lists none, and where they are resolved from. */
-  defaultPlugins?: readonly string[];
-  defaultPluginsFrom?: string;
-  /** Plugins passed in code, before those that are found. They cannot follow into a worker, where those that are found must do. */
-  pluginsInCode?: readonly Plugin[];
-  /** The plugins that the starting thread found; a start with others is refused. */
-  expectedPlugins?: readonly PluginRecord[];
-}
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -378,27 +358,4 @@ function rowOf({ vocabSize, logits, auxHiddenStates }: RunResult, i: number, row
 
 function closing(checkpoint: Checkpoint): Checkpoint & Disposable {
   return Object.assign(checkpoint, { [Symbol.dispose]: () => checkpoint.close() });
-}
-
-export function parseConfig(config: unknown): EngineConfig {
-  const parsed = EngineConfig.safeParse(config);
-  if (parsed.success) return parsed.data;
-  const { what, where, fix } = describeIssue(parsed.error, Object.keys(EngineConfig.shape));
-  throw new EngineConfigError(what, where || 'config', fix);
-}
-
-/** The upstream models and the application's plugins. */
-export function loadEnginePlugins(
-  { app, plugins, allowPlugins }: Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>,
-  { defaultPlugins, defaultPluginsFrom, pluginsInCode = [] }: StartEngine,
-): Promise<LoadedPlugins> {
-  return loadPlugins({
-    plugins: [coreModels, ...pluginsInCode],
-    graftVersion,
-    ...(app !== undefined && { from: app }),
-    ...(plugins !== undefined && { specifiers: plugins }),
-    ...(allowPlugins !== undefined && { allow: allowPlugins }),
-    ...(defaultPlugins !== undefined && { defaults: defaultPlugins }),
-    ...(defaultPluginsFrom !== undefined && { defaultsFrom: defaultPluginsFrom }),
-  });
 }

@@ -5,8 +5,8 @@ import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from '../engine.ts';
 import { EngineClosedError, EngineFailureError, PluginInCodeError } from '../errors.ts';
-import { loadEnginePlugins, parseConfig, type StartEngine } from '../llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
+import { loadEnginePlugins, parseConfig, type StartEngine } from '../start-engine.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 
 /**

@@ -1,0 +1,41 @@
+import { coreModels } from '@graft/core-model';
+import { type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
+import { EngineConfig, graftVersion } from './config.ts';
+import type { LoadProgress } from './engine.ts';
+import { EngineConfigError } from './errors.ts';
+import { describeIssue } from './issue.ts';
+
+export interface StartEngine {
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+  /** Plugins for an application whose package.json lists none, and where they are resolved from. */
+  defaultPlugins?: readonly string[];
+  defaultPluginsFrom?: string;
+  /** Plugins passed in code, before those that are found. They cannot follow into a worker, where those that are found must do. */
+  pluginsInCode?: readonly Plugin[];
+  /** The plugins that the starting thread found; a start with others is refused. */
+  expectedPlugins?: readonly PluginRecord[];
+}
+
+export function parseConfig(config: unknown): EngineConfig {
+  const parsed = EngineConfig.safeParse(config);
+  if (parsed.success) return parsed.data;
+  const { what, where, fix } = describeIssue(parsed.error, Object.keys(EngineConfig.shape));
+  throw new EngineConfigError(what, where || 'config', fix);
+}
+
+/** The upstream models and the application's plugins. */
+export function loadEnginePlugins(
+  { app, plugins, allowPlugins }: Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>,
+  { defaultPlugins, defaultPluginsFrom, pluginsInCode = [] }: StartEngine,
+): Promise<LoadedPlugins> {
+  return loadPlugins({
+    plugins: [coreModels, ...pluginsInCode],
+    graftVersion,
+    ...(app !== undefined && { from: app }),
+    ...(plugins !== undefined && { specifiers: plugins }),
+    ...(allowPlugins !== undefined && { allow: allowPlugins }),
+    ...(defaultPlugins !== undefined && { defaults: defaultPlugins }),
+    ...(defaultPluginsFrom !== undefined && { defaultsFrom: defaultPluginsFrom }),
+  });
+}
