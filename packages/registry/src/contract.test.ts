@@ -20,6 +20,7 @@ export class Llama {
   layers = [new Attention(), new Attention()];
   norm = null;
   get depth() { return this.layers.length; }
+  get unready() { throw new Error('read too early'); }
   createModel(context) { return context; }
   forward(ids, positions) { return ids ?? positions; }
   *namedParameters() { for (const [i, { weight }] of this.layers.entries()) yield ['layers.' + i + '.weight', weight]; }
@@ -32,7 +33,7 @@ const hashOf = (className: string, method: string): string => manifestOf(upstrea
 
 const everything: ReliesOn = {
   version: '^1.2.0',
-  attributes: ['layers.*.scale', 'layers.1.weight.shape', 'depth', 'norm', 'Attention.scale', 'Llama.depth'],
+  attributes: ['layers.*.scale', 'layers.1.weight.shape', 'depth', 'unready', 'norm', 'Attention.scale', 'Llama.depth'],
   methods: ['forward', 'createModel(context)', 'Attention.forward(query, key, value)'],
   parameters: ['layers.*.weight', 'layers.0.weight'],
   copied: { forward: hashOf('Llama', 'forward'), 'Attention.forward': hashOf('Attention', 'forward') },
@@ -246,7 +247,11 @@ describe('what graft contract prints', () => {
     const { plugins } = await overridden({});
     const build = async () => (await overridden({})).build() as never;
     const { reliesOn } = await describeContract(plugins, 'Llama', build);
-    expect(reliesOn).toMatchObject({ attributes: ['layers', 'norm', 'depth'], parameters: ['layers.*.weight'], version: '^1.2.3' });
+    expect(reliesOn).toMatchObject({
+      attributes: ['layers', 'norm', 'depth', 'unready'],
+      parameters: ['layers.*.weight'],
+      version: '^1.2.3',
+    });
     const pasted = await overridden(reliesOn);
     await pasted.build();
     expect(pasted.candidate()).toMatchObject({ contract: 'holds', contractNotes: [] });

@@ -31,7 +31,9 @@ function follow(holder: unknown, segments: readonly string[], at: string): Found
   if (holder === null || holder === undefined) return { is: 'behind null', at };
   if (segment === '*') return followAny(holder, rest, at);
   const child = childOf(holder, segment);
-  return child === null ? absent(holder, segment, at) : follow(child.value, rest, join(at, segment));
+  if (child === null) return absent(holder, segment, at);
+  // An accessor at the end is there whatever it would do.
+  return rest.length === 0 ? { is: 'there' } : follow(child(), rest, join(at, segment));
 }
 
 /** Of the elements, one for which the path is there; else what the first one says. */
@@ -44,13 +46,13 @@ function absent(holder: unknown, segment: string, at: string): FoundAttribute {
   return { is: 'absent', at, className: (holder as object).constructor?.name ?? typeof holder, segment, names: attributeNames(holder) };
 }
 
-function childOf(holder: unknown, segment: string): { value: unknown } | null {
+function childOf(holder: unknown, segment: string): (() => unknown) | null {
   if (/^\d+$/.test(segment)) {
     const elements = elementsOf(holder);
-    if (Number(segment) < elements.length) return { value: elements[Number(segment)] };
+    if (Number(segment) < elements.length) return () => elements[Number(segment)];
   }
   if (typeof holder !== 'object' || holder === null || !(segment in holder)) return null;
-  return { value: Reflect.get(holder, segment) };
+  return () => Reflect.get(holder, segment);
 }
 
 function elementsOf(holder: unknown): unknown[] {
