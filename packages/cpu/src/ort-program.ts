@@ -1,6 +1,6 @@
 import { Disposables, DisposedError } from '@graft/common';
 import type { HostTensor, Program, ProgramStep } from '@graft/graph';
-import { type ElementType, type IoBinding, PinnedBuffer, type Session, Value } from '@graft/onnxruntime';
+import { type ElementType, type IoBinding, PinnedBuffer, returnFreeMemory, type Session, Value } from '@graft/onnxruntime';
 import { CpuBusyError } from './errors.ts';
 import type { ExportedGraph } from './export-graph.ts';
 import { checkStep, type Symbols, sizesOf } from './step-check.ts';
@@ -92,6 +92,7 @@ export class OrtProgram implements Program {
     if (this.disposed) return;
     this.disposed = true;
     this.resources[Symbol.dispose]();
+    returnFreeMemory(); // a reload would else hold what it has freed
   }
 
   private bindingFor(graph: CompiledGraph, { firstPlace, batch }: ProgramStep): PlacesBinding {

@@ -12,6 +12,7 @@ export {
   OrtPlatformError,
   OrtValueError,
 } from './errors.ts';
+export { returnFreeMemory } from './free-memory.ts';
 export type { IoBinding } from './io-binding.ts';
 export { type Attribute, float, floats, int, ints } from './onnx/attributes.ts';
 export { decodeModel, encodeModel, GraphBuilder, type NodeOptions } from './onnx/builder.ts';
