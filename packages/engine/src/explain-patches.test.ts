@@ -1,6 +1,6 @@
 import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Attention, Llama4ForCausalLM, type ModelContext } from '@graft/core-model';
+import { type Attention, Llama4DecoderLayer, Llama4ForCausalLM, type ModelContext } from '@graft/core-model';
 import { definePlugin, InitHook, type Patches, PostLoadHook } from '@graft/registry';
 import { expect, test } from 'vitest';
 import { caseFolder, collect, failureOf, idsOf, promptOf, request, root, startTiny, temporaryFolder } from './engine.fixture.ts';
@@ -11,8 +11,9 @@ import { explainPatches } from './explain-patches.ts';
 class Patched extends Llama4ForCausalLM {
   @InitHook({ reason: 'one function for all layers' })
   replaceForward(patches: Patches): void {
-    const forward = this.model.layers.at(0)!.self_attn.attn.forward;
-    for (const { self_attn } of this.model.layers) patches.replaceMethod(self_attn.attn, 'forward', forward as (this: Attention) => never);
+    const layers = [...this.model.layers].filter((layer) => layer instanceof Llama4DecoderLayer);
+    const { forward } = layers[0]!.self_attn.attn;
+    for (const { self_attn } of layers) patches.replaceMethod(self_attn.attn, 'forward', forward as (this: Attention) => never);
   }
   @InitHook({ modes: ['other'] })
   never(): void {

@@ -173,21 +173,8 @@ describe('the plan of the KV cache', () => {
   test('has room up to the next boundary of a chunk, and without chunks for any number', () => {
     const plan = planOf('scout-tiny', 100);
     expect([0, 1, 15, 16, 40].map((place) => plan.roomAfter(place))).toEqual([16, 15, 1, 16, 8]);
-    const full = new KvCachePlan(planModelWithoutChunks(), 100);
+    const full = planOf('nochunk-tiny', 100);
     expect(full.groups).toEqual([{ name: 'full', chunkSize: null, rows: 100 }]);
     expect(full.roomAfter(17)).toBe(Number.POSITIVE_INFINITY);
   });
 });
-
-function planModelWithoutChunks(): Llama4ForCausalLM {
-  const raw = JSON.parse(readFileSync(`${caseFolder('dense-tiny')}/config.json`, 'utf8'));
-  const config = parseLlama4Config({ ...raw, attention_chunk_size: null });
-  return new Llama4ForCausalLM({
-    architectures: config.architectures,
-    config,
-    platform: 'none',
-    mode: 'none',
-    maxModelLength: 100,
-    pipeline: { rank: 0, size: 1 },
-  });
-}
