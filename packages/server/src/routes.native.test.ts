@@ -58,3 +58,23 @@ test('a client that goes away from the real engine frees its slot', async () => 
   abort.abort();
   await vi.waitFor(async () => expect(await engine.stats()).toMatchObject({ running: 0, waiting: 0, freeSlots: 2 }), { timeout: 5000 });
 });
+
+test('other weights are served after a reload over HTTP, and a checkpoint that is none leaves the old ones', async () => {
+  const guarded = createApp(engine, { apiKey: 'secret', enableReload: true });
+  const reload = (path: string) =>
+    guarded.inject({ method: 'POST', url: '/admin/reload', headers: { authorization: 'Bearer secret' }, payload: { model: path } });
+  const greedy = async () => (await complete({ temperature: 0, logprobs: 1 })).json().choices[0].logprobs;
+  const before = await greedy();
+  const done = await reload(model);
+  expect([done.statusCode, done.json()]).toEqual([200, expect.objectContaining({ object: 'reload', model, weights: 'float32' })]);
+  expect(await greedy()).toEqual(before);
+  const refused = await reload(`${model}/nothing`);
+  expect(refused.statusCode).toBe(400);
+  expect(refused.json().error).toMatchObject({
+    code: 'invalid_checkpoint',
+    param: 'model',
+    message: expect.stringContaining('dense-tiny/nothing'),
+  });
+  expect(await greedy()).toEqual(before);
+  await guarded.close();
+});
