@@ -171,6 +171,18 @@ describe('a model with two kinds of region', () => {
     expect((await changed.run(step([[1, 2]])))['logits']).not.toEqual(before['logits']);
   });
 
+  test('a program keeps what it was compiled with, whatever the model has become since', async () => {
+    const model = new Model();
+    using program = await new InterpreterBackend().compile(captured(model), options);
+    using other = await new InterpreterBackend().compile(captured(new Model()), options);
+    const expected = (await other.run(step([[3, 1, 4]])))['logits'];
+    for (const [, parameter] of model.namedParameters()) parameter.setStorage(filled([...parameter.shape], 77).storage!);
+    Object.defineProperty(model, 'layers', { value: new ModuleList([]), enumerable: true, configurable: true });
+    expect((await program.run(step([[3, 1, 4]])))['logits']).toEqual(expected);
+    using fresh = await new InterpreterBackend().compile(captured(model), options);
+    expect((await fresh.run(step([[3, 1, 4]])))['logits']).not.toEqual(expected);
+  });
+
   test('facts count graphs, weights once each, and caches', async () => {
     using program = await new InterpreterBackend().compile(captured(), options);
     const floats = 10 * 4 + 4 + 2 * (12 * 4 + 4 + 4) + 2 * 8 * 4;

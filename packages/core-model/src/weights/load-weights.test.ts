@@ -5,7 +5,7 @@ import { type Module, Parameter, type StorageFormat } from '@graft/graph';
 import { expect, onTestFinished, test } from 'vitest';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { f32, failure, ggufBytes, llamaKeys, moduleOf, safetensorsOf, temporaryFile, temporaryFolder } from './checkpoint-files.fixture.ts';
-import { type LoadWeights, loadWeights } from './load-weights.ts';
+import { type LoadWeights, loadWeights, stageWeights } from './load-weights.ts';
 import { faithfulPolicy, float32Policy } from './weight-policy.ts';
 
 const cases = fileURLToPath(new URL('../../../../tests/parity/cases/', import.meta.url));
@@ -263,6 +263,33 @@ test('cached weights that are removed while in use are an error, not zeros', asy
 });
 
 const storagesOf = (model: Module) => [...model.namedParameters()].map(([, parameter]) => parameter.storage);
+
+test('staged weights change no parameter before they are applied', async () => {
+  const model = moduleOf(tinyShapes);
+  await loadWeights(model, await open(tinyFolder()), inMemory);
+  const before = storagesOf(model);
+  const [a, b] = [...model.namedParameters()].map(([, parameter]) => parameter) as [Parameter, Parameter];
+  for (const cacheDirectory of [null, temporaryFolder()]) {
+    const other = tinyValues.map((value) => value + (cacheDirectory === null ? 1 : 2));
+    const checkpoint = await openCheckpoint(tinyFolder(other));
+    const staged = await stageWeights(
+      new Map([
+        ['b', b],
+        ['a', a],
+      ]),
+      checkpoint,
+      {
+        ...inMemory,
+        cacheDirectory,
+      },
+    );
+    checkpoint.close();
+    if (cacheDirectory === null) expect(storagesOf(model)).toEqual(before);
+    expect(staged.report).toMatchObject({ parameters: 2, bytes: 96 * 4 });
+    staged.apply();
+    expect(tinyLoaded(model)).toEqual([...other]);
+  }
+});
 
 test('a load that fails in its last parameter leaves the model as it was, and no files', async () => {
   const model = moduleOf(tinyShapes);
