@@ -10,6 +10,10 @@ export default defineConfig({
     projects: [
       tests('unit', ['packages/*/src/**/*.test.ts', 'tests/*.test.ts', 'examples/**/*.test.ts'], {
         exclude: ['**/*.native.test.ts', '**/*.e2e.test.ts', '**/node_modules/**', '**/dist/**'],
+        // Files of one worker share modules, which are imported once and not seventy times: a test may rely on no other's state, and sets up its own.
+        pool: 'threads',
+        isolate: false,
+        maxWorkers: '100%', // one less by default, which is half of a machine of two cores
       }),
       tests('native', ['packages/*/src/**/*.native.test.ts', 'examples/**/*.native.test.ts', 'tests/*.native.test.ts'], {
         testTimeout: 60_000,

@@ -14,7 +14,7 @@ process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 /** Name -> the check. `inTest` is what plain `npm test` runs, in this order: the build comes first because tests start its worker. */
 const checks = {
   build: { inTest: true, run: () => command(bin('typescript/bin/tsc'), ['-b']) },
-  types: { inTest: true, run: () => command(bin('typescript/bin/tsc'), ['-p', 'tsconfig.test.json']) },
+  types: { inTest: true, run: () => command(join(root, 'scripts/types.mjs'), []) },
   biome: { inTest: true, run: () => command(bin('@biomejs/biome/bin/biome'), ['check', '.']) },
   knip: { inTest: true, run: () => command(bin('knip/bin/knip.js'), ['--no-progress', '--no-config-hints']) },
   unit: { inTest: true, run: () => vitest('unit') },

@@ -1,7 +1,7 @@
-// The pages say what the code does: every code and variable has its row and the reverse, links lead somewhere, examples in READMEs compile.
+// The pages say what the code does: every code and variable has its row and the reverse, links lead somewhere. That the TypeScript in READMEs compiles
+// is part of `npm test -- types` (scripts/types.mjs), which has the program already.
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { filesUnder, graftNamesIn, packagesIn, quotedNames, readText, root, sourcesUnder, tableRows } from './sources.ts';
 
@@ -65,45 +65,4 @@ function anchorsOf(page: string): string[] {
       .replace(/[^\p{L}\p{N} _-]/gu, '')
       .replaceAll(' ', '-'),
   );
-}
-
-interface Block {
-  file: string;
-  text: string;
-}
-
-/** The blocks of READMEs that are marked `ts`, as files beside the README that they stand in, where its imports resolve. */
-const blocks: Block[] = pages
-  .filter((page) => page.endsWith('README.md'))
-  .flatMap((page) => {
-    const found = readText(page).matchAll(/^```ts\n([\s\S]*?)^```/gm);
-    return [...found].map(([, text], index) => ({ file: join(root, dirname(page), `readme-${index + 1}.ts`), text: text! }));
-  });
-
-test('every TypeScript block in a README compiles', { timeout: 60_000 }, () => {
-  expect(blocks.length).toBeGreaterThan(0);
-  expect(compileErrors(blocks)).toEqual([]);
-});
-
-/** Compiles the blocks as modules, in one program, against the sources of the packages. */
-function compileErrors(blocks: Block[]): string[] {
-  const texts = new Map(blocks.map(({ file, text }) => [file, `${text}\nexport {};\n`]));
-  const config = ts.readConfigFile(join(root, 'tsconfig.test.json'), ts.sys.readFile);
-  const { options } = ts.parseJsonConfigFileContent(config.config, ts.sys, root);
-  const host = ts.createCompilerHost(options);
-  const readFile = host.readFile.bind(host);
-  const fileExists = host.fileExists.bind(host);
-  const getSourceFile = host.getSourceFile.bind(host);
-  host.readFile = (path) => texts.get(path) ?? readFile(path);
-  host.fileExists = (path) => texts.has(path) || fileExists(path);
-  host.getSourceFile = (path, target, ...rest) => {
-    const text = texts.get(path);
-    return text === undefined ? getSourceFile(path, target, ...rest) : ts.createSourceFile(path, text, target);
-  };
-  const program = ts.createProgram([...texts.keys()], options, host);
-  return [...texts.keys()].flatMap((file) => {
-    const source = program.getSourceFile(file);
-    const diagnostics = [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)];
-    return diagnostics.map((found) => `${file}: ${ts.flattenDiagnosticMessageText(found.messageText, ' ')}`);
-  });
 }

@@ -1,9 +1,9 @@
 import type { HostTensor } from '@graft/graph';
-import { afterEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { generateIds, promptOf, request, startTiny } from '../engine.fixture.ts';
 import { watch } from '../interpreter-plugin.fixture.ts';
 
-afterEach(() => watch.reset());
+beforeEach(() => watch.reset());
 
 const values = (tensor: HostTensor | undefined): number[] => Array.from(tensor!.data, Number);
 
