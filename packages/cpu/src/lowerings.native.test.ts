@@ -1,4 +1,4 @@
-import { ops, type SymbolicTensor } from '@graft/graph';
+import { type HostTensor, ops, type SymbolicTensor } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
 import { both, expectSame, float32, holder, int64, parameter, specOf, symbol } from './compare.fixture.ts';
 
@@ -87,6 +87,62 @@ describe('each op computes what the interpreter computes', () => {
       };
     });
     for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 16]), r: float32([b, s, 16], 3) }, { batch: b });
+  });
+
+  test('layerNorm and gelu', async () => {
+    const model = holder({ weight: parameter([12]), bias: parameter([12], 'float32', 7) });
+    using programs = await both(model, { x: specOf('float32', 'b', 's', 12) }, (m, { x }) => {
+      const [weight, bias] = [m.weight, m.bias] as const;
+      return { norm: ops.layerNorm({ x, weight, bias }, { epsilon: 1e-5 }), gelu: ops.gelu({ x: ops.mulScalar({ x }, { value: 6 }) }) };
+    });
+    for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 12]) }, { batch: b, tolerance: 1e-5 });
+  });
+
+  test('permute, concat and slice', async () => {
+    const inputs = { x: specOf('float32', 'b', 3, 4), y: specOf('float32', 'b', 2, 4), n: specOf('int64', 'b', 3) };
+    using programs = await both(nothing, inputs, (_, { x, y, n }) => ({
+      turned: ops.permute({ x }, { axes: [1, 2, 0] }),
+      turnedIds: ops.permute({ x: n }, { axes: [1, 0] }),
+      joined: ops.concat({ a: x, b: y }, { axis: 1 }),
+      cut: ops.slice({ x }, { axis: 1, start: 1, end: 3 }),
+      last: ops.slice({ x }, { axis: 2, start: 3, end: 4 }),
+    }));
+    for (const b of [1, 3])
+      await expectSame(
+        programs,
+        { x: float32([b, 3, 4]), y: float32([b, 2, 4], 2), n: int64([b, 3], [...Array(3 * b).keys()]) },
+        { batch: b },
+      );
+  });
+
+  test('replaceRows, of all rows, of some, and with no row to take', async () => {
+    const inputs = { x: specOf('float32', 'b', 's', 6), rows: specOf('float32', 'n', 6), indices: specOf('int64', 'b', 's') };
+    using programs = await both(nothing, inputs, (_, tensors) => ({ y: ops.replaceRows(tensors) }));
+    for (const [b, s] of sizes) {
+      const indices = Array.from({ length: b * s }, (_, i) => (i % 3) - 1);
+      await expectSame(programs, { x: float32([b, s, 6]), rows: float32([2, 6], 2), indices: int64([b, s], indices) }, { batch: b });
+    }
+    const step = { x: float32([1, 2, 6]), rows: float32([0, 6]), indices: int64([1, 2], [-1, -9]) };
+    await expectSame(programs, step, { tolerance: 1e-12 });
+  });
+
+  test.each([
+    [4, 8],
+    [3, 6],
+    [16, 88],
+  ])('selfAttention, %i heads of %i', async (numHeads, headDim) => {
+    const spec = specOf('float32', 'b', 5, numHeads * headDim);
+    using programs = await both(nothing, { query: spec, key: spec, value: spec }, (_, tensors) => ({
+      y: ops.selfAttention(tensors, { numHeads, headDim, scale: headDim ** -0.5 }),
+    }));
+    for (const b of [1, 3]) {
+      const [query, key, value] = [1, 2, 3].map((seed) => float32([b, 5, numHeads * headDim], seed)) as [
+        HostTensor,
+        HostTensor,
+        HostTensor,
+      ];
+      await expectSame(programs, { query, key, value }, { batch: b, tolerance: 1e-5 });
+    }
   });
 
   test('rotaryEmbedding at absolute positions', async () => {

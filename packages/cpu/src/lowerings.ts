@@ -11,6 +11,7 @@ import {
 } from '@graft/graph';
 import { elementTypeFacts, float, int } from '@graft/onnxruntime';
 import type { AttentionInputs } from './fusions.ts';
+import { concat, permute, replaceRows, selfAttention, slice } from './lower-images.ts';
 import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
 import { lowerFusedMoe } from './lower-moe.ts';
 import { type Attributes, cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
@@ -36,6 +37,7 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   floor: ({ inputs: { x } }, c) => [c.op('Floor', [c.name(x)])],
   log: ({ inputs: { x } }, c) => [c.op('Log', [c.name(x)])],
   sigmoid: ({ inputs: { x } }, c) => [c.op('Sigmoid', [c.name(x)])],
+  gelu: ({ inputs: { x } }, c) => [c.op('Gelu', [c.name(x)], { microsoft: true })],
   cast: ({ inputs: { x }, attributes: { dtype } }, c) => [
     x.dtype === dtype ? c.name(x) : c.op('Cast', [c.name(x)], { attributes: { to: int(elementTypeFacts(dtype).code) } }),
   ],
@@ -54,6 +56,11 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     const zeros = c.op('ConstantOfShape', [c.shape(x.dims)]);
     return [x.dtype === 'float32' ? zeros : c.op('Cast', [zeros], { attributes: { to: int(elementTypeFacts(x.dtype).code) } })];
   },
+
+  permute,
+  concat,
+  slice,
+  replaceRows,
 
   linear: ({ inputs: { x, weight, bias }, outputs: [y] }, c) => [
     matMul(c, { x: c.name(x), rank: x.dims.length, weight, bias: bias === null ? null : c.name(bias), precise: c.isOutput(y!) }),
@@ -74,6 +81,9 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     const sum = c.op('Add', [c.name(x), c.name(residual)]);
     return [norm(c, sum, c.name(weight), epsilon), sum];
   },
+  layerNorm: ({ inputs: { x, weight, bias }, attributes: { epsilon } }, c) => [
+    c.op('LayerNormalization', [c.name(x), c.name(weight), c.name(bias)], { attributes: { axis: int(-1), epsilon: float(epsilon) } }),
+  ],
 
   rotaryEmbedding: ({ inputs: { x, positions, cos, sin }, attributes: { numHeads } }, c) => [
     c.op('RotaryEmbedding', [c.name(x), c.name(positions), c.name(cos), c.name(sin)], {
@@ -82,6 +92,7 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     }),
   ],
   attention: (node, c) => [lowerAttention(node, c)],
+  selfAttention,
   fusedMoe: ({ inputs, attributes: { topK } }, c) => [lowerFusedMoe(inputs, topK, c)],
 };
 

@@ -2,7 +2,10 @@ import type { HostTensor } from '../backend.ts';
 import { asRows, elementCount, float32, floatsOf, numbersOf, zeros } from './host-tensor.ts';
 import type { Kernel, KernelContext, Kernels } from './kernel.ts';
 
-type DenseKernels = Pick<Kernels, 'linear' | 'embedding' | 'rmsNorm' | 'addRmsNorm' | 'reshape' | 'split' | 'gatherRows' | 'zerosLike'>;
+type DenseKernels = Pick<
+  Kernels,
+  'linear' | 'embedding' | 'rmsNorm' | 'addRmsNorm' | 'layerNorm' | 'reshape' | 'split' | 'gatherRows' | 'zerosLike'
+>;
 
 /** Sum of the products of `count` elements, in float64. */
 export function dot(a: Float32Array, aStart: number, b: Float32Array, bStart: number, count: number): number {
@@ -59,6 +62,20 @@ const addRmsNorm: Kernel<'addRmsNorm'> = ({ x, residual, weight }, { epsilon }) 
   return [float32(x.dims, normalise(sum, asRows(x).columns, floatsOf(weight), epsilon)), float32(x.dims, sum)];
 };
 
+const layerNorm: Kernel<'layerNorm'> = ({ x, weight, bias }, { epsilon }) => {
+  const [source, factors, offsets] = [floatsOf(x), floatsOf(weight), floatsOf(bias)];
+  const { rows, columns } = asRows(x);
+  const result = new Float32Array(source.length);
+  for (let row = 0; row < rows; row++) {
+    const values = Float64Array.from(source.subarray(row * columns, (row + 1) * columns));
+    const mean = values.reduce((sum, value) => sum + value, 0) / columns;
+    const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / columns;
+    const factor = 1 / Math.sqrt(variance + epsilon);
+    for (let i = 0; i < columns; i++) result[row * columns + i] = (values[i]! - mean) * factor * factors[i]! + offsets[i]!;
+  }
+  return [float32(x.dims, result)];
+};
+
 /** Indices of the `count` largest of `values`, largest first; of two equal ones the lower. */
 export function topIndices(values: Float32Array, count: number): number[] {
   return [...values.keys()].sort((a, b) => values[b]! - values[a]! || a - b).slice(0, count);
@@ -82,4 +99,4 @@ const split: Kernel<'split'> = ({ x }, { sizes }, { outputDims }) => {
 
 const zerosLike: Kernel<'zerosLike'> = ({ x }) => [zeros(x.dtype, x.dims)];
 
-export const dense: DenseKernels = { linear, embedding, rmsNorm, addRmsNorm, reshape, split, gatherRows, zerosLike };
+export const dense: DenseKernels = { linear, embedding, rmsNorm, addRmsNorm, layerNorm, reshape, split, gatherRows, zerosLike };

@@ -4,7 +4,7 @@ import type { Kernel, Kernels } from './kernel.ts';
 
 type ElementwiseKernels = Pick<
   Kernels,
-  'add' | 'mul' | 'addScalar' | 'divScalar' | 'mulScalar' | 'floor' | 'log' | 'sigmoid' | 'cast' | 'siluAndMul'
+  'add' | 'mul' | 'addScalar' | 'divScalar' | 'mulScalar' | 'floor' | 'log' | 'sigmoid' | 'gelu' | 'cast' | 'siluAndMul'
 >;
 
 export function sigmoidOf(x: number): number {
@@ -13,6 +13,22 @@ export function sigmoidOf(x: number): number {
 
 export function siluOf(x: number): number {
   return x * sigmoidOf(x);
+}
+
+/** By the series of positive terms `2 / sqrt(pi) * exp(-x^2) * (x + 2 x^3 / 3 + 4 x^5 / 15 + ...)`; from 6 on it is 1 in float64. */
+export function erfOf(x: number): number {
+  if (Math.abs(x) >= 6) return Math.sign(x);
+  let term = x;
+  let sum = x;
+  for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) {
+    term *= (2 * x * x) / (2 * n + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
+export function geluOf(x: number): number {
+  return (x / 2) * (1 + erfOf(x / Math.SQRT2));
 }
 
 /** For each element of a result of shape `dims`, the index of the element of `source` that broadcasting puts there. */
@@ -89,6 +105,7 @@ export const elementwise: ElementwiseKernels = {
   floor: ({ x }) => unary(x, Math.floor),
   log: ({ x }) => unary(x, Math.log),
   sigmoid: ({ x }) => unary(x, sigmoidOf),
+  gelu: ({ x }) => unary(x, geluOf),
   cast,
   siluAndMul,
 };

@@ -49,6 +49,8 @@ describe('elementwise ops', () => {
     ['floor', { x: float([4], 1.5, -1.5, 2, -0.1) }, {}, [4], [1, -2, 2, -1]],
     ['log', { x: float([2], 1, Math.E) }, {}, [2], [0, 1]],
     ['sigmoid', { x: float([3], 0, Math.log(3), -1000) }, {}, [3], [0.5, 0.75, 0]],
+    // x * Phi(x) with the normal distribution's table: Phi(1) = 0.84134, Phi(2) = 0.97725, Phi(-1) = 0.15866, Phi(-4) = 0.0000317.
+    ['gelu', { x: float([6], 0, 1, 2, -1, -4, 10) }, {}, [6], [0, 0.84134, 1.9545, -0.15866, -0.00013, 10]],
     ['cast', { x: float([3], 1.9, -1.9, 0) }, { dtype: 'int64' }, [3], [1, -1, 0]],
     ['cast', { x: float([3], 1.9, -1.9, 0) }, { dtype: 'int32' }, [3], [1, -1, 0]],
     ['cast', { x: float([3], 0.5, -1.9, 0) }, { dtype: 'bool' }, [3], [1, 1, 0]],
@@ -92,6 +94,28 @@ describe('layout ops', () => {
   test('zerosLike has the shape and type of its input', async () => {
     expect(await run('zerosLike', { x: int32([2], 1, 2) })).toEqual([int32([2], 0, 0)]);
   });
+
+  test('permute moves whole axes', async () => {
+    const x = float([2, 1, 3], 1, 2, 3, 4, 5, 6);
+    expect(await first('permute', { x }, { axes: [2, 0, 1] })).toEqual({ dims: [3, 2, 1], values: [1, 4, 2, 5, 3, 6] });
+    expect(await run('permute', { x: int64([2, 2], 1, 2, 3, 4) }, { axes: [1, 0] })).toEqual([int64([2, 2], 1, 3, 2, 4)]);
+  });
+
+  test('concat joins along an axis, slice takes a part of one', async () => {
+    const [a, b] = [float([2, 1, 2], 1, 2, 3, 4), float([2, 2, 2], 5, 6, 7, 8, 9, 10, 11, 12)];
+    expect(await first('concat', { a, b }, { axis: 1 })).toEqual({ dims: [2, 3, 2], values: [1, 2, 5, 6, 7, 8, 3, 4, 9, 10, 11, 12] });
+    expect(await first('slice', { x: b }, { axis: 1, start: 1, end: 2 })).toEqual({ dims: [2, 1, 2], values: [7, 8, 11, 12] });
+    expect(await first('slice', { x: b }, { axis: 0, start: 0, end: 1 })).toEqual({ dims: [1, 2, 2], values: [5, 6, 7, 8] });
+  });
+
+  test('replaceRows keeps a row where the index is negative, and refuses one past the rows', async () => {
+    const x = float([2, 2, 2], 1, 2, 3, 4, 5, 6, 7, 8);
+    const rows = float([2, 2], 10, 20, 30, 40);
+    const { values } = await first('replaceRows', { x, rows, indices: int64([2, 2], -1, 1, 0, -7) });
+    expect(values).toEqual([1, 2, 30, 40, 10, 20, 7, 8]);
+    expect(Array.from(x.data)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    await expect(run('replaceRows', { x, rows, indices: int64([2, 2], 2, 0, 0, 0) })).rejects.toThrow('Index 2 is outside of the 2 rows');
+  });
 });
 
 describe('weights', () => {
@@ -115,6 +139,15 @@ describe('weights', () => {
     const [a, b] = [1 / Math.sqrt(12.5 + 0.5), 1 / Math.sqrt(2 + 0.5)];
     expect((await first('rmsNorm', { x }, { epsilon: 0.5 })).values).toEqual(rounded([3 * a, 4 * a, 0, 2 * b]));
     expect((await first('rmsNorm', { x, weight: float([2], 10, 1) }, { epsilon: 0.5 })).values).toEqual(rounded([30 * a, 4 * a, 0, 2 * b]));
+  });
+
+  test('layerNorm takes the mean away and divides by the standard deviation', async () => {
+    // Mean 4 and variance (9 + 1 + 1 + 9) / 4 = 5; then a row that is constant.
+    const x = float([2, 4], 1, 3, 5, 7, 2, 2, 2, 2);
+    const norm = { weight: float([4], 1, 1, 1, 2), bias: float([4], 0, 10, 0, 0) };
+    const f = 1 / Math.sqrt(5 + 0.5);
+    const { values } = await first('layerNorm', { x, ...norm }, { epsilon: 0.5 });
+    expect(values).toEqual(rounded([-3 * f, 10 - f, f, 6 * f, 0, 10, 0, 0]));
   });
 
   test('addRmsNorm gives the norm of the sum, and the sum', async () => {
@@ -182,5 +215,23 @@ describe('rotaryEmbedding', () => {
   test('a position past the table is refused', async () => {
     const inputs = { x: float([1, 1, 2], 1, 2), positions: int64([1, 1], 3), cos, sin };
     await expect(run('rotaryEmbedding', inputs, { numHeads: 1, headDim: 2 })).rejects.toThrow('Position 3 is outside of a table for 3');
+  });
+});
+
+describe('selfAttention', () => {
+  test('each head weighs the values of all tokens, later ones too', async () => {
+    // Scores ln 3 and 0 give weights 3/4 and 1/4; head 1 has equal scores.
+    const query = float([1, 2, 2], 1, 0, 0, 0);
+    const key = float([1, 2, 2], Math.log(3) / 2, 1, 0, 1);
+    const value = float([1, 2, 2], 8, 1, 4, 3);
+    const { values } = await first('selfAttention', { query, key, value }, { numHeads: 2, headDim: 1, scale: 2 });
+    expect(values).toEqual([7, 2, 6, 2]);
+  });
+
+  test('sequences of a batch do not see each other', async () => {
+    const zero = float([2, 2, 1], 0, 0, 0, 0);
+    const value = float([2, 2, 1], 1, 3, 10, 30);
+    const { values } = await first('selfAttention', { query: zero, key: zero, value }, { numHeads: 1, headDim: 1, scale: 1 });
+    expect(values).toEqual([2, 2, 20, 20]);
   });
 });

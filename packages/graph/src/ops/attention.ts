@@ -55,3 +55,27 @@ export const attention = defineOp({
     return { dtype: query.dtype, dims: query.dims };
   },
 });
+
+/**
+ * Attention of every token to every token of its sequence, without a mask and without a cache, as an image's patches have it.
+ * `query`, `key` and `value [batch, sequence, numHeads * headDim]` -> as `query`.
+ */
+export const selfAttention = defineOp({
+  name: 'selfAttention',
+  inputs: ['query', 'key', 'value'],
+  attributes: z.strictObject({
+    numHeads: z.int().positive(),
+    headDim: z.int().positive(),
+    /** Factor of the scores before the softmax; 1 / sqrt(headDim) as a rule. */
+    scale: z.number().positive(),
+  }),
+  infer({ query, key, value }, { numHeads, headDim }) {
+    for (const [name, { dims }] of Object.entries({ query, key, value })) {
+      if (dims.length !== 3) throw new OpInputError('selfAttention', `"${name}" has rank ${dims.length}, expected 3.`);
+      expectDim(`The batch of selfAttention's ${name}`, dims[0], query.dims[0]);
+      expectDim(`The sequence of selfAttention's ${name}`, dims[1], query.dims[1]);
+      expectDim(`selfAttention's ${name}`, dims[2], numHeads * headDim);
+    }
+    return { dtype: query.dtype, dims: query.dims };
+  },
+});

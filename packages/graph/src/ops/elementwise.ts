@@ -83,6 +83,9 @@ export const floor = defineOp({ name: 'floor', inputs: ['x'], elementwise: true,
 export const log = defineOp({ name: 'log', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('log') });
 /** `1 / (1 + exp(-x))`. */
 export const sigmoid = defineOp({ name: 'sigmoid', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('sigmoid') });
+/** `x / 2 * (1 + erf(x / sqrt(2)))`: GELU in its exact form (Hendrycks and Gimpel 2016). */
+export const gelu = defineOp({ name: 'gelu', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('gelu') });
+
 /** The same values in another element type. */
 export const cast = defineOp({
   name: 'cast',

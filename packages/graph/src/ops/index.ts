@@ -1,11 +1,11 @@
 import type { OpNode } from '../graph.ts';
-import { attention, rotaryEmbedding } from './attention.ts';
+import { attention, rotaryEmbedding, selfAttention } from './attention.ts';
 import type { Op } from './define-op.ts';
-import { add, addScalar, cast, divScalar, floor, log, mul, mulScalar, sigmoid, siluAndMul } from './elementwise.ts';
-import { gatherRows, reshape, split, zerosLike } from './layout.ts';
+import { add, addScalar, cast, divScalar, floor, gelu, log, mul, mulScalar, sigmoid, siluAndMul } from './elementwise.ts';
+import { concat, gatherRows, permute, replaceRows, reshape, slice, split, zerosLike } from './layout.ts';
 import { embedding, linear } from './linear.ts';
 import { fusedMoe } from './moe.ts';
-import { addRmsNorm, rmsNorm } from './norm.ts';
+import { addRmsNorm, layerNorm, rmsNorm } from './norm.ts';
 
 /** Every op there is. A backend's lowerings are a mapped type over this set, so that one without a lowering does not compile. */
 export const ops = {
@@ -14,20 +14,27 @@ export const ops = {
   addScalar,
   attention,
   cast,
+  concat,
   divScalar,
   embedding,
   floor,
   fusedMoe,
   gatherRows,
+  gelu,
+  layerNorm,
   linear,
   log,
   mul,
   mulScalar,
+  permute,
+  replaceRows,
   reshape,
   rmsNorm,
   rotaryEmbedding,
+  selfAttention,
   sigmoid,
   siluAndMul,
+  slice,
   split,
   zerosLike,
 } as const;

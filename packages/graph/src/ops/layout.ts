@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { OpInputError } from '../errors.ts';
-import { Dim, dimsOf, formatDims, productOf } from '../shape.ts';
+import { Dim, dimsOf, expectDim, formatDims, productOf, sameDims } from '../shape.ts';
 import { defineOp } from './define-op.ts';
 
 /** The same elements, row-major, in another shape. A symbolic dimension is passed on as a `Dim` taken from a tensor. */
@@ -47,4 +47,69 @@ export const zerosLike = defineOp({
   inputs: ['x'],
   attributes: z.strictObject({}),
   infer: ({ x }) => ({ dtype: x.dtype, dims: x.dims }),
+});
+
+/** The axes of `x` in another order: axis i of the result is axis `axes[i]` of `x`. */
+export const permute = defineOp({
+  name: 'permute',
+  inputs: ['x'],
+  attributes: z.strictObject({ axes: z.array(z.int().nonnegative()) }),
+  infer({ x }, { axes }) {
+    const sorted = [...axes].sort((a, b) => a - b);
+    if (axes.length !== x.dims.length || sorted.some((axis, i) => axis !== i))
+      throw new OpInputError('permute', `[${axes.join(', ')}] is no order of the ${x.dims.length} axes of ${formatDims(x.dims)}.`);
+    return { dtype: x.dtype, dims: axes.map((axis) => x.dims[axis]!) };
+  },
+});
+
+/** `a`, then `b` along an axis of static size; the other axes are the same in both. */
+export const concat = defineOp({
+  name: 'concat',
+  inputs: ['a', 'b'],
+  attributes: z.strictObject({ axis: z.int().nonnegative() }),
+  infer({ a, b }, { axis }) {
+    const [first, second] = [a.dims[axis], b.dims[axis]];
+    if (first?.isStatic !== true || second?.isStatic !== true)
+      throw new OpInputError('concat', `Axis ${axis} of ${formatDims(a.dims)} or of ${formatDims(b.dims)} has no static size.`);
+    if (a.dtype !== b.dtype) throw new OpInputError('concat', `The inputs are ${a.dtype} and ${b.dtype}.`);
+    const dims = a.dims.with(axis, Dim.of(first.value + second.value));
+    if (!sameDims(dims, b.dims.with(axis, dims[axis]!)))
+      throw new OpInputError('concat', `${formatDims(a.dims)} and ${formatDims(b.dims)} differ in more than axis ${axis}.`);
+    return { dtype: a.dtype, dims };
+  },
+});
+
+/** Elements `start` up to, not including, `end` of an axis of static size. */
+export const slice = defineOp({
+  name: 'slice',
+  inputs: ['x'],
+  attributes: z.strictObject({ axis: z.int().nonnegative(), start: z.int().nonnegative(), end: z.int().positive() }),
+  infer({ x }, { axis, start, end }) {
+    const dim = x.dims[axis];
+    if (dim?.isStatic !== true) throw new OpInputError('slice', `Axis ${axis} of ${formatDims(x.dims)} has no static size.`);
+    if (start >= end || end > dim.value)
+      throw new OpInputError('slice', `${start} to ${end} is no part of axis ${axis} of ${formatDims(x.dims)}.`);
+    return { dtype: x.dtype, dims: x.dims.with(axis, Dim.of(end - start)) };
+  },
+});
+
+/**
+ * `x [..., hidden]` with some of its rows replaced: where `indices [...]` (int64) is 0 or more, by that row of `rows [count, hidden]`; where it is
+ * negative, the row of `x` stays. -> as `x`.
+ */
+export const replaceRows = defineOp({
+  name: 'replaceRows',
+  inputs: ['x', 'rows', 'indices'],
+  attributes: z.strictObject({}),
+  infer({ x, rows, indices }) {
+    if (indices.dtype !== 'int64' || !sameDims(indices.dims, x.dims.slice(0, -1)))
+      throw new OpInputError(
+        'replaceRows',
+        `The indices are ${indices.dtype}${formatDims(indices.dims)}, expected int64, one for each row of ${formatDims(x.dims)}.`,
+      );
+    if (x.dtype !== 'float32' || rows.dtype !== 'float32' || rows.dims.length !== 2)
+      throw new OpInputError('replaceRows', `Rows ${rows.dtype}${formatDims(rows.dims)} cannot stand in ${x.dtype}${formatDims(x.dims)}.`);
+    expectDim("The last axis of replaceRows' rows", rows.dims[1], x.dims.at(-1));
+    return { dtype: x.dtype, dims: x.dims };
+  },
 });

@@ -29,3 +29,15 @@ export const addRmsNorm = defineOp({
     return [type, type] as const;
   },
 });
+
+/** Norm by mean and variance over the last axis. `x [..., hidden]`, `weight` and `bias [hidden]` -> `[..., hidden]`. Ba, Kiros and Hinton 2016. */
+export const layerNorm = defineOp({
+  name: 'layerNorm',
+  inputs: ['x', 'weight', 'bias'],
+  attributes,
+  infer({ x, weight, bias }) {
+    expectDim("layerNorm's weight", weight.dims[0], x.dims.at(-1));
+    expectDim("layerNorm's bias", bias.dims[0], x.dims.at(-1));
+    return { dtype: x.dtype, dims: x.dims };
+  },
+});

@@ -38,6 +38,8 @@ const attentionInputs = {
   totalLength: int32(),
 };
 const moeInputs = { x: float(sequence, 8), routerLogits: float(sequence, 4), w13: float(4, 12, 8), w2: float(4, 8, 6) };
+const imageInputs = { query: float(batch, 5, 32), key: float(batch, 5, 32), value: float(batch, 5, 32) };
+const replaceInputs = { x: float(batch, sequence, 8), rows: float(Dim.symbol('rows'), 8), indices: int64(batch, sequence) };
 const rotaryInputs = { x: float(batch, sequence, 32), positions: int64(batch, sequence), cos: float(99, 4), sin: float(99, 4) };
 
 describe('an op says what it gives', () => {
@@ -64,6 +66,13 @@ describe('an op says what it gives', () => {
     ['fusedMoe', moeInputs, { topK: 4 }, ['float32[sequence, 8]']],
     ['rotaryEmbedding', rotaryInputs, { numHeads: 4, headDim: 8 }, ['float32[batch, sequence, 32]']],
     ['attention', attentionInputs, heads, ['float32[batch, sequence, 32]']],
+    ['gelu', { x: float(batch, 2) }, {}, ['float32[batch, 2]']],
+    ['layerNorm', { x: float(batch, 8), weight: float(8), bias: float(8) }, { epsilon: 1e-5 }, ['float32[batch, 8]']],
+    ['selfAttention', imageInputs, { numHeads: 4, headDim: 8, scale: 1 }, ['float32[batch, 5, 32]']],
+    ['permute', { x: int64(batch, 2, 3) }, { axes: [2, 0, 1] }, ['int64[3, batch, 2]']],
+    ['concat', { a: float(batch, 2, 3), b: float(batch, 1, 3) }, { axis: 1 }, ['float32[batch, 3, 3]']],
+    ['slice', { x: float(batch, 5) }, { axis: 1, start: 1, end: 5 }, ['float32[batch, 4]']],
+    ['replaceRows', replaceInputs, {}, ['float32[batch, sequence, 8]']],
   ])('%s', (name, types, attributes, expected) => {
     expect(call(name, types, attributes)).toEqual(expected);
   });
@@ -107,6 +116,24 @@ describe('an op refuses what does not fit, in its own words', () => {
     ['attention', attentionInputs, { ...heads, headDim: 4 }, 'query'],
     ['attention', { ...attentionInputs, keyCache: float(1, 2, 9, 8) }, heads, 'batch'],
     ['attention', { ...attentionInputs, totalLength: int64() }, heads, '"totalLength" is int64'],
+    ['gelu', { x: int64(2) }, {}, 'expected float32'],
+    ['layerNorm', { x: float(8), weight: float(7), bias: float(8) }, { epsilon: 1 }, 'weight has size 7'],
+    ['layerNorm', { x: float(8), weight: float(8), bias: float(7) }, { epsilon: 1 }, 'bias has size 7'],
+    ['selfAttention', imageInputs, { numHeads: 3, headDim: 8, scale: 1 }, 'expected 24'],
+    ['selfAttention', { ...imageInputs, key: float(batch, 4, 32) }, { numHeads: 4, headDim: 8, scale: 1 }, "selfAttention's key"],
+    ['selfAttention', { ...imageInputs, value: float(5, 32) }, { numHeads: 4, headDim: 8, scale: 1 }, '"value" has rank 2'],
+    ['permute', { x: float(2, 3) }, { axes: [0, 0] }, '[0, 0] is no order of the 2 axes'],
+    ['permute', { x: float(2, 3) }, { axes: [0] }, '[0] is no order of the 2 axes'],
+    ['concat', { a: float(batch, 2), b: float(batch, 2) }, { axis: 0 }, 'no static size'],
+    ['concat', { a: float(1, 2), b: float(1, 3) }, { axis: 0 }, 'differ in more than axis 0'],
+    ['concat', { a: float(2), b: int64(2) }, { axis: 0 }, 'float32 and int64'],
+    ['slice', { x: float(batch, 2) }, { axis: 0, start: 0, end: 1 }, 'no static size'],
+    ['slice', { x: float(3) }, { axis: 0, start: 1, end: 4 }, '1 to 4 is no part'],
+    ['slice', { x: float(3) }, { axis: 0, start: 2, end: 2 }, '2 to 2 is no part'],
+    ['replaceRows', { ...replaceInputs, indices: int64(sequence, batch) }, {}, 'one for each row'],
+    ['replaceRows', { ...replaceInputs, indices: int32(batch, sequence) }, {}, 'int32[batch, sequence]'],
+    ['replaceRows', { ...replaceInputs, rows: float(3, 7) }, {}, 'size 7, expected 8'],
+    ['replaceRows', { ...replaceInputs, rows: float(8) }, {}, 'cannot stand in'],
   ])('%s %o %o', (name, types, attributes, words) => {
     expect(() => call(name, types, attributes)).toThrow(words);
     expect(() => call(name, types, attributes)).toThrow(
