@@ -28,6 +28,16 @@ test('docs/errors.md has one complete row a code, in alphabetical order', () => 
   expect(errorRows.filter((cells) => cells.length !== 3 || cells.some((cell) => cell === ''))).toEqual([]);
 });
 
+test('every error of the registry stands at a step of docs/override-path.md and of the package page', () => {
+  const ofRegistry = shipped.filter(({ path }) => path.startsWith('packages/registry/src/')).flatMap(graftNamesIn);
+  const expected = [...new Set(ofRegistry.map(({ name }) => name))].filter((name) => codes.includes(name));
+  expect(expected.length).toBeGreaterThan(40);
+  for (const page of ['docs/override-path.md', 'packages/registry/README.md']) {
+    const named = new Set(readText(page).match(/GRAFT_[A-Z_]+/g));
+    expect(expected.filter((code) => !named.has(code)).map((code) => `${code} is not in ${page}`)).toEqual([]);
+  }
+});
+
 const pages = filesUnder('.', /\.md$/).filter((path) => !path.startsWith('tests/parity/'));
 
 test('a page names only codes and variables that exist', () => {
