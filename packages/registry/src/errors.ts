@@ -1,4 +1,5 @@
 import { GraftError } from '@graft/common';
+import type { ModelClass } from './model.ts';
 import { quotedList } from './names.ts';
 import type { RetiredArchitecture } from './plugin.ts';
 import { type Owner, ownerText, type Registration } from './registration.ts';
@@ -112,17 +113,30 @@ export class NotAModelClassError extends GraftError {
 
 /** An override that does not extend the class it overrides. */
 export class OverrideBaseError extends GraftError {
-  constructor(entry: Registration, className: string, baseName: string) {
+  constructor(entry: Registration, Class: ModelClass, Base: ModelClass) {
+    const [className, baseName] = [Class.name, Base.name];
+    const isBase = Class === Base;
+    const ofCopy = !isBase && basesOf(Class).includes(baseName);
     super({
       code: 'GRAFT_OVERRIDE_BASE',
-      what: `${className} overrides ${entry.architecture}, but does not extend ${baseName}.`,
+      what: isBase
+        ? `The ${entry.kind} that overrides ${entry.architecture} is ${baseName} itself.`
+        : `${className} overrides ${entry.architecture}, but does not extend ${ofCopy ? `this ${baseName}: it extends another class of that name` : baseName}.`,
       where: ownerText(entry.owner),
-      fix:
-        entry.kind === 'factory'
+      fix: ofCopy
+        ? `load one copy of the package that has ${baseName}; the plugin imports another than the application, or one of the two is read from sources.`
+        : entry.kind === 'factory'
           ? 'return a class that extends the Base it was given.'
-          : `write \`class ${className} extends ${baseName}\`.`,
+          : `write \`class ${isBase ? `My${baseName}` : className} extends ${baseName}\`.`,
     });
   }
+}
+
+/** Names of a class and of all that it extends. */
+function basesOf(Class: ModelClass): string[] {
+  const names: string[] = [];
+  for (let at: unknown = Class; typeof at === 'function' && at !== Function.prototype; at = Object.getPrototypeOf(at)) names.push(at.name);
+  return names;
 }
 
 /** A model's constructor threw. */

@@ -65,5 +65,5 @@ function expectClass(value: unknown, entry: Registration): ModelClass {
 
 function expectExtends(Class: ModelClass, Base: ModelClass, entry: OverrideEntry): ModelClass {
   if (Class.prototype instanceof Base) return Class;
-  throw new OverrideBaseError(entry, Class.name, Base.name);
+  throw new OverrideBaseError(entry, Class, Base);
 }

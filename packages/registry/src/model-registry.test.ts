@@ -181,6 +181,28 @@ test('an override that does not extend what it overrides is refused, a factory t
   await expect(registry.resolve(['Llama'], { platform: 'tpu' }).load()).rejects.toThrow(code('GRAFT_OVERRIDE_BASE'));
 });
 
+test('an override of another copy of upstream, and upstream itself as an override, are told apart from a wrong base', async () => {
+  const registry = new ModelRegistry();
+  const Upstream = await llama();
+  const OtherCopy = { [Upstream.name]: class {} }[Upstream.name]!;
+  class FastLlama extends OtherCopy {}
+  registry.register('Llama', llama);
+  registry.override('Llama', { platform: 'hpu', model: async () => FastLlama as ModelClass });
+  registry.override('Llama', { platform: 'tpu', model: llama });
+  await expect(registry.resolve(['Llama'], { platform: 'hpu' }).load()).rejects.toThrow(
+    code('GRAFT_OVERRIDE_BASE', {
+      what: 'FastLlama overrides Llama, but does not extend this Llama: it extends another class of that name.',
+      fix: expect.stringContaining('one copy of the package'),
+    }),
+  );
+  await expect(registry.resolve(['Llama'], { platform: 'tpu' }).load()).rejects.toThrow(
+    code('GRAFT_OVERRIDE_BASE', {
+      what: 'The subclass that overrides Llama is Llama itself.',
+      fix: 'write `class MyLlama extends Llama`.',
+    }),
+  );
+});
+
 test('a lazy reference that gives no class is an error that says what it gave', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', async () => undefined as unknown as ModelClass);

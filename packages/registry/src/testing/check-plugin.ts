@@ -117,7 +117,7 @@ function tableOf(records: readonly CheckRecord[]): string {
     outcome,
     property,
     mode === null ? `${architecture} on ${platform}` : `${architecture} on ${platform} (${mode})`,
-    detail.replaceAll('\n', ' '),
+    detail.replace(/\s+/g, ' '),
   ]);
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')).join('\n');
