@@ -1,4 +1,5 @@
 import type { Llama4TextConfig } from './config.ts';
+import type { Llama4VisionConfig } from './vision-config.ts';
 
 /** The part of the layers that a model holds when they are divided over ranks. */
 export interface PipelineStage {
@@ -10,9 +11,13 @@ export interface PipelineStage {
 export interface ModelContext {
   readonly architectures: readonly string[];
   readonly config: Llama4TextConfig;
+  /** What reads images. Null or left out: text alone is served, and nothing is built or loaded for images. */
+  readonly vision?: Llama4VisionConfig | null;
   readonly platform: string;
   readonly mode: string;
   /** Tokens of a sequence that is served; sizes the rotary tables and the full KV cache. */
   readonly maxModelLength: number;
   readonly pipeline: PipelineStage;
+  /** Options of an override, by its own names, e.g. `{ branchFree: false }`; the override that reads them checks them. Upstream has none. */
+  readonly overrideOptions?: Readonly<Record<string, unknown>>;
 }

@@ -42,3 +42,15 @@ export class ConfigOverrideUnknownError extends GraftError {
     });
   }
 }
+
+/** Images are to be embedded by a model that was built for text alone. */
+export class ImagesNotBuiltError extends GraftError {
+  constructor(model: string) {
+    super({
+      code: 'GRAFT_IMAGES_NOT_BUILT',
+      what: 'The model was built for text alone and has no vision tower.',
+      where: `${model}.embedImages`,
+      fix: 'build it with a ModelContext whose `vision` is what parseLlama4VisionConfig gives for its config.json, on the first pipeline rank.',
+    });
+  }
+}

@@ -7,13 +7,25 @@ export {
   type RopeConfig,
 } from './config.ts';
 export type { ModelContext, PipelineStage } from './context.ts';
-export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, RopeTypeError } from './errors.ts';
+export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
 export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';
 export { Embedding } from './layers/embedding.ts';
 export { FusedMoe } from './layers/fused-moe.ts';
 export { Linear } from './layers/linear.ts';
-export { HeadRmsNorm, RmsNorm } from './layers/norm.ts';
+export { HeadRmsNorm, LayerNorm, RmsNorm } from './layers/norm.ts';
 export { inverseFrequencies, RotaryEmbedding } from './layers/rotary.ts';
+export {
+  Llama4MultiModalProjector,
+  Llama4VisionAttention,
+  Llama4VisionEncoder,
+  Llama4VisionEncoderLayer,
+  Llama4VisionMlp,
+  Llama4VisionModel,
+  Llama4VisionPixelShuffleMlp,
+  pixelShuffle,
+  UnfoldConvolution,
+  VisionRotaryEmbedding,
+} from './layers/vision.ts';
 export { coreModels } from './models/index.ts';
 export type { IntermediateTensors, LanguageModel, ModelOutput } from './models/interfaces.ts';
 export {
@@ -26,6 +38,7 @@ export {
   PipelineMissingLayer,
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
+export { type Llama4VisionConfig, parseLlama4VisionConfig } from './vision-config.ts';
 export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';

@@ -69,6 +69,15 @@ export const manifest: UpstreamManifest = {
         "forward": { parameters: ["x"], hash: "ee30f45cb259b621" },
       },
     },
+    "LayerNorm": {
+      base: "Module",
+      fields: ["weight","bias","epsilon"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["hiddenSize"], hash: "02717d7df8c59a0e" },
+        "forward": { parameters: ["x"], hash: "d3b01ad5999d846f" },
+      },
+    },
     "Linear": {
       base: "Module",
       fields: ["weight","bias"],
@@ -111,11 +120,13 @@ export const manifest: UpstreamManifest = {
     },
     "Llama4ForConditionalGeneration": {
       base: "Module",
-      fields: ["language_model"],
+      fields: ["vision_model","multi_modal_projector","language_model"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context"], hash: "688c76bcf33e8f3f" },
+        "constructor": { parameters: ["context"], hash: "8c40c749da70570c" },
         "createLanguageModel": { parameters: ["context"], hash: "2dec1aab3f27a45b" },
+        "embedImages": { parameters: ["pixelValues"], hash: "be0d82b4d72bb05a" },
+        "embedInputIds": { parameters: ["inputIds","imageFeatures","imageRows"], hash: "f75c470285c70d5e" },
         "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "09da765285bf69ca" },
         "computeLogits": { parameters: ["hiddenStates"], hash: "d8de5deb86ba4ea1" },
         "setAuxHiddenStateLayers": { parameters: ["layers"], hash: "05496a4d744f316c" },
@@ -149,6 +160,70 @@ export const manifest: UpstreamManifest = {
       methods: {
         "constructor": { parameters: ["config"], hash: "41e96f85b151f124" },
         "forward": { parameters: ["x"], hash: "db20b8e926f214d8" },
+      },
+    },
+    "Llama4MultiModalProjector": {
+      base: "Module",
+      fields: ["linear_1"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ outputSize }","textHiddenSize"], hash: "764ae2d6940d8f4e" },
+        "forward": { parameters: ["imageFeatures"], hash: "16ff15fb831eaeef" },
+      },
+    },
+    "Llama4VisionAttention": {
+      base: "Module",
+      fields: ["qkv_proj","o_proj","rotary_emb","hiddenSize"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ hiddenSize }","rotary"], hash: "24c468ec4aa0f8e3" },
+        "forward": { parameters: ["places","hiddenStates"], hash: "75f5fae0ca75c7e1" },
+      },
+    },
+    "Llama4VisionEncoder": {
+      base: "Module",
+      fields: ["layers"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["config","rotary"], hash: "785b6965b6c6c304" },
+        "forward": { parameters: ["places","hiddenStates"], hash: "bf89e3957410ebcf" },
+      },
+    },
+    "Llama4VisionEncoderLayer": {
+      base: "Module",
+      fields: ["static region","self_attn","mlp","input_layernorm","post_attention_layernorm"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["config","rotary"], hash: "a3cdee3d09cf31a4" },
+        "forward": { parameters: ["places","hiddenStates"], hash: "4426872181173080" },
+      },
+    },
+    "Llama4VisionMlp": {
+      base: "Module",
+      fields: ["fc1","fc2","outputActivation"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["sizes","options"], hash: "f2917eed1ae8dd10" },
+        "forward": { parameters: ["x"], hash: "ebb374ce3867d69a" },
+      },
+    },
+    "Llama4VisionModel": {
+      base: "Module",
+      fields: ["patch_embedding","class_embedding","positional_embedding_vlm","rotary_embedding","layernorm_pre","layernorm_post","model","vision_adapter","numPatches"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["config"], hash: "26ae9d2fade92aa1" },
+        "forward": { parameters: ["pixelValues"], hash: "e9b12514b95979a1" },
+        "withClassToken": { parameters: ["patches"], hash: "53fe287bf75cd0de" },
+      },
+    },
+    "Llama4VisionPixelShuffleMlp": {
+      base: "Module",
+      fields: ["mlp","patchesPerSide","factor"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ intermediateSize, outputSize, patchesPerSide, shuffleFactor }"], hash: "7a26c90b639bf107" },
+        "forward": { parameters: ["patches"], hash: "f479e814aefc2f29" },
       },
     },
     "Module": {
@@ -223,6 +298,25 @@ export const manifest: UpstreamManifest = {
       methods: {
         "constructor": { parameters: ["kind","dtype","dims"], hash: "b0619d98e5274ee6" },
         "toString": { parameters: [], hash: "e0548a818ec2efe2" },
+      },
+    },
+    "UnfoldConvolution": {
+      base: "Module",
+      fields: ["linear","patchesPerSide","patchSize","numChannels"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ numChannels, patchSize, patchesPerSide, hiddenSize }"], hash: "c44f996fcff94c82" },
+        "forward": { parameters: ["pixelValues"], hash: "3c555d259589f2b9" },
+      },
+    },
+    "VisionRotaryEmbedding": {
+      base: "Module",
+      fields: ["numHeads","headDim","cosCache","sinCache","places"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ numAttentionHeads, headDim, patchesPerSide, ropeTheta }"], hash: "8424990fcd73e153" },
+        "placesOf": { parameters: ["hiddenStates"], hash: "fccd50d08e68ffd1" },
+        "forward": { parameters: ["places","x"], hash: "60ed1a8a452a9127" },
       },
     },
   },

@@ -40,3 +40,20 @@ export class HeadRmsNorm extends Module {
     return ops.reshape({ x: normed }, { dims: [batch, sequence, width] });
   }
 }
+
+/** Norm by mean and variance over the last axis. Its epsilon is the published implementation's, which reads none from the config. */
+export class LayerNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly epsilon = 1e-5;
+
+  constructor(hiddenSize: number) {
+    super();
+    this.weight = new Parameter([hiddenSize]);
+    this.bias = new Parameter([hiddenSize]);
+  }
+
+  forward(x: Tensor): Tensor {
+    return ops.layerNorm({ x, weight: this.weight, bias: this.bias }, { epsilon: this.epsilon });
+  }
+}

@@ -1,23 +1,52 @@
-import { Module, type Tensor } from '@graft/graph';
+import { Module, ops, type Tensor } from '@graft/graph';
 import type { ModelContext } from '../context.ts';
+import { ImagesNotBuiltError } from '../errors.ts';
+import { Llama4MultiModalProjector, Llama4VisionModel } from '../layers/vision.ts';
 import type { IntermediateTensors, LanguageModel, ModelOutput } from './interfaces.ts';
 import { Llama4ForCausalLM } from './llama4.ts';
 
 /**
- * A Llama 4 with images, of which the language model is served: its checkpoint's vision tower and projector are not loaded.
- * vLLM: `Llama4ForConditionalGeneration` with no image allowed a prompt.
+ * A Llama 4 with images. Built without `context.vision` it serves text alone: it has no tower and no projector, and those of its checkpoint are not
+ * loaded. vLLM: `Llama4ForConditionalGeneration`, in the second case with no image allowed a prompt.
  */
 export class Llama4ForConditionalGeneration extends Module implements LanguageModel {
+  /** Null for text alone, and on a pipeline rank that embeds nothing. */
+  readonly vision_model: Llama4VisionModel | null;
+  readonly multi_modal_projector: Llama4MultiModalProjector | null;
   readonly language_model: Llama4ForCausalLM;
 
   constructor(context: ModelContext) {
     super();
+    const vision = context.pipeline.rank === 0 ? (context.vision ?? null) : null;
+    this.vision_model = vision === null ? null : new Llama4VisionModel(vision);
+    this.multi_modal_projector = vision === null ? null : new Llama4MultiModalProjector(vision, context.config.hiddenSize);
     this.language_model = this.createLanguageModel(context);
   }
 
   /** Makes the language model; a seam for overrides. */
   createLanguageModel(context: ModelContext): Llama4ForCausalLM {
     return new Llama4ForCausalLM(context);
+  }
+
+  /**
+   * Tiles as the language model takes them. `[tiles, 3, side, side]`, normalised -> `[tiles, tokens, hidden]`. vLLM: `embed_multimodal`.
+   * @throws ImagesNotBuiltError for a model for text alone.
+   */
+  embedImages(pixelValues: Tensor): Tensor {
+    if (this.vision_model === null || this.multi_modal_projector === null) throw new ImagesNotBuiltError(this.constructor.name);
+    return this.multi_modal_projector.forward(this.vision_model.forward(pixelValues));
+  }
+
+  /**
+   * Embeds a prompt with images, for `forward`'s `inputsEmbeds`. vLLM: `embed_input_ids`.
+   * @param inputIds `[batch, sequence]`, int64.
+   * @param imageFeatures `[rows, hidden]`: tokens of tiles, from `embedImages`.
+   * @param imageRows `[batch, sequence]`, int64: which row of `imageFeatures` stands at each place; -1 where the token itself does.
+   * @returns `[batch, sequence, hidden]`
+   */
+  embedInputIds(inputIds: Tensor, imageFeatures: Tensor, imageRows: Tensor): Tensor {
+    const embedded = this.language_model.model.embedInputIds(inputIds);
+    return ops.replaceRows({ x: embedded, rows: imageFeatures, indices: imageRows });
   }
 
   forward(inputIds: Tensor, positions: Tensor, intermediateTensors: IntermediateTensors | null, inputsEmbeds: Tensor | null): ModelOutput {

@@ -113,7 +113,7 @@ describe('layout ops', () => {
     const rows = float([2, 2], 10, 20, 30, 40);
     const { values } = await first('replaceRows', { x, rows, indices: int64([2, 2], -1, 1, 0, -7) });
     expect(values).toEqual([1, 2, 30, 40, 10, 20, 7, 8]);
-    expect(Array.from(x.data)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(Array.from(x.data as Float32Array)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     await expect(run('replaceRows', { x, rows, indices: int64([2, 2], 2, 0, 0, 0) })).rejects.toThrow('Index 2 is outside of the 2 rows');
   });
 });
