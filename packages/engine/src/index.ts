@@ -17,6 +17,20 @@ export {
 export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
 export { type ExplainContract, explainContract } from './explain-contract.ts';
 export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
+export type { AspectRatio } from './image/canvas.ts';
+export { type DataUrlImage, parseImageDataUrl } from './image/data-url.ts';
+export {
+  ImageBrokenError,
+  ImageBytesError,
+  ImageCountError,
+  ImageFramesError,
+  ImagePixelsError,
+  ImageTypeError,
+  ImageUrlError,
+} from './image/errors.ts';
+export { ImageLimits, ImageProcessorConfig } from './image/image-config.ts';
+export { type ImageTokens, imageTokenLayout, llama4ImageTokens, patchesPerTile } from './image/image-tokens.ts';
+export { Llama4ImageProcessor, type ProcessedImage } from './image/processor.ts';
 export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';

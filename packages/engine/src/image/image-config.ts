@@ -1,0 +1,30 @@
+import { z } from 'zod';
+import { EngineConfigError } from '../errors.ts';
+import { describeIssue } from '../issue.ts';
+
+/** What one request's images may cost. Each limit has an error of its own, which names it. */
+export const ImageLimits = z.strictObject({
+  maxImages: z.int().positive().default(8).describe('Images of one request.'),
+  maxImageBytes: z.int().positive().default(20_971_520).describe('Bytes of one encoded image.'),
+  maxImagePixels: z.int().positive().default(40_000_000).describe('Pixels (width x height) of one image; decoded, each takes 3 bytes.'),
+  maxImageFrames: z.int().positive().default(64).describe('Frames of an animated image. Only the first is used.'),
+});
+export type ImageLimits = z.output<typeof ImageLimits>;
+
+/** How images become tiles. The defaults are those of the published Llama 4 checkpoints. */
+export const ImageProcessorConfig = z.strictObject({
+  tileSide: z.int().positive().max(2048).default(336).describe("Pixels of a tile's side: the vision tower's image_size."),
+  maxTiles: z.int().min(1).max(64).default(16).describe('Tiles of one image, without the global one (max_patches).'),
+  resizeToMaxCanvas: z.boolean().default(false).describe('Enlarge an image to the largest canvas that it fits, instead of the smallest.'),
+  limits: ImageLimits.prefault({}),
+});
+export type ImageProcessorConfig = z.output<typeof ImageProcessorConfig>;
+
+/** @throws EngineConfigError for an unknown key or a value out of range. */
+export function parseImageProcessorConfig(config: unknown): ImageProcessorConfig {
+  const parsed = ImageProcessorConfig.safeParse(config);
+  if (parsed.success) return parsed.data;
+  const names = [...Object.keys(ImageProcessorConfig.shape), ...Object.keys(ImageLimits.shape)];
+  const { what, where, fix = 'correct the option of the image processor.' } = describeIssue(parsed.error, names);
+  throw new EngineConfigError(what, where, fix);
+}

@@ -1,0 +1,30 @@
+import { ImageTypeError } from './errors.ts';
+
+export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif';
+
+/** The media types that a `data:` URL may announce. */
+export const imageMediaTypes: readonly string[] = ['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
+
+const startsWith = (bytes: Uint8Array, at: number, expected: readonly number[]): boolean =>
+  expected.every((byte, index) => bytes[at + index] === byte);
+const ascii = (text: string): number[] => [...text].map((character) => character.charCodeAt(0));
+
+const signatures: readonly { format: ImageFormat; holds: (bytes: Uint8Array) => boolean }[] = [
+  { format: 'png', holds: (bytes) => startsWith(bytes, 0, [0x89, ...ascii('PNG\r\n'), 0x1a, 0x0a]) },
+  { format: 'jpeg', holds: (bytes) => startsWith(bytes, 0, [0xff, 0xd8, 0xff]) },
+  { format: 'webp', holds: (bytes) => startsWith(bytes, 0, ascii('RIFF')) && startsWith(bytes, 8, ascii('WEBP')) },
+  { format: 'gif', holds: (bytes) => startsWith(bytes, 0, ascii('GIF87a')) || startsWith(bytes, 0, ascii('GIF89a')) },
+];
+
+/**
+ * Tells the format from the first bytes, whatever the sender called it. The library behind would open many more formats, some of which read other files (SVG) or run
+ * little programs (PDF); no bytes get there that are not one of these four.
+ * @throws ImageTypeError for anything else, an empty file included.
+ */
+export function imageFormatOf(bytes: Uint8Array, where: string): ImageFormat {
+  if (bytes.length === 0) throw new ImageTypeError('The image is empty: 0 bytes.', where);
+  const found = signatures.find(({ holds }) => holds(bytes));
+  if (found !== undefined) return found.format;
+  const beginning = Buffer.from(bytes.subarray(0, 8)).toString('hex');
+  throw new ImageTypeError(`These ${bytes.length} bytes are no image that is read here: they begin with ${beginning}.`, where);
+}

@@ -1,0 +1,64 @@
+import { setImmediate } from 'node:timers/promises';
+import type { z } from 'zod';
+import { type AspectRatio, placeOnCanvas } from './canvas.ts';
+import { decodeImage } from './decode.ts';
+import { ImageCountError } from './errors.ts';
+import { type ImageProcessorConfig, parseImageProcessorConfig } from './image-config.ts';
+import { type RgbImage, resizeBilinear } from './resize.ts';
+import { writeTile } from './tiles.ts';
+
+/** One image as the vision tower takes it. */
+export interface ProcessedImage {
+  /** `[tiles, 3, tileSide, tileSide]`, -1 to 1: the canvas's tiles row by row, then, where there is more than one, the whole image in a tile of its own. */
+  pixelValues: Float32Array;
+  tiles: number;
+  /** Of the canvas, without the global tile. */
+  aspectRatio: AspectRatio;
+}
+
+/**
+ * Encoded images to tiles, with the published Llama 4 processor's values: best-fit canvas, resize without distortion (bilinear with antialiasing), black padding,
+ * tiles, a global tile, normalised in bfloat16. Decoding runs in the library's threads; the rest lets the event loop turn every few milliseconds.
+ * @throws EngineConfigError from the constructor, for an unknown key or a value out of range.
+ */
+export class Llama4ImageProcessor {
+  readonly config: ImageProcessorConfig;
+
+  constructor(config: z.input<typeof ImageProcessorConfig> = {}) {
+    this.config = parseImageProcessorConfig(config);
+  }
+
+  /**
+   * @param images the files' bytes (PNG, JPEG, WebP, GIF) of one request; taken one after another, so that one is decoded in memory at a time. Errors name them
+   * `images.0`, `images.1` and so on.
+   * @throws ImageCountError before any is read; ImageTypeError, ImageBytesError, ImagePixelsError, ImageFramesError, ImageBrokenError for the first at fault; the
+   * signal's reason when it aborts.
+   */
+  async process(images: readonly Uint8Array[], { signal }: { signal?: AbortSignal } = {}): Promise<ProcessedImage[]> {
+    const { limits } = this.config;
+    if (images.length > limits.maxImages) throw new ImageCountError(images.length, limits.maxImages);
+    const processed: ProcessedImage[] = [];
+    for (const [index, bytes] of images.entries()) {
+      signal?.throwIfAborted();
+      processed.push(await this.#toTiles(await decodeImage(bytes, limits, `images.${index}`)));
+    }
+    return processed;
+  }
+
+  async #toTiles(image: RgbImage): Promise<ProcessedImage> {
+    const { tileSide } = this.config;
+    const { rows, columns, size } = placeOnCanvas(image, this.config);
+    const tiles = rows * columns === 1 ? 1 : rows * columns + 1;
+    const tileLength = 3 * tileSide * tileSide;
+    const pixelValues = new Float32Array(tiles * tileLength);
+    const tile = (index: number): Float32Array => pixelValues.subarray(index * tileLength, (index + 1) * tileLength);
+    const resized = await resizeBilinear(image, size);
+    for (let index = 0; index < rows * columns; index++) {
+      const origin = { x: (index % columns) * tileSide, y: Math.floor(index / columns) * tileSide };
+      writeTile(resized, origin, tileSide, tile(index));
+      await setImmediate();
+    }
+    if (tiles > 1) writeTile(await resizeBilinear(image, { height: tileSide, width: tileSide }), { x: 0, y: 0 }, tileSide, tile(tiles - 1));
+    return { pixelValues, tiles, aspectRatio: { rows, columns } };
+  }
+}
