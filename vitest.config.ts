@@ -11,6 +11,7 @@ export default defineConfig({
       tests('unit', ['packages/*/src/**/*.test.ts', 'tests/*.test.ts', 'examples/**/*.test.ts'], {
         exclude: ['**/*.native.test.ts', '**/*.e2e.test.ts', '**/node_modules/**', '**/dist/**'],
         // Files of one worker share modules, which are imported once and not seventy times: a test may rely on no other's state, and sets up its own.
+        testTimeout: 20_000, // for a busy machine; no test takes a second on an idle one
         pool: 'threads',
         isolate: false,
         maxWorkers: '100%', // one less by default, which is half of a machine of two cores
