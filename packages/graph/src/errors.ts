@@ -147,3 +147,16 @@ export class SlotBindingError extends GraftError {
     super({ code: 'GRAFT_SLOT_BINDING', what, where: `slot ${path}`, fix: 'check what bindSlot gives for this path and kind.' });
   }
 }
+
+/** A path names no region of the captured model, or two paths name regions of different kinds. */
+export class RegionNotFoundError extends GraftError {
+  constructor(what: string, where: string, known: readonly string[]) {
+    const [first, last] = [known[0], known.at(-1)];
+    super({
+      code: 'GRAFT_REGION_NOT_FOUND',
+      what,
+      where,
+      fix: first === undefined ? 'capture a model that has regions.' : `name two of ${first} to ${last}.`,
+    });
+  }
+}

@@ -1,7 +1,9 @@
 export type { Backend, CompileOptions, HostTensor, Program, ProgramStep, SlotBinding } from './backend.ts';
 export { type CapturedModel, type CaptureOptions, captureModel, type InputSpec } from './capture/capture.ts';
 export { CaptureCache, type CaptureEntry, type CaptureEvents, type OnRecompile, type RecompileRecord } from './capture/capture-cache.ts';
+export { diffGuards, type GuardDifference } from './capture/diff-guards.ts';
 export { checkGuard, type Guard, type GuardFailure, type GuardKind } from './capture/guard.ts';
+export { type BucketForecast, type Forecast, predict, type RegionForecast } from './capture/predict.ts';
 export { inlineRegions } from './compile/full.ts';
 export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
 export {
@@ -16,6 +18,7 @@ export {
   ParameterWithoutStorageError,
   ProgramInputError,
   RecompileRefusedError,
+  RegionNotFoundError,
   ShapeError,
   SlotBindingError,
   StorageMismatchError,

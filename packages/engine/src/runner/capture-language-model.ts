@@ -2,12 +2,20 @@ import type { LanguageModel, ModelOutput } from '@graft/core-model';
 import { type CaptureCache, type CapturedModel, captureModel, Dim, ops, SymbolicTensor, type Tensor } from '@graft/graph';
 import { EngineConfigError } from '../errors.ts';
 
+/** A static shape of a step: what a device that compiles for shapes has a graph for. */
+export interface StepShape {
+  batch: number;
+  /** Tokens of each sequence in this step. */
+  sequence: number;
+}
+
 /**
- * A language model's step as a graph. Inputs: `inputIds` and `positions` `[batch, sequence]`, `logitsIndices [outputRows]` (rows of
+ * A language model's step as a graph, for any shape or, with `shape`, for that one (`outputRows` is then `batch`). Inputs: `inputIds` and `positions` `[batch, sequence]`, `logitsIndices [outputRows]` (rows of
  * `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, where layers were asked for, `auxHiddenStates.<i> [batch, sequence, hidden]`.
  */
-export function captureLanguageModel(model: LanguageModel, cache: CaptureCache): CapturedModel {
-  const [batch, sequence, outputRows] = [Dim.symbol('batch'), Dim.symbol('sequence'), Dim.symbol('outputRows')];
+export function captureLanguageModel(model: LanguageModel, cache: CaptureCache, shape?: StepShape): CapturedModel {
+  const dim = (name: string, size: number | undefined): Dim => (size === undefined ? Dim.symbol(name) : Dim.of(size));
+  const [batch, sequence, outputRows] = [dim('batch', shape?.batch), dim('sequence', shape?.sequence), dim('outputRows', shape?.batch)];
   return captureModel(model, {
     cache,
     batch,

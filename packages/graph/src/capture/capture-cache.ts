@@ -18,7 +18,10 @@ export interface InputFact {
   readonly text: string;
 }
 
-/** Why a graph could not be reused: for each entry there was, the first guard that failed. */
+/** Entries for other arguments than asked for that a record speaks of; a region has as many as there are buckets. */
+const latestInRecord = 8;
+
+/** Why a graph could not be reused: of each entry for the same arguments, and of the latest others, the first guard that failed. */
 export interface RecompileRecord {
   readonly region: string;
   readonly path: string;
@@ -39,6 +42,8 @@ export class CaptureCache {
   /** After warm-up: what a further capture means. */
   onRecompile: OnRecompile = 'allow';
   private readonly entries = new Map<string, CaptureEntry[]>();
+  /** The same entries, of one region and for the same arguments together: a lookup tries only these. */
+  private readonly byInputs = new Map<string, CaptureEntry[]>();
   private readonly limit: number;
 
   /** @param limit entries a region may have before a further one is refused. */
@@ -53,18 +58,24 @@ export class CaptureCache {
       : (this.entries.get(region)?.length ?? 0);
   }
 
+  /** The regions that have a graph, in the order of their first. */
+  regions(): string[] {
+    return [...this.entries.keys()];
+  }
+
   list(region: string): readonly CaptureEntry[] {
     return this.entries.get(region) ?? [];
   }
 
   /** The entry that serves this module, or a record of why none does. */
   lookup(region: string, path: string, module: object, inputs: readonly InputFact[]): CaptureEntry | RecompileRecord {
-    const failures: (GuardFailure & { entry: string })[] = [];
-    for (const entry of this.list(region)) {
-      const failure = firstFailure(entry, module, inputs);
-      if (failure === null) return entry;
-      failures.push({ ...failure, entry: entry.region.name });
-    }
+    const alike = this.byInputs.get(inputsKey(region, inputs)) ?? [];
+    const found = alike.find(({ guards }) => firstBrokenGuard(guards, module) === null);
+    if (found !== undefined) return found;
+    const latest = this.list(region)
+      .slice(-latestInRecord)
+      .filter((entry) => !alike.includes(entry)); // those of the same arguments come last: they are the nearest
+    const failures = [...latest, ...alike].map((entry) => failureOf(entry, module, inputs));
     return { region, path, failures };
   }
 
@@ -76,7 +87,8 @@ export class CaptureCache {
       throw new RecompileRefusedError(`Region "${record.region}" has ${list.length} graphs, the limit.`, record.path);
     }
     const entry = capture(`${record.region}#${list.length}`);
-    this.entries.set(record.region, [...list, entry]);
+    append(this.entries, record.region, entry);
+    append(this.byInputs, inputsKey(record.region, entry.inputs), entry);
     this.events.emit('graph:capture', { region: record.region, path: record.path });
     return entry;
   }
@@ -94,18 +106,37 @@ export class CaptureCache {
   }
 }
 
-function firstFailure(entry: CaptureEntry, module: object, inputs: readonly InputFact[]): GuardFailure | null {
-  for (const [i, expected] of entry.inputs.entries()) {
-    const actual = inputs[i];
-    if (actual?.text !== expected.text || actual.name !== expected.name) {
-      return { kind: 'input', path: expected.name, expected: expected.text, actual: actual?.text ?? 'not given' };
-    }
+function append(lists: Map<string, CaptureEntry[]>, key: string, entry: CaptureEntry): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [entry]);
+  else list.push(entry);
+}
+
+function inputsKey(region: string, inputs: readonly InputFact[]): string {
+  return [region, ...inputs.flatMap(({ name, text }) => [name, text])].join('\u0000');
+}
+
+/** Why an entry does not serve: its arguments are compared first, then its guards in the order in which `forward` read. */
+function failureOf({ region, ...entry }: CaptureEntry, module: object, inputs: readonly InputFact[]): GuardFailure & { entry: string } {
+  const failure = inputFailures(entry.inputs, inputs)[0] ?? firstBrokenGuard(entry.guards, module)!;
+  return { ...failure, entry: region.name };
+}
+
+/** Arguments that differ: by name, type, shape, null or number. */
+export function inputFailures(expected: readonly InputFact[], actual: readonly InputFact[]): GuardFailure[] {
+  const failures: GuardFailure[] = [];
+  for (const [i, { name, text }] of expected.entries()) {
+    const other = actual[i];
+    if (other?.text === text && other.name === name) continue;
+    failures.push({ kind: 'input', path: name, expected: text, actual: other?.text ?? 'not given' });
   }
-  if (inputs.length > entry.inputs.length) {
-    const extra = inputs[entry.inputs.length]!;
-    return { kind: 'input', path: extra.name, expected: 'not given', actual: extra.text };
-  }
-  for (const guard of entry.guards) {
+  for (const { name, text } of actual.slice(expected.length))
+    failures.push({ kind: 'input', path: name, expected: 'not given', actual: text });
+  return failures;
+}
+
+function firstBrokenGuard(guards: readonly Guard[], module: object): GuardFailure | null {
+  for (const guard of guards) {
     const failure = checkGuard(guard, module);
     if (failure !== null) return failure;
   }

@@ -73,6 +73,7 @@ export function keysFact(object: object): Fact {
 /** Evaluates a guard on another module, reading it directly. @returns null when it holds. */
 export function checkGuard(guard: Guard, module: object): GuardFailure | null {
   const found = follow(module, guard.keys);
+  if (plainlyHolds(guard, found)) return null;
   const actual =
     guard.kind === 'length' && Array.isArray(found)
       ? lengthFact(found)
@@ -81,6 +82,12 @@ export function checkGuard(guard: Guard, module: object): GuardFailure | null {
         : factOf(found);
   if (actual.kind === guard.kind && Object.is(actual.identity, guard.identity)) return null;
   return { kind: guard.kind, path: guard.path, expected: guard.expected, actual: describeDifference(guard, actual) };
+}
+
+/** The common case without the words for a failure: a lookup evaluates every guard of every layer. Values alike here are of one kind. */
+function plainlyHolds({ kind, identity }: Guard, found: unknown): boolean {
+  if (kind === 'constant' || kind === 'null' || kind === 'function') return Object.is(found, identity);
+  return kind === 'class' && typeof found === 'object' && found !== null && Object.getPrototypeOf(found)?.constructor === identity;
 }
 
 /** Two classes or functions may bear one name (a duplicate install, a method of another class). */

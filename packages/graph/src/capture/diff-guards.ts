@@ -1,0 +1,75 @@
+import { RegionNotFoundError } from '../errors.ts';
+import type { Graph, RegionNode } from '../graph.ts';
+import type { Module } from '../nn/module.ts';
+import type { CapturedModel } from './capture.ts';
+import { type CaptureEntry, inputFailures } from './capture-cache.ts';
+import { checkGuard, type GuardFailure, type GuardKind } from './guard.ts';
+
+/** Something by which two modules of one region differ, so that a graph of the one does not serve the other. */
+export interface GuardDifference {
+  readonly kind: GuardKind;
+  /** Relative to the region's module, or the name of an argument. */
+  readonly path: string;
+  /** What the first module has there, and what the second. */
+  readonly a: string;
+  readonly b: string;
+}
+
+/**
+ * Why two modules of one region need two graphs: every argument and guard in which they differ, of those that either's `forward` reads and without
+ * what is below such a place; none when they share a graph. Reads the modules as they are now, and runs nothing.
+ * @param a the path of one, such as `model.layers.3`.
+ * @throws RegionNotFoundError when a path is no call of a region, or the two are of different regions.
+ */
+export function diffGuards(captured: CapturedModel, a: string, b: string): GuardDifference[] {
+  const [first, second] = [placeOf(captured, a), placeOf(captured, b)];
+  if (first.region !== second.region) {
+    const what = `"${a}" is a region "${first.region}" and "${b}" one of "${second.region}", so there are no guards to compare.`;
+    throw new RegionNotFoundError(what, b, regionPaths(captured.graph));
+  }
+  const inputs = inputFailures(first.entry.inputs, second.entry.inputs);
+  const forward = brokenBy(first.entry, second.module);
+  // What only the second reads: the first took another branch, or has nothing there.
+  const backward = brokenBy(second.entry, first.module).map((failure) => ({
+    ...failure,
+    expected: failure.actual,
+    actual: failure.expected,
+  }));
+  return outermost([...forward, ...backward], inputs).map(({ kind, path, expected, actual }) => ({ kind, path, a: expected, b: actual }));
+}
+
+/** Leaves out what follows from another one: what differs below a place that differs itself. */
+function outermost(failures: readonly GuardFailure[], inputs: readonly GuardFailure[]): GuardFailure[] {
+  const paths = new Set(failures.map(({ path }) => path));
+  const follows = (path: string): boolean =>
+    path.split('.').some((_, depth, names) => depth > 0 && paths.has(names.slice(0, depth).join('.')));
+  const first = new Map<string, GuardFailure>();
+  for (const failure of failures) if (!first.has(failure.path)) first.set(failure.path, failure);
+  return [...inputs, ...[...first.values()].filter(({ path }) => !follows(path))];
+}
+
+interface Place {
+  region: string;
+  entry: CaptureEntry;
+  module: object;
+}
+
+/** @throws RegionNotFoundError */
+function placeOf({ graph, root, cache }: CapturedModel, path: string): Place {
+  const node = graph.nodes.find((candidate): candidate is RegionNode => candidate.kind === 'region' && candidate.path === path);
+  const module = [...root.namedModules()].find(([name]) => name === path)?.[1];
+  const region = module === undefined ? undefined : (module.constructor as typeof Module).region?.name;
+  const entry = region === undefined ? undefined : cache.list(region).find((candidate) => candidate.region === node?.region);
+  if (module === undefined || region === undefined || entry === undefined) {
+    throw new RegionNotFoundError(`"${path}" is no region of the captured model.`, path, regionPaths(graph));
+  }
+  return { region, entry, module };
+}
+
+function regionPaths({ nodes }: Graph): string[] {
+  return nodes.flatMap((node) => (node.kind === 'region' ? [node.path] : []));
+}
+
+function brokenBy({ guards }: CaptureEntry, module: object): GuardFailure[] {
+  return guards.map((guard) => checkGuard(guard, module)).filter((failure) => failure !== null);
+}

@@ -1,0 +1,146 @@
+import { expect, test } from 'vitest';
+import { Identity, ModuleList } from '../nn/containers.ts';
+import { lendChild, Module } from '../nn/module.ts';
+import { Parameter } from '../nn/parameter.ts';
+import { ops } from '../ops/index.ts';
+import { Dim } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+import { type CapturedModel, captureModel } from './capture.ts';
+import { CaptureCache } from './capture-cache.ts';
+import { diffGuards } from './diff-guards.ts';
+import { predict } from './predict.ts';
+
+class Gate extends Module {
+  readonly weight = new Parameter([4]);
+  forward(x: Tensor): Tensor {
+    return ops.mul({ a: x, b: this.weight });
+  }
+}
+
+class Layer extends Module {
+  static override readonly region = { name: 'layer', inputs: ['x', 'residual'] };
+  readonly gate: (Module & { forward(x: Tensor): Tensor }) | null;
+  readonly factor: number;
+
+  constructor(gate: Layer['gate'] = new Gate(), factor = 2) {
+    super();
+    this.gate = gate;
+    this.factor = factor;
+  }
+
+  forward(x: Tensor, residual: Tensor | null): Tensor {
+    const gated = this.gate === null ? x : this.gate.forward(x);
+    const scaled = ops.mulScalar({ x: gated }, { value: this.factor });
+    return residual === null ? scaled : ops.add({ a: scaled, b: residual });
+  }
+}
+
+class Head extends Module {
+  static override readonly region = { name: 'head', inputs: ['x'] };
+  forward(x: Tensor): Tensor {
+    return ops.sigmoid({ x });
+  }
+}
+
+class Model extends Module {
+  readonly layers: ModuleList<Layer>;
+  readonly head = new Head();
+  constructor(...layers: Layer[]) {
+    super();
+    this.layers = new ModuleList(layers);
+  }
+  forward(x: Tensor): Tensor {
+    let [y, residual]: [Tensor, Tensor | null] = [x, null];
+    for (const layer of this.layers) [y, residual] = [layer.forward(y, residual), y];
+    return this.head.forward(y);
+  }
+}
+
+function captureAt(model: Model, rows: number | Dim, cache = new CaptureCache()): CapturedModel {
+  const x = { dtype: 'float32', dims: [Dim.of(rows), Dim.of(4)] } as const;
+  return captureModel(model, { inputs: { x }, call: (m, inputs) => ({ y: m.forward(inputs.x) }), cache });
+}
+
+const forecastOf = (model: Model, rows: number[]) =>
+  predict(
+    rows.map((size) => [`rows ${size}`, size] as const),
+    (size, cache) => captureAt(model, size, cache),
+  );
+
+test('the forecast counts what captures of the same buckets count, bucket by bucket, and reads no weight', () => {
+  const model = new Model(new Layer(), new Layer(), new Layer(null));
+  const forecast = forecastOf(model, [1, 8, 16]);
+  const cache = new CaptureCache();
+  for (const rows of [1, 8, 16]) captureAt(model, rows, cache);
+  expect(forecast.graphs).toBe(cache.count());
+  expect(forecast.regions).toEqual([
+    { region: 'layer', graphs: cache.count('layer') },
+    { region: 'head', graphs: cache.count('head') },
+  ]);
+  // At each: a first layer without a residual, one like it with one, one without a gate.
+  expect(forecast.buckets.map(({ bucket, regions }) => [bucket, regions.map(({ graphs }) => graphs)])).toEqual(
+    [1, 8, 16].map((rows) => [`rows ${rows}`, [3, 1]]),
+  );
+});
+
+test('it says of each further graph of a bucket which module needs it and why no other graph of that bucket serves', () => {
+  const { buckets } = forecastOf(new Model(new Layer(), new Layer(), new Layer(null)), [1, 8]);
+  for (const { regions } of buckets) {
+    const reasons = regions[0]!.because.map(({ path, failures }) => [path, failures.map((failure) => failure.path)]);
+    expect(reasons).toEqual([
+      ['layers.1', ['residual']],
+      ['layers.2', ['residual', 'gate']],
+    ]);
+    expect(regions[1]!.because).toEqual([]);
+  }
+});
+
+test('a bucket of the same shape as an earlier one needs no capture', () => {
+  const { graphs, buckets } = forecastOf(new Model(new Layer(), new Layer()), [8, 8]);
+  expect(graphs).toBe(3);
+  expect(buckets.map(({ regions }) => regions.map(({ graphs, captures }) => [graphs, captures]))).toEqual([
+    [
+      [2, 2],
+      [1, 1],
+    ],
+    [
+      [2, 0],
+      [1, 0],
+    ],
+  ]);
+});
+
+test('two modules differ in every argument, class and constant that one of them reads, the outermost place only', () => {
+  const captured = captureAt(new Model(new Layer(), new Layer(new Identity(), 3), new Layer(null)), 8);
+  expect(diffGuards(captured, 'layers.0', 'layers.1')).toEqual([
+    { kind: 'input', path: 'residual', a: 'null', b: 'float32[8, 4]' },
+    { kind: 'class', path: 'gate', a: 'Gate', b: 'Identity' },
+    { kind: 'constant', path: 'factor', a: '2', b: '3' },
+  ]);
+  expect(diffGuards(captured, 'layers.2', 'layers.1')).toEqual([
+    { kind: 'null', path: 'gate', a: 'null', b: 'Identity' },
+    { kind: 'constant', path: 'factor', a: '2', b: '3' },
+  ]);
+});
+
+test('modules that share a graph differ in nothing, a lent child included', () => {
+  const [owner, borrower, third] = [new Layer(), new Layer(null), new Layer()];
+  lendChild(borrower, 'gate', owner.gate!);
+  const captured = captureAt(new Model(third, owner, borrower), Dim.symbol('rows'));
+  expect(diffGuards(captured, 'layers.1', 'layers.2')).toEqual([]);
+  expect(captured.cache.count('layer')).toBe(2);
+});
+
+test('symbols stay apart whatever sizes are bound to them later: a graph for batch and sequence never serves batch and batch', () => {
+  const cache = new CaptureCache();
+  captureAt(new Model(new Layer()), Dim.symbol('batch'), cache);
+  captureAt(new Model(new Layer()), Dim.symbol('sequence'), cache);
+  expect(cache.count('layer')).toBe(2);
+});
+
+test('a path without a region, and two regions of different kinds, are refused by name', () => {
+  const captured = captureAt(new Model(new Layer(), new Layer()), 8);
+  const refusal = expect.objectContaining({ code: 'GRAFT_REGION_NOT_FOUND', fix: 'name two of layers.0 to head.' });
+  expect(() => diffGuards(captured, 'layers.0', 'layers.9')).toThrow(refusal);
+  expect(() => diffGuards(captured, 'layers.0', 'head')).toThrow(refusal);
+});

@@ -1,0 +1,69 @@
+import type { RegionNode } from '../graph.ts';
+import type { CapturedModel } from './capture.ts';
+import { CaptureCache, type RecompileRecord } from './capture-cache.ts';
+
+/** The graphs of one region at one bucket. */
+export interface RegionForecast {
+  readonly region: string;
+  /** Distinct graphs that serve the region's modules at this bucket. */
+  readonly graphs: number;
+  /** How many of these no bucket before it had. */
+  readonly captures: number;
+  /** Why there is more than one: for each further graph, the module that needed it and the first guard by which each earlier graph of this bucket failed. */
+  readonly because: readonly RecompileRecord[];
+}
+
+export interface BucketForecast {
+  readonly bucket: string;
+  readonly regions: readonly RegionForecast[];
+}
+
+/** What a model will capture, as data. */
+export interface Forecast {
+  /** Graphs of every region over all buckets. */
+  readonly graphs: number;
+  readonly regions: readonly { readonly region: string; readonly graphs: number }[];
+  readonly buckets: readonly BucketForecast[];
+}
+
+/**
+ * Counts the graphs that a model needs at these buckets, region by region, and tells why. Captures and nothing more: a model that is built from its
+ * config, whose hooks have run, is enough, since capture reads no values.
+ * @param buckets each bucket's name and what `capture` makes a shape of.
+ * @param capture captures the model at one bucket into the cache, e.g. by `captureModel`.
+ */
+export function predict<Bucket>(
+  buckets: Iterable<readonly [name: string, bucket: Bucket]>,
+  capture: (bucket: Bucket, cache: CaptureCache) => CapturedModel,
+): Forecast {
+  const cache = new CaptureCache({ limit: Number.POSITIVE_INFINITY });
+  const forecasts: BucketForecast[] = [];
+  for (const [name, bucket] of buckets) {
+    const before = new Map(cache.regions().map((region) => [region, cache.count(region)]));
+    const records = cache.recompiles.length;
+    const { graph } = capture(bucket, cache);
+    const called = new Set(graph.nodes.filter((node): node is RegionNode => node.kind === 'region').map(({ region }) => region));
+    const regions = cache.regions().flatMap((region): RegionForecast[] => {
+      const serving = new Set(
+        cache
+          .list(region)
+          .filter((entry) => called.has(entry.region))
+          .map((entry) => entry.region.name),
+      );
+      if (serving.size === 0) return [];
+      const because = cache.recompiles.slice(records).filter((record) => record.region === region);
+      return [
+        { region, graphs: serving.size, captures: cache.count(region) - (before.get(region) ?? 0), because: among(because, serving) },
+      ];
+    });
+    forecasts.push({ bucket: name, regions });
+  }
+  return { graphs: cache.count(), regions: cache.regions().map((region) => ({ region, graphs: cache.count(region) })), buckets: forecasts };
+}
+
+/** A bucket's first graph is needed for the bucket; the others because the modules differ. */
+function among(records: readonly RecompileRecord[], serving: ReadonlySet<string>): RecompileRecord[] {
+  return records
+    .map((record) => ({ ...record, failures: record.failures.filter(({ entry }) => serving.has(entry)) }))
+    .filter(({ failures }) => failures.length > 0);
+}
