@@ -70,7 +70,7 @@ function section<Item>(title: string, items: readonly Item[], line: (item: Item)
   return items.length === 0 ? [`${title}: none`] : [`${title}:`, ...items.map((item) => `  ${line(item)}`)];
 }
 
-function hookLine({ phase, hook, plugin, modes, reason, reload, outcome, durationMs }: HookRecord): string {
+function hookLine({ phase, hook, plugin, modes, reason, reload, outcome, durationMs, warnings = [] }: HookRecord): string {
   const facts = [
     `plugin "${plugin}"`,
     modes === null ? 'all modes' : `modes ${modes.join(', ')}`,
@@ -78,7 +78,7 @@ function hookLine({ phase, hook, plugin, modes, reason, reload, outcome, duratio
   ];
   const done =
     outcome === 'ran' ? `ran in ${durationMs.toFixed(1)} ms` : outcome === 'planned' ? 'runs once the weights are loaded' : outcome;
-  return `[${phase}] ${hook} (${facts.filter((fact) => fact !== null).join('; ')}): ${done}${reason === null ? '' : `; ${reason}`}`;
+  return `[${phase}] ${hook} (${facts.filter((fact) => fact !== null).join('; ')}): ${done}${reason === null ? '' : `; ${reason}`}${warnings.map((text) => `\n    warning: ${text}`).join('')}`;
 }
 
 function patchLine({ count, operation, target, detail, reason, plugin, hook, phase, paths }: PatchGroup): string {

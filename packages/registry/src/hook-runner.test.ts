@@ -373,3 +373,16 @@ test('the language’s own decorators, which a runner without our tsconfig appli
     code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('static') }),
   );
 });
+
+test('what a hook warns of is in its record, in an event and in the explanation, and changes nothing', async () => {
+  const warning = hook('init', (_model, _context, patches) => patches.warn('there is no rotation to lend'));
+  const runner = new HookRunner(target, [warning, hook('init', () => undefined)]);
+  const seen: unknown[] = [];
+  runner.events.on('hook:warning', (event) => seen.push(event));
+  await runner.run('init', new Tiny(), { id: 1 });
+  const { hooks, patches } = runner.toJSON();
+  expect(hooks.map(({ warnings }) => warnings)).toEqual([['there is no rotation to lend'], undefined]);
+  expect(seen).toEqual([{ hook: 'vendor: hook 1', plugin: 'vendor', message: 'there is no rotation to lend' }]);
+  expect(explainHooks(runner.toJSON())).toContain('warning: there is no rotation to lend');
+  expect(patches).toEqual([]);
+});

@@ -1,4 +1,4 @@
-import { messageOf } from '@graft/common';
+import { EventBus, messageOf } from '@graft/common';
 import { type HookDeclaration, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { InspectableModel, ParameterFacts } from './model.ts';
@@ -25,6 +25,8 @@ export interface HookRecord {
   /** `planned`: it runs once the weights are there. */
   readonly outcome: 'ran' | 'skipped: other mode' | 'planned';
   readonly durationMs: number;
+  /** What the hook says of something that it left as it is. */
+  readonly warnings?: readonly string[];
 }
 
 /** A parameter that a post-load hook renamed. */
@@ -40,10 +42,15 @@ export interface HookRunnerRecord {
   readonly patches: readonly PatchRecord[];
 }
 
+export interface HookEvents {
+  /** A hook of a phase that went through left something as it is. */
+  'hook:warning': { hook: string; plugin: string; message: string };
+}
+
 /** What a runner reads on a resolution. */
 export type HookTarget = Pick<Resolution, 'architecture' | 'platform' | 'mode' | 'chain' | 'owner'>;
 
-interface RunnableHook extends Omit<HookRecord, 'outcome' | 'durationMs'> {
+interface RunnableHook extends Omit<HookRecord, 'outcome' | 'durationMs' | 'warnings'> {
   run(patches: Patches): void | Promise<void>;
 }
 
@@ -66,6 +73,7 @@ export interface HookReload extends Disposable {
 export class HookRunner {
   readonly lifecycle: Lifecycle;
   readonly ledger: PatchLedger;
+  readonly events = new EventBus<HookEvents>();
   private readonly target: HookTarget;
   private readonly hooks: readonly LoadedHook[];
   private readonly hookRecords: HookRecord[] = [];
@@ -228,10 +236,13 @@ export class HookRunner {
       const ran = await this.runChecked(hook, model, parameters, undo);
       if (facts.reload === 'undo-redo') for (const id of ran.patches) this.undoable.add(id);
       renames.push(...ran.renames.map((rename) => ({ hook: facts.hook, ...rename })));
-      records.push({ ...facts, outcome: 'ran', durationMs: ran.durationMs });
+      const { durationMs, warnings } = ran;
+      records.push({ ...facts, outcome: 'ran', durationMs, ...(warnings.length > 0 && { warnings }) });
       parameters = ran.parameters;
     }
     this.hookRecords.push(...records);
+    for (const { hook, plugin, warnings = [] } of records)
+      for (const message of warnings) this.events.emit('hook:warning', { hook, plugin, message });
     this.renameRecords.push(...renames);
   }
 
@@ -271,8 +282,9 @@ export class HookRunner {
     const mark = this.ledger.mark();
     const started = performance.now();
     let parameters: ParameterSnapshot;
+    let warnings: readonly string[];
     try {
-      await this.runOne(facts, run, model);
+      warnings = await this.runOne(facts, run, model);
       parameters = new ParameterSnapshot(model.namedParameters());
     } catch (cause) {
       throw new HookFailedError({ phase, hook, message: messageOf(cause), restored: undo(hook), cause });
@@ -285,7 +297,7 @@ export class HookRunner {
       .toJSON()
       .slice(mark)
       .map(({ id }) => id);
-    return { parameters, patches, renames: changes.renames, durationMs };
+    return { parameters, patches, renames: changes.renames, durationMs, warnings };
   }
 
   private runsInMode({ modes }: Pick<HookRecord, 'modes'>): boolean {
@@ -296,10 +308,11 @@ export class HookRunner {
     { hook, plugin, phase, reason }: Omit<RunnableHook, 'run'>,
     run: RunnableHook['run'],
     model: InspectableModel,
-  ): Promise<void> {
-    const { patches, close } = this.ledger.open({ hook, plugin, phase }, reason, modulePaths(model));
+  ): Promise<readonly string[]> {
+    const { patches, warnings, close } = this.ledger.open({ hook, plugin, phase }, reason, modulePaths(model));
     try {
       await run(patches);
+      return warnings;
     } finally {
       close();
     }

@@ -20,6 +20,7 @@ export {
 } from './errors.ts';
 export { explain, explainHooks, groupPatches, type PatchGroup } from './explain.ts';
 export {
+  type HookEvents,
   type HookRecord,
   type HookReload,
   HookRunner,

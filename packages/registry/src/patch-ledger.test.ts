@@ -117,6 +117,21 @@ test('R15 a class that declares fields cannot be swapped in, unless the instance
   expect(attention.forward(1)).toBe(2);
 });
 
+test('a field is set where there is none, and its undo leaves none', () => {
+  const ledger = new PatchLedger();
+  const { patches } = ledger.open(owner);
+  const layer = new Layer();
+  patches.setField(layer.attention, 'wasChunkedLocal', true);
+  expect(Object.entries(layer.attention)).toContainEqual(['wasChunkedLocal', true]);
+  expect(ledger.toJSON()).toMatchObject([{ operation: 'setField', target: 'ChunkedAttention.wasChunkedLocal', detail: 'set to true' }]);
+  expect(() => patches.setField(layer.attention, 'wasChunkedLocal', false)).toThrow(
+    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('has a "wasChunkedLocal" already') }),
+  );
+  expect(() => patches.setField(layer.attention, 'forward', 1)).toThrow(code('GRAFT_PATCH_REFUSED'));
+  ledger.undoTo(0);
+  expect('wasChunkedLocal' in layer.attention).toBe(false);
+});
+
 test('a bound function, a missing method and a missing child are refused', () => {
   const { patches } = new PatchLedger().open(owner);
   const layer = new Layer();

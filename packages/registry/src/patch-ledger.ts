@@ -3,7 +3,7 @@ import type { Phase } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { PatchOrderError, PatchOverwrittenError, PatchRefusedError } from './model-errors.ts';
 
-export type PatchOperation = 'swapClass' | 'lend' | 'replaceMethod' | 'wrapChild';
+export type PatchOperation = 'swapClass' | 'lend' | 'replaceMethod' | 'wrapChild' | 'setField';
 
 /** Who changes the model, in which phase and hook. */
 export interface PatchOwner {
@@ -39,6 +39,10 @@ export interface Patches {
   replaceMethod(instance: object, name: string, method: (this: never, ...args: never) => unknown, options?: PatchOptions): void;
   /** Puts `wrap(child)` in the place of a child. */
   wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, options?: PatchOptions): void;
+  /** Gives an instance a field of its own: a marker, a constant, or a buffer, which is then a part of the tree. Refused where there is a field already. */
+  setField(instance: object, name: string, value: unknown, options?: PatchOptions): void;
+  /** Tells the user why something was left as it is; the hook's record has it. Changes nothing. */
+  warn(message: string): void;
 }
 
 interface Place {
@@ -70,8 +74,9 @@ export class PatchLedger {
     owner: PatchOwner,
     defaultReason: string | null = null,
     pathOf: (instance: object) => string | null = () => null,
-  ): { patches: Patches; close(): void } {
+  ): { patches: Patches; warnings: readonly string[]; close(): void } {
     let isOpen = true;
+    const warnings: string[] = [];
     const apply = (
       operation: PatchOperation,
       { target, path }: Place,
@@ -100,8 +105,11 @@ export class PatchLedger {
       replaceMethod: (instance, name, method, options = {}) =>
         apply('replaceMethod', place(instance, name), options, () => replaceMethod(instance, name, method)),
       wrapChild: (host, name, wrap, options = {}) => apply('wrapChild', place(host, name), options, () => wrapChild(host, name, wrap)),
+      setField: (instance, name, value, options = {}) =>
+        apply('setField', place(instance, name), options, () => setField(instance, name, value)),
+      warn: (message) => void warnings.push(message),
     };
-    return { patches, close: () => (isOpen = false) };
+    return { patches, warnings, close: () => (isOpen = false) };
   }
 
   /** A point to which `undoTo` goes back. */
@@ -271,6 +279,19 @@ function wrapChild<Child extends object>(host: object, name: string, wrap: (chil
   }
   const wrapper = wrap(child as Child);
   return define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`);
+}
+
+function setField(instance: object, name: string, value: unknown): Change {
+  if (name in instance) {
+    throw new PatchRefusedError({
+      operation: 'setField',
+      target: `${nameOf(instance)}.${name}`,
+      problem: `${nameOf(instance)} has a "${name}" already`,
+      fix: 'take another name, or replace what is there by lend, replaceMethod or wrapChild.',
+    });
+  }
+  const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
+  return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
 }
 
 function define(target: object, name: string, descriptor: PropertyDescriptor, detail: string): Change {
