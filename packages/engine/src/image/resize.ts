@@ -21,8 +21,8 @@ const workPerTurn = 2_000_000;
 
 /**
  * Bilinear with antialiasing: a triangle filter as wide as the reduction, across and then down, each rounded to 8 bits, with weights of 15 bits. This is PyTorch's
- * arithmetic on 8-bit images (and Pillow's), so the values are equal to the published processor's, which sharp's kernels are not: its `linear` shrinks with a box first,
- * and enlarges by another way. Lets the event loop turn every few milliseconds.
+ * arithmetic on 8-bit images, so the values are equal to the published processor's. sharp's nearest kernel is `linear`: of the reference images' values, it gives
+ * 79 to 100 % within 1 of 255 where it reduces and 25 % where it enlarges. Lets the event loop turn every few milliseconds.
  */
 export async function resizeBilinear(image: RgbImage, { height, width }: Size): Promise<RgbImage> {
   const narrowed = width === image.width ? image : await resizeAcross(image, width);
