@@ -1,4 +1,4 @@
-// The public types, held by the compiler: `npx tsc -p tsconfig.test.json`.
+// The public types, held by the compiler: `npm test -- types`.
 import {
   construct,
   definePlugin,
