@@ -7,13 +7,13 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureDefaultModel } from '@graft/server';
+import { cpu, interpreter } from './backends.ts';
 import { readReferenceCase } from './reference-case.ts';
 import { type BackendChoice, type CaseReport, runCase } from './run-case.ts';
+import { runImageCase } from './run-image-case.ts';
 import { runSmolLm2 } from './run-smollm2.ts';
 
 const app = fileURLToPath(new URL('../../', import.meta.url));
-const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu'] };
-const interpreter: BackendChoice = { name: 'interpreter', plugins: [new URL('./interpreter-plugin.ts', import.meta.url).href] };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -24,7 +24,7 @@ if (positionals.length === 0) {
   process.exit(2);
 }
 
-let [passed, failed, skipped] = [0, 0, 0];
+let [passed, failed] = [0, 0];
 for (const path of positionals) {
   for await (const { passed: ok, line } of values.smollm2 === true ? smolLm2(path) : cases(path)) {
     console.log(line);
@@ -32,19 +32,15 @@ for (const path of positionals) {
     else failed++;
   }
 }
-console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
 async function* cases(folder: string): AsyncGenerator<CaseReport> {
   try {
     const reference = await readReferenceCase(folder);
-    if (reference.kind === 'vision') {
-      console.log(`skip ${reference.name}: images are not served yet`);
-      skipped++;
-      return;
-    }
-    for (const backend of [interpreter, cpu])
-      yield await guarded(`${reference.name} ${backend.name}`, () => runCase(reference, backend, app));
+    const run = (backend: BackendChoice) =>
+      reference.images === null ? runCase(reference, backend, app) : runImageCase(reference, backend);
+    for (const backend of [interpreter, cpu]) yield await guarded(`${reference.name} ${backend.name}`, () => run(backend));
   } catch (error) {
     yield failure(folder, error);
   }

@@ -7,7 +7,8 @@ import { z } from 'zod';
 export interface ReferenceCase {
   readonly name: string;
   readonly folder: string;
-  readonly kind: 'text' | 'vision';
+  /** Null for a case of text alone. */
+  readonly images: ReferenceImages | null;
   readonly batch: number;
   readonly promptLength: number;
   readonly numLayers: number;
@@ -24,6 +25,15 @@ export interface ReferenceCase {
   /** `[steps, vocabSize]` of each row. */
   readonly decodeLogits: Float32Array[];
   readonly finalNorm: { weight: Float32Array; epsilon: number };
+}
+
+/** The tiles of a case, all of its rows' in order. */
+export interface ReferenceImages {
+  /** `[tiles, 3, side, side]` */
+  readonly pixelValues: Float32Array;
+  readonly pixelDims: readonly number[];
+  /** `[tiles, tokens, hidden]`, after the projector. */
+  readonly features: Float32Array;
 }
 
 const Config = z.looseObject({
@@ -48,7 +58,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
     return {
       name: folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder,
       folder,
-      kind: expected.has('pixel_values') ? 'vision' : 'text',
+      images: expected.has('pixel_values') ? imagesOf(expected) : null,
       batch,
       promptLength,
       numLayers: config.num_hidden_layers,
@@ -65,6 +75,14 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
   } finally {
     checkpoint.close();
   }
+}
+
+function imagesOf(expected: ReturnType<typeof readExpected>): ReferenceImages {
+  return {
+    pixelValues: expected.float32('pixel_values'),
+    pixelDims: expected.shape('pixel_values'),
+    features: expected.float32('image_features'),
+  };
 }
 
 function readExpected(path: string) {

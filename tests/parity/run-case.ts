@@ -1,4 +1,5 @@
 import { LlmEngine } from '@graft/engine';
+import type { Backend } from '@graft/graph';
 import { argmax, largestDifference, margin, rmsNormRows, scientific } from './compare.ts';
 import type { ReferenceCase } from './reference-case.ts';
 
@@ -7,6 +8,8 @@ export interface BackendChoice {
   name: string;
   /** Module specifiers of the plugins that bring it. */
   plugins: string[];
+  /** The backend alone, for what the engine does not serve. */
+  create(): Backend;
 }
 
 export interface CaseReport {
@@ -16,15 +19,14 @@ export interface CaseReport {
 
 const tolerance = 1e-3;
 /** Shorter than every attention chunk of the cases, and no divisor of them. */
-const prefillTokens = 7;
+export const prefillTokens = 7;
 
 /** What the engine gave for one row of the batch. */
-interface RowResult {
+export interface RowResult {
   /** After each token of the prompt, then after each token of the answer. */
   logits: Float32Array[];
   /** By layer, then by position of the prompt. */
   hidden: Float32Array[];
-  sampled: number[];
 }
 
 /**
@@ -55,17 +57,15 @@ export async function runCase(reference: ReferenceCase, backend: BackendChoice, 
   }
 }
 
-async function runRow(
-  engine: LlmEngine,
-  { promptLength, numLayers, hiddenSize }: ReferenceCase,
-  tokenIds: number[],
-  forcedTokenIds: number[],
-): Promise<RowResult> {
-  const result: RowResult = {
-    logits: [],
-    hidden: Array.from({ length: numLayers + 1 }, () => new Float32Array(promptLength * hiddenSize)),
-    sampled: [],
-  };
+/** Room for what a row of a case gives. */
+export function emptyResult({ promptLength, numLayers, hiddenSize }: ReferenceCase): RowResult {
+  const hidden = Array.from({ length: numLayers + 1 }, () => new Float32Array(promptLength * hiddenSize));
+  return { logits: [], hidden };
+}
+
+async function runRow(engine: LlmEngine, reference: ReferenceCase, tokenIds: number[], forcedTokenIds: number[]): Promise<RowResult> {
+  const { promptLength, hiddenSize } = reference;
+  const result = emptyResult(reference);
   const request = { prompt: { tokenIds }, sampling: { temperature: 0, ignoreEos: true, maxTokens: forcedTokenIds.length } };
   const observer = {
     forcedTokenIds,
@@ -83,7 +83,13 @@ async function runRow(
   return result;
 }
 
-function report(reference: ReferenceCase, backend: BackendChoice, rows: readonly RowResult[]): CaseReport {
+/** @param imageFeatures for a case with images: what the tower and the projector give. */
+export function report(
+  reference: ReferenceCase,
+  backend: BackendChoice,
+  rows: readonly RowResult[],
+  imageFeatures?: Float32Array,
+): CaseReport {
   const { promptLength, vocabSize, decodeIds, finalNorm, numLayers } = reference;
   const logits = worst(rows, (row, r) => largestDifference(concat(row.logits.slice(0, promptLength), vocabSize), reference.logits[r]!));
   const decode = worst(rows, (row, r) => largestDifference(concat(decodeRows(row, reference), vocabSize), reference.decodeLogits[r]!));
@@ -96,9 +102,11 @@ function report(reference: ReferenceCase, backend: BackendChoice, rows: readonly
     }),
   );
   const greedy = compareGreedy(reference, rows);
-  const passed = [logits, decode, ...residual].every((difference) => difference <= tolerance) && greedy.passed;
+  const features = reference.images === null ? null : largestDifference(imageFeatures ?? [], reference.images.features);
+  const passed = [features ?? 0, logits, decode, ...residual].every((difference) => difference <= tolerance) && greedy.passed;
   const line = [
     `${passed ? 'ok  ' : 'FAIL'} ${reference.name} ${backend.name}:`,
+    ...(features === null ? [] : [`image features ${scientific(features)},`]),
     `logits ${scientific(logits)},`,
     `residual ${residual.map((difference, layer) => `${layer === numLayers ? 'norm' : layer}:${scientific(difference)}`).join(' ')},`,
     `decode logits ${scientific(decode)},`,
