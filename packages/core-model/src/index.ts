@@ -27,7 +27,7 @@ export {
   VisionRotaryEmbedding,
 } from './layers/vision.ts';
 export { coreModels } from './models/index.ts';
-export type { IntermediateTensors, LanguageModel, ModelOutput } from './models/interfaces.ts';
+export type { IntermediateTensors, LanguageModel, ModelOutput, MultimodalModel } from './models/interfaces.ts';
 export {
   Llama4Attention,
   Llama4DecoderLayer,

@@ -23,3 +23,16 @@ export interface LanguageModel extends Module {
   /** From now on `forward` also gives the residual stream that enters these layers; the number of layers stands for the one that leaves the last. */
   setAuxHiddenStateLayers(layers: readonly number[]): void;
 }
+
+/** A language model whose prompts may have images. vLLM: `SupportsMultiModal`. */
+export interface MultimodalModel extends LanguageModel {
+  /** Tiles `[tiles, channels, side, side]`, normalised -> `[tiles, tokens, hidden]`. */
+  embedImages(pixelValues: Tensor): Tensor;
+  /**
+   * @param inputIds `[batch, sequence]`, int64.
+   * @param imageFeatures `[rows, hidden]`.
+   * @param imageRows `[batch, sequence]`, int64: the row that stands at each place; -1 where the token itself does.
+   * @returns `[batch, sequence, hidden]`, `forward`'s `inputsEmbeds`.
+   */
+  embedInputIds(inputIds: Tensor, imageFeatures: Tensor, imageRows: Tensor): Tensor;
+}

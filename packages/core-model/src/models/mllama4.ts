@@ -2,14 +2,14 @@ import { Module, ops, type Tensor } from '@graft/graph';
 import type { ModelContext } from '../context.ts';
 import { ImagesNotBuiltError } from '../errors.ts';
 import { Llama4MultiModalProjector, Llama4VisionModel } from '../layers/vision.ts';
-import type { IntermediateTensors, LanguageModel, ModelOutput } from './interfaces.ts';
+import type { IntermediateTensors, ModelOutput, MultimodalModel } from './interfaces.ts';
 import { Llama4ForCausalLM } from './llama4.ts';
 
 /**
  * A Llama 4 with images. Built without `context.vision` it serves text alone: it has no tower and no projector, and those of its checkpoint are not
  * loaded. vLLM: `Llama4ForConditionalGeneration`, in the second case with no image allowed a prompt.
  */
-export class Llama4ForConditionalGeneration extends Module implements LanguageModel {
+export class Llama4ForConditionalGeneration extends Module implements MultimodalModel {
   /** Null for text alone, and on a pipeline rank that embeds nothing. */
   readonly vision_model: Llama4VisionModel | null;
   readonly multi_modal_projector: Llama4MultiModalProjector | null;
@@ -37,13 +37,7 @@ export class Llama4ForConditionalGeneration extends Module implements LanguageMo
     return this.multi_modal_projector.forward(this.vision_model.forward(pixelValues));
   }
 
-  /**
-   * Embeds a prompt with images, for `forward`'s `inputsEmbeds`. vLLM: `embed_input_ids`.
-   * @param inputIds `[batch, sequence]`, int64.
-   * @param imageFeatures `[rows, hidden]`: tokens of tiles, from `embedImages`.
-   * @param imageRows `[batch, sequence]`, int64: which row of `imageFeatures` stands at each place; -1 where the token itself does.
-   * @returns `[batch, sequence, hidden]`
-   */
+  /** See `MultimodalModel.embedInputIds`. vLLM: `embed_input_ids`. */
   embedInputIds(inputIds: Tensor, imageFeatures: Tensor, imageRows: Tensor): Tensor {
     const embedded = this.language_model.model.embedInputIds(inputIds);
     return ops.replaceRows({ x: embedded, rows: imageFeatures, indices: imageRows });

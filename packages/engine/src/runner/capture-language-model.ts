@@ -14,22 +14,36 @@ export interface StepShape {
  * `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, where layers were asked for, `auxHiddenStates.<i> [batch, sequence, hidden]`.
  */
 export function captureLanguageModel(model: LanguageModel, cache: CaptureCache, shape?: StepShape): CapturedModel {
-  const dim = (name: string, size: number | undefined): Dim => (size === undefined ? Dim.symbol(name) : Dim.of(size));
-  const [batch, sequence, outputRows] = [dim('batch', shape?.batch), dim('sequence', shape?.sequence), dim('outputRows', shape?.batch)];
+  const inputs = stepInputs(shape);
   return captureModel(model, {
     cache,
-    batch,
-    inputs: {
-      inputIds: { dtype: 'int64', dims: [batch, sequence] },
-      positions: { dtype: 'int64', dims: [batch, sequence] },
-      logitsIndices: { dtype: 'int64', dims: [outputRows] },
-    },
-    call(proxy, { inputIds, positions, logitsIndices }) {
-      const [hiddenStates, auxHiddenStates] = lastRankOutput(proxy.forward(inputIds, positions, null, null));
-      const rows = ops.gatherRows({ x: hiddenStates, indices: logitsIndices }); // [outputRows, hidden]
-      return { logits: proxy.computeLogits(rows), auxHiddenStates };
-    },
+    batch: inputs.inputIds.dims[0],
+    inputs,
+    call: (proxy, { inputIds, positions, logitsIndices }) =>
+      stepOutputs(proxy, proxy.forward(inputIds, positions, null, null), logitsIndices),
   });
+}
+
+/** What every step of a language model brings. */
+export function stepInputs(shape?: StepShape) {
+  const dim = (name: string, size: number | undefined): Dim => (size === undefined ? Dim.symbol(name) : Dim.of(size));
+  const [batch, sequence, outputRows] = [dim('batch', shape?.batch), dim('sequence', shape?.sequence), dim('outputRows', shape?.batch)];
+  return {
+    inputIds: { dtype: 'int64', dims: [batch, sequence] },
+    positions: { dtype: 'int64', dims: [batch, sequence] },
+    logitsIndices: { dtype: 'int64', dims: [outputRows] },
+  } as const;
+}
+
+/** What every step gives: the logits of the rows that were asked for, and the residual streams. */
+export function stepOutputs(
+  model: LanguageModel,
+  output: ModelOutput,
+  logitsIndices: Tensor,
+): { logits: Tensor; auxHiddenStates: Tensor[] } {
+  const [hiddenStates, auxHiddenStates] = lastRankOutput(output);
+  const rows = ops.gatherRows({ x: hiddenStates, indices: logitsIndices }); // [outputRows, hidden]
+  return { logits: model.computeLogits(rows), auxHiddenStates };
 }
 
 function lastRankOutput(output: ModelOutput): [Tensor, Tensor[]] {

@@ -6,6 +6,8 @@ export interface RunRow {
   readonly tokenIds: readonly number[];
   /** Tokens of the sequence that are in the cache already. */
   readonly computed: number;
+  /** In a step with images, for each token the row of `imageFeatures` that stands in its place; -1, and where this is left out: the token itself. */
+  readonly imageRows?: readonly number[];
 }
 
 export interface RunStep {
@@ -14,6 +16,8 @@ export interface RunStep {
   readonly rows: readonly RunRow[];
   /** `last`: of each row's last token; `all`: of every token, row by row. */
   readonly logits: 'last' | 'all';
+  /** `[rows, hidden]`: for a program of `captureMultimodalModel`, which needs it in each step, with no rows where there is no image. */
+  readonly imageFeatures?: HostTensor;
   readonly signal?: AbortSignal;
 }
 
@@ -36,8 +40,9 @@ export class ModelRunner {
     this.groups = plan.groups;
   }
 
-  async run({ firstPlace, rows, logits, signal }: RunStep): Promise<RunResult> {
+  async run({ firstPlace, rows, logits, imageFeatures, signal }: RunStep): Promise<RunResult> {
     const inputs: Record<string, HostTensor> = { ...tokenInputs(rows), logitsIndices: logitsIndices(rows, logits) };
+    if (imageFeatures !== undefined) Object.assign(inputs, { imageFeatures, imageRows: imageRowsOf(rows) });
     for (const group of this.groups) Object.assign(inputs, groupInputs(group, rows));
     const outputs = await this.program.run({ firstPlace, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
     const result = outputs['logits']!;
@@ -63,6 +68,11 @@ function tokenInputs(rows: readonly RunRow[]): Record<string, HostTensor> {
   }
   const dims = [rows.length, length];
   return { inputIds: { dtype: 'int64', dims, data: inputIds }, positions: { dtype: 'int64', dims, data: positions } };
+}
+
+function imageRowsOf(rows: readonly RunRow[]): HostTensor {
+  const data = BigInt64Array.from(rows.flatMap(({ tokenIds, imageRows }) => tokenIds.map((_, i) => BigInt(imageRows?.[i] ?? -1))));
+  return { dtype: 'int64', dims: [rows.length, rows[0]!.tokenIds.length], data };
 }
 
 function logitsIndices(rows: readonly RunRow[], which: 'last' | 'all'): HostTensor {

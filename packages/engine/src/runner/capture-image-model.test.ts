@@ -1,0 +1,65 @@
+import {
+  float32Policy,
+  Llama4ForConditionalGeneration,
+  loadWeights,
+  openCheckpoint,
+  parseLlama4Config,
+  parseLlama4VisionConfig,
+} from '@graft/core-model';
+import { CaptureCache, type CapturedModel, type HostTensor, InterpreterBackend } from '@graft/graph';
+import { expect, onTestFinished, test } from 'vitest';
+import { caseFolder } from '../engine.fixture.ts';
+import { KvCachePlan } from '../kv-cache.ts';
+import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
+import { captureLanguageModel } from './capture-language-model.ts';
+import { ModelRunner } from './model-runner.ts';
+
+async function load() {
+  const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
+  onTestFinished(() => checkpoint.close());
+  const config = parseLlama4Config(checkpoint.config);
+  const vision = parseLlama4VisionConfig(checkpoint.config)!;
+  const { architectures } = config;
+  const pipeline = { rank: 0, size: 1 };
+  const context = { architectures, config, vision, platform: 'any', mode: 'any', maxModelLength: 32, pipeline };
+  const model = new Llama4ForConditionalGeneration(context);
+  await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null });
+  return { model, vision, hiddenSize: config.hiddenSize };
+}
+
+async function runnerOf(model: Llama4ForConditionalGeneration, captured: CapturedModel): Promise<ModelRunner> {
+  const plan = new KvCachePlan(model, 32);
+  const program = await new InterpreterBackend().compile(captured, { places: 2, bindSlot: (path, kind) => plan.bindSlot(path, kind) });
+  onTestFinished(() => program[Symbol.dispose]());
+  return new ModelRunner(program, plan);
+}
+
+test('rows with an image and rows without one share a step, and neither changes the other', async () => {
+  const { model, hiddenSize } = await load();
+  const text = await runnerOf(model, captureLanguageModel(model, new CaptureCache()));
+  const mixed = await runnerOf(model, captureMultimodalModel(model, new CaptureCache(), hiddenSize));
+  // The features are embeddings of other tokens, so that a prompt with those tokens says what the image should give.
+  const table = model.language_model.model.embed_tokens!.weight.toFloat32();
+  const row = (token: number): number[] => Array.from(table.subarray(token * hiddenSize, (token + 1) * hiddenSize));
+  const imageFeatures: HostTensor = { dtype: 'float32', dims: [2, hiddenSize], data: Float32Array.from([...row(17), ...row(23)]) };
+  const words = { tokenIds: [5, 6, 7, 8], computed: 0 };
+  const expected = await text.run({ firstPlace: 0, rows: [{ tokenIds: [9, 23, 17, 4], computed: 0 }, words], logits: 'all' });
+  const image = { tokenIds: [9, 300, 300, 4], computed: 0, imageRows: [-1, 1, 0, -1] };
+  const actual = await mixed.run({ firstPlace: 0, rows: [image, words], logits: 'all', imageFeatures });
+  expect(actual.logits).toEqual(expected.logits);
+});
+
+test('the graph of text alone has no input for images, and that of images is the tower alone', async () => {
+  const { model, vision, hiddenSize } = await load();
+  const namesOf = ({ graph }: CapturedModel) => [graph.inputs, graph.outputs].map((values) => values.map(({ name }) => name));
+  const step = ['inputIds', 'positions', 'logitsIndices'];
+  expect(namesOf(captureLanguageModel(model, new CaptureCache()))).toEqual([step, ['logits']]);
+  expect(namesOf(captureMultimodalModel(model, new CaptureCache(), hiddenSize))).toEqual([
+    [...step, 'imageFeatures', 'imageRows'],
+    ['logits'],
+  ]);
+  const tower = captureVisionModel(model, new CaptureCache(), vision);
+  expect(namesOf(tower)).toEqual([['pixelValues'], ['imageFeatures']]);
+  expect(tower.graph.slots).toEqual([]);
+  expect(tower.graph.weights.filter(({ path }) => path.startsWith('language_model'))).toEqual([]);
+});
