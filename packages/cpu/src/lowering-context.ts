@@ -1,4 +1,4 @@
-import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, type Value, type WeightSlot } from '@graft/graph';
+import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, toFloat32, type Value, type WeightSlot } from '@graft/graph';
 import { type Attribute, type ElementType, GraphBuilder, int } from '@graft/onnxruntime';
 import { CpuLoweringError } from './errors.ts';
 import { tensorBytes, type WeightStore } from './weight-store.ts';
@@ -96,6 +96,8 @@ export class LoweringContext {
   /** A float32 initializer of a weight, or of its part `index` along the first axis. */
   dense(slot: WeightSlot, index?: number): Name {
     const dims = index === undefined ? slot.shape : slot.shape.slice(1);
+    // ONNX Runtime reads scalars while it optimises (a product with 1 is none), and would look for an external one in a file.
+    if (index === undefined && dims.every((dim) => dim === 1)) return this.constant('float32', dims, [...toFloat32(this.storageOf(slot))]);
     return this.once(`dense ${slot.path} ${index ?? ''}`, () => {
       const name = `weight ${slot.path}${index === undefined ? '' : `[${index}]`}`;
       const byteOffset = (index ?? 0) * tensorBytes('float32', dims);

@@ -15,6 +15,10 @@ export const EngineConfig = z.strictObject({
   plugins: z.array(z.string().min(1)).exactOptional().describe('Plugins as module specifiers, instead of those in package.json.'),
   allowPlugins: z.array(z.string()).exactOptional().describe('Only these of the plugins found (GRAFT_PLUGINS).'),
   configOverrides: z.record(z.string(), z.unknown()).default({}).describe("Keys that replace those of the model's config.json, as JSON."),
+  overrideOptions: z
+    .record(z.string(), z.unknown())
+    .default({})
+    .describe('Options of the override that serves, by its own names, as JSON. Default: none.'),
   weights: z
     .enum(['auto', 'float32'])
     .default('auto')

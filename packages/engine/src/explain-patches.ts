@@ -5,7 +5,7 @@ import { type PlatformChoice, platformToExplain } from './explain-architecture.t
 import { buildModel } from './load-model.ts';
 import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
 
-export interface ExplainPatches extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides'>> {
+export interface ExplainPatches extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
   model: string;
   /** Instead of those in the model's config. */
@@ -23,13 +23,13 @@ export interface PatchesRecord extends HookRunnerRecord {
  * @throws what reading the config, resolving, building and the init hooks end in.
  */
 export async function explainPatches(
-  { model: path, architectures, mode, configOverrides = {}, ...where }: ExplainPatches,
+  { model: path, architectures, mode, configOverrides = {}, overrideOptions = {}, ...where }: ExplainPatches,
   options: StartEngine = {},
 ): Promise<{ text: string; record: PatchesRecord }> {
   const plugins = await loadEnginePlugins(where, options);
   const platform = await platformToExplain(plugins, where.platform);
   const overrides = { ...configOverrides, ...(architectures !== undefined && { architectures }) };
-  const config = { configOverrides: overrides, ...(mode !== undefined && { mode }) };
+  const config = { configOverrides: overrides, overrideOptions, ...(mode !== undefined && { mode }) };
   const source = { path, config: await readModelConfig(path) };
   const { resolution, hooks, model, context } = await buildModel({ plugins, platform: { platform }, config }, source);
   const ran = hooks.toJSON();

@@ -22,7 +22,7 @@ export interface LoadModel extends StepContext {
 
 export interface BuildModel extends Pick<LoadModel, 'plugins'> {
   platform: Pick<SelectedPlatform, 'platform'>;
-  config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'>;
+  config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>;
 }
 
 /** A model built from its config alone: its init hooks have run, its parameters have shapes and no values. */
@@ -89,7 +89,7 @@ const mostTokensByDefault = 8192;
 export function contextOf(
   config: Llama4TextConfig,
   { platform }: Pick<SelectedPlatform, 'platform'>,
-  engine: Pick<EngineConfig, 'mode' | 'maxModelLength'>,
+  engine: Pick<EngineConfig, 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>,
 ): ModelContext {
   const mode = engine.mode ?? platform.modes[0]!;
   if (!platform.modes.includes(mode)) throw new UnknownModeError(mode, platform.name, platform.modes);
@@ -101,7 +101,15 @@ export function contextOf(
       '--max-model-length',
     );
   }
-  return { architectures: config.architectures, config, platform: platform.name, mode, maxModelLength, pipeline: { rank: 0, size: 1 } };
+  return {
+    architectures: config.architectures,
+    config,
+    platform: platform.name,
+    mode,
+    maxModelLength,
+    pipeline: { rank: 0, size: 1 },
+    overrideOptions: engine.overrideOptions ?? {},
+  };
 }
 
 function auxLayers({ auxHiddenStateLayers }: EngineConfig, { numHiddenLayers }: Llama4TextConfig): number[] {

@@ -1,2 +1,18 @@
-export { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration, HpuLlama4Model } from './models/llama4.ts';
+export {
+  applyHpuLlama4InitPatches,
+  applyHpuLlama4PostLoadPatches,
+  HpuLlama4ForCausalLM,
+  HpuLlama4ForConditionalGeneration,
+  HpuLlama4Model,
+  isHpuLlama4Model,
+} from './models/llama4.ts';
+export { type HpuLlama4Options, HpuOptionError } from './options.ts';
+export { unifyAttentionTypes } from './patches/attention-types.ts';
+export {
+  applyBranchFreeAttention,
+  type BranchFreeAttention,
+  branchFreeAttentionForward,
+  patchAttentionModule,
+} from './patches/branch-free-attention.ts';
+export { HpuLlama4FeedForward, unifyFeedForwardTypes } from './patches/feed-forward-types.ts';
 export { HpuPlatform } from './platform.ts';

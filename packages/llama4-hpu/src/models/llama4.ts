@@ -1,27 +1,96 @@
-import { Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4Model, type ModelContext } from '@graft/core-model';
+import { Llama4DecoderLayer, Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4Model, type ModelContext } from '@graft/core-model';
 import { ops, type Tensor } from '@graft/graph';
+import { InitHook, type Patches, PostLoadHook } from '@graft/registry';
+import { hpuOptionsOf } from '../options.ts';
+import { unifyAttentionTypes } from '../patches/attention-types.ts';
+import { applyBranchFreeAttention } from '../patches/branch-free-attention.ts';
+import { unifyFeedForwardTypes } from '../patches/feed-forward-types.ts';
+
+const inCompileMode = ['compile'];
 
 /**
  * Removes the guard on `residual`, which is null on the first decoder layer only: with zeros there, the first layer takes the same graph as the others
  * of its kind. Adding zeros changes no value. vllm_gaudi: `HpuLlama4Model`, which copies upstream's `forward` for it.
  */
 export class HpuLlama4Model extends Llama4Model {
+  /** Whether the init hook makes attention branch-free; see `HpuLlama4Options`. */
+  readonly branchFree: boolean;
+
+  constructor(context: ModelContext) {
+    super(context);
+    this.branchFree = hpuOptionsOf(context).branchFree;
+  }
+
   /** `[batch, sequence, hidden]` -> zeros of the same shape and dtype. */
   override initialResidual(hiddenStates: Tensor): Tensor {
     return ops.zerosLike({ x: hiddenStates });
   }
 }
 
-/** A Llama 4 that continues text, on Gaudi. vllm_gaudi: `HpuLlama4ForCausalLM`. */
+/** A Llama 4 that continues text, on Gaudi. vllm_gaudi: `HpuLlama4ForCausalLM`, which it does not register and gives no post-load patch; here it is whole. */
 export class HpuLlama4ForCausalLM extends Llama4ForCausalLM {
   override createModel(context: ModelContext): HpuLlama4Model {
     return new HpuLlama4Model(context);
   }
+
+  @InitHook({ modes: inCompileMode, reason: 'makes the attention of all layers alike' })
+  unifyLayers(patches: Patches): void {
+    applyHpuLlama4InitPatches(this, patches);
+  }
+
+  @PostLoadHook({ modes: inCompileMode, reload: 'keep', reason: 'makes the feed-forward parts of all layers alike' })
+  unifyFeedForward(patches: Patches): void {
+    applyHpuLlama4PostLoadPatches(this, patches);
+  }
 }
 
-/** A Llama 4 with images, on Gaudi. vllm_gaudi: `HpuLlama4ForConditionalGeneration`. */
+/** A Llama 4 with images, on Gaudi; its language model is patched as the one without. vllm_gaudi: `HpuLlama4ForConditionalGeneration`. */
 export class HpuLlama4ForConditionalGeneration extends Llama4ForConditionalGeneration {
   override createLanguageModel(context: ModelContext): HpuLlama4ForCausalLM {
     return new HpuLlama4ForCausalLM(context);
   }
+
+  @InitHook({ modes: inCompileMode, reason: 'makes the attention of all layers alike' })
+  unifyLayers(patches: Patches): void {
+    applyHpuLlama4InitPatches(this, patches);
+  }
+
+  @PostLoadHook({ modes: inCompileMode, reload: 'keep', reason: 'makes the feed-forward parts of all layers alike' })
+  unifyFeedForward(patches: Patches): void {
+    applyHpuLlama4PostLoadPatches(this, patches);
+  }
+}
+
+/** Whether the patches of this plugin are for this model: both architectures. vllm_gaudi's `is_hpu_llama4_model` is false for the one without images. */
+export function isHpuLlama4Model(model: object): model is HpuLlama4ForCausalLM | HpuLlama4ForConditionalGeneration {
+  return model instanceof HpuLlama4ForCausalLM || model instanceof HpuLlama4ForConditionalGeneration;
+}
+
+/**
+ * What can be done before weights are there, none of which touches a parameter: removes the guards on the class of `self_attn.attn` and, unless
+ * `branchFree` is false, on what tells a RoPE from a NoPE layer. Another model is left alone. vllm_gaudi: `apply_hpu_llama4_init_patches`, which
+ * leaves branch-free attention out.
+ */
+export function applyHpuLlama4InitPatches(model: object, patches: Patches): void {
+  if (!isHpuLlama4Model(model)) return;
+  const inner = innerModelOf(model);
+  unifyAttentionTypes(decoderLayersOf(inner), patches);
+  if (inner instanceof HpuLlama4Model && inner.branchFree) applyBranchFreeAttention(decoderLayersOf(inner), patches);
+}
+
+/**
+ * What renames parameters and has to wait for the weights: removes the guard on the class of `feed_forward`. Another model is left alone.
+ * vllm_gaudi: `apply_hpu_llama4_post_load_patches`, which its runner calls for the multimodal class only.
+ */
+export function applyHpuLlama4PostLoadPatches(model: object, patches: Patches): void {
+  if (isHpuLlama4Model(model)) unifyFeedForwardTypes(decoderLayersOf(innerModelOf(model)), patches);
+}
+
+function innerModelOf(model: HpuLlama4ForCausalLM | HpuLlama4ForConditionalGeneration): Llama4Model {
+  return model instanceof HpuLlama4ForCausalLM ? model.model : model.language_model.model;
+}
+
+/** The layers that this rank holds. */
+function decoderLayersOf({ layers }: Llama4Model): Llama4DecoderLayer[] {
+  return [...layers].filter((layer) => layer instanceof Llama4DecoderLayer);
 }

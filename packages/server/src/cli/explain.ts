@@ -12,6 +12,7 @@ export interface ExplainOptions {
   allowPlugins?: string[];
   model?: string;
   configOverrides?: Record<string, unknown>;
+  overrideOptions?: Record<string, unknown>;
   patches?: boolean;
   json?: boolean;
 }

@@ -75,7 +75,7 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
     )
     .option('--patches', 'Also what the hooks do to the model of --model: it is built from its config, without weights.')
     .option('--json', 'The record behind the text.');
-  addEngineFlags(command, ['platform', 'mode', 'model', 'configOverrides', 'app', 'plugins', 'allowPlugins']);
+  addEngineFlags(command, ['platform', 'mode', 'model', 'configOverrides', 'overrideOptions', 'app', 'plugins', 'allowPlugins']);
   command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
 }
 

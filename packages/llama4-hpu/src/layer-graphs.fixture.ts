@@ -1,0 +1,68 @@
+import {
+  type LanguageModel,
+  Llama4DecoderLayer,
+  type Llama4ForCausalLM,
+  Llama4ForConditionalGeneration,
+  type ModelContext,
+  parseLlama4Config,
+} from '@graft/core-model';
+import { captureLanguageModel } from '@graft/engine';
+import { CaptureCache, type CapturedModel } from '@graft/graph';
+import { HookRunner, type Patches, PatchLedger } from '@graft/registry';
+
+/** The published sizes of both models; 48 layers, of which every fourth has no rotation. No weight is ever there. */
+const published = {
+  Maverick: { interleave_moe_layer_step: 2, num_local_experts: 128, use_qk_norm: false, max_position_embeddings: 1048576 },
+  Scout: { interleave_moe_layer_step: 1, num_local_experts: 16, use_qk_norm: true, max_position_embeddings: 10485760 },
+};
+export type Published = keyof typeof published;
+
+/** A context like that of the published model; `more` replaces keys of its config. */
+export function contextOf(name: Published, more: Record<string, unknown> = {}, options: Record<string, unknown> = {}): ModelContext {
+  const config = parseLlama4Config({
+    architectures: ['Llama4ForCausalLM'],
+    vocab_size: 202048,
+    hidden_size: 5120,
+    intermediate_size: 8192,
+    intermediate_size_mlp: 16384,
+    num_hidden_layers: 48,
+    num_attention_heads: 40,
+    num_key_value_heads: 8,
+    head_dim: 128,
+    attention_chunk_size: 8192,
+    ...published[name],
+    ...more,
+  });
+  const facts = { architectures: config.architectures, config, platform: 'hpu', mode: 'compile', maxModelLength: 64 };
+  return { ...facts, pipeline: { rank: 0, size: 1 }, overrideOptions: options };
+}
+
+/** Takes a model through both phases of hooks, as a load does, with no weights in between. */
+export async function runHooks(model: LanguageModel, context: ModelContext, mode = 'compile'): Promise<HookRunner> {
+  const [architecture = ''] = context.architectures;
+  const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner: { plugin: 'llama4-hpu', file: null } });
+  await runner.run('init', model, context);
+  runner.lifecycle.advance('loaded');
+  await runner.run('postLoad', model, context);
+  return runner;
+}
+
+/** Patches a model outside of a hook; the ledger undoes them. */
+export function patch(change: (patches: Patches) => void): PatchLedger {
+  const ledger = new PatchLedger();
+  change(ledger.open({ plugin: 'llama4-hpu', hook: 'test', phase: 'init' }).patches);
+  return ledger;
+}
+
+export function layersOf(model: Llama4ForCausalLM | Llama4ForConditionalGeneration): Llama4DecoderLayer[] {
+  const { layers } = model instanceof Llama4ForConditionalGeneration ? model.language_model.model : model.model;
+  return [...layers].filter((layer) => layer instanceof Llama4DecoderLayer);
+}
+
+/** All that a capture of one shape says; `count` is that of decoder-layer graphs, `reasons` the guards because of which there is more than one. */
+export function captureLayers(model: LanguageModel): { captured: CapturedModel; count: number; reasons: string[] } {
+  const cache = new CaptureCache();
+  const captured = captureLanguageModel(model, cache);
+  const reasons = new Set(cache.recompiles.flatMap(({ failures }) => failures.map(({ path }) => path)));
+  return { captured, count: cache.count('decoder-layer'), reasons: [...reasons].sort() };
+}

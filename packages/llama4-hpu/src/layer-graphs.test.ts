@@ -1,0 +1,214 @@
+import { ChunkedLocalAttention, Llama4ForCausalLM } from '@graft/core-model';
+import { captureLanguageModel } from '@graft/engine';
+import { CaptureCache, diffGuards, predict } from '@graft/graph';
+import { describe, expect, test } from 'vitest';
+import { captureLayers, contextOf, layersOf, type Published, patch, runHooks } from './layer-graphs.fixture.ts';
+import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration, isHpuLlama4Model } from './models/llama4.ts';
+import { unifyAttentionTypes } from './patches/attention-types.ts';
+import { applyBranchFreeAttention } from './patches/branch-free-attention.ts';
+import { HpuLlama4FeedForward, unifyFeedForwardTypes } from './patches/feed-forward-types.ts';
+
+const both: Published[] = ['Maverick', 'Scout'];
+
+// What PyTorch's Dynamo compiles for 48 layers, as architecture.md has it.
+const upstream = { Maverick: 4, Scout: 3 };
+const oneTrickLess = { Maverick: 3, Scout: 2 };
+const allTricks = { Maverick: 2, Scout: 1 };
+
+describe.each(both)('L1 %s of 48 layers, captured at one shape, has', (name) => {
+  test(`${upstream[name]} layer graphs upstream`, () => {
+    expect(captureLayers(new Llama4ForCausalLM(contextOf(name))).count).toBe(upstream[name]);
+  });
+
+  test.each([HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration])(
+    `${allTricks[name]} by default, ${oneTrickLess[name]} with branchFree false (%o)`,
+    async (Model) => {
+      const counts = [];
+      for (const options of [{}, { branchFree: true }, { branchFree: false }]) {
+        const context = contextOf(name, {}, options);
+        const model = new Model(context);
+        await runHooks(model, context);
+        counts.push(captureLayers(model).count);
+      }
+      expect(counts).toEqual([allTricks[name], allTricks[name], oneTrickLess[name]]);
+    },
+  );
+});
+
+interface Tricks {
+  zeros?: boolean;
+  unified?: boolean;
+  branchFree?: boolean;
+  wrapper?: boolean;
+}
+
+/** Decoder-layer graphs with some of the tricks. */
+function graphsWith(name: Published, { zeros = false, unified = false, branchFree = false, wrapper = false }: Tricks) {
+  const model = new (zeros ? HpuLlama4ForCausalLM : Llama4ForCausalLM)(contextOf(name)); // its hooks have not run
+  patch((patches) => {
+    const layers = layersOf(model);
+    if (unified) unifyAttentionTypes(layers, patches);
+    if (branchFree) applyBranchFreeAttention(layers, patches);
+    if (wrapper) unifyFeedForwardTypes(layers, patches);
+  });
+  return captureLayers(model);
+}
+
+describe.each(both)('L2 on %s', (name) => {
+  test.each<[string, Tricks, Record<Published, number>]>([
+    ['upstream', {}, upstream],
+    ['residual zeros alone', { zeros: true }, oneTrickLess],
+    ['type unification alone', { unified: true }, upstream],
+    ['the feed-forward wrapper alone', { wrapper: true }, upstream],
+    ['zeros and branch-free, without unification', { zeros: true, branchFree: true }, oneTrickLess],
+    ["as upstream's plugin ships", { zeros: true, unified: true, wrapper: true }, oneTrickLess],
+    ['zeros, unified, branch-free', { zeros: true, unified: true, branchFree: true }, allTricks],
+  ])('%s: the layer graphs of the table', (_variant, tricks, expected) => {
+    expect(graphsWith(name, tricks).count).toBe(expected[name]);
+  });
+
+  const all = { zeros: true, unified: true, branchFree: true, wrapper: true };
+  const floor = name === 'Maverick' ? ['feed_forward.inner'] : []; // dense and MoE differ whatever is done
+
+  test.each<[string, Tricks, string]>([
+    ['zeros', { ...all, zeros: false }, 'residual'],
+    ['unification', { ...all, unified: false }, 'self_attn.attn'],
+    ['branch-free attention', { ...all, branchFree: false }, 'self_attn.rotary_emb'],
+  ])('without %s there is a graph more, and the recompile names the attribute', (_trick, tricks, attribute) => {
+    const { count, reasons } = graphsWith(name, tricks);
+    expect(count).toBe(oneTrickLess[name]);
+    expect(reasons).toEqual([...floor, attribute].sort());
+  });
+
+  test('without the wrapper nothing changes, since a guard sees the class behind it', () => {
+    expect(graphsWith(name, all)).toMatchObject({ count: allTricks[name], reasons: floor });
+    const without = graphsWith(name, { ...all, wrapper: false });
+    expect(without).toMatchObject({ count: allTricks[name], reasons: floor.map(() => 'feed_forward') });
+  });
+
+  test('diffGuards names what two layers need two graphs for, and nothing once they share one', () => {
+    const paths = (tricks: Tricks) =>
+      diffGuards(graphsWith(name, tricks).captured, 'model.layers.1', 'model.layers.3').map(({ path }) => path);
+    const qkNorm = name === 'Scout' ? ['self_attn.qk_norm'] : [];
+    expect(paths({}).sort()).toEqual(
+      ['self_attn.attn', 'self_attn.attnTemperatureTuning', 'self_attn.nope', ...qkNorm, 'self_attn.rotary_emb'].sort(),
+    );
+    expect(paths(all)).toEqual([]);
+  });
+});
+
+test.each(both)(
+  'L3 the forecast for %s equals the captures counted, at 144 prompt and 90 decode buckets',
+  { timeout: 60_000 },
+  async (name) => {
+    const context = contextOf(name);
+    const model = new HpuLlama4ForCausalLM(context);
+    await runHooks(model, context);
+    const buckets = [
+      ...Array.from({ length: 144 }, (_, i) => ({ batch: 1, sequence: 128 * (i + 2) })),
+      ...Array.from({ length: 90 }, (_, i) => ({ batch: i + 1, sequence: 1 })),
+    ];
+    const named = buckets.map((bucket) => [`${bucket.batch} x ${bucket.sequence}`, bucket] as const);
+    const forecast = predict(named, (bucket, cache) => captureLanguageModel(model, cache, bucket));
+    const cache = new CaptureCache();
+    for (const bucket of buckets) captureLanguageModel(model, cache, bucket);
+    expect(forecast.regions).toEqual([{ region: 'decoder-layer', graphs: cache.count('decoder-layer') }]);
+    expect(forecast.graphs).toBe(234 * allTricks[name]);
+    expect(forecast.buckets.every(({ regions }) => regions[0]?.graphs === allTricks[name])).toBe(true);
+  },
+);
+
+describe.each([HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration])('on %o', (Model) => {
+  const built = async (options = {}, mode = 'compile') => {
+    const context = contextOf('Maverick', { num_hidden_layers: 8 }, options);
+    const model = new Model(context);
+    return { model, runner: await runHooks(model, context, mode) };
+  };
+
+  test('both architectures are patched, and upstream is not', () => {
+    expect(isHpuLlama4Model(new Model(contextOf('Scout', { num_hidden_layers: 1 })))).toBe(true);
+    expect(isHpuLlama4Model(new Llama4ForCausalLM(contextOf('Scout', { num_hidden_layers: 1 })))).toBe(false);
+  });
+
+  test('L8 after the class swap each layer keeps the KV cache spec of its chunk, and is marked', async () => {
+    const specs = (model: InstanceType<typeof Model>) => layersOf(model).map(({ self_attn }) => self_attn.attn.getKvCacheSpec());
+    const before = new Model(contextOf('Maverick', { num_hidden_layers: 8 }));
+    const chunked = layersOf(before).map(({ self_attn }) => self_attn.attn instanceof ChunkedLocalAttention);
+    const { model } = await built();
+    expect(specs(model)).toEqual(specs(before));
+    expect(specs(model)[0]).toMatchObject({ kind: 'chunked-local', chunkSize: 8192 });
+    expect(layersOf(model).map(({ self_attn }) => [self_attn.attn.constructor.name, 'wasChunkedLocal' in self_attn.attn])).toEqual(
+      chunked.map((was) => ['Attention', was]),
+    );
+  });
+
+  test('L8 the lent rotary stands once in namedModules and adds nothing to stateDict', async () => {
+    const { model } = await built();
+    const rotaries = new Set(layersOf(model).map(({ self_attn }) => self_attn.rotary_emb));
+    expect(rotaries.size).toBe(1);
+    expect([...model.namedModules()].filter(([, module]) => module === [...rotaries][0])).toHaveLength(1);
+    expect([...model.stateDict().keys()].filter((name) => /rotary|Mask/.test(name))).toEqual([]);
+    expect([...model.namedBuffers()].filter(([name]) => name.endsWith('Mask'))).toHaveLength(4 * 8);
+  });
+
+  test('L6 checkpoint keys are the same before and after init; post-load renames by .inner and nothing else', async () => {
+    const names = [...new Model(contextOf('Maverick', { num_hidden_layers: 8 })).stateDict().keys()];
+    const { model, runner } = await built();
+    expect([...runner.parametersAtLoad(model).keys()]).toEqual(names);
+    const renamed = (name: string) => name.replace(/\.feed_forward\./, '.feed_forward.inner.');
+    expect(runner.toJSON().renames.map(({ from, to }) => [from, to])).toEqual(
+      names.filter((name) => name.includes('.feed_forward.')).map((name) => [name, renamed(name)]),
+    );
+    expect([...model.stateDict().keys()]).toEqual(names.map(renamed));
+    expect(layersOf(model).every(({ feed_forward }) => (feed_forward as unknown) instanceof HpuLlama4FeedForward)).toBe(true);
+  });
+
+  test.each(['lazy', 'eager'])('L9 in mode %s the ledger holds no patch of the compile mode', async (mode) => {
+    const { runner } = await built({}, mode);
+    const { hooks, patches, renames } = runner.toJSON();
+    expect([patches, renames]).toEqual([[], []]);
+    expect(hooks.map(({ outcome }) => outcome)).toEqual(['skipped: other mode', 'skipped: other mode']);
+  });
+
+  test('L9 in compile mode the ledger lists each patch with its owner, and undoing all restores the 4 graphs', async () => {
+    const { model, runner } = await built();
+    const { patches } = runner.toJSON();
+    const counts = (operation: string) => patches.filter((record) => record.operation === operation).length;
+    // 8 layers: 6 chunked ones change class, keep their spec and are marked; every one gets a forward, 4 masks and a wrapper; 2 are lent a rotary
+    // and, since Maverick norms no queries, all 8 an Identity.
+    expect([counts('swapClass'), counts('replaceMethod'), counts('setField'), counts('lend'), counts('wrapChild')]).toEqual([
+      6, 14, 38, 10, 8,
+    ]);
+    expect(patches.every(({ plugin, path, reason }) => plugin === 'llama4-hpu' && path !== null && reason !== null)).toBe(true);
+    expect(captureLayers(model).count).toBe(2);
+    runner.ledger.undoTo(0);
+    expect(captureLayers(model).count).toBe(3); // the zeros are a method of the class, not a patch
+    const bare = new Llama4ForCausalLM(contextOf('Maverick', { num_hidden_layers: 8 }));
+    const ledger = patch((patches) => {
+      unifyAttentionTypes(layersOf(bare), patches);
+      applyBranchFreeAttention(layersOf(bare), patches);
+      unifyFeedForwardTypes(layersOf(bare), patches);
+    });
+    ledger.undoTo(0);
+    expect(captureLayers(bare).count).toBe(4);
+  });
+
+  test('a model without a RoPE layer is left as it is, with a warning', async () => {
+    const context = contextOf('Scout', { num_hidden_layers: 2, no_rope_layers: [0, 0] });
+    const model = new Model(context);
+    const { hooks, patches } = (await runHooks(model, context)).toJSON();
+    expect(patches.map(({ operation }) => operation)).toEqual(['wrapChild', 'wrapChild']);
+    expect(hooks[0]!.warnings).toEqual([expect.stringContaining('No layer has a rotation')]);
+    expect(captureLayers(model).count).toBe(1);
+  });
+
+  test('an option that the plugin does not have, or a value that it cannot take, is refused', () => {
+    const make = (options: Record<string, unknown>) => () => new Model(contextOf('Scout', { num_hidden_layers: 1 }, options));
+    expect(make({ branchfree: true })).toThrow(
+      expect.objectContaining({ code: 'GRAFT_HPU_OPTION', what: expect.stringContaining('"branchfree"') }),
+    );
+    expect(make({ branchFree: 'no' })).toThrow(
+      expect.objectContaining({ code: 'GRAFT_HPU_OPTION', what: expect.stringContaining('"no"') }),
+    );
+  });
+});

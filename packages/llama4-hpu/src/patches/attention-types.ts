@@ -1,0 +1,19 @@
+import { Attention, ChunkedLocalAttention, type Llama4DecoderLayer } from '@graft/core-model';
+import type { Patches } from '@graft/registry';
+
+/**
+ * Removes the guard on the class of `self_attn.attn`: every chunked-local attention becomes an `Attention`, whose `forward` it runs anyway. The chunk
+ * is the KV cache's matter, so the instance keeps its `getKvCacheSpec`; `wasChunkedLocal` marks it. vllm_gaudi: `_unify_attention_types`, which
+ * assigns `__class__` and binds the old method to each instance; here it stays unbound, since a bound one is another identity on every layer.
+ */
+export function unifyAttentionTypes(layers: Iterable<Llama4DecoderLayer>, patches: Patches): void {
+  const reason = 'the guard on the class of self_attn.attn';
+  for (const { self_attn } of layers) {
+    const { attn } = self_attn;
+    if (!(attn instanceof ChunkedLocalAttention)) continue;
+    const { getKvCacheSpec } = attn;
+    patches.swapClass(attn, Attention, { reason });
+    patches.replaceMethod(attn, 'getKvCacheSpec', getKvCacheSpec, { reason: 'the layer keeps the cache of its chunk' });
+    patches.setField(attn, 'wasChunkedLocal', true, { reason: 'marks a layer whose class was chunked-local' });
+  }
+}

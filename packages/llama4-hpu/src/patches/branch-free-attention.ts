@@ -1,0 +1,74 @@
+import type { HeadRmsNorm, Llama4Attention, Llama4DecoderLayer, RotaryEmbedding } from '@graft/core-model';
+import { Buffer, Identity, ops, type Tensor } from '@graft/graph';
+import type { Patches } from '@graft/registry';
+
+/** An attention with what `branchFreeAttentionForward` reads: nothing of it is null on any layer, and no constant tells two layers apart. */
+export interface BranchFreeAttention extends Llama4Attention {
+  readonly rotary_emb: RotaryEmbedding;
+  readonly qk_norm: HeadRmsNorm;
+  /** `[1]`, not persistent: 1 where queries and keys are rotated and normed, else 0; and the reverse. */
+  readonly ropeMask: Buffer;
+  readonly nopeMask: Buffer;
+  /** `[1]`, not persistent: 1 where queries are scaled by their position, else 0; and the reverse. */
+  readonly temperatureMask: Buffer;
+  readonly unscaledMask: Buffer;
+}
+
+/**
+ * Removes the guards on `nope`, `rotary_emb`, `qk_norm` and `attnTemperatureTuning`: every layer gets the same `forward`, the same modules and masks of
+ * one shape, so that a RoPE and a NoPE layer differ in values only. vllm_gaudi: `_apply_branch_free_attention`, which is off there because its
+ * compiler merges batch and sequence when both are 1; two symbols are never merged here, so it is on (`branchFree: false` turns it off).
+ * Without a RoPE layer there is no rotation to lend, and the model stays as it is, with a warning.
+ */
+export function applyBranchFreeAttention(layers: Iterable<Llama4DecoderLayer>, patches: Patches): void {
+  const attentions = [...layers].map(({ self_attn }) => self_attn);
+  const rotated = attentions.find(({ rotary_emb }) => rotary_emb !== null);
+  if (rotated === undefined) {
+    patches.warn('No layer has a rotation (RoPE), so there is none to lend to the others: attention was not made branch-free.');
+    return;
+  }
+  const shared = { rotary: rotated.rotary_emb!, norm: rotated.qk_norm ?? new Identity() };
+  for (const attention of attentions) patchAttentionModule(attention, shared, patches);
+}
+
+/**
+ * Makes one attention branch-free: lends what it has not, and sets its masks. What is lent stands in the tree under its owner only, and a guard takes
+ * it for the layer's own. vllm_gaudi: `_patch_attention_module`, which registers the rotary module again on each layer.
+ */
+export function patchAttentionModule(
+  attention: Llama4Attention,
+  { rotary, norm }: { rotary: RotaryEmbedding; norm: HeadRmsNorm | Identity },
+  patches: Patches,
+): void {
+  const isRotated = attention.rotary_emb !== null;
+  const isScaled = attention.nope && attention.attnTemperatureTuning;
+  if (!isRotated) patches.lend(attention, 'rotary_emb', rotary, { reason: 'the guard on null of rotary_emb' });
+  if (attention.qk_norm === null) patches.lend(attention, 'qk_norm', norm, { reason: 'the guard on null of qk_norm' });
+  const masks = { ropeMask: isRotated, nopeMask: !isRotated, temperatureMask: isScaled, unscaledMask: !isScaled };
+  for (const [name, isOn] of Object.entries(masks)) {
+    patches.setField(attention, name, new Buffer([1], Float32Array.of(isOn ? 1 : 0)), { reason: 'a value in the place of a branch' });
+  }
+  patches.replaceMethod(attention, 'forward', branchFreeAttentionForward, {
+    reason: 'the branches on nope, rotary_emb, qk_norm and temperature',
+  });
+}
+
+/**
+ * `Llama4Attention.forward` without a branch: both ways are computed, and masks of 1 and 0 choose, which is exact. `positions [batch, sequence]`,
+ * `hiddenStates [batch, sequence, hidden]` -> as `hiddenStates`. vllm_gaudi: `_branch_free_attention_forward`.
+ */
+export function branchFreeAttentionForward(this: BranchFreeAttention, positions: Tensor, hiddenStates: Tensor): Tensor {
+  const qkv = this.qkv_proj.forward(hiddenStates); // [batch, sequence, qSize + 2 * kvSize]
+  const [query, key, value] = ops.split({ x: qkv }, { sizes: [this.qSize, this.kvSize, this.kvSize] }) as [Tensor, Tensor, Tensor];
+  const [rotatedQuery, rotatedKey] = this.rotary_emb.forward(positions, query, key);
+  const chosenQuery = choose(this, this.qk_norm.forward(rotatedQuery), query);
+  const chosenKey = choose(this, this.qk_norm.forward(rotatedKey), key);
+  const scale = ops.add({ a: ops.mul({ a: this.getAttnScale(positions), b: this.temperatureMask }), b: this.unscaledMask }); // [batch, sequence, 1]
+  const scaledQuery = ops.mul({ a: chosenQuery, b: scale });
+  return this.o_proj.forward(this.attn.forward(scaledQuery, chosenKey, value));
+}
+
+/** `rope` on a layer that rotates, `plain` on another; both `[batch, sequence, heads * headDim]`. */
+function choose({ ropeMask, nopeMask }: Pick<BranchFreeAttention, 'ropeMask' | 'nopeMask'>, rope: Tensor, plain: Tensor): Tensor {
+  return ops.add({ a: ops.mul({ a: rope, b: ropeMask }), b: ops.mul({ a: plain, b: nopeMask }) });
+}

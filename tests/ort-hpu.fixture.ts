@@ -1,0 +1,15 @@
+import { OrtBackend } from '@graft/cpu/api';
+import { BackendOf } from '@graft/engine';
+import llama4Hpu from '@graft/llama4-hpu';
+import { definePlugin } from '@graft/registry';
+
+const platform = (name: string) => ({ name, modes: ['compile'], detect: () => 'emulated' as const });
+
+/** The overrides of llama4-hpu in compile mode on cpu's full compilation, as platform `hpu`, and beside it `plain`, the same without overrides. */
+export default definePlugin({
+  ...llama4Hpu,
+  platforms: [platform('hpu'), platform('plain')],
+  bindEngine(bind) {
+    for (const name of ['hpu', 'plain']) bind.bind(BackendOf(name)).toDynamicValue(() => new OrtBackend());
+  },
+});
