@@ -16,6 +16,7 @@ export {
 } from './errors.ts';
 export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
 export { type ExplainContract, explainContract } from './explain-contract.ts';
+export { type ExplainGraphs, explainGraphs, type GraphsRecord } from './explain-graphs.ts';
 export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
 export type { AspectRatio } from './image/canvas.ts';
 export { type DataUrlImage, parseImageDataUrl } from './image/data-url.ts';

@@ -4,6 +4,7 @@ import { type Environment, readEnvironment } from './config.ts';
 import { type ContractOptions, contract } from './contract.ts';
 import { type ExplainOptions, explain } from './explain.ts';
 import { addEngineFlags, wholeNumber } from './flags.ts';
+import { type GraphsOptions, graphs } from './graphs.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
 
@@ -34,6 +35,7 @@ function program(environment: Environment, terminal: Terminal): Command {
   addChat(root, environment, terminal);
   addExplain(root, environment, terminal);
   addContract(root, environment, terminal);
+  addGraphs(root, environment, terminal);
   return root;
 }
 
@@ -87,6 +89,17 @@ function addContract(root: Command, environment: Environment, terminal: Terminal
     .option('--json', 'The record behind the text.');
   addEngineFlags(command, ['model', 'app', 'plugins', 'allowPlugins']);
   command.action((className: string, options: ContractOptions) => contract(className, options, environment, terminal));
+}
+
+function addGraphs(root: Command, environment: Environment, terminal: Terminal): void {
+  const command = root
+    .command('graphs')
+    .description('Counts the graphs that a model will capture, and tells why. Reads no weights and compiles nothing.')
+    .option('--buckets <list>', 'Static shapes, sequences x tokens, e.g. 1x128,8x1. Default: one capture for any shape.')
+    .option('--why <layers>', 'Two layers, e.g. 3,4: the guards in which they differ.')
+    .option('--json', 'The record behind the text.');
+  addEngineFlags(command, ['model', 'platform', 'mode', 'configOverrides', 'overrideOptions', 'app', 'plugins', 'allowPlugins']);
+  command.action((options: GraphsOptions) => graphs(options, environment, terminal));
 }
 
 function collect(value: string, previous: string[] = []): string[] {

@@ -1,0 +1,43 @@
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { caseFolder, failureOf, root } from './engine.fixture.ts';
+import { explainGraphs } from './explain-graphs.ts';
+
+const asked = {
+  app: root,
+  plugins: [join(root, 'packages/engine/src/interpreter-plugin.fixture.ts')],
+  platform: 'interpreter',
+  model: caseFolder('maverick-tiny'),
+};
+
+test('the graphs of a model are counted from its config for each bucket, with why each further one is needed', async () => {
+  const { text, record } = await explainGraphs({
+    ...asked,
+    buckets: [
+      { batch: 1, sequence: 8 },
+      { batch: 4, sequence: 1 },
+    ],
+  });
+  // Upstream's four kinds of Maverick layer at each.
+  expect(record.forecast).toMatchObject({ graphs: 8, regions: [{ region: 'decoder-layer', graphs: 8 }] });
+  expect(record.forecast.buckets.map(({ bucket, regions }) => [bucket, regions[0]!.graphs])).toEqual([
+    ['1x8', 4],
+    ['4x1', 4],
+  ]);
+  expect(record.why).toBeNull();
+  expect(text).toContain('Llama4ForCausalLM (platform "interpreter", mode "regional") as Llama4ForCausalLM: 8 graphs to capture');
+  expect(text).toContain('model.layers.1 needs another: residual is float32[1, 8, 32], and null in decoder-layer#0');
+});
+
+test('without buckets it is the capture for any shape; two layers are compared by their numbers', async () => {
+  const { text, record } = await explainGraphs({ ...asked, why: [1, 3] });
+  expect(record.forecast).toMatchObject({ graphs: 4, buckets: [{ bucket: 'any shape' }] });
+  expect(record.why).toMatchObject({ a: 'model.layers.1', b: 'model.layers.3' });
+  expect(text).toContain('  self_attn.rotary_emb: RotaryEmbedding, null');
+  expect((await explainGraphs({ ...asked, why: [1, 5] })).text).toContain('model.layers.1 and model.layers.5 share a graph');
+});
+
+test('a layer that is not there is named', async () => {
+  const error = await failureOf(explainGraphs({ ...asked, why: [1, 8] }));
+  expect(error).toMatchObject({ code: 'GRAFT_ENGINE_CONFIG', what: 'There is no layer 8; there are 8, from 0.' });
+});

@@ -1,0 +1,89 @@
+import { type LanguageModel, readModelConfig } from '@graft/core-model';
+import { CaptureCache, diffGuards, type Forecast, type GuardDifference, predict } from '@graft/graph';
+import type { EngineConfig } from './config.ts';
+import { EngineConfigError } from './errors.ts';
+import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { buildModel } from './load-model.ts';
+import { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
+import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
+
+export interface ExplainGraphs extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
+  /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
+  model: string;
+  /** Static shapes. None: one graph for any shape, as a platform without buckets captures it. */
+  buckets?: readonly StepShape[];
+  /** Numbers of two layers to compare. */
+  why?: readonly [number, number];
+}
+
+/** `graphs --json`. */
+export interface GraphsRecord {
+  readonly architecture: string;
+  readonly modelClass: string;
+  readonly platform: string;
+  readonly mode: string;
+  readonly forecast: Forecast;
+  /** Why the two layers asked about need two graphs; empty when they share one, null when none were asked about. */
+  readonly why: { readonly a: string; readonly b: string; readonly differences: readonly GuardDifference[] } | null;
+}
+
+/**
+ * How many graphs a model will capture, and why: it is built from its config, its init hooks run, and `forward` is captured at each bucket. No weight is
+ * read and nothing is compiled. Post-load hooks need weights and are not run.
+ * @throws EngineConfigError for a layer that is not there; what reading the config, resolving, building and capture end in.
+ */
+export async function explainGraphs(
+  { model: path, mode, configOverrides = {}, overrideOptions = {}, buckets = [], why, ...where }: ExplainGraphs,
+  options: StartEngine = {},
+): Promise<{ text: string; record: GraphsRecord }> {
+  const plugins = await loadEnginePlugins(where, options);
+  const platform = await platformToExplain(plugins, where.platform);
+  const config = { configOverrides, overrideOptions, ...(mode !== undefined && { mode }) };
+  const source = { path, config: await readModelConfig(path) };
+  const { resolution, model, context } = await buildModel({ plugins, platform: { platform }, config }, source);
+  const shapes: [string, StepShape | undefined][] =
+    buckets.length === 0 ? [['any shape', undefined]] : buckets.map((shape) => [`${shape.batch}x${shape.sequence}`, shape]);
+  const record: GraphsRecord = {
+    architecture: resolution.architecture,
+    modelClass: model.constructor.name,
+    platform: context.platform,
+    mode: context.mode,
+    forecast: predict(shapes, (shape, cache) => captureLanguageModel(model, cache, shape)),
+    why: why === undefined ? null : compareLayers(model, why),
+  };
+  return { text: textOf(record), record };
+}
+
+function compareLayers(model: LanguageModel, layers: readonly [number, number]): NonNullable<GraphsRecord['why']> {
+  const captured = captureLanguageModel(model, new CaptureCache());
+  const paths = captured.graph.nodes.flatMap((node) => (node.kind === 'region' ? [node.path] : []));
+  const [a, b] = layers.map((layer) => {
+    const path = paths.find((candidate) => candidate.endsWith(`.${layer}`));
+    if (path !== undefined) return path;
+    throw new EngineConfigError(`There is no layer ${layer}; there are ${paths.length}, from 0.`, '--why');
+  }) as [string, string];
+  return { a, b, differences: diffGuards(captured, a, b) };
+}
+
+function textOf({ architecture, modelClass, platform, mode, forecast, why }: GraphsRecord): string {
+  const lines = [`${architecture} (platform "${platform}", mode "${mode}") as ${modelClass}: ${graphs(forecast.graphs)} to capture`];
+  for (const { region, graphs: count } of forecast.regions) lines.push(`${region}: ${graphs(count)}`);
+  for (const { bucket, regions } of forecast.buckets) {
+    for (const { region, graphs: serving, captures, because } of regions) {
+      lines.push(`  ${bucket}: ${region} ${serving}${captures < serving ? `, ${captures} of them new` : ''}`);
+      for (const { path, failures } of because) {
+        const reasons = failures.map(({ path: at, expected, actual, entry }) => `${at} is ${actual}, and ${expected} in ${entry}`);
+        lines.push(`    ${path} needs another: ${reasons.join('; ')}`);
+      }
+    }
+  }
+  if (why !== null) {
+    lines.push(why.differences.length === 0 ? `${why.a} and ${why.b} share a graph` : `${why.a} and ${why.b} differ in`);
+    for (const { path, a, b } of why.differences) lines.push(`  ${path}: ${a}, ${b}`);
+  }
+  return lines.join('\n');
+}
+
+function graphs(count: number): string {
+  return count === 1 ? '1 graph' : `${count} graphs`;
+}

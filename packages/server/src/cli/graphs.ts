@@ -1,0 +1,49 @@
+import { explainGraphs } from '@graft/engine';
+import type { Environment } from './config.ts';
+import { UsageError } from './flags.ts';
+import { defaultPlugins } from './start-engine.ts';
+import type { Terminal } from './terminal.ts';
+
+export interface GraphsOptions {
+  model?: string;
+  platform?: string;
+  mode?: string;
+  app?: string;
+  plugins?: string[];
+  allowPlugins?: string[];
+  configOverrides?: Record<string, unknown>;
+  overrideOptions?: Record<string, unknown>;
+  buckets?: string;
+  why?: string;
+  json?: boolean;
+}
+
+/**
+ * How many graphs a model will capture, and why. No weight is read.
+ * @throws UsageError without a model, and for buckets or layers that cannot be read.
+ */
+export async function graphs({ json, model, buckets, why, ...options }: GraphsOptions, environment: Environment, terminal: Terminal) {
+  if (model === undefined) throw new UsageError('Name a folder with config.json, or a .gguf file.', '--model');
+  const { allowPlugins } = environment;
+  const asked = {
+    model,
+    ...(allowPlugins === undefined ? {} : { allowPlugins }),
+    ...options,
+    ...(buckets !== undefined && { buckets: buckets.split(',').map(bucketOf) }),
+    ...(why !== undefined && { why: layersOf(why) }),
+  };
+  const { text, record } = await explainGraphs(asked, defaultPlugins);
+  terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text}\n`);
+}
+
+function bucketOf(text: string): { batch: number; sequence: number } {
+  const [, batch, sequence] = /^([1-9]\d*)x([1-9]\d*)$/.exec(text.trim()) ?? [];
+  if (batch === undefined) throw new UsageError(`"${text}" is no bucket; one is sequences x tokens, such as 1x128.`, '--buckets');
+  return { batch: Number(batch), sequence: Number(sequence) };
+}
+
+function layersOf(text: string): [number, number] {
+  const [, a, b] = /^(\d+),(\d+)$/.exec(text) ?? [];
+  if (a === undefined) throw new UsageError(`"${text}" does not name two layers, such as 3,4.`, '--why');
+  return [Number(a), Number(b)];
+}
