@@ -45,10 +45,15 @@ export class CaptureCache {
   /** The same entries, of one region and for the same arguments together: a lookup tries only these. */
   private readonly byInputs = new Map<string, CaptureEntry[]>();
   private readonly limit: number;
+  private readonly known: KnownGuards | null;
 
-  /** @param limit entries a region may have before a further one is refused. */
-  constructor({ limit = 4096 }: { limit?: number } = {}) {
+  /**
+   * @param limit entries a region may have before a further one is refused.
+   * @param isFrozen nothing patches a module while this cache is in use, so that a guard is evaluated once a module and not once a bucket.
+   */
+  constructor({ limit = 4096, isFrozen = false }: { limit?: number; isFrozen?: boolean } = {}) {
     this.limit = limit;
+    this.known = isFrozen ? new KnownGuards() : null;
   }
 
   /** Graphs captured so far, of one region or of all. */
@@ -70,7 +75,7 @@ export class CaptureCache {
   /** The entry that serves this module, or a record of why none does. */
   lookup(region: string, path: string, module: object, inputs: readonly InputFact[]): CaptureEntry | RecompileRecord {
     const alike = this.byInputs.get(inputsKey(region, inputs)) ?? [];
-    const found = alike.find(({ guards }) => firstBrokenGuard(guards, module) === null);
+    const found = alike.find(({ guards }) => this.known?.hold(guards, module) ?? firstBrokenGuard(guards, module) === null);
     if (found !== undefined) return found;
     const latest = this.list(region)
       .slice(-latestInRecord)
@@ -86,7 +91,8 @@ export class CaptureCache {
     if (list.length >= this.limit) {
       throw new RecompileRefusedError(`Region "${record.region}" has ${list.length} graphs, the limit.`, record.path);
     }
-    const entry = capture(`${record.region}#${list.length}`);
+    const captured = capture(`${record.region}#${list.length}`);
+    const entry = this.known === null ? captured : { ...captured, guards: this.known.shared(captured.guards) };
     append(this.entries, record.region, entry);
     append(this.byInputs, inputsKey(record.region, entry.inputs), entry);
     this.events.emit('graph:capture', { region: record.region, path: record.path });
@@ -104,6 +110,37 @@ export class CaptureCache {
     this.recompiles.push(record);
     this.events.emit('graph:recompile', record);
   }
+}
+
+/** Lists of guards, each held once, and for which modules they hold. Captures of one module at other shapes leave the same list behind. */
+class KnownGuards {
+  private readonly lists: { guards: readonly Guard[]; holds: Map<object, boolean> }[] = [];
+
+  shared(guards: readonly Guard[]): readonly Guard[] {
+    const known = this.lists.find((list) => sameGuards(list.guards, guards));
+    if (known !== undefined) return known.guards;
+    this.lists.push({ guards, holds: new Map() });
+    return guards;
+  }
+
+  hold(guards: readonly Guard[], module: object): boolean {
+    const { holds } = this.lists.find((list) => list.guards === guards)!;
+    const known = holds.get(module);
+    if (known !== undefined) return known;
+    const isHeld = firstBrokenGuard(guards, module) === null;
+    holds.set(module, isHeld);
+    return isHeld;
+  }
+}
+
+function sameGuards(a: readonly Guard[], b: readonly Guard[]): boolean {
+  return a.length === b.length && a.every((guard, i) => sameGuard(guard, b[i]!));
+}
+
+function sameGuard(a: Guard, b: Guard): boolean {
+  return (
+    a.kind === b.kind && Object.is(a.identity, b.identity) && a.keys.length === b.keys.length && a.keys.every((key, i) => key === b.keys[i])
+  );
 }
 
 function append(lists: Map<string, CaptureEntry[]>, key: string, entry: CaptureEntry): void {

@@ -36,7 +36,7 @@ export function predict<Bucket>(
   buckets: Iterable<readonly [name: string, bucket: Bucket]>,
   capture: (bucket: Bucket, cache: CaptureCache) => CapturedModel,
 ): Forecast {
-  const cache = new CaptureCache({ limit: Number.POSITIVE_INFINITY });
+  const cache = new CaptureCache({ limit: Number.POSITIVE_INFINITY, isFrozen: true });
   const forecasts: BucketForecast[] = [];
   for (const [name, bucket] of buckets) {
     const before = new Map(cache.regions().map((region) => [region, cache.count(region)]));
