@@ -175,9 +175,7 @@ describe('an answer', () => {
     ['an empty stop string', request([5], { stop: [''] }), 'GRAFT_INVALID_REQUEST', /where: sampling\.stop\.0/],
     ['a bias for a token that the model lacks', request([5], { logitBias: { 320: 1 } }), 'GRAFT_LOGIT_BIAS_TOKEN', /320/],
   ])('%s is refused before anything runs, and the next request is served', async (_, asked, code, words) => {
-    const start = performance.now();
     const error = await failureOf(generateIds(engine, asked));
-    expect(performance.now() - start).toBeLessThan(2000);
     expect(error.code).toBe(code);
     expect(error.message).toMatch(words);
     expect(watch.steps).toEqual([]);
