@@ -1,15 +1,14 @@
 // Prefill and decode of the engine against node-llama-cpp on the same GGUF, in one run, taking turns: what slows one round slows both.
 //   npm run bench -- peers [--model FILE.gguf] [--threads 2] [--contexts 16,512] [--decode 32] [--seconds 150] [--only graft|llama-cpp]
 import { execFileSync, fork } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { cacheFolder, defaultModel } from './default-model.mjs';
 
 const peerVersion = '3.22.1';
 const here = dirname(fileURLToPath(import.meta.url));
-const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'graft');
 const leastRounds = 3;
 const hardLimitMs = 200_000; // no further round after this, even if there were fewer than the least
 const answerLimitMs = 90_000; // one measurement takes seconds; a machine on which it takes this long tells nothing
@@ -26,7 +25,7 @@ export async function main(args) {
       only: { type: 'string' },
     },
   });
-  const model = values.model ?? findModel();
+  const model = values.model ?? defaultModel();
   const contexts = values.contexts.split(',').map(Number);
   const decodeTokens = Number(values.decode);
   const settings = {
@@ -45,18 +44,9 @@ export async function main(args) {
   }
 }
 
-/** The default model, which `npm start` has put into the cache. */
-function findModel() {
-  const folders = [join(cache, 'models'), `${cache}-dl`].filter((folder) => existsSync(folder));
-  const files = folders.flatMap((folder) => readdirSync(folder, { recursive: true }).map((file) => join(folder, String(file))));
-  const model = files.find((file) => file.endsWith('.gguf'));
-  if (model === undefined) throw new Error('there is no model in the cache yet: run `npm start` once, or give one with --model FILE.gguf.');
-  return model;
-}
-
 /** Installs the peer on first use, outside the repository; its binary comes as an optional npm package, nothing is downloaded or built. */
 function installPeer() {
-  const folder = join(cache, 'peers', `node-llama-cpp-${peerVersion}`);
+  const folder = join(cacheFolder, 'peers', `node-llama-cpp-${peerVersion}`);
   if (existsSync(join(folder, 'node_modules', 'node-llama-cpp', 'package.json'))) return folder;
   console.log(`installing node-llama-cpp ${peerVersion} into ${folder} (about 700 MB)`);
   mkdirSync(folder, { recursive: true });

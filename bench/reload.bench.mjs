@@ -1,12 +1,13 @@
 // Memory and time of reloading weights on the cpu: the default model and a copy whose quantised weights are moved, to and fro, in one process.
 //   npm run bench -- reload [--model FILE.gguf] [--threads 2] [--context 2048] [--rounds 4]
-import { closeSync, cpSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { closeSync, cpSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openCheckpoint } from '@graft/core-model';
 import { startEngineWorker } from '@graft/engine';
+import { defaultModel } from './default-model.mjs';
 
 const app = dirname(dirname(fileURLToPath(import.meta.url)));
 const sampleMs = 5;
@@ -29,13 +30,6 @@ export async function main(args) {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-function defaultModel() {
-  const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'graft', 'models');
-  const file = readdirSync(folder).find((name) => name.endsWith('.gguf'));
-  if (file === undefined) throw new Error('there is no model in the cache yet: run `npm start` once, or give one with --model FILE.gguf.');
-  return join(folder, file);
 }
 
 /** A GGUF of the same tensors in which one quantised value of each Q4_1 block is another. */
