@@ -1,5 +1,6 @@
 import type { CapturedModel } from './capture/capture.ts';
 import type { DType } from './dtype.ts';
+import type { Module } from './nn/module.ts';
 
 /** A tensor in ordinary memory, as it is given to a program and taken from it. Row-major. */
 export interface HostTensor {
@@ -51,4 +52,44 @@ export interface Program extends Disposable {
 export interface Backend {
   readonly name: string;
   compile(model: CapturedModel, options: CompileOptions): Promise<Program>;
+}
+
+/**
+ * Compiles for static shapes, as devices do whose compiler wants to know every size: a bucket at a time, regions once for all layers that share them.
+ * Weights are inputs of the graphs, so that other weights need no other graph.
+ */
+export interface StaticBackend {
+  readonly name: string;
+  /** Takes the model's weights over and makes room for its caches; nothing is compiled yet. */
+  open(model: Module, options: StaticOptions): Promise<StaticProgram>;
+}
+
+export interface StaticOptions extends CompileOptions {
+  /** Where compiled graphs are kept for the next start; null: nowhere. */
+  recipeDirectory: string | null;
+}
+
+/** The graphs of one model at the buckets added so far. They share weights, caches and the graphs of regions. Steps are run one at a time. */
+export interface StaticProgram extends Disposable {
+  has(bucket: string): boolean;
+  /** Whether `add` will find a recipe that an earlier start kept for this model at this bucket, and so need no capture. */
+  hasRecipe(bucket: string): boolean;
+  /** Makes a bucket ready to run: from its recipe, or else by compiling what `capture` gives. */
+  add(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<void>;
+  /** As `Program.run`, with the graph of a bucket that was added; `step` has its exact shape. */
+  run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>>;
+  /** Copies the values that the model's weights have now over the old ones, in the same memory. No step may run meanwhile. */
+  updateWeights(): void;
+  readonly facts: StaticFacts;
+}
+
+export interface StaticFacts {
+  /** Distinct compiled graphs. */
+  readonly graphs: number;
+  /** Graphs that were optimised in this process; those from recipes were not. */
+  readonly optimisations: number;
+  /** Buckets that came from recipes. */
+  readonly recipes: number;
+  readonly weightBytes: number;
+  readonly cacheBytes: number;
 }

@@ -1,4 +1,15 @@
-export type { Backend, CompileOptions, HostTensor, Program, ProgramStep, SlotBinding } from './backend.ts';
+export type {
+  Backend,
+  CompileOptions,
+  HostTensor,
+  Program,
+  ProgramStep,
+  SlotBinding,
+  StaticBackend,
+  StaticFacts,
+  StaticOptions,
+  StaticProgram,
+} from './backend.ts';
 export { type CapturedModel, type CaptureOptions, captureModel, type InputSpec } from './capture/capture.ts';
 export { CaptureCache, type CaptureEntry, type CaptureEvents, type OnRecompile, type RecompileRecord } from './capture/capture-cache.ts';
 export { diffGuards, type GuardDifference } from './capture/diff-guards.ts';
