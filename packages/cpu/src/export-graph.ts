@@ -1,7 +1,7 @@
 import type { CompileOptions, Dim, DType, Graph, OpNode, Value } from '@graft/graph';
 import { CpuLoweringError } from './errors.ts';
 import { findFusions } from './fusions.ts';
-import { type Activations, cacheWidth, declaredDims, LoweringContext } from './lowering-context.ts';
+import { type Activations, cacheWidth, declaredDims, LoweringContext, type WeightInput } from './lowering-context.ts';
 import { lower } from './lowerings.ts';
 import type { WeightStore } from './weight-store.ts';
 
@@ -42,9 +42,11 @@ export interface ExportedGraph {
   readonly outputs: readonly StepOutput[];
   readonly caches: readonly CacheTensor[];
   readonly groups: readonly AttentionGroup[];
+  /** The weights that the ONNX graph takes as inputs; none where they are initializers. */
+  readonly weights: readonly WeightInput[];
 }
 
-/** How an inlined graph is exported. */
+/** How a graph is exported. */
 export interface ExportOptions {
   bindSlot: CompileOptions['bindSlot'];
   /** Whether attentions take over the split and the rotation before them. Default true. */
@@ -54,11 +56,14 @@ export interface ExportOptions {
 }
 
 /**
- * A flat graph as an ONNX model. Its weights go into `weights`, as initializers over the memory where they lie.
+ * A flat graph (an inlined model, or one region's) as an ONNX model.
+ * @param weights Takes the weights, as initializers over the memory where they lie. Or `'inputs'`: each weight is an input of the ONNX graph in float32,
+ * named by its path, so that other weights need no other graph; then nothing of a weight but its shape is read, experts are one batched product over all of
+ * them whose work does not depend on the routing, and nothing native is loaded. The same graph gives the same bytes.
  * @throws CpuLoweringError for what has no form in ONNX Runtime.
  */
-export function exportGraph(graph: Graph, weights: WeightStore, options: ExportOptions): ExportedGraph {
-  return new Exporter(graph, weights, options).run();
+export function exportGraph(graph: Graph, weights: WeightStore | 'inputs', options: ExportOptions): ExportedGraph {
+  return new Exporter(graph, weights === 'inputs' ? null : weights, options).run();
 }
 
 class Exporter {
@@ -70,7 +75,7 @@ class Exporter {
   private readonly caches = new Map<Value, CacheTensor>();
   private readonly groups = new Map<string, AttentionGroup>();
 
-  constructor(graph: Graph, weights: WeightStore, options: ExportOptions) {
+  constructor(graph: Graph, weights: WeightStore | null, options: ExportOptions) {
     this.graph = graph;
     this.options = options;
     this.context = new LoweringContext(weights, options.activations ?? 'rounded', new Set(graph.outputs.map(({ value }) => value)));
@@ -97,6 +102,7 @@ class Exporter {
       outputs,
       caches: [...this.caches.values()],
       groups: [...this.groups.values()],
+      weights: context.weightInputs,
     };
   }
 

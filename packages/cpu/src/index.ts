@@ -8,6 +8,7 @@ export {
   type StepInput,
   type StepOutput,
 } from './export-graph.ts';
+export type { WeightInput } from './lowering-context.ts';
 export { type Lowering, lowerings } from './lowerings.ts';
 export { OrtBackend, type OrtBackendOptions } from './ort-backend.ts';
 export { OrtProgram } from './ort-program.ts';

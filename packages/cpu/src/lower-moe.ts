@@ -1,5 +1,5 @@
 import type { InputsOf, Value } from '@graft/graph';
-import { elementTypeFacts, int } from '@graft/onnxruntime';
+import { elementTypeFacts, int, ints } from '@graft/onnxruntime';
 import { matMul, siluAndMul } from './lower-matmul.ts';
 import type { LoweringContext, Name } from './lowering-context.ts';
 
@@ -24,6 +24,37 @@ export function lowerFusedMoe({ x, routerLogits, w13, w2 }: InputsOf<'fusedMoe',
   const joined = experts === 1 ? results[0]! : c.op('Concat', results, { attributes: { axis: int(0) } });
   const inOrder = gather(c, joined, sortedOrder(c, order)); // sorting a permutation inverts it
   return topK === 1 ? inOrder : sumOfExperts(c, inOrder, hidden, topK);
+}
+
+/**
+ * Mixture of experts as one batched product over all of them: each expert gets every token, scaled by the sigmoid of its logit where it was chosen and by
+ * zero where not, and the results are added. Work and shapes do not depend on the routing, which is what a device of static graphs needs.
+ */
+export function lowerStaticMoe({ x, routerLogits, w13, w2 }: InputsOf<'fusedMoe', Value>, topK: number, c: LoweringContext): Name {
+  const axis = (value: number): Name => c.constant('int64', [1], [value]);
+  const product = (rows: Name, weight: Value): Name =>
+    c.op('FusedMatMul', [rows, c.name(weight)], { microsoft: true, attributes: { transB: int(1) } });
+  const scales = c.op('Transpose', [chosenScores(c, c.name(routerLogits), w13.dims[0]!.value, topK)], {
+    attributes: { perm: ints([1, 0]) },
+  }); // [experts, tokens]
+  const rows = c.op('Mul', [c.op('Unsqueeze', [c.name(x), axis(0)]), c.op('Unsqueeze', [scales, axis(2)])]); // [experts, tokens, hidden]
+  const gated = siluAndMul(c, product(rows, w13), w2.dims[2]!.value); // [experts, tokens, intermediate]
+  return c.op('ReduceSum', [product(gated, w2), axis(0)], { attributes: { keepdims: int(0) } });
+}
+
+/** The sigmoid of each logit that is among the `topK` largest of its token, 0 for the others. [tokens, experts]. */
+function chosenScores(c: LoweringContext, logits: Name, experts: number, topK: number): Name {
+  const attributes = { axis: int(-1), sorted: int(1) };
+  const chosen = c.node('TopK', [logits, c.constant('int64', [1], [topK])], 2, { attributes })[1]!; // [tokens, topK]
+  const ids = c.constant(
+    'int64',
+    [1, 1, experts],
+    Array.from({ length: experts }, (_, i) => i),
+  );
+  const equal = c.op('Equal', [c.op('Unsqueeze', [chosen, c.constant('int64', [1], [2])]), ids]); // [tokens, topK, experts]
+  const ones = c.op('Cast', [equal], { attributes: { to: int(elementTypeFacts('float32').code) } });
+  const mask = c.op('ReduceSum', [ones, c.constant('int64', [1], [1])], { attributes: { keepdims: int(0) } });
+  return c.op('Mul', [c.op('Sigmoid', [logits]), mask]);
 }
 
 /** One row for each token and chosen expert, scaled by the sigmoid of its logit. [tokens * topK, hidden] and [tokens * topK]. */

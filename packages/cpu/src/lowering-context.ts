@@ -11,6 +11,12 @@ export type Activations = 'exact' | 'rounded';
 /** A tensor of the ONNX graph, by name. */
 export type Name = string;
 
+/** A weight that the ONNX graph takes as an input, float32 and row-major, as `slot.shape` says. */
+export interface WeightInput {
+  readonly name: Name;
+  readonly slot: WeightSlot;
+}
+
 interface NodeChoice {
   attributes?: Attributes;
   /** Op of ONNX Runtime's own domain. */
@@ -20,7 +26,10 @@ interface NodeChoice {
 /** What a lowering works with: the ONNX graph so far, and which of its tensors stands for which value. */
 export class LoweringContext {
   readonly onnx = new GraphBuilder('graft');
-  readonly weights: WeightStore;
+  /** Where initializers over weights go; null: weights are inputs of the graph, in float32. */
+  private readonly weights: WeightStore | null;
+  /** The weights that are inputs so far, by their names. */
+  readonly weightInputs: WeightInput[] = [];
   readonly activations: Activations;
   private readonly graphOutputs: ReadonlySet<Value>;
   /** The module whose op is being lowered, for names and errors. */
@@ -32,7 +41,7 @@ export class LoweringContext {
   private readonly symbols = new Map<string, { input: Name; axis: number }>();
   private nodes = 0;
 
-  constructor(weights: WeightStore, activations: Activations, graphOutputs: ReadonlySet<Value>) {
+  constructor(weights: WeightStore | null, activations: Activations, graphOutputs: ReadonlySet<Value>) {
     this.weights = weights;
     this.activations = activations;
     this.graphOutputs = graphOutputs;
@@ -67,15 +76,26 @@ export class LoweringContext {
     return output;
   }
 
-  /** The tensor of a value; a weight becomes a float32 initializer. */
+  /** The tensor of a value; a weight becomes a float32 initializer or input. */
   name(value: Value): Name {
     const known = this.names.get(value);
     if (known !== undefined) return known;
     const slot = this.weightSlots.get(value);
     if (slot === undefined) throw this.error(`Value ${value.id} has no tensor.`);
-    const name = this.dense(slot);
+    const name = this.weights === null ? this.weightInput(slot) : this.dense(slot);
     this.alias(value, name);
     return name;
+  }
+
+  private weightInput(slot: WeightSlot): Name {
+    const name = this.onnx.input(`weight ${slot.path}`, 'float32', slot.shape);
+    this.weightInputs.push({ name, slot });
+    return name;
+  }
+
+  private get store(): WeightStore {
+    if (this.weights === null) throw this.error('It needs a weight as a constant, and weights are inputs here.');
+    return this.weights;
   }
 
   /** Whether the graph gives this value back. */
@@ -88,8 +108,14 @@ export class LoweringContext {
     return this.weightSlots.get(value) ?? null;
   }
 
-  /** The form of a weight; what is computed is float32. */
+  /** Whether weights are inputs of the graph, so that none can be looked into or cut up while it is built. */
+  get hasWeightInputs(): boolean {
+    return this.weights === null;
+  }
+
+  /** The form of a weight; what is computed or is an input is float32. */
   formatOf(value: Value): StorageFormat {
+    if (this.weights === null) return 'float32';
     return (this.weightSlots.get(value)?.source.dtype as StorageFormat) ?? 'float32';
   }
 
@@ -101,7 +127,7 @@ export class LoweringContext {
     return this.once(`dense ${slot.path} ${index ?? ''}`, () => {
       const name = `weight ${slot.path}${index === undefined ? '' : `[${index}]`}`;
       const byteOffset = (index ?? 0) * tensorBytes('float32', dims);
-      this.weights.addFloat32(name, this.storageOf(slot), { dims, byteOffset });
+      this.store.addFloat32(name, this.storageOf(slot), { dims, byteOffset });
       return this.onnx.externalInitializer(name, 'float32', dims);
     });
   }
@@ -109,13 +135,13 @@ export class LoweringContext {
   /** An initializer over one array of a weight's storage (or `packedZeroPoints`, two a byte), of the whole or of part `index` along the first axis; `reshape` may regroup its dims. */
   part(slot: WeightSlot, partName: string, index?: number, reshape: (dims: readonly number[]) => readonly number[] = (dims) => dims): Name {
     const { parts } = this.storageOf(slot);
-    const part = partName === 'packedZeroPoints' ? this.weights.packNibbles(parts['zeroPoints']!) : parts[partName];
+    const part = partName === 'packedZeroPoints' ? this.store.packNibbles(parts['zeroPoints']!) : parts[partName];
     if (part === undefined) throw this.error(`The storage of "${slot.path}" has no part "${partName}".`);
     const whole = index === undefined ? part.dims : part.dims.slice(1);
     const dims = reshape(whole);
     const name = `weight ${slot.path}${index === undefined ? '' : `[${index}]`} ${partName}${dims === whole ? '' : ` ${dims.join('x')}`}`;
     return this.once(`part ${name}`, () => {
-      this.weights.add(name, part, { dims, byteOffset: (index ?? 0) * tensorBytes(part.dtype, whole) });
+      this.store.add(name, part, { dims, byteOffset: (index ?? 0) * tensorBytes(part.dtype, whole) });
       return this.onnx.externalInitializer(name, part.dtype, dims);
     });
   }

@@ -13,7 +13,7 @@ import { elementTypeFacts, float, int } from '@graft/onnxruntime';
 import type { AttentionInputs } from './fusions.ts';
 import { concat, permute, replaceRows, selfAttention, slice } from './lower-images.ts';
 import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
-import { lowerFusedMoe } from './lower-moe.ts';
+import { lowerFusedMoe, lowerStaticMoe } from './lower-moe.ts';
 import { type Attributes, cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
 
 export interface LoweredNode<K extends OpName> {
@@ -93,7 +93,7 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   ],
   attention: (node, c) => [lowerAttention(node, c)],
   selfAttention,
-  fusedMoe: ({ inputs, attributes: { topK } }, c) => [lowerFusedMoe(inputs, topK, c)],
+  fusedMoe: ({ inputs, attributes: { topK } }, c) => [(c.hasWeightInputs ? lowerStaticMoe : lowerFusedMoe)(inputs, topK, c)],
 };
 
 /** Lowers one node of an inlined graph. */
