@@ -1,9 +1,11 @@
 import type { Engine } from '@graft/engine';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { Metrics } from './metrics.ts';
 import { ApiError, toApiError } from './openai/errors.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
 import { healthRoute } from './routes/health.ts';
+import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoutes } from './routes/models.ts';
 import { pageRoutes } from './routes/page.ts';
 import { reloadRoute } from './routes/reload.ts';
@@ -18,7 +20,7 @@ export interface AppOptions extends SecurityOptions {
 }
 
 /**
- * The HTTP application over an engine: OpenAI's routes, `/health` and the chat page. It does not listen and does not own
+ * The HTTP application over an engine: OpenAI's routes, `/health`, `/metrics` and the chat page. It does not listen and does not own
  * the engine; `app.close()` ends the running requests (streams with an error event) and refuses new ones.
  * @throws ReloadWithoutKeyError
  */
@@ -39,13 +41,17 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
     app.server.closeAllConnections();
   });
   app.setErrorHandler(sendError);
+  const metrics = new Metrics(engine);
+  metrics.watchRequests(app); // before what may refuse one
+  const watched = metrics.watchAnswers();
   secure(app, options);
   const methodsOf = recordMethods(app);
   pageRoutes(app);
   healthRoute(app, engine, (request) => hasKey(request, options.apiKey));
   modelsRoutes(app, engine);
-  chatCompletionsRoute(app, engine, running);
-  completionsRoute(app, engine, running);
+  metricsRoute(app, metrics);
+  chatCompletionsRoute(app, watched, running);
+  completionsRoute(app, watched, running);
   if (options.enableReload === true) reloadRoute(app, engine, running);
   app.setNotFoundHandler((request, reply) => sendError(notFound(request, methodsOf), request, reply));
   return app;

@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './openai/errors.ts';
 
 export interface SecurityOptions {
-  /** Asked of every request to /v1 and /admin as `Authorization: Bearer`. */
+  /** Asked of every request to /v1, /admin and /metrics as `Authorization: Bearer`. */
   apiKey?: string;
   /** Opens POST /admin/reload, which needs a key. Default: it does not exist. */
   enableReload?: boolean;
@@ -67,7 +67,7 @@ export function hasKey(request: FastifyRequest, apiKey: string | undefined): boo
 
 /** Asks the route that was matched, not the URL, which has many spellings (`/%761/models`). */
 function isApi({ routeOptions: { url } }: FastifyRequest): boolean {
-  return url?.startsWith('/v1/') === true || url?.startsWith('/admin/') === true;
+  return url?.startsWith('/v1/') === true || url?.startsWith('/admin/') === true || url === '/metrics';
 }
 
 function wrongKey(request: FastifyRequest): ApiError {

@@ -45,7 +45,7 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     .description('Serves a model over the OpenAI-compatible API, with a chat page at /. Without --model: SmolLM2, downloaded once.')
     .option('--host <address>', 'The address to listen on.', '127.0.0.1')
     .option('--port <number>', 'The port; 0 takes any free one.', portNumber, 8000)
-    .option('--api-key <key>', 'Asked of every request to /v1 and /admin. Default: none.')
+    .option('--api-key <key>', 'Asked of every request to /v1, /admin and /metrics. Default: none.')
     .option(
       '--enable-reload',
       'Opens POST /admin/reload {"model": "PATH"}, which serves other weights of the same config; needs --api-key.',
