@@ -16,6 +16,7 @@ export { diffGuards, type GuardDifference } from './capture/diff-guards.ts';
 export { checkGuard, type Guard, type GuardFailure, type GuardKind } from './capture/guard.ts';
 export { type BucketForecast, type Forecast, predict, type RegionForecast } from './capture/predict.ts';
 export { inlineRegions } from './compile/full.ts';
+export { type CallSlot, type CallWeight, planRegions, type RegionCall, type RegionPlan } from './compile/regional.ts';
 export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
 export {
   CaptureArrowFieldError,

@@ -1,0 +1,169 @@
+import type { CapturedModel } from '../capture/capture.ts';
+import { follow } from '../capture/guard.ts';
+import type { CapturedRegion, Graph, GraphInput, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
+import { joinPath } from '../nn/module.ts';
+import type { Buffer, Parameter } from '../nn/parameter.ts';
+import { Dim, formatDims } from '../shape.ts';
+import { verifyGraph } from '../verify-graph.ts';
+import { keysOf } from './full.ts';
+
+/** A weight that one call reads: the whole model's name for it, and what stands there. */
+export interface CallWeight {
+  readonly path: string;
+  readonly source: Parameter | Buffer;
+}
+
+/** A runtime slot that one call reads or writes, under its path in the whole model. */
+export interface CallSlot {
+  readonly path: string;
+  readonly kind: string;
+}
+
+/** One run of a region's graph. Lists are in the order of the graph's own. */
+export interface RegionCall {
+  /** The same object for all calls that can share what is compiled for it. */
+  readonly region: CapturedRegion;
+  /** The module that is called; empty for a segment. */
+  readonly path: string;
+  readonly weights: readonly CallWeight[];
+  readonly slots: readonly CallSlot[];
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly Value[];
+}
+
+/** A model as runs of regions, one after the other. Values are those of the captured graph. */
+export interface RegionPlan {
+  readonly inputs: readonly GraphInput[];
+  readonly calls: readonly RegionCall[];
+  /** Each value is an output of a call. */
+  readonly outputs: readonly GraphInput[];
+}
+
+/**
+ * Regional compilation's first step: the outer graph as a list of calls. What stands between two regions becomes a region of its own, a *segment*; segments
+ * that differ in nothing but their weights are one region.
+ */
+export function planRegions(captured: CapturedModel): RegionPlan {
+  return new RegionPlanner(captured).run();
+}
+
+class RegionPlanner {
+  private readonly root: object;
+  private readonly graph: Graph;
+  private readonly calls: RegionCall[] = [];
+  private readonly segments = new Map<string, CapturedRegion>();
+  private readonly weights: ReadonlyMap<Value, WeightSlot>;
+  private readonly slots: ReadonlyMap<Value, SlotInput>;
+  /** By value, the last node that reads it; nodes are counted, and the graph's end comes after all. */
+  private readonly lastUse = new Map<Value, number>();
+
+  constructor({ root, graph }: CapturedModel) {
+    this.root = root;
+    this.graph = graph;
+    this.weights = new Map(graph.weights.map((weight) => [weight.value, weight]));
+    this.slots = new Map(graph.slots.map((slot) => [slot.value, slot]));
+    for (const [i, node] of graph.nodes.entries())
+      for (const value of Object.values(node.inputs)) if (value !== null) this.lastUse.set(value as Value, i);
+    for (const { value } of graph.outputs) this.lastUse.set(value, graph.nodes.length);
+  }
+
+  run(): RegionPlan {
+    const { nodes, inputs } = this.graph;
+    let pending: OpNode[] = [];
+    for (const [i, node] of nodes.entries()) {
+      if (node.kind === 'op') pending.push(node);
+      else {
+        this.addSegment(pending, i);
+        pending = [];
+        this.addRegion(node, i);
+      }
+    }
+    const made = new Set<Value>(nodes.flatMap(({ outputs }) => outputs));
+    const given = this.graph.outputs.map(({ value }) => value).filter((value) => !made.has(value));
+    const outputs = this.addSegment(pending, nodes.length, [...new Set(given)]);
+    return {
+      inputs,
+      calls: this.calls,
+      outputs: this.graph.outputs.map(({ name, value }) => ({ name, value: outputs.get(value) ?? value })),
+    };
+  }
+
+  /** A weight or slot that is handed to a region as an argument is read by a segment of its own, which gives it on. */
+  private addRegion({ path, region, inputs, outputs }: RegionNode, index: number): void {
+    const given = [...new Set(inputs.filter((value) => this.weights.has(value) || this.slots.has(value)))];
+    const passed = this.addSegment([], index, given);
+    const module = follow(this.root, keysOf(this.root, path)) as object;
+    this.calls.push({
+      region,
+      path,
+      weights: region.graph.weights.map(({ path: own, keys }) => ({
+        path: joinPath(path, own),
+        source: follow(module, keys) as Parameter | Buffer,
+      })),
+      slots: region.graph.slots.map(({ path: own, slot }) => ({ path: joinPath(path, own), kind: slot })),
+      inputs: inputs.map((value) => passed.get(value) ?? value),
+      outputs,
+    });
+  }
+
+  /**
+   * Adds a call of these nodes, which stand before node `end`.
+   * @param given values that no node makes and that the call gives on. @returns the values that stand for them afterwards.
+   */
+  private addSegment(nodes: readonly OpNode[], end: number, given: readonly Value[] = []): ReadonlyMap<Value, Value> {
+    const passed = new Map(given.map((value) => [value, { ...value }]));
+    if (nodes.length === 0 && given.length === 0) return passed;
+    const made = new Set(nodes.flatMap(({ outputs }) => outputs));
+    const read = new Set([...nodes.flatMap(({ inputs }) => Object.values(inputs)), ...given].filter((value) => value !== null));
+    const weights = [...read].flatMap((value) => this.weights.get(value) ?? []);
+    const slots = [...read].flatMap((value) => this.slots.get(value) ?? []);
+    const inputs = [...read].filter((value) => !made.has(value) && !this.weights.has(value) && !this.slots.has(value));
+    const kept = [...made].filter((value) => (this.lastUse.get(value) ?? -1) >= end);
+    const named = (prefix: string, values: readonly Value[]): GraphInput[] => values.map((value, i) => ({ name: `${prefix}${i}`, value }));
+    const graph = { inputs: named('x', inputs), weights, slots, nodes, outputs: named('y', [...kept, ...given]) };
+    this.calls.push({
+      region: this.segment(graph),
+      path: '',
+      weights: weights.map(({ path, source }) => ({ path, source })),
+      slots: slots.map(({ path, slot }) => ({ path, kind: slot })),
+      inputs,
+      outputs: [...kept, ...passed.values()],
+    });
+    return passed;
+  }
+
+  private segment(graph: Graph): CapturedRegion {
+    const identity = identityOf(graph);
+    const known = this.segments.get(identity);
+    if (known !== undefined) return known;
+    verifyGraph(graph);
+    const region = { name: `segment#${this.segments.size}`, graph };
+    this.segments.set(identity, region);
+    return region;
+  }
+}
+
+/** All that a compiled graph depends on: ops, attributes, types and how they hang together; not the names of weights and modules. */
+function identityOf({ inputs, weights, slots, nodes, outputs }: Graph): string {
+  const numbers = new Map<Value, number>();
+  const define = (value: Value): string => {
+    numbers.set(value, numbers.size);
+    return `${value.dtype}${formatDims(value.dims)}`;
+  };
+  return JSON.stringify([
+    inputs.map(({ value }) => define(value)),
+    weights.map(({ value, format }) => [define(value), format]),
+    slots.map(({ value, slot }) => [define(value), slot]),
+    nodes.map((node) => [
+      (node as OpNode).op,
+      Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : numbers.get(value as Value)]),
+      attributesText((node as OpNode).attributes),
+      node.outputs.map(define),
+    ]),
+    outputs.map(({ value }) => numbers.get(value)),
+  ]);
+}
+
+function attributesText(attributes: OpNode['attributes']): string {
+  return JSON.stringify(attributes, (_key, value: unknown) => (value instanceof Dim ? `dim ${value.toString()}` : value));
+}
