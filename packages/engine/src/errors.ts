@@ -70,6 +70,21 @@ export class NoBackendError extends GraftError {
   }
 }
 
+/** Nothing overrides the architecture there, so there is nothing to hold against upstream. */
+export class NothingToVerifyError extends GraftError {
+  /** @param platforms those for which there is an override. */
+  constructor(architecture: string, platform: string | undefined, platforms: readonly string[]) {
+    const quoted = platforms.map((name) => `"${name}"`).join(', ');
+    super({
+      code: 'GRAFT_NOTHING_TO_VERIFY',
+      what: `No loaded plugin overrides ${architecture}${platform === undefined ? '' : ` on platform "${platform}"`}.`,
+      where: platform === undefined ? architecture : `--platform ${platform}`,
+      fix:
+        platforms.length > 0 ? `name a platform with an override: ${quoted}.` : 'name the plugin that brings the override with --plugins.',
+    });
+  }
+}
+
 /** The platform does not have the mode that was asked for. */
 export class UnknownModeError extends GraftError {
   constructor(mode: string, platform: string, modes: readonly string[]) {

@@ -14,7 +14,7 @@ import {
   TokenOutOfRangeError,
 } from './errors.ts';
 import { describeIssue } from './issue.ts';
-import { type LoadedModel, loadModel } from './load-model.ts';
+import { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 import { reloadModel } from './reload-model.ts';
 import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
 import { ModelRunner, type RunResult } from './runner/model-runner.ts';
@@ -71,15 +71,20 @@ export class LlmEngine implements Engine {
     const plugins = await loadEnginePlugins(parsed, options);
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
     const platform = await plugins.selectPlatform(parsed.platform);
-    const container = plugins.createEngineContainer();
+    using checkpoint = closing(await openCheckpoint(parsed.model));
+    return await LlmEngine.load({ ...options, plugins, platform, container: plugins.createEngineContainer(), checkpoint, config: parsed });
+  }
+
+  /** The second half of `start`: an engine of what was found. It owns the container from now on, also where it fails. */
+  static async load(options: LoadModel): Promise<LlmEngine> {
+    const { plugins, platform, container, checkpoint } = options;
+    const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
     let loaded: LoadedModel | null = null;
     try {
-      using checkpoint = closing(await openCheckpoint(parsed.model));
       const text = await openModelText(checkpoint);
-      const cached = { ...parsed, cacheDirectory: parsed.cacheDirectory ?? defaultCacheDirectory() };
-      loaded = await loadModel({ plugins, container, platform, checkpoint, config: cached, ...options });
-      const info = infoOf({ config: cached, loaded, plugins, platform, text });
-      return new LlmEngine({ loaded, info, config: cached, platform, container, text });
+      loaded = await loadModel({ ...options, config });
+      const info = infoOf({ config, loaded, plugins, platform, text });
+      return new LlmEngine({ loaded, info, config, platform, container, text });
     } catch (error) {
       loaded?.program[Symbol.dispose]();
       await container[Symbol.asyncDispose]();

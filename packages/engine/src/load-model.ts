@@ -18,9 +18,13 @@ import { captureLanguageModel } from './runner/capture-language-model.ts';
 export interface LoadModel extends StepContext {
   plugins: LoadedPlugins;
   checkpoint: Checkpoint;
+  /** Upstream's class, whatever overrides it. */
+  without?: 'overrides';
+  /** Instead of the checkpoint's weights, of which none is read then. */
+  fillWeights?: (model: LanguageModel) => void;
 }
 
-export interface BuildModel extends Pick<LoadModel, 'plugins'> {
+export interface BuildModel extends Pick<LoadModel, 'plugins' | 'without'> {
   platform: Pick<SelectedPlatform, 'platform'>;
   config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>;
 }
@@ -44,11 +48,14 @@ export interface LoadedModel extends BuiltModel {
 
 /** The path of an override, from an architecture's name to a program that is ready to serve. */
 export async function loadModel(options: LoadModel): Promise<LoadedModel> {
-  const { checkpoint, config, signal } = options;
+  const { checkpoint, config, signal, fillWeights } = options;
   const step = stepper(options);
   const { model, config: textConfig, context, resolution, hooks } = await buildModel(options, checkpoint, step);
 
-  await step('load', 'loading weights', async (report) => loadWeights(model, checkpoint, await weightOptions(options, report)));
+  await step('load', 'loading weights', async (report) => {
+    if (fillWeights !== undefined) fillWeights(model);
+    else await loadWeights(model, checkpoint, await weightOptions(options, report));
+  });
   hooks.lifecycle.advance('loaded');
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
 
@@ -68,13 +75,14 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
  * @param source config.json as parsed, and the path to name in errors.
  */
 export async function buildModel(
-  { plugins, platform, config }: BuildModel,
+  { plugins, platform, config, without }: BuildModel,
   source: Pick<Checkpoint, 'config' | 'path'>,
   step: RunStep = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
   const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
   const context = contextOf(textConfig, platform, config);
-  const resolution = plugins.registry.resolve(context.architectures, context); // which class, and why
+  const chosen = plugins.registry.resolve(context.architectures, context); // which class, and why
+  const resolution = without === 'overrides' ? plugins.registry.upstreamOf(chosen.architecture) : chosen;
   const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
   const hooks = new HookRunner(resolution, plugins.hooks);
   const build = () => construct(Model, context);
