@@ -9,13 +9,8 @@ export interface HpuLlama4Options {
 
 /** An option that the plugin does not have, or a value that it cannot take. */
 export class HpuOptionError extends GraftError {
-  constructor(what: string) {
-    super({
-      code: 'GRAFT_HPU_OPTION',
-      what,
-      where: 'overrideOptions',
-      fix: 'give { "branchFree": true } or { "branchFree": false }, or nothing.',
-    });
+  constructor(what: string, where = 'overrideOptions', fix = 'give { "branchFree": true } or { "branchFree": false }, or nothing.') {
+    super({ code: 'GRAFT_HPU_OPTION', what, where, fix });
   }
 }
 

@@ -1,0 +1,64 @@
+import { nearestNames } from '@graft/registry';
+import { z } from 'zod';
+import { HpuOptionError } from './options.ts';
+
+const size = z.int().positive();
+
+const range = z.strictObject({
+  min: size.exactOptional().describe('The smallest bucket.'),
+  step: size.exactOptional().describe('What sizes in between are rounded up to.'),
+  max: size.exactOptional().describe('The largest bucket.'),
+  padMax: z
+    .int()
+    .nonnegative()
+    .exactOptional()
+    .describe('padding-aware: the most padding, in tokens or sequences. Default: a quarter of max.'),
+  padPercent: z.number().min(0).max(50).exactOptional().describe('padding-aware: the most padding, in percent of the bucket. Default: 25.'),
+});
+
+// There is nothing to choose at the end: a sequence may always grow to the length that is served.
+const contextRange = range
+  .omit({ max: true })
+  .extend({ min: z.int().nonnegative().exactOptional().describe('The smallest bucket; 0: no past.') });
+
+/** What `platformOptions` may say to this platform: how many static shapes it makes graphs for. Docs: the README of this package. */
+export const HpuPlatformOptions = z.strictObject({
+  bucketing: z.enum(['exponential', 'linear', 'padding-aware']).default('exponential').describe('How the sizes of buckets are spaced.'),
+  promptQuery: range.exactOptional().describe('Tokens of a prompt in one run.'),
+  promptContext: contextRange.exactOptional().describe('Rows in the cache before a run of a prompt.'),
+  decodeBatch: range.exactOptional().describe('Sequences that decode in one run.'),
+  decodeContext: contextRange.exactOptional().describe('Rows in the cache before a run that decodes.'),
+});
+export type HpuPlatformOptions = z.output<typeof HpuPlatformOptions>;
+
+/**
+ * How sizes are spaced. All three begin at `min`, end at `max` and stay on multiples of `step` in between.
+ *  - `exponential`: each at most twice the one before (rounded up to the step), evenly by ratio: few graphs; up to half of a run is padding.
+ *  - `linear`: doubled up to `step`, then a step apart: padding below a step, and the most graphs.
+ *  - `padding-aware`: doubled up to `step`, then as far apart as both `padMax` and `padPercent` allow.
+ */
+export type BucketStrategy = HpuPlatformOptions['bucketing'];
+
+/** A range as the options give it; what is left out comes from the sizes that are served. */
+export type BucketRange = z.output<typeof range>;
+
+/** @throws HpuOptionError for an option that there is not, or a value that it cannot take. */
+export function parseHpuPlatformOptions(given: Readonly<Record<string, unknown>>): HpuPlatformOptions {
+  const parsed = HpuPlatformOptions.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const [key] = issue.code === 'unrecognized_keys' ? issue.keys : [];
+  if (key === undefined)
+    throw new HpuOptionError(
+      `${issue.message}.`,
+      ['platformOptions', ...issue.path].join('.'),
+      'see the README of llama4-hpu for what it takes.',
+    );
+  const known = issue.path.length === 0 ? HpuPlatformOptions.shape : range.shape;
+  const nearest = nearestNames(key, Object.keys(known)).map((name) => `"${name}"`);
+  throw new HpuOptionError(
+    `llama4-hpu has no option "${key}".`,
+    ['platformOptions', ...issue.path].join('.'),
+    `did you mean ${nearest.join(', ')}?`,
+  );
+}
