@@ -9,6 +9,7 @@ import {
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, type CapturedModel } from '@graft/graph';
 import { HookRunner, type Patches, PatchLedger } from '@graft/registry';
+import llama4Hpu from './plugin.ts';
 
 /** The published sizes of both models; 48 layers, of which every fourth has no rotation. No weight is ever there. */
 const published = {
@@ -37,10 +38,13 @@ export function contextOf(name: Published, more: Record<string, unknown> = {}, o
   return { ...facts, pipeline: { rank: 0, size: 1 }, overrideOptions: options };
 }
 
-/** Takes a model through both phases of hooks, as a load does, with no weights in between. */
+const owner = { plugin: 'llama4-hpu', file: null };
+
+/** Takes a model through both phases of hooks, the plugin's own among them, as a load does, with no weights in between. */
 export async function runHooks(model: LanguageModel, context: ModelContext, mode = 'compile'): Promise<HookRunner> {
   const [architecture = ''] = context.architectures;
-  const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner: { plugin: 'llama4-hpu', file: null } });
+  const hooks = llama4Hpu.hooks!.map((hook) => ({ ...hook, owner }));
+  const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner }, hooks);
   await runner.run('init', model, context);
   runner.lifecycle.advance('loaded');
   await runner.run('postLoad', model, context);

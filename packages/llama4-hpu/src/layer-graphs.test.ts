@@ -7,6 +7,7 @@ import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration, isHpuLlama4Mod
 import { unifyAttentionTypes } from './patches/attention-types.ts';
 import { applyBranchFreeAttention } from './patches/branch-free-attention.ts';
 import { HpuLlama4FeedForward, unifyFeedForwardTypes } from './patches/feed-forward-types.ts';
+import { chunkedAttentionLayers } from './runner-patches.ts';
 
 const both: Published[] = ['Maverick', 'Scout'];
 
@@ -163,21 +164,43 @@ describe.each([HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration])('on %o'
     expect(layersOf(model).every(({ feed_forward }) => (feed_forward as unknown) instanceof HpuLlama4FeedForward)).toBe(true);
   });
 
-  test.each(['lazy', 'eager'])('L9 in mode %s the ledger holds no patch of the compile mode', async (mode) => {
+  test.each([
+    ['lazy', ['llama4-hpu: setChunkedAttention', 'llama4-hpu: patchAttentionScale']],
+    ['eager', ['llama4-hpu: setChunkedAttention']],
+  ])('L9 in mode %s the ledger holds none of the compile-mode patches, only what the runner of that mode needs', async (mode, expected) => {
     const { runner } = await built({}, mode);
     const { hooks, patches, renames } = runner.toJSON();
-    expect([patches, renames]).toEqual([[], []]);
-    expect(hooks.map(({ outcome }) => outcome)).toEqual(['skipped: other mode', 'skipped: other mode']);
+    expect([...new Set(patches.map(({ hook }) => hook))]).toEqual(expected);
+    expect(renames).toEqual([]);
+    const skipped = hooks.filter(({ outcome }) => outcome === 'skipped: other mode').map(({ hook }) => hook);
+    expect(skipped).toEqual(expect.arrayContaining([`${Model.name}.unifyLayers`, `${Model.name}.unifyFeedForward`]));
+  });
+
+  test("hooks run in the order of vllm_gaudi: the classes' init patches, chunked-attention flag, attention scale, then the post-load patches", async () => {
+    const { runner } = await built();
+    expect(runner.toJSON().hooks.map(({ phase, hook, outcome }) => [phase, hook, outcome])).toEqual([
+      ['init', `${Model.name}.unifyLayers`, 'ran'],
+      ['init', 'llama4-hpu: setChunkedAttention', 'ran'],
+      ['init', 'llama4-hpu: patchAttentionScale', 'ran'],
+      ['postLoad', `${Model.name}.unifyFeedForward`, 'ran'],
+    ]);
+  });
+
+  test.each(['compile', 'lazy', 'eager'])('in mode %s the layers whose cache is that of a chunk are marked, and no other', async (mode) => {
+    const { model } = await built({}, mode);
+    const chunked = layersOf(model).filter(({ self_attn }) => self_attn.attn.getKvCacheSpec().kind === 'chunked-local');
+    expect(chunked).toHaveLength(6);
+    expect(chunkedAttentionLayers(model)).toEqual(chunked);
   });
 
   test('L9 in compile mode the ledger lists each patch with its owner, and undoing all restores the 4 graphs', async () => {
     const { model, runner } = await built();
     const { patches } = runner.toJSON();
     const counts = (operation: string) => patches.filter((record) => record.operation === operation).length;
-    // 8 layers: 6 chunked ones change class, keep their spec and are marked; every one gets a forward, 4 masks and a wrapper; 2 are lent a rotary
-    // and, since Maverick norms no queries, all 8 an Identity.
+    // 8 layers: 6 chunked ones change class, keep their spec and are marked twice; every one gets a forward, a temperature, 4 masks and a wrapper; 2 are
+    // lent a rotary and, since Maverick norms no queries, all 8 an Identity.
     expect([counts('swapClass'), counts('replaceMethod'), counts('setField'), counts('lend'), counts('wrapChild')]).toEqual([
-      6, 14, 38, 10, 8,
+      6, 22, 44, 10, 8,
     ]);
     expect(patches.every(({ plugin, path, reason }) => plugin === 'llama4-hpu' && path !== null && reason !== null)).toBe(true);
     expect(captureLayers(model).count).toBe(2);
@@ -197,7 +220,7 @@ describe.each([HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration])('on %o'
     const context = contextOf('Scout', { num_hidden_layers: 2, no_rope_layers: [0, 0] });
     const model = new Model(context);
     const { hooks, patches } = (await runHooks(model, context)).toJSON();
-    expect(patches.map(({ operation }) => operation)).toEqual(['wrapChild', 'wrapChild']);
+    expect(patches.map(({ operation }) => operation)).toEqual(['replaceMethod', 'replaceMethod', 'wrapChild', 'wrapChild']);
     expect(hooks[0]!.warnings).toEqual([expect.stringContaining('No layer has a rotation')]);
     expect(captureLayers(model).count).toBe(1);
   });

@@ -1,24 +1,48 @@
-import { definePlugin } from '@graft/registry';
+import type { Module } from '@graft/graph';
+import { definePlugin, type Patches, type PluginHook } from '@graft/registry';
 import { HpuPlatform } from './platform.ts';
 
 // At the top of the module: further in, TypeScript 6.0.3 may leave the path's `.ts` as it is in the built file.
 const llama4 = () => import('./models/llama4.ts');
+const runnerPatches = () => import('./runner-patches.ts');
 
 // Zeros in the place of no residual: where the first one comes from, and who takes it.
 const residual = ['Llama4Model.initialResidual(hiddenStates)', 'Llama4DecoderLayer.forward(positions, hiddenStates, residual)'];
 
-// What the hooks patch, and the method whose branches `branchFreeAttentionForward` takes out of a copy.
+// What the hooks patch, and the methods that `branchFreeAttentionForward` and `hpuAttnScale` are changed copies of.
 const patched = {
   version: '^0.1.0',
   attributes: ['qSize', 'kvSize', 'nope', 'attnTemperatureTuning', 'qkv_proj', 'o_proj', 'rotary_emb', 'qk_norm', 'attn'].map(
     (name) => `Llama4Attention.${name}`,
   ),
-  copied: { 'Llama4Attention.forward': '6e71cb0fbfca7ac1' },
+  copied: { 'Llama4Attention.forward': '6e71cb0fbfca7ac1', 'Llama4Attention.getAttnScale': '8dda0c817764e14d' },
 };
 const patchedMethods = [
   'Llama4Attention.forward(positions, hiddenStates)',
   'Llama4Attention.getAttnScale(positions)',
   'ChunkedLocalAttention.getKvCacheSpec()',
+];
+
+async function setChunkedAttention(model: Module, context: unknown, patches: Patches): Promise<void> {
+  (await runnerPatches()).setChunkedAttention(model, context, patches);
+}
+
+async function patchAttentionScale(model: Module, context: unknown, patches: Patches): Promise<void> {
+  (await runnerPatches()).patchAttentionScale(model, context, patches);
+}
+
+// What vllm_gaudi's runner does to a model (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their
+// post-load ones. That is the end of the phase `init`, where the hooks of plugins come after those of classes.
+const runnerHooks = (architecture: string): PluginHook[] => [
+  { architecture, platform: 'hpu', phase: 'init', reason: 'marks chunked-local attention for the runner', run: setChunkedAttention },
+  {
+    architecture,
+    platform: 'hpu',
+    phase: 'init',
+    modes: ['compile', 'lazy'], // eager mode pads nothing
+    reason: 'computes the temperature of attention from padded positions',
+    run: patchAttentionScale,
+  },
 ];
 
 /** Llama 4 on Intel Gaudi: the platform, and an override for each architecture. What an override removes stands on its class. */
@@ -27,6 +51,7 @@ export default definePlugin({
   graft: '^0.1.0',
   after: ['core-model'],
   platforms: [new HpuPlatform()],
+  hooks: ['Llama4ForCausalLM', 'Llama4ForConditionalGeneration'].flatMap(runnerHooks),
   overrides: [
     {
       architecture: 'Llama4ForCausalLM',

@@ -1,0 +1,51 @@
+import { type Attention, type Llama4Attention, Llama4DecoderLayer } from '@graft/core-model';
+import { type Module, ops, type Tensor } from '@graft/graph';
+import type { Patches } from '@graft/registry';
+
+/** An attention that `setChunkedAttention` marked. */
+interface Marked extends Attention {
+  readonly isChunkedAttention?: boolean;
+}
+
+/**
+ * Marks each attention whose cache is that of a chunk, for the runner: what class it has says so no longer once `unifyAttentionTypes` has run, and in
+ * modes where that does not run it is marked all the same. Changes no number. vllm_gaudi: `maybe_set_chunked_attention_layers`, which looks for a
+ * class's name in that of the backend, and only in models with images.
+ */
+export function setChunkedAttention(model: Module, _context: unknown, patches: Patches): void {
+  for (const { self_attn } of decoderLayers(model)) {
+    if (self_attn.attn.getKvCacheSpec().kind !== 'chunked-local') continue;
+    patches.setField(self_attn.attn, 'isChunkedAttention', true, { reason: 'tells the runner that the cache starts again at each chunk' });
+  }
+}
+
+/** Layers that `setChunkedAttention` marked. */
+export function chunkedAttentionLayers(model: Module): Llama4DecoderLayer[] {
+  return decoderLayers(model).filter(({ self_attn }) => (self_attn.attn as Marked).isChunkedAttention === true);
+}
+
+/**
+ * Gives each attention the temperature of `hpuAttnScale`: the same values, for positions that are padded to `[batch, query]`. One function for all
+ * layers, so that no guard on its identity tells two apart. vllm_gaudi: `patch_llama4_get_attn_scale`, which makes one a layer.
+ */
+export function patchAttentionScale(model: Module, _context: unknown, patches: Patches): void {
+  for (const { self_attn } of decoderLayers(model)) {
+    patches.replaceMethod(self_attn, 'getAttnScale', hpuAttnScale, { reason: 'positions come padded, one row a sequence' });
+  }
+}
+
+/** `Llama4Attention.getAttnScale`, computed over all positions as one row. `[batch, query]` -> `[batch, query, 1]`. */
+export function hpuAttnScale(this: Llama4Attention, positions: Tensor): Tensor {
+  const [batch, query] = [positions.dim(0), positions.dim(1)];
+  const flat = ops.reshape({ x: positions }, { dims: [batch.times(query)] }); // [batch * query]
+  const count = ops.addScalar({ x: ops.cast({ x: flat }, { dtype: 'float32' }) }, { value: 1 });
+  const floored = ops.floor({ x: ops.divScalar({ x: count }, { value: this.floorScale }) });
+  const grown = ops.log({ x: ops.addScalar({ x: floored }, { value: 1 }) });
+  const scale = ops.addScalar({ x: ops.mulScalar({ x: grown }, { value: this.attnScale }) }, { value: 1 });
+  return ops.reshape({ x: scale }, { dims: [batch, query, 1] });
+}
+
+/** Those of the language model, wherever it stands in the model. */
+export function decoderLayers(model: Module): Llama4DecoderLayer[] {
+  return [...model.namedModules()].map(([, module]) => module).filter((module) => module instanceof Llama4DecoderLayer);
+}
