@@ -26,25 +26,33 @@ test('compile is the default mode, since the overrides are for its guards', () =
   expect(new HpuPlatform().modes).toEqual(['compile', 'lazy', 'eager']);
 });
 
-test('a machine without a Gaudi has no hpu, and the error says when the emulated one comes and what serves meanwhile', async () => {
-  const error = await selectPlatform([new HpuPlatform({ root })], 'hpu').catch((e: unknown) => e);
-  expect(error).toMatchObject({
-    code: 'GRAFT_PLATFORM_UNAVAILABLE',
-    what: 'Platform "hpu" was asked for and is absent: no /dev/accel/accel* of the driver habanalabs, and the emulated device arrives with a later issue (issue 5); --platform cpu serves meanwhile.',
-  });
+const cpu = { name: 'cpu', modes: ['full'], fallback: true, detect: () => 'device' as const };
+const emulation = 'emulated by ONNX Runtime on the CPU, with the same modes, static buckets and recipe cache; no Gaudi figure is claimed';
+
+test('L10 on a machine without a Gaudi hpu is emulated for who asks by name, and says so', async () => {
+  const { platform, device, reason } = await selectPlatform([new HpuPlatform({ root }), cpu], 'hpu');
+  expect([platform.name, device]).toEqual(['hpu', 'emulated']);
+  expect(reason).toBe(`asked for by name; no Gaudi found here (no /dev/accel/accel* of the driver habanalabs): ${emulation}`);
+});
+
+test('an emulated hpu is never chosen without being asked for', async () => {
+  const { platform, reason } = await selectPlatform([new HpuPlatform({ root }), cpu]);
+  expect(platform.name).toBe('cpu');
+  expect(reason).toContain('hpu is emulated: no Gaudi found here');
+  await expect(selectPlatform([new HpuPlatform({ root })])).rejects.toMatchObject({ code: 'GRAFT_NO_PLATFORM' });
 });
 
 test('an accelerator of another make is no Gaudi', () => {
   addAccelerator('accel0', 'intel_vpu');
   expect(new HpuPlatform({ root }).detect()).toMatchObject({
-    device: 'absent',
-    reason: expect.stringMatching(/^no \/dev\/accel\/accel\* of the driver habanalabs/),
+    device: 'emulated',
+    reason: expect.stringMatching(/^no Gaudi found here \(no \/dev\/accel\/accel\* of the driver habanalabs\)/),
   });
 });
 
 test('a driver that is loaded without a device is told apart from none', () => {
   mkdirSync(join(root, 'sys/module/habanalabs'), { recursive: true });
-  expect(new HpuPlatform({ root }).detect().reason).toMatch(/^the driver habanalabs is loaded and has no device,/);
+  expect(new HpuPlatform({ root }).detect().reason).toMatch(/^no Gaudi found here \(the driver habanalabs is loaded and has no device\)/);
 });
 
 test('a real Gaudi is named, and not taken for something that Graft can use', async () => {
@@ -54,10 +62,17 @@ test('a real Gaudi is named, and not taken for something that Graft can use', as
   expect(new HpuPlatform({ root }).detect()).toEqual({
     device: 'absent',
     reason:
-      '/dev/accel/accel0, /dev/accel/accel1 (driver habanalabs) are here, but Graft has no backend that runs on a real Gaudi; --platform cpu serves meanwhile',
+      '/dev/accel/accel0, /dev/accel/accel1 (driver habanalabs) are here, but Graft has no backend that runs on a real Gaudi; a plugin of yours with { ...llama4Hpu, platforms: [new HpuPlatform({ emulate: true })] } emulates one, and --platform cpu serves too',
   });
-  const fallback = { name: 'cpu', modes: ['full'], fallback: true, detect: () => 'device' as const };
-  const { platform, reason } = await selectPlatform([new HpuPlatform({ root }), fallback]);
+  const { platform, reason } = await selectPlatform([new HpuPlatform({ root }), cpu]);
   expect(platform.name).toBe('cpu');
   expect(reason).toContain('hpu is absent: /dev/accel/accel0');
+});
+
+test('a real Gaudi is emulated where the plugin says so', () => {
+  addAccelerator('accel0', 'habanalabs');
+  expect(new HpuPlatform({ root, emulate: true }).detect()).toEqual({
+    device: 'emulated',
+    reason: `/dev/accel/accel0 (driver habanalabs) is here and passed over: ${emulation}`,
+  });
 });
