@@ -8,9 +8,9 @@ import {
   parseLlama4VisionConfig,
 } from '@graft/core-model';
 import { captureMultimodalModel, captureVisionModel } from '@graft/engine';
-import { type Backend, CaptureCache, type HostTensor } from '@graft/graph';
+import { type Backend, CaptureCache, type HostTensor, type Program } from '@graft/graph';
 import { KvCachePlan } from '../../packages/engine/src/kv-cache.ts';
-import { ModelRunner } from '../../packages/engine/src/runner/model-runner.ts';
+import { runResult, stepTensors } from '../../packages/engine/src/runner/program-step.ts';
 import type { ReferenceCase, ReferenceImages } from './reference-case.ts';
 import { type BackendChoice, type CaseReport, emptyResult, prefillTokens, type RowResult, report } from './run-case.ts';
 
@@ -30,10 +30,9 @@ export async function runImageCase(reference: ReferenceCase, choice: BackendChoi
     places: reference.batch,
     bindSlot: (path, kind) => plan.bindSlot(path, kind),
   });
-  const runner = new ModelRunner(program, plan);
   const rows: RowResult[] = [];
   for (const [row, imageRows] of rowsOfFeatures(reference, vision).entries())
-    rows.push(await runRow(runner, plan, reference, { row, imageFeatures, imageRows }));
+    rows.push(await runRow(program, plan, reference, { row, imageFeatures, imageRows }));
   return report(reference, choice, rows, imageFeatures.data);
 }
 
@@ -96,7 +95,7 @@ function rowsOfFeatures({ inputIds }: ReferenceCase, { imageTokenIndex }: Llama4
 
 /** A prompt in pieces, then the answer's tokens one at a time, but for the last, after which nothing is compared. */
 async function runRow(
-  runner: ModelRunner,
+  program: Program,
   plan: KvCachePlan,
   reference: ReferenceCase,
   { row, imageFeatures, imageRows }: PromptImages,
@@ -109,12 +108,10 @@ async function runRow(
     const prefill = computed < promptLength;
     count = prefill ? Math.min(prefillTokens, plan.roomAfter(computed), promptLength - computed) : 1;
     const end = computed + count;
-    const { logits, auxHiddenStates } = await runner.run({
-      firstPlace: row,
-      rows: [{ tokenIds: tokenIds.slice(computed, end), computed, ...(prefill && { imageRows: imageRows.slice(computed, end) }) }],
-      logits: 'all',
-      imageFeatures: prefill ? imageFeatures : noFeatures,
-    });
+    const rows = [{ tokenIds: tokenIds.slice(computed, end), computed, ...(prefill && { imageRows: imageRows.slice(computed, end) }) }];
+    const step = { firstPlace: row, rows, logits: 'all', imageFeatures: prefill ? imageFeatures : noFeatures } as const;
+    const outputs = await program.run({ firstPlace: row, batch: 1, inputs: stepTensors(step, plan.groups) });
+    const { logits, auxHiddenStates } = runResult(outputs);
     for (let i = 0; i < count; i++) result.logits.push(logits.slice(i * vocabSize, (i + 1) * vocabSize));
     if (prefill) for (const [layer, state] of auxHiddenStates.entries()) result.hidden[layer]!.set(state, computed * hiddenSize);
   }

@@ -36,6 +36,18 @@ export const EngineConfig = z.strictObject({
     .min(1)
     .exactOptional()
     .describe("Where converted weights are kept. Default: graft/ in the user's cache folder."),
+  platformOptions: z
+    .record(z.string(), z.unknown())
+    .default({})
+    .describe('Options of the platform, by its own names, as JSON; its plugin checks them. Default: none.'),
+  warmUp: z
+    .boolean()
+    .default(true)
+    .describe('Where shapes are static: capture, compile and run every bucket before the first request; else each when it is needed.'),
+  onRecompile: z
+    .enum(['allow', 'warn', 'fail'])
+    .default('warn')
+    .describe('When a graph is needed that the warm-up did not make: make it, also warn, or fail the request.'),
   auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
 });
 export type EngineConfig = z.output<typeof EngineConfig>;

@@ -102,8 +102,8 @@ describe('R13 the drift contract of an override is held at load', () => {
 
   test('with upstream as it is, the contract holds and the weights are read', async () => {
     const { loaded, counted } = await load(coreModels, async () => class Vendor extends Llama4ForCausalLM {});
-    const { resolution, program } = await loaded;
-    program[Symbol.dispose]();
+    const { resolution, runner } = await loaded;
+    runner[Symbol.dispose]();
     expect(resolution.candidates.find(({ plugin }) => plugin === 'vendor')).toMatchObject({ contract: 'holds', contractNotes: [] });
     expect(counted.bytes).toBeGreaterThan(10_000);
   });

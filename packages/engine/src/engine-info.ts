@@ -16,7 +16,7 @@ interface EngineFacts {
 
 /** What an engine that has started says of itself. */
 export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts): EngineInfo {
-  const { resolution, hooks, context, model, timings } = loaded;
+  const { resolution, hooks, context, model, timings, warmUp } = loaded;
   const record = resolution.toJSON();
   return {
     model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),
@@ -36,6 +36,7 @@ export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts)
     changes: changesOf(hooks),
     plugins: plugins.plugins.map(({ name }) => name),
     timings,
+    warmUp,
     createdAt: Math.floor(Date.now() / 1000),
   };
 }

@@ -1,5 +1,6 @@
 import type { HookRecord, PatchGroup, ReloadedHook, RenameRecord } from '@graft/registry';
 import type { GenerateRequest, TokenDelta } from './request.ts';
+import type { WarmUpSummary } from './runner/model-runner.ts';
 
 /** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
 export interface LoadProgress {
@@ -41,6 +42,8 @@ export interface EngineInfo {
   plugins: string[];
   /** Seconds that each step of the path took. */
   timings: Record<string, number>;
+  /** What the warm-up ran; null where nothing is warmed up. */
+  warmUp: WarmUpSummary | null;
   createdAt: number;
 }
 
@@ -50,9 +53,19 @@ export interface EngineStats {
   freeSlots: number;
   promptTokens: number;
   generationTokens: number;
+  /** Graphs captured from the `forward` of a region. */
   captures: number;
+  /** Compiled graphs that there are. */
   compiles: number;
+  /** Those of them that were optimised in this process. */
+  optimisations: number;
+  /** Buckets whose graphs came from recipes of an earlier start. */
+  recipes: number;
   recompiles: number;
+  warmUpSeconds: number;
+  /** Tokens that sequences asked for, and those computed beside them to fill a bucket. */
+  computedTokens: number;
+  paddedTokens: number;
 }
 
 export interface ReloadOptions {

@@ -36,10 +36,22 @@ export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
 export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
+export { AnyShapeRunner } from './runner/any-shape-runner.ts';
 export { captureMultimodalModel, captureVisionModel } from './runner/capture-image-model.ts';
 export { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
+export type {
+  CreateModelRunner,
+  ModelRunner,
+  RunnerParts,
+  RunnerStats,
+  RunResult,
+  RunRow,
+  RunStep,
+  WarmUpRow,
+  WarmUpSummary,
+} from './runner/model-runner.ts';
 export { SamplingParams } from './sampling-params.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartEngine } from './start-engine.ts';
-export { BackendOf, WeightPolicyOf } from './tokens.ts';
+export { BackendOf, ModelRunnerOf, WeightPolicyOf } from './tokens.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

@@ -65,6 +65,10 @@ export class Places {
     return this.taken.filter((taken) => !taken).length;
   }
 
+  isFree(place: number): boolean {
+    return this.taken[place] === false;
+  }
+
   /** @returns null when all are taken. */
   take(): number | null {
     const place = this.taken.indexOf(false);

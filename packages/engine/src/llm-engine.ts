@@ -17,7 +17,7 @@ import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 import { reloadModel } from './reload-model.ts';
 import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
-import { ModelRunner, type RunResult } from './runner/model-runner.ts';
+import type { ModelRunner, RunResult } from './runner/model-runner.ts';
 import { Sampler, SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
@@ -36,7 +36,6 @@ export interface GenerateOptions {
 export class LlmEngine implements Engine {
   private loaded: LoadedModel;
   private served: EngineInfo;
-  private runner: ModelRunner;
   private readonly config: EngineConfig;
   private readonly platform: SelectedPlatform;
   private readonly container: EngineContainer;
@@ -56,8 +55,9 @@ export class LlmEngine implements Engine {
     this.platform = platform;
     this.container = container;
     this.text = text;
-    this.runner = new ModelRunner(loaded.program, loaded.kvCache);
-    this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens: config.prefillTokens, kvCache: loaded.kvCache });
+    const { kvCache, maxPrefillTokens } = loaded.runner;
+    const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
+    this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache });
     this.eosTokenIds = new Set([...loaded.config.eosTokenIds, ...(text.tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]);
     this.scratch = new SamplerScratch(loaded.config.vocabSize);
   }
@@ -86,7 +86,7 @@ export class LlmEngine implements Engine {
       const info = infoOf({ config, loaded, plugins, platform, text });
       return new LlmEngine({ loaded, info, config, platform, container, text });
     } catch (error) {
-      loaded?.program[Symbol.dispose]();
+      loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
       throw error;
     }
@@ -140,14 +140,8 @@ export class LlmEngine implements Engine {
   }
 
   async stats(): Promise<EngineStats> {
-    const { cache } = this.loaded.captured;
-    return {
-      ...this.scheduler.counts,
-      ...this.counters,
-      captures: cache.count(),
-      compiles: this.loaded.program.facts.graphs,
-      recompiles: cache.recompiles.length,
-    };
+    const { tokens, ...counts } = this.runner.stats;
+    return { ...this.scheduler.counts, ...this.counters, ...counts, computedTokens: tokens.computed, paddedTokens: tokens.padded };
   }
 
   /** Ends what runs and frees the model. Twice without harm. */
@@ -167,11 +161,10 @@ export class LlmEngine implements Engine {
       drain: () => this.drain(signal),
       ...(onProgress !== undefined && { onProgress }),
     });
-    const { program: old } = this.loaded;
+    const { runner: old } = this;
     this.loaded = loaded;
-    this.runner = new ModelRunner(loaded.program, loaded.kvCache);
-    this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks) };
-    old[Symbol.dispose]();
+    this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks), warmUp: loaded.warmUp };
+    if (old !== this.runner) old[Symbol.dispose]();
     const { fromCache, bytes, parameters } = weights;
     const { renames } = loaded.hooks.toJSON();
     return { model: path, weights: this.served.weights, parameters, bytes, fromCache, hooks: [...hooks], renames: [...renames], timings };
@@ -191,8 +184,12 @@ export class LlmEngine implements Engine {
     }
     await this.loop;
     await this.reloading?.ended.catch(() => undefined); // whoever asked for it hears of it
-    this.loaded.program[Symbol.dispose]();
+    this.runner[Symbol.dispose]();
     await this.container[Symbol.asyncDispose]();
+  }
+
+  private get runner(): ModelRunner {
+    return this.loaded.runner;
   }
 
   private wake(): void {
@@ -230,6 +227,7 @@ export class LlmEngine implements Engine {
       firstPlace: sequence.place!,
       rows: [{ tokenIds: piece, computed }],
       logits,
+      isFree: (place) => this.scheduler.isFree(place),
       signal: sequence.abort.signal,
     });
     if (sequence.ended) return;
@@ -249,7 +247,7 @@ export class LlmEngine implements Engine {
     if (sequences.every(({ ended }) => ended)) return;
     // The run needs contiguous places, so a sequence that ended since `schedule` is computed once more and its result left.
     const rows = sequences.map(({ tokenIds, computed }) => ({ tokenIds: [tokenIds[computed]!], computed }));
-    const result = await this.runner.run({ firstPlace, rows, logits: 'last' });
+    const result = await this.runner.run({ firstPlace, rows, logits: 'last', isFree: (place) => this.scheduler.isFree(place) });
     // What goes wrong in one row, such as logits that are not numbers, is no fault of its neighbours.
     for (const [i, sequence] of sequences.entries())
       await this.guarded([sequence], async () => this.decoded(sequence, rowOf(result, i, sequences.length)));

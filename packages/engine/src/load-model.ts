@@ -6,14 +6,14 @@ import {
   loadWeights,
   type ModelContext,
   parseLlama4Config,
+  parseLlama4VisionConfig,
 } from '@graft/core-model';
-import { CaptureCache, type CapturedModel, type Program } from '@graft/graph';
 import { construct, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
-import { KvCachePlan } from './kv-cache.ts';
-import { compileProgram, type RunStep, type StepContext, stepper, weightOptions } from './load-steps.ts';
-import { captureLanguageModel } from './runner/capture-language-model.ts';
+import { type RunStep, type StepContext, stepper, weightOptions } from './load-steps.ts';
+import { createRunner } from './runner/create-runner.ts';
+import type { ModelRunner, RunnerParts, WarmUpSummary } from './runner/model-runner.ts';
 
 export interface LoadModel extends StepContext {
   plugins: LoadedPlugins;
@@ -39,14 +39,14 @@ export interface BuiltModel {
 }
 
 export interface LoadedModel extends BuiltModel {
-  readonly captured: CapturedModel;
-  readonly program: Program;
-  readonly kvCache: KvCachePlan;
+  /** Has the compiled graphs; disposed by whoever owns this. */
+  readonly runner: ModelRunner;
+  readonly warmUp: WarmUpSummary | null;
   /** Seconds of each step. */
   readonly timings: Record<string, number>;
 }
 
-/** The path of an override, from an architecture's name to a program that is ready to serve. */
+/** The path of an override, from an architecture's name to a runner that is ready to serve. */
 export async function loadModel(options: LoadModel): Promise<LoadedModel> {
   const { checkpoint, config, signal, fillWeights } = options;
   const step = stepper(options);
@@ -60,14 +60,26 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
 
   model.setAuxHiddenStateLayers(auxLayers(config, textConfig));
-  const captured = await step('capture', 'capturing forward', () => captureLanguageModel(model, new CaptureCache()));
-  const kvCache = new KvCachePlan(model, context.maxModelLength);
-  using unfinished = new Disposables();
-  const program = unfinished.use(await step('compile', 'compiling', (report) => compileProgram(captured, kvCache, options, report)));
-  signal?.throwIfAborted();
+  const { runner, warmUp } = await prepareRunner({ ...options, model, context }, step, signal);
   hooks.lifecycle.advance('ready'); // from here a patch throws
+  return { model, config: textConfig, context, resolution, hooks, runner, warmUp, timings: step.timings };
+}
+
+/** The path from a loaded model to a runner that is ready to serve. The caller owns it. */
+export async function prepareRunner(
+  parts: RunnerParts,
+  step: RunStep,
+  signal?: AbortSignal,
+): Promise<Pick<LoadedModel, 'runner' | 'warmUp'>> {
+  using unfinished = new Disposables();
+  const runner = unfinished.use(await createRunner(parts));
+  await step('capture', 'capturing forward', (report) => runner.capture(report));
+  await step('compile', 'compiling', (report) => runner.compile(report, signal));
+  const warmUp = (await (runner.warmUp && step('warmUp', 'warming up', (report) => runner.warmUp!(report, signal)))) ?? null;
+  signal?.throwIfAborted();
+  runner.ready(); // from here a further capture is a recompile
   unfinished.move();
-  return { model, config: textConfig, context, resolution, hooks, captured, program, kvCache, timings: step.timings };
+  return { runner, warmUp };
 }
 
 /**
@@ -80,9 +92,11 @@ export async function buildModel(
   step: RunStep = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
   const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
-  const context = contextOf(textConfig, platform, config);
-  const chosen = plugins.registry.resolve(context.architectures, context); // which class, and why
+  const textContext = contextOf(textConfig, platform, config);
+  const chosen = plugins.registry.resolve(textContext.architectures, textContext); // which class, and why
   const resolution = without === 'overrides' ? plugins.registry.upstreamOf(chosen.architecture) : chosen;
+  const takesImages = resolution.capabilities['images'] === true;
+  const context = { ...textContext, vision: takesImages ? parseLlama4VisionConfig(source.config, { where: source.path }) : null };
   const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
   const hooks = new HookRunner(resolution, plugins.hooks);
   const build = () => construct(Model, context);

@@ -1,11 +1,8 @@
 import { float32Policy, type LoadWeights } from '@graft/core-model';
-import type { CapturedModel, Program } from '@graft/graph';
 import type { EngineContainer, SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { LoadProgress } from './engine.ts';
-import { NoBackendError } from './errors.ts';
-import type { KvCachePlan } from './kv-cache.ts';
-import { BackendOf, WeightPolicyOf } from './tokens.ts';
+import { WeightPolicyOf } from './tokens.ts';
 
 /** What the steps that a load and a reload share need of an engine. */
 export interface StepContext {
@@ -28,6 +25,7 @@ const reported = {
   postLoad: 'load',
   capture: 'capture',
   compile: 'compile',
+  warmUp: 'warm-up',
   drain: 'drain',
 } as const;
 
@@ -53,24 +51,4 @@ export async function weightOptions({ container, platform, config, signal }: Ste
   const token = WeightPolicyOf(platform.platform.name);
   const policy = config.weights === 'float32' || !container.has(token) ? float32Policy : await container.getAsync(token);
   return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
-}
-
-/** Compiles for the platform's backend; the caller owns the program. @throws NoBackendError, and what the backend throws. */
-export async function compileProgram(
-  captured: CapturedModel,
-  kvCache: KvCachePlan,
-  { container, platform, config, signal }: StepContext,
-  onProgress: Report,
-): Promise<Program> {
-  const token = BackendOf(platform.platform.name);
-  const backend = container.has(token) ? await container.getAsync(token) : null;
-  if (backend === null) throw new NoBackendError(platform.platform.name);
-  onProgress(0, `compiling for ${backend.name}`);
-  return backend.compile(captured, {
-    bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
-    places: config.maxSequences,
-    onProgress,
-    ...(config.threads !== undefined && { threads: config.threads }),
-    ...(signal !== undefined && { signal }),
-  });
 }

@@ -1,11 +1,10 @@
 import { Disposables } from '@graft/common';
-import { type Checkpoint, type Llama4TextConfig, type LoadReport, parseLlama4Config, stageWeights } from '@graft/core-model';
-import { CaptureCache } from '@graft/graph';
-import type { ReloadedHook } from '@graft/registry';
+import { type Checkpoint, type LoadReport, parseLlama4Config, parseLlama4VisionConfig, stageWeights } from '@graft/core-model';
+import type { HookReload, ReloadedHook } from '@graft/registry';
 import { ReloadConfigError } from './errors.ts';
-import type { LoadedModel } from './load-model.ts';
-import { compileProgram, type StepContext, stepper, weightOptions } from './load-steps.ts';
-import { captureLanguageModel } from './runner/capture-language-model.ts';
+import { type LoadedModel, prepareRunner } from './load-model.ts';
+import { type StepContext, stepper, weightOptions } from './load-steps.ts';
+import type { ModelRunner } from './runner/model-runner.ts';
 
 export interface ReloadModel extends StepContext {
   checkpoint: Checkpoint;
@@ -14,7 +13,7 @@ export interface ReloadModel extends StepContext {
 }
 
 export interface ReloadedModel {
-  /** Serves from now on; the old program is the caller's to dispose. */
+  /** Serves from now on; the old runner, where it is another one, is the caller's to dispose. */
   readonly loaded: LoadedModel;
   readonly weights: LoadReport;
   readonly hooks: readonly ReloadedHook[];
@@ -23,34 +22,54 @@ export interface ReloadedModel {
 }
 
 /**
- * Gives a model that serves other weights. The whole checkpoint is read, checked and converted first; then a second program is compiled while the old
- * one serves, and takes its place between two steps, with caches of its own. All or nothing: an error or an abort leaves the old weights serving.
+ * Gives a model that serves other weights. The whole checkpoint is read, checked and converted first. Then a runner that can take
+ * other weights gets them between two steps, in the memory of the old ones; in place of any other a second one is prepared while the old one serves, with
+ * caches of its own, and takes over between two steps. All or nothing: an error or an abort leaves the old weights serving.
  */
 export async function reloadModel(loaded: LoadedModel, options: ReloadModel): Promise<ReloadedModel> {
-  const { model, hooks, context, kvCache } = loaded;
+  const { model, hooks, context, runner } = loaded;
   const { checkpoint, drain, signal } = options;
   const step = stepper(options);
-  requireSameConfig(loaded.config, checkpoint, options);
+  requireSameConfig(loaded, checkpoint, options);
 
   const staged = await step('load', 'staging weights', async (report) =>
     stageWeights(hooks.parametersAtLoad(model), checkpoint, await weightOptions(options, report)),
   ); // the model is as it was until they are applied
   using reload = await step('postLoad', 'post-load hooks', () => hooks.reload(model, context, () => staged.apply())); // back to the old weights unless kept
 
-  const captured = await step('capture', 'capturing forward', () => captureLanguageModel(model, new CaptureCache()));
+  const inPlace = runner.updateWeights !== undefined && runner.acceptsWeights?.() !== false;
   using unfinished = new Disposables();
-  const program = unfinished.use(await step('compile', 'compiling', (report) => compileProgram(captured, kvCache, options, report)));
+  const next = inPlace ? loaded : await prepareRunner({ ...options, model, context }, step, signal);
+  if (!inPlace) unfinished.use(next.runner);
   await step('drain', 'running sequences end', drain);
   signal?.throwIfAborted();
+  if (inPlace) updateOrRestore(runner, reload);
   reload.keep(); // from here nothing can fail
   unfinished.move();
-  return { loaded: { ...loaded, captured, program }, weights: staged.report, hooks: reload.hooks, timings: step.timings };
+  const { runner: serving, warmUp } = next;
+  return { loaded: { ...loaded, runner: serving, warmUp }, weights: staged.report, hooks: reload.hooks, timings: step.timings };
+}
+
+/** Weights are copied one after the other: when one cannot be, those before it are put back. */
+function updateOrRestore(runner: ModelRunner, reload: HookReload): void {
+  try {
+    runner.updateWeights!();
+  } catch (error) {
+    reload[Symbol.dispose](); // the model has its old weights again
+    runner.updateWeights!();
+    throw error;
+  }
 }
 
 /** Another shape is another model, which a reload of weights cannot make of this one. */
-function requireSameConfig(served: Llama4TextConfig, { config: raw, path }: Checkpoint, { config }: StepContext): void {
-  const other = parseLlama4Config(raw, { where: path, overrides: config.configOverrides });
-  const differing = (Object.keys(served) as (keyof Llama4TextConfig)[]).flatMap((key) => {
+function requireSameConfig({ config: text, context }: LoadedModel, { config: raw, path }: Checkpoint, { config }: StepContext): void {
+  const vision = context.vision ?? null;
+  const served: Record<string, unknown> = { ...text, vision };
+  const other: Record<string, unknown> = {
+    ...parseLlama4Config(raw, { where: path, overrides: config.configOverrides }),
+    vision: vision === null ? null : parseLlama4VisionConfig(raw, { where: path }),
+  };
+  const differing = Object.keys(served).flatMap((key) => {
     const [was, is] = [served[key], other[key]].map((value) => JSON.stringify(value));
     return was === is ? [] : [{ key, was: shortened(was!), is: shortened(is!) }];
   });

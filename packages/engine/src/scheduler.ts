@@ -40,6 +40,11 @@ export class Scheduler {
     return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.places.free };
   }
 
+  /** Whether no sequence holds the place. It stays so until the next `schedule`. */
+  isFree(place: number): boolean {
+    return this.places.isFree(place);
+  }
+
   get hasWork(): boolean {
     return this.running.length > 0 || (this.waiting.length > 0 && !this.held);
   }

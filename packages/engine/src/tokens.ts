@@ -1,6 +1,7 @@
 import type { WeightPolicy } from '@graft/core-model';
 import type { Backend } from '@graft/graph';
 import { type ServiceIdentifier, token } from '@graft/registry';
+import type { CreateModelRunner } from './runner/model-runner.ts';
 
 /** A service that each platform's plugin binds its own of, so that several platforms can be loaded beside each other. */
 function perPlatform<T>(name: string): (platform: string) => ServiceIdentifier<T> {
@@ -14,6 +15,9 @@ function perPlatform<T>(name: string): (platform: string) => ServiceIdentifier<T
 
 /** What compiles and runs models on a platform: `bind.bind(BackendOf('cpu')).toDynamicValue(...)` in `bindEngine`. */
 export const BackendOf = perPlatform<Backend>('Backend');
+
+/** How a platform makes the runner of a model's steps. Where none is bound: one for any shape, over `BackendOf`. */
+export const ModelRunnerOf = perPlatform<CreateModelRunner>('ModelRunner');
 
 /** The platform's choice of weight forms (`--weights auto`). Where none is bound, everything is float32. */
 export const WeightPolicyOf = perPlatform<WeightPolicy>('WeightPolicy');

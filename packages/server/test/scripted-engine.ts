@@ -29,6 +29,11 @@ export function scriptedEngine({ tokens = ['Par', 'is', '.'], delayMs = 0, failA
     captures: 1,
     compiles: 1,
     recompiles: 0,
+    optimisations: 0,
+    recipes: 0,
+    warmUpSeconds: 0,
+    computedTokens: 0,
+    paddedTokens: 0,
   };
   const engine: Engine & { seen: GenerateRequest[] } = {
     seen,
@@ -116,5 +121,6 @@ const scriptedInfo: EngineInfo = {
   changes: { hooks: [], renames: [], patches: [] },
   plugins: ['core-model', 'cpu'],
   timings: { resolve: 0.01, load: 0.4, compile: 1.2 },
+  warmUp: null,
   createdAt: 1_795_478_400,
 };

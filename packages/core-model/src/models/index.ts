@@ -6,6 +6,10 @@ export const coreModels = definePlugin({
   manifest: () => import('../manifest.ts').then((m) => m.manifest),
   models: [
     { architecture: 'Llama4ForCausalLM', model: () => import('./llama4.ts').then((m) => m.Llama4ForCausalLM) },
-    { architecture: 'Llama4ForConditionalGeneration', model: () => import('./mllama4.ts').then((m) => m.Llama4ForConditionalGeneration) },
+    {
+      architecture: 'Llama4ForConditionalGeneration',
+      model: () => import('./mllama4.ts').then((m) => m.Llama4ForConditionalGeneration),
+      capabilities: { images: true },
+    },
   ],
 });

@@ -12,7 +12,8 @@ import { caseFolder } from '../engine.fixture.ts';
 import { KvCachePlan } from '../kv-cache.ts';
 import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
 import { captureLanguageModel } from './capture-language-model.ts';
-import { ModelRunner } from './model-runner.ts';
+import type { RunResult, RunStep } from './model-runner.ts';
+import { runResult, stepTensors } from './program-step.ts';
 
 async function load() {
   const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
@@ -27,11 +28,16 @@ async function load() {
   return { model, vision, hiddenSize: config.hiddenSize };
 }
 
-async function runnerOf(model: Llama4ForConditionalGeneration, captured: CapturedModel): Promise<ModelRunner> {
+async function runnerOf(model: Llama4ForConditionalGeneration, captured: CapturedModel) {
   const plan = new KvCachePlan(model, 32);
   const program = await new InterpreterBackend().compile(captured, { places: 2, bindSlot: (path, kind) => plan.bindSlot(path, kind) });
   onTestFinished(() => program[Symbol.dispose]());
-  return new ModelRunner(program, plan);
+  return {
+    async run(step: RunStep): Promise<RunResult> {
+      const { firstPlace, rows } = step;
+      return runResult(await program.run({ firstPlace, batch: rows.length, inputs: stepTensors(step, plan.groups) }));
+    },
+  };
 }
 
 test('rows with an image and rows without one share a step, and neither changes the other', async () => {

@@ -1,5 +1,9 @@
-import type { HostTensor, Program } from '@graft/graph';
-import type { KvCachePlan, KvGroup } from '../kv-cache.ts';
+import type { LanguageModel, ModelContext } from '@graft/core-model';
+import type { HostTensor } from '@graft/graph';
+import type { EngineContainer, SelectedPlatform } from '@graft/registry';
+import type { EngineConfig } from '../config.ts';
+import type { KvCachePlan } from '../kv-cache.ts';
+import type { Report } from '../load-steps.ts';
 
 /** Tokens of one sequence that are computed in a run. */
 export interface RunRow {
@@ -16,8 +20,10 @@ export interface RunStep {
   readonly rows: readonly RunRow[];
   /** `last`: of each row's last token; `all`: of every token, row by row. */
   readonly logits: 'last' | 'all';
-  /** `[rows, hidden]`: for a program of `captureMultimodalModel`, which needs it in each step, with no rows where there is no image. */
+  /** `[rows, hidden]`, float32: what `embedImages` gave. Left out: no row of this step has an image. */
   readonly imageFeatures?: HostTensor;
+  /** Whether no sequence holds this place, so that a row of padding may write to its caches. Left out: none of the sequences' places is free. */
+  isFree?(place: number): boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -30,66 +36,79 @@ export interface RunResult {
   readonly auxHiddenStates: readonly Float32Array[];
 }
 
-/** Turns rows of tokens into the inputs of a program: positions, and each KV group's part of the attention metadata. */
-export class ModelRunner {
-  private readonly program: Program;
-  private readonly groups: readonly KvGroup[];
-
-  constructor(program: Program, plan: KvCachePlan) {
-    this.program = program;
-    this.groups = plan.groups;
-  }
-
-  async run({ firstPlace, rows, logits, imageFeatures, signal }: RunStep): Promise<RunResult> {
-    const inputs: Record<string, HostTensor> = { ...tokenInputs(rows), logitsIndices: logitsIndices(rows, logits) };
-    if (imageFeatures !== undefined) Object.assign(inputs, { imageFeatures, imageRows: imageRowsOf(rows) });
-    for (const group of this.groups) Object.assign(inputs, groupInputs(group, rows));
-    const outputs = await this.program.run({ firstPlace, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
-    const result = outputs['logits']!;
-    const auxHiddenStates: Float32Array[] = [];
-    for (let i = 0; ; i++) {
-      const state = outputs[`auxHiddenStates.${i}`];
-      if (state === undefined) break;
-      auxHiddenStates.push(state.data as Float32Array);
-    }
-    return { vocabSize: result.dims[1]!, logits: result.data as Float32Array, auxHiddenStates };
-  }
+/** Counted since the runner was made. */
+export interface RunnerStats {
+  /** Graphs captured from the `forward` of a region. */
+  readonly captures: number;
+  /** Compiled graphs that there are. */
+  readonly compiles: number;
+  /** Graphs that were optimised in this process; the others came from recipes. */
+  readonly optimisations: number;
+  /** Buckets that came from recipes. */
+  readonly recipes: number;
+  /** Captures after others of the same region; of a runner for static shapes, those after `ready` only. */
+  readonly recompiles: number;
+  readonly warmUpSeconds: number;
+  /** Tokens that a sequence asked for, and those computed beside them to fill a bucket. */
+  readonly tokens: { readonly computed: number; readonly padded: number };
 }
 
-function tokenInputs(rows: readonly RunRow[]): Record<string, HostTensor> {
-  const length = rows[0]!.tokenIds.length;
-  const inputIds = new BigInt64Array(rows.length * length);
-  const positions = new BigInt64Array(rows.length * length);
-  for (const [r, { tokenIds, computed }] of rows.entries()) {
-    for (let i = 0; i < length; i++) {
-      inputIds[r * length + i] = BigInt(tokenIds[i]!);
-      positions[r * length + i] = BigInt(computed + i);
-    }
-  }
-  const dims = [rows.length, length];
-  return { inputIds: { dtype: 'int64', dims, data: inputIds }, positions: { dtype: 'int64', dims, data: positions } };
+/** One kind of bucket in a warm-up. */
+export interface WarmUpRow {
+  readonly kind: 'prompt' | 'decode' | 'prompt with images' | 'decode with images' | 'image';
+  readonly buckets: number;
+  /** Distinct shapes among them: buckets that differ in their context share a graph. */
+  readonly graphs: number;
+  readonly seconds: number;
+  /** The most of a bucket that can be padding, from 0 to 1; null for what is never padded. */
+  readonly padding: number | null;
 }
 
-function imageRowsOf(rows: readonly RunRow[]): HostTensor {
-  const data = BigInt64Array.from(rows.flatMap(({ tokenIds, imageRows }) => tokenIds.map((_, i) => BigInt(imageRows?.[i] ?? -1))));
-  return { dtype: 'int64', dims: [rows.length, rows[0]!.tokenIds.length], data };
+/** What a warm-up ran and how the graphs were come by. */
+export interface WarmUpSummary {
+  readonly rows: readonly WarmUpRow[];
+  readonly captured: number;
+  readonly optimised: number;
+  readonly fromRecipes: number;
+  readonly seconds: number;
 }
 
-function logitsIndices(rows: readonly RunRow[], which: 'last' | 'all'): HostTensor {
-  const length = rows[0]!.tokenIds.length;
-  const count = which === 'all' ? rows.length * length : rows.length;
-  const data = BigInt64Array.from({ length: count }, (_, i) => BigInt(which === 'all' ? i : i * length + length - 1));
-  return { dtype: 'int64', dims: [count], data };
+/**
+ * Runs a model's steps: it has the compiled graphs and their caches. `capture`, `compile`, `warmUp` and `ready` are called once and in this order, then
+ * `run` and `embedImages`, each one call at a time; the two may overlap.
+ */
+export interface ModelRunner extends Disposable {
+  readonly kvCache: KvCachePlan;
+  /** The most tokens of a prompt that a run takes; the scheduler also asks `kvCache.roomAfter`. */
+  readonly maxPrefillTokens: number;
+  capture(report: Report): void | Promise<void>;
+  compile(report: Report, signal?: AbortSignal): Promise<void>;
+  /** Runs what was compiled and checks what it gives. Left out, or null: there is nothing to warm up. */
+  warmUp?(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null>;
+  /** From here `config.onRecompile` says what a further capture means. */
+  ready(): void;
+  run(step: RunStep): Promise<RunResult>;
+  /** For a model with images: `pixelValues [tiles, channels, side, side]` -> `[tiles * tokens, hidden]`, which is the caller's to keep. */
+  embedImages?(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor>;
+  /**
+   * Takes the values that the model's weights have now into the memory of the old ones; nothing runs meanwhile. A runner that lacks it, or whose
+   * `acceptsWeights` says no, is replaced by a second one when weights are reloaded.
+   */
+  updateWeights?(): void;
+  /** Whether the model's weights have the types and shapes still that the graphs were compiled for. */
+  acceptsWeights?(): boolean;
+  readonly stats: RunnerStats;
 }
 
-/** A chunked group counts from the start of the chunk that the row is in. */
-function groupInputs({ name, chunkSize }: KvGroup, rows: readonly RunRow[]): Record<string, HostTensor> {
-  const queryStart = Int32Array.from(rows, ({ computed }) => (chunkSize === null ? computed : computed % chunkSize));
-  const sequenceLengths = queryStart.map((start, i) => start + rows[i]!.tokenIds.length);
-  const dims = [rows.length];
-  return {
-    [`${name}.queryStart`]: { dtype: 'int32', dims, data: queryStart },
-    [`${name}.sequenceLengths`]: { dtype: 'int32', dims, data: sequenceLengths },
-    [`${name}.totalLength`]: { dtype: 'int32', dims: [], data: Int32Array.of(Math.max(...sequenceLengths)) },
-  };
+/** What a runner is made from. */
+export interface RunnerParts {
+  /** Loaded, its hooks run. */
+  model: LanguageModel;
+  context: ModelContext;
+  config: EngineConfig;
+  container: EngineContainer;
+  platform: SelectedPlatform;
 }
+
+/** Bound by a platform whose steps need more than a backend: `bind.bind(ModelRunnerOf('hpu')).toConstantValue(createHpuModelRunner)`. */
+export type CreateModelRunner = (parts: RunnerParts) => Promise<ModelRunner>;

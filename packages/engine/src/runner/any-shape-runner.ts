@@ -1,0 +1,100 @@
+import { Disposables } from '@graft/common';
+import type { LanguageModel, MultimodalModel } from '@graft/core-model';
+import { type Backend, CaptureCache, type CapturedModel, type CompileOptions, type HostTensor, type Program } from '@graft/graph';
+import { KvCachePlan } from '../kv-cache.ts';
+import type { Report } from '../load-steps.ts';
+import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
+import { captureLanguageModel } from './capture-language-model.ts';
+import type { ModelRunner, RunnerParts, RunnerStats, RunResult, RunStep } from './model-runner.ts';
+import { runResult, stepTensors } from './program-step.ts';
+
+/** One program for steps of any shape; for a model with images a second one, the tower, that shares nothing with it. */
+export class AnyShapeRunner implements ModelRunner {
+  readonly kvCache: KvCachePlan;
+  readonly maxPrefillTokens = Number.POSITIVE_INFINITY;
+  private readonly parts: RunnerParts;
+  private readonly backend: Backend;
+  private readonly cache = new CaptureCache();
+  private readonly programs = new Disposables();
+  private readonly tokens = { computed: 0, padded: 0 };
+  private captured: { language: CapturedModel; vision: CapturedModel | null } | null = null;
+  private language: Program | null = null;
+  private vision: Program | null = null;
+
+  constructor(parts: RunnerParts, backend: Backend) {
+    this.parts = parts;
+    this.backend = backend;
+    this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength);
+  }
+
+  capture(): void {
+    const { model, context } = this.parts;
+    this.captured = hasImages(model, this.parts)
+      ? {
+          language: captureMultimodalModel(model, this.cache, context.config.hiddenSize),
+          vision: captureVisionModel(model, this.cache, context.vision!),
+        }
+      : { language: captureLanguageModel(model, this.cache), vision: null };
+  }
+
+  async compile(report: Report, signal?: AbortSignal): Promise<void> {
+    const { language, vision } = this.captured!;
+    const { maxSequences: places } = this.parts.config;
+    const kvCache: CompileOptions['bindSlot'] = (path, kind) => this.kvCache.bindSlot(path, kind);
+    report(0, `compiling for ${this.backend.name}`);
+    this.language = await this.compileOne(language, { places, bindSlot: kvCache, onProgress: report }, signal);
+    if (vision !== null) this.vision = await this.compileOne(vision, { places: 1, bindSlot: kvCache, onProgress: report }, signal);
+  }
+
+  ready(): void {
+    this.cache.onRecompile = this.parts.config.onRecompile;
+  }
+
+  async run(step: RunStep): Promise<RunResult> {
+    const { firstPlace, rows, signal } = step;
+    const inputs = stepTensors(this.vision === null ? step : { imageFeatures: this.noFeatures(), ...step }, this.kvCache.groups);
+    const outputs = await this.language!.run({ firstPlace, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
+    this.tokens.computed += rows.length * rows[0]!.tokenIds.length;
+    return runResult(outputs);
+  }
+
+  /** See `ModelRunner.embedImages`. */
+  async embedImages(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
+    const outputs = await this.vision!.run({ firstPlace: 0, batch: 1, inputs: { pixelValues }, ...(signal !== undefined && { signal }) });
+    const features = outputs['imageFeatures']!;
+    return { ...features, data: features.data.slice() };
+  }
+
+  get stats(): RunnerStats {
+    const compiles = (this.language?.facts.graphs ?? 0) + (this.vision?.facts.graphs ?? 0);
+    return {
+      captures: this.cache.count(),
+      compiles,
+      optimisations: compiles,
+      recipes: 0,
+      recompiles: this.cache.recompiles.length,
+      warmUpSeconds: 0,
+      tokens: { ...this.tokens },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.programs[Symbol.dispose]();
+  }
+
+  private async compileOne(captured: CapturedModel, options: CompileOptions, signal: AbortSignal | undefined): Promise<Program> {
+    const { threads } = this.parts.config;
+    const given = { ...(threads !== undefined && { threads }), ...(signal !== undefined && { signal }) };
+    return this.programs.use(await this.backend.compile(captured, { ...options, ...given }));
+  }
+
+  /** What a step without images brings a program that can take them. */
+  private noFeatures(): HostTensor {
+    return { dtype: 'float32', dims: [0, this.parts.context.config.hiddenSize], data: new Float32Array(0) };
+  }
+}
+
+/** Whether the model was built with what reads images. */
+export function hasImages(model: LanguageModel, { context }: Pick<RunnerParts, 'context'>): model is MultimodalModel {
+  return (context.vision ?? null) !== null && 'embedImages' in model;
+}
