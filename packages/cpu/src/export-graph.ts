@@ -19,6 +19,8 @@ export interface StepOutput extends StepInput {
 
 /** A KV cache, read and extended in place: one memory is bound to the ONNX graph's `input` and `output`. */
 export interface CacheTensor {
+  /** The slot's path in the graph. */
+  readonly path: string;
   readonly input: string;
   readonly output: string;
   /** Heads, rows and elements of one place. */
@@ -28,6 +30,8 @@ export interface CacheTensor {
 /** Names of the step inputs that attentions of one KV group share; null where the value is computed and cannot be checked. */
 export interface AttentionGroup {
   readonly path: string;
+  /** The path of the key cache's slot. */
+  readonly keyCache: string;
   readonly queryStart: string | null;
   readonly sequenceLengths: string | null;
   readonly totalLength: string | null;
@@ -131,6 +135,7 @@ class Exporter {
       throw new CpuLoweringError('A cache must have dims [batch, heads, rows, headDim].', `slot ${path}`);
     }
     const cache: CacheTensor = {
+      path,
       input: `cache ${path}`,
       output: `extended ${path}`,
       dims: [heads.value, binding.rows, cacheWidth(headDim.value)],
@@ -141,13 +146,15 @@ class Exporter {
 
   private addGroup({ inputs, path }: OpNode): void {
     const nameOf = (input: string): string | null => this.inputNames.get(inputs[input]!) ?? null;
+    const cache = this.caches.get(inputs['keyCache']!)!;
     const group: AttentionGroup = {
       path,
+      keyCache: cache.path,
       queryStart: nameOf('queryStart'),
       sequenceLengths: nameOf('sequenceLengths'),
       totalLength: nameOf('totalLength'),
       sequence: inputs['query']!.dims[1]!,
-      rows: this.caches.get(inputs['keyCache']!)!.dims[1],
+      rows: cache.dims[1],
     };
     const key = [group.queryStart, group.sequenceLengths, group.totalLength, group.sequence.toString(), group.rows].join(' ');
     if (!this.groups.has(key)) this.groups.set(key, group);

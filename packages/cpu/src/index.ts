@@ -13,5 +13,6 @@ export { type Lowering, lowerings } from './lowerings.ts';
 export { OrtBackend, type OrtBackendOptions } from './ort-backend.ts';
 export { OrtProgram } from './ort-program.ts';
 export { cpuPlatform } from './platform.ts';
+export { checkStep } from './step-check.ts';
 export { defaultThreads } from './threads.ts';
-export { WeightStore } from './weight-store.ts';
+export { tensorBytes, WeightStore } from './weight-store.ts';

@@ -11,7 +11,7 @@ export type Symbols = ReadonlyMap<string, number>;
  * Checks all that a step brings before anything native sees it, and finds the symbols' sizes.
  * @throws CpuStepError that names the input.
  */
-export function checkStep({ inputs, groups }: ExportedGraph, step: ProgramStep, places: number): Symbols {
+export function checkStep({ inputs, groups }: Pick<ExportedGraph, 'inputs' | 'groups'>, step: ProgramStep, places: number): Symbols {
   const { firstPlace, batch } = step;
   if (!Number.isSafeInteger(firstPlace) || !Number.isSafeInteger(batch) || firstPlace < 0 || batch < 1 || firstPlace + batch > places) {
     throw new CpuStepError(`Places ${firstPlace} to ${firstPlace + batch - 1} are asked for; there are ${places}.`, 'firstPlace and batch');

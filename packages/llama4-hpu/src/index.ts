@@ -1,3 +1,6 @@
+export { EmulatedBackend, type EmulatedBackendOptions, type StaticMode } from './device/emulated-backend.ts';
+export type { EmulatedProgram } from './device/emulated-program.ts';
+export { HpuBucketError, HpuGraphError, HpuRecipeError, HpuWeightError } from './device/errors.ts';
 export {
   applyHpuLlama4InitPatches,
   applyHpuLlama4PostLoadPatches,

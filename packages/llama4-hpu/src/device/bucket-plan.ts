@@ -1,0 +1,64 @@
+import { z } from 'zod';
+
+const Shape = z.array(z.int().nonnegative());
+const Type = z.enum(['float32', 'int64', 'int32', 'bool']);
+
+/** Where a graph's input comes from. */
+const Source = z.discriminatedUnion('from', [
+  /** An input of the step, by name. */
+  z.strictObject({ from: z.literal('input'), name: z.string() }),
+  /** What an earlier call has made: an index of `values`. */
+  z.strictObject({ from: z.literal('value'), index: z.int().nonnegative() }),
+  /** A parameter or buffer, by its path in the model. */
+  z.strictObject({ from: z.literal('weight'), path: z.string() }),
+  /** The cache of a slot, at the places of the step. */
+  z.strictObject({ from: z.literal('cache'), path: z.string() }),
+]);
+export type Source = z.output<typeof Source>;
+
+/** Where a graph's output goes. A cache is extended in place: the same memory is read. */
+const Target = z.discriminatedUnion('to', [
+  z.strictObject({ to: z.literal('value'), index: z.int().nonnegative() }),
+  z.strictObject({ to: z.literal('cache'), path: z.string() }),
+]);
+export type Target = z.output<typeof Target>;
+
+const Tensor = z.strictObject({ dtype: Type, dims: Shape });
+const NamedTensor = Tensor.extend({ name: z.string() });
+
+const Call = z.strictObject({
+  /** Sha256 of the ONNX model: calls of one graph share a session. */
+  graph: z.string().regex(/^[0-9a-f]{64}$/),
+  /** For people: the region and the module that is called. */
+  label: z.string(),
+  /** By the names that the graph has for them. */
+  reads: z.array(z.strictObject({ tensor: z.string(), source: Source })),
+  writes: z.array(z.strictObject({ tensor: z.string(), target: Target })),
+});
+export type Call = z.output<typeof Call>;
+
+/** Step inputs that attentions of one KV group share; null where the value is computed. */
+const Group = z.strictObject({
+  path: z.string(),
+  queryStart: z.string().nullable(),
+  sequenceLengths: z.string().nullable(),
+  totalLength: z.string().nullable(),
+  queries: z.int().positive(),
+  rows: z.int().positive(),
+});
+
+/** A step at one bucket as data: which graphs run in which order on which memory. All sizes are numbers, and no value of a weight is in it. */
+export const BucketPlan = z.strictObject({
+  inputs: z.array(NamedTensor),
+  /** Results of calls, which the next ones read. */
+  values: z.array(Tensor),
+  weights: z.array(z.strictObject({ path: z.string(), shape: Shape })),
+  /** Heads, rows and elements of one place. */
+  caches: z.array(z.strictObject({ path: z.string(), kind: z.string(), dims: z.tuple([z.int(), z.int(), z.int()]) })),
+  /** Sequences in a step; null where the model has no slot that says so. */
+  batch: z.int().positive().nullable(),
+  groups: z.array(Group),
+  calls: z.array(Call),
+  outputs: z.array(z.strictObject({ name: z.string(), index: z.int().nonnegative() })),
+});
+export type BucketPlan = z.output<typeof BucketPlan>;

@@ -1,0 +1,44 @@
+import { createHash, type Hash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The packages whose code decides what a graph is: they capture, export, or are what is captured. */
+const packages = ['@graft/graph', '@graft/core-model', '@graft/cpu', '@graft/onnxruntime', '@graft/engine', '@graft/registry'];
+
+let known: string | null = null;
+
+/** A hash of the files of Graft's packages, sources and built ones, whichever are here. Read once a process. Hex. */
+export function codeOfGraft(): string {
+  if (known === null) {
+    const hash = createHash('sha256');
+    const require = createRequire(import.meta.url);
+    for (const root of [ownRoot(), ...packages.map((name) => rootOf(require.resolve(name)))]) {
+      for (const folder of ['src', 'dist']) addFolder(hash, join(root, folder));
+    }
+    known = hash.digest('hex');
+  }
+  return known;
+}
+
+function ownRoot(): string {
+  return rootOf(fileURLToPath(import.meta.url));
+}
+
+/** The folder of the package that holds a file. */
+function rootOf(file: string): string {
+  let folder = dirname(realpathSync(file));
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return folder;
+}
+
+function addFolder(hash: Hash, folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) addFolder(hash, path);
+    else if (/\.[jt]s$/.test(entry.name) && !/\.(?:test|fixture|d)\.ts$/.test(entry.name))
+      hash.update(`${entry.name}\0`).update(readFileSync(path));
+  }
+}

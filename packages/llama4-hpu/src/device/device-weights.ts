@@ -1,0 +1,125 @@
+import { setImmediate } from 'node:timers/promises';
+import { Disposables } from '@graft/common';
+import { Buffer, type Module, Parameter, ParameterWithoutStorageError, toFloat32 } from '@graft/graph';
+import { PinnedBuffer, Value } from '@graft/onnxruntime';
+import { HpuWeightError } from './errors.ts';
+import { reachable } from './module-walk.ts';
+
+type Weight = Parameter | Buffer;
+
+interface Held {
+  /** The first path under which it was found. */
+  readonly path: string;
+  readonly value: Value<'float32'>;
+  /** Every path under which a graph asked for it: all must still be one object when values are updated. */
+  readonly paths: Set<string>;
+}
+
+/**
+ * The model's weights in the emulated device's memory: one float32 copy of each parameter and buffer, tied ones once. The memory is the same for as long as
+ * the program lives.
+ */
+export class DeviceWeights implements Disposable {
+  private readonly root: Module;
+  private readonly resources = new Disposables();
+  private readonly held = new Map<Weight, Held>();
+  private readonly byPath = new Map<string, Held>();
+  private counted = 0;
+
+  private constructor(root: Module) {
+    this.root = root;
+  }
+
+  /** Copies all weights of the model. @throws ParameterWithoutStorageError; the signal's reason. */
+  static async copyOf(root: Module, onProgress: (fraction: number) => void, signal?: AbortSignal): Promise<DeviceWeights> {
+    const weights = new DeviceWeights(root);
+    try {
+      const all = [...reachable<Parameter>(root, Parameter), ...reachable<Buffer>(root, Buffer)];
+      for (const [i, [path, source]] of all.entries()) {
+        signal?.throwIfAborted();
+        weights.take(path, source);
+        onProgress((i + 1) / all.length);
+        if (source.shape.length > 1) await setImmediate();
+      }
+      return weights;
+    } catch (error) {
+      weights[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get bytes(): number {
+    return this.counted;
+  }
+
+  /** The memory of a weight. @throws HpuWeightError when there is none of this shape under this path. */
+  at(path: string, shape: readonly number[]): Value<'float32'> {
+    const known = this.byPath.get(path) ?? this.find(path);
+    if (known.value.dims.join() !== shape.join())
+      throw new HpuWeightError(`It is [${known.value.dims.join(', ')}]; a graph takes [${shape.join(', ')}].`, path);
+    return known.value;
+  }
+
+  /**
+   * Takes the values that the model has now, all of them or none.
+   * @throws HpuWeightError when a weight is gone or has another shape; ParameterWithoutStorageError. Nothing is changed then.
+   */
+  update(): void {
+    const fresh = [...this.held.values()].map((held) => ({ held, ...this.now(held) }));
+    this.held.clear();
+    for (const { held, source, values } of fresh) {
+      held.value.view.set(values);
+      this.held.set(source, held); // another object may stand there now
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.held.clear();
+    this.byPath.clear();
+    this.resources[Symbol.dispose]();
+  }
+
+  private find(path: string): Held {
+    const source = weightAt(this.root, path);
+    const held = this.held.get(source) ?? this.take(path, source);
+    held.paths.add(path);
+    this.byPath.set(path, held);
+    return held;
+  }
+
+  private take(path: string, source: Weight): Held {
+    const values = valuesOf(source);
+    const memory = this.resources.use(PinnedBuffer.from(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
+    this.counted += memory.byteLength;
+    const value = this.resources.use(Value.over(memory, 'float32', source.shape));
+    const held: Held = { path, value, paths: new Set([path]) };
+    this.held.set(source, held);
+    return held;
+  }
+
+  private now({ path, paths, value }: Held): { source: Weight; values: Float32Array } {
+    const source = weightAt(this.root, path);
+    for (const other of paths)
+      if (weightAt(this.root, other) !== source) throw new HpuWeightError(`It was one with "${path}" and is not any more.`, other);
+    if (source.shape.join() !== value.dims.join())
+      throw new HpuWeightError(`It was [${value.dims.join(', ')}] and is [${source.shape.join(', ')}].`, path);
+    return { source, values: valuesOf(source) };
+  }
+}
+
+function valuesOf(source: Weight): Float32Array {
+  if (source.storage === null) throw new ParameterWithoutStorageError(source.shape);
+  return toFloat32(source.storage);
+}
+
+/** What stands under a path of the model; the items of a list stand under the list's own path. */
+function weightAt(root: Module, path: string): Weight {
+  let found: unknown = root;
+  for (const name of path.split('.')) {
+    const host = Object(found) as Record<string, unknown>;
+    const { items } = host;
+    found = Array.isArray(items) && !(name in host) ? (items as unknown[])[Number(name)] : host[name];
+  }
+  if (found instanceof Parameter || found instanceof Buffer) return found;
+  throw new HpuWeightError('There is no parameter or buffer of this name.', path);
+}

@@ -1,0 +1,58 @@
+import { Disposables } from '@graft/common';
+import { defaultThreads } from '@graft/cpu/api';
+import type { Module, StaticBackend, StaticOptions } from '@graft/graph';
+import { Environment } from '@graft/onnxruntime';
+import { DeviceCaches } from './device-caches.ts';
+import { DeviceGraphs } from './device-graphs.ts';
+import { DeviceWeights } from './device-weights.ts';
+import { EmulatedProgram } from './emulated-program.ts';
+import { modelKey } from './model-key.ts';
+import { Recipes } from './recipes.ts';
+
+/** `compile`: a graph for each kind of region, called once a layer. `lazy`: one graph for a whole step, as ops gathered until a result is needed. */
+export type StaticMode = 'compile' | 'lazy';
+
+export interface EmulatedBackendOptions {
+  mode: StaticMode;
+  /** Threads of a graph. Default: the physical cores that this process may use. */
+  threads?: number;
+  /**
+   * Code outside of Graft that the model's `forward` calls, such as a hash of the plugins' files: part of what a recipe is for. The text of classes and of
+   * functions on them is looked at anyway.
+   */
+  codeIdentity?: string;
+}
+
+/**
+ * A Gaudi as ONNX Runtime on the CPU: static shapes, weights as inputs of the graphs, in float32, and recipes on disk. It shows what is compiled, when and
+ * how often, and computes the right numbers; its speed says nothing of a Gaudi's.
+ */
+export class EmulatedBackend implements StaticBackend {
+  readonly name = 'emulated-hpu';
+  private readonly options: EmulatedBackendOptions;
+
+  constructor(options: EmulatedBackendOptions) {
+    this.options = options;
+  }
+
+  /**
+   * Loads ONNX Runtime at the first call.
+   * @throws ParameterWithoutStorageError before the weights are there; HpuRecipeError when recipes cannot be written; OrtError; the signal's reason.
+   */
+  async open(model: Module, options: StaticOptions): Promise<EmulatedProgram> {
+    const { mode, codeIdentity = '' } = this.options;
+    const { signal, places, bindSlot, recipeDirectory, onProgress } = options;
+    signal?.throwIfAborted();
+    using building = new Disposables();
+    const environment = building.use(Environment.create());
+    const recipes =
+      recipeDirectory === null
+        ? null
+        : Recipes.open(recipeDirectory, modelKey(model, { bindSlot, places, mode, codeIdentity, runtime: environment.version }));
+    const report = (fraction: number): void => onProgress?.(fraction, 'copying the weights to the emulated device');
+    const weights = building.use(await DeviceWeights.copyOf(model, report, signal));
+    const caches = building.use(new DeviceCaches(places));
+    const graphs = building.use(new DeviceGraphs(environment, options.threads ?? this.options.threads ?? defaultThreads()));
+    return new EmulatedProgram({ model, mode, bindSlot, places, weights, caches, graphs, recipes, resources: building });
+  }
+}

@@ -1,0 +1,169 @@
+import { type Disposables, DisposedError, GraftError } from '@graft/common';
+import { CpuBusyError } from '@graft/cpu/api';
+import type { CapturedModel, HostTensor, Module, ProgramStep, StaticFacts, StaticOptions, StaticProgram } from '@graft/graph';
+import { type Memory, PinnedBuffer, returnFreeMemory } from '@graft/onnxruntime';
+import type { BucketPlan } from './bucket-plan.ts';
+import { DeviceBucket } from './device-bucket.ts';
+import type { DeviceCaches } from './device-caches.ts';
+import type { DeviceGraphs } from './device-graphs.ts';
+import type { DeviceWeights } from './device-weights.ts';
+import type { StaticMode } from './emulated-backend.ts';
+import { HpuBucketError, HpuGraphError } from './errors.ts';
+import { planRegional, planWhole } from './make-plan.ts';
+import type { Recipe, Recipes } from './recipes.ts';
+
+export interface EmulatedProgramParts {
+  model: Module;
+  mode: StaticMode;
+  bindSlot: StaticOptions['bindSlot'];
+  places: number;
+  weights: DeviceWeights;
+  caches: DeviceCaches;
+  graphs: DeviceGraphs;
+  /** Null: compiled graphs are not kept. */
+  recipes: Recipes | null;
+  /** What the program takes over and disposes last. */
+  resources: Disposables;
+}
+
+/** A model on the emulated device: its buckets share weights, caches, memory for activations and, where graphs are equal, sessions. */
+export class EmulatedProgram implements StaticProgram {
+  private readonly parts: EmulatedProgramParts;
+  private readonly resources: Disposables;
+  private readonly buckets = new Map<string, DeviceBucket>();
+  private readonly found = new Map<string, Recipe | null>();
+  private activations: PinnedBuffer | null = null;
+  private fromRecipes = 0;
+  private running = false;
+  private disposed = false;
+
+  constructor(parts: EmulatedProgramParts) {
+    this.parts = parts;
+    this.resources = parts.resources.move();
+  }
+
+  get facts(): StaticFacts {
+    const { graphs, weights, caches } = this.parts;
+    return {
+      graphs: graphs.count,
+      optimisations: graphs.optimisations,
+      recipes: this.fromRecipes,
+      weightBytes: weights.bytes,
+      cacheBytes: caches.bytes,
+    };
+  }
+
+  has(bucket: string): boolean {
+    return this.buckets.has(bucket);
+  }
+
+  hasRecipe(bucket: string): boolean {
+    return this.recipeOf(bucket) !== null;
+  }
+
+  /**
+   * Does nothing for a bucket that is there.
+   * @throws HpuGraphError for a capture of another model or with a size that is no number; CpuLoweringError; OrtCallError; HpuRecipeError when the disk
+   * refuses the recipe; DisposedError; the signal's reason.
+   */
+  async add(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<void> {
+    this.assertUsable();
+    signal?.throwIfAborted();
+    if (this.buckets.has(bucket)) return;
+    const recipe = this.recipeOf(bucket);
+    const made = (recipe === null ? null : await this.fromRecipe(recipe, signal)) ?? (await this.compile(bucket, capture, signal));
+    this.found.delete(bucket);
+    this.buckets.set(bucket, this.resources.use(made));
+  }
+
+  /**
+   * @throws HpuBucketError; CpuStepError before anything runs; CpuBusyError; DisposedError; OrtCallError; the signal's reason, with the caches of these
+   * places then partly written.
+   */
+  async run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>> {
+    this.assertUsable();
+    if (this.running) throw new CpuBusyError();
+    const found = this.buckets.get(bucket);
+    if (found === undefined) throw new HpuBucketError(bucket, [...this.buckets.keys()]);
+    this.running = true;
+    try {
+      return await found.run(step, () => this.assertUsable());
+    } finally {
+      this.running = false;
+    }
+  }
+
+  /** @throws CpuBusyError while a step runs; HpuWeightError, ParameterWithoutStorageError, and then nothing is changed. */
+  updateWeights(): void {
+    this.assertUsable();
+    if (this.running) throw new CpuBusyError();
+    this.parts.weights.update();
+  }
+
+  /** Twice without harm, and during a run: native memory is freed when the run ends, and the run then rejects. */
+  [Symbol.dispose](): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.resources[Symbol.dispose]();
+    returnFreeMemory();
+  }
+
+  private recipeOf(bucket: string): Recipe | null {
+    const { recipes, bindSlot } = this.parts;
+    if (recipes === null) return null;
+    let recipe = this.found.get(bucket);
+    if (recipe === undefined) {
+      recipe = recipes.read(bucket, bindSlot);
+      this.found.set(bucket, recipe);
+    }
+    return recipe;
+  }
+
+  /** @returns null for a recipe that does not work here, which is then made again. */
+  private async fromRecipe({ plan, models }: Recipe, signal?: AbortSignal): Promise<DeviceBucket | null> {
+    const { graphs } = this.parts;
+    try {
+      for (const [graph, model] of models) if (!graphs.all.has(graph)) await graphs.load(graph, model, signal);
+      this.assertUsable();
+      const made = this.bucketOf(plan);
+      this.fromRecipes += 1;
+      return made;
+    } catch (error) {
+      if (signal?.aborted === true || this.disposed || !GraftError.is(error)) throw error;
+      return null;
+    }
+  }
+
+  private async compile(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<DeviceBucket> {
+    const { model, mode, bindSlot, graphs, recipes } = this.parts;
+    const captured = capture();
+    if (captured.root !== model)
+      throw new HpuGraphError('It is a capture of another model than the one that was opened.', `bucket "${bucket}"`);
+    const { plan, graphs: models } = (mode === 'compile' ? planRegional : planWhole)(captured, bindSlot);
+    for (const [graph, bytes] of models) {
+      if (graphs.all.has(graph)) continue;
+      await (recipes === null
+        ? graphs.compile(graph, bytes, null, signal)
+        : recipes.keep(graph, (path) => graphs.compile(graph, bytes, path, signal)));
+      this.assertUsable();
+    }
+    const made = this.bucketOf(plan);
+    recipes?.write(bucket, plan);
+    return made;
+  }
+
+  private bucketOf(plan: BucketPlan): DeviceBucket {
+    const { weights, caches, places, graphs } = this.parts;
+    return new DeviceBucket(plan, graphs.all, { weights, caches, places, activations: (bytes) => this.activationsOf(bytes) });
+  }
+
+  private activationsOf(bytes: number): Memory {
+    if (this.activations === null || this.activations.byteLength < bytes)
+      this.activations = this.resources.use(PinnedBuffer.allocate(bytes));
+    return this.activations;
+  }
+
+  private assertUsable(): void {
+    if (this.disposed) throw new DisposedError('The program');
+  }
+}

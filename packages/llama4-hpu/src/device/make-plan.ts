@@ -1,0 +1,199 @@
+import { createHash } from 'node:crypto';
+import { type AttentionGroup, type ExportedGraph, exportGraph } from '@graft/cpu/api';
+import {
+  type CapturedModel,
+  type CompileOptions,
+  type Dims,
+  type Graph,
+  inlineRegions,
+  planRegions,
+  type RegionCall,
+  type SlotBinding,
+  type SlotInput,
+  type Value,
+} from '@graft/graph';
+import type { BucketPlan, Call, Source } from './bucket-plan.ts';
+import { HpuGraphError } from './errors.ts';
+
+/** A plan with the ONNX models that its calls run, by their hash. */
+export interface PlannedBucket {
+  readonly plan: BucketPlan;
+  readonly graphs: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
+}
+
+type BindSlot = CompileOptions['bindSlot'];
+
+/** Mode `compile`: a call for each region and segment, and one graph for all calls that may share it. @throws HpuGraphError, CpuLoweringError */
+export function planRegional(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
+  const { inputs, calls, outputs } = planRegions(captured);
+  const planner = new Planner(bindSlot);
+  for (const { name, value } of inputs) planner.addInput(name, value);
+  const exported = new Map<Graph, ExportedGraph>();
+  for (const call of calls) {
+    const { graph } = call.region;
+    if (!exported.has(graph)) exported.set(graph, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot) }));
+    planner.addCall(call, exported.get(graph)!);
+  }
+  return planner.finish(outputs);
+}
+
+/** Mode `lazy`: one graph for the whole step. @throws HpuGraphError, CpuLoweringError */
+export function planWhole(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
+  const graph = inlineRegions(captured);
+  const planner = new Planner(bindSlot);
+  for (const { name, value } of graph.inputs) planner.addInput(name, value);
+  const call: RegionCall = {
+    region: { name: 'whole', graph },
+    path: '',
+    weights: graph.weights,
+    slots: graph.slots.map(({ path, slot }) => ({ path, kind: slot })),
+    inputs: graph.inputs.map(({ value }) => value),
+    outputs: graph.outputs.map(({ value }) => value),
+  };
+  planner.addCall(call, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot) }));
+  return planner.finish(graph.outputs);
+}
+
+/** What a region's slots are bound to inside its graph, which serves layers of several KV groups: each to a name of its own, with rows that do not count. */
+function localBinding({ region, slots }: RegionCall, bindSlot: BindSlot): BindSlot {
+  const kinds = new Map(region.graph.slots.map(({ path }, i) => [path, bindSlot(slots[i]!.path, slots[i]!.kind).kind]));
+  return (path) => (kinds.get(path) === 'cache' ? { kind: 'cache', rows: 1 } : { kind: 'input', name: slotName(path) });
+}
+
+const slotName = (path: string): string => `slot ${path}`;
+
+class Planner {
+  private readonly bindSlot: BindSlot;
+  private readonly inputs = new Map<string, BucketPlan['inputs'][number]>();
+  private readonly sources = new Map<Value, Source>();
+  private readonly values: BucketPlan['values'] = [];
+  private readonly weights = new Map<string, BucketPlan['weights'][number]>();
+  private readonly caches = new Map<string, BucketPlan['caches'][number]>();
+  private readonly groups = new Map<string, BucketPlan['groups'][number]>();
+  private readonly calls: Call[] = [];
+  private readonly graphs = new Map<string, Uint8Array<ArrayBuffer>>();
+  private readonly hashes = new Map<ExportedGraph, string>();
+  private batch: number | null = null;
+
+  constructor(bindSlot: BindSlot) {
+    this.bindSlot = bindSlot;
+  }
+
+  addInput(name: string, value: Value): void {
+    this.defineInput(name, value, `input "${name}"`);
+    this.sources.set(value, { from: 'input', name });
+  }
+
+  addCall(call: RegionCall, exported: ExportedGraph): void {
+    const { region, path, weights, inputs, outputs } = call;
+    const where = path === '' ? region.name : path;
+    const label = path === '' ? region.name : `${region.name} ${path}`;
+    const slots = new Map(region.graph.slots.map((slot, i) => [slot.path, this.bind(slot, call.slots[i]!.path)]));
+    const reads: Call['reads'] = [];
+    const names = new Map<string, Source>(region.graph.inputs.map(({ name }, i) => [name, this.sources.get(inputs[i]!)!]));
+    for (const [own, { binding }] of slots) if (binding.kind === 'input') names.set(slotName(own), { from: 'input', name: binding.name });
+    for (const { name } of exported.inputs) reads.push({ tensor: name, source: names.get(name)! });
+    for (const { name, slot } of exported.weights) {
+      const full = weights[region.graph.weights.indexOf(slot)]!.path;
+      this.weights.set(full, { path: full, shape: [...slot.shape] });
+      reads.push({ tensor: name, source: { from: 'weight', path: full } });
+    }
+    const writes: Call['writes'] = exported.outputs.map(({ tensor }, i) => ({
+      tensor,
+      target: { to: 'value', index: this.defineValue(outputs[i]!, where) },
+    }));
+    for (const cache of exported.caches) {
+      const { full, kind, binding } = slots.get(cache.path)!;
+      const [heads, , width] = cache.dims;
+      this.caches.set(full, { path: full, kind, dims: [heads, (binding as { rows: number }).rows, width] });
+      reads.push({ tensor: cache.input, source: { from: 'cache', path: full } });
+      writes.push({ tensor: cache.output, target: { to: 'cache', path: full } });
+    }
+    for (const group of exported.groups) this.addGroup(group, slots, names, where);
+    this.calls.push({ graph: this.identify(exported), label, reads, writes });
+  }
+
+  finish(outputs: Graph['outputs']): PlannedBucket {
+    const plan: BucketPlan = {
+      inputs: [...this.inputs.values()],
+      values: this.values,
+      weights: [...this.weights.values()],
+      caches: [...this.caches.values()],
+      batch: this.batch,
+      groups: [...this.groups.values()],
+      calls: this.calls,
+      outputs: outputs.map(({ name, value }) => ({ name, index: (this.sources.get(value) as Extract<Source, { from: 'value' }>).index })),
+    };
+    return { plan, graphs: this.graphs };
+  }
+
+  private bind({ slot, value }: SlotInput, full: string): { full: string; kind: string; binding: SlotBinding } {
+    const binding = this.bindSlot(full, slot);
+    if (binding.kind === 'input') this.defineInput(binding.name, value, `slot ${full}`);
+    else {
+      const batch = sizesOf(value.dims.slice(0, 1), `slot ${full}`)[0]!;
+      if (this.batch !== null && this.batch !== batch)
+        throw new HpuGraphError(`It has ${batch} sequences, another ${this.batch}.`, `slot ${full}`);
+      this.batch = batch;
+    }
+    return { full, kind: slot, binding };
+  }
+
+  private defineInput(name: string, { dtype, dims }: Value, where: string): void {
+    const made = { name, dtype, dims: sizesOf(dims, where) };
+    const known = this.inputs.get(name);
+    if (known !== undefined && (known.dtype !== made.dtype || known.dims.join() !== made.dims.join()))
+      throw new HpuGraphError(
+        `The name "${name}" stands for ${known.dtype}[${known.dims.join(', ')}] and ${dtype}[${made.dims.join(', ')}].`,
+        where,
+      );
+    this.inputs.set(name, made);
+  }
+
+  private defineValue(value: Value, where: string): number {
+    const index = this.values.push({ dtype: value.dtype, dims: sizesOf(value.dims, where) }) - 1;
+    this.sources.set(value, { from: 'value', index });
+    return index;
+  }
+
+  private addGroup(
+    group: AttentionGroup,
+    slots: ReadonlyMap<string, { binding: SlotBinding }>,
+    names: ReadonlyMap<string, Source>,
+    where: string,
+  ): void {
+    const stepInput = (name: string | null): string | null => {
+      const source = name === null ? undefined : names.get(name);
+      return source?.from === 'input' ? source.name : null;
+    };
+    const { rows } = slots.get(group.keyCache)!.binding as { rows: number };
+    const made = {
+      path: where,
+      queryStart: stepInput(group.queryStart),
+      sequenceLengths: stepInput(group.sequenceLengths),
+      totalLength: stepInput(group.totalLength),
+      queries: sizesOf([group.sequence], where)[0]!,
+      rows,
+    };
+    const key = JSON.stringify({ ...made, path: '' });
+    if (!this.groups.has(key)) this.groups.set(key, made);
+  }
+
+  /** Two graphs with the same bytes are one. */
+  private identify(exported: ExportedGraph): string {
+    let hash = this.hashes.get(exported);
+    if (hash === undefined) {
+      hash = createHash('sha256').update(exported.model).digest('hex');
+      this.hashes.set(exported, hash);
+      this.graphs.set(hash, exported.model);
+    }
+    return hash;
+  }
+}
+
+function sizesOf(dims: Dims, where: string): number[] {
+  return dims.map((dim) => {
+    if (!dim.isStatic) throw new HpuGraphError(`The size "${dim.toString()}" is not a number.`, where);
+    return dim.value;
+  });
+}
