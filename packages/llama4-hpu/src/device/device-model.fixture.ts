@@ -6,6 +6,7 @@ import {
   type CapturedModel,
   type HostTensor,
   InterpreterBackend,
+  memoryStorage,
   type Program,
   type ProgramStep,
   type SlotBinding,
@@ -166,4 +167,12 @@ export function difference(actual: HostTensor, expected: HostTensor): number {
     worst = Math.max(worst, Number.isFinite(a) ? Math.abs(a - b) : Number.POSITIVE_INFINITY);
   }
   return worst / largest;
+}
+
+/** Gives every parameter other values, in a storage of its own. */
+export function scaleWeights({ model }: OpenedCase, factor: number): void {
+  for (const [, parameter] of model.namedParameters()) {
+    const data = parameter.toFloat32().map((value) => value * factor);
+    parameter.setStorage(memoryStorage('float32', parameter.shape, { data }));
+  }
 }

@@ -1,6 +1,18 @@
-import { CaptureCache, type StaticProgram } from '@graft/graph';
+import { captureLanguageModel } from '@graft/engine';
+import { CaptureCache, Parameter, type StaticProgram } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import { buckets, captureBucket, difference, type OpenedCase, openCase, oracleOf, someSteps } from './device-model.fixture.ts';
+import type { HpuLlama4ForCausalLM } from '../models/llama4.ts';
+import {
+  buckets,
+  captureBucket,
+  difference,
+  type OpenedCase,
+  openCase,
+  oracleOf,
+  scaleWeights,
+  someSteps,
+  stepOf,
+} from './device-model.fixture.ts';
 import { EmulatedBackend, type StaticMode } from './emulated-backend.ts';
 
 const places = 3;
@@ -28,4 +40,149 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
       }
     },
   );
+});
+
+describe('graphs', () => {
+  test('scout-tiny needs a layer graph and two segments a bucket, maverick-tiny a second layer graph; lazy mode one graph', async () => {
+    const count = async (name: string, mode: StaticMode): Promise<number> => {
+      const opened = await openCase(name, { mode });
+      using program = await open(opened, mode);
+      await addAll(program, opened);
+      return program.facts.graphs;
+    };
+    // Before the layers: the embedding and the zeros of the first residual. After them: the last norm, the rows and the logits.
+    expect(await count('scout-tiny', 'compile')).toBe(buckets.length * (1 + 2));
+    expect(await count('maverick-tiny', 'compile')).toBe(buckets.length * (2 + 2));
+    expect(await count('maverick-tiny', 'lazy')).toBe(buckets.length);
+  });
+
+  test('a tied weight is one memory, and so is a module that other layers are lent', async () => {
+    const opened = await openCase('dense-tiny');
+    using program = await open(opened, 'compile');
+    const before = program.facts.weightBytes;
+    await addAll(program, opened);
+    const distinct = new Set([...opened.model.namedParameters(), ...opened.model.namedBuffers()].map(([, weight]) => weight));
+    const bytes = [...distinct].reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size, 1), 0);
+    expect(program.facts.weightBytes).toBe(bytes);
+    expect(before).toBe(bytes);
+  });
+
+  test('a bucket is added once, and a step of one that is not there is refused', async () => {
+    const opened = await openCase('dense-tiny');
+    using program = await open(opened, 'compile');
+    await program.add('1x1', () => captureBucket(opened, '1x1'));
+    const { graphs } = program.facts;
+    await program.add('1x1', () => {
+      throw new Error('captured again');
+    });
+    expect(program.facts.graphs).toBe(graphs);
+    expect([program.has('1x1'), program.has('2x1')]).toEqual([true, false]);
+    await expect(program.run('2x1', someSteps(opened)[5]!)).rejects.toThrow('There is no bucket "2x1"; there are 1x1.');
+  });
+
+  test('a capture of another model, or for any shape, is refused', async () => {
+    const opened = await openCase('dense-tiny');
+    const other = await openCase('dense-tiny');
+    using program = await open(opened, 'compile');
+    await expect(program.add('1x1', () => captureBucket(other, '1x1'))).rejects.toThrow('another model');
+    const anyShape = () => captureLanguageModel(opened.model, new CaptureCache());
+    await expect(program.add('any', anyShape)).rejects.toThrow('The size "batch" is not a number.');
+    expect(program.has('any')).toBe(false);
+  });
+});
+
+describe('a step', () => {
+  test('is checked before anything native sees it', async () => {
+    const opened = await openCase('scout-tiny');
+    using program = await open(opened, 'compile');
+    await addAll(program, opened);
+    const step = someSteps(opened)[1]!;
+    const refused = (change: Partial<typeof step>) => expect(program.run('1x8', { ...step, ...change })).rejects;
+    await refused({ firstPlace: 3 }).toThrow('Places 3 to 3 are asked for; there are 3.');
+    await refused({ batch: 2 }).toThrow('It has 2 sequences; the bucket has 1.');
+    await refused({ inputs: { ...step.inputs, inputIds: step.inputs['logitsIndices']! } }).toThrow('[1, 8] is expected');
+    const short = { dtype: 'int32', dims: [1], data: Int32Array.of(12) } as const;
+    await refused({ inputs: { ...step.inputs, 'full.sequenceLengths': short } }).toThrow('does not end after its 8 queries');
+    const far = (value: number) => ({ dtype: 'int32', dims: [1], data: Int32Array.of(value) }) as const;
+    const beyond = { 'full.queryStart': far(75), 'full.sequenceLengths': far(83), 'full.totalLength': { ...far(83), dims: [] } };
+    await refused({ inputs: { ...step.inputs, ...beyond } }).toThrow('The cache has 80 rows; 83 are needed.');
+  });
+
+  test('stops between two graphs when its signal says so, and the next one runs', async () => {
+    const opened = await openCase('scout-tiny');
+    using program = await open(opened, 'compile');
+    await addAll(program, opened);
+    const [step] = someSteps(opened) as [ReturnType<typeof someSteps>[number]];
+    const aborted = new AbortController();
+    const running = program.run('1x8', { ...step, signal: aborted.signal });
+    aborted.abort(new Error('enough'));
+    await expect(running).rejects.toThrow('enough');
+    using oracle = await oracleOf(opened, places);
+    expect(difference((await program.run('1x8', step))['logits']!, (await oracle.run(step))['logits']!)).toBeLessThan(1e-5);
+  });
+
+  test('excludes another one and an update of the weights, and ends with an error when the program is disposed meanwhile', async () => {
+    const opened = await openCase('scout-tiny');
+    const program = await open(opened, 'compile');
+    await addAll(program, opened);
+    const [step] = someSteps(opened) as [ReturnType<typeof someSteps>[number]];
+    const running = program.run('1x8', step);
+    await expect(program.run('1x8', step)).rejects.toThrow('still running');
+    expect(() => program.updateWeights()).toThrow('still running');
+    program[Symbol.dispose]();
+    await expect(running).rejects.toThrow('was disposed');
+    await expect(program.run('1x8', step)).rejects.toThrow('was disposed');
+    program[Symbol.dispose]();
+  });
+
+  test('at many first places keeps few bindings and loses no value', async () => {
+    const opened = await openCase('dense-tiny');
+    using program = await new EmulatedBackend({ mode: 'compile', threads: 1 }).open(opened.model, {
+      bindSlot: opened.bindSlot,
+      places: 40,
+      recipeDirectory: null,
+    });
+    await program.add('1x1', () => captureBucket(opened, '1x1'));
+    const run = async (firstPlace: number, computed: number) => {
+      const { logits } = await program.run('1x1', stepOf([{ computed, tokens: [5 + computed] }], 1, opened, { firstPlace }));
+      return [...(logits!.data as Float32Array)];
+    };
+    const first = await run(0, 0);
+    const second = await run(0, 1);
+    for (let place = 1; place < 40; place++) expect(await run(place, 0)).toEqual(first);
+    for (let place = 39; place > 0; place--) expect(await run(place, 1)).toEqual(second);
+  });
+});
+
+describe('updateWeights', () => {
+  test('computes with the new values', async () => {
+    const opened = await openCase('maverick-tiny');
+    using program = await open(opened, 'compile');
+    await addAll(program, opened);
+    const [step] = someSteps(opened) as [ReturnType<typeof someSteps>[number]];
+    const before = [...((await program.run('1x8', step))['logits']!.data as Float32Array)];
+    const { weightBytes, optimisations } = program.facts;
+    scaleWeights(opened, 1.5);
+    program.updateWeights();
+    using oracle = await oracleOf(opened, places);
+    const { logits } = await program.run('1x8', step);
+    expect(difference(logits!, (await oracle.run(step))['logits']!)).toBeLessThan(1e-5);
+    expect([...(logits!.data as Float32Array)]).not.toEqual(before);
+    expect(program.facts).toMatchObject({ weightBytes, optimisations });
+  });
+
+  test('changes nothing when one weight no longer fits', async () => {
+    const opened = await openCase('maverick-tiny');
+    using program = await open(opened, 'compile');
+    await addAll(program, opened);
+    const [step] = someSteps(opened) as [ReturnType<typeof someSteps>[number]];
+    const before = [...((await program.run('1x8', step))['logits']!.data as Float32Array)];
+    scaleWeights(opened, 1.5);
+    const norm = (opened.model as HpuLlama4ForCausalLM).model.norm as { weight: Parameter };
+    norm.weight = new Parameter([33]);
+    expect(() => program.updateWeights()).toThrow('It was [32] and is [33].');
+    norm.weight = new Parameter([32]);
+    expect(() => program.updateWeights()).toThrow('has no values');
+    expect([...((await program.run('1x8', step))['logits']!.data as Float32Array)]).toEqual(before);
+  });
 });
