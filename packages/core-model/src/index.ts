@@ -38,6 +38,7 @@ export {
   PipelineMissingLayer,
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
+export { smallConfigs } from './small-configs.ts';
 export { type Llama4VisionConfig, parseLlama4VisionConfig } from './vision-config.ts';
 export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';

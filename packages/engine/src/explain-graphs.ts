@@ -3,6 +3,7 @@ import { CaptureCache, diffGuards, type Forecast, type GuardDifference, predict 
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError } from './errors.ts';
 import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { type GraphKind, graphKindLines, graphKinds } from './graph-kinds.ts';
 import { buildModel } from './load-model.ts';
 import { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
 import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
@@ -23,6 +24,8 @@ export interface GraphsRecord {
   readonly platform: string;
   readonly mode: string;
   readonly forecast: Forecast;
+  /** The kinds of modules at any shape: as many graphs at each bucket, and which layers share one. */
+  readonly kinds: readonly GraphKind[];
   /** Why the two layers asked about need two graphs; empty when they share one, null when none were asked about. */
   readonly why: { readonly a: string; readonly b: string; readonly differences: readonly GuardDifference[] } | null;
 }
@@ -49,6 +52,7 @@ export async function explainGraphs(
     platform: context.platform,
     mode: context.mode,
     forecast: predict(shapes, (shape, cache) => captureLanguageModel(model, cache, shape)),
+    kinds: graphKinds(model),
     why: why === undefined ? null : compareLayers(model, why),
   };
   return { text: textOf(record), record };
@@ -65,7 +69,7 @@ function compareLayers(model: LanguageModel, layers: readonly [number, number]):
   return { a, b, differences: diffGuards(captured, a, b) };
 }
 
-function textOf({ architecture, modelClass, platform, mode, forecast, why }: GraphsRecord): string {
+function textOf({ architecture, modelClass, platform, mode, forecast, kinds, why }: GraphsRecord): string {
   const lines = [`${architecture} (platform "${platform}", mode "${mode}") as ${modelClass}: ${graphs(forecast.graphs)} to capture`];
   for (const { region, graphs: count } of forecast.regions) lines.push(`${region}: ${graphs(count)}`);
   for (const { bucket, regions } of forecast.buckets) {
@@ -77,6 +81,7 @@ function textOf({ architecture, modelClass, platform, mode, forecast, why }: Gra
       }
     }
   }
+  lines.push('kinds, at any shape:', ...graphKindLines(kinds).map((line) => `  ${line}`));
   if (why !== null) {
     lines.push(why.differences.length === 0 ? `${why.a} and ${why.b} share a graph` : `${why.a} and ${why.b} differ in`);
     for (const { path, a, b } of why.differences) lines.push(`  ${path}: ${a}, ${b}`);

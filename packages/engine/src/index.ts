@@ -7,6 +7,7 @@ export {
   InvalidRequestError,
   NoBackendError,
   NoTokenizerError,
+  NothingToVerifyError,
   PluginInCodeError,
   PromptTooLongError,
   ReloadBusyError,
@@ -18,6 +19,7 @@ export { type ExplainArchitecture, explainArchitecture } from './explain-archite
 export { type ExplainContract, explainContract } from './explain-contract.ts';
 export { type ExplainGraphs, explainGraphs, type GraphsRecord } from './explain-graphs.ts';
 export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
+export type { GraphKind } from './graph-kinds.ts';
 export type { AspectRatio } from './image/canvas.ts';
 export { type DataUrlImage, parseImageDataUrl } from './image/data-url.ts';
 export {
@@ -54,4 +56,6 @@ export { SamplingParams } from './sampling-params.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartEngine } from './start-engine.ts';
 export { BackendOf, ModelRunnerOf, WeightPolicyOf } from './tokens.ts';
+export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';
+export { type VerifiedModel, type Verify, type VerifyRecord, verify } from './verify.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

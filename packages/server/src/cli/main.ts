@@ -1,31 +1,34 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { type ChatOptions, chat } from './chat.ts';
-import { type Environment, readEnvironment } from './config.ts';
+import { type Environment, readEnvironment, splitList } from './config.ts';
 import { type ContractOptions, contract } from './contract.ts';
 import { type ExplainOptions, explain } from './explain.ts';
 import { addEngineFlags, wholeNumber } from './flags.ts';
 import { type GraphsOptions, graphs } from './graphs.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
+import { type VerifyOptions, verify } from './verify.ts';
 
 /**
  * Runs the `graft` command line to its end.
  * @param args without node and the script.
- * @returns the exit code; an error has been printed by then.
+ * @returns the exit code; an error has been printed by then. 0: done; 1: an error. Of `verify`, 1: the two differ, 2: an error.
  */
 export async function runCli(args: string[], terminal: Terminal = process): Promise<number> {
+  const failed = args[0] === 'verify' ? 2 : 1;
+  let code = 0;
   try {
-    await program(readEnvironment(), terminal).parseAsync(args, { from: 'user' });
-    return 0;
+    await program(readEnvironment(), terminal, (verdict) => void (code = verdict)).parseAsync(args, { from: 'user' });
+    return code;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
     if (error instanceof StoppedError) return error.exitCode;
     terminal.stderr.write(describeFailure(error));
-    return 1;
+    return failed;
   }
 }
 
-function program(environment: Environment, terminal: Terminal): Command {
+function program(environment: Environment, terminal: Terminal, exitWith: (code: number) => void): Command {
   const root = new Command('graft')
     .description('Serves a model, and tells which class serves it and why.')
     .exitOverride()
@@ -36,6 +39,7 @@ function program(environment: Environment, terminal: Terminal): Command {
   addExplain(root, environment, terminal);
   addContract(root, environment, terminal);
   addGraphs(root, environment, terminal);
+  addVerify(root, environment, terminal, exitWith);
   return root;
 }
 
@@ -102,6 +106,38 @@ function addGraphs(root: Command, environment: Environment, terminal: Terminal):
   command.action((options: GraphsOptions) => graphs(options, environment, terminal));
 }
 
+function addVerify(root: Command, environment: Environment, terminal: Terminal, exitWith: (code: number) => void): void {
+  const command = root
+    .command('verify')
+    .description(
+      'Holds an override against its upstream on the same weights, in float32: each layer, the logits and the greedy tokens. Exit code 0: equal; 1: not; 2: an error.',
+    )
+    .argument('[architecture]', 'e.g. Llama4ForCausalLM, on random weights for a small config. Default: that of --model or --config.')
+    .option('--config <file>', 'A config.json instead, for random weights.')
+    .option('--seed <number>', 'Of random weights.', wholeNumber, 1)
+    .option('--tolerance <number>', "The largest difference, of a layer's largest value (of 1 where that is less).", tolerance, 1e-5)
+    .option('--prompt <text>', "A prompt for the model's tokenizer. Default: 20 token ids.")
+    .option('--prompt-ids <list>', 'A prompt as token ids, e.g. 1,15,7.', tokenIds)
+    .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
+    .option('--json', 'The record behind the table.');
+  addEngineFlags(command, [
+    'model',
+    'platform',
+    'mode',
+    'configOverrides',
+    'overrideOptions',
+    'platformOptions',
+    'threads',
+    'cacheDirectory',
+    'app',
+    'plugins',
+    'allowPlugins',
+  ]);
+  command.action(async (architecture: string | undefined, options: VerifyOptions) =>
+    exitWith(await verify(architecture, options, environment, terminal)),
+  );
+}
+
 function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
 }
@@ -110,6 +146,23 @@ function portNumber(text: string): number {
   const port = wholeNumber(text);
   if (port < 0 || port > 65_535) throw new InvalidArgumentError('A port is between 0 and 65535.');
   return port;
+}
+
+function tolerance(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && Number.isFinite(value)))
+    throw new InvalidArgumentError('It must be a number from 0 on, such as 1e-5.');
+  return value;
+}
+
+function positive(text: string): number {
+  const value = wholeNumber(text);
+  if (value < 1) throw new InvalidArgumentError('It must be at least 1.');
+  return value;
+}
+
+function tokenIds(text: string): number[] {
+  return splitList(text).map(wholeNumber);
 }
 
 function temperature(text: string): number {

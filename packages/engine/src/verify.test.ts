@@ -1,0 +1,239 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Llama4ForCausalLM, Llama4ForConditionalGeneration } from '@graft/core-model';
+import { ops, type Tensor } from '@graft/graph';
+import { definePlugin, InitHook, type Patches, type Plugin, PostLoadHook } from '@graft/registry';
+import { afterEach, describe, expect, test } from 'vitest';
+import { caseFolder, failureOf, folderWithTokenizer, root, temporaryFolder } from './engine.fixture.ts';
+import { watch } from './interpreter-plugin.fixture.ts';
+import { type Verify, verify } from './verify.ts';
+
+const plugins = [join(root, 'packages/engine/src/interpreter-plugin.fixture.ts')];
+afterEach(() => watch.reset());
+
+type Model = typeof Llama4ForCausalLM | typeof Llama4ForConditionalGeneration;
+
+function overriding(model: Model, { architecture = 'Llama4ForCausalLM', platform = 'interpreter', name = 'candidate' } = {}): Plugin {
+  return definePlugin({ name, after: ['core-model'], overrides: [{ architecture, platform, model: async () => model as never }] });
+}
+
+/** Verifies an override on the interpreter; a tiny architecture with random weights unless a model is named. */
+function verifyClass(model: Model, asked: Verify = {}) {
+  const subject = asked.model === undefined && asked.config === undefined ? { architecture: 'Llama4ForCausalLM' } : {};
+  const where = { app: root, plugins, cacheDirectory: join(temporaryFolder(), 'cache') };
+  return verify({ ...where, ...subject, maxTokens: 4, ...asked }, { pluginsInCode: [overriding(model)] });
+}
+
+/** Another way to the same numbers. */
+class Faithful extends Llama4ForCausalLM {
+  @InitHook({ reason: 'one function for all layers' })
+  replace(patches: Patches): void {
+    for (const { self_attn } of this.layersBuilt()) patches.replaceMethod(self_attn, 'forward', self_attn.forward as never);
+  }
+  layersBuilt() {
+    return [...this.model.layers].filter((layer) => 'self_attn' in layer);
+  }
+}
+
+/** The third layer's feed-forward part gives a little more than it should. */
+class Wrong extends Llama4ForCausalLM {
+  @InitHook({ reason: 'a mistake' })
+  scale(patches: Patches): void {
+    const { feed_forward } = [...this.model.layers].filter((layer) => 'feed_forward' in layer)[2]!;
+    const { forward } = feed_forward;
+    patches.replaceMethod(feed_forward, 'forward', function (this: typeof feed_forward, x: Tensor): Tensor {
+      return ops.mulScalar({ x: forward.call(this as never, x) }, { value: 1.001 });
+    } as never);
+  }
+}
+
+describe('an override that computes what upstream does', () => {
+  test('is equal at every layer, and its record tells kinds of layers, patches and ids of both', async () => {
+    const { text, record } = await verifyClass(Faithful);
+    expect(record).toMatchObject({ verdict: 'equal', architecture: 'Llama4ForCausalLM', platform: 'interpreter', firstOver: null });
+    expect(record.layers.map(({ layer, difference }) => [layer, difference])).toEqual(
+      ['embedding', 0, 1, 2, 3, 4, 5, 6, 7].map((layer) => [layer, 0]), // eight layers in the small config
+    );
+    expect(record.logits).toMatchObject({ difference: 0, within: true });
+    expect(record.override.tokenIds).toEqual(record.upstream.tokenIds);
+    expect(record.override.tokenIds).toHaveLength(4);
+    expect([record.upstream.modelClass, record.override.modelClass]).toEqual(['Llama4ForCausalLM', 'Faithful']);
+    expect(record.upstream.patches).toEqual([]);
+    expect(record.override.patches).toMatchObject([{ operation: 'replaceMethod', count: 8, reason: 'one function for all layers' }]);
+    expect(record.upstream.kinds.map(({ paths }) => paths.length)).toEqual([1, 2, 3, 2]); // first; RoPE and MoE; RoPE and dense; NoPE and MoE
+    expect(text).toContain('EQUAL: every layer and the logits within 1.0e-5, and the same greedy ids.');
+    expect(text).toMatch(/decoder-layer#2 serves model\.layers\.2, 4, 6: residual .*, not null/);
+    expect(JSON.parse(JSON.stringify(record))).toEqual(record);
+  });
+
+  test('is held against upstream on a checkpoint’s weights and a text of its tokenizer', async () => {
+    const { record } = await verifyClass(Faithful, { model: folderWithTokenizer(), prompt: 'hello world' });
+    expect(record).toMatchObject({ verdict: 'equal', weights: expect.stringContaining('in float32') });
+    expect(record.promptIds).toHaveLength(2); // "hello", " world"
+  });
+
+  test.each(['scout-tiny', 'top2-tiny'])('is equal on %s, past the end of an attention chunk', async (name) => {
+    const { record } = await verifyClass(Faithful, { model: caseFolder(name) });
+    expect(record.verdict).toBe('equal');
+    expect(record.promptIds.length).toBeGreaterThan(16); // both have chunks of 16
+  });
+
+  test('serves images too: the text of a multimodal model is compared', async () => {
+    class Multimodal extends Llama4ForConditionalGeneration {}
+    const architecture = 'Llama4ForConditionalGeneration';
+    const asked = { architecture, app: root, plugins, maxTokens: 2 };
+    const { record } = await verify(asked, { pluginsInCode: [overriding(Multimodal, { architecture })] });
+    expect(record).toMatchObject({ verdict: 'equal', override: { modelClass: 'Multimodal' } });
+  });
+});
+
+describe('an override that computes something else', () => {
+  test('differs, and the first layer where it does is named', async () => {
+    const { text, record } = await verifyClass(Wrong);
+    expect(record).toMatchObject({ verdict: 'differs', firstOver: 2 });
+    expect(record.layers.filter(({ within }) => within).map(({ layer }) => layer)).toEqual(['embedding', 0, 1]);
+    expect(text).toContain('DIFFERS: layer 2 is the first over 1.0e-5');
+  });
+
+  test('is let through by a tolerance over its difference', async () => {
+    const { record } = await verifyClass(Wrong, { tolerance: 0.1 });
+    expect(record).toMatchObject({ firstOver: null, logits: { within: true } });
+  });
+
+  test('is compared on upstream’s answer also after its own first other token', async () => {
+    class Negated extends Llama4ForCausalLM {
+      override computeLogits(hiddenStates: Tensor): Tensor {
+        return ops.mulScalar({ x: super.computeLogits(hiddenStates) }, { value: -1 });
+      }
+    }
+    const { text, record } = await verifyClass(Negated);
+    expect(record).toMatchObject({ verdict: 'differs', firstOver: null, ids: { equal: false, firstDifferent: 0 } });
+    expect(record.layers.every(({ difference }) => difference === 0)).toBe(true); // which another answer would not leave
+    expect(text).toContain('only the logits are over 1.0e-5; greedy ids differ from token 0 of the answer on');
+  });
+});
+
+describe('an override that fails', () => {
+  test('in a hook is in the record, with the step and the hook', async () => {
+    class BreaksInHook extends Llama4ForCausalLM {
+      @PostLoadHook({ reload: 'keep' })
+      tooFar(): void {
+        throw new Error('There is no such layer.');
+      }
+    }
+    const { text, record } = await verifyClass(BreaksInHook);
+    expect(record).toMatchObject({ verdict: 'failed', layers: [], upstream: { failure: null } });
+    expect(record.override.failure).toMatchObject({ step: 'load', error: { code: 'GRAFT_HOOK_FAILED' } });
+    expect(text).toMatch(/override failed at step load: .*\n {2}where: BreaksInHook\.tooFar\n/);
+    expect(text).toContain('FAILED: nothing could be compared.');
+    expect(record.upstream.tokenIds).toHaveLength(4);
+  });
+
+  test('in its forward is in the record, with the layer', async () => {
+    class BreaksInForward extends Llama4ForCausalLM {
+      @InitHook({})
+      cut(patches: Patches): void {
+        const { self_attn } = [...this.model.layers].filter((layer) => 'self_attn' in layer)[1]!;
+        patches.replaceMethod(self_attn, 'forward', addsUnlike as never);
+      }
+    }
+    const addsUnlike = (positions: Tensor, hiddenStates: Tensor): Tensor => ops.add({ a: hiddenStates, b: positions });
+    const { record } = await verifyClass(BreaksInForward);
+    expect(record.verdict).toBe('failed');
+    expect(record.override.failure).toMatchObject({ step: 'capture', error: { where: 'model.layers.1.self_attn.forward' } });
+  });
+});
+
+test('only one of the two models is in memory at a time, and none in the end', async () => {
+  const alive: number[] = [];
+  watch.beforeRun = () => void alive.push(watch.programsAlive);
+  await verifyClass(Faithful);
+  expect(new Set(alive)).toEqual(new Set([1]));
+  expect(watch.programsAlive).toBe(0);
+});
+
+test('random weights are the seed’s: the same again, other ones from another seed', async () => {
+  const ids = async (seed: number) => (await verifyClass(Faithful, { seed })).record.upstream.tokenIds;
+  const [first, again, other] = [await ids(7), await ids(7), await ids(8)];
+  expect(again).toEqual(first);
+  expect(other).not.toEqual(first);
+});
+
+test('a config from a file has random weights too', async () => {
+  const { record } = await verifyClass(Faithful, { config: join(caseFolder('dense-tiny'), 'config.json') });
+  expect(record).toMatchObject({ verdict: 'equal', weights: expect.stringMatching(/^random from seed 1, for .*dense-tiny/) });
+});
+
+test('where a platform has no backend the interpreter stands in, and the record says so', async () => {
+  const pluginsInCode = [overriding(Faithful, { platform: 'bare' })];
+  const { text, record } = await verify({ app: root, plugins, architecture: 'Llama4ForCausalLM', maxTokens: 2 }, { pluginsInCode });
+  expect(record).toMatchObject({ verdict: 'equal', platform: 'bare', mode: 'none' });
+  expect(text).toContain('device: the interpreter, in the place of platform "bare": its plugin binds no backend');
+});
+
+test('where a platform is absent the interpreter stands in, and the record says why', async () => {
+  const absent = definePlugin({
+    name: 'far',
+    platforms: [{ name: 'far', modes: ['a', 'b'], detect: () => ({ device: 'absent', reason: 'no cable' }) }],
+  });
+  const pluginsInCode = [absent, overriding(Faithful, { platform: 'far' })];
+  const { record } = await verify({ app: root, plugins, architecture: 'Llama4ForCausalLM', mode: 'b', maxTokens: 2 }, { pluginsInCode });
+  expect(record).toMatchObject({ verdict: 'equal', mode: 'b', device: expect.stringMatching(/interpreter.*no cable/) });
+});
+
+describe('what cannot be verified', () => {
+  const asked = { app: root, plugins, architecture: 'Llama4ForCausalLM' };
+
+  test('is an architecture that nothing overrides there', async () => {
+    expect(await failureOf(verify(asked))).toMatchObject({
+      code: 'GRAFT_NOTHING_TO_VERIFY',
+      what: expect.stringContaining('Llama4ForCausalLM'),
+    });
+    const elsewhere = await failureOf(verify({ ...asked, platform: 'bare' }, { pluginsInCode: [overriding(Faithful)] }));
+    expect(elsewhere).toMatchObject({ code: 'GRAFT_NOTHING_TO_VERIFY', fix: 'name a platform with an override: "interpreter".' });
+  });
+
+  test('is an override of several platforms, of which none is named', async () => {
+    const pluginsInCode = [overriding(Faithful), overriding(Faithful, { platform: 'bare', name: 'other' })];
+    expect(await failureOf(verify(asked, { pluginsInCode }))).toMatchObject({ code: 'GRAFT_ENGINE_CONFIG', where: '--platform' });
+  });
+
+  test.each([
+    ['neither architecture nor model', {}, 'Nothing to verify was named'],
+    ['an architecture without a small config', { architecture: 'Other' }, 'no small config of Other'],
+    ['both a model and a config', { model: caseFolder('dense-tiny'), config: 'config.json' }, 'A checkpoint and a config'],
+    ['a config that is not there', { config: '/nowhere/config.json' }, 'cannot be read'],
+    ['a text without a tokenizer', { architecture: 'Llama4ForCausalLM', prompt: 'hello' }, 'no tokenizer'],
+    ['an empty prompt', { architecture: 'Llama4ForCausalLM', prompt: [] }, 'The prompt is empty'],
+    ['a token that there is not', { architecture: 'Llama4ForCausalLM', prompt: [320] }, 'Token 320 does not exist'],
+  ])('is %s', async (_, subject, words) => {
+    const error = await failureOf(verify({ app: root, plugins, ...subject }, { pluginsInCode: [overriding(Faithful)] }));
+    expect(error.what).toContain(words);
+  });
+
+  test('random weights that no memory holds are refused before they are made', async () => {
+    const config = join(temporaryFolder(), 'config.json');
+    const large = {
+      hidden_size: 1 << 20,
+      intermediate_size: 1 << 22,
+      vocab_size: 1 << 24,
+      num_hidden_layers: 2,
+      num_attention_heads: 8,
+      max_position_embeddings: 64,
+    };
+    writeFileSync(
+      config,
+      JSON.stringify({ architectures: ['Llama4ForCausalLM'], model_type: 'llama4_text', num_key_value_heads: 8, ...large }),
+    );
+    expect((await failureOf(verifyClass(Faithful, { config }))).what).toMatch(/Random weights for this config take [\d.]+ GB/);
+  });
+});
+
+test('an abort ends it with the signal’s reason', async () => {
+  const controller = new AbortController();
+  watch.beforeRun = () => controller.abort(new Error('enough'));
+  const pluginsInCode = [overriding(Faithful)];
+  const asked = { app: root, plugins, architecture: 'Llama4ForCausalLM' };
+  await expect(verify(asked, { pluginsInCode, signal: controller.signal })).rejects.toThrow('enough');
+  expect(watch.programsAlive).toBe(0);
+});

@@ -1,0 +1,204 @@
+import type { GraftErrorRecord } from '@graft/common';
+import { InterpreterBackend } from '@graft/graph';
+import { EngineContainer, type PatchGroup } from '@graft/registry';
+import type { LoadProgress } from './engine.ts';
+import { EngineConfigError } from './errors.ts';
+import { type GraphKind, graphKinds } from './graph-kinds.ts';
+import { LlmEngine } from './llm-engine.ts';
+import { buildModel } from './load-model.ts';
+import type { StartEngine } from './start-engine.ts';
+import { BackendOf } from './tokens.ts';
+import {
+  compareIds,
+  compareLayers,
+  compareLogits,
+  type Difference,
+  type IdsComparison,
+  type LayerDifference,
+} from './verify/compare-runs.ts';
+import { type RecordedRun, recordRun } from './verify/record-run.ts';
+import { findSubject, type Subject, type VerifySubject } from './verify/subject.ts';
+import { verifyText } from './verify/verify-text.ts';
+import { errorRecord } from './worker/protocol.ts';
+
+export interface Verify extends VerifySubject {
+  /** The largest difference that is let through, of the layer's largest value (of 1 where that is less). Default: 1e-5. */
+  tolerance?: number;
+  /** Text for the model's tokenizer, or token ids. Default: 20 ids. */
+  prompt?: string | readonly number[];
+  /** Tokens after the prompt, each a step of its own. Default: 16. */
+  maxTokens?: number;
+}
+
+/** What one of the two models was, and did. */
+export interface VerifiedModel {
+  readonly modelClass: string | null;
+  /** The kinds of its layers, each a graph at every shape; after the init hooks. */
+  readonly kinds: readonly GraphKind[];
+  /** Graphs captured and compiled in the run itself. */
+  readonly captures: number;
+  readonly compiles: number;
+  /** What the hooks changed and did not undo, like ones together. */
+  readonly patches: readonly PatchGroup[];
+  /** The greedy token after each position; with the answer of upstream before it. */
+  readonly tokenIds: readonly number[];
+  /** Of the whole: building, loading, capturing, compiling, running. */
+  readonly seconds: number;
+  /** Where it failed, and by what. */
+  readonly failure: { readonly step: string; readonly error: GraftErrorRecord } | null;
+}
+
+/** `verify --json`. */
+export interface VerifyRecord {
+  /** `failed`: at least one of the two did not come to its end; then nothing is compared. */
+  readonly verdict: 'equal' | 'differs' | 'failed';
+  readonly architecture: string;
+  readonly platform: string;
+  readonly mode: string;
+  /** Where both ran, and why. */
+  readonly device: string;
+  /** A path, or what random weights are of. */
+  readonly weights: string;
+  readonly tolerance: number;
+  readonly promptIds: readonly number[];
+  readonly upstream: VerifiedModel;
+  readonly override: VerifiedModel;
+  /** From the embedding to the last layer. */
+  readonly layers: readonly LayerDifference[];
+  readonly logits: Difference | null;
+  /** The first layer over the tolerance. */
+  readonly firstOver: LayerDifference['layer'] | null;
+  readonly ids: IdsComparison | null;
+}
+
+/**
+ * Holds an override against its upstream: both are loaded with the same weights in float32, on the same platform, one after the other, and run the same
+ * tokens: the prompt, then upstream's greedy answer. Compared are the residual stream after every layer, the logits, and each model's own greedy token.
+ * A model that fails is in the record, with the step and the error.
+ * @throws NothingToVerifyError where no override serves; EngineConfigError, and what finding plugins, platform, config and tokenizer ends in.
+ */
+export async function verify(asked: Verify, options: StartEngine = {}): Promise<{ text: string; record: VerifyRecord }> {
+  const { tolerance = 1e-5, prompt, maxTokens = 16 } = asked;
+  const subject = await findSubject(asked, options, { prompt, maxTokens });
+  const run = { subject, maxTokens, options };
+  const upstream = await runModel('upstream', { ...run, answer: null });
+  const override = await runModel('override', { ...run, answer: upstream.run?.greedy ?? null });
+  const record: VerifyRecord = {
+    ...compare(upstream.run, override.run, tolerance),
+    architecture: subject.architecture,
+    platform: subject.platform.platform.name,
+    mode: subject.mode,
+    device: subject.device,
+    weights: subject.weights,
+    tolerance,
+    promptIds: subject.promptIds,
+    upstream: upstream.model,
+    override: override.model,
+  };
+  return { text: verifyText(record), record };
+}
+
+type Compared = Pick<VerifyRecord, 'verdict' | 'layers' | 'logits' | 'firstOver' | 'ids'>;
+
+function compare(upstream: RecordedRun | null, override: RecordedRun | null, tolerance: number): Compared {
+  if (upstream === null || override === null) return { verdict: 'failed', layers: [], logits: null, firstOver: null, ids: null };
+  const layers = compareLayers(upstream, override, tolerance);
+  const logits = compareLogits(upstream, override, tolerance);
+  const ids = compareIds(upstream, override);
+  const firstOver = layers.find(({ within }) => !within)?.layer ?? null;
+  const isEqual = firstOver === null && logits.within && ids.equal;
+  return { verdict: isEqual ? 'equal' : 'differs', layers, logits, firstOver, ids };
+}
+
+interface RunModel {
+  subject: Subject;
+  maxTokens: number;
+  answer: readonly number[] | null;
+  options: StartEngine;
+}
+
+type Which = 'upstream' | 'override';
+
+/** One of the two, from its class to its last token; it is gone from memory when the other one's turn comes. */
+async function runModel(
+  which: Which,
+  { subject, maxTokens, answer, options }: RunModel,
+): Promise<{ model: VerifiedModel; run: RecordedRun | null }> {
+  const { signal } = options;
+  const started = performance.now();
+  let step = 'resolve';
+  const onProgress = (progress: LoadProgress): void => {
+    step = progress.step;
+    options.onProgress?.({ ...progress, message: `${which}: ${progress.message}` });
+  };
+  let model: VerifiedModel = {
+    modelClass: null,
+    kinds: [],
+    captures: 0,
+    compiles: 0,
+    patches: [],
+    tokenIds: [],
+    seconds: 0,
+    failure: null,
+  };
+  let run: RecordedRun | null = null;
+  try {
+    model = { ...model, ...(await kindsOf(which, subject, (at) => void (step = at))) };
+    const engine = await loadEngine(which, subject, { onProgress, ...(signal !== undefined && { signal }) });
+    try {
+      step = 'run';
+      model = { ...model, modelClass: engine.info.modelClass, patches: engine.info.changes.patches };
+      run = await recordRun(engine, { promptIds: subject.promptIds, maxTokens, answer, ...(signal !== undefined && { signal }) });
+      const { captures, compiles } = await engine.stats();
+      model = { ...model, captures, compiles, tokenIds: run.greedy };
+    } finally {
+      await engine.close();
+    }
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof EngineConfigError) throw error; // what was asked for is wrong, and not the model
+    run = null;
+    model = { ...model, failure: { step, error: errorRecord(error) } };
+  }
+  return { model: { ...model, seconds: (performance.now() - started) / 1000 }, run };
+}
+
+/** Of a model that is built from its config alone. */
+async function kindsOf(which: Which, { plugins, platform, config, source }: Subject, at: (step: string) => void) {
+  at('construct');
+  const { model } = await buildModel({ plugins, platform, config, ...without(which) }, source.describe);
+  at('capture');
+  return { modelClass: model.constructor.name, kinds: graphKinds(model) };
+}
+
+async function loadEngine(which: Which, subject: Subject, options: Pick<StartEngine, 'onProgress' | 'signal'>): Promise<LlmEngine> {
+  const { plugins, platform, config, source } = subject;
+  const checkpoint = await source.open();
+  try {
+    const fill = source.fill === null ? {} : { fillWeights: source.fill };
+    return await LlmEngine.load({
+      plugins,
+      platform,
+      container: containerOf(subject),
+      checkpoint,
+      config,
+      ...without(which),
+      ...fill,
+      ...options,
+    });
+  } finally {
+    checkpoint.close();
+  }
+}
+
+function without(which: Which): { without?: 'overrides' } {
+  return which === 'upstream' ? { without: 'overrides' } : {};
+}
+
+/** The platform's services, or the interpreter where it has none that run here. */
+function containerOf({ plugins, platform, onInterpreter }: Subject): EngineContainer {
+  if (!onInterpreter) return plugins.createEngineContainer();
+  const container = new EngineContainer([]);
+  container.bind(BackendOf(platform.platform.name)).toConstantValue(new InterpreterBackend());
+  return container;
+}

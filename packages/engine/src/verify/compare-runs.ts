@@ -1,0 +1,90 @@
+import type { RecordedRun } from './record-run.ts';
+
+/** How far two models are apart at one place, for the token for which they are farthest. Each token has its own measure: the first one's values are often a thousand times those of others. */
+export interface Difference {
+  /** The largest absolute difference of that token's values; null: one of the two has something there that is not a finite number. */
+  readonly difference: number | null;
+  /** The largest absolute value that upstream has for it. */
+  readonly largest: number;
+  /** `difference` over `largest`, or over 1 where that is less; what the tolerance is held against. Null as `difference`. */
+  readonly relative: number | null;
+  /** Which token, counted from the start of the prompt. */
+  readonly position: number;
+  readonly within: boolean;
+}
+
+/** The residual stream after one layer. */
+export interface LayerDifference extends Difference {
+  /** `embedding`, or the layer's number. */
+  readonly layer: number | 'embedding';
+}
+
+export interface IdsComparison {
+  readonly equal: boolean;
+  /** The first token that differs, counted from the first one of the answer; null: none. */
+  readonly firstDifferent: number | null;
+  /** By how much upstream's choice there was ahead of the override's, as logits: next to nothing means a tie that rounding decides. */
+  readonly margin: number | null;
+}
+
+/** Layer by layer; the stream that enters layer i is what layer i - 1 made. */
+export function compareLayers(upstream: RecordedRun, override: RecordedRun, tolerance: number): LayerDifference[] {
+  return upstream.streams.map((stream, i) => {
+    const rows = upstream.tokens;
+    return { layer: i === 0 ? 'embedding' : i - 1, ...compareRows(stream, override.streams[i] ?? new Float32Array(), { rows, tolerance }) };
+  });
+}
+
+/** The logits of each position from which a token was chosen. */
+export function compareLogits(upstream: RecordedRun, override: RecordedRun, tolerance: number): Difference {
+  const rows = upstream.logits.length;
+  return compareRows(joined(upstream.logits), joined(override.logits), { rows, tolerance, firstPosition: upstream.tokens - rows });
+}
+
+export function compareIds(upstream: RecordedRun, override: RecordedRun): IdsComparison {
+  const at = upstream.greedy.findIndex((id, i) => id !== override.greedy[i]);
+  if (at < 0) return { equal: true, firstDifferent: null, margin: null };
+  const row = upstream.logits[at]!;
+  const margin = row[upstream.greedy[at]!]! - (row[override.greedy[at]!] ?? Number.NaN);
+  return { equal: false, firstDifferent: at, margin: Number.isFinite(margin) ? margin : null };
+}
+
+interface Rows {
+  rows: number;
+  tolerance: number;
+  /** Of the first row. */
+  firstPosition?: number;
+}
+
+function compareRows(a: Float32Array, b: Float32Array, { rows, tolerance, firstPosition = 0 }: Rows): Difference {
+  const width = a.length / rows;
+  let worst: Difference = { difference: 0, largest: 0, relative: 0, position: firstPosition, within: true };
+  for (let row = 0; row < rows; row++) {
+    const [own, others] = [a, b].map((all) => all.subarray(row * width, (row + 1) * width)) as [Float32Array, Float32Array];
+    const { difference, largest } = compareRow(own, others);
+    const position = firstPosition + row;
+    if (!Number.isFinite(difference)) return { difference: null, largest, relative: null, position, within: false };
+    const relative = difference / Math.max(1, largest);
+    if (row === 0 || relative > worst.relative!) worst = { difference, largest, relative, position, within: relative <= tolerance };
+  }
+  return worst;
+}
+
+function compareRow(own: Float32Array, others: Float32Array): { difference: number; largest: number } {
+  let [difference, largest] = [0, 0];
+  for (let i = 0; i < own.length; i++) {
+    largest = Math.max(largest, Math.abs(own[i]!));
+    difference = Math.max(difference, Math.abs(own[i]! - (others[i] ?? Number.NaN))); // NaN stays
+  }
+  return { difference, largest };
+}
+
+function joined(rows: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(rows.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const row of rows) {
+    all.set(row, at);
+    at += row.length;
+  }
+  return all;
+}

@@ -1,0 +1,48 @@
+import type { LlmEngine } from '../llm-engine.ts';
+
+/** What a model made of a prompt and of the tokens after it. */
+export interface RecordedRun {
+  /** Tokens that were computed: all but the last one of the answer. */
+  readonly tokens: number;
+  /** The residual stream that enters each layer, and the one that leaves the last: each `[tokens, hidden]`. */
+  readonly streams: readonly Float32Array[];
+  /** `[vocabulary]` for each token of the answer. */
+  readonly logits: readonly Float32Array[];
+  /** For each of these the token of the largest logit: what the model itself would take, whatever it was made to take. */
+  readonly greedy: readonly number[];
+}
+
+export interface RecordRun {
+  promptIds: readonly number[];
+  /** Tokens of the answer. */
+  maxTokens: number;
+  /** The answer that is taken whatever the logits say, so that two runs stay comparable after their first difference. Null: the greedy one. */
+  answer: readonly number[] | null;
+  signal?: AbortSignal;
+}
+
+/** Runs a prompt on an engine whose auxiliary hidden states are those of every layer, and keeps all that is to be compared. */
+export async function recordRun(engine: LlmEngine, { promptIds, maxTokens, answer, signal }: RecordRun): Promise<RecordedRun> {
+  const tokens = promptIds.length + maxTokens - 1;
+  let streams: Float32Array[] = [];
+  const logits: Float32Array[] = [];
+  const observer = {
+    ...(answer !== null && { forcedTokenIds: answer }),
+    onLogits: (_position: number, row: Float32Array): void => void logits.push(row.slice()),
+    onAuxHiddenStates: (start: number, count: number, states: readonly Float32Array[]): void => {
+      if (streams.length === 0) streams = states.map(({ length }) => new Float32Array((length / count) * tokens));
+      for (const [i, state] of states.entries()) streams[i]!.set(state, (state.length / count) * start);
+    },
+  };
+  const request = { prompt: { tokenIds: [...promptIds] }, sampling: { temperature: 0, ignoreEos: true, maxTokens } };
+  for await (const _ of engine.generate(request, { observer, ...(signal !== undefined && { signal }) })) {
+    // The observer takes what is compared.
+  }
+  return { tokens, streams, logits, greedy: logits.map(largestIndex) };
+}
+
+function largestIndex(values: Float32Array): number {
+  let largest = 0;
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[largest]!) largest = i;
+  return largest;
+}

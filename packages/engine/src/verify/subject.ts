@@ -1,0 +1,192 @@
+import { readFile } from 'node:fs/promises';
+import { GraftError, messageOf } from '@graft/common';
+import { type Checkpoint, type LanguageModel, openCheckpoint, parseLlama4Config, readModelConfig, smallConfigs } from '@graft/core-model';
+import type { LoadedPlugins, SelectedPlatform } from '@graft/registry';
+import { defaultCacheDirectory, type EngineConfig } from '../config.ts';
+import { EngineConfigError, NoTokenizerError, NothingToVerifyError, TokenOutOfRangeError } from '../errors.ts';
+import type { PlatformChoice } from '../explain-architecture.ts';
+import { contextOf } from '../load-model.ts';
+import { loadEnginePlugins, parseConfig, type StartEngine } from '../start-engine.ts';
+import { openModelText } from '../text/model-text.ts';
+import { BackendOf, ModelRunnerOf } from '../tokens.ts';
+import { fillRandom } from './random-weights.ts';
+
+type Shared = 'mode' | 'configOverrides' | 'overrideOptions' | 'platformOptions' | 'threads' | 'cacheDirectory';
+
+/** What is verified, where. */
+export interface VerifySubject extends PlatformChoice, Partial<Pick<EngineConfig, Shared>> {
+  /** A checkpoint folder or a .gguf file, whose weights both models get. */
+  model?: string;
+  /** Instead of that of the config; with neither `model` nor `config`, its small built-in config is taken, with random weights. */
+  architecture?: string;
+  /** A config.json, for random weights. */
+  config?: string;
+  /** Of random weights. Default: 1. */
+  seed?: number;
+}
+
+/** Where weights come from. */
+interface WeightSource {
+  /** In words. */
+  readonly weights: string;
+  readonly describe: Pick<Checkpoint, 'config' | 'path'>;
+  /** The caller closes it. */
+  open(): Promise<Checkpoint>;
+  /** Fills the model; null: from the checkpoint. */
+  readonly fill: ((model: LanguageModel) => void) | null;
+}
+
+/** All that is decided before either model is built. */
+export interface Subject {
+  readonly architecture: string;
+  readonly plugins: LoadedPlugins;
+  readonly platform: SelectedPlatform;
+  readonly mode: string;
+  /** In words. */
+  readonly device: string;
+  readonly onInterpreter: boolean;
+  readonly weights: string;
+  readonly source: WeightSource;
+  readonly config: EngineConfig;
+  readonly promptIds: readonly number[];
+}
+
+export interface Tokens {
+  prompt: string | readonly number[] | undefined;
+  maxTokens: number;
+}
+
+const defaultPromptLength = 20;
+
+/** @throws NothingToVerifyError, EngineConfigError, NoTokenizerError, and what plugins, platform and config end in. */
+export async function findSubject(asked: VerifySubject, options: StartEngine, { prompt, maxTokens }: Tokens): Promise<Subject> {
+  const source = await sourceOf(asked);
+  const plugins = await loadEnginePlugins(asked, options);
+  const configOverrides = { ...asked.configOverrides, ...(asked.architecture !== undefined && { architectures: [asked.architecture] }) };
+  const { path, config: raw } = source.describe;
+  const textConfig = parseLlama4Config(raw, { where: path, overrides: configOverrides });
+  const { architecture, platform: name } = requireOverride(plugins, textConfig.architectures, asked.platform);
+  const { platform, device, onInterpreter } = await findPlatform(plugins, name);
+  const promptIds = prompt === undefined ? idsBelow(textConfig.vocabSize) : await promptIdsOf(prompt, source);
+  if (promptIds.length === 0) throw new EngineConfigError('The prompt is empty.', '--prompt', 'give a text, or leave it out.');
+  const wrong = promptIds.find((id) => !(id < textConfig.vocabSize));
+  if (wrong !== undefined) throw new TokenOutOfRangeError(wrong, textConfig.vocabSize);
+  const { mode, overrideOptions = {}, platformOptions = {}, threads, cacheDirectory = defaultCacheDirectory() } = asked;
+  const config = parseConfig({
+    model: path,
+    platform: name,
+    configOverrides,
+    overrideOptions,
+    platformOptions,
+    weights: 'float32',
+    warmUp: false,
+    maxSequences: 1,
+    maxModelLength: promptIds.length + maxTokens,
+    cacheDirectory,
+    auxHiddenStateLayers: Array.from({ length: textConfig.numHiddenLayers + 1 }, (_, layer) => layer),
+    ...(mode !== undefined && { mode }),
+    ...(threads !== undefined && { threads }),
+  });
+  const context = contextOf(textConfig, platform, config);
+  return { architecture, plugins, platform, mode: context.mode, device, onInterpreter, weights: source.weights, source, config, promptIds };
+}
+
+async function sourceOf({ model, config, architecture, seed = 1 }: VerifySubject): Promise<WeightSource> {
+  if (model !== undefined && config !== undefined) {
+    throw new EngineConfigError('A checkpoint and a config were given.', '--config', 'leave one out: with --config, weights are random.');
+  }
+  if (model !== undefined) {
+    const describe = { path: model, config: await readModelConfig(model) };
+    return { weights: `${model}, in float32`, describe, open: () => openCheckpoint(model), fill: null };
+  }
+  const describe = config === undefined ? smallConfigOf(architecture) : { path: config, config: await readJson(config) };
+  const files = { kind: 'safetensors' as const, metadata: null, tensors: new Map(), fingerprint: async () => '', close: () => undefined };
+  return {
+    weights: `random from seed ${seed}, for ${describe.path}`,
+    describe,
+    open: async () => ({ ...describe, ...files }),
+    fill: (built) => fillRandom(built, seed),
+  };
+}
+
+function smallConfigOf(architecture: string | undefined): Pick<Checkpoint, 'config' | 'path'> {
+  const known = Object.keys(smallConfigs).join(', ');
+  if (architecture === undefined) {
+    throw new EngineConfigError(
+      'Nothing to verify was named.',
+      'ARCHITECTURE or --model',
+      `name an architecture (${known}), a --model or a --config.`,
+    );
+  }
+  const config = smallConfigs[architecture];
+  if (config !== undefined) return { path: `the small config of ${architecture}`, config };
+  throw new EngineConfigError(
+    `There is no small config of ${architecture}; there is one for each of ${known}.`,
+    'ARCHITECTURE',
+    'give a config.json with --config, or a checkpoint with --model.',
+  );
+}
+
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch (error) {
+    throw new EngineConfigError(`The config cannot be read: ${messageOf(error)}.`, path, 'name a config.json.');
+  }
+}
+
+/** The architecture that is served, and the platform whose override is meant: where none was named, the only one that has an override. */
+function requireOverride(
+  plugins: LoadedPlugins,
+  architectures: readonly string[],
+  named: string | undefined,
+): { architecture: string; platform: string } {
+  const { architecture } = plugins.registry.resolve(architectures, { platform: named ?? '' });
+  const listed = plugins.registry.list().find((one) => one.architecture === architecture)?.overrides ?? [];
+  const hooked = plugins.hooks.filter((hook) => hook.architecture === architecture);
+  const platforms = [...new Set([...listed, ...hooked].map(({ platform }) => platform))];
+  const [only, ...others] = platforms;
+  if (named !== undefined ? !platforms.includes(named) : only === undefined) throw new NothingToVerifyError(architecture, named, platforms);
+  if (named === undefined && others.length > 0) {
+    throw new EngineConfigError(
+      `Overrides of ${architecture} serve several platforms: ${platforms.join(', ')}.`,
+      '--platform',
+      'name the one that is meant.',
+    );
+  }
+  return { architecture, platform: named ?? only! };
+}
+
+/** The platform as a start would have it; where it is absent or has nothing that runs models, the interpreter stands in. */
+async function findPlatform(plugins: LoadedPlugins, name: string): Promise<Pick<Subject, 'platform' | 'device' | 'onInterpreter'>> {
+  const standIn = (why: string): string => `the interpreter, in the place of platform "${name}": ${why}`;
+  try {
+    const platform = await plugins.selectPlatform(name);
+    const container = plugins.createEngineContainer();
+    const hasRunner = container.has(BackendOf(name)) || container.has(ModelRunnerOf(name));
+    await container[Symbol.asyncDispose]();
+    const device = hasRunner ? `${platform.device} (${platform.reason})` : standIn('its plugin binds no backend');
+    return { platform, device, onInterpreter: !hasRunner };
+  } catch (error) {
+    const platform = plugins.platforms.find((candidate) => candidate.name === name);
+    if (platform === undefined || !GraftError.is(error) || error.code !== 'GRAFT_PLATFORM_UNAVAILABLE') throw error;
+    const standing: SelectedPlatform = { platform, device: 'emulated', reason: error.what, considered: [] };
+    return { platform: standing, device: standIn(error.what), onInterpreter: true };
+  }
+}
+
+function idsBelow(vocabSize: number): number[] {
+  return Array.from({ length: defaultPromptLength }, (_, i) => (37 * i + 11) % vocabSize);
+}
+
+async function promptIdsOf(prompt: string | readonly number[], source: WeightSource): Promise<readonly number[]> {
+  if (typeof prompt !== 'string') return prompt;
+  const checkpoint = await source.open();
+  try {
+    const { tokenizer } = await openModelText(checkpoint);
+    if (tokenizer === null) throw new NoTokenizerError(source.describe.path);
+    return tokenizer.encode(prompt);
+  } finally {
+    checkpoint.close();
+  }
+}

@@ -1,0 +1,64 @@
+import { verify as verifyOverride } from '@graft/engine';
+import type { Environment } from './config.ts';
+import { UsageError } from './flags.ts';
+import { progressReport } from './progress.ts';
+import { defaultPlugins } from './start-engine.ts';
+import { stopSignal, type Terminal } from './terminal.ts';
+
+export interface VerifyOptions {
+  model?: string;
+  config?: string;
+  platform?: string;
+  mode?: string;
+  app?: string;
+  plugins?: string[];
+  allowPlugins?: string[];
+  configOverrides?: Record<string, unknown>;
+  overrideOptions?: Record<string, unknown>;
+  platformOptions?: Record<string, unknown>;
+  threads?: number;
+  cacheDirectory?: string;
+  seed: number;
+  tolerance: number;
+  maxTokens: number;
+  prompt?: string;
+  promptIds?: number[];
+  json?: boolean;
+}
+
+/**
+ * An override against its upstream, as a table or as JSON.
+ * @returns the exit code: 0 for equal, 1 where the two differ or one of them failed.
+ * @throws UsageError for two prompts; what finding the override, its platform and its weights ends in.
+ */
+export async function verify(
+  architecture: string | undefined,
+  { json, prompt, promptIds, ...options }: VerifyOptions,
+  environment: Environment,
+  terminal: Terminal,
+): Promise<number> {
+  if (prompt !== undefined && promptIds !== undefined) throw new UsageError('Two prompts were given.', '--prompt and --prompt-ids');
+  const { allowPlugins } = environment;
+  const given = prompt ?? promptIds;
+  const asked = {
+    ...(architecture !== undefined && { architecture }),
+    ...(allowPlugins !== undefined && { allowPlugins }),
+    ...options,
+    ...(given !== undefined && { prompt: given }),
+  };
+  const progress = progressReport(terminal.stderr);
+  const stop = stopSignal();
+  try {
+    const { text, record } = await verifyOverride(asked, {
+      ...defaultPlugins,
+      signal: stop.signal,
+      onProgress: (report) => progress.show(report),
+    });
+    progress.end();
+    terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text}\n`);
+    return record.verdict === 'equal' ? 0 : 1;
+  } finally {
+    progress.end();
+    stop.dispose();
+  }
+}
