@@ -1,3 +1,4 @@
+import { messageOf } from '@graft/common';
 import { architecturesOf, readModelConfig } from '@graft/core-model';
 import { explain, type LoadedPlugins, type Platform, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
@@ -19,18 +20,29 @@ export async function explainArchitecture(
   options: StartEngine = {},
 ): Promise<{ text: string; record: ResolutionRecord }> {
   const plugins = await loadEnginePlugins(where, options);
-  const { name } = await platformToExplain(plugins, platform);
+  const asked = await platformToExplain(plugins, platform);
   const resolution = plugins.registry.resolve(
     architectures ?? (model === undefined ? [] : architecturesOf(await readModelConfig(model), model)),
-    { platform: name, ...(mode !== undefined && { mode }) },
+    { platform: asked.name, ...(mode !== undefined && { mode }) },
   );
   await resolution.load();
   await resolution.checkContracts();
   const record = resolution.toJSON();
-  return { text: explain(record), record };
+  return { text: `${explain(record)}\n${await describeDevice(asked)}`, record };
 }
 
 /** The platform that was named, even if its device is not here: it can be asked about all the same. Without a name, the one that a start would choose. */
 export async function platformToExplain(plugins: LoadedPlugins, name: string | undefined): Promise<Platform> {
   return plugins.platforms.find((platform) => platform.name === name) ?? (await plugins.selectPlatform(name)).platform;
+}
+
+/** Whether the platform has a device, in its detector's words: `platform "hpu" is emulated: no Gaudi found here`. */
+export async function describeDevice(platform: Platform): Promise<string> {
+  try {
+    const answer = await platform.detect();
+    const { device, reason } = typeof answer === 'string' ? { device: answer, reason: undefined } : answer;
+    return `platform "${platform.name}" is ${device}${reason === undefined ? '' : `: ${reason}`}`;
+  } catch (error) {
+    return `platform "${platform.name}" could not be detected: ${messageOf(error)}`;
+  }
 }

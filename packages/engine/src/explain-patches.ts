@@ -1,7 +1,7 @@
 import { readModelConfig } from '@graft/core-model';
 import { explain, explainHooks, type HookRunnerRecord, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
 import { buildModel } from './load-model.ts';
 import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
 
@@ -34,5 +34,6 @@ export async function explainPatches(
   const { resolution, hooks, model, context } = await buildModel({ plugins, platform: { platform }, config }, source);
   const ran = hooks.toJSON();
   const record = { resolution: resolution.toJSON(), ...ran, hooks: [...ran.hooks, ...hooks.plan('postLoad', model, context)] };
-  return { text: `${explain(record.resolution)}\n${explainHooks(record)}`, record };
+  const text = [explain(record.resolution), await describeDevice(platform), explainHooks(record)].join('\n');
+  return { text, record };
 }
