@@ -81,12 +81,14 @@ export function toFloat32(storage: WeightStorage): Float32Array {
     case 'bfloat16':
       return fromBfloat16(aligned(read('data'), Uint16Array));
     case 'float16':
-      return Float32Array.from(aligned(read('data'), Uint16Array), float16ToNumber);
+      return fromFloat16(aligned(read('data'), Uint16Array));
     case 'int8b32': {
       const quants = read('quants');
       const scales = aligned(read('scales'), Float32Array);
       const zeroPoints = read('zeroPoints');
-      return Float32Array.from(quants, (q, i) => (q - zeroPoints[i >> 5]!) * scales[i >> 5]!);
+      const values = new Float32Array(quants.length); // a plain loop: `from` with a function is twenty times slower
+      for (let i = 0; i < values.length; i++) values[i] = (quants[i]! - zeroPoints[i >> 5]!) * scales[i >> 5]!;
+      return values;
     }
     case 'int4b32': {
       const quants = read('quants');
@@ -124,6 +126,12 @@ export function fromBfloat16(bits: Uint16Array): Float32Array {
   const words = new Uint32Array(bits.length);
   for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
   return new Float32Array(words.buffer);
+}
+
+function fromFloat16(bits: Uint16Array): Float32Array {
+  const values = new Float32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) values[i] = float16ToNumber(bits[i]!);
+  return values;
 }
 
 /** IEEE 754 binary16 to a number. */
