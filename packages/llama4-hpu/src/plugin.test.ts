@@ -1,8 +1,9 @@
 import { coreModels } from '@graft/core-model';
-import { graftVersion } from '@graft/engine';
+import { explainArchitecture, explainPatches, graftVersion } from '@graft/engine';
 import { loadPlugins } from '@graft/registry';
 import { describe, expect, test } from 'vitest';
 import llama4Hpu from './plugin.ts';
+import { caseFolder } from './run-variants.fixture.ts';
 
 const load = (plugins = [coreModels, llama4Hpu]) => loadPlugins({ plugins, specifiers: [], graftVersion });
 
@@ -47,4 +48,13 @@ test('the plugin comes after the upstream models, and is refused without them', 
   const { plugins } = await load([llama4Hpu, coreModels]);
   expect(plugins.map(({ name }) => name)).toEqual(['core-model', 'llama4-hpu']);
   await expect(load([llama4Hpu])).rejects.toMatchObject({ code: 'GRAFT_PLUGIN_MISSING' });
+});
+
+test('L10 graft explain says that the device is emulated, with the hooks of a model too', async () => {
+  const plugins = [new URL('./plugin.ts', import.meta.url).href];
+  const { text } = await explainArchitecture({ architectures: ['Llama4ForCausalLM'], platform: 'hpu', plugins });
+  expect(text).toMatch(/platform "hpu" is emulated: no Gaudi found here .*no Gaudi figure is claimed/);
+  const patches = await explainPatches({ model: caseFolder('scout-tiny'), platform: 'hpu', plugins });
+  expect(patches.text).toContain('platform "hpu" is emulated: no Gaudi found here');
+  expect(patches.text).toMatch(/\[init\] llama4-hpu: patchAttentionScale \(plugin "llama4-hpu"; modes compile, lazy\)/);
 });
