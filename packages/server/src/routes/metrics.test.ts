@@ -35,6 +35,16 @@ test('/metrics gives the counts of the engine as it is asked, each with its type
   const samples = await metrics();
   expect(samples.get('graft_generation_tokens_total')).toBe(6); // the count itself, and not what was added to the last page's
   expect(Object.fromEntries(samples)).toMatchObject({ graft_captures_total: 1, graft_slots_free: 8, graft_engine_up: 1 });
+  expect([...samples.keys()]).toEqual(
+    expect.arrayContaining([
+      'graft_compiles_total',
+      'graft_graph_optimisations_total',
+      'graft_recipes_total',
+      'graft_warm_up_seconds',
+      'graft_computed_tokens_total',
+      'graft_padded_tokens_total',
+    ]),
+  );
   const named = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
   expect([...body.matchAll(/^# HELP (\S+) \S/gm)].map(([, name]) => name)).toEqual(named);
 });
