@@ -13,8 +13,7 @@ let known: string | null = null;
 export function codeOfGraft(): string {
   if (known === null) {
     const hash = createHash('sha256');
-    const require = createRequire(import.meta.url);
-    for (const root of [ownRoot(), ...packages.map((name) => rootOf(require.resolve(name)))]) {
+    for (const root of [ownRoot(), ...packages.map(rootOf)]) {
       for (const folder of ['src', 'dist']) addFolder(hash, join(root, folder));
     }
     known = hash.digest('hex');
@@ -22,15 +21,18 @@ export function codeOfGraft(): string {
   return known;
 }
 
+/** The folder of this package. */
 function ownRoot(): string {
-  return rootOf(fileURLToPath(import.meta.url));
-}
-
-/** The folder of the package that holds a file. */
-function rootOf(file: string): string {
-  let folder = dirname(realpathSync(file));
+  let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
   return folder;
+}
+
+/** The folder of a package that this one depends on; it need not be built. */
+function rootOf(name: string): string {
+  const places = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const place = places.find((each) => existsSync(join(each, name, 'package.json')));
+  return realpathSync(join(place ?? '', name));
 }
 
 function addFolder(hash: Hash, folder: string): void {

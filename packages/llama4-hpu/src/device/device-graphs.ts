@@ -1,4 +1,4 @@
-import { Disposables } from '@graft/common';
+import { Disposables, DisposedError } from '@graft/common';
 import type { Environment, Session } from '@graft/onnxruntime';
 
 /** The compiled graphs of a program, each once, by the hash of its ONNX model before it was optimised. */
@@ -54,6 +54,10 @@ export class DeviceGraphs implements Disposable {
       intraOpThreads: this.threads,
       ...(signal !== undefined && { signal }),
     });
+    if (this.resources.disposed) {
+      session[Symbol.dispose]();
+      throw new DisposedError('The program');
+    }
     this.sessions.set(graph, this.resources.use(session));
   }
   [Symbol.dispose](): void {

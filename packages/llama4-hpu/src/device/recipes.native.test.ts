@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CapturedModel } from '@graft/graph';
@@ -173,4 +173,23 @@ test('a folder that cannot be written is refused before anything is compiled', a
     recipeDirectory: join(directory, 'file'),
   });
   await expect(opening).rejects.toThrow('The recipes cannot be written');
+});
+
+test('a program that is disposed while a graph is compiled ends the addition with an error', async () => {
+  const opened = await openCase('dense-tiny');
+  const options = { bindSlot: opened.bindSlot, places: 1, recipeDirectory: directory };
+  const program = await new EmulatedBackend({ mode: 'lazy', threads: 1 }).open(opened.model, options);
+  const adding = program.add('1x1', () => captureBucket(opened, '1x1'));
+  program[Symbol.dispose]();
+  await expect(adding).rejects.toThrow('The program was disposed.');
+});
+
+test('half files that an hour has passed over are removed, others may still be written', async () => {
+  const opened = await openCase('dense-tiny');
+  (await start(opened)).program[Symbol.dispose]();
+  const [old, young] = ['1-a.onnx.tmp', '2-b.onnx.tmp'].map((name) => join(onlyFolder(), name)) as [string, string];
+  for (const path of [old, young]) writeFileSync(path, '');
+  utimesSync(old, new Date(), new Date(Date.now() - 4_000_000));
+  (await start(opened)).program[Symbol.dispose]();
+  expect([existsSync(old), existsSync(young)]).toEqual([false, true]);
 });

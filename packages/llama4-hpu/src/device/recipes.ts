@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '@graft/common';
 import type { CompileOptions } from '@graft/graph';
@@ -37,10 +37,14 @@ export class Recipes {
     this.folder = folder;
   }
 
-  /** @throws HpuRecipeError when the folder cannot be made. */
+  /** @throws HpuRecipeError when the folder cannot be made or written. */
   static open(directory: string, key: string): Recipes {
     const folder = join(directory, key);
-    guard(folder, () => mkdirSync(folder, { recursive: true }));
+    guard(folder, () => {
+      mkdirSync(folder, { recursive: true });
+      accessSync(folder, constants.W_OK);
+      removeLeftovers(folder);
+    });
     return new Recipes(folder);
   }
 
@@ -107,6 +111,15 @@ export class Recipes {
 
   private temporary(extension: string): string {
     return join(this.folder, `${process.pid}-${randomBytes(6).toString('hex')}.${extension}.tmp`);
+  }
+}
+
+/** Half-written files of processes that ended meanwhile; one that is younger may still be written. */
+function removeLeftovers(folder: string): void {
+  const hourAgo = Date.now() - 3_600_000;
+  for (const name of readdirSync(folder).filter((each) => each.endsWith('.tmp'))) {
+    const path = join(folder, name);
+    if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? hourAgo) < hourAgo) rmSync(path, { force: true });
   }
 }
 
