@@ -1,6 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { ImageLimits } from './image/image-config.ts';
 
 /** The version that plugins name in their `graft` range. */
 export const graftVersion = '0.1.0';
@@ -48,6 +49,7 @@ export const EngineConfig = z.strictObject({
     .enum(['allow', 'warn', 'fail'])
     .default('warn')
     .describe('When a graph is needed that the warm-up did not make: make it, also warn, or fail the request.'),
+  ...ImageLimits.shape,
   auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
 });
 export type EngineConfig = z.output<typeof EngineConfig>;

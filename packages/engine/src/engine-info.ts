@@ -3,6 +3,7 @@ import type { LanguageModel } from '@graft/core-model';
 import { explain, groupPatches, type HookRunner, type LoadedPlugins, type SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo, ModelChanges } from './engine.ts';
+import type { ImageLimits } from './image/image-config.ts';
 import type { LoadedModel } from './load-model.ts';
 import type { ModelText } from './text/model-text.ts';
 
@@ -31,6 +32,8 @@ export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts)
     maxSequences: config.maxSequences,
     vocabSize: loaded.config.vocabSize,
     hasChatTemplate: text.template !== null,
+    readsImages: readsImages(loaded),
+    imageLimits: imageLimitsOf(config),
     resolution: record,
     explanation: explain(record),
     changes: changesOf(hooks),
@@ -39,6 +42,15 @@ export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts)
     warmUp,
     createdAt: Math.floor(Date.now() / 1000),
   };
+}
+
+/** Whether the model was built with what reads images, and its runner runs it. */
+export function readsImages({ context, runner }: Pick<LoadedModel, 'context' | 'runner'>): boolean {
+  return (context.vision ?? null) !== null && runner.embedImages !== undefined;
+}
+
+export function imageLimitsOf({ maxImages, maxImageBytes, maxImagePixels, maxImageFrames }: EngineConfig): ImageLimits {
+  return { maxImages, maxImageBytes, maxImagePixels, maxImageFrames };
 }
 
 export function changesOf(hooks: HookRunner): ModelChanges {

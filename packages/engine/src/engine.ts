@@ -1,4 +1,5 @@
 import type { HookRecord, PatchGroup, ReloadedHook, RenameRecord } from '@graft/registry';
+import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { WarmUpSummary } from './runner/model-runner.ts';
 
@@ -35,6 +36,9 @@ export interface EngineInfo {
   maxSequences: number;
   vocabSize: number;
   hasChatTemplate: boolean;
+  /** Whether a request may bring images, and what they may cost. */
+  readsImages: boolean;
+  imageLimits: ImageLimits;
   /** The resolution as data (`ResolutionRecord` of the registry) and as text. */
   resolution: unknown;
   explanation: string;

@@ -28,8 +28,10 @@ export {
   ImageCountError,
   ImageFramesError,
   ImagePixelsError,
+  ImagePlacesError,
   ImageTypeError,
   ImageUrlError,
+  ModelReadsNoImagesError,
 } from './image/errors.ts';
 export { ImageLimits, ImageProcessorConfig } from './image/image-config.ts';
 export { type ImageTokens, imageTokenLayout, llama4ImageTokens, patchesPerTile } from './image/image-tokens.ts';
@@ -37,7 +39,15 @@ export { Llama4ImageProcessor, type ProcessedImage } from './image/processor.ts'
 export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
 export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
-export { ChatMessage, type FinishReason, GenerateRequest, Prompt, type TokenDelta, type TokenLogprob } from './request.ts';
+export {
+  ChatMessage,
+  type FinishReason,
+  GenerateRequest,
+  Prompt,
+  type PromptImage,
+  type TokenDelta,
+  type TokenLogprob,
+} from './request.ts';
 export { AnyShapeRunner } from './runner/any-shape-runner.ts';
 export { captureMultimodalModel, captureVisionModel } from './runner/capture-image-model.ts';
 export { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';

@@ -5,26 +5,21 @@ import type { z } from 'zod';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat, infoOf } from './engine-info.ts';
-import {
-  EngineClosedError,
-  InvalidRequestError,
-  NoTokenizerError,
-  PromptTooLongError,
-  ReloadBusyError,
-  TokenOutOfRangeError,
-} from './errors.ts';
+import { EngineClosedError, InvalidRequestError, ReloadBusyError } from './errors.ts';
+import { ImageReader } from './image/image-reader.ts';
+import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
+import { PromptReader } from './prompt-reader.ts';
 import { reloadModel } from './reload-model.ts';
-import { type ChatMessage, GenerateRequest, type Prompt, type TokenDelta } from './request.ts';
+import { GenerateRequest, type TokenDelta } from './request.ts';
 import type { ModelRunner, RunResult } from './runner/model-runner.ts';
 import { Sampler, SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
-import { Sequence, type SequenceObserver } from './sequence.ts';
+import { Sequence, type SequenceObserver, type SequenceOptions } from './sequence.ts';
 import { loadEnginePlugins, parseConfig, type StartEngine } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
-import type { EncodeOptions } from './text/tokenizer.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -40,6 +35,7 @@ export class LlmEngine implements Engine {
   private readonly platform: SelectedPlatform;
   private readonly container: EngineContainer;
   private readonly text: ModelText;
+  private readonly prompts: PromptReader;
   private readonly scheduler: Scheduler;
   private readonly eosTokenIds: ReadonlySet<number>;
   private readonly scratch: SamplerScratch;
@@ -48,13 +44,14 @@ export class LlmEngine implements Engine {
   private reloading: Reloading | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor({ loaded, info, config, platform, container, text }: EngineParts) {
+  private constructor({ loaded, info, config, platform, container, text, prompts }: EngineParts) {
     this.loaded = loaded;
     this.served = info;
     this.config = config;
     this.platform = platform;
     this.container = container;
     this.text = text;
+    this.prompts = prompts;
     const { kvCache, maxPrefillTokens } = loaded.runner;
     const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
     this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache });
@@ -84,7 +81,8 @@ export class LlmEngine implements Engine {
       const text = await openModelText(checkpoint);
       loaded = await loadModel({ ...options, config });
       const info = infoOf({ config, loaded, plugins, platform, text });
-      return new LlmEngine({ loaded, info, config, platform, container, text });
+      const prompts = await openPromptReader(checkpoint, loaded, info, text);
+      return new LlmEngine({ loaded, info, config, platform, container, text, prompts });
     } catch (error) {
       loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
@@ -99,7 +97,12 @@ export class LlmEngine implements Engine {
   /** See `Engine.generate`. */
   async *generate(request: GenerateRequest, { signal, observer = {} }: GenerateOptions = {}): AsyncGenerator<TokenDelta, void, void> {
     signal?.throwIfAborted();
-    const sequence = this.createSequence(request, observer);
+    const takenAt = performance.now();
+    const { prompt, sampling } = this.parse(request);
+    const reading = this.prompts.read(prompt, signal);
+    const read = reading instanceof Promise ? await reading : reading; // without images a sequence is there at once
+    signal?.throwIfAborted();
+    const sequence = this.createSequence({ ...read, sampling, takenAt, observer });
     const onAbort = (): void => {
       sequence.fail(signal?.reason);
       this.release(sequence);
@@ -116,7 +119,7 @@ export class LlmEngine implements Engine {
   }
 
   async tokenize(text: string): Promise<number[]> {
-    return this.tokenizer().encode(text);
+    return this.prompts.tokenizer.encode(text);
   }
 
   /** See `Engine.reloadWeights`. */
@@ -205,7 +208,7 @@ export class LlmEngine implements Engine {
   }
 
   private async step({ prefill, decode }: Step): Promise<void> {
-    if (prefill !== null) await this.guarded([prefill.sequence], () => this.prefill(prefill.sequence, prefill.count));
+    if (prefill !== null) await this.guarded([prefill.sequence], () => this.computePrompt(prefill.sequence, prefill.count));
     for (const group of decode) await this.guarded(group.sequences, () => this.decode(group));
   }
 
@@ -218,14 +221,27 @@ export class LlmEngine implements Engine {
     }
   }
 
+  /** A tile of an image while there are any, then a piece: neither holds up those that decode for longer than the other. */
+  private computePrompt(sequence: Sequence, count: number): Promise<void> {
+    return sequence.images?.pending === true ? this.embedTile(sequence, sequence.images) : this.prefill(sequence, count);
+  }
+
+  private async embedTile(sequence: Sequence, images: PromptImages): Promise<void> {
+    if (sequence.ended) return;
+    images.take(await this.runner.embedImages!(images.nextTile(), sequence.abort.signal));
+    if (!images.pending) sequence.observer.onImageFeatures?.(images.all);
+  }
+
   private async prefill(sequence: Sequence, count: number): Promise<void> {
     const { computed, tokenIds, observer, promptLength } = sequence;
     if (sequence.ended) return;
     const piece = tokenIds.slice(computed, computed + count);
     const logits = observer.promptLogits === true ? 'all' : 'last';
+    const images = sequence.images?.piece(computed, count);
     const result = await this.runner.run({
       firstPlace: sequence.place!,
-      rows: [{ tokenIds: piece, computed }],
+      rows: [{ tokenIds: piece, computed, ...images?.row }],
+      ...images?.step,
       logits,
       isFree: (place) => this.scheduler.isFree(place),
       signal: sequence.abort.signal,
@@ -238,6 +254,7 @@ export class LlmEngine implements Engine {
     sequence.computed += count;
     this.counters.promptTokens += count;
     if (sequence.computed < promptLength) return;
+    sequence.images = null;
     const last = result.logits.subarray(result.logits.length - vocabSize);
     if (logits === 'last') observer.onLogits?.(promptLength - 1, last);
     this.take(sequence, last);
@@ -270,54 +287,35 @@ export class LlmEngine implements Engine {
     sequence.append(sampled);
   }
 
-  private createSequence(request: GenerateRequest, observer: SequenceObserver): Sequence {
+  private parse(request: GenerateRequest): z.output<typeof GenerateRequest> {
     if (this.closing !== null) throw new EngineClosedError();
     const parsed = GenerateRequest.safeParse(request);
-    if (!parsed.success) {
-      const { what, where, fix } = describeIssue(parsed.error, Object.keys(SamplingParams.shape));
-      throw new InvalidRequestError(what, where || 'request', fix);
-    }
-    const { prompt, sampling } = parsed.data;
-    const promptIds = this.promptIds(prompt);
+    if (parsed.success) return parsed.data;
+    const { what, where, fix } = describeIssue(parsed.error, Object.keys(SamplingParams.shape));
+    throw new InvalidRequestError(what, where || 'request', fix);
+  }
+
+  private createSequence({ promptIds, images, sampling, takenAt, observer }: SequenceParts): Sequence {
+    if (this.closing !== null) throw new EngineClosedError(); // while images were decoded
     const { maxModelLength, vocabSize } = this.info;
-    if (promptIds.length >= maxModelLength) throw new PromptTooLongError(promptIds.length, maxModelLength);
-    const wrong = promptIds.find((id) => id >= vocabSize);
-    if (wrong !== undefined) throw new TokenOutOfRangeError(wrong, vocabSize);
     const { tokenizer } = this.text;
     const sampler = new Sampler(sampling, { vocabSize, promptIds, scratch: this.scratch });
-    return new Sequence({ promptIds, sampling, sampler, tokenizer, eosTokenIds: this.eosTokenIds, maxModelLength, observer });
-  }
-
-  private promptIds(prompt: Prompt): number[] {
-    if ('tokenIds' in prompt) return prompt.tokenIds;
-    const ids = 'text' in prompt ? this.encode(prompt.text) : this.encode(this.render(prompt.messages), { addSpecialTokens: false });
-    if (ids.length === 0) throw new InvalidRequestError('The prompt is empty.', 'prompt');
-    return ids;
-  }
-
-  /** Merging a very long text takes seconds, during which nobody is served; one that cannot fit is refused before. */
-  private encode(text: string, options: EncodeOptions = {}): number[] {
-    const { maxModelLength } = this.info;
-    const tokenizer = this.tokenizer();
-    const least = tokenizer.leastTokens(text, maxModelLength);
-    if (least >= maxModelLength) throw new PromptTooLongError(least, maxModelLength, 'at least');
-    return tokenizer.encode(text, options);
-  }
-
-  private render(messages: readonly ChatMessage[]): string {
-    if (this.text.template === null) throw new InvalidRequestError('This model has no chat template; use completions.', 'messages');
-    return this.text.template.render(messages);
-  }
-
-  private tokenizer(): NonNullable<ModelText['tokenizer']> {
-    if (this.text.tokenizer === null) throw new NoTokenizerError(this.info.model);
-    return this.text.tokenizer;
+    const { eosTokenIds } = this;
+    return new Sequence({ promptIds, images, sampling, sampler, tokenizer, eosTokenIds, maxModelLength, takenAt, observer });
   }
 
   private release(sequence: Sequence): void {
     sequence.cancel();
     this.scheduler.remove(sequence);
   }
+}
+
+/** @throws EngineConfigError for a preprocessor_config.json that does not fit. */
+async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, info: EngineInfo, text: ModelText): Promise<PromptReader> {
+  const { model, imageLimits, maxModelLength, vocabSize } = info;
+  const { vision } = loaded.context;
+  const images = info.readsImages && vision ? await ImageReader.open(checkpoint.path, vision, imageLimits) : null;
+  return new PromptReader({ model, text, images, imageLimits, maxModelLength, vocabSize });
 }
 
 interface EngineParts {
@@ -327,7 +325,10 @@ interface EngineParts {
   platform: SelectedPlatform;
   container: EngineContainer;
   text: ModelText;
+  prompts: PromptReader;
 }
+
+type SequenceParts = Pick<Required<SequenceOptions>, 'promptIds' | 'images' | 'sampling' | 'takenAt' | 'observer'>;
 
 /** A reload that is under way. */
 interface Reloading {

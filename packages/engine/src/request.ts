@@ -1,18 +1,37 @@
 import { z } from 'zod';
 import { SamplingParams } from './sampling-params.ts';
 
-/** One message of a chat, in OpenAI's form; content parts other than text are refused until images are served. */
+/** The bytes of an image's file: PNG, JPEG, WebP or GIF. */
+const ImageFile = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'Invalid input: expected the bytes of a file');
+
+/** A piece of a message: text, or an image at that place. */
+const ContentPart = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('text'), text: z.string() }),
+  z.object({ type: z.literal('image'), data: ImageFile }),
+]);
+
+/** One message of a chat. */
 export const ChatMessage = z.object({
   role: z.string().min(1),
-  content: z.union([z.string(), z.array(z.object({ type: z.literal('text'), text: z.string() })), z.null()]),
+  content: z.union([z.string(), z.array(ContentPart), z.null()]),
   name: z.string().exactOptional(),
 });
 export type ChatMessage = z.output<typeof ChatMessage>;
 
-/** What to continue: text, token ids, or a chat that the model's template renders. */
+/** An image of a prompt of token ids: a file, or tiles that are processed already, `[tiles, channels, side, side]`. */
+const PromptImage = z.union([
+  ImageFile,
+  z.strictObject({
+    pixelValues: z.custom<Float32Array>((value) => value instanceof Float32Array, 'Invalid input: expected a Float32Array'),
+    tiles: z.int().positive(),
+  }),
+]);
+export type PromptImage = z.output<typeof PromptImage>;
+
+/** What to continue: text, token ids, or a chat that the model's template renders. Token ids bring the config's `image_token_index` once for each of the images' tokens. */
 export const Prompt = z.union([
   z.strictObject({ text: z.string() }),
-  z.strictObject({ tokenIds: z.array(z.int().nonnegative()).min(1) }),
+  z.strictObject({ tokenIds: z.array(z.int().nonnegative()).min(1), images: z.array(PromptImage).exactOptional() }),
   z.strictObject({ messages: z.array(ChatMessage).min(1) }),
 ]);
 export type Prompt = z.output<typeof Prompt>;

@@ -1,3 +1,4 @@
+import type { PromptImages } from './image/prompt-images.ts';
 import type { FinishReason, TokenDelta, TokenLogprob } from './request.ts';
 import type { SampledToken, Sampler } from './sampler.ts';
 import type { SamplingParams } from './sampling-params.ts';
@@ -15,10 +16,15 @@ export interface SequenceObserver {
   onLogits?(position: number, logits: Float32Array): void;
   /** The residual streams of `count` tokens from `start` on: for each layer that was asked for, `[count, hidden]`. */
   onAuxHiddenStates?(start: number, count: number, states: readonly Float32Array[]): void;
+  /** What the vision tower gave for the prompt's images, `[tiles * tokens, hidden]`. */
+  onImageFeatures?(features: Float32Array): void;
 }
 
 export interface SequenceOptions {
   promptIds: readonly number[];
+  images?: PromptImages | null;
+  /** When the request came, as `performance.now()` says it: decoding its images is a part of what it waits. Default: now. */
+  takenAt?: number;
   sampling: SamplingParams;
   sampler: Sampler;
   tokenizer: Tokenizer | null;
@@ -35,6 +41,8 @@ export class Sequence {
   readonly observer: SequenceObserver;
   readonly stream: ReadableStream<TokenDelta>;
   readonly abort = new AbortController();
+  /** Kept until the prompt is computed. */
+  images: PromptImages | null;
   /** Place in the KV cache; null while it waits. */
   place: number | null = null;
   /** Tokens whose keys and values are in the cache. */
@@ -43,7 +51,7 @@ export class Sequence {
   private readonly options: SequenceOptions;
   private readonly stopStrings: StopStrings;
   private readonly detokenizer: Detokenizer | null;
-  private readonly takenAt = performance.now();
+  private readonly takenAt: number;
   private startedAt = 0;
   private firstTokenAt = 0;
   private controller!: ReadableStreamDefaultController<TokenDelta>;
@@ -52,6 +60,8 @@ export class Sequence {
     this.options = options;
     this.tokenIds = [...options.promptIds];
     this.promptLength = options.promptIds.length;
+    this.images = options.images ?? null;
+    this.takenAt = options.takenAt ?? performance.now();
     this.sampler = options.sampler;
     this.observer = options.observer;
     this.stopStrings = new StopStrings(options.sampling.stop);

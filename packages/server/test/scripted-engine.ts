@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { GraftError } from '@graft/common';
-import type { Engine, EngineInfo, EngineStats, GenerateRequest, TokenDelta } from '@graft/engine';
+import { type Engine, type EngineInfo, type EngineStats, type GenerateRequest, ImageLimits, type TokenDelta } from '@graft/engine';
 
 export interface Script {
   /** The tokens of every answer. */
@@ -116,6 +116,8 @@ const scriptedInfo: EngineInfo = {
   maxSequences: 8,
   vocabSize: 256,
   hasChatTemplate: true,
+  readsImages: false,
+  imageLimits: ImageLimits.parse({}),
   resolution: { architecture: 'Llama4ForCausalLM', platform: 'cpu', chain: ['Llama4ForCausalLM'], candidates: [] },
   explanation: 'Llama4ForCausalLM on platform cpu: Llama4ForCausalLM (core-model), the only candidate.',
   changes: { hooks: [], renames: [], patches: [] },

@@ -15,26 +15,33 @@ const longestHead = 100;
  * The bytes of an image in a `data:` URL (RFC 2397), strictly: `data:image/...;base64,` and then base64 of the standard alphabet, padded, with nothing else in it
  * (Node's own decoder skips what it does not know, so that a broken text would become other bytes in silence). The size is known, and refused, before anything is decoded.
  * @param maxBytes of the decoded image.
+ * @param where in the request the URL stands, for errors.
  * @throws ImageUrlError for another form; ImageTypeError for another media type; ImageBytesError above `maxBytes`.
  */
-export function parseImageDataUrl(url: string, { maxBytes }: { maxBytes: number }): DataUrlImage {
+export function parseImageDataUrl(url: string, { maxBytes, where = 'image_url' }: { maxBytes: number; where?: string }): DataUrlImage {
   const comma = url.slice(0, longestHead).indexOf(',');
   const mediaType = comma < 0 ? undefined : head.exec(url.slice(0, comma))?.[1]?.toLowerCase();
   if (mediaType === undefined)
-    throw new ImageUrlError(`The image's URL begins with ${JSON.stringify(url.slice(0, 32))}, which is no base64 "data:" URL.`);
-  if (!imageMediaTypes.includes(mediaType)) throw new ImageTypeError(`The media type "${mediaType}" is not read here.`, 'image_url');
-  return { mediaType, bytes: decodeBase64(url.slice(comma + 1), maxBytes) };
+    throw new ImageUrlError(`The image's URL begins with ${JSON.stringify(url.slice(0, 32))}, which is no base64 "data:" URL.`, where);
+  if (!imageMediaTypes.includes(mediaType)) throw new ImageTypeError(`The media type "${mediaType}" is not read here.`, where);
+  return { mediaType, bytes: decodeBase64(url.slice(comma + 1), maxBytes, where) };
 }
 
-function decodeBase64(text: string, maxBytes: number): Uint8Array {
-  if (text === '') throw new ImageUrlError('The "data:" URL holds no bytes.');
+function decodeBase64(text: string, maxBytes: number, where: string): Uint8Array {
+  if (text === '') throw new ImageUrlError('The "data:" URL holds no bytes.', where);
   if (text.length % 4 !== 0)
-    throw new ImageUrlError(`The base64 text has ${text.length} characters, which is no multiple of 4: it is cut off, or not padded.`);
+    throw new ImageUrlError(
+      `The base64 text has ${text.length} characters, which is no multiple of 4: it is cut off, or not padded.`,
+      where,
+    );
   const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
   const length = (text.length / 4) * 3 - padding;
-  if (length > maxBytes) throw new ImageBytesError(length, maxBytes, 'image_url');
+  if (length > maxBytes) throw new ImageBytesError(length, maxBytes, where);
   const stray = text.slice(0, text.length - padding).search(/[^A-Za-z0-9+/]/);
   if (stray >= 0)
-    throw new ImageUrlError(`The base64 text has ${JSON.stringify(text[stray])} at character ${stray}, which is not of its alphabet.`);
+    throw new ImageUrlError(
+      `The base64 text has ${JSON.stringify(text[stray])} at character ${stray}, which is not of its alphabet.`,
+      where,
+    );
   return new Uint8Array(Buffer.from(text, 'base64'));
 }

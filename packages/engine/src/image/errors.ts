@@ -2,8 +2,8 @@ import { GraftError } from '@graft/common';
 
 /** A URL of an image is not a `data:` URL of the form that is taken. */
 export class ImageUrlError extends GraftError {
-  constructor(what: string) {
-    super({ code: 'GRAFT_IMAGE_URL', what, where: 'image_url', fix: 'send "data:image/png;base64,..." with the file in padded base64.' });
+  constructor(what: string, where: string) {
+    super({ code: 'GRAFT_IMAGE_URL', what, where, fix: 'send "data:image/png;base64,..." with the file in padded base64.' });
   }
 }
 
@@ -29,10 +29,11 @@ export class ImageBrokenError extends GraftError {
 
 /** An image is larger, as a file, than `maxImageBytes`. */
 export class ImageBytesError extends GraftError {
-  constructor(bytes: number, limit: number, where: string) {
+  /** @param count `at least` where reading stopped at the limit. */
+  constructor(bytes: number, limit: number, where: string, count: 'exactly' | 'at least' = 'exactly') {
     super({
       code: 'GRAFT_IMAGE_BYTES',
-      what: `The image has ${bytes} bytes; the limit maxImageBytes is ${limit}.`,
+      what: `The image has ${count === 'at least' ? 'at least ' : ''}${bytes} bytes; the limit maxImageBytes is ${limit}.`,
       where,
       fix: 'send a smaller file, or raise the limit.',
     });
@@ -71,6 +72,25 @@ export class ImageCountError extends GraftError {
       what: `The request has ${count} images; the limit maxImages is ${limit}.`,
       where: 'images',
       fix: 'send fewer images, or raise the limit.',
+    });
+  }
+}
+
+/** The prompt does not have as many places for images as it has images, or a place's tokens are not as many as the image's. */
+export class ImagePlacesError extends GraftError {
+  constructor(what: string, where: string, fix: string) {
+    super({ code: 'GRAFT_IMAGE_PLACES', what, where, fix });
+  }
+}
+
+/** The model was given an image, and reads text alone. */
+export class ModelReadsNoImagesError extends GraftError {
+  constructor(model: string, where: string) {
+    super({
+      code: 'GRAFT_MODEL_READS_NO_IMAGES',
+      what: `The model ${model} reads no images, only text.`,
+      where,
+      fix: 'leave the images out, or ask a model with a vision tower (Llama4ForConditionalGeneration).',
     });
   }
 }

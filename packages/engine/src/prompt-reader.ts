@@ -1,0 +1,119 @@
+import { InvalidRequestError, NoTokenizerError, PromptTooLongError, TokenOutOfRangeError } from './errors.ts';
+import { ImageCountError, ModelReadsNoImagesError } from './image/errors.ts';
+import type { ImageLimits } from './image/image-config.ts';
+import type { ImageReader } from './image/image-reader.ts';
+import type { ImageTiles, PromptImages } from './image/prompt-images.ts';
+import type { ChatMessage, Prompt, PromptImage } from './request.ts';
+import type { ModelText } from './text/model-text.ts';
+import type { EncodeOptions, Tokenizer } from './text/tokenizer.ts';
+
+export interface PromptReaderOptions {
+  /** The served name, for errors. */
+  model: string;
+  text: ModelText;
+  /** Null for a model that reads no images. */
+  images: ImageReader | null;
+  imageLimits: ImageLimits;
+  maxModelLength: number;
+  vocabSize: number;
+}
+
+/** A prompt as the model takes it. */
+export interface ReadPrompt {
+  promptIds: number[];
+  images: PromptImages | null;
+}
+
+/** From what a request asks to continue to the ids of its tokens, and its images' tiles. */
+export class PromptReader {
+  private readonly options: PromptReaderOptions;
+
+  constructor(options: PromptReaderOptions) {
+    this.options = options;
+  }
+
+  /**
+   * At once for a prompt without images; with some, their files are decoded first.
+   * @throws InvalidRequestError, PromptTooLongError, TokenOutOfRangeError, NoTokenizerError, ModelReadsNoImagesError, the errors of template and images.
+   */
+  read(prompt: Prompt, signal?: AbortSignal): ReadPrompt | Promise<ReadPrompt> {
+    const images = imagesOf(prompt);
+    if (images.length === 0) return { promptIds: this.checked(this.promptIds(prompt)), images: null };
+    const { images: reader, model, imageLimits } = this.options;
+    const where = 'messages' in prompt ? 'messages' : 'prompt.images';
+    if (reader === null) throw new ModelReadsNoImagesError(model, where);
+    if (images.length > imageLimits.maxImages) throw new ImageCountError(images.length, imageLimits.maxImages);
+    return this.readWithImages(reader, prompt, images, signal);
+  }
+
+  /** @throws NoTokenizerError */
+  get tokenizer(): Tokenizer {
+    const { text, model } = this.options;
+    if (text.tokenizer === null) throw new NoTokenizerError(model);
+    return text.tokenizer;
+  }
+
+  private async readWithImages(reader: ImageReader, prompt: Prompt, images: PromptImage[], signal?: AbortSignal): Promise<ReadPrompt> {
+    if (!('messages' in prompt)) {
+      const promptIds = this.checked(this.promptIds(prompt)); // before anything is decoded
+      return { promptIds, images: reader.place(promptIds, await this.tilesOf(reader, images, signal)) };
+    }
+    const rendered = this.render(prompt.messages);
+    reader.checkPlaces(rendered, images.length);
+    const processed = await reader.process(images.filter(isFile), signal);
+    const promptIds = this.checked(this.encode(reader.expand(rendered, processed), { addSpecialTokens: false }));
+    return { promptIds, images: reader.place(promptIds, processed) };
+  }
+
+  /** Files are decoded one after another, tiles are taken as they are. */
+  private async tilesOf(reader: ImageReader, images: readonly PromptImage[], signal?: AbortSignal): Promise<ImageTiles[]> {
+    const processed = await reader.process(images.filter(isFile), signal);
+    let file = 0;
+    return images.map((image) => (isFile(image) ? processed[file++]! : image));
+  }
+
+  private checked(promptIds: number[]): number[] {
+    const { maxModelLength, vocabSize } = this.options;
+    if (promptIds.length >= maxModelLength) throw new PromptTooLongError(promptIds.length, maxModelLength);
+    const wrong = promptIds.find((id) => id >= vocabSize);
+    if (wrong !== undefined) throw new TokenOutOfRangeError(wrong, vocabSize);
+    return promptIds;
+  }
+
+  private promptIds(prompt: Prompt): number[] {
+    if ('tokenIds' in prompt) return prompt.tokenIds;
+    const ids = 'text' in prompt ? this.encode(prompt.text) : this.encode(this.render(prompt.messages), { addSpecialTokens: false });
+    if (ids.length === 0) throw new InvalidRequestError('The prompt is empty.', 'prompt');
+    return ids;
+  }
+
+  /** Merging a very long text takes seconds, during which nobody is served; one that cannot fit is refused before. */
+  private encode(text: string, options: EncodeOptions = {}): number[] {
+    const { maxModelLength } = this.options;
+    const { tokenizer } = this;
+    const least = tokenizer.leastTokens(text, maxModelLength);
+    if (least >= maxModelLength) throw new PromptTooLongError(least, maxModelLength, 'at least');
+    return tokenizer.encode(text, options);
+  }
+
+  private render(messages: readonly ChatMessage[]): string {
+    const { template } = this.options.text;
+    if (template === null) throw new InvalidRequestError('This model has no chat template; use completions.', 'messages');
+    return template.render(messages.map(withoutFiles));
+  }
+}
+
+const isFile = (image: PromptImage): image is Uint8Array => image instanceof Uint8Array;
+
+function imagesOf(prompt: Prompt): PromptImage[] {
+  if ('text' in prompt) return [];
+  if ('tokenIds' in prompt) return prompt.images ?? [];
+  const parts = prompt.messages.flatMap(({ content }) => (Array.isArray(content) ? content : []));
+  return parts.flatMap((part) => (part.type === 'image' ? [part.data] : []));
+}
+
+/** A template sees where an image stands, not the image. */
+function withoutFiles({ content, ...message }: ChatMessage) {
+  if (!Array.isArray(content)) return { ...message, content };
+  return { ...message, content: content.map((part) => (part.type === 'image' ? { type: 'image' } : part)) };
+}
