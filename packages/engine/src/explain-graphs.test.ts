@@ -29,7 +29,7 @@ test('the graphs of a model are counted from its config for each bucket, with wh
   expect(text).toContain('model.layers.1 needs another: residual is float32[1, 8, 32], and null in decoder-layer#0');
 });
 
-test('the kinds of layers are told with the layers that share each, and in what they differ from the first', async () => {
+test('the kinds of layers are told with the layers that share each, and in what they differ from the nearest', async () => {
   const { text, record } = await explainGraphs(asked);
   // Upstream's four: the first, RoPE and MoE, RoPE and dense, NoPE and MoE.
   expect(record.kinds.map(({ graph, paths }) => [graph, paths.map((path) => path.replace('model.layers.', ''))])).toEqual([
@@ -38,11 +38,20 @@ test('the kinds of layers are told with the layers that share each, and in what 
     ['decoder-layer#2', ['2', '4', '6']],
     ['decoder-layer#3', ['3', '7']],
   ]);
-  expect(record.kinds[3]!.differences).toContainEqual({ kind: 'class', path: 'feed_forward', a: 'Llama4Mlp', b: 'Llama4Moe' });
+  expect(record.kinds.map(({ unlike }) => unlike?.graph)).toEqual([
+    undefined,
+    ...['#0', '#0', '#1'].map((graph) => `decoder-layer${graph}`),
+  ]);
+  expect(record.kinds[3]!.unlike!.differences).toContainEqual({
+    kind: 'class',
+    path: 'self_attn.rotary_emb',
+    a: 'RotaryEmbedding',
+    b: 'null',
+  });
   expect(text).toContain(
-    '  decoder-layer#1 serves model.layers.1, 5: residual float32[batch, sequence, 32], not null; feed_forward Llama4Moe, not Llama4Mlp',
+    '  decoder-layer#1 serves model.layers.1, 5; unlike decoder-layer#0: residual is float32[batch, sequence, 32], not null; feed_forward is Llama4Moe, not Llama4Mlp',
   );
-  expect(text).toContain('  decoder-layer#2 serves model.layers.2, 4, 6: ');
+  expect(text).toContain('  decoder-layer#2 serves model.layers.2, 4, 6; unlike decoder-layer#0: ');
 });
 
 test('without buckets it is the capture for any shape; two layers are compared by their numbers', async () => {

@@ -1,5 +1,5 @@
 import type { LanguageModel } from '@graft/core-model';
-import { CaptureCache, diffGuards, type GuardDifference, type RegionNode } from '@graft/graph';
+import { CaptureCache, type CapturedModel, diffGuards, type GuardDifference, type RegionNode } from '@graft/graph';
 import { captureLanguageModel } from './runner/capture-language-model.ts';
 
 /** One graph of a region, and the modules that it serves. */
@@ -8,8 +8,8 @@ export interface GraphKind {
   /** e.g. `decoder-layer#1` */
   readonly graph: string;
   readonly paths: readonly string[];
-  /** In what its first module differs from that of the region's first graph; empty for that one. */
-  readonly differences: readonly GuardDifference[];
+  /** The earlier graph of the region that is nearest, and in what its first module (`a`) differs from the first one here (`b`); null for the first graph. */
+  readonly unlike: { readonly graph: string; readonly differences: readonly GuardDifference[] } | null;
 }
 
 /** The kinds of modules that a model has at any shape. Captures `forward`, which reads no values, so a model without weights will do. */
@@ -18,23 +18,26 @@ export function graphKinds(model: LanguageModel): GraphKind[] {
   const captured = captureLanguageModel(model, cache);
   const nodes = captured.graph.nodes.filter((node): node is RegionNode => node.kind === 'region');
   return cache.regions().flatMap((region) => {
-    const kinds = cache.list(region).map((entry) => ({
-      graph: entry.region.name,
-      paths: nodes.filter((node) => node.region === entry.region).map(({ path }) => path),
-    }));
-    const first = kinds[0]?.paths[0];
-    return kinds.map(({ graph, paths: [path, ...others] }, i): GraphKind => {
-      const differences = i === 0 || first === undefined || path === undefined ? [] : diffGuards(captured, first, path);
-      return { region, graph, paths: path === undefined ? [] : [path, ...others], differences };
-    });
+    const found: GraphKind[] = [];
+    for (const entry of cache.list(region)) {
+      const paths = nodes.filter((node) => node.region === entry.region).map(({ path }) => path);
+      found.push({ region, graph: entry.region.name, paths, unlike: nearest(captured, found, paths[0]!) });
+    }
+    return found;
   });
 }
 
-/** A line for each kind: which layers, and in what the first of them differs. */
+function nearest(captured: CapturedModel, kinds: readonly GraphKind[], path: string): GraphKind['unlike'] {
+  const candidates = kinds.map(({ graph, paths }) => ({ graph, differences: diffGuards(captured, paths[0]!, path) }));
+  return candidates.sort((a, b) => a.differences.length - b.differences.length)[0] ?? null;
+}
+
+/** A line for each kind: which layers, and in what they differ from the nearest kind before it. */
 export function graphKindLines(kinds: readonly GraphKind[]): string[] {
-  return kinds.map(({ graph, paths, differences }) => {
-    const from = differences.length === 0 ? '' : `: ${differences.map(({ path, a, b }) => `${path} ${b}, not ${a}`).join('; ')}`;
-    return `${graph} serves ${placesOf(paths)}${from}`;
+  return kinds.map(({ graph, paths, unlike }) => {
+    const places = `${graph} serves ${placesOf(paths)}`;
+    if (unlike === null) return places;
+    return `${places}; unlike ${unlike.graph}: ${unlike.differences.map(({ path, a, b }) => `${path} is ${b}, not ${a}`).join('; ')}`;
   });
 }
 

@@ -44,7 +44,7 @@ function patchesText(patches: readonly PatchGroup[]): string[] {
   if (patches.length === 0) return [];
   const lines = patches.map(
     ({ count, operation, target, detail, hook, reason }) =>
-      `  ${count} times ${operation} of ${target}: ${detail} (${hook})${reason === null ? '' : `; ${reason}`}`,
+      `  ${count} x ${operation} of ${target}: ${detail} (${hook})${reason === null ? '' : `; ${reason}`}`,
   );
   return ['', 'patches of the override:', ...lines];
 }
