@@ -4,8 +4,14 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The packages whose code decides what a graph is: they capture, export, or are what is captured. */
-const packages = ['@graft/graph', '@graft/core-model', '@graft/cpu', '@graft/onnxruntime', '@graft/engine', '@graft/registry'];
+/** The packages whose code decides what a graph is: they capture, export, or are what is captured. Of the engine, what calls the model. */
+const packages: readonly [name: string, folder: string][] = [
+  ['@graft/graph', ''],
+  ['@graft/core-model', ''],
+  ['@graft/cpu', ''],
+  ['@graft/onnxruntime', ''],
+  ['@graft/engine', 'runner'],
+];
 
 let known: string | null = null;
 
@@ -13,8 +19,9 @@ let known: string | null = null;
 export function codeOfGraft(): string {
   if (known === null) {
     const hash = createHash('sha256');
-    for (const root of [ownRoot(), ...packages.map(rootOf)]) {
-      for (const folder of ['src', 'dist']) addFolder(hash, join(root, folder));
+    for (const [name, folder] of [['', ''] as const, ...packages]) {
+      const root = name === '' ? ownRoot() : rootOf(name);
+      for (const form of ['src', 'dist']) addFolder(hash, join(root, form, folder));
     }
     known = hash.digest('hex');
   }
