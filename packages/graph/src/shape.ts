@@ -8,10 +8,12 @@ import { joinPath } from './nn/module.ts';
 export class Dim {
   private readonly coefficient: number;
   private readonly symbols: readonly string[];
+  private readonly text: string;
 
   private constructor(coefficient: number, symbols: readonly string[]) {
     this.coefficient = coefficient;
     this.symbols = symbols;
+    this.text = (coefficient === 1 && symbols.length > 0 ? symbols : [String(coefficient), ...symbols]).join('*');
     Object.freeze(this);
   }
 
@@ -51,7 +53,7 @@ export class Dim {
 
   /** Whether both are the same number or the same product of symbols; never a guess from values. */
   equals(other: number | Dim): boolean {
-    return this.toString() === Dim.of(other).toString();
+    return this === other || this.text === Dim.of(other).text;
   }
 
   /** The size once the symbols have values. @throws ShapeError for a symbol that `lookup` does not know. */
@@ -68,13 +70,17 @@ export class Dim {
     return this.coefficient === 1 && this.symbols.length === 1 ? this.symbols[0]! : null;
   }
 
+  /** Whether a symbol in it belongs to a module. */
+  get isLocal(): boolean {
+    return this.symbols.some((symbol) => symbol.startsWith('@'));
+  }
+
   renamed(rename: (symbol: string) => string): Dim {
     return this.isStatic ? this : new Dim(this.coefficient, this.symbols.map(rename).sort());
   }
 
   toString(): string {
-    const factors = this.coefficient === 1 && this.symbols.length > 0 ? this.symbols : [String(this.coefficient), ...this.symbols];
-    return factors.join('*');
+    return this.text;
   }
 
   /** Text is fine; a comparison or arithmetic with a symbol would be silently wrong, so it throws. */
@@ -91,11 +97,11 @@ export function dimsOf(sizes: readonly (number | Dim)[]): Dims {
 }
 
 export function formatDims(dims: Dims): string {
-  return `[${dims.map((dim) => dim.toString()).join(', ')}]`;
+  return `[${dims.join(', ')}]`;
 }
 
 export function sameDims(a: Dims, b: Dims): boolean {
-  return a.length === b.length && a.every((dim, i) => dim.equals(b[i]!));
+  return a === b || (a.length === b.length && a.every((dim, i) => dim.equals(b[i]!)));
 }
 
 export function productOf(dims: Dims): Dim {
@@ -110,6 +116,6 @@ export function expectDim(what: string, actual: Dim | undefined, expected: Dim |
 
 /** Symbols of a region's modules (`@attn`) become those of the module under `prefix` that is called (`@layers.3.attn`). */
 export function localise(dims: Dims, prefix: string): Dims {
-  if (prefix === '') return dims;
+  if (prefix === '' || !dims.some((dim) => dim.isLocal)) return dims;
   return dims.map((dim) => dim.renamed((symbol) => (symbol.startsWith('@') ? `@${joinPath(prefix, symbol.slice(1))}` : symbol)));
 }

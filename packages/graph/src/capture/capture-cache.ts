@@ -2,6 +2,7 @@ import { EventBus } from '@graft/common';
 import { RecompileRefusedError } from '../errors.ts';
 import type { CapturedRegion } from '../graph.ts';
 import { checkGuard, type Guard, type GuardFailure } from './guard.ts';
+import { Place } from './proxy.ts';
 import type { Structure } from './pytree.ts';
 
 /** One captured graph of a region with all that must hold for it to be used again. */
@@ -41,6 +42,8 @@ export class CaptureCache {
   readonly recompiles: RecompileRecord[] = [];
   /** After warm-up: what a further capture means. */
   onRecompile: OnRecompile = 'allow';
+  /** Where captures begin; see `Place`. */
+  readonly root = new Place();
   private readonly entries = new Map<string, CaptureEntry[]>();
   /** The same entries, of one region and for the same arguments together: a lookup tries only these. */
   private readonly byInputs = new Map<string, CaptureEntry[]>();
@@ -139,7 +142,11 @@ function sameGuards(a: readonly Guard[], b: readonly Guard[]): boolean {
 
 function sameGuard(a: Guard, b: Guard): boolean {
   return (
-    a.kind === b.kind && Object.is(a.identity, b.identity) && a.keys.length === b.keys.length && a.keys.every((key, i) => key === b.keys[i])
+    a === b ||
+    (a.kind === b.kind &&
+      Object.is(a.identity, b.identity) &&
+      a.keys.length === b.keys.length &&
+      a.keys.every((key, i) => key === b.keys[i]))
   );
 }
 
@@ -150,7 +157,9 @@ function append(lists: Map<string, CaptureEntry[]>, key: string, entry: CaptureE
 }
 
 function inputsKey(region: string, inputs: readonly InputFact[]): string {
-  return [region, ...inputs.flatMap(({ name, text }) => [name, text])].join('\u0000');
+  let key = region;
+  for (const { name, text } of inputs) key += `\u0000${name}\u0000${text}`;
+  return key;
 }
 
 /** Why an entry does not serve: its arguments are compared first, then its guards in the order in which `forward` read. */

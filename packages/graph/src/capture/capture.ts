@@ -11,7 +11,7 @@ import { verifyGraph } from '../verify-graph.ts';
 import { CaptureCache, type CaptureEntry, type InputFact } from './capture-cache.ts';
 import type { Guard } from './guard.ts';
 import { CaptureProxies } from './proxy.ts';
-import { flatten, type Structure, unflatten } from './pytree.ts';
+import { type Flat, flatten, type Structure, unflatten } from './pytree.ts';
 
 export interface InputSpec {
   readonly dtype: DType;
@@ -80,7 +80,7 @@ class Capture {
   }
 
   run<M extends Module>(model: M, body: (proxy: M) => unknown): { graph: Graph; structure: Structure } {
-    const proxy = this.proxies.wrap(model);
+    const proxy = this.proxies.wrap(model, this.cache.root);
     const result = this.builder.run(() => {
       try {
         return body(proxy);
@@ -93,7 +93,7 @@ class Capture {
     });
     const { tensors, structure } = flatten(result);
     const graph = this.builder.finish(tensors.map(({ path, tensor }) => ({ name: path, tensor })));
-    verifyGraph(graph);
+    verifyGraph(graph, { typesAreInferred: true });
     return { graph, structure };
   }
 
@@ -109,28 +109,22 @@ class Capture {
   }
 
   private callRegion(module: Module, region: Region, path: string, args: readonly unknown[]): unknown {
-    const flat = args.map((arg, i) => flatten(arg, region.inputs[i] ?? `input${i}`));
-    const tensors = flat.flatMap((f) => f.tensors);
-    const facts = flat.flatMap((f, i) => inputFacts(f.structure, f.tensors, region.inputs[i] ?? `input${i}`));
+    const flat: Flat[] = [];
+    const tensors: SymbolicTensor[] = [];
+    const facts: InputFact[] = [];
+    for (const [i, arg] of args.entries()) {
+      const name = region.inputs[i] ?? `input${i}`;
+      const argument = flatten(arg, name);
+      flat.push(argument);
+      for (const { tensor } of argument.tensors) tensors.push(tensor);
+      addInputFacts(facts, argument.structure, argument.tensors, name);
+    }
     const found = this.cache.lookup(region.name, path, module, facts);
     const entry = 'guards' in found ? found : this.cache.add(found, (name) => this.captureRegion(module, path, name, facts, flat));
-    return unflatten(
-      entry.outputs,
-      this.builder.region(
-        path,
-        entry.region,
-        tensors.map((t) => t.tensor),
-      ),
-    );
+    return unflatten(entry.outputs, this.builder.region(path, entry.region, tensors));
   }
 
-  private captureRegion(
-    module: Module,
-    path: string,
-    name: string,
-    facts: readonly InputFact[],
-    args: readonly { tensors: { path: string; tensor: SymbolicTensor }[]; structure: Structure }[],
-  ): CaptureEntry {
+  private captureRegion(module: Module, path: string, name: string, facts: readonly InputFact[], args: readonly Flat[]): CaptureEntry {
     const inner = new Capture(this.cache, this.batch, path);
     const inputs = args.map(({ tensors, structure }) =>
       unflatten(
@@ -145,21 +139,22 @@ class Capture {
   }
 }
 
-function inputFacts(structure: Structure, tensors: readonly { tensor: SymbolicTensor }[], name: string): InputFact[] {
+function addInputFacts(facts: InputFact[], structure: Structure, tensors: Flat['tensors'], name: string): void {
   switch (structure.kind) {
     case 'tensor': {
       const { dtype, dims } = tensors[structure.index]!.tensor;
-      return [{ name, text: `${dtype}${formatDims(dims)}` }];
+      facts.push({ name, text: dtype + formatDims(dims) });
+      break;
     }
     case 'leaf':
-      return [{ name, text: leafText(structure.value) }];
+      facts.push({ name, text: leafText(structure.value) });
+      break;
     case 'list':
-      return [
-        { name: joinPath(name, 'length'), text: String(structure.items.length) },
-        ...structure.items.flatMap((item, i) => inputFacts(item, tensors, joinPath(name, String(i)))),
-      ];
+      facts.push({ name: joinPath(name, 'length'), text: String(structure.items.length) });
+      for (const [i, item] of structure.items.entries()) addInputFacts(facts, item, tensors, joinPath(name, String(i)));
+      break;
     case 'record':
-      return structure.entries.flatMap(([key, item]) => inputFacts(item, tensors, joinPath(name, key)));
+      for (const [key, item] of structure.entries) addInputFacts(facts, item, tensors, joinPath(name, key));
   }
 }
 

@@ -15,6 +15,8 @@ export interface Flat {
 
 /** Takes the tensors out of nested lists and objects, in order. */
 export function flatten(value: unknown, root = ''): Flat {
+  if (value instanceof SymbolicTensor)
+    return { tensors: [{ path: root, tensor: value }], structure: { kind: 'tensor', index: 0, path: root } };
   const tensors: Flat['tensors'] = [];
   const visit = (node: unknown, path: string): Structure => {
     if (node instanceof SymbolicTensor) {
