@@ -78,14 +78,23 @@ describe('an override that computes what upstream does', () => {
     expect(record.promptIds.length).toBeGreaterThan(16); // both have chunks of 16
   });
 
-  test('serves images too: the text of a multimodal model is compared', async () => {
+  test('of a multimodal model is equal in its vision tower too, whose image is in the prompt', async () => {
     class Multimodal extends Llama4ForConditionalGeneration {}
-    const architecture = 'Llama4ForConditionalGeneration';
-    const asked = { architecture, app: root, plugins, maxTokens: 2 };
-    const { record } = await verify(asked, { pluginsInCode: [overriding(Multimodal, { architecture })] });
+    const { record } = await verifyMultimodal(Multimodal);
     expect(record).toMatchObject({ verdict: 'equal', override: { modelClass: 'Multimodal' } });
+    expect(record.layers.slice(0, 3).map(({ layer, difference }) => [layer, difference])).toEqual([
+      ['image', 0],
+      ['embedding', 0],
+      [0, 0],
+    ]);
+    expect(record.promptIds.filter((id) => id === 300)).toHaveLength(4); // a tile of 4 x 4 patches, four of them a token
   });
 });
+
+function verifyMultimodal(model: Model) {
+  const architecture = 'Llama4ForConditionalGeneration';
+  return verify({ architecture, app: root, plugins, maxTokens: 2 }, { pluginsInCode: [overriding(model, { architecture })] });
+}
 
 describe('an override that computes something else', () => {
   test('differs, and the first layer where it does is named', async () => {
@@ -93,6 +102,19 @@ describe('an override that computes something else', () => {
     expect(record).toMatchObject({ verdict: 'differs', firstOver: 2 });
     expect(record.layers.filter(({ within }) => within).map(({ layer }) => layer)).toEqual(['embedding', 0, 1]);
     expect(text).toContain('DIFFERS: layer 2 is the first over 1.0e-5');
+  });
+
+  test('of images differs there first', async () => {
+    class Bright extends Llama4ForConditionalGeneration {
+      override embedImages(pixelValues: Tensor): Tensor {
+        return super.embedImages(ops.mulScalar({ x: pixelValues }, { value: 1.01 }));
+      }
+    }
+    const { text, record } = await verifyMultimodal(Bright);
+    expect(record).toMatchObject({ verdict: 'differs', firstOver: 'image' });
+    expect(record.layers[0]!.position).toBeGreaterThanOrEqual(10); // where its four tokens stand
+    expect(record.layers[0]!.position).toBeLessThan(14);
+    expect(text).toContain('DIFFERS: the image is the first over 1.0e-5');
   });
 
   test('is let through by a tolerance over its difference', async () => {

@@ -10,12 +10,14 @@ import type { StartEngine } from './start-engine.ts';
 import { BackendOf } from './tokens.ts';
 import {
   compareIds,
+  compareImages,
   compareLayers,
   compareLogits,
   type Difference,
   type IdsComparison,
   type LayerDifference,
 } from './verify/compare-runs.ts';
+import type { VerifyImage } from './verify/prompt.ts';
 import { type RecordedRun, recordRun } from './verify/record-run.ts';
 import { findSubject, type Subject, type VerifySubject } from './verify/subject.ts';
 import { verifyText } from './verify/verify-text.ts';
@@ -24,7 +26,7 @@ import { errorRecord } from './worker/protocol.ts';
 export interface Verify extends VerifySubject {
   /** The largest difference that is let through, of the layer's largest value (of 1 where that is less). Default: 1e-5. */
   tolerance?: number;
-  /** Text for the model's tokenizer, or token ids. Default: 20 ids. */
+  /** Text for the model's tokenizer, or token ids. Default: 20 ids, and one image among them for a model that reads images. */
   prompt?: string | readonly number[];
   /** Tokens after the prompt, each a step of its own. Default: 16. */
   maxTokens?: number;
@@ -63,7 +65,7 @@ export interface VerifyRecord {
   readonly promptIds: readonly number[];
   readonly upstream: VerifiedModel;
   readonly override: VerifiedModel;
-  /** From the embedding to the last layer. */
+  /** From the embedding to the last layer; before these the image, where there is one. */
   readonly layers: readonly LayerDifference[];
   readonly logits: Difference | null;
   /** The first layer over the tolerance. */
@@ -84,14 +86,14 @@ export async function verify(asked: Verify, options: StartEngine = {}): Promise<
   const upstream = await runModel('upstream', { ...run, answer: null });
   const override = await runModel('override', { ...run, answer: upstream.run?.greedy ?? null });
   const record: VerifyRecord = {
-    ...compare(upstream.run, override.run, tolerance),
+    ...compare(upstream.run, override.run, { tolerance, image: subject.prompt.image }),
     architecture: subject.architecture,
     platform: subject.platform.platform.name,
     mode: subject.mode,
     device: subject.device,
     weights: subject.weights,
     tolerance,
-    promptIds: subject.promptIds,
+    promptIds: subject.prompt.ids,
     upstream: upstream.model,
     override: override.model,
   };
@@ -100,9 +102,13 @@ export async function verify(asked: Verify, options: StartEngine = {}): Promise<
 
 type Compared = Pick<VerifyRecord, 'verdict' | 'layers' | 'logits' | 'firstOver' | 'ids'>;
 
-function compare(upstream: RecordedRun | null, override: RecordedRun | null, tolerance: number): Compared {
+function compare(
+  upstream: RecordedRun | null,
+  override: RecordedRun | null,
+  { tolerance, image }: { tolerance: number; image: VerifyImage | null },
+): Compared {
   if (upstream === null || override === null) return { verdict: 'failed', layers: [], logits: null, firstOver: null, ids: null };
-  const layers = compareLayers(upstream, override, tolerance);
+  const layers = [...compareImages(upstream, override, tolerance, image), ...compareLayers(upstream, override, tolerance)];
   const logits = compareLogits(upstream, override, tolerance);
   const ids = compareIds(upstream, override);
   const firstOver = layers.find(({ within }) => !within)?.layer ?? null;
@@ -148,7 +154,7 @@ async function runModel(
     try {
       step = 'run';
       model = { ...model, modelClass: engine.info.modelClass, patches: engine.info.changes.patches };
-      run = await recordRun(engine, { promptIds: subject.promptIds, maxTokens, answer, ...(signal !== undefined && { signal }) });
+      run = await recordRun(engine, { prompt: subject.prompt, maxTokens, answer, ...(signal !== undefined && { signal }) });
       const { captures, compiles } = await engine.stats();
       model = { ...model, captures, compiles, tokenIds: run.greedy };
     } finally {

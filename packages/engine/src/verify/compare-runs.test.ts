@@ -13,7 +13,13 @@ function runOf(
   ],
 ): RecordedRun {
   const greedy = logits.map((row) => row.indexOf(Math.max(...row)));
-  return { tokens: 3, streams: [rows([1, 1], [1, 1], [1, 1]), stream], logits: logits.map((row) => Float32Array.from(row)), greedy };
+  return {
+    tokens: 3,
+    image: null,
+    streams: [rows([1, 1], [1, 1], [1, 1]), stream],
+    logits: logits.map((row) => Float32Array.from(row)),
+    greedy,
+  };
 }
 
 const upstream = runOf(rows([1000, -4000], [2, -1], [8, 1]));

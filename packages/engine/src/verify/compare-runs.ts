@@ -1,3 +1,4 @@
+import type { VerifyImage } from './prompt.ts';
 import type { RecordedRun } from './record-run.ts';
 
 /** How far two models are apart at one place, for the token for which they are farthest. Each token has its own measure: the first one's values are often a thousand times those of others. */
@@ -15,8 +16,8 @@ export interface Difference {
 
 /** The residual stream after one layer. */
 export interface LayerDifference extends Difference {
-  /** `embedding`, or the layer's number. */
-  readonly layer: number | 'embedding';
+  /** The layer's number; `image`: what the vision tower made of the image, before the first layer. */
+  readonly layer: number | 'embedding' | 'image';
 }
 
 export interface IdsComparison {
@@ -25,6 +26,13 @@ export interface IdsComparison {
   readonly firstDifferent: number | null;
   /** By how much upstream's choice there was ahead of the override's, as logits: next to nothing means a tie that rounding decides. */
   readonly margin: number | null;
+}
+
+/** What stands in the place of the image's tokens; nothing where there is no image. */
+export function compareImages(upstream: RecordedRun, override: RecordedRun, tolerance: number, at: VerifyImage | null): LayerDifference[] {
+  if (at === null || upstream.image === null) return [];
+  const rows = { rows: at.tokens, tolerance, firstPosition: at.firstToken };
+  return [{ layer: 'image', ...compareRows(upstream.image, override.image ?? new Float32Array(), rows) }];
 }
 
 /** Layer by layer; the stream that enters layer i is what layer i - 1 made. */

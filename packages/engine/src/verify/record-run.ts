@@ -1,9 +1,12 @@
 import type { LlmEngine } from '../llm-engine.ts';
+import type { VerifyPrompt } from './prompt.ts';
 
 /** What a model made of a prompt and of the tokens after it. */
 export interface RecordedRun {
   /** Tokens that were computed: all but the last one of the answer. */
   readonly tokens: number;
+  /** What the vision tower and the projector made of the prompt's image, `[its tokens, hidden]`; null where there is none. */
+  readonly image: Float32Array | null;
   /** The residual stream that enters each layer, and the one that leaves the last: each `[tokens, hidden]`. */
   readonly streams: readonly Float32Array[];
   /** `[vocabulary]` for each token of the answer. */
@@ -13,7 +16,7 @@ export interface RecordedRun {
 }
 
 export interface RecordRun {
-  promptIds: readonly number[];
+  prompt: VerifyPrompt;
   /** Tokens of the answer. */
   maxTokens: number;
   /** The answer that is taken whatever the logits say, so that two runs stay comparable after their first difference. Null: the greedy one. */
@@ -22,11 +25,13 @@ export interface RecordRun {
 }
 
 /** Runs a prompt on an engine whose auxiliary hidden states are those of every layer, and keeps all that is to be compared. */
-export async function recordRun(engine: LlmEngine, { promptIds, maxTokens, answer, signal }: RecordRun): Promise<RecordedRun> {
-  const tokens = promptIds.length + maxTokens - 1;
+export async function recordRun(engine: LlmEngine, { prompt: { ids, image }, maxTokens, answer, signal }: RecordRun): Promise<RecordedRun> {
+  const tokens = ids.length + maxTokens - 1;
+  let features: Float32Array | null = null;
   let streams: Float32Array[] = [];
   const logits: Float32Array[] = [];
   const observer = {
+    onImageFeatures: (all: Float32Array): void => void (features = all.slice()),
     ...(answer !== null && { forcedTokenIds: answer }),
     onLogits: (_position: number, row: Float32Array): void => void logits.push(row.slice()),
     onAuxHiddenStates: (start: number, count: number, states: readonly Float32Array[]): void => {
@@ -34,11 +39,12 @@ export async function recordRun(engine: LlmEngine, { promptIds, maxTokens, answe
       for (const [i, state] of states.entries()) streams[i]!.set(state, (state.length / count) * start);
     },
   };
-  const request = { prompt: { tokenIds: [...promptIds] }, sampling: { temperature: 0, ignoreEos: true, maxTokens } };
+  const images = image === null ? {} : { images: [{ pixelValues: image.pixelValues, tiles: 1 }] };
+  const request = { prompt: { tokenIds: [...ids], ...images }, sampling: { temperature: 0, ignoreEos: true, maxTokens } };
   for await (const _ of engine.generate(request, { observer, ...(signal !== undefined && { signal }) })) {
     // The observer takes what is compared.
   }
-  return { tokens, streams, logits, greedy: logits.map(largestIndex) };
+  return { tokens, image: features, streams, logits, greedy: logits.map(largestIndex) };
 }
 
 function largestIndex(values: Float32Array): number {

@@ -1,14 +1,22 @@
 import { readFile } from 'node:fs/promises';
 import { GraftError, messageOf } from '@graft/common';
-import { type Checkpoint, type LanguageModel, openCheckpoint, parseLlama4Config, readModelConfig, smallConfigs } from '@graft/core-model';
+import {
+  type Checkpoint,
+  type LanguageModel,
+  openCheckpoint,
+  parseLlama4Config,
+  parseLlama4VisionConfig,
+  readModelConfig,
+  smallConfigs,
+} from '@graft/core-model';
 import type { LoadedPlugins, SelectedPlatform } from '@graft/registry';
 import { defaultCacheDirectory, type EngineConfig } from '../config.ts';
-import { EngineConfigError, NoTokenizerError, NothingToVerifyError, TokenOutOfRangeError } from '../errors.ts';
+import { EngineConfigError, NothingToVerifyError } from '../errors.ts';
 import type { PlatformChoice } from '../explain-architecture.ts';
 import { contextOf } from '../load-model.ts';
 import { loadEnginePlugins, parseConfig, type StartEngine } from '../start-engine.ts';
-import { openModelText } from '../text/model-text.ts';
 import { BackendOf, ModelRunnerOf } from '../tokens.ts';
+import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
 
 type Shared = 'mode' | 'configOverrides' | 'overrideOptions' | 'platformOptions' | 'threads' | 'cacheDirectory';
@@ -48,7 +56,7 @@ export interface Subject {
   readonly weights: string;
   readonly source: WeightSource;
   readonly config: EngineConfig;
-  readonly promptIds: readonly number[];
+  readonly prompt: VerifyPrompt;
 }
 
 export interface Tokens {
@@ -56,9 +64,7 @@ export interface Tokens {
   maxTokens: number;
 }
 
-const defaultPromptLength = 20;
-
-/** @throws NothingToVerifyError, EngineConfigError, NoTokenizerError, and what plugins, platform and config end in. */
+/** @throws NothingToVerifyError, EngineConfigError, what `promptOf` throws, and what plugins, platform and config end in. */
 export async function findSubject(asked: VerifySubject, options: StartEngine, { prompt, maxTokens }: Tokens): Promise<Subject> {
   const source = await sourceOf(asked);
   const plugins = await loadEnginePlugins(asked, options);
@@ -67,10 +73,9 @@ export async function findSubject(asked: VerifySubject, options: StartEngine, { 
   const textConfig = parseLlama4Config(raw, { where: path, overrides: configOverrides });
   const { architecture, platform: name } = requireOverride(plugins, textConfig.architectures, asked.platform);
   const { platform, device, onInterpreter } = await findPlatform(plugins, name);
-  const promptIds = prompt === undefined ? idsBelow(textConfig.vocabSize) : await promptIdsOf(prompt, source);
-  if (promptIds.length === 0) throw new EngineConfigError('The prompt is empty.', '--prompt', 'give a text, or leave it out.');
-  const wrong = promptIds.find((id) => !(id < textConfig.vocabSize));
-  if (wrong !== undefined) throw new TokenOutOfRangeError(wrong, textConfig.vocabSize);
+  const readsImages = plugins.registry.upstreamOf(architecture).capabilities['images'] === true;
+  const vision = readsImages ? parseLlama4VisionConfig(raw, { where: path }) : null;
+  const given = await promptOf(prompt, { text: textConfig, vision, path, openCheckpoint: () => source.open() });
   const { mode, overrideOptions = {}, platformOptions = {}, threads, cacheDirectory = defaultCacheDirectory() } = asked;
   const config = parseConfig({
     model: path,
@@ -81,14 +86,25 @@ export async function findSubject(asked: VerifySubject, options: StartEngine, { 
     weights: 'float32',
     warmUp: false,
     maxSequences: 1,
-    maxModelLength: promptIds.length + maxTokens,
+    maxModelLength: given.ids.length + maxTokens,
     cacheDirectory,
     auxHiddenStateLayers: Array.from({ length: textConfig.numHiddenLayers + 1 }, (_, layer) => layer),
     ...(mode !== undefined && { mode }),
     ...(threads !== undefined && { threads }),
   });
   const context = contextOf(textConfig, platform, config);
-  return { architecture, plugins, platform, mode: context.mode, device, onInterpreter, weights: source.weights, source, config, promptIds };
+  return {
+    architecture,
+    plugins,
+    platform,
+    mode: context.mode,
+    device,
+    onInterpreter,
+    weights: source.weights,
+    source,
+    config,
+    prompt: given,
+  };
 }
 
 async function sourceOf({ model, config, architecture, seed = 1 }: VerifySubject): Promise<WeightSource> {
@@ -172,21 +188,5 @@ async function findPlatform(plugins: LoadedPlugins, name: string): Promise<Pick<
     if (platform === undefined || !GraftError.is(error) || error.code !== 'GRAFT_PLATFORM_UNAVAILABLE') throw error;
     const standing: SelectedPlatform = { platform, device: 'emulated', reason: error.what, considered: [] };
     return { platform: standing, device: standIn(error.what), onInterpreter: true };
-  }
-}
-
-function idsBelow(vocabSize: number): number[] {
-  return Array.from({ length: defaultPromptLength }, (_, i) => (37 * i + 11) % vocabSize);
-}
-
-async function promptIdsOf(prompt: string | readonly number[], source: WeightSource): Promise<readonly number[]> {
-  if (typeof prompt !== 'string') return prompt;
-  const checkpoint = await source.open();
-  try {
-    const { tokenizer } = await openModelText(checkpoint);
-    if (tokenizer === null) throw new NoTokenizerError(source.describe.path);
-    return tokenizer.encode(prompt);
-  } finally {
-    checkpoint.close();
   }
 }

@@ -1,7 +1,7 @@
 import type { PatchGroup } from '@graft/registry';
 import { graphKindLines } from '../graph-kinds.ts';
 import type { VerifiedModel, VerifyRecord } from '../verify.ts';
-import type { Difference } from './compare-runs.ts';
+import type { Difference, LayerDifference } from './compare-runs.ts';
 
 /** The record as a table to read. */
 export function verifyText(record: VerifyRecord): string {
@@ -69,7 +69,7 @@ function comparisonText({ layers, logits, upstream, override, ids }: VerifyRecor
     '',
     ...table([
       ['residual stream after', 'difference', 'of at most', 'relative', 'at token', ''],
-      ...layers.map((layer) => row(layer.layer === 'embedding' ? 'the embedding' : `layer ${layer.layer}`, layer)),
+      ...layers.map((layer) => row(placeOf(layer.layer), layer)),
       ...(logits === null ? [] : [row('the logits', logits)]),
     ]),
     '',
@@ -82,13 +82,15 @@ function verdictText({ verdict, firstOver, logits, tolerance, ids }: VerifyRecor
   if (verdict === 'failed') return 'FAILED: nothing could be compared.';
   if (verdict === 'equal') return `EQUAL: every layer and the logits within ${scientific(tolerance)}, and the same greedy ids.`;
   const reasons = [
-    ...(firstOver === null
-      ? []
-      : [`${firstOver === 'embedding' ? 'the embedding' : `layer ${firstOver}`} is the first over ${scientific(tolerance)}`]),
+    ...(firstOver === null ? [] : [`${placeOf(firstOver)} is the first over ${scientific(tolerance)}`]),
     ...(firstOver === null && logits?.within === false ? [`only the logits are over ${scientific(tolerance)}`] : []),
     ...(ids?.equal === false ? [idsText(ids.firstDifferent!, ids.margin)] : []),
   ];
   return `DIFFERS: ${reasons.join('; ')}.`;
+}
+
+function placeOf(layer: LayerDifference['layer']): string {
+  return typeof layer === 'number' ? `layer ${layer}` : `the ${layer}`;
 }
 
 function idsText(at: number, margin: number | null): string {

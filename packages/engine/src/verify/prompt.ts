@@ -1,0 +1,71 @@
+import type { Checkpoint, Llama4TextConfig, Llama4VisionConfig } from '@graft/core-model';
+import { EngineConfigError, NoTokenizerError, TokenOutOfRangeError } from '../errors.ts';
+import { Random } from '../random.ts';
+import { openModelText } from '../text/model-text.ts';
+
+/** What both models are given. */
+export interface VerifyPrompt {
+  readonly ids: readonly number[];
+  /** One tile of noise for a model that reads images, and where its tokens stand. */
+  readonly image: VerifyImage | null;
+}
+
+export interface VerifyImage {
+  /** `[1, channels, side, side]`, from -1 to 1. */
+  readonly pixelValues: Float32Array;
+  readonly firstToken: number;
+  readonly tokens: number;
+}
+
+interface PromptSubject {
+  text: Llama4TextConfig;
+  /** Null for a model that reads no images. */
+  vision: Llama4VisionConfig | null;
+  openCheckpoint(): Promise<Checkpoint>;
+  /** To name in errors. */
+  path: string;
+}
+
+/**
+ * The prompt that was asked for; without one, some token ids, with an image among them where the model reads any.
+ * @throws EngineConfigError for an empty one, TokenOutOfRangeError, NoTokenizerError.
+ */
+export async function promptOf(asked: string | readonly number[] | undefined, subject: PromptSubject): Promise<VerifyPrompt> {
+  const { vocabSize } = subject.text;
+  if (asked === undefined) return defaultPrompt(subject);
+  const ids = typeof asked === 'string' ? await encode(asked, subject) : asked;
+  if (ids.length === 0) throw new EngineConfigError('The prompt is empty.', '--prompt', 'give a text, or leave it out.');
+  const wrong = ids.find((id) => !(id < vocabSize));
+  if (wrong !== undefined) throw new TokenOutOfRangeError(wrong, vocabSize);
+  return { ids, image: null };
+}
+
+async function encode(text: string, { openCheckpoint, path }: PromptSubject): Promise<number[]> {
+  const checkpoint = await openCheckpoint();
+  try {
+    const { tokenizer } = await openModelText(checkpoint);
+    if (tokenizer === null) throw new NoTokenizerError(path);
+    return tokenizer.encode(text);
+  } finally {
+    checkpoint.close();
+  }
+}
+
+const defaultLength = 20;
+
+function defaultPrompt({ text: { vocabSize }, vision }: PromptSubject): VerifyPrompt {
+  const reserved = vision?.imageTokenIndex ?? -1;
+  const ids = Array.from({ length: defaultLength }, (_, i) => (37 * i + 11) % vocabSize).map((id) =>
+    id === reserved ? (id + 1) % vocabSize : id,
+  );
+  if (vision === null) return { ids, image: null };
+  const { tokensPerTile, numChannels, imageSize } = vision;
+  const firstToken = defaultLength / 2;
+  const places = new Array<number>(tokensPerTile).fill(reserved);
+  const random = new Random(1);
+  const pixelValues = Float32Array.from({ length: numChannels * imageSize * imageSize }, () => 2 * random.next() - 1);
+  return {
+    ids: [...ids.slice(0, firstToken), ...places, ...ids.slice(firstToken)],
+    image: { pixelValues, firstToken, tokens: tokensPerTile },
+  };
+}
