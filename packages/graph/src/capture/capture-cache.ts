@@ -40,8 +40,11 @@ export type OnRecompile = 'allow' | 'warn' | 'fail';
 export class CaptureCache {
   readonly events = new EventBus<CaptureEvents>();
   readonly recompiles: RecompileRecord[] = [];
-  /** After warm-up: what a further capture means. */
-  onRecompile: OnRecompile = 'allow';
+  /**
+   * What a further capture means. Null while graphs are expected: a region's first one is then no recompile. Once it is set, after warm-up, every
+   * capture is one, also the first of a region.
+   */
+  onRecompile: OnRecompile | null = null;
   /** Where captures begin; see `Place`. */
   readonly root = new Place();
   private readonly entries = new Map<string, CaptureEntry[]>();
@@ -84,13 +87,14 @@ export class CaptureCache {
       .slice(-latestInRecord)
       .filter((entry) => !alike.includes(entry)); // those of the same arguments come last: they are the nearest
     const failures = [...latest, ...alike].map((entry) => failureOf(entry, module, inputs));
+    if (failures.length === 0) failures.push({ ...this.noGraph(module), entry: region });
     return { region, path, failures };
   }
 
-  /** Takes a new entry in, and reports it: as a recompile when there were others. @throws RecompileRefusedError */
+  /** Takes a new entry in, and reports it: as a recompile when there were others, or `onRecompile` is set. @throws RecompileRefusedError */
   add(record: RecompileRecord, capture: (name: string) => CaptureEntry): CaptureEntry {
     const list = this.entries.get(record.region) ?? [];
-    if (list.length > 0) this.report(record);
+    if (list.length > 0 || this.onRecompile !== null) this.report(record);
     if (list.length >= this.limit) {
       throw new RecompileRefusedError(`Region "${record.region}" has ${list.length} graphs, the limit.`, record.path);
     }
@@ -102,11 +106,18 @@ export class CaptureCache {
     return entry;
   }
 
+  /** Of a region without a graph: the module is none of those that have one. */
+  private noGraph(module: object): GuardFailure {
+    const expected = this.entries.size === 0 ? 'a captured region' : `a module of a captured region: ${this.regions().join(', ')}`;
+    return { kind: 'class', path: '', expected, actual: module.constructor.name };
+  }
+
   private report(record: RecompileRecord): void {
     if (this.onRecompile === 'fail') {
-      const last = record.failures.at(-1);
+      const { path, actual, expected } = record.failures.at(-1)!;
+      const which = this.count(record.region) === 0 ? 'a graph and has none' : 'another graph';
       throw new RecompileRefusedError(
-        `Region "${record.region}" needs another graph: ${last?.path ?? 'its inputs'} is ${last?.actual ?? 'different'}, expected ${last?.expected ?? 'the captured ones'}.`,
+        `Region "${record.region}" needs ${which}: ${path || 'it'} is ${actual}, expected ${expected}.`,
         record.path,
       );
     }

@@ -144,3 +144,50 @@ test('a path without a region, and two regions of different kinds, are refused b
   expect(() => diffGuards(captured, 'layers.0', 'layers.9')).toThrow(refusal);
   expect(() => diffGuards(captured, 'layers.0', 'head')).toThrow(refusal);
 });
+
+test('a forward that branches on a size is counted as its captures are: a graph more where it takes the other branch, and a refusal where those refuse', () => {
+  class Sized extends Module {
+    static override readonly region = { name: 'sized', inputs: ['x'] };
+    readonly first = new Gate();
+    readonly second: Gate | null;
+    constructor(second: Gate | null) {
+      super();
+      this.second = second;
+    }
+    /** `second` is read, and so guarded, where there is more than one row; an odd number of rows cannot be halved. */
+    forward(x: Tensor): Tensor {
+      const gated = this.first.forward(x);
+      const rows = x.dim(0);
+      if (rows.equals(1) || this.second === null) return gated;
+      const halved = ops.reshape({ x: this.second.forward(gated) }, { dims: [2, rows.dividedBy(2), 4] });
+      return ops.reshape({ x: halved }, { dims: [rows, 4] });
+    }
+  }
+  class Pair extends Module {
+    readonly layers = new ModuleList([new Sized(null), new Sized(new Gate())]);
+  }
+  const model = new Pair();
+  const captureSized = (size: number, cache: CaptureCache): CapturedModel =>
+    captureModel(model, {
+      inputs: { x: { dtype: 'float32', dims: [Dim.of(size), Dim.of(4)] } },
+      call: (m, { x }) => ({ y: [...m.layers].reduce((y: Tensor, layer) => layer.forward(y), x) }),
+      cache,
+    });
+  const forecast = (sizes: number[]) =>
+    predict(
+      sizes.map((size) => [`rows ${size}`, size] as const),
+      captureSized,
+    );
+  const cache = new CaptureCache();
+  const counted = [1, 2, 8, 1].map((size) => {
+    const before = cache.count();
+    captureSized(size, cache);
+    return cache.count() - before;
+  });
+  expect(counted).toEqual([1, 2, 2, 0]);
+  const { buckets, graphs } = forecast([1, 2, 8, 1]);
+  expect(buckets.map(({ regions }) => regions[0]!.captures)).toEqual(counted);
+  expect(graphs).toBe(cache.count());
+  expect(() => captureSized(3, new CaptureCache())).toThrow('Dimension 3 cannot be divided by 2.');
+  expect(() => forecast([1, 3])).toThrow('Dimension 3 cannot be divided by 2.');
+});

@@ -156,6 +156,38 @@ describe('a further graph can be refused', () => {
     expect(cache.count()).toBe(1);
   });
 
+  test('once onRecompile is set, the first graph of a region is a recompile too: counted by "allow" and "warn", refused by "fail"', () => {
+    class Extra extends Module {
+      static override readonly region = { name: 'extra', inputs: ['x'] };
+      forward(x: Tensor): Tensor {
+        return ops.floor({ x });
+      }
+    }
+    class Host extends Module {
+      readonly extra = new Extra();
+    }
+    const extra = (cache: CaptureCache) =>
+      captureModel(new Host(), {
+        inputs: { x: { dtype: 'float32', dims: symbols } },
+        cache,
+        call: (host, { x }) => ({ y: host.extra.forward(x) }),
+      });
+    for (const policy of ['allow', 'warn'] as const) {
+      const { cache } = capture(new Stack([new Layer()]));
+      cache.onRecompile = policy;
+      extra(cache);
+      const failure = { kind: 'class', path: '', expected: 'a module of a captured region: layer', actual: 'Extra', entry: 'extra' };
+      expect(cache.recompiles).toEqual([{ region: 'extra', path: 'extra', failures: [failure] }]);
+    }
+    const { cache } = capture(new Stack([new Layer()]));
+    cache.onRecompile = 'fail';
+    expect(() => extra(cache)).toThrow(
+      'Region "extra" needs a graph and has none: it is Extra, expected a module of a captured region: layer.',
+    );
+    expect([cache.count(), cache.recompiles.length]).toEqual([1, 0]);
+    expect(extra(new CaptureCache()).cache.recompiles).toEqual([]);
+  });
+
   test('the limit is refused by name', () => {
     const cache = new CaptureCache({ limit: 2 });
     const layers = [new Layer(), new Layer({ rope: false }), new Layer({ heads: 5 })];
