@@ -1,22 +1,21 @@
 import { DisposedError } from '@graft/common';
-import type { Backend, CompileOptions, HostTensor, Program, ProgramStep } from './backend.ts';
+import type { Backend, CompileOptions, HostTensor, Program, ProgramStep, StaticBackend, StaticOptions, StaticProgram } from './backend.ts';
 import type { CapturedModel } from './capture/capture.ts';
-import { follow } from './capture/guard.ts';
-import { inlineRegions, keysOf } from './compile/full.ts';
+import { inlineRegions } from './compile/full.ts';
 import { ParameterWithoutStorageError } from './errors.ts';
 import type { Graph } from './graph.ts';
 import { elementCount, float32 } from './interpreter/host-tensor.ts';
-import { runGraph } from './interpreter/run.ts';
-import { Sizes } from './interpreter/sizes.ts';
-import { inputOf, SlotTensors } from './interpreter/slot-tensors.ts';
-import { joinPath } from './nn/module.ts';
-import type { Buffer, Parameter } from './nn/parameter.ts';
+import { runStep, weightsOf } from './interpreter/run-step.ts';
+import { SlotTensors } from './interpreter/slot-tensors.ts';
+import { InterpretedBuckets } from './interpreter/static-program.ts';
+import type { Module } from './nn/module.ts';
+import type { Parameter } from './nn/parameter.ts';
 import { toFloat32, type WeightStorage } from './nn/storage.ts';
 
 /**
  * Runs a captured graph node by node, a kernel an op: values in float32, sums of products in float64. Slow and obvious, the oracle for other backends.
  */
-export class InterpreterBackend implements Backend {
+export class InterpreterBackend implements Backend, StaticBackend {
   readonly name = 'interpreter';
 
   /** @throws SlotBindingError when a slot cannot have what it is bound to. */
@@ -26,13 +25,20 @@ export class InterpreterBackend implements Backend {
     options.onProgress?.(1, 'ready');
     return program;
   }
+
+  /** The oracle for backends of static shapes: buckets with shared weights and caches. There is nothing to keep as a recipe. */
+  async open(model: Module, options: StaticOptions): Promise<StaticProgram> {
+    options.signal?.throwIfAborted();
+    return new InterpretedBuckets(model, options);
+  }
 }
 
 class InterpreterProgram implements Program {
   readonly facts: Program['facts'];
   private readonly graph: Graph;
   private readonly slots: SlotTensors;
-  private readonly sources: ReadonlyMap<string, WeightSource>;
+  /** By full path, what each weight was at compilation: the program keeps it when the model gets other weights or another structure. */
+  private readonly sources: ReadonlyMap<string, Pick<Parameter, 'shape' | 'storage'>>;
   /** By storage: what several layers share is converted once. */
   private readonly weights = new Map<WeightStorage, HostTensor>();
   private disposed = false;
@@ -40,7 +46,7 @@ class InterpreterProgram implements Program {
   constructor(model: CapturedModel, slots: SlotTensors) {
     this.graph = model.graph;
     this.slots = slots;
-    this.sources = weightSources(model);
+    this.sources = new Map([...weightsOf(model)].map(([path, { shape, storage }]) => [path, { shape, storage }]));
     this.facts = { graphs: countGraphs(model.graph), weightBytes: weightBytes(model), cacheBytes: slots.cacheBytes };
   }
 
@@ -50,16 +56,7 @@ class InterpreterProgram implements Program {
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('This program');
     step.signal?.throwIfAborted();
-    const { graph } = this;
-    const sizes = new Sizes();
-    const inputs = graph.inputs.map(({ name, value }) => {
-      const tensor = inputOf(step, name);
-      sizes.bindTensor(tensor, value, `input "${name}"`);
-      return tensor;
-    });
-    const slots = this.slots.bind(step, sizes);
-    const outputs = runGraph(graph, '', inputs, { sizes, slots, weight: (path) => this.weight(path), signal: step.signal });
-    return Object.fromEntries(graph.outputs.map(({ name }, i) => [name, outputs[i]!]));
+    return runStep(this.graph, this.slots, step, (path) => this.weight(path));
   }
 
   [Symbol.dispose](): void {
@@ -77,26 +74,6 @@ class InterpreterProgram implements Program {
     this.weights.set(storage, tensor);
     return tensor;
   }
-}
-
-interface WeightSource {
-  readonly shape: readonly number[];
-  readonly storage: WeightStorage | null;
-}
-
-/** By full path, what each weight is now: a program keeps it when the model gets other weights or another structure. */
-function weightSources({ root, graph }: CapturedModel): Map<string, WeightSource> {
-  const sources = new Map<string, WeightSource>();
-  const take = (path: string, weights: Graph['weights']): void => {
-    const module = follow(root, keysOf(root, path)) as object;
-    for (const weight of weights) {
-      const { shape, storage } = follow(module, weight.keys) as Parameter | Buffer;
-      sources.set(joinPath(path, weight.path), { shape, storage });
-    }
-  };
-  take('', graph.weights);
-  for (const node of graph.nodes) if (node.kind === 'region') take(node.path, node.region.graph.weights);
-  return sources;
 }
 
 /** The outer graph and each distinct region. */

@@ -21,7 +21,12 @@ export class SlotTensors {
   private readonly places: number;
   private slots: readonly Bound[];
 
-  constructor({ graph }: CapturedModel, { bindSlot, places }: CompileOptions) {
+  /** @param caches by path: those that another graph of the same model has already are shared with it. */
+  constructor(
+    { graph }: CapturedModel,
+    { bindSlot, places }: Pick<CompileOptions, 'bindSlot' | 'places'>,
+    caches = new Map<string, HostTensor>(),
+  ) {
     this.places = places;
     this.slots = allSlots(graph).map(({ path, slot, value }) => {
       const binding = bindSlot(path, slot);
@@ -29,7 +34,7 @@ export class SlotTensors {
         path,
         value,
         binding,
-        cache: binding.kind === 'cache' ? zeros(value.dtype, cacheDims(path, value.dims, binding, places)) : null,
+        cache: binding.kind === 'cache' ? cacheOf(caches, path, value, cacheDims(path, value.dims, binding, places)) : null,
       };
     });
   }
@@ -90,6 +95,14 @@ function allSlots(graph: Graph): SlotInput[] {
   add(graph.slots, '');
   for (const node of graph.nodes) if (node.kind === 'region') add(node.region.graph.slots, node.path);
   return [...found.values()];
+}
+
+function cacheOf(caches: Map<string, HostTensor>, path: string, { dtype }: Bound['value'], dims: readonly number[]): HostTensor {
+  const known = caches.get(path);
+  if (known !== undefined) return known;
+  const cache = zeros(dtype, dims);
+  caches.set(path, cache);
+  return cache;
 }
 
 function cacheDims(path: string, dims: Dims, { rows }: { rows: number }, places: number): number[] {
