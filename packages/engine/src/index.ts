@@ -49,6 +49,8 @@ export {
   type TokenLogprob,
 } from './request.ts';
 export { AnyShapeRunner } from './runner/any-shape-runner.ts';
+export { BucketedModelRunner, type BucketedRunnerOptions } from './runner/bucketed-runner.ts';
+export { type Bucket, type BucketPolicy, leastPadded } from './runner/buckets.ts';
 export { captureMultimodalModel, captureVisionModel } from './runner/capture-image-model.ts';
 export { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
 export type {
@@ -62,6 +64,7 @@ export type {
   WarmUpRow,
   WarmUpSummary,
 } from './runner/model-runner.ts';
+export { WarmUpError } from './runner/warm-up.ts';
 export { SamplingParams } from './sampling-params.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartEngine } from './start-engine.ts';

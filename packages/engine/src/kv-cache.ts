@@ -22,11 +22,12 @@ export class KvCachePlan {
   readonly groups: readonly KvGroup[];
   private readonly byPath = new Map<string, KvGroup>();
 
-  constructor(model: Module, maxModelLength: number) {
+  /** @param paddingRows rows behind those of a sequence, for tokens that fill a static shape up. */
+  constructor(model: Module, maxModelLength: number, { paddingRows = 0 }: { paddingRows?: number } = {}) {
     const groups = new Map<string, KvGroup>();
     for (const [path, module] of model.namedModules()) {
       if (!hasKvCache(module)) continue;
-      const group = groupOf(module.getKvCacheSpec(), maxModelLength);
+      const group = groupOf(module.getKvCacheSpec(), maxModelLength, paddingRows);
       if (!groups.has(group.name)) groups.set(group.name, group);
       this.byPath.set(path, groups.get(group.name)!);
     }
@@ -48,9 +49,10 @@ export class KvCachePlan {
   }
 }
 
-function groupOf(spec: KvCacheSpec, maxModelLength: number): KvGroup {
-  if (spec.kind === 'full') return { name: 'full', chunkSize: null, rows: maxModelLength };
-  return { name: `chunked-local-${spec.chunkSize}`, chunkSize: spec.chunkSize, rows: Math.min(spec.chunkSize, maxModelLength) };
+function groupOf(spec: KvCacheSpec, maxModelLength: number, paddingRows: number): KvGroup {
+  if (spec.kind === 'full') return { name: 'full', chunkSize: null, rows: maxModelLength + paddingRows };
+  const rows = Math.min(spec.chunkSize, maxModelLength) + paddingRows;
+  return { name: `chunked-local-${spec.chunkSize}`, chunkSize: spec.chunkSize, rows };
 }
 
 /** Places in the KV cache; the lowest free one is taken, so that active sequences lie close together. */

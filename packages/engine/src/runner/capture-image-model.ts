@@ -1,17 +1,21 @@
 import type { Llama4VisionConfig, MultimodalModel } from '@graft/core-model';
 import { type CaptureCache, type CapturedModel, captureModel, Dim, ops } from '@graft/graph';
-import { stepInputs, stepOutputs } from './capture-language-model.ts';
+import { type StepShape, stepInputs, stepOutputs } from './capture-language-model.ts';
 
 /**
- * What a model makes of tiles, as a graph for any number of them. Input: `pixelValues [tiles, channels, side, side]`, normalised, float32.
+ * What a model makes of tiles, as a graph for any number of them or, with `tiles`, for that one. Input: `pixelValues [tiles, channels, side, side]`, normalised, float32.
  * Output: `imageFeatures [tiles * tokens, hidden]`, in the order of the tiles.
  */
 export function captureVisionModel(
   model: MultimodalModel,
   cache: CaptureCache,
   { numChannels, imageSize }: Llama4VisionConfig,
+  tiles?: number,
 ): CapturedModel {
-  const dims = [Dim.symbol('tiles'), ...[numChannels, imageSize, imageSize].map((size) => Dim.of(size))];
+  const dims = [
+    tiles === undefined ? Dim.symbol('tiles') : Dim.of(tiles),
+    ...[numChannels, imageSize, imageSize].map((size) => Dim.of(size)),
+  ];
   return captureModel(model, {
     cache,
     inputs: { pixelValues: { dtype: 'float32', dims } },
@@ -25,15 +29,17 @@ export function captureVisionModel(
 
 /**
  * `captureLanguageModel` for prompts with images: two more inputs, `imageFeatures [features, hidden]` (float32) and `imageRows [batch, sequence]` (int64),
- * which row of the features stands at each place, -1 where the token does. A prompt of text alone has the other graph, which knows of no images.
+ * which row of the features stands at each place, -1 where the token does. With `shape`, for that one, and `features` is `batch * sequence`. A prompt of text alone has the other graph, which knows of no images.
  */
-export function captureMultimodalModel(model: MultimodalModel, cache: CaptureCache, hiddenSize: number): CapturedModel {
-  const inputs = stepInputs();
+export function captureMultimodalModel(model: MultimodalModel, cache: CaptureCache, hiddenSize: number, shape?: StepShape): CapturedModel {
+  const inputs = stepInputs(shape);
+  const features = shape === undefined ? Dim.symbol('features') : Dim.of(shape.batch * shape.sequence);
   return captureModel(model, {
     cache,
+    batch: inputs.inputIds.dims[0],
     inputs: {
       ...inputs,
-      imageFeatures: { dtype: 'float32', dims: [Dim.symbol('features'), Dim.of(hiddenSize)] },
+      imageFeatures: { dtype: 'float32', dims: [features, Dim.of(hiddenSize)] },
       imageRows: { dtype: 'int64', dims: inputs.inputIds.dims },
     },
     call(proxy, { inputIds, positions, logitsIndices, imageFeatures, imageRows }) {

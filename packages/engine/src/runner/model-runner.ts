@@ -55,7 +55,7 @@ export interface RunnerStats {
 
 /** One kind of bucket in a warm-up. */
 export interface WarmUpRow {
-  readonly kind: 'prompt' | 'decode' | 'prompt with images' | 'decode with images' | 'image';
+  readonly kind: 'prompt' | 'decode' | 'prompt with images' | 'image';
   readonly buckets: number;
   /** Distinct shapes among them: buckets that differ in their context share a graph. */
   readonly graphs: number;
@@ -108,6 +108,7 @@ export interface RunnerParts {
   config: EngineConfig;
   container: EngineContainer;
   platform: SelectedPlatform;
+  signal?: AbortSignal;
 }
 
 /** Bound by a platform whose steps need more than a backend: `bind.bind(ModelRunnerOf('hpu')).toConstantValue(createHpuModelRunner)`. */

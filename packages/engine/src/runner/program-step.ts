@@ -2,8 +2,18 @@ import type { HostTensor } from '@graft/graph';
 import type { KvGroup } from '../kv-cache.ts';
 import type { RunResult, RunRow, RunStep } from './model-runner.ts';
 
+/** A row that may be filled up to a static shape. */
+export interface StepRow extends RunRow {
+  /** Tokens computed after the real ones that nobody reads. Their keys and values lie behind those of the sequence, which overwrites them. */
+  readonly padding?: number;
+}
+
+export interface StepTensors extends Pick<RunStep, 'logits' | 'imageFeatures'> {
+  readonly rows: readonly StepRow[];
+}
+
 /** The inputs of a step's program by name: tokens and positions, and each KV group's part of the attention metadata. */
-export function stepTensors({ rows, logits, imageFeatures }: RunStep, groups: readonly KvGroup[]): Record<string, HostTensor> {
+export function stepTensors({ rows, logits, imageFeatures }: StepTensors, groups: readonly KvGroup[]): Record<string, HostTensor> {
   const inputs: Record<string, HostTensor> = { ...tokenInputs(rows), logitsIndices: logitsIndices(rows, logits) };
   if (imageFeatures !== undefined) Object.assign(inputs, { imageFeatures, imageRows: imageRowsOf(rows) });
   for (const group of groups) Object.assign(inputs, groupInputs(group, rows));
@@ -21,36 +31,40 @@ export function runResult(outputs: Readonly<Record<string, HostTensor>>): RunRes
   return { vocabSize: result.dims[1]!, logits: result.data as Float32Array, auxHiddenStates };
 }
 
-function tokenInputs(rows: readonly RunRow[]): Record<string, HostTensor> {
-  const length = rows[0]!.tokenIds.length;
+const lengthOf = ({ tokenIds, padding = 0 }: StepRow): number => tokenIds.length + padding;
+
+/** Padding has the position of the last real token: one that the model's tables have. */
+function tokenInputs(rows: readonly StepRow[]): Record<string, HostTensor> {
+  const length = lengthOf(rows[0]!);
   const inputIds = new BigInt64Array(rows.length * length);
   const positions = new BigInt64Array(rows.length * length);
   for (const [r, { tokenIds, computed }] of rows.entries()) {
     for (let i = 0; i < length; i++) {
-      inputIds[r * length + i] = BigInt(tokenIds[i]!);
-      positions[r * length + i] = BigInt(computed + i);
+      inputIds[r * length + i] = BigInt(tokenIds[i] ?? 0);
+      positions[r * length + i] = BigInt(computed + Math.min(i, tokenIds.length - 1));
     }
   }
   const dims = [rows.length, length];
   return { inputIds: { dtype: 'int64', dims, data: inputIds }, positions: { dtype: 'int64', dims, data: positions } };
 }
 
-function imageRowsOf(rows: readonly RunRow[]): HostTensor {
-  const data = BigInt64Array.from(rows.flatMap(({ tokenIds, imageRows }) => tokenIds.map((_, i) => BigInt(imageRows?.[i] ?? -1))));
-  return { dtype: 'int64', dims: [rows.length, rows[0]!.tokenIds.length], data };
+function imageRowsOf(rows: readonly StepRow[]): HostTensor {
+  const length = lengthOf(rows[0]!);
+  const data = BigInt64Array.from(rows.flatMap(({ imageRows }) => Array.from({ length }, (_, i) => BigInt(imageRows?.[i] ?? -1))));
+  return { dtype: 'int64', dims: [rows.length, length], data };
 }
 
-function logitsIndices(rows: readonly RunRow[], which: 'last' | 'all'): HostTensor {
-  const length = rows[0]!.tokenIds.length;
-  const count = which === 'all' ? rows.length * length : rows.length;
-  const data = BigInt64Array.from({ length: count }, (_, i) => BigInt(which === 'all' ? i : i * length + length - 1));
-  return { dtype: 'int64', dims: [count], data };
+function logitsIndices(rows: readonly StepRow[], which: 'last' | 'all'): HostTensor {
+  const length = lengthOf(rows[0]!);
+  const last = rows.map(({ tokenIds }, row) => row * length + tokenIds.length - 1);
+  const indices = which === 'last' ? last : Array.from({ length: rows.length * length }, (_, i) => i);
+  return { dtype: 'int64', dims: [indices.length], data: BigInt64Array.from(indices, BigInt) };
 }
 
-/** A chunked group counts from the start of the chunk that the row is in. */
-function groupInputs({ name, chunkSize }: KvGroup, rows: readonly RunRow[]): Record<string, HostTensor> {
+/** A chunked group counts from the start of the chunk that the row is in. Rows of padding count: they are written, behind the real ones. */
+function groupInputs({ name, chunkSize }: KvGroup, rows: readonly StepRow[]): Record<string, HostTensor> {
   const queryStart = Int32Array.from(rows, ({ computed }) => (chunkSize === null ? computed : computed % chunkSize));
-  const sequenceLengths = queryStart.map((start, i) => start + rows[i]!.tokenIds.length);
+  const sequenceLengths = queryStart.map((start, i) => start + lengthOf(rows[i]!));
   const dims = [rows.length];
   return {
     [`${name}.queryStart`]: { dtype: 'int32', dims, data: queryStart },

@@ -1,0 +1,128 @@
+import { CaptureCache, type CapturedModel, RecompileRefusedError, type StaticProgram } from '@graft/graph';
+import type { Report } from '../load-steps.ts';
+import { hasImages } from './any-shape-runner.ts';
+import { type Bucket, shapeOf } from './buckets.ts';
+import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
+import { captureLanguageModel } from './capture-language-model.ts';
+import type { RunnerParts } from './model-runner.ts';
+
+/** The tower at one tile. */
+export const tileKey = 'tile';
+
+/** The graph of a bucket: its shape alone, and whether it takes images. */
+export const graphKey = (bucket: Pick<Bucket, 'batch' | 'query'>, withImages: boolean): string =>
+  withImages ? `${shapeOf(bucket)} images` : shapeOf(bucket);
+
+export interface BucketGraphsParts {
+  parts: RunnerParts;
+  program: StaticProgram;
+  buckets: readonly Bucket[];
+}
+
+/** The graphs of a model at its static shapes: captured and compiled ahead, or when one is needed. */
+export class BucketGraphs {
+  /** Of each graph by key, the seconds that it took to make and to try. */
+  readonly seconds = new Map<string, number>();
+  recompiles = 0;
+  private readonly parts: RunnerParts;
+  private readonly program: StaticProgram;
+  private readonly captures: ReadonlyMap<string, (cache: CaptureCache) => CapturedModel>;
+  private readonly ahead = new Map<string, CapturedModel>();
+  private cache = freshCache();
+  private captured = 0;
+  private isReady = false;
+
+  constructor({ parts, program, buckets }: BucketGraphsParts) {
+    this.parts = parts;
+    this.program = program;
+    this.captures = captureEach(parts, buckets);
+  }
+
+  get count(): number {
+    return this.captured + this.cache.count();
+  }
+
+  /** Captures all of these for which there is no recipe. */
+  capture(keys: readonly string[], report: Report): void {
+    for (const [i, key] of keys.entries()) {
+      report(i / keys.length, `capturing bucket ${key}`);
+      this.timed(key, () => {
+        if (!this.program.hasRecipe(key)) this.ahead.set(key, this.captureOne(key));
+      });
+    }
+  }
+
+  /** Compiles these, or takes them from their recipes. */
+  async compile(keys: readonly string[], report: Report, signal?: AbortSignal): Promise<void> {
+    for (const [i, key] of keys.entries()) {
+      report(i / keys.length, `compiling bucket ${key}`);
+      const start = performance.now();
+      await this.program.add(key, () => this.ahead.get(key) ?? this.captureOne(key), signal);
+      this.spend(key, start);
+      this.ahead.delete(key);
+    }
+  }
+
+  /** From here a graph that is not there is a recompile, unless none was to be made ahead. */
+  ready(): void {
+    this.isReady = this.parts.config.warmUp;
+  }
+
+  /** Makes the graph when it is not there. @throws RecompileRefusedError, and what capture and compilation throw. */
+  async need(key: string, signal?: AbortSignal): Promise<void> {
+    if (this.program.has(key)) return;
+    if (this.isReady) this.recompile(key);
+    await this.program.add(key, () => this.captureOne(key), signal);
+  }
+
+  /** The model's weights are others: what was known of its guards may not hold any more. */
+  forget(): void {
+    this.captured += this.cache.count();
+    this.cache = freshCache();
+  }
+
+  spend(key: string, start: number): void {
+    this.seconds.set(key, (this.seconds.get(key) ?? 0) + (performance.now() - start) / 1000);
+  }
+
+  private timed(key: string, body: () => void): void {
+    const start = performance.now();
+    body();
+    this.spend(key, start);
+  }
+
+  private captureOne(key: string): CapturedModel {
+    return this.captures.get(key)!(this.cache);
+  }
+
+  private recompile(key: string): void {
+    const { onRecompile } = this.parts.config;
+    const what = `Bucket "${key}" has no graph: the warm-up did not make it.`;
+    if (onRecompile === 'fail') throw new RecompileRefusedError(what, `bucket "${key}"`);
+    this.recompiles++;
+    if (onRecompile === 'warn') process.emitWarning(`${what} It is compiled now, while requests wait.`, { code: 'GRAFT_RECOMPILE' });
+  }
+}
+
+function freshCache(): CaptureCache {
+  return new CaptureCache({ limit: Number.POSITIVE_INFINITY, isFrozen: true });
+}
+
+/** How each graph is captured, by key. */
+function captureEach(parts: RunnerParts, buckets: readonly Bucket[]): Map<string, (cache: CaptureCache) => CapturedModel> {
+  const { model, context } = parts;
+  const captures = new Map<string, (cache: CaptureCache) => CapturedModel>();
+  for (const bucket of buckets) {
+    const shape = { batch: bucket.batch, sequence: bucket.query };
+    captures.set(graphKey(bucket, false), (cache) => captureLanguageModel(model, cache, shape));
+    if (!hasImages(model, parts) || bucket.batch > 1) continue;
+    captures.set(graphKey(bucket, true), (cache) => captureMultimodalModel(model, cache, context.config.hiddenSize, shape));
+  }
+  if (hasImages(model, parts)) captures.set(tileKey, (cache) => captureVisionModel(model, cache, context.vision!, 1));
+  return captures;
+}
+
+/** The keys of all graphs that these buckets need. */
+export function graphKeys(parts: RunnerParts, buckets: readonly Bucket[]): string[] {
+  return [...captureEach(parts, buckets).keys()];
+}

@@ -1,0 +1,220 @@
+import { join } from 'node:path';
+import type { HostTensor, StaticBackend, StaticProgram } from '@graft/graph';
+import { KvCachePlan } from '../kv-cache.ts';
+import type { Report } from '../load-steps.ts';
+import { hasImages } from './any-shape-runner.ts';
+import { BucketGraphs, graphKey, graphKeys, tileKey } from './bucket-graphs.ts';
+import { type Bucket, type BucketPolicy, requireSmallestBucket } from './buckets.ts';
+import { joinResults } from './join-results.ts';
+import type { ModelRunner, RunnerParts, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
+import { runResult, stepTensors } from './program-step.ts';
+import { type StepPiece, stepPieces } from './step-pieces.ts';
+import { requireFinite, requireSame, summaryRows, tileValues, warmUpPiece } from './warm-up.ts';
+
+export interface BucketedRunnerOptions {
+  backend: StaticBackend;
+  policy: BucketPolicy;
+}
+
+/**
+ * Runs a model on a device that compiles for static shapes: steps are filled up to buckets, or divided where none holds them. Rows of padding come after the
+ * real ones; those of a decode batch stand on places that no sequence holds, of which there are some behind those of the sequences.
+ */
+export class BucketedModelRunner implements ModelRunner {
+  readonly kvCache: KvCachePlan;
+  readonly maxPrefillTokens: number;
+  private readonly parts: RunnerParts;
+  private readonly program: StaticProgram;
+  private readonly buckets: readonly Bucket[];
+  private readonly warm: readonly Bucket[];
+  private readonly graphs: BucketGraphs;
+  private readonly formats: string;
+  private readonly tokens = { computed: 0, padded: 0 };
+  /** Ends when nothing runs on the device: steps and tiles take turns. */
+  private turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(parts: RunnerParts, { buckets, warmUp = buckets }: BucketPolicy, kvCache: KvCachePlan, program: StaticProgram) {
+    this.parts = parts;
+    this.program = program;
+    this.kvCache = kvCache;
+    this.buckets = buckets;
+    this.warm = parts.config.warmUp ? warmUp : [];
+    this.maxPrefillTokens = largestQuery(buckets);
+    this.graphs = new BucketGraphs({ parts, program, buckets });
+    this.formats = formatsOf(parts);
+  }
+
+  /**
+   * Opens the model on the device; nothing is compiled yet.
+   * @throws EngineConfigError for buckets that leave sequences unserved; what the backend throws.
+   */
+  static async open(parts: RunnerParts, { backend, policy }: BucketedRunnerOptions): Promise<BucketedModelRunner> {
+    const { model, context, config, signal } = parts;
+    requireSmallestBucket(policy, context.maxModelLength);
+    const kvCache = new KvCachePlan(model, context.maxModelLength, { paddingRows: largestQuery(policy.buckets) });
+    const program = await backend.open(model, {
+      bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
+      places: config.maxSequences + Math.max(...policy.buckets.map(({ batch }) => batch)) - 1,
+      recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
+      ...(config.threads !== undefined && { threads: config.threads }),
+      ...(signal !== undefined && { signal }),
+    });
+    return new BucketedModelRunner(parts, policy, kvCache, program);
+  }
+
+  capture(report: Report): void {
+    this.graphs.capture(this.warmKeys(), report);
+  }
+
+  async compile(report: Report, signal?: AbortSignal): Promise<void> {
+    await this.graphs.compile(this.warmKeys(), report, signal);
+  }
+
+  /** Runs every bucket once, and one of a prompt again: logits are finite, and the same the second time. @throws WarmUpError */
+  async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
+    if (this.warm.length === 0) return null;
+    const again = this.warm.find(({ query }) => query > 1) ?? this.warm[0]!;
+    const pieces = this.warmPieces();
+    for (const [i, { key, piece }] of pieces.entries()) {
+      report(i / pieces.length, `running bucket ${key}`);
+      const start = performance.now();
+      const { logits } = await this.runPiece(piece, signal);
+      requireFinite(logits, key);
+      if (piece.bucket === again) requireSame(logits.slice(), (await this.runPiece(piece, signal)).logits, key);
+      this.graphs.spend(key, start);
+    }
+    if (this.hasImages()) await this.warmUpTile(signal);
+    const { captures: captured, optimisations: optimised, recipes: fromRecipes, warmUpSeconds: seconds } = this.stats;
+    return { rows: summaryRows(this.warm, this.graphs.seconds), captured, optimised, fromRecipes, seconds };
+  }
+
+  ready(): void {
+    this.graphs.ready();
+    this.tokens.computed = this.tokens.padded = 0; // those of the warm-up are no sequence's
+  }
+
+  async run(step: RunStep): Promise<RunResult> {
+    const scratch = this.parts.config.maxSequences;
+    const pieces = stepPieces(step, this.buckets, (place) => place >= scratch || step.isFree?.(place) === true);
+    if (pieces.length === 1) return this.runPiece(pieces[0]!, step.signal);
+    const results: { piece: StepPiece; result: RunResult }[] = [];
+    for (const piece of pieces) results.push({ piece, result: copyOf(await this.runPiece(piece, step.signal)) });
+    return joinResults(results);
+  }
+
+  /** See `ModelRunner.embedImages`. */
+  async embedImages(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
+    const [tiles, ...dims] = pixelValues.dims as [number, ...number[]];
+    const size = pixelValues.data.length / tiles;
+    const features: HostTensor[] = [];
+    for (let tile = 0; tile < tiles; tile++) {
+      const data = pixelValues.data.slice(tile * size, (tile + 1) * size);
+      features.push(await this.runTile({ dtype: 'float32', dims: [1, ...dims], data }, signal));
+    }
+    const [rows, hidden] = features[0]!.dims as [number, number];
+    const all = new Float32Array(tiles * rows * hidden);
+    for (const [tile, { data }] of features.entries()) all.set(data as Float32Array, tile * rows * hidden);
+    return { dtype: 'float32', dims: [tiles * rows, hidden], data: all };
+  }
+
+  acceptsWeights(): boolean {
+    return formatsOf(this.parts) === this.formats;
+  }
+
+  updateWeights(): void {
+    this.program.updateWeights();
+    this.graphs.forget();
+  }
+
+  get stats(): RunnerStats {
+    const { graphs: compiles, optimisations, recipes } = this.program.facts;
+    const warmUpSeconds = [...this.graphs.seconds.values()].reduce((sum, seconds) => sum + seconds, 0);
+    const { count: captures, recompiles } = this.graphs;
+    return { captures, compiles, optimisations, recipes, recompiles, warmUpSeconds, tokens: { ...this.tokens } };
+  }
+
+  [Symbol.dispose](): void {
+    this.program[Symbol.dispose]();
+  }
+
+  private warmKeys(): string[] {
+    return this.warm.length === 0 ? [] : graphKeys(this.parts, this.warm);
+  }
+
+  private hasImages(): boolean {
+    return hasImages(this.parts.model, this.parts);
+  }
+
+  private warmPieces(): { key: string; piece: StepPiece }[] {
+    const { maxModelLength, config } = this.parts.context;
+    return this.warm.flatMap((bucket) =>
+      (this.hasImages() && bucket.batch === 1 ? [false, true] : [false]).map((withImages) => ({
+        key: graphKey(bucket, withImages),
+        piece: warmUpPiece(bucket, { maxModelLength, vocabSize: config.vocabSize, hiddenSize: withImages ? config.hiddenSize : null }),
+      })),
+    );
+  }
+
+  private async warmUpTile(signal?: AbortSignal): Promise<void> {
+    const start = performance.now();
+    const { data } = await this.runTile(tileValues(this.parts.context.vision!), signal);
+    requireFinite(data as Float32Array, tileKey);
+    this.graphs.spend(tileKey, start);
+  }
+
+  private runPiece(piece: StepPiece, signal?: AbortSignal): Promise<RunResult> {
+    const { bucket, rows, firstPlace, imageFeatures, realRows, tokens } = piece;
+    const features = imageFeatures === null ? {} : { imageFeatures };
+    const inputs = stepTensors({ rows, logits: 'last', ...features }, this.kvCache.groups);
+    return this.inTurn(async () => {
+      const outputs = await this.runGraph(graphKey(bucket, imageFeatures !== null), { firstPlace, batch: bucket.batch, inputs }, signal);
+      this.tokens.computed += realRows * tokens;
+      this.tokens.padded += bucket.batch * bucket.query - realRows * tokens;
+      return withoutPadding(runResult(outputs), piece);
+    });
+  }
+
+  private runTile(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
+    return this.inTurn(async () => {
+      const outputs = await this.runGraph(tileKey, { firstPlace: 0, batch: 1, inputs: { pixelValues } }, signal);
+      const features = outputs['imageFeatures']!;
+      return { ...features, data: features.data.slice() };
+    });
+  }
+
+  private async runGraph(key: string, step: Parameters<StaticProgram['run']>[1], signal: AbortSignal | undefined) {
+    signal?.throwIfAborted();
+    await this.graphs.need(key, signal);
+    return this.program.run(key, { ...step, ...(signal !== undefined && { signal }) });
+  }
+
+  private inTurn<T>(body: () => Promise<T>): Promise<T> {
+    const result = this.turn.then(body);
+    this.turn = result.catch(() => undefined); // whoever asked hears of it
+    return result;
+  }
+}
+
+/** Tokens of the longest piece of a prompt. */
+function largestQuery(buckets: readonly Bucket[]): number {
+  return Math.max(...buckets.filter(({ batch }) => batch === 1).map(({ query }) => query));
+}
+
+/** What graphs are compiled for: each parameter's name, type and shape. */
+function formatsOf({ model }: RunnerParts): string {
+  return JSON.stringify([...model.namedParameters()].map(([name, { dtype, shape }]) => [name, dtype, shape]));
+}
+
+/** Views of what the real rows gave. */
+function withoutPadding({ vocabSize, logits, auxHiddenStates }: RunResult, { realRows, tokens, bucket }: StepPiece): RunResult {
+  const real = (realRows * tokens) / (bucket.batch * bucket.query); // of one row, or of one token a row: the real ones lie together
+  return {
+    vocabSize,
+    logits: logits.subarray(0, realRows * vocabSize),
+    auxHiddenStates: auxHiddenStates.map((state) => state.subarray(0, state.length * real)),
+  };
+}
+
+function copyOf({ vocabSize, logits, auxHiddenStates }: RunResult): RunResult {
+  return { vocabSize, logits: logits.slice(), auxHiddenStates: auxHiddenStates.map((state) => state.slice()) };
+}

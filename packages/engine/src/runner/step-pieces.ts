@@ -1,0 +1,93 @@
+import type { HostTensor } from '@graft/graph';
+import { type Bucket, decodeWindows, leastPadded } from './buckets.ts';
+import type { RunStep } from './model-runner.ts';
+import type { StepRow } from './program-step.ts';
+
+/** One run of a static graph: a part of a step, filled up to a bucket. */
+export interface StepPiece {
+  readonly bucket: Bucket;
+  readonly firstPlace: number;
+  /** As many as the bucket's batch; the first `realRows` are the step's. */
+  readonly rows: readonly StepRow[];
+  readonly realRows: number;
+  /** Tokens of each of these. */
+  readonly tokens: number;
+  /** Whether its logits are part of the step's result. */
+  readonly keepsLogits: boolean;
+  /** `[batch * query, hidden]`; null: no image is in this piece. */
+  readonly imageFeatures: HostTensor | null;
+}
+
+/**
+ * Divides a step into runs of buckets, in the order of its rows. Tokens that no bucket holds together are computed one part after the other, and where the
+ * logits of all are asked for, one by one, since a static graph has logits for one token a row.
+ */
+export function stepPieces(step: RunStep, buckets: readonly Bucket[], isFree: (place: number) => boolean): StepPiece[] {
+  const { rows, firstPlace, imageFeatures } = step;
+  if (rows[0]!.tokenIds.length === 1 && imageFeatures === undefined) return decodePieces(step, buckets, isFree);
+  return rows.flatMap((row, i) => promptPieces(row, firstPlace + i, step, buckets));
+}
+
+function decodePieces({ rows, firstPlace }: RunStep, buckets: readonly Bucket[], isFree: (place: number) => boolean): StepPiece[] {
+  const computed = rows.map((row) => row.computed);
+  return decodeWindows(buckets, { firstPlace, computed, isFree }).map(({ bucket, start, count }) => ({
+    bucket,
+    firstPlace: firstPlace + start,
+    rows: [...rows.slice(start, start + count), ...Array.from({ length: bucket.batch - count }, () => paddingRow)],
+    realRows: count,
+    tokens: 1,
+    keepsLogits: true,
+    imageFeatures: null,
+  }));
+}
+
+/** What a row of padding computes; nobody reads it. */
+const paddingRow: StepRow = { tokenIds: [0], computed: 0 };
+
+function promptPieces(row: StepRow, firstPlace: number, { logits, imageFeatures }: RunStep, buckets: readonly Bucket[]): StepPiece[] {
+  const single = buckets.filter(({ batch }) => batch === 1);
+  const usable = logits === 'all' ? single.filter(({ query }) => query === 1) : single;
+  const pieces: StepPiece[] = [];
+  for (let done = 0, tokens = 0; done < row.tokenIds.length; done += tokens) {
+    const context = row.computed + done;
+    const rest = row.tokenIds.length - done;
+    const bucket = leastPadded(usable, { batch: 1, query: rest, context }) ?? largestQuery(usable, context);
+    tokens = Math.min(rest, bucket.query);
+    const tokenIds = row.tokenIds.slice(done, done + tokens);
+    const images = imagesOfPiece(imageFeatures, row.imageRows?.slice(done, done + tokens), bucket.query);
+    pieces.push({
+      bucket,
+      firstPlace,
+      rows: [{ tokenIds, computed: context, padding: bucket.query - tokens, ...(images !== null && { imageRows: images.imageRows }) }],
+      realRows: 1,
+      tokens,
+      keepsLogits: logits === 'all' || done + tokens === row.tokenIds.length,
+      imageFeatures: images?.imageFeatures ?? null,
+    });
+  }
+  return pieces;
+}
+
+/** There is one: `requireSmallestBucket`. */
+function largestQuery(buckets: readonly Bucket[], context: number): Bucket {
+  return buckets.filter((bucket) => bucket.context >= context).reduce((best, bucket) => (bucket.query > best.query ? bucket : best));
+}
+
+interface PieceImages {
+  imageRows: number[];
+  imageFeatures: HostTensor;
+}
+
+/** The features that this piece's tokens ask for, in their order, filled up with zeros. */
+function imagesOfPiece(features: HostTensor | undefined, asked: readonly number[] | undefined, query: number): PieceImages | null {
+  if (features === undefined || asked === undefined || asked.every((row) => row < 0)) return null;
+  const hidden = features.dims[1]!;
+  const data = new Float32Array(query * hidden);
+  let next = 0;
+  const imageRows = asked.map((row) => {
+    if (row < 0) return -1;
+    data.set((features.data as Float32Array).subarray(row * hidden, (row + 1) * hidden), next * hidden);
+    return next++;
+  });
+  return { imageRows, imageFeatures: { dtype: 'float32', dims: [query, hidden], data } };
+}

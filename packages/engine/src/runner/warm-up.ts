@@ -1,0 +1,103 @@
+import { GraftError } from '@graft/common';
+import type { Llama4VisionConfig } from '@graft/core-model';
+import type { HostTensor } from '@graft/graph';
+import { graphKey, tileKey } from './bucket-graphs.ts';
+import type { Bucket } from './buckets.ts';
+import type { WarmUpRow } from './model-runner.ts';
+import type { StepPiece } from './step-pieces.ts';
+
+/** A bucket's graph does not compute what it should. */
+export class WarmUpError extends GraftError {
+  constructor(what: string, bucket: string) {
+    super({
+      code: 'GRAFT_WARM_UP',
+      what,
+      where: `bucket "${bucket}"`,
+      fix: 'run `graft verify`: where upstream gives the same, the weights are damaged; else the override or what it was compiled to is wrong.',
+    });
+  }
+}
+
+/** @throws WarmUpError for a value that is not a finite number. */
+export function requireFinite(values: Float32Array, bucket: string): void {
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  if (at >= 0) throw new WarmUpError(`Value ${at} of what a run of the warm-up gave is ${values[at]}.`, bucket);
+}
+
+/** @throws WarmUpError when two runs with the same inputs differ. */
+export function requireSame(first: Float32Array, second: Float32Array, bucket: string): void {
+  const at = first.findIndex((value, i) => value !== second[i]);
+  if (at >= 0) throw new WarmUpError(`Value ${at} was ${first[at]}, and ${second[at]} when the same step was run again.`, bucket);
+}
+
+interface WarmUpLimits {
+  maxModelLength: number;
+  vocabSize: number;
+  /** For a graph that takes images; null: for one that takes none. */
+  hiddenSize: number | null;
+}
+
+/** A step that fills a bucket, as far as what is served allows: no sequence is longer than `maxModelLength`. The caches hold zeros. */
+export function warmUpPiece(bucket: Bucket, { maxModelLength, vocabSize, hiddenSize }: WarmUpLimits): StepPiece {
+  const tokens = Math.min(bucket.query, maxModelLength);
+  const computed = Math.min(bucket.context, maxModelLength - tokens);
+  const tokenIds = Array.from({ length: tokens }, (_, i) => (i * 7919 + 1) % vocabSize);
+  const imageRows = hiddenSize === null ? {} : { imageRows: [0] };
+  const row = { tokenIds, computed, padding: bucket.query - tokens, ...imageRows };
+  const dims = hiddenSize === null ? null : [bucket.query, hiddenSize];
+  return {
+    bucket,
+    firstPlace: 0,
+    rows: Array.from({ length: bucket.batch }, () => row),
+    realRows: bucket.batch,
+    tokens,
+    keepsLogits: true,
+    imageFeatures: dims === null ? null : { dtype: 'float32', dims, data: ramp(dims[0]! * dims[1]!) },
+  };
+}
+
+/** A tile that is no real image. */
+export function tileValues({ numChannels, imageSize }: Llama4VisionConfig): HostTensor {
+  return { dtype: 'float32', dims: [1, numChannels, imageSize, imageSize], data: ramp(numChannels * imageSize ** 2) };
+}
+
+/** From -1 to 1. */
+function ramp(length: number): Float32Array {
+  return Float32Array.from({ length }, (_, i) => (2 * i) / length - 1);
+}
+
+/** A row for each kind of bucket, with the seconds that its graphs took to capture, compile and run. */
+export function summaryRows(buckets: readonly Bucket[], seconds: ReadonlyMap<string, number>): WarmUpRow[] {
+  const prompts = buckets.filter(({ query }) => query > 1);
+  const decodes = buckets.filter(({ query }) => query === 1);
+  const single = buckets.filter(({ batch }) => batch === 1);
+  const row = (kind: WarmUpRow['kind'], of: readonly Bucket[], sizes: number[], withImages = false): WarmUpRow => {
+    const keys = [...new Set(of.map((bucket) => graphKey(bucket, withImages)))].filter((key) => seconds.has(key));
+    return {
+      kind,
+      buckets: of.length,
+      graphs: keys.length,
+      seconds: sum(keys.map((key) => seconds.get(key)!)),
+      padding: mostPadding(sizes),
+    };
+  };
+  const queries = single.map(({ query }) => query);
+  const batches = decodes.map(({ batch }) => batch);
+  const tile = seconds.get(tileKey);
+  return [
+    row('prompt', prompts, queries),
+    row('decode', decodes, batches),
+    row('prompt with images', single, queries, true),
+    { kind: 'image' as const, buckets: 1, graphs: tile === undefined ? 0 : 1, seconds: tile ?? 0, padding: null },
+  ].filter(({ graphs }) => graphs > 0);
+}
+
+/** The most of a bucket that can be padding, where each step takes the least padded one: it has one token more than the next smaller size holds. */
+export function mostPadding(sizes: readonly number[]): number {
+  const ascending = [...new Set(sizes)].sort((a, b) => a - b);
+  return ascending.reduce((most, size, i) => Math.max(most, (size - (ascending[i - 1] ?? 0) - 1) / size), 0);
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

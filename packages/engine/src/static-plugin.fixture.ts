@@ -1,0 +1,72 @@
+import { InterpreterBackend, type ProgramStep, type StaticBackend, type StaticProgram } from '@graft/graph';
+import { definePlugin } from '@graft/registry';
+import { BucketedModelRunner } from './runner/bucketed-runner.ts';
+import type { BucketPolicy } from './runner/buckets.ts';
+import { ModelRunnerOf } from './tokens.ts';
+
+/** What a test sees of a static program, and where it can step in. The interpreter itself computes. */
+export const device = {
+  runs: [] as { bucket: string; step: ProgramStep }[],
+  added: [] as string[],
+  alive: 0,
+  /** Called before each run; what it throws is what the run throws. */
+  beforeRun: null as ((bucket: string) => void) | null,
+  /** May change what a run gives. */
+  afterRun: null as ((bucket: string, outputs: Awaited<ReturnType<StaticProgram['run']>>) => void) | null,
+  /** Called before each update of the weights. */
+  beforeUpdate: null as (() => void) | null,
+  reset(): void {
+    Object.assign(device, { runs: [], added: [], beforeRun: null, afterRun: null, beforeUpdate: null });
+  },
+};
+
+const interpreter = new InterpreterBackend();
+
+const watched: StaticBackend = {
+  name: 'static interpreter',
+  async open(model, options) {
+    const program = await interpreter.open(model, options);
+    let isAlive = true;
+    device.alive++;
+    return {
+      has: (bucket) => program.has(bucket),
+      hasRecipe: (bucket) => program.hasRecipe(bucket),
+      add(bucket, capture, signal) {
+        device.added.push(bucket);
+        return program.add(bucket, capture, signal);
+      },
+      async run(bucket, step) {
+        device.runs.push({ bucket, step });
+        device.beforeRun?.(bucket);
+        const outputs = await program.run(bucket, step);
+        device.afterRun?.(bucket, outputs);
+        return outputs;
+      },
+      updateWeights() {
+        device.beforeUpdate?.();
+        program.updateWeights();
+      },
+      get facts() {
+        return program.facts;
+      },
+      [Symbol.dispose]() {
+        if (isAlive) device.alive--;
+        isAlive = false;
+        program[Symbol.dispose]();
+      },
+    };
+  },
+};
+
+/** The interpreter as a platform of static shapes; `platformOptions` are the bucket policy. */
+export default definePlugin({
+  name: 'static',
+  platforms: [{ name: 'static', modes: ['compile'], detect: () => 'device' }],
+  bindEngine(bind) {
+    bind
+      .bind(ModelRunnerOf('static'))
+      .toConstantValue((parts) =>
+        BucketedModelRunner.open(parts, { backend: watched, policy: parts.config.platformOptions as unknown as BucketPolicy }),
+      );
+  },
+});
