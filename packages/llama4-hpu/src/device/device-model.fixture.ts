@@ -1,5 +1,12 @@
 import { fileURLToPath } from 'node:url';
-import { float32Policy, loadWeights, type ModelContext, type MultimodalModel, openCheckpoint, parseLlama4Config } from '@graft/core-model';
+import {
+  float32Policy,
+  loadWeights,
+  type ModelContext,
+  openCheckpoint,
+  parseLlama4Config,
+  parseLlama4VisionConfig,
+} from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import {
   CaptureCache,
@@ -15,7 +22,7 @@ import { HookRunner } from '@graft/registry';
 import { expect } from 'vitest';
 import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from '../models/llama4.ts';
 
-export const caseFolder = (name: string): string => fileURLToPath(new URL(`../../../../tests/parity/cases/${name}`, import.meta.url));
+const caseFolder = (name: string): string => fileURLToPath(new URL(`../../../../tests/parity/cases/${name}`, import.meta.url));
 
 export type CaseModel = HpuLlama4ForCausalLM | HpuLlama4ForConditionalGeneration;
 
@@ -31,20 +38,17 @@ const spareRows = 16;
 /** A reference case on the overrides, with its weights, through both phases of hooks. */
 export async function openCase(
   name: string,
-  {
-    mode = 'compile',
-    folder = caseFolder(name),
-    ...options
-  }: { mode?: string; folder?: string; branchFree?: boolean; maxModelLength?: number } = {},
+  { mode = 'compile', ...options }: { mode?: string; branchFree?: boolean; maxModelLength?: number } = {},
 ): Promise<OpenedCase> {
   const { maxModelLength = 64, ...overrideOptions } = options;
-  const checkpoint = await openCheckpoint(folder);
+  const checkpoint = await openCheckpoint(caseFolder(name));
   const config = parseLlama4Config(checkpoint.config, { where: name });
   const context: ModelContext = {
     architectures: config.architectures,
     config,
     platform: 'hpu',
     mode,
+    vision: parseLlama4VisionConfig(checkpoint.config, { where: name }),
     maxModelLength,
     pipeline: { rank: 0, size: 1 },
     overrideOptions,
@@ -123,15 +127,23 @@ export function stepOf(
 /** The step's graph for one bucket. */
 export function captureBucket({ model }: OpenedCase, bucket: string, cache = new CaptureCache()): CapturedModel {
   const [batch, sequence] = bucket.split('x').map(Number) as [number, number];
-  return captureLanguageModel(languageModel(model), cache, { batch, sequence });
+  return captureLanguageModel(model, cache, { batch, sequence });
 }
 
 /** The same model, whole and for any shape, on the interpreter. */
-export function oracleOf({ model, bindSlot }: OpenedCase, places: number): Promise<Program> {
-  return new InterpreterBackend().compile(captureLanguageModel(languageModel(model), new CaptureCache()), { bindSlot, places });
+export function oracleOf(opened: OpenedCase, places: number): Promise<Program> {
+  return oracleFor(opened, captureLanguageModel(opened.model, new CaptureCache()), places);
 }
 
-const languageModel = (model: CaseModel): HpuLlama4ForCausalLM | MultimodalModel => model;
+export function oracleFor({ bindSlot }: OpenedCase, captured: CapturedModel, places: number): Promise<Program> {
+  return new InterpreterBackend().compile(captured, { bindSlot, places });
+}
+
+/** Reproducible numbers between -1 and 1. */
+export function float32(dims: readonly number[]): HostTensor & { data: Float32Array } {
+  const count = dims.reduce((product, size) => product * size, 1);
+  return { dtype: 'float32', dims, data: Float32Array.from({ length: count }, (_, i) => Math.sin(i * 0.7)) };
+}
 
 /** The prompt's first piece, padded; its second, over the boundary of a chunk; two decode steps. Then a second sequence, and a step of both. */
 export function someSteps(opened: OpenedCase): (ProgramStep & { bucket: string })[] {

@@ -1,13 +1,15 @@
-import { captureLanguageModel } from '@graft/engine';
-import { CaptureCache, Parameter, type StaticProgram } from '@graft/graph';
+import { captureLanguageModel, captureMultimodalModel, captureVisionModel } from '@graft/engine';
+import { CaptureCache, type HostTensor, Parameter, type StaticProgram } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import type { HpuLlama4ForCausalLM } from '../models/llama4.ts';
+import type { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from '../models/llama4.ts';
 import {
   buckets,
   captureBucket,
   difference,
+  float32,
   type OpenedCase,
   openCase,
+  oracleFor,
   oracleOf,
   scaleWeights,
   someSteps,
@@ -40,6 +42,32 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
       }
     },
   );
+});
+
+test.each(['compile', 'lazy'] as const)('images in mode %s: the tower a tile at a time, and its features in a prompt', async (mode) => {
+  const opened = await openCase('vision-tiny', { mode });
+  const { numChannels, imageSize } = opened.context.vision!;
+  const hiddenSize = opened.context.config.hiddenSize;
+  const model = opened.model as HpuLlama4ForConditionalGeneration;
+  using program = await open(opened, mode);
+  await program.add('tile', () => captureVisionModel(model, new CaptureCache(), opened.context.vision!, 1));
+  await program.add('1x8 images', () => captureMultimodalModel(model, new CaptureCache(), hiddenSize, { batch: 1, sequence: 8 }));
+
+  const pixels = float32([1, numChannels, imageSize, imageSize]);
+  const { imageFeatures } = await program.run('tile', { firstPlace: 0, batch: 1, inputs: { pixelValues: pixels } });
+  using tower = await oracleFor(opened, captureVisionModel(model, new CaptureCache(), opened.context.vision!), places);
+  const features = (await tower.run({ firstPlace: 0, batch: 1, inputs: { pixelValues: pixels } }))['imageFeatures']!;
+  expect(difference(imageFeatures!, features)).toBeLessThan(1e-5);
+
+  const { bucket: _, ...text } = someSteps(opened)[0]!;
+  const rows = BigInt64Array.of(-1n, 0n, 1n, -1n, 2n, -1n, -1n, -1n);
+  const imageRows: HostTensor = { dtype: 'int64', dims: [1, 8], data: rows };
+  const padded = float32([8, hiddenSize]);
+  padded.data.set((features.data as Float32Array).subarray(0, 3 * hiddenSize));
+  const step = { ...text, inputs: { ...text.inputs, imageFeatures: padded, imageRows } };
+  using language = await oracleFor(opened, captureMultimodalModel(model, new CaptureCache(), hiddenSize), places);
+  const { logits } = await program.run('1x8 images', step);
+  expect(difference(logits!, (await language.run(step))['logits']!)).toBeLessThan(1e-5);
 });
 
 describe('graphs', () => {

@@ -193,3 +193,15 @@ test('half files that an hour has passed over are removed, others may still be w
   (await start(opened)).program[Symbol.dispose]();
   expect([existsSync(old), existsSync(young)]).toEqual([false, true]);
 });
+
+test('the recipes of a model that nobody has started for 30 days are removed by the next start of another', async () => {
+  const [first, second] = [await openCase('dense-tiny'), await openCase('dense-tiny', { branchFree: false })];
+  (await start(first)).program[Symbol.dispose]();
+  const old = onlyFolder();
+  (await start(second)).program[Symbol.dispose]();
+  expect(readdirSync(directory)).toHaveLength(2);
+  utimesSync(old, new Date(), new Date(Date.now() - 31 * 86_400_000));
+  const { program, captures } = await start(second);
+  program[Symbol.dispose]();
+  expect([captures, existsSync(old)]).toEqual([0, false]);
+});

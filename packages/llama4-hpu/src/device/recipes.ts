@@ -1,5 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '@graft/common';
 import type { CompileOptions } from '@graft/graph';
@@ -26,7 +37,7 @@ export interface Recipe {
 /**
  * The recipes of one model: a folder with a JSON file for each bucket and the optimised graphs, which bear the hash of their content. Weights are inputs of
  * the graphs, so that no value of a weight is in them. Files are written beside their place and renamed, and equal names mean equal content: processes that
- * write at once do not harm each other. What is damaged or not as it should be counts as not there.
+ * write at once do not harm each other. What is damaged or not as it should be counts as not there. A folder that no start has used for 30 days is removed.
  */
 export class Recipes {
   private readonly folder: string;
@@ -44,6 +55,8 @@ export class Recipes {
       mkdirSync(folder, { recursive: true });
       accessSync(folder, constants.W_OK);
       removeLeftovers(folder);
+      utimesSync(folder, new Date(), new Date());
+      removeForgotten(directory);
     });
     return new Recipes(folder);
   }
@@ -120,6 +133,17 @@ function removeLeftovers(folder: string): void {
   for (const name of readdirSync(folder).filter((each) => each.endsWith('.tmp'))) {
     const path = join(folder, name);
     if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? hourAgo) < hourAgo) rmSync(path, { force: true });
+  }
+}
+
+const daysKept = 30;
+
+/** Recipes of models that nobody has started for a long time: each change of the code leaves some behind. */
+function removeForgotten(directory: string): void {
+  const limit = Date.now() - daysKept * 86_400_000;
+  for (const name of readdirSync(directory).filter((each) => /^[0-9a-f]{40}$/.test(each))) {
+    const path = join(directory, name);
+    if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? limit) < limit) rmSync(path, { recursive: true, force: true });
   }
 }
 
