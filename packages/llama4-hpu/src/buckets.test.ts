@@ -1,11 +1,12 @@
+import { type Bucket, leastPadded } from '@graft/engine';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { bucketRanges, bucketSizes, type FullRange, type HpuBucket, hpuBuckets, leastPadded } from './buckets.ts';
+import { bucketRanges, bucketSizes, type FullRange, hpuBuckets } from './buckets.ts';
 import { type BucketStrategy, parseHpuPlatformOptions } from './platform-options.ts';
 
 const strategies: BucketStrategy[] = ['exponential', 'linear', 'padding-aware'];
 const served = { maxSequences: 8, prefillTokens: 256, maxModelLength: 8192 };
-const graphsOf = (buckets: HpuBucket[]) => [...new Set(buckets.map(({ batch, query }) => `${batch}x${query}`))];
+const graphsOf = (buckets: Bucket[]) => [...new Set(buckets.map(({ batch, query }) => `${batch}x${query}`))];
 const range = (min: number, step: number, max: number, padMax = max, padPercent = 50): FullRange => ({
   min,
   step,

@@ -1,15 +1,6 @@
+import type { Bucket } from '@graft/engine';
 import { HpuOptionError } from './options.ts';
 import type { BucketRange, BucketStrategy, HpuPlatformOptions } from './platform-options.ts';
-
-/** A static shape that a graph is made for. */
-export interface HpuBucket {
-  /** Sequences in the step. */
-  readonly batch: number;
-  /** Tokens of each of them. */
-  readonly query: number;
-  /** Rows that are in its cache before the step, at most. Buckets that differ in it alone share a graph: a cache's rows are in no guard. */
-  readonly context: number;
-}
 
 /** What the served sizes say about buckets. */
 export interface ServedSizes {
@@ -39,7 +30,7 @@ export interface BucketRanges {
  * Sorted by tokens.
  * @throws HpuOptionError for a range that is empty, or that the sizes served cannot use.
  */
-export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): HpuBucket[] {
+export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): Bucket[] {
   const ranges = bucketRanges(options, sizes);
   checkRanges(ranges, sizes);
   const of = (name: keyof BucketRanges) => bucketSizes(options.bucketing, ranges[name]);
@@ -49,16 +40,6 @@ export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): Hpu
   ];
   const byShape = new Map(buckets.map((bucket) => [`${bucket.batch}x${bucket.query}@${bucket.context}`, bucket]));
   return [...byShape.values()].sort((a, b) => a.batch * a.query - b.batch * b.query || a.batch - b.batch || a.context - b.context);
-}
-
-/** The least padded bucket that a step fits in; null: none does. */
-export function leastPadded<B extends HpuBucket>(buckets: readonly B[], { batch, query, context }: HpuBucket): B | null {
-  const fitting = buckets.filter((bucket) => bucket.batch >= batch && bucket.query >= query && bucket.context >= context);
-  return fitting.reduce<B | null>((best, bucket) => (best === null || isLessPadded(bucket, best) ? bucket : best), null);
-}
-
-function isLessPadded(a: HpuBucket, b: HpuBucket): boolean {
-  return a.batch * a.query < b.batch * b.query || (a.batch * a.query === b.batch * b.query && a.context < b.context);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { ModelRunnerOf } from '@graft/engine';
 import type { Module } from '@graft/graph';
 import { definePlugin, type Patches, type PluginHook } from '@graft/registry';
 import { HpuPlatform } from './platform.ts';
@@ -5,6 +6,7 @@ import { HpuPlatform } from './platform.ts';
 // At the top of the module: further in, TypeScript 6.0.3 may leave the path's `.ts` as it is in the built file.
 const llama4 = () => import('./models/llama4.ts');
 const runnerPatches = () => import('./runner-patches.ts');
+const runner = () => import('./runner.ts');
 
 // Zeros in the place of no residual: where the first one comes from, and who takes it.
 const residual = ['Llama4Model.initialResidual(hiddenStates)', 'Llama4DecoderLayer.forward(positions, hiddenStates, residual)'];
@@ -69,4 +71,8 @@ export default definePlugin({
       },
     },
   ],
+  // No choice of weight forms beside it: without one they are float32, which is what the emulated device has.
+  bindEngine(bind) {
+    bind.bind(ModelRunnerOf('hpu')).toDynamicValue(() => async (parts) => (await runner()).createHpuModelRunner(parts));
+  },
 });

@@ -18,12 +18,19 @@ interface Run {
   greedy: number[];
 }
 
-/** A case on upstream, and on the overrides without and with branch-free attention. `plugin` brings the platforms `plain` and `hpu`. */
-export async function runVariants(name: string, plugin: string): Promise<Record<'upstream' | 'equivalent' | 'default', Run>> {
+/**
+ * A case on upstream, and on the overrides without and with branch-free attention. `plugin` brings the platforms `plain` and `hpu`.
+ * @param options `alsoLast`: after a run with the logits of each token of the prompt, one with those of its last token, whose pieces then run as they are.
+ */
+export async function runVariants(
+  name: string,
+  plugin: string,
+  { alsoLast = false }: { alsoLast?: boolean } = {},
+): Promise<Record<'upstream' | 'equivalent' | 'default', Run>> {
   return {
-    upstream: await runCase(name, plugin, 'plain', {}),
-    equivalent: await runCase(name, plugin, 'hpu', { branchFree: false }),
-    default: await runCase(name, plugin, 'hpu', {}),
+    upstream: await runCase({ name, plugin, platform: 'plain', overrideOptions: {}, alsoLast }),
+    equivalent: await runCase({ name, plugin, platform: 'hpu', overrideOptions: { branchFree: false }, alsoLast }),
+    default: await runCase({ name, plugin, platform: 'hpu', overrideOptions: {}, alsoLast }),
   };
 }
 
@@ -45,7 +52,19 @@ export function expectAlike(runs: Record<'upstream' | 'equivalent' | 'default', 
 }
 
 /** 20 tokens of prompt in pieces of 7, over the chunk's boundary at 16, then 6 forced ones, each a step of batch 1 x sequence 1. In float32. */
-async function runCase(name: string, plugin: string, platform: string, overrideOptions: Record<string, unknown>): Promise<Run> {
+async function runCase({
+  name,
+  plugin,
+  platform,
+  overrideOptions,
+  alsoLast,
+}: {
+  name: string;
+  plugin: string;
+  platform: string;
+  overrideOptions: Record<string, unknown>;
+  alsoLast: boolean;
+}): Promise<Run> {
   const cacheDirectory = mkdtempSync(join(tmpdir(), 'graft-hpu-'));
   const engine = await LlmEngine.start({
     model: caseFolder(name),
@@ -65,7 +84,6 @@ async function runCase(name: string, plugin: string, platform: string, overrideO
     const prompt = { tokenIds: Array.from({ length: 20 }, (_, i) => (37 * i + 11) % 320) };
     const sampling = { temperature: 0, ignoreEos: true, maxTokens: 6 };
     const observer = {
-      promptLogits: true,
       forcedTokenIds: [5, 80, 200, 13, 319, 1],
       onLogits: (_position: number, row: Float32Array) => {
         logits.push(...row);
@@ -75,8 +93,10 @@ async function runCase(name: string, plugin: string, platform: string, overrideO
         for (const stream of streams) states.push(...stream);
       },
     };
-    for await (const _ of engine.generate({ prompt, sampling }, { observer })) {
-      // The observer takes what is compared.
+    for (const promptLogits of alsoLast ? [true, false] : [true]) {
+      for await (const _ of engine.generate({ prompt, sampling }, { observer: { ...observer, promptLogits } })) {
+        // The observer takes what is compared.
+      }
     }
     return { modelClass: engine.info.modelClass, logits, states, greedy };
   } finally {

@@ -1,0 +1,159 @@
+import {
+  AnyShapeRunner,
+  type Bucket,
+  BucketedModelRunner,
+  type BucketPolicy,
+  type CreateModelRunner,
+  graftVersion,
+  type ModelRunner,
+  type RunnerParts,
+  type RunnerStats,
+  type RunResult,
+  type RunStep,
+  WarmUpError,
+  type WarmUpSummary,
+} from '@graft/engine';
+import { type HostTensor, InterpreterBackend } from '@graft/graph';
+import { hpuBuckets } from './buckets.ts';
+import { EmulatedBackend } from './device/emulated-backend.ts';
+import { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
+import { parseHpuPlatformOptions } from './platform-options.ts';
+import { chunkedAttentionLayers } from './runner-patches.ts';
+
+type Report = Parameters<ModelRunner['compile']>[0];
+
+/**
+ * The runner of a mode: static buckets on the emulated device, or in mode `eager` the interpreter, which runs any shape an op at a time and compiles nothing.
+ * @throws HpuOptionError, EngineConfigError, and what opening the device throws.
+ */
+export const createHpuModelRunner: CreateModelRunner = async (parts) => {
+  const options = parseHpuPlatformOptions(parts.config.platformOptions);
+  if (parts.context.mode === 'eager') return new AnyShapeRunner(parts, new InterpreterBackend());
+  const { maxSequences, prefillTokens } = parts.config;
+  const { maxModelLength } = parts.context;
+  return HpuModelRunner.open(parts, { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) });
+};
+
+/** Tokens of the prompt that the validation warm-up computes in two ways. */
+const mostValidated = 8;
+/** Of the largest logit, or of 1: sums are rounded in another order in another bucket. */
+const tolerance = 1e-3;
+
+/**
+ * Runs a model bucket by bucket. Its graphs and their warm-up are the engine's; of its own it knows the layers, and after the warm-up it validates what
+ * padding does to them. vllm_gaudi: `HPUModelRunner`, whose model-specific patches are hooks of this plugin.
+ */
+export class HpuModelRunner implements ModelRunner {
+  readonly kvCache: ModelRunner['kvCache'];
+  readonly maxPrefillTokens: number;
+  /** Each once, in the order of the layers: `Llama4Moe over full`. */
+  readonly layerKinds: readonly string[];
+  readonly hasHeterogeneousLayers: boolean;
+  /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
+  readonly hasChunkedAttention: boolean;
+  private readonly runner: BucketedModelRunner;
+  private readonly warm: readonly Bucket[];
+  private readonly vocabSize: number;
+  private readonly maxModelLength: number;
+
+  private constructor(runner: BucketedModelRunner, { model, context, config }: RunnerParts, { buckets, warmUp = buckets }: BucketPolicy) {
+    this.runner = runner;
+    this.kvCache = runner.kvCache;
+    this.maxPrefillTokens = runner.maxPrefillTokens;
+    this.layerKinds = layerKinds(model);
+    this.hasHeterogeneousLayers = hasHeterogeneousLayers(model);
+    this.hasChunkedAttention = chunkedAttentionLayers(model).length > 0;
+    this.warm = config.warmUp ? warmUp : [];
+    this.vocabSize = context.config.vocabSize;
+    this.maxModelLength = context.maxModelLength;
+  }
+
+  /** @throws EngineConfigError for buckets that leave sequences unserved, and what opening the device throws. */
+  static async open(parts: RunnerParts, policy: BucketPolicy): Promise<HpuModelRunner> {
+    const mode = parts.context.mode === 'lazy' ? 'lazy' : 'compile';
+    const backend = new EmulatedBackend({ mode, codeIdentity: graftVersion });
+    return new HpuModelRunner(await BucketedModelRunner.open(parts, { backend, policy }), parts, policy);
+  }
+
+  capture(report: Report): void {
+    this.runner.capture(report);
+  }
+
+  compile(report: Report, signal?: AbortSignal): Promise<void> {
+    return this.runner.compile(report, signal);
+  }
+
+  /**
+   * Runs every bucket of prompts and of decoding. Where layers differ, a validation warm-up follows: what worked for one of them says little of another.
+   * @throws WarmUpError for a bucket that gives no numbers, other ones the second time, or other ones than its tokens one by one.
+   */
+  async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
+    const summary = await this.runner.warmUp(report, signal);
+    if (summary !== null && this.hasHeterogeneousLayers) await this.validate(signal);
+    return summary;
+  }
+
+  ready(): void {
+    this.runner.ready();
+  }
+
+  run(step: RunStep): Promise<RunResult> {
+    return this.runner.run(step);
+  }
+
+  /** See `ModelRunner.embedImages`. */
+  embedImages(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
+    return this.runner.embedImages(pixelValues, signal);
+  }
+
+  acceptsWeights(): boolean {
+    return this.runner.acceptsWeights();
+  }
+
+  updateWeights(): void {
+    this.runner.updateWeights();
+  }
+
+  get stats(): RunnerStats {
+    return this.runner.stats;
+  }
+
+  [Symbol.dispose](): void {
+    this.runner[Symbol.dispose]();
+  }
+
+  /**
+   * Computes the start of a prompt in the smallest padded bucket, and where layers have a chunk also what follows it, then both again one token at a time:
+   * padding, masks and caches must not show in the logits.
+   */
+  private async validate(signal?: AbortSignal): Promise<void> {
+    const query = Math.min(...this.warm.filter((bucket) => bucket.query > 1).map((bucket) => bucket.query));
+    if (!Number.isFinite(query) || !this.warm.some((bucket) => bucket.batch === 1 && bucket.query === 1)) return;
+    const pieces = this.hasChunkedAttention ? 2 : 1;
+    const size = Math.min(query, mostValidated, Math.floor(this.maxModelLength / pieces), this.kvCache.roomAfter(0) / pieces) | 0;
+    if (size < 2) return;
+    const tokenIds = Array.from({ length: pieces * size }, (_, i) => (i * 7919 + 1) % this.vocabSize);
+    const stepOf = (computed: number, count: number): RunStep => ({
+      firstPlace: 0,
+      rows: [{ tokenIds: tokenIds.slice(computed, computed + count), computed }],
+      logits: 'last',
+      ...(signal !== undefined && { signal }),
+    });
+    let together = new Float32Array();
+    for (let computed = 0; computed < tokenIds.length; computed += size) together = (await this.run(stepOf(computed, size))).logits.slice();
+    let single = new Float32Array();
+    for (let computed = 0; computed < tokenIds.length; computed++) single = (await this.run(stepOf(computed, 1))).logits.slice();
+    requireAlike(together, single, `1x${query}`);
+  }
+}
+
+/** @throws WarmUpError */
+function requireAlike(together: Float32Array, single: Float32Array, bucket: string): void {
+  const unit = single.reduce((largest, logit) => Math.max(largest, Math.abs(logit)), 1);
+  const at = together.findIndex((logit, i) => !(Math.abs(logit - single[i]!) <= tolerance * unit));
+  if (at >= 0)
+    throw new WarmUpError(
+      `Logit ${at} of a padded prompt is ${together[at]}, and ${single[at]} when its tokens are computed one by one.`,
+      bucket,
+    );
+}

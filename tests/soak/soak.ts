@@ -1,0 +1,80 @@
+/**
+ * Random requests on the emulated Gaudi, 4 at a time, after a warm-up: nothing may be captured or compiled for them, and each must get the ids that it
+ * gets alone. Many requests are the same ones in other company, so that each has to run alone only once.
+ *   npm run soak -- [--requests 10000] [--seconds 120] [--seed 1] [--mode compile]
+ * Bounded: where the time is over before the requests are, it says how many ran, and fails. A line a model; exit code 1 when one failed.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { LlmEngine } from '@graft/engine';
+import { random, randomRequests, runAll } from './random-requests.ts';
+
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '10000' },
+    seconds: { type: 'string', default: '120' },
+    seed: { type: 'string', default: '1' },
+    mode: { type: 'string', default: 'compile' },
+  },
+});
+const models = ['scout-tiny', 'maverick-tiny'];
+const distinct = 250;
+const requestsEach = Math.ceil(Number(values.requests) / models.length);
+const start = performance.now();
+const end = start + Number(values.seconds) * 1000;
+
+let failed = 0;
+for (const [index, model] of models.entries()) {
+  const until = performance.now() + (end - performance.now()) / (models.length - index);
+  const { ok, line } = await soak(model, until);
+  console.log(`${ok ? 'ok  ' : 'FAIL'} ${line}`);
+  if (!ok) failed++;
+}
+console.log(`seed ${values.seed}, ${((performance.now() - start) / 1000).toFixed(1)} s`);
+console.log(`${models.length - failed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
+
+async function soak(name: string, until: number): Promise<{ ok: boolean; line: string }> {
+  const cacheDirectory = mkdtempSync(join(tmpdir(), 'graft-soak-'));
+  const maxModelLength = 48; // three chunks of these models
+  const engine = await LlmEngine.start({
+    model: fileURLToPath(new URL(`../parity/cases/${name}`, import.meta.url)),
+    plugins: ['@graft/llama4-hpu'],
+    app: fileURLToPath(new URL('../../', import.meta.url)),
+    platform: 'hpu',
+    mode: values.mode,
+    maxSequences: 4,
+    maxModelLength,
+    prefillTokens: 12,
+    platformOptions: { promptQuery: { min: 4, step: 4 } },
+    threads: 1, // of these sizes a second one costs more than it gives
+    cacheDirectory,
+  });
+  try {
+    const next = random(Number(values.seed));
+    const pool = randomRequests(next, distinct, maxModelLength);
+    const order = Array.from({ length: requestsEach }, () => next(distinct));
+    const before = await engine.stats();
+    const alone = await runAll(engine, pool, { atOnce: 1, until });
+    const results = await runAll(
+      engine,
+      order.map((place) => pool[place]!),
+      { atOnce: 4, until },
+    );
+    const after = await engine.stats();
+    const different = results.filter((ids, i) => ids.join() !== alone[order[i]!]?.join()).length;
+    const made = { captures: after.captures - before.captures, compiles: after.compiles - before.compiles };
+    const ok = results.length === requestsEach && different === 0 && made.captures + made.compiles + after.recompiles === 0;
+    const line =
+      `${name}: ${results.length} of ${requestsEach} requests, ${different} with other ids than alone, ${made.captures} captures, ` +
+      `${made.compiles} compiles, ${after.recompiles} recompiles; ${before.compiles} graphs, ` +
+      `${((100 * after.paddedTokens) / (after.paddedTokens + after.computedTokens)).toFixed(0)} % padding`;
+    return { ok, line };
+  } finally {
+    await engine.close();
+    rmSync(cacheDirectory, { recursive: true });
+  }
+}
