@@ -38,10 +38,12 @@ export {
   PipelineMissingLayer,
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
+export { type LayerRange, pipelineLayers } from './models/pipeline.ts';
 export { smallConfigs } from './small-configs.ts';
 export { type Llama4VisionConfig, parseLlama4VisionConfig } from './vision-config.ts';
 export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
+export { keysOfOtherRanks } from './weights/mapping.ts';
 export { readSafetensorsHeader } from './weights/safetensors.ts';
 export { faithfulPolicy, float32Policy, type PolicySubject, type WeightPolicy } from './weights/weight-policy.ts';

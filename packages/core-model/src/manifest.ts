@@ -146,7 +146,7 @@ export const manifest: UpstreamManifest = {
       fields: ["embed_tokens","layers","norm","startLayer","endLayer","auxHiddenStateLayers"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ config, maxModelLength, pipeline }"], hash: "06a1f68062b0c1c9" },
+        "constructor": { parameters: ["{ config, maxModelLength, pipeline }"], hash: "7dc6d5a2191ea073" },
         "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "27b4c2ecdc1e2591" },
         "embedInputIds": { parameters: ["inputIds"], hash: "78480210d9757ac3" },
         "initialResidual": { parameters: ["_hiddenStates"], hash: "ee1e1404e5b52c58" },

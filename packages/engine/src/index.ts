@@ -64,6 +64,7 @@ export type {
   WarmUpRow,
   WarmUpSummary,
 } from './runner/model-runner.ts';
+export { capturePipelineStage, type PipelineRank, PipelineRunner } from './runner/pipeline.ts';
 export { WarmUpError } from './runner/warm-up.ts';
 export { SamplingParams } from './sampling-params.ts';
 export type { SequenceObserver } from './sequence.ts';

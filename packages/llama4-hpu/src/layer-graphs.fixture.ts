@@ -40,12 +40,18 @@ export function contextOf(name: Published, more: Record<string, unknown> = {}, o
 
 const owner = { plugin: 'llama4-hpu', file: null };
 
-/** Takes a model through both phases of hooks, the plugin's own among them, as a load does, with no weights in between. */
-export async function runHooks(model: LanguageModel, context: ModelContext, mode = 'compile'): Promise<HookRunner> {
+/** Takes a model through both phases of hooks, the plugin's own among them, as a load does; `load` reads its weights in between. */
+export async function runHooks(
+  model: LanguageModel,
+  context: ModelContext,
+  mode = 'compile',
+  load: () => Promise<unknown> = () => Promise.resolve(),
+): Promise<HookRunner> {
   const [architecture = ''] = context.architectures;
   const hooks = llama4Hpu.hooks!.map((hook) => ({ ...hook, owner }));
   const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner }, hooks);
   await runner.run('init', model, context);
+  await load();
   runner.lifecycle.advance('loaded');
   await runner.run('postLoad', model, context);
   return runner;

@@ -8,6 +8,7 @@ import { Linear } from '../layers/linear.ts';
 import { HeadRmsNorm, RmsNorm } from '../layers/norm.ts';
 import { RotaryEmbedding } from '../layers/rotary.ts';
 import type { IntermediateTensors, LanguageModel, ModelOutput } from './interfaces.ts';
+import { pipelineLayers } from './pipeline.ts';
 
 /** SwiGLU: the feed-forward part of a dense layer, and the shared expert. vLLM: `LlamaMLP`. */
 export class Llama4Mlp extends Module {
@@ -149,9 +150,9 @@ export class Llama4Model extends Module {
   constructor({ config, maxModelLength, pipeline }: ModelContext) {
     super();
     const { rank, size } = pipeline;
-    const share = (index: number): number => Math.round((index * config.numHiddenLayers) / size);
-    this.startLayer = share(rank);
-    this.endLayer = share(rank + 1);
+    const { start, end } = pipelineLayers(config.numHiddenLayers, pipeline);
+    this.startLayer = start;
+    this.endLayer = end;
     const rotary = new RotaryEmbedding(config.headDim, maxModelLength, config.rope);
     const held = (i: number): boolean => i >= this.startLayer && i < this.endLayer;
     this.embed_tokens =

@@ -1,4 +1,6 @@
 import { distance } from 'fastest-levenshtein';
+import type { ModelContext } from '../context.ts';
+import { pipelineLayers } from '../models/pipeline.ts';
 import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 import { at, CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError } from './errors.ts';
 
@@ -21,7 +23,7 @@ export interface MappedParameter {
 }
 
 export interface MapParameters {
-  /** Keys that are left out on purpose, such as the layers of another rank. */
+  /** Keys that are left out on purpose, such as the layers of another rank (`keysOfOtherRanks`). */
   ignoreKeys?: (key: string) => boolean;
 }
 
@@ -49,6 +51,23 @@ export function mapParameters(
 }
 
 const languageModel = 'language_model.';
+
+/** The keys of layers and of both ends, in either layout. */
+const layerKey = /^(?:(?:language_model\.)?model\.layers|blk)\.(\d+)\./;
+const embeddingKey = /^(?:language_model\.)?model\.embed_tokens\.weight$|^token_embd\.weight$/;
+const lastRankKey = /^(?:language_model\.)?(?:model\.norm|lm_head)\.weight$|^output(?:_norm)?\.weight$/;
+
+/** `MapParameters.ignoreKeys` for a pipeline rank: what is of the model and held by other ranks. With one rank that is nothing. */
+export function keysOfOtherRanks({ config, pipeline }: Pick<ModelContext, 'config' | 'pipeline'>): (key: string) => boolean {
+  const { start, end } = pipelineLayers(config.numHiddenLayers, pipeline);
+  const [isFirst, isLast] = [pipeline.rank === 0, pipeline.rank === pipeline.size - 1];
+  return (key) => {
+    const layer = layerKey.exec(key);
+    if (layer !== null) return Number(layer[1]) < config.numHiddenLayers && !(Number(layer[1]) >= start && Number(layer[1]) < end);
+    if (embeddingKey.test(key)) return !isFirst && !(isLast && config.tieWordEmbeddings);
+    return lastRankKey.test(key) && !isLast;
+  };
+}
 
 /** How a parameter is put together: tensors joined along the first axis, of which the last `alike` must have equal rows; or experts. */
 type Recipe =

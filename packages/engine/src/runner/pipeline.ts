@@ -28,10 +28,7 @@ export interface PipelineRank {
  * `residual` `[batch, sequence, hidden]`, float32, which every rank but the last gives. The last gives `logits [outputRows, vocabulary]` and alone takes
  * `logitsIndices`. Each gives the `auxHiddenStates.<i>` of its own layers.
  */
-export function capturePipelineStage(
-  { model, context }: PipelineRank,
-  cache: CaptureCache,
-): CapturedModel {
+export function capturePipelineStage({ model, context }: PipelineRank, cache: CaptureCache): CapturedModel {
   const { rank, size } = context.pipeline;
   const { logitsIndices, ...tokens } = stepInputs();
   const handed = { dtype: 'float32', dims: [...tokens.inputIds.dims, Dim.of(context.config.hiddenSize)] } as const;
@@ -146,5 +143,9 @@ function checkOrder(ranks: readonly PipelineRank[]): void {
   const stages = ranks.map(({ context }) => context.pipeline);
   if (stages.length > 0 && stages.every(({ rank, size }, i) => rank === i && size === stages.length)) return;
   const found = stages.map(({ rank, size }) => `${rank} of ${size}`).join(', ') || 'none';
-  throw new EngineConfigError(`A pipeline needs all of its ranks in order; given are ${found}.`, 'pipeline', 'give rank 0 to the last of them.');
+  throw new EngineConfigError(
+    `A pipeline needs all of its ranks in order; given are ${found}.`,
+    'pipeline',
+    'give rank 0 to the last of them.',
+  );
 }
