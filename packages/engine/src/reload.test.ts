@@ -1,32 +1,12 @@
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import {
-  caseFolder,
-  expectIdle,
-  failureOf,
-  folderWithConfig,
-  generateIds,
-  promptOf,
-  request,
-  startTiny,
-  temporaryFolder,
-} from './engine.fixture.ts';
+import { caseFolder, expectIdle, failureOf, folderWithConfig, generateIds, promptOf, request, startTiny } from './engine.fixture.ts';
 import type { LoadProgress } from './engine.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
+import { otherWeights } from './other-weights.fixture.ts';
 
 afterEach(() => watch.reset());
-
-/** dense-tiny with other weights: two bits of every bfloat16 mantissa, chosen by position. */
-function otherWeights(): string {
-  const folder = temporaryFolder();
-  cpSync(caseFolder('dense-tiny'), folder, { recursive: true });
-  const file = join(folder, 'model.safetensors');
-  const bytes = readFileSync(file);
-  for (let i = 8 + Number(bytes.readBigUInt64LE(0)); i < bytes.length; i += 2) bytes[i]! ^= ((Math.imul(i, 0x9e3779b1) >>> 28) & 3) << 4;
-  writeFileSync(file, bytes);
-  return folder;
-}
 
 const asked = request(promptOf(5), { maxTokens: 8 });
 

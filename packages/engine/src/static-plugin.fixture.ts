@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { InterpreterBackend, type ProgramStep, type StaticBackend, type StaticProgram } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 import { BucketedModelRunner } from './runner/bucketed-runner.ts';
@@ -13,12 +14,14 @@ export const device = {
   beforeRun: null as ((bucket: string) => void) | null,
   /** May change what a run gives. */
   afterRun: null as ((bucket: string, outputs: Awaited<ReturnType<StaticProgram['run']>>) => void) | null,
-  /** Called before each update of the weights. */
-  beforeUpdate: null as (() => void) | null,
+  /** Called after each update of the weights; what it throws is what the update throws. */
+  afterUpdate: null as (() => void) | null,
   reset(): void {
-    Object.assign(device, { runs: [], added: [], beforeRun: null, afterRun: null, beforeUpdate: null });
+    Object.assign(device, { runs: [], added: [], beforeRun: null, afterRun: null, afterUpdate: null });
   },
 };
+
+export const staticPlugin = fileURLToPath(import.meta.url);
 
 const interpreter = new InterpreterBackend();
 
@@ -43,8 +46,8 @@ const watched: StaticBackend = {
         return outputs;
       },
       updateWeights() {
-        device.beforeUpdate?.();
         program.updateWeights();
+        device.afterUpdate?.();
       },
       get facts() {
         return program.facts;

@@ -1,13 +1,10 @@
-import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { failureOf, generateIds, promptOf, request, startTiny, type TinyOptions, tinyConfig } from '../engine.fixture.ts';
 import { LlmEngine } from '../llm-engine.ts';
-import { device } from '../static-plugin.fixture.ts';
+import { device, staticPlugin } from '../static-plugin.fixture.ts';
 import type { Bucket } from './buckets.ts';
 
 afterEach(() => device.reset());
-
-const plugin = fileURLToPath(new URL('../static-plugin.fixture.ts', import.meta.url));
 
 /** Buckets of 1 and 2 and 4 sequences, and of 4 and 12 tokens of a prompt. */
 const buckets: Bucket[] = [
@@ -20,11 +17,11 @@ interface StaticTiny extends TinyOptions {
 }
 
 function staticConfig({ policy = { buckets }, ...more }: StaticTiny = {}) {
-  return tinyConfig({ plugins: [plugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more });
+  return tinyConfig({ plugins: [staticPlugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more });
 }
 
 const startStatic = ({ policy = { buckets }, ...more }: StaticTiny = {}): Promise<LlmEngine> =>
-  startTiny({ plugins: [plugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more });
+  startTiny({ plugins: [staticPlugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more });
 
 /** Prompts that cross a chunk of 16 tokens, do not fill a bucket, and end at different times. */
 const asked = [3, 30, 14, 1, 21, 17].map((length, i) => request(promptOf(length, i), { maxTokens: 3 + ((i * 5) % 9) }));

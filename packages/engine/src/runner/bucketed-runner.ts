@@ -170,7 +170,8 @@ export class BucketedModelRunner implements ModelRunner {
       const outputs = await this.runGraph(graphKey(bucket, imageFeatures !== null), { firstPlace, batch: bucket.batch, inputs }, signal);
       this.tokens.computed += realRows * tokens;
       this.tokens.padded += bucket.batch * bucket.query - realRows * tokens;
-      return withoutPadding(runResult(outputs), piece);
+      const result = withoutPadding(runResult(outputs), piece);
+      return this.hasImages() ? copyOf(result) : result; // a tile may be the next to run
     });
   }
 
