@@ -1,8 +1,11 @@
+import { rmSync } from 'node:fs';
 import type { LlmEngine } from '@graft/engine';
-import { expect, test } from 'vitest';
-import { random, randomRequests, runAll } from '../../../tests/soak/random-requests.ts';
-import { startHpu } from './run-hpu.fixture.ts';
-import { expectAlike, runVariants, textCases } from './run-variants.fixture.ts';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { withOtherWeights } from '../../../tests/fixtures/other-weights.ts';
+import { idsOf, random, randomRequests, runAll } from '../../../tests/soak/random-requests.ts';
+import { runners } from './recorded-hpu.fixture.ts';
+import { startHpu, temporaryFolder } from './run-hpu.fixture.ts';
+import { caseFolder, expectAlike, runVariants, textCases } from './run-variants.fixture.ts';
 
 const emulated = new URL('./emulated-hpu.fixture.ts', import.meta.url).href;
 
@@ -41,3 +44,111 @@ test.each(['scout-tiny', 'maverick-tiny'])(
     expect(paddedTokens).toBeGreaterThan(0);
   },
 );
+
+const recording = new URL('./recorded-hpu.fixture.ts', import.meta.url).href;
+const two = randomRequests(random(1), 2, 40).map((request) => ({ ...request, maxTokens: 4 }));
+
+/** Short prompts and longer answers, which are decoded together. */
+const together = two.map(({ tokenIds }) => ({ tokenIds: tokenIds.slice(0, 3), maxTokens: 12 }));
+
+describe('L4 a bucket that was left out of the warm-up', () => {
+  test('fails the request with an error that names it, and the engine goes on', async () => {
+    const engine = await startHpu('scout-tiny', { plugins: [recording], onRecompile: 'fail' });
+    const [alone] = await runAll(engine, together.slice(0, 1), { atOnce: 1 });
+    const outcomes = await Promise.allSettled(together.map((request) => idsOf(engine, request)));
+    const reasons = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
+    expect(reasons.length).toBeGreaterThan(0);
+    for (const reason of reasons)
+      expect(reason).toMatchObject({ code: 'GRAFT_RECOMPILE_REFUSED', what: expect.stringContaining('Bucket "2x1" has no graph') });
+    expect((await engine.stats()).recompiles).toBe(0);
+    expect(await idsOf(engine, together[0]!)).toEqual(alone);
+  });
+
+  test('is made with `allow`, once, and counted', async () => {
+    const engine = await startHpu('scout-tiny', { plugins: [recording], onRecompile: 'allow' });
+    const alone = await runAll(engine, together, { atOnce: 1 });
+    const before = await counts(engine);
+    expect(await runAll(engine, together, { atOnce: 2 })).toEqual(alone);
+    expect(await runAll(engine, together, { atOnce: 2 })).toEqual(alone);
+    const after = await counts(engine);
+    expect(after.recompiles).toBe(1);
+    expect(after.compiles).toBeGreaterThan(before.compiles);
+  });
+});
+
+test('without a warm-up each bucket is made when it is needed, and none counts as a recompile', async () => {
+  const engine = await startHpu('scout-tiny', { warmUp: false, onRecompile: 'fail' });
+  expect(await counts(engine)).toEqual({ captures: 0, compiles: 0, optimisations: 0, recompiles: 0 });
+  expect(engine.info.warmUp).toBeNull();
+  expect(await idsOf(engine, two[0]!)).toHaveLength(4);
+  expect(await counts(engine)).toMatchObject({ recompiles: 0, captures: expect.toSatisfy((count: number) => count > 0) });
+});
+
+test.each(['compile', 'lazy'])(
+  'L13 in mode %s a second start takes its graphs from recipes: 0 captures, 0 optimisations, the same ids',
+  async (mode) => {
+    const cacheDirectory = temporaryFolder();
+    const start = () => startHpu('maverick-tiny', { mode, cacheDirectory });
+    const first = await start();
+    const second = await start();
+    const [before, after] = [await counts(first), await counts(second)];
+    expect(before.captures).toBeGreaterThan(0);
+    expect(before.optimisations).toBeGreaterThan(0);
+    expect(after).toEqual({ ...before, captures: 0, optimisations: 0 });
+    expect(await runAll(second, two, { atOnce: 2 })).toEqual(await runAll(first, two, { atOnce: 2 }));
+    expect(await counts(second)).toEqual(after);
+  },
+);
+
+test('the modes give equal ids; a step is one graph a bucket in lazy, and eager compiles nothing and has no buckets', async () => {
+  const [compile, lazy, eager] = [
+    await startHpu('maverick-tiny'),
+    await startHpu('maverick-tiny', { mode: 'lazy' }),
+    await startHpu('maverick-tiny', { mode: 'eager', onRecompile: 'fail' }),
+  ];
+  const ids = await runAll(compile, two, { atOnce: 2 });
+  expect(await runAll(lazy, two, { atOnce: 2 })).toEqual(ids);
+  expect(await runAll(eager, two, { atOnce: 2 })).toEqual(ids);
+  const { rows } = lazy.info.warmUp!;
+  expect((await counts(lazy)).compiles).toBe(rows.reduce((sum, { graphs }) => sum + graphs, 0));
+  expect((await counts(compile)).compiles).toBeGreaterThan((await counts(lazy)).compiles);
+  expect(eager.info.warmUp).toBeNull();
+  expect(await eager.stats()).toMatchObject({ paddedTokens: 0, compiles: 0, optimisations: 0, recipes: 0 });
+});
+
+test('L6 a reload in regional mode copies into the same memory: the same runner and graphs, and the outputs of a fresh load', async () => {
+  const otherModel = withOtherWeights(caseFolder('scout-tiny'));
+  onTestFinished(() => rmSync(otherModel, { recursive: true }));
+  const engine = await startHpu('scout-tiny', { plugins: [recording], onRecompile: 'fail' });
+  const runner = runners.at(-1)!;
+  const made = runners.length;
+  const before = await counts(engine);
+  const old = await idsOf(engine, two[0]!);
+  const report = await engine.reloadWeights(otherModel);
+  expect(report.hooks.map(({ hook, outcome }) => [hook, outcome])).toEqual([['HpuLlama4ForCausalLM.unifyFeedForward', 'kept']]);
+  expect(runners).toHaveLength(made);
+  const fresh = await startHpu('scout-tiny', { model: otherModel });
+  const ids = await idsOf(engine, two[0]!);
+  expect(ids).toEqual(await idsOf(fresh, two[0]!));
+  expect(ids).not.toEqual(old);
+  expect(await counts(engine)).toEqual(before);
+  expect(runner.hasHeterogeneousLayers).toBe(true);
+  await engine.reloadWeights(caseFolder('scout-tiny'));
+  expect(await idsOf(engine, two[0]!)).toEqual(old);
+});
+
+test('an unknown platform option ends the start with the nearest name', async () => {
+  await expect(startHpu('scout-tiny', { platformOptions: { bucketting: 'linear' } })).rejects.toMatchObject({
+    code: 'GRAFT_HPU_OPTION',
+    fix: expect.stringContaining('"bucketing"'),
+  });
+});
+
+test('the runner knows its layers', async () => {
+  await startHpu('maverick-tiny', { plugins: [recording] });
+  expect(runners.at(-1)).toMatchObject({
+    layerKinds: ['Llama4Mlp over chunked-local-16', 'Llama4Moe over chunked-local-16', 'Llama4Moe over full'],
+    hasHeterogeneousLayers: true,
+    hasChunkedAttention: true,
+  });
+});

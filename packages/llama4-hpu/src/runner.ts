@@ -28,11 +28,18 @@ type Report = Parameters<ModelRunner['compile']>[0];
  */
 export const createHpuModelRunner: CreateModelRunner = async (parts) => {
   const options = parseHpuPlatformOptions(parts.config.platformOptions);
-  if (parts.context.mode === 'eager') return new AnyShapeRunner(parts, new InterpreterBackend());
+  if (parts.context.mode === 'eager') return new EagerRunner(parts, new InterpreterBackend());
   const { maxSequences, prefillTokens } = parts.config;
   const { maxModelLength } = parts.context;
   return HpuModelRunner.open(parts, { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) });
 };
+
+/** Runs a captured step an op at a time: captured it is, and nothing of it compiled. */
+class EagerRunner extends AnyShapeRunner {
+  override get stats(): RunnerStats {
+    return { ...super.stats, compiles: 0, optimisations: 0 };
+  }
+}
 
 /** Tokens of the prompt that the validation warm-up computes in two ways. */
 const mostValidated = 8;
