@@ -7,6 +7,7 @@ import { expect, onTestFinished } from 'vitest';
 import type { z } from 'zod';
 import type { EngineConfig } from './config.ts';
 import type { Engine } from './engine.ts';
+import { llama4ImageTokens } from './image/image-tokens.ts';
 import { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { StartEngine } from './start-engine.ts';
@@ -123,10 +124,34 @@ const merges = [
 export function folderWithTokenizer(): string {
   const folder = temporaryFolder();
   cpSync(caseFolder('dense-tiny'), folder, { recursive: true });
+  const template = '{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}<s>assistant: ';
+  writeTokenizer(folder, template, {});
+  return folder;
+}
+
+/** The ids that vision-tiny's config.json gives to an image's patch, start and end, and three more of its vocabulary. */
+export const imageTokenIds = { patch: 300, imageStart: 301, imageEnd: 302, image: 303, tileX: 304, tileY: 305 };
+
+/** A copy of vision-tiny with a tokenizer that has the tokens of images, a chat template that places them, and an image processor of at most 4 tiles. */
+export function folderWithImages(): string {
+  const folder = temporaryFolder();
+  cpSync(caseFolder('vision-tiny'), folder, { recursive: true });
+  const content =
+    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{% if part.type == 'image' %}<|image|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}";
+  const template = `{% for m in messages %}<s>{{ m.role }}: ${content}</s>{% endfor %}<s>assistant: `;
+  const named = Object.entries(imageTokenIds).map(([name, id]) => [llama4ImageTokens[name as keyof typeof imageTokenIds], id]);
+  writeTokenizer(folder, template, Object.fromEntries(named));
+  writeFileSync(join(folder, 'preprocessor_config.json'), JSON.stringify({ size: { height: 56, width: 56 }, max_patches: 4 }));
+  return folder;
+}
+
+/** @param more special tokens, and their ids. */
+function writeTokenizer(folder: string, template: string, more: Record<string, number>): void {
   const tokens = [...specials, ...alphabet, ...merges.map((pair) => pair.replace(' ', ''))];
+  const added = [...specials.map((content, id) => [content, id] as const), ...Object.entries(more)];
   const tokenizer = {
     version: '1.0',
-    added_tokens: specials.map((content, id) => ({ id, content, special: true, normalized: false })),
+    added_tokens: added.map(([content, id]) => ({ id, content, special: true, normalized: false })),
     normalizer: null,
     pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
     post_processor: null,
@@ -134,9 +159,7 @@ export function folderWithTokenizer(): string {
     model: { type: 'BPE', unk_token: null, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
   };
   writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
-  const template = '{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}<s>assistant: ';
   writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ bos_token: '<s>', eos_token: '</s>', chat_template: template }));
-  return folder;
 }
 
 /** A copy of a reference case whose config.json has other keys. */
