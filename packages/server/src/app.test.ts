@@ -176,7 +176,7 @@ describe('a request that cannot be served gets one clear error in OpenAI’s sha
     ['empty messages', { messages: [] }, 'messages', 'at least one message'],
     ['a message without a role', { messages: [{ content: 'x' }] }, 'messages[0].role', 'messages[0].role'],
     ['a message with a number as content', { messages: [{ role: 'user', content: 5 }] }, 'messages[0].content', 'messages[0].content'],
-    ['an image', { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 'messages[0].content[0].type', 'not served'],
+    ['an image', { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 'messages[0].content[0].image_url', 'needs {"url"'],
     ['a tool message', { messages: [...user, { role: 'tool', content: 'x' }] }, 'messages[1].role', 'tool calls'],
     ['json output', { response_format: { type: 'json_object' } }, 'response_format', "'json_object' is not served"],
     ['tools', { tools: [{ type: 'function' }] }, 'tools', "'tool_choice' to 'none'"],

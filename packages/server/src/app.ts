@@ -1,5 +1,7 @@
 import type { Engine } from '@graft/engine';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { ImageHosts } from './images/fetch-image.ts';
+import { noImageHosts } from './images/resolve-images.ts';
 import { Metrics } from './metrics.ts';
 import { ApiError, toApiError } from './openai/errors.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
@@ -15,8 +17,13 @@ import { checkReloadKey, hasKey, type SecurityOptions, secure } from './security
 export interface AppOptions extends SecurityOptions {
   /** A pino logger. Default: silent. */
   logger?: FastifyBaseLogger;
-  /** Largest request body, in bytes. Default: 4 MiB, some hundred times the longest prompt that a context holds. */
+  /**
+   * Largest request body, in bytes, without its images, for which a chat with a model that reads them has as much more as its limits allow. Default: 4 MiB,
+   * some hundred times the longest prompt that a context holds.
+   */
   bodyLimitBytes?: number;
+  /** From where images are fetched that a request names by an http URL. Default: from nowhere. */
+  imageHosts?: ImageHosts;
 }
 
 /**
@@ -26,8 +33,9 @@ export interface AppOptions extends SecurityOptions {
  */
 export function createApp(engine: Engine, options: AppOptions = {}): FastifyInstance {
   checkReloadKey(options);
+  const bodyLimit = options.bodyLimitBytes ?? 4 * 1024 * 1024;
   const app = Fastify({
-    bodyLimit: options.bodyLimitBytes ?? 4 * 1024 * 1024,
+    bodyLimit,
     frameworkErrors: sendError,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 512 },
     ...(options.logger === undefined ? {} : { loggerInstance: options.logger }),
@@ -50,11 +58,17 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
   healthRoute(app, engine, (request) => hasKey(request, options.apiKey));
   modelsRoutes(app, engine);
   metricsRoute(app, metrics);
-  chatCompletionsRoute(app, watched, running);
-  completionsRoute(app, watched, running);
+  const serving = { engine: watched, running, imageHosts: options.imageHosts ?? noImageHosts };
+  chatCompletionsRoute(app, serving, bodyLimit + imagesOf(engine));
+  completionsRoute(app, serving);
   if (options.enableReload === true) reloadRoute(app, engine, running);
   app.setNotFoundHandler((request, reply) => sendError(notFound(request, methodsOf), request, reply));
   return app;
+}
+
+/** Bytes of a body that the images of one request take at most, as base64. */
+function imagesOf({ info: { readsImages, imageLimits } }: Engine): number {
+  return readsImages ? Math.ceil((imageLimits.maxImages * imageLimits.maxImageBytes * 4) / 3) : 0;
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {

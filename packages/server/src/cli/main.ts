@@ -56,6 +56,12 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     )
     .option('--allowed-host <name>', 'A further host name to answer to (DNS names that lead here). May be repeated.', collect)
     .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' is all. May be repeated.", collect)
+    .option(
+      '--allow-image-host <host>',
+      'A host from which images are fetched that requests name by URL; with its port where that is not the usual one. May be repeated. Default: none.',
+      collect,
+    )
+    .option('--allow-private-image-hosts', 'Such hosts may also have addresses inside private networks.')
     .option('--log-level <level>', 'fatal, error, warn, info, debug or trace; the log goes to stderr as JSON lines.', 'warn');
   addEngineFlags(command).action((options: ServeOptions) => serve(options, environment, terminal));
 }

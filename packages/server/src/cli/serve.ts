@@ -16,6 +16,8 @@ export interface ServeOptions {
   enableReload?: boolean;
   allowedHost?: string[];
   allowedOrigin?: string[];
+  allowImageHost?: string[];
+  allowPrivateImageHosts?: boolean;
   logLevel: string;
   [engineKey: string]: unknown;
 }
@@ -57,11 +59,22 @@ export async function serve(options: ServeOptions, environment: Environment, ter
 }
 
 async function serveUntilStopped(engine: Engine, options: ServeOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
-  const { host, port, apiKey, enableReload = false, allowedHost = [], allowedOrigin = [], logLevel } = options;
+  const {
+    host,
+    port,
+    apiKey,
+    enableReload = false,
+    allowedHost = [],
+    allowedOrigin = [],
+    allowImageHost = [],
+    allowPrivateImageHosts = false,
+    logLevel,
+  } = options;
   const app = createApp(engine, {
     logger: pino({ level: logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true })),
     allowedOrigins: allowedOrigin,
     enableReload,
+    imageHosts: { allowed: allowImageHost.map((host) => host.toLowerCase()), allowPrivate: allowPrivateImageHosts },
     ...(apiKey === undefined ? {} : { apiKey }),
     ...hostCheck(host, allowedHost),
   });

@@ -1,6 +1,9 @@
 import type { Engine, GenerateRequest, TokenDelta } from '@graft/engine';
 import type { CompletionCall } from './schemas.ts';
 
+/** A call whose images are there. */
+export type ReadyCall = Omit<CompletionCall, 'prompts'> & { prompts: GenerateRequest['prompt'][] };
+
 /** A piece of one choice. `index` counts choices over all prompts, as OpenAI does: `promptIndex * n + i`. */
 export interface ChoiceDelta {
   index: number;
@@ -20,7 +23,7 @@ export interface Usage {
  * choice's generator is returned, so that no slot stays taken.
  * @throws what the engine throws; the other choices are ended first.
  */
-export async function* generateChoices(engine: Engine, call: CompletionCall, id: string, signal: AbortSignal): AsyncGenerator<ChoiceDelta> {
+export async function* generateChoices(engine: Engine, call: ReadyCall, id: string, signal: AbortSignal): AsyncGenerator<ChoiceDelta> {
   const streams = call.prompts.flatMap((prompt, promptIndex) =>
     Array.from({ length: call.n }, (_, i) => {
       const index = promptIndex * call.n + i;
@@ -47,7 +50,7 @@ export async function* generateChoices(engine: Engine, call: CompletionCall, id:
 }
 
 /** Choices of one prompt must differ though they share a seed. */
-function samplingOf(call: CompletionCall, choice: number): NonNullable<GenerateRequest['sampling']> {
+function samplingOf(call: ReadyCall, choice: number): NonNullable<GenerateRequest['sampling']> {
   const { seed } = call.sampling;
   return seed === undefined || choice === 0 ? call.sampling : { ...call.sampling, seed: seed + choice };
 }

@@ -53,6 +53,18 @@ const engineErrors: Partial<Record<string, Mapping>> = {
   GRAFT_CHAT_TEMPLATE_MISSING: refusal('unsupported_value'),
   GRAFT_CHAT_TEMPLATE_REFUSED: refusal('invalid_value'),
   GRAFT_CHAT_CONTENT_UNSUPPORTED: refusal('unsupported_value'),
+  GRAFT_MODEL_READS_NO_IMAGES: refusal('unsupported_value'),
+  GRAFT_IMAGE_ADDRESS: refusal('image_url_not_allowed'),
+  GRAFT_IMAGE_BROKEN: refusal('invalid_image'),
+  GRAFT_IMAGE_BYTES: { status: 413, type: 'invalid_request_error', code: 'image_too_large' },
+  GRAFT_IMAGE_COUNT: refusal('too_many_images'),
+  GRAFT_IMAGE_FETCH: refusal('invalid_image_url'),
+  GRAFT_IMAGE_FRAMES: refusal('image_too_large'),
+  GRAFT_IMAGE_HOST: refusal('image_url_not_allowed'),
+  GRAFT_IMAGE_PIXELS: refusal('image_too_large'),
+  GRAFT_IMAGE_PLACES: refusal('invalid_value'),
+  GRAFT_IMAGE_TYPE: refusal('invalid_image'),
+  GRAFT_IMAGE_URL: refusal('invalid_image_url'),
   GRAFT_ENGINE_CLOSED: { status: 503, type: 'server_error', code: 'engine_closed' },
 };
 
@@ -97,7 +109,8 @@ export function toApiError(error: unknown): ApiError {
 function fromGraftError(error: GraftError): ApiError {
   const message = [error.what, error.fix].filter((line) => line !== undefined).join(' ');
   const { status, type, code } = engineErrors[error.code] ?? { status: 500, type: 'server_error', code: error.code };
-  return new ApiError({ status, type, code, message, cause: error });
+  const param = status < 500 && error.code.includes('_IMAGE') && error.where !== undefined ? { param: error.where } : {};
+  return new ApiError({ status, type, code, message, ...param, cause: error });
 }
 
 /** The first issue of a failed parse, with the key's path as OpenAI writes it: `messages[0].content`. */

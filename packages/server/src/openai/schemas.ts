@@ -57,6 +57,11 @@ const sampling = {
 };
 
 const textPart = z.object({ type: z.literal('text'), text: z.string() });
+/** `detail` chooses among sizes elsewhere; an image has one here. */
+const imagePart = z.object({
+  type: z.literal('image_url'),
+  image_url: z.object({ url: z.string().min(1), detail: z.enum(['auto', 'low', 'high', 'original']).nullish() }),
+});
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]).nullish();
 
 const chatMessage = z.looseObject({
@@ -98,12 +103,29 @@ type ChatBody = z.output<typeof ChatBody>;
 type CompletionBody = z.output<typeof CompletionBody>;
 type SamplingBody = Pick<ChatBody, keyof typeof sampling>;
 
-type EnginePrompt = { text: string } | { tokenIds: number[] } | { messages: { role: string; content: string; name?: string }[] };
+/** An image that a message names. */
+export interface ImagePart {
+  type: 'image_url';
+  url: string;
+  /** In the request, e.g. `messages[0].content[1].image_url`. */
+  where: string;
+}
+
+export type CallPart = { type: 'text'; text: string } | ImagePart;
+
+export interface CallMessage {
+  role: string;
+  /** A text where the message is text alone. */
+  content: string | CallPart[];
+  name?: string;
+}
+
+export type CallPrompt = { text: string } | { tokenIds: number[] } | { messages: CallMessage[] };
 
 /** A validated request of either route, in the engine's terms: each prompt gives `n` choices. */
 export interface CompletionCall {
   model: string | undefined;
-  prompts: EnginePrompt[];
+  prompts: CallPrompt[];
   n: number;
   sampling: z.input<typeof SamplingParams>;
   stream: boolean;
@@ -116,7 +138,7 @@ export interface CompletionCall {
 export function parseChatCall(body: unknown): CompletionCall {
   const chat = parseBody(ChatBody, body);
   refuseUnservedChat(chat);
-  const messages = chat.messages.map((message, index) => toEngineMessage(message, `messages[${index}]`));
+  const messages = chat.messages.map((message, index) => toMessage(message, `messages[${index}]`));
   const maxTokens = chat.max_completion_tokens ?? chat.max_tokens;
   return {
     ...common(chat),
@@ -190,13 +212,13 @@ function toSampling(body: SamplingBody, maxTokens: number | undefined): z.input<
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-function toPrompts(prompt: CompletionBody['prompt']): EnginePrompt[] {
+function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
   if (typeof prompt === 'string') return [{ text: prompt }];
   if (prompt.every((one) => typeof one === 'number')) return [{ tokenIds: prompt }];
   return prompt.map((one) => (typeof one === 'string' ? { text: one } : { tokenIds: one as number[] }));
 }
 
-function toEngineMessage(message: z.output<typeof chatMessage>, path: string) {
+function toMessage(message: z.output<typeof chatMessage>, path: string): CallMessage {
   if (message.tool_calls !== undefined && message.tool_calls !== null && message.tool_calls.length > 0) {
     refuse(`${path}.tool_calls`, 'Tool calls are not served by this version; leave them out of the conversation.');
   }
@@ -204,25 +226,36 @@ function toEngineMessage(message: z.output<typeof chatMessage>, path: string) {
     refuse(`${path}.role`, `The role '${message.role}' belongs to tool calls, which are not served by this version.`);
   }
   if ((message.content === null || message.content === undefined) && message.role !== 'assistant') {
-    refuse(`${path}.content`, `A message of role '${message.role}' needs content: a string or an array of text parts.`, 'invalid_value');
+    refuse(`${path}.content`, `A message of role '${message.role}' needs content: a string or an array of parts.`, 'invalid_value');
   }
   // OpenAI renamed `system`; chat templates know the old name only.
   const role = message.role === 'developer' ? 'system' : message.role;
-  const text = textOf(message.content, `${path}.content`);
-  return { role, content: text, ...(typeof message.name === 'string' ? { name: message.name } : {}) };
+  return {
+    role,
+    content: contentOf(message.content, `${path}.content`),
+    ...(typeof message.name === 'string' ? { name: message.name } : {}),
+  };
 }
 
-function textOf(value: z.output<typeof content>, path: string): string {
+/** Text parts alone are one text, as they were before images were read. */
+function contentOf(value: z.output<typeof content>, path: string): CallMessage['content'] {
   if (value === null || value === undefined) return '';
   if (typeof value === 'string') return value;
-  return value
-    .map((part, index) => {
-      const parsed = textPart.safeParse(part);
-      if (parsed.success) return parsed.data.text;
-      if (part.type === 'text') refuse(`${path}[${index}].text`, 'A text part needs a string in text.', 'invalid_value');
-      return refuse(`${path}[${index}].type`, `Content parts of type '${part.type}' are not served; send parts of type 'text'.`);
-    })
-    .join('');
+  const parts = value.map((part, index) => toPart(part, `${path}[${index}]`));
+  if (parts.some(({ type }) => type === 'image_url')) return parts;
+  return parts.map((part) => (part.type === 'text' ? part.text : '')).join('');
+}
+
+function toPart(part: { type: string }, path: string): CallPart {
+  if (part.type === 'text') {
+    const text = textPart.safeParse(part);
+    return text.success ? text.data : refuse(`${path}.text`, 'A text part needs a string in text.', 'invalid_value');
+  }
+  if (part.type !== 'image_url')
+    return refuse(`${path}.type`, `Content parts of type '${part.type}' are not served; send parts of type 'text' or 'image_url'.`);
+  const image = imagePart.safeParse(part);
+  if (image.success) return { type: 'image_url', url: image.data.image_url.url, where: `${path}.image_url` };
+  return refuse(`${path}.image_url`, 'An image part needs {"url": "data:image/png;base64,..."} in image_url.', 'invalid_value');
 }
 
 function refuseUnservedChat(chat: ChatBody): void {

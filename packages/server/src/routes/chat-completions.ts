@@ -1,14 +1,16 @@
-import type { Engine, FinishReason, TokenLogprob } from '@graft/engine';
+import type { FinishReason, TokenLogprob } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { UsageCount } from '../openai/choices.ts';
 import { chatLogprobs } from '../openai/logprobs.ts';
 import { parseChatCall } from '../openai/schemas.ts';
-import type { RunningRequests } from '../running-requests.ts';
-import { answer, type Wording } from './generation.ts';
+import { answer, type Serving, type Wording } from './generation.ts';
 
-/** POST /v1/chat/completions */
-export function chatCompletionsRoute(app: FastifyInstance, engine: Engine, running: RunningRequests): void {
-  app.post('/v1/chat/completions', (request, reply) => answer(engine, running, reply, parseChatCall(request.body), wording));
+/**
+ * POST /v1/chat/completions
+ * @param bodyLimit bytes; images make a chat's body larger than others.
+ */
+export function chatCompletionsRoute(app: FastifyInstance, serving: Serving, bodyLimit: number): void {
+  app.post('/v1/chat/completions', { bodyLimit }, (request, reply) => answer(serving, reply, parseChatCall(request.body), wording));
 }
 
 interface Choice {

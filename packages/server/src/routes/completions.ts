@@ -1,14 +1,13 @@
-import type { Engine, FinishReason, TokenLogprob } from '@graft/engine';
+import type { FinishReason, TokenLogprob } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { UsageCount } from '../openai/choices.ts';
 import { textLogprobs } from '../openai/logprobs.ts';
 import { type CompletionCall, parseTextCall } from '../openai/schemas.ts';
-import type { RunningRequests } from '../running-requests.ts';
-import { answer, type Wording } from './generation.ts';
+import { answer, type Serving, type Wording } from './generation.ts';
 
 /** POST /v1/completions */
-export function completionsRoute(app: FastifyInstance, engine: Engine, running: RunningRequests): void {
-  app.post('/v1/completions', (request, reply) => answer(engine, running, reply, parseTextCall(request.body), wording));
+export function completionsRoute(app: FastifyInstance, serving: Serving): void {
+  app.post('/v1/completions', (request, reply) => answer(serving, reply, parseTextCall(request.body), wording));
 }
 
 interface Choice {

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Engine } from '@graft/engine';
 import type { FastifyReply } from 'fastify';
+import type { ImageHosts } from '../images/fetch-image.ts';
+import { resolveImages } from '../images/resolve-images.ts';
 import { type ChoiceDelta, generateChoices } from '../openai/choices.ts';
 import { ApiError } from '../openai/errors.ts';
 import type { CompletionCall } from '../openai/schemas.ts';
@@ -16,6 +18,13 @@ export interface Wording {
   body(pieces: AsyncIterable<ChoiceDelta>, call: CompletionCall, head: AnswerHead): Promise<object>;
 }
 
+/** What the routes answer from. */
+export interface Serving {
+  engine: Engine;
+  running: RunningRequests;
+  imageHosts: ImageHosts;
+}
+
 export interface AnswerHead {
   id: string;
   /** Seconds since the epoch. */
@@ -25,15 +34,16 @@ export interface AnswerHead {
 
 /**
  * Answers a validated call, streamed or whole. A client that goes away aborts the engine's work at once in both forms.
- * @throws ApiError 404 for a model that is not served; what the engine throws before its first piece.
+ * @throws ApiError 404 for a model that is not served; what `resolveImages` and the engine throws before its first piece.
  */
-export async function answer(engine: Engine, running: RunningRequests, reply: FastifyReply, call: CompletionCall, wording: Wording) {
+export async function answer({ engine, running, imageHosts }: Serving, reply: FastifyReply, call: CompletionCall, wording: Wording) {
   const { model } = engine.info;
   if (call.model !== undefined && call.model !== model) throw modelNotFound(call.model, model);
   const head = { id: `${wording.idPrefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model };
   using request = running.start(reply);
-  const pieces = generateChoices(engine, call, head.id, request.signal);
   try {
+    const prompts = await resolveImages(call, engine, imageHosts, request.signal);
+    const pieces = generateChoices(engine, { ...call, prompts }, head.id, request.signal);
     if (call.stream) return await sendEvents(reply, wording.events(pieces, call, head), request.signal);
     return await wording.body(pieces, call, head);
   } catch (error) {

@@ -1,0 +1,146 @@
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { GraftError } from '@graft/common';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type FetchImage, fetchImage } from './fetch-image.ts';
+
+const bytes = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 1, 2, 3);
+const asPng = { 'content-type': 'image/png' };
+
+/** A server of images on this machine, and what it was asked. */
+async function serve(answer: RequestListener): Promise<{ port: number; asked: string[] }> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(`${request.headers.host} ${request.url}`);
+    answer(request, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, asked };
+}
+
+const options = (port: number, more: Partial<FetchImage> = {}): FetchImage => ({
+  allowed: [`localhost:${port}`, `127.0.0.1:${port}`, `[::ffff:7f00:1]:${port}`],
+  allowPrivate: true,
+  maxBytes: 100,
+  timeoutMs: 5000,
+  where: 'messages[0]',
+  signal: new AbortController().signal,
+  ...more,
+});
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  const error: unknown = await promise.then(
+    () => 'no error',
+    (thrown: unknown) => thrown,
+  );
+  if (!GraftError.is(error)) throw new Error('This did not fail with an error of ours.', { cause: error });
+  return error.code;
+}
+
+test('the bytes come from an allowed host, which is asked by its name', async () => {
+  const { port, asked } = await serve((_, response) => response.writeHead(200, asPng).end(bytes));
+  expect(await fetchImage(`http://localhost:${port}/a.png?b`, options(port))).toEqual(bytes);
+  expect(await fetchImage(`HTTP://LOCALHOST:${port}/c.png`, options(port))).toEqual(bytes);
+  expect(asked).toEqual([`localhost:${port} /a.png?b`, `localhost:${port} /c.png`]);
+});
+
+describe('nobody is asked', () => {
+  const nobody = async (url: (port: number) => string, more: Partial<FetchImage> = {}) => {
+    const { port, asked } = await serve((_, response) => response.writeHead(200, asPng).end(bytes));
+    const code = await codeOf(fetchImage(url(port), options(port, more)));
+    expect(asked).toEqual([]);
+    return code;
+  };
+
+  test.each<[string, (port: number) => string]>([
+    ['another host', (port) => `http://example.com:${port}/a.png`],
+    ['another port of the host', (port) => `http://localhost:${port === 1 ? 2 : port - 1}/a.png`],
+    ['an allowed host as a part of a name', (port) => `http://localhost.example.com:${port}/a.png`],
+    ['an allowed host in the path', (port) => `http://example.com/localhost:${port}/a.png`],
+  ])('for %s', async (_, url) => expect(await nobody(url)).toBe('GRAFT_IMAGE_HOST'));
+
+  test('when no host is allowed', async () =>
+    expect(await nobody((port) => `http://localhost:${port}/`, { allowed: [] })).toBe('GRAFT_IMAGE_HOST'));
+
+  test.each<[string, (port: number) => string]>([
+    ['a name', (port) => `http://localhost:${port}/a.png`],
+    ['an address', (port) => `http://127.0.0.1:${port}/a.png`],
+    ['a short address', (port) => `http://127.1:${port}/a.png`],
+    ['a number', (port) => `http://2130706433:${port}/a.png`],
+    ['a hexadecimal number', (port) => `http://0x7f.0.0.1:${port}/a.png`],
+    ['IPv4 in IPv6', (port) => `http://[::ffff:127.0.0.1]:${port}/a.png`],
+  ])('for an allowed host with a private address: %s', async (_, url) =>
+    expect(await nobody(url, { allowPrivate: false })).toBe('GRAFT_IMAGE_ADDRESS'),
+  );
+
+  test.each([
+    'http://user@localhost/a.png',
+    'http://:secret@localhost/a.png',
+    'http://',
+    'http://local host/',
+    'ftp://localhost/a.png',
+    'file:///etc/passwd',
+  ])('for %s', async (url) => expect(await nobody(() => url)).toBe('GRAFT_IMAGE_FETCH'));
+});
+
+describe('what is refused of an answer', () => {
+  test.each<[string, RequestListener, string]>([
+    ['a redirect, which is not followed', (_, response) => response.writeHead(302, { location: '/other.png' }).end(), 'GRAFT_IMAGE_FETCH'],
+    ['a status other than 200', (_, response) => response.writeHead(404, asPng).end(bytes), 'GRAFT_IMAGE_FETCH'],
+    ['no image', (_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<p>'), 'GRAFT_IMAGE_TYPE'],
+    ['no type', (_, response) => response.writeHead(200).end(bytes), 'GRAFT_IMAGE_TYPE'],
+    [
+      'more bytes than the limit, announced',
+      (_, response) => response.writeHead(200, { ...asPng, 'content-length': 101 }).end(),
+      'GRAFT_IMAGE_BYTES',
+    ],
+    [
+      'a connection that is cut',
+      (_, response) => response.writeHead(200, { ...asPng, 'content-length': 50 }).write(bytes, () => response.destroy()),
+      'GRAFT_IMAGE_FETCH',
+    ],
+  ])('%s', async (_, answer, code) => {
+    const { port, asked } = await serve(answer);
+    expect(await codeOf(fetchImage(`http://localhost:${port}/a.png`, options(port)))).toBe(code);
+    expect(asked).toHaveLength(1);
+  });
+
+  test('bytes without end: reading stops at the limit', async () => {
+    let written = 0;
+    let closed: (() => void) | undefined;
+    const whenClosed = new Promise<void>((resolve) => void (closed = resolve));
+    const { port } = await serve((_, response) => {
+      response.writeHead(200, asPng).once('close', () => closed!());
+      const write = () => {
+        if (response.destroyed) return;
+        written += 64;
+        response.write(Buffer.alloc(64), () => setImmediate(write));
+      };
+      write();
+    });
+    expect(await codeOf(fetchImage(`http://localhost:${port}/`, options(port)))).toBe('GRAFT_IMAGE_BYTES');
+    await whenClosed;
+    expect(written).toBeGreaterThan(100);
+  });
+
+  test('silence: it takes longer than the timeout', async () => {
+    const { port } = await serve(() => undefined);
+    const slow = fetchImage(`http://localhost:${port}/`, options(port, { timeoutMs: 100 }));
+    await expect(slow).rejects.toMatchObject({ code: 'GRAFT_IMAGE_FETCH', what: expect.stringContaining('more than 0.1 s') });
+  });
+
+  test('its rest, when the client has gone', async () => {
+    const controller = new AbortController();
+    const { port } = await serve(() => controller.abort(new Error('gone')));
+    await expect(fetchImage(`http://localhost:${port}/`, options(port, { signal: controller.signal }))).rejects.toThrow('gone');
+  });
+
+  test('a name that nobody has', async () => {
+    const url = 'http://nobody.invalid/a.png';
+    await expect(fetchImage(url, options(80, { allowed: ['nobody.invalid'] }))).rejects.toMatchObject({ code: 'GRAFT_IMAGE_FETCH' });
+  });
+});
