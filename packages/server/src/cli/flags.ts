@@ -53,9 +53,15 @@ function flagOf(key: string, schema: KeySchema): Option {
   // An empty list or object as the default says nothing that the description does not.
   const isWorthSaying = schema.default !== undefined && typeof schema.default !== 'object';
   const note = isWorthSaying ? ` (default: ${JSON.stringify(schema.default)})` : '';
+  if (schema.type === 'boolean') return switchOf(key, schema);
   const option = new Option(`--${kebab(key)} <${placeholder}>`, `${schema.description ?? ''}${note}`);
   if (schema.enum !== undefined) return option.choices(schema.enum.map(String));
   return parse === undefined ? option : option.argParser(parse);
+}
+
+/** `--key`, or `--no-key` to turn off what is on by default. */
+function switchOf(key: string, { description = '', default: isOn }: KeySchema): Option {
+  return isOn === true ? new Option(`--no-${kebab(key)}`, `Off: ${description}`) : new Option(`--${kebab(key)}`, description);
 }
 
 function readerOf({ type, items }: KeySchema): { placeholder: string; parse?: (text: string, previous: unknown) => unknown } {

@@ -5,6 +5,7 @@ import type { Environment } from './config.ts';
 import { checkEngineConfig, engineOptions } from './flags.ts';
 import { progressReport } from './progress.ts';
 import type { Terminal } from './terminal.ts';
+import { warmUpTable } from './warm-up-table.ts';
 
 /** How an engine is started; the worker, unless a test brings another one. */
 export type StartEngine = (
@@ -39,8 +40,9 @@ export async function startEngine(
     const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...given, model });
     const engine = await start(config, { onProgress, signal, ...defaultPlugins });
     progress.end();
-    const { device, platform, platformReason } = engine.info;
+    const { device, platform, platformReason, warmUp } = engine.info;
     if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);
+    if (warmUp !== null) terminal.stderr.write(warmUpTable(warmUp));
     return engine;
   } finally {
     progress.end();

@@ -1,0 +1,16 @@
+import { Command } from 'commander';
+import { expect, test } from 'vitest';
+import { addEngineFlags, engineOptions } from './flags.ts';
+
+const parsed = (...args: string[]): Record<string, unknown> =>
+  engineOptions(addEngineFlags(new Command()).parse(args, { from: 'user' }).opts());
+
+test('what is on by default is turned off by --no-…', () => {
+  expect(parsed('--no-warm-up')).toEqual({ warmUp: false });
+  expect(parsed()).toEqual({ warmUp: true });
+});
+
+test('what the platform takes is an object, and a recompile one of three words', () => {
+  const given = parsed('--platform-options', '{"bucketing": "linear"}', '--on-recompile', 'fail');
+  expect(given).toMatchObject({ platformOptions: { bucketing: 'linear' }, onRecompile: 'fail' });
+});
