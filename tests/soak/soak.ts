@@ -21,7 +21,7 @@ const { values } = parseArgs({
   },
 });
 const models = ['scout-tiny', 'maverick-tiny'];
-const distinct = 250;
+const distinct = 100;
 const requestsEach = Math.ceil(Number(values.requests) / models.length);
 const start = performance.now();
 const end = start + Number(values.seconds) * 1000;
@@ -39,7 +39,7 @@ process.exitCode = failed === 0 ? 0 : 1;
 
 async function soak(name: string, until: number): Promise<{ ok: boolean; line: string }> {
   const cacheDirectory = mkdtempSync(join(tmpdir(), 'graft-soak-'));
-  const maxModelLength = 48; // three chunks of these models
+  const maxModelLength = 36; // two chunks of these models, and some of a third
   const engine = await LlmEngine.start({
     model: fileURLToPath(new URL(`../parity/cases/${name}`, import.meta.url)),
     plugins: ['@graft/llama4-hpu'],
@@ -48,8 +48,8 @@ async function soak(name: string, until: number): Promise<{ ok: boolean; line: s
     mode: values.mode,
     maxSequences: 4,
     maxModelLength,
-    prefillTokens: 12,
-    platformOptions: { promptQuery: { min: 4, step: 4 } },
+    prefillTokens: 16,
+    platformOptions: { promptQuery: { min: 8, step: 8 } },
     threads: 1, // of these sizes a second one costs more than it gives
     cacheDirectory,
   });
