@@ -1,16 +1,15 @@
+import { createRequire } from 'node:module';
 import type { Detection, Platform } from '@graft/registry';
 
-const runtime = 'onnxruntime-web';
+/** WebAssembly in this process. `detect` is called once, before anything is loaded: it only looks, and says what it saw. */
+export const wasmPlatform: Platform = { name: 'wasm', modes: ['full'], detect: () => detectRuntime('onnxruntime-web') };
 
-/** WebAssembly in this process. `detect` is called once and only looks: what it answers decides before anything is loaded. */
-export const wasmPlatform: Platform = {
-  name: 'wasm',
-  modes: ['full'],
-  detect(): Detection {
-    try {
-      return { device: 'device', reason: `WebAssembly of this process, by ${import.meta.resolve(runtime)}; it has no WebGPU` };
-    } catch (cause) {
-      return { device: 'absent', reason: `${runtime} is not installed (${String(cause)})` };
-    }
-  },
-};
+/** @param runtime the package that brings ONNX Runtime for WebAssembly. */
+export function detectRuntime(runtime: string): Detection {
+  try {
+    const file = createRequire(import.meta.url).resolve(runtime);
+    return { device: 'device', reason: `WebAssembly of this process with ${file}` };
+  } catch {
+    return { device: 'absent', reason: `the package ${runtime} is not installed` };
+  }
+}
