@@ -1,5 +1,5 @@
 import { GraphInvalidError } from './errors.ts';
-import type { Graph, OpNode, RegionNode, Value } from './graph.ts';
+import type { Graph, GraphNode, OpNode, RegionNode, Value } from './graph.ts';
 import type { OpFacts } from './ops/define-op.ts';
 import { ops } from './ops/index.ts';
 import { formatDims, localise, sameDims } from './shape.ts';
@@ -10,73 +10,77 @@ import { formatDims, localise, sameDims } from './shape.ts';
  */
 export function verifyGraph(graph: Graph, { typesAreInferred = false }: { typesAreInferred?: boolean } = {}): void {
   const known = new Set<Value>();
-  const define = (value: Value, where: string): void => {
-    if (known.has(value)) throw new GraphInvalidError(`Value ${value.id} is defined twice.`, where);
+  const define = (value: Value, where: () => string): void => {
+    if (known.has(value)) throw new GraphInvalidError(`Value ${value.id} is defined twice.`, where());
     known.add(value);
   };
-  for (const { name, value } of graph.inputs) define(value, `input ${name}`);
-  for (const { path, value } of graph.weights) define(value, `weight ${path}`);
-  for (const { path, value } of graph.slots) define(value, `slot ${path}`);
+  for (const { name, value } of graph.inputs) define(value, () => `input ${name}`);
+  for (const { path, value } of graph.weights) define(value, () => `weight ${path}`);
+  for (const { path, value } of graph.slots) define(value, () => `slot ${path}`);
   const slots = new Set(graph.slots.map((slot) => slot.value));
   const written = new Set<Value>();
   for (const node of graph.nodes) {
-    const where = `${node.kind === 'op' ? node.op : node.region.name} at ${node.path}`;
     for (const value of Object.values(node.inputs)) {
       if (value !== null && !known.has(value))
-        throw new GraphInvalidError(`Value ${(value as Value).id} is used before it is defined.`, where);
+        throw new GraphInvalidError(`Value ${(value as Value).id} is used before it is defined.`, placeOf(node));
     }
-    if (node.kind === 'region') verifyRegion(node, where);
+    if (node.kind === 'region') verifyRegion(node);
     else {
-      if (!typesAreInferred) verifyTypes(node, where);
-      verifyWrites(node, slots, written, where);
+      if (!typesAreInferred) verifyTypes(node);
+      verifyWrites(node, slots, written);
     }
-    for (const value of node.outputs) define(value, where);
+    for (const value of node.outputs) define(value, () => placeOf(node));
   }
   for (const { name, value } of graph.outputs)
     if (!known.has(value)) throw new GraphInvalidError('An output is defined nowhere.', `output ${name}`);
 }
 
-function verifyTypes(node: OpNode, where: string): void {
+function placeOf(node: GraphNode): string {
+  return `${node.kind === 'op' ? node.op : node.region.name} at ${node.path}`;
+}
+
+function verifyTypes(node: OpNode): void {
   const op: OpFacts = ops[node.op];
   const types = op.inferTypes({ ...node.inputs }, { ...node.attributes });
   if (types.length !== node.outputs.length)
-    throw new GraphInvalidError(`It has ${node.outputs.length} outputs, its op gives ${types.length}.`, where);
+    throw new GraphInvalidError(`It has ${node.outputs.length} outputs, its op gives ${types.length}.`, placeOf(node));
   for (const [i, type] of types.entries()) {
     const output = node.outputs[i]!;
     if (output.dtype !== type.dtype || !sameDims(output.dims, type.dims)) {
       throw new GraphInvalidError(
         `Output ${i} is ${output.dtype}${formatDims(output.dims)}, its op gives ${type.dtype}${formatDims(type.dims)}.`,
-        where,
+        placeOf(node),
       );
     }
   }
 }
 
-function verifyWrites(node: OpNode, slots: ReadonlySet<Value>, written: Set<Value>, where: string): void {
+function verifyWrites(node: OpNode, slots: ReadonlySet<Value>, written: Set<Value>): void {
   for (const name of (ops[node.op] as OpFacts).inPlaceOf) {
     const target = node.inputs[name];
     if (target === null || target === undefined || !slots.has(target))
-      throw new GraphInvalidError(`It writes to "${name}", which is no runtime slot.`, where);
-    if (written.has(target)) throw new GraphInvalidError(`It writes to "${name}", which another node writes too.`, where);
+      throw new GraphInvalidError(`It writes to "${name}", which is no runtime slot.`, placeOf(node));
+    if (written.has(target)) throw new GraphInvalidError(`It writes to "${name}", which another node writes too.`, placeOf(node));
     written.add(target);
   }
 }
 
 /** A region's graph gets as many tensors as it takes, of the types that it was captured with, and gives what the call says. */
-function verifyRegion({ path, region, inputs, outputs }: RegionNode, where: string): void {
-  compareValues('input', inputs, region.graph.inputs, '', where);
-  compareValues('output', outputs, region.graph.outputs, path, where);
+function verifyRegion(node: RegionNode): void {
+  const { path, region, inputs, outputs } = node;
+  compareValues('input', inputs, region.graph.inputs, '', node);
+  compareValues('output', outputs, region.graph.outputs, path, node);
 }
 
-function compareValues(what: string, actual: readonly Value[], expected: Graph['inputs'], prefix: string, where: string): void {
+function compareValues(what: string, actual: readonly Value[], expected: Graph['inputs'], prefix: string, node: RegionNode): void {
   if (actual.length !== expected.length)
-    throw new GraphInvalidError(`It has ${actual.length} ${what}s, its region ${expected.length}.`, where);
+    throw new GraphInvalidError(`It has ${actual.length} ${what}s, its region ${expected.length}.`, placeOf(node));
   for (const [i, value] of actual.entries()) {
     const { dtype, dims } = expected[i]!.value;
     if (value.dtype !== dtype || !sameDims(value.dims, localise(dims, prefix)))
       throw new GraphInvalidError(
         `Its ${what} ${i} is ${value.dtype}${formatDims(value.dims)}, its region says ${dtype}${formatDims(dims)}.`,
-        where,
+        placeOf(node),
       );
   }
 }

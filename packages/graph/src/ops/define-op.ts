@@ -80,13 +80,17 @@ export function defineOp<
     ];
   };
 
-  const call = (given: Record<string, SymbolicTensor | null | undefined>, attributes: unknown = {}): unknown => {
+  let withoutAttributes: ReturnType<typeof schema.safeParse> | null = null; // parsed once: most calls give none
+  const parse = (attributes: unknown) =>
+    attributes === undefined ? (withoutAttributes ??= schema.safeParse({})) : schema.safeParse(attributes);
+
+  const call = (given: Record<string, SymbolicTensor | null | undefined>, attributes?: unknown): unknown => {
     const builder = GraphBuilder.active;
     const tensors: Record<string, SymbolicTensor | null> = {};
     for (const input of known) tensors[input] = checkInput(name, input, given[input], builder, inputs.includes(input));
     for (const input of Object.keys(given))
       if (!known.has(input)) throw new OpInputError(name, `There is no input "${input}"; there are ${[...known].join(', ')}.`);
-    const parsed = schema.safeParse(attributes);
+    const parsed = parse(attributes);
     if (!parsed.success)
       throw new OpInputError(
         name,
