@@ -7,7 +7,7 @@ import type { BucketPlan, Call, Source, Target } from './bucket-plan.ts';
 import type { DeviceCaches } from './device-caches.ts';
 import type { DeviceWeights } from './device-weights.ts';
 
-/** First places whose bindings are kept; the oldest go first. */
+/** First places whose bindings are kept; those that were not used for longest go first. */
 const maxPlaces = 32;
 
 export interface DeviceMemory {
@@ -91,8 +91,8 @@ export class DeviceBucket implements Disposable {
         dropped[Symbol.dispose]();
       }
       bindings = this.bindPlace(firstPlace);
-      this.byPlace.set(firstPlace, bindings);
-    }
+    } else this.byPlace.delete(firstPlace);
+    this.byPlace.set(firstPlace, bindings); // as the latest
     return bindings.list;
   }
 
