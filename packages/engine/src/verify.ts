@@ -24,7 +24,7 @@ import { verifyText } from './verify/verify-text.ts';
 import { errorRecord } from './worker/protocol.ts';
 
 export interface Verify extends VerifySubject {
-  /** The largest difference that is let through, of the layer's largest value (of 1 where that is less). Default: 1e-5. */
+  /** The largest difference that is let through, of the largest value that the same token has there (of 1 where that is less). Default: 1e-4, which what sums lose by another order stays below. */
   tolerance?: number;
   /** Text for the model's tokenizer, or token ids. Default: 20 ids, and one image among them for a model that reads images. */
   prompt?: string | readonly number[];
@@ -80,7 +80,7 @@ export interface VerifyRecord {
  * @throws NothingToVerifyError where no override serves; EngineConfigError, and what finding plugins, platform, config and tokenizer ends in.
  */
 export async function verify(asked: Verify, options: StartEngine = {}): Promise<{ text: string; record: VerifyRecord }> {
-  const { tolerance = 1e-5, prompt, maxTokens = 16 } = asked;
+  const { tolerance = 1e-4, prompt, maxTokens = 16 } = asked;
   const subject = await findSubject(asked, options, { prompt, maxTokens });
   const run = { subject, maxTokens, options };
   const upstream = await runModel('upstream', { ...run, answer: null });

@@ -121,7 +121,12 @@ function addVerify(root: Command, environment: Environment, terminal: Terminal, 
     .argument('[architecture]', 'e.g. Llama4ForCausalLM, on random weights for a small config. Default: that of --model or --config.')
     .option('--config <file>', 'A config.json instead, for random weights.')
     .option('--seed <number>', 'Of random weights.', wholeNumber, 1)
-    .option('--tolerance <number>', "The largest difference, of a layer's largest value (of 1 where that is less).", tolerance, 1e-5)
+    .option(
+      '--tolerance <number>',
+      'The largest difference, of the largest value of the same token in that layer (of 1 where that is less).',
+      tolerance,
+      1e-4,
+    )
     .option('--prompt <text>', "A prompt for the model's tokenizer. Default: 20 token ids.")
     .option('--prompt-ids <list>', 'A prompt as token ids, e.g. 1,15,7.', tokenIds)
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)

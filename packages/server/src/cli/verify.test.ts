@@ -31,7 +31,7 @@ test('graft verify of a wrong override ends with 1, and names the layer in the t
   const { code, out } = await verify(`${overrides},${wrong}`, 'Llama4ForCausalLM', ...short);
   expect(code).toBe(1);
   expect(out).toMatch(/\nlayer 7 .* over\n/);
-  expect(out).toContain('\nDIFFERS: layer 7 is the first over 1.0e-5');
+  expect(out).toContain('\nDIFFERS: layer 7 is the first over 1.0e-4');
   const json = await verify(`${overrides},${wrong}`, 'Llama4ForCausalLM', ...short, '--json');
   expect(json.code).toBe(1);
   const record = JSON.parse(json.out) as VerifyRecord;
