@@ -73,7 +73,7 @@ export async function prepareRunner(
 ): Promise<Pick<LoadedModel, 'runner' | 'warmUp'>> {
   using unfinished = new Disposables();
   const runner = unfinished.use(await createRunner(parts));
-  await step('capture', 'capturing forward', (report) => runner.capture(report));
+  await step('capture', 'capturing forward', (report) => runner.capture(report, signal));
   await step('compile', 'compiling', (report) => runner.compile(report, signal));
   const warmUp = (await (runner.warmUp && step('warmUp', 'warming up', (report) => runner.warmUp!(report, signal)))) ?? null;
   signal?.throwIfAborted();

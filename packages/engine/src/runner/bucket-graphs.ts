@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { CaptureCache, type CapturedModel, RecompileRefusedError, type StaticProgram } from '@graft/graph';
 import type { Report } from '../load-steps.ts';
 import { hasImages } from './any-shape-runner.ts';
@@ -42,13 +43,15 @@ export class BucketGraphs {
     return this.captured + this.cache.count();
   }
 
-  /** Captures all of these for which there is no recipe. */
-  capture(keys: readonly string[], report: Report): void {
+  /** Captures all of these for which there is no recipe, and lets the event loop in between two. */
+  async capture(keys: readonly string[], report: Report, signal?: AbortSignal): Promise<void> {
     for (const [i, key] of keys.entries()) {
+      await setImmediate();
+      signal?.throwIfAborted();
       report(i / keys.length, `capturing bucket ${key}`);
-      this.timed(key, () => {
-        if (!this.program.hasRecipe(key)) this.ahead.set(key, this.captureOne(key));
-      });
+      const start = performance.now();
+      if (!this.program.hasRecipe(key)) this.ahead.set(key, this.captureOne(key));
+      this.spend(key, start);
     }
   }
 
@@ -83,12 +86,6 @@ export class BucketGraphs {
 
   spend(key: string, start: number): void {
     this.seconds.set(key, (this.seconds.get(key) ?? 0) + (performance.now() - start) / 1000);
-  }
-
-  private timed(key: string, body: () => void): void {
-    const start = performance.now();
-    body();
-    this.spend(key, start);
   }
 
   private captureOne(key: string): CapturedModel {

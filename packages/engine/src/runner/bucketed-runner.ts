@@ -62,8 +62,8 @@ export class BucketedModelRunner implements ModelRunner {
     return new BucketedModelRunner(parts, policy, kvCache, program);
   }
 
-  capture(report: Report): void {
-    this.graphs.capture(this.warmKeys(), report);
+  async capture(report: Report, signal?: AbortSignal): Promise<void> {
+    await this.graphs.capture(this.warmKeys(), report, signal);
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {

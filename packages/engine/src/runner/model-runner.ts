@@ -81,7 +81,7 @@ export interface ModelRunner extends Disposable {
   readonly kvCache: KvCachePlan;
   /** The most tokens of a prompt that a run takes; the scheduler also asks `kvCache.roomAfter`. */
   readonly maxPrefillTokens: number;
-  capture(report: Report): void | Promise<void>;
+  capture(report: Report, signal?: AbortSignal): void | Promise<void>;
   compile(report: Report, signal?: AbortSignal): Promise<void>;
   /** Runs what was compiled and checks what it gives. Left out, or null: there is nothing to warm up. */
   warmUp?(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null>;
