@@ -1,10 +1,12 @@
-import { OrtBackend } from '@graft/cpu/api';
-import { InterpreterBackend } from '@graft/graph';
 import type { BackendChoice } from './run-case.ts';
 
-export const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu'], create: () => new OrtBackend() };
+export const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu'] };
 export const interpreter: BackendChoice = {
   name: 'interpreter',
   plugins: [new URL('./interpreter-plugin.ts', import.meta.url).href],
-  create: () => new InterpreterBackend(),
 };
+
+/** Emulated, in float32 only. Where the logits of each token of a prompt are asked for, it computes them one by one. */
+export const hpu: BackendChoice = { name: 'hpu', plugins: ['@graft/llama4-hpu'], weights: ['float32'] };
+/** The same with prompts in buckets, of which the last token's logits are compared, and all residual streams. */
+export const hpuBuckets: BackendChoice = { ...hpu, label: 'hpu, prompts in buckets', promptLogits: false };

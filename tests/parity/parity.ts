@@ -7,10 +7,9 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureDefaultModel } from '@graft/server';
-import { cpu, interpreter } from './backends.ts';
+import { cpu, hpu, hpuBuckets, interpreter } from './backends.ts';
 import { readReferenceCase } from './reference-case.ts';
-import { type BackendChoice, type CaseReport, runCase } from './run-case.ts';
-import { runImageCase } from './run-image-case.ts';
+import { type CaseReport, runCase } from './run-case.ts';
 import { runSmolLm2 } from './run-smollm2.ts';
 
 const app = fileURLToPath(new URL('../../', import.meta.url));
@@ -38,9 +37,8 @@ process.exitCode = failed === 0 ? 0 : 1;
 async function* cases(folder: string): AsyncGenerator<CaseReport> {
   try {
     const reference = await readReferenceCase(folder);
-    const run = (backend: BackendChoice) =>
-      reference.images === null ? runCase(reference, backend, app) : runImageCase(reference, backend);
-    for (const backend of [interpreter, cpu]) yield await guarded(`${reference.name} ${backend.name}`, () => run(backend));
+    for (const backend of [interpreter, cpu, hpu, hpuBuckets])
+      yield await guarded(`${reference.name} ${backend.label ?? backend.name}`, () => runCase(reference, backend, app));
   } catch (error) {
     yield failure(folder, error);
   }
@@ -49,14 +47,15 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
 async function* smolLm2(file: string): AsyncGenerator<CaseReport> {
   try {
     const model = values.model ?? (await ensureDefaultModel({ environment: process.env }));
-    yield* await runSmolLm2({
-      file,
-      model,
-      backend: cpu,
-      app,
-      ...(values.nope === true && { nope: true }),
-      ...(values.rope === true && { nope: false }),
-    });
+    for (const backend of [cpu, hpu])
+      yield* await runSmolLm2({
+        file,
+        model,
+        backend,
+        app,
+        ...(values.nope === true && { nope: true }),
+        ...(values.rope === true && { nope: false }),
+      });
   } catch (error) {
     yield failure(file, error);
   }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type CheckpointTensor, openCheckpoint, openFileBytes, readSafetensorsHeader } from '@graft/core-model';
+import { type CheckpointTensor, openCheckpoint, openFileBytes, parseLlama4VisionConfig, readSafetensorsHeader } from '@graft/core-model';
 import { aligned, fromBfloat16 } from '@graft/graph';
 import { z } from 'zod';
 
@@ -34,6 +34,9 @@ export interface ReferenceImages {
   readonly pixelDims: readonly number[];
   /** `[tiles, tokens, hidden]`, after the projector. */
   readonly features: Float32Array;
+  readonly tokensPerTile: number;
+  /** The token that stands at each place of a prompt where a row of the features goes. */
+  readonly imageTokenIndex: number;
 }
 
 const Config = z.looseObject({
@@ -58,7 +61,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
     return {
       name: folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder,
       folder,
-      images: expected.has('pixel_values') ? imagesOf(expected) : null,
+      images: expected.has('pixel_values') ? imagesOf(expected, checkpoint.config) : null,
       batch,
       promptLength,
       numLayers: config.num_hidden_layers,
@@ -77,11 +80,14 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
   }
 }
 
-function imagesOf(expected: ReturnType<typeof readExpected>): ReferenceImages {
+function imagesOf(expected: ReturnType<typeof readExpected>, config: unknown): ReferenceImages {
+  const { imageTokenIndex } = parseLlama4VisionConfig(config)!;
   return {
     pixelValues: expected.float32('pixel_values'),
     pixelDims: expected.shape('pixel_values'),
     features: expected.float32('image_features'),
+    tokensPerTile: expected.shape('image_features')[1]!,
+    imageTokenIndex,
   };
 }
 

@@ -1,15 +1,18 @@
 import { LlmEngine } from '@graft/engine';
-import type { Backend } from '@graft/graph';
 import { argmax, largestDifference, margin, rmsNormRows, scientific } from './compare.ts';
 import type { ReferenceCase } from './reference-case.ts';
 
 export interface BackendChoice {
   /** The platform's name. */
   name: string;
+  /** What a line calls it instead. */
+  label?: string;
   /** Module specifiers of the plugins that bring it. */
   plugins: string[];
-  /** The backend alone, for what the engine does not serve. */
-  create(): Backend;
+  /** The forms of weights that it has; all when left out. */
+  weights?: readonly ('float32' | 'auto')[];
+  /** Whether the logits of each token of a prompt are compared, as is the default, or those of its last one alone. */
+  promptLogits?: boolean;
 }
 
 export interface CaseReport {
@@ -19,7 +22,7 @@ export interface CaseReport {
 
 const tolerance = 1e-3;
 /** Shorter than every attention chunk of the cases, and no divisor of them. */
-export const prefillTokens = 7;
+const prefillTokens = 7;
 
 /** What the engine gave for one row of the batch. */
 export interface RowResult {
@@ -27,6 +30,8 @@ export interface RowResult {
   logits: Float32Array[];
   /** By layer, then by position of the prompt. */
   hidden: Float32Array[];
+  /** Of the tiles in its prompt, after the projector; empty for text. */
+  imageFeatures: Float32Array;
 }
 
 /**
@@ -50,7 +55,7 @@ export async function runCase(reference: ReferenceCase, backend: BackendChoice, 
     ...(length > maxPositions && { configOverrides: { max_position_embeddings: length } }),
   });
   try {
-    const rows = await Promise.all(reference.inputIds.map((ids, row) => runRow(engine, reference, ids, decodeIds[row]!)));
+    const rows = await Promise.all(reference.inputIds.map((_, row) => runRow(engine, reference, row, backend.promptLogits ?? true)));
     return report(reference, backend, rows);
   } finally {
     await engine.close();
@@ -58,20 +63,27 @@ export async function runCase(reference: ReferenceCase, backend: BackendChoice, 
 }
 
 /** Room for what a row of a case gives. */
-export function emptyResult({ promptLength, numLayers, hiddenSize }: ReferenceCase): RowResult {
+function emptyResult({ promptLength, numLayers, hiddenSize }: ReferenceCase): RowResult {
   const hidden = Array.from({ length: numLayers + 1 }, () => new Float32Array(promptLength * hiddenSize));
-  return { logits: [], hidden };
+  return { logits: [], hidden, imageFeatures: new Float32Array(0) };
 }
 
-async function runRow(engine: LlmEngine, reference: ReferenceCase, tokenIds: number[], forcedTokenIds: number[]): Promise<RowResult> {
+async function runRow(engine: LlmEngine, reference: ReferenceCase, row: number, promptLogits: boolean): Promise<RowResult> {
+  const tokenIds = reference.inputIds[row]!;
+  const forcedTokenIds = reference.decodeIds[row]!;
   const { promptLength, hiddenSize } = reference;
+  const images = imagesOfRow(reference, row);
   const result = emptyResult(reference);
-  const request = { prompt: { tokenIds }, sampling: { temperature: 0, ignoreEos: true, maxTokens: forcedTokenIds.length } };
+  const prompt = { tokenIds, ...(images !== null && { images: [images] }) };
+  const request = { prompt, sampling: { temperature: 0, ignoreEos: true, maxTokens: forcedTokenIds.length } };
   const observer = {
     forcedTokenIds,
-    promptLogits: true,
+    promptLogits,
     onLogits(position: number, logits: Float32Array) {
       result.logits[position] = logits.slice();
+    },
+    onImageFeatures(features: Float32Array) {
+      result.imageFeatures = features.slice();
     },
     onAuxHiddenStates(start: number, _count: number, states: readonly Float32Array[]) {
       if (start < promptLength) for (const [layer, state] of states.entries()) result.hidden[layer]!.set(state, start * hiddenSize);
@@ -83,15 +95,12 @@ async function runRow(engine: LlmEngine, reference: ReferenceCase, tokenIds: num
   return result;
 }
 
-/** @param imageFeatures for a case with images: what the tower and the projector give. */
-export function report(
-  reference: ReferenceCase,
-  backend: BackendChoice,
-  rows: readonly RowResult[],
-  imageFeatures?: Float32Array,
-): CaseReport {
+function report(reference: ReferenceCase, backend: BackendChoice, rows: readonly RowResult[]): CaseReport {
   const { promptLength, vocabSize, decodeIds, finalNorm, numLayers } = reference;
-  const logits = worst(rows, (row, r) => largestDifference(concat(row.logits.slice(0, promptLength), vocabSize), reference.logits[r]!));
+  const logits = worst(rows, (row, r) => {
+    const first = row.logits[0] === undefined ? promptLength - 1 : 0; // only the last token's, where no more was asked for
+    return largestDifference(concat(row.logits.slice(first, promptLength), vocabSize), reference.logits[r]!.subarray(first * vocabSize));
+  });
   const decode = worst(rows, (row, r) => largestDifference(concat(decodeRows(row, reference), vocabSize), reference.decodeLogits[r]!));
   const residual = Array.from({ length: numLayers + 1 }, (_, layer) =>
     worst(rows, (row, r) => {
@@ -102,10 +111,10 @@ export function report(
     }),
   );
   const greedy = compareGreedy(reference, rows);
-  const features = reference.images === null ? null : largestDifference(imageFeatures ?? [], reference.images.features);
+  const features = reference.images === null ? null : largestDifference(join(rows), reference.images.features);
   const passed = [features ?? 0, logits, decode, ...residual].every((difference) => difference <= tolerance) && greedy.passed;
   const line = [
-    `${passed ? 'ok  ' : 'FAIL'} ${reference.name} ${backend.name}:`,
+    `${passed ? 'ok  ' : 'FAIL'} ${reference.name} ${backend.label ?? backend.name}:`,
     ...(features === null ? [] : [`image features ${scientific(features)},`]),
     `logits ${scientific(logits)},`,
     `residual ${residual.map((difference, layer) => `${layer === numLayers ? 'norm' : layer}:${scientific(difference)}`).join(' ')},`,
@@ -114,6 +123,19 @@ export function report(
   ].join(' ');
   return { passed, line };
 }
+
+/** The tiles of one row's prompt: the case has those of all rows in order. */
+function imagesOfRow({ images, inputIds }: ReferenceCase, row: number): { pixelValues: Float32Array; tiles: number } | null {
+  if (images === null) return null;
+  const { pixelValues, pixelDims, imageTokenIndex, tokensPerTile } = images;
+  const tilesOf = (ids: readonly number[]): number => ids.filter((id) => id === imageTokenIndex).length / tokensPerTile;
+  const first = inputIds.slice(0, row).reduce((sum, ids) => sum + tilesOf(ids), 0);
+  const tiles = tilesOf(inputIds[row]!);
+  const length = pixelValues.length / pixelDims[0]!;
+  return tiles === 0 ? null : { pixelValues: pixelValues.subarray(first * length, (first + tiles) * length), tiles };
+}
+
+const join = (rows: readonly RowResult[]): number[] => rows.flatMap(({ imageFeatures }) => Array.from(imageFeatures));
 
 /** The logits that chose each token of the answer. */
 function decodeRows(row: RowResult, { promptLength, decodeIds }: ReferenceCase): Float32Array[] {

@@ -61,7 +61,7 @@ export async function runSmolLm2(options: RunSmolLm2): Promise<CaseReport[]> {
   const { file, nope = /nope/i.test(basename(file)) } = options;
   const chats = GreedyFile.parse(JSON.parse(await readFile(file, 'utf8')));
   const reports: CaseReport[] = [];
-  for (const weights of ['float32', 'auto'] as const) {
+  for (const weights of options.backend.weights ?? (['float32', 'auto'] as const)) {
     const engine = await startEngine(options, weights, nope, chats);
     try {
       if (weights === 'float32') reports.push(await compareTokens(engine, file, chats));
