@@ -1,12 +1,65 @@
-// L12: a model with images, from pixels to logits, against the published implementation.
+// A model with images, from a request to its answer.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { cpu, interpreter } from './parity/backends.ts';
+import { fileURLToPath } from 'node:url';
+import { openFileBytes, readSafetensorsHeader } from '@graft/core-model';
+import { imageTokenLayout, LlmEngine, startEngineWorker, type TokenLogprob } from '@graft/engine';
+import { aligned } from '@graft/graph';
+import { createApp } from '@graft/server';
+import { expect, onTestFinished, test } from 'vitest';
+import { collect, folderWithImages, imageTokenIds, request } from '../packages/engine/src/engine.fixture.ts';
+import { cpu, hpu, interpreter } from './parity/backends.ts';
 import { readReferenceCase } from './parity/reference-case.ts';
-import { runImageCase } from './parity/run-image-case.ts';
+import { runCase } from './parity/run-case.ts';
 import { root } from './sources.ts';
 
-test.each([interpreter, cpu])('L12 image features, logits and greedy ids of vision-tiny on $name', async (backend) => {
-  const { passed, line } = await runImageCase(await readReferenceCase(join(root, 'tests/parity/cases/vision-tiny')), backend);
+test.each([interpreter, cpu, hpu])('L12 image features, logits and greedy ids of vision-tiny on $name', async (backend) => {
+  const { passed, line } = await runCase(await readReferenceCase(join(root, 'tests/parity/cases/vision-tiny')), backend, root);
   expect(passed, line).toBe(true);
 });
+
+const fixtures = fileURLToPath(new URL('./fixtures/images/', import.meta.url));
+
+/** The tiles that the published processor makes of a picture; fixtures/images/README.md. */
+function publishedTiles(name: string): { pixelValues: Float32Array; tiles: number } {
+  const file = openFileBytes(join(fixtures, 'images.safetensors'));
+  try {
+    const { offset, byteLength, shape } = readSafetensorsHeader(file).tensors.get(`${name}.pixel_values`)!;
+    return { pixelValues: aligned(file.read(offset, byteLength), Float32Array).slice(), tiles: shape[0]! };
+  } finally {
+    file.close();
+  }
+}
+
+test('a request with images through the server gives the greedy ids that the published tiles give', async () => {
+  const config = { model: folderWithImages(), plugins: ['@graft/cpu'], maxSequences: 2, prefillTokens: 7 };
+  await using alone = closing(await LlmEngine.start(config));
+  await using served = closing(await startEngineWorker(config));
+  const app = createApp(served.engine);
+  onTestFinished(() => app.close());
+  expect(served.engine.info.readsImages).toBe(true);
+
+  const [before, between, after] = ['<s>user: hello', ' world', '</s><s>assistant: '].map((text) => alone.engine.tokenize(text));
+  const layout = (rows: number, columns: number): number[] => imageTokenLayout({ rows, columns }, 4, imageTokenIds);
+  const tokenIds = [...(await before!), ...layout(1, 3), ...(await between!), ...layout(1, 1), ...(await after!)];
+  const images = [publishedTiles('200x90'), publishedTiles('40x30')];
+  const deltas = await collect(alone.engine.generate(request({ tokenIds, images }, { maxTokens: 12, logprobs: 0 })));
+  const expected = deltas.flatMap(({ logprobs }) => logprobs!);
+
+  const url = (name: string) => `data:image/png;base64,${readFileSync(join(fixtures, `${name}.png`)).toString('base64')}`;
+  const image = (name: string) => ({ type: 'image_url', image_url: { url: url(name) } });
+  const content = [{ type: 'text', text: 'hello' }, image('200x90'), { type: 'text', text: ' world' }, image('40x30')];
+  const payload = { messages: [{ role: 'user', content }], temperature: 0, ignore_eos: true, max_tokens: 12, logprobs: true };
+  const response = await app.inject({ method: 'POST', url: '/v1/chat/completions', payload });
+  const { choices, usage } = response.json();
+  expect(response.statusCode).toBe(200);
+  expect(usage).toEqual({ prompt_tokens: tokenIds.length, completion_tokens: 12, total_tokens: tokenIds.length + 12 });
+  const given = choices[0].logprobs.content as TokenLogprob[];
+  expect(given.map(({ token }) => token)).toEqual(expected.map(({ token }) => token));
+  expect(Math.max(...given.map(({ logprob }, i) => Math.abs(logprob - expected[i]!.logprob)))).toBeLessThan(1e-5);
+});
+
+/** An engine that is closed where its scope ends. */
+function closing<E extends { close(): Promise<void> }>(engine: E): AsyncDisposable & { engine: E } {
+  return { engine, [Symbol.asyncDispose]: () => engine.close() };
+}
