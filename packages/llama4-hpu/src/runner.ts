@@ -82,8 +82,8 @@ export class HpuModelRunner implements ModelRunner {
     return new HpuModelRunner(await BucketedModelRunner.open(parts, { backend, policy }), parts, policy);
   }
 
-  capture(report: Report): void {
-    this.runner.capture(report);
+  capture(report: Report, signal?: AbortSignal): Promise<void> {
+    return this.runner.capture(report, signal);
   }
 
   compile(report: Report, signal?: AbortSignal): Promise<void> {
