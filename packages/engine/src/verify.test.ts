@@ -166,6 +166,27 @@ describe('an override that fails', () => {
   });
 });
 
+test('a plugin that only has hooks is held against upstream without them', async () => {
+  const hooked = definePlugin({
+    name: 'hooked',
+    after: ['core-model'],
+    hooks: [
+      {
+        architecture: 'Llama4ForCausalLM',
+        platform: 'interpreter',
+        phase: 'init',
+        run: function note(model: Llama4ForCausalLM, _context: unknown, patches: Patches) {
+          patches.setField(model, 'noted', true);
+        },
+      },
+    ],
+  });
+  const asked = { app: root, plugins, architecture: 'Llama4ForCausalLM', maxTokens: 2 };
+  const { record } = await verify(asked, { pluginsInCode: [hooked] });
+  expect(record).toMatchObject({ verdict: 'equal', upstream: { patches: [] }, override: { modelClass: 'Llama4ForCausalLM' } });
+  expect(record.override.patches).toMatchObject([{ hook: 'hooked: note', operation: 'setField' }]);
+});
+
 test('only one of the two models is in memory at a time, and none in the end', async () => {
   const alive: number[] = [];
   watch.beforeRun = () => void alive.push(watch.programsAlive);
