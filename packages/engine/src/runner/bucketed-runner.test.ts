@@ -112,6 +112,15 @@ describe('a bucket that the warm-up left out', () => {
   });
 });
 
+test('a bucket that the warm-up left out is warned of by default', async () => {
+  const policy = { buckets, warmUp: buckets.filter(({ query }) => query !== 12) };
+  const engine = await startStatic({ policy, prefillTokens: 12 });
+  const warned = new Promise<Error & { code?: string }>((resolve) => void process.once('warning', resolve));
+  await generateIds(engine, request(promptOf(10), { maxTokens: 1 }));
+  expect(await warned).toMatchObject({ code: 'GRAFT_RECOMPILE', message: expect.stringContaining('"1x12"') });
+  expect(await engine.stats()).toMatchObject({ recompiles: 1 });
+});
+
 test('a policy that leaves sequences unserved is refused, with the bucket that is missing', async () => {
   const error = await failureOf(LlmEngine.start(staticConfig({ policy: { buckets: [{ batch: 1, query: 1, context: 62 }] } })));
   expect([error.code, error.message]).toEqual(['GRAFT_ENGINE_CONFIG', expect.stringContaining('query 1 and a context of 63')]);
