@@ -84,8 +84,9 @@ async function watchGrowth(page: Page): Promise<() => Promise<number[]>> {
   return () => page.evaluate(() => (window as unknown as { lengths: number[] }).lengths);
 }
 
-test('a question is answered', async () => {
+test('a question is answered; a model that reads no images is offered none', async () => {
   const page = await visit();
+  expect(await page.getByRole('button', { name: 'Attach images' }).count()).toBe(0);
   await ask(page, 'What is the capital of France?');
   expect(await answered(page)).toContain('Paris');
   expect(await page.locator('.stats').innerText()).toMatch(/^\d+ tokens · [\d.]+ tokens\/s · first after [\d.]+ m?s$/);

@@ -1,25 +1,36 @@
 // The chat page: the conversation, what is sent, and what comes back.
 import { Failure, getHealth, streamAnswer } from '/api.js';
+import { attachments } from '/attachments.js';
 import { autoscroll } from '/autoscroll.js';
 import { byId } from '/dom.js';
 import { assistantMessage, userMessage } from '/messages.js';
 import { showPanel } from '/panel.js';
 import { settingsDialog, themeToggle } from '/settings.js';
-import { loadMessages, save } from '/storage.js';
+import { loadMessages, saveConversation } from '/storage.js';
 
 const prompt = byId('prompt');
 const list = byId('messages');
 const scroll = autoscroll(byId('to-latest'));
 
-/** The conversation: `{ role, content }`, and on answers `stats`, `stopped`, `finishReason`. */
+/** The conversation: `{ role, content }`, on questions `images: [{ name, url }]` too, and on answers `stats`, `stopped`, `finishReason`. */
 let messages = loadMessages();
 let model = null;
+/** What an image may be, or null where the model reads none. */
+let imageLimits = null;
 /** The answer that is coming: its AbortController, or null. */
 let running = null;
 
 const announce = (text) => {
   byId('status').textContent = text;
 };
+const attached = attachments({
+  composer: byId('composer'),
+  prompt,
+  announce,
+  limits: () => imageLimits,
+  room: () => imageLimits.maxImages - messages.reduce((sum, { images = [] }) => sum + images.length, 0),
+  onChange: () => update(),
+});
 const settings = settingsDialog(() => void refreshHealth());
 
 function show() {
@@ -41,7 +52,7 @@ function userElement(message, index) {
     onEdit: (text) => {
       stop();
       messages = messages.slice(0, index);
-      send(text);
+      send(text, message.images);
     },
   });
 }
@@ -68,10 +79,14 @@ function update() {
   byId('welcome').hidden = messages.length > 0;
   byId('stop').hidden = running === null;
   byId('send').hidden = running !== null;
-  byId('send').setAttribute('aria-disabled', String(prompt.value.trim() === ''));
+  byId('send').setAttribute('aria-disabled', String(isEmpty()));
   const buttons = [...list.querySelectorAll('.regenerate')];
   for (const button of buttons) button.hidden = running !== null || button.closest('.message') !== list.lastElementChild;
   fit();
+}
+
+function isEmpty() {
+  return prompt.value.trim() === '' && attached.count === 0;
 }
 
 function fit() {
@@ -79,9 +94,9 @@ function fit() {
   prompt.style.height = `${prompt.scrollHeight}px`;
 }
 
-function send(text) {
-  messages.push({ role: 'user', content: text });
-  save('conversation', messages);
+function send(text, images = []) {
+  messages.push({ role: 'user', content: text, ...(images.length > 0 && { images }) });
+  saveConversation(messages);
   show();
   list.lastElementChild.remove();
   void answer();
@@ -118,7 +133,7 @@ async function answer() {
 
 function conclude(message, view, failure) {
   if (message.content !== '' || failure === null) messages.push(message);
-  save('conversation', messages);
+  saveConversation(messages);
   if (failure === null) {
     view.finish(message);
     announce(message.stopped ? 'Stopped.' : `Answer: ${message.content}`);
@@ -136,7 +151,7 @@ async function receive(message, conversation, signal, painter) {
   let firstAt = null;
   let pieces = 0;
   const system = settings.system.trim() === '' ? [] : [{ role: 'system', content: settings.system }];
-  const sent = [...system, ...conversation.map(({ role, content }) => ({ role, content }))];
+  const sent = [...system, ...conversation.map(toSend)];
   const measure = (tokens, isEstimate) => {
     const seconds = (performance.now() - (firstAt ?? startedAt)) / 1000;
     message.stats = {
@@ -158,6 +173,13 @@ async function receive(message, conversation, signal, painter) {
       message.finishReason = piece.finishReason;
     }
   }
+}
+
+/** A message as the API takes it: with images, a list of parts. */
+function toSend({ role, content, images = [] }) {
+  if (images.length === 0) return { role, content };
+  const parts = images.map(({ url }) => ({ type: 'image_url', image_url: { url } }));
+  return { role, content: content === '' ? parts : [...parts, { type: 'text', text: content }] };
 }
 
 /** At most one paint a frame, and fewer when painting is slow: it takes no more than a third of the time. */
@@ -186,7 +208,7 @@ function newChat() {
   stop();
   running = null;
   messages = [];
-  save('conversation', messages);
+  saveConversation(messages);
   show();
   prompt.focus();
   announce('New chat.');
@@ -199,6 +221,8 @@ async function refreshHealth() {
   );
   const { engine } = state.health ?? {};
   model = engine?.model ?? null;
+  imageLimits = engine?.readsImages ? engine.imageLimits : null;
+  attached.update();
   byId('model-name').textContent =
     engine?.model ?? (state.health === null ? 'no server' : state.health.status === 'ok' ? 'key needed' : 'model stopped');
   byId('state-dot').className = `dot ${state.health?.status === 'ok' ? 'ok' : 'bad'}`;
@@ -211,10 +235,10 @@ async function refreshHealth() {
 function wire() {
   byId('composer').addEventListener('submit', (event) => {
     event.preventDefault();
+    if (isEmpty() || running !== null) return;
     const text = prompt.value.trim();
-    if (text === '' || running !== null) return;
     prompt.value = '';
-    send(text);
+    send(text, attached.take());
     prompt.focus();
   });
   prompt.addEventListener('input', update);

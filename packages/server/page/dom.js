@@ -35,6 +35,7 @@ export const icons = {
   copy: 'M9 9h10v11H9zM5 15V4h10',
   done: 'M5 13l4 4L19 7',
   edit: 'M4 20h4L19 9l-4-4L4 16z',
+  remove: 'M6 6l12 12M18 6L6 18',
   again: 'M20 11a8 8 0 1 0-2.3 6.300M20 5v6h-6',
 };
 

@@ -1,10 +1,12 @@
 // One message of the conversation as an element.
+import { thumbnails } from '/attachments.js';
 import { copyButton, el, icon, icons } from '/dom.js';
 import { renderMarkdown } from '/markdown.js';
 
-/** What the reader said. `onEdit(text)` sends a changed version and drops what came after. */
+/** What the reader said and showed. `onEdit(text)` sends a changed version, with the same images, and drops what came after. */
 export function userMessage(message, { announce, onEdit }) {
-  const content = el('div.content', {}, message.content);
+  const content = el('div.content', { hidden: message.content === '' }, message.content);
+  const images = message.images?.length > 0 ? thumbnails(message.images) : null;
   const edit = el('button.text-button', { type: 'button' }, icon(icons.edit), 'Edit');
   const actions = el(
     'div.actions',
@@ -12,7 +14,7 @@ export function userMessage(message, { announce, onEdit }) {
     edit,
     copyButton('Copy', () => message.content, announce),
   );
-  const article = el('article.message.user', {}, el('h2.sr-only', {}, 'You'), content, el('div.meta', {}, actions));
+  const article = el('article.message.user', {}, el('h2.sr-only', {}, 'You'), images, content, el('div.meta', {}, actions));
   edit.addEventListener('click', () => {
     const form = editForm(message.content, (text) => {
       form.replaceWith(content);

@@ -14,8 +14,9 @@ export function load(key, fallback) {
 export function save(key, value) {
   try {
     localStorage.setItem(`graft.${key}`, JSON.stringify(value));
+    return true;
   } catch {
-    // Nothing depends on it before the next visit.
+    return false; // nothing depends on it before the next visit
   }
 }
 
@@ -24,9 +25,25 @@ export function loadSettings() {
   return { ...defaults, ...(typeof kept === 'object' ? kept : {}) };
 }
 
+/** A conversation; where its images are too much for the browser's storage, its texts. */
+export function saveConversation(messages) {
+  if (save('conversation', messages)) return;
+  save(
+    'conversation',
+    messages.map(({ images: _, ...message }) => message),
+  );
+}
+
 /** Messages as they were; anything that does not look like one is dropped. */
 export function loadMessages() {
   const kept = load('conversation', []);
   if (!Array.isArray(kept)) return [];
-  return kept.filter((one) => (one?.role === 'user' || one?.role === 'assistant') && typeof one.content === 'string');
+  return kept
+    .filter((one) => (one?.role === 'user' || one?.role === 'assistant') && typeof one.content === 'string')
+    .map((one) => (one.images === undefined ? one : { ...one, images: imagesOf(one.images) }));
+}
+
+function imagesOf(kept) {
+  if (!Array.isArray(kept)) return [];
+  return kept.filter((one) => typeof one?.name === 'string' && typeof one.url === 'string' && one.url.startsWith('data:image/'));
 }

@@ -18,7 +18,7 @@ const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",
-  "img-src 'self'",
+  "img-src 'self' data:", // the images of the reader's own messages
   "connect-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",

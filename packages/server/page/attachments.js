@@ -1,0 +1,120 @@
+// The images that go with the next message: chosen, pasted or dropped, shown as thumbnails, and taken when it is sent.
+import { el, icon, icons } from '/dom.js';
+
+const types = ['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
+
+/** Thumbnails in a list; with `onRemove(image)` each has a button. `images`: `{ name, url }`, where `url` is a `data:` URL. */
+export function thumbnails(images, onRemove = null) {
+  return el(
+    'ul.thumbnails',
+    { 'aria-label': 'Images' },
+    images.map((image) => thumbnail(image, onRemove)),
+  );
+}
+
+function thumbnail(image, onRemove) {
+  const picture = el('img', { src: image.url, alt: image.name });
+  if (onRemove === null) return el('li', {}, picture);
+  const remove = el('button.remove', { type: 'button', 'aria-label': `Remove ${image.name}`, title: 'Remove' }, icon(icons.remove));
+  remove.addEventListener('click', () => onRemove(image));
+  return el('li', {}, picture, remove);
+}
+
+/**
+ * `room()` gives how many images the conversation has place for still; `limits()` what one may be, or null where the model reads none: then nothing is taken,
+ * and a pasted or dropped file is the browser's again.
+ */
+export function attachments({ composer, prompt, room, limits, announce, onChange }) {
+  let images = [];
+  const shown = composer.querySelector('.attachments');
+  const note = composer.querySelector('.attachments-note');
+  const button = composer.querySelector('#attach');
+  const input = composer.querySelector('#attach-files');
+
+  const show = () => {
+    shown.replaceChildren(...(images.length === 0 ? [] : [thumbnails(images, remove)]));
+    onChange();
+  };
+  const remove = (image) => {
+    images = images.filter((one) => one !== image);
+    say('');
+    show();
+    announce(`${image.name} removed.`);
+    prompt.focus();
+  };
+  const say = (text) => {
+    note.textContent = text;
+    note.hidden = text === '';
+  };
+  const add = async (files) => {
+    const refusals = [];
+    const taken = [];
+    for (const file of files) {
+      const refusal = refusalOf(file, limits(), room() - images.length - taken.length);
+      const url = refusal === null ? await dataUrl(file) : null;
+      if (url !== null) taken.push({ name: file.name || 'image', url });
+      else refusals.push(refusal ?? `${file.name} cannot be read.`);
+    }
+    images = [...images, ...taken];
+    say(refusals.join(' '));
+    show();
+    if (taken.length > 0) announce(`Attached: ${taken.map(({ name }) => name).join(', ')}.`);
+    prompt.focus();
+  };
+  const takeFrom = (event, transfer) => {
+    const files = [...(transfer?.files ?? [])];
+    if (limits() === null || files.length === 0) return;
+    event.preventDefault();
+    void add(files);
+  };
+
+  button.addEventListener('click', () => input.click());
+  input.addEventListener('change', () => {
+    const files = [...input.files];
+    input.value = ''; // so that the same file can be chosen again
+    void add(files);
+  });
+  prompt.addEventListener('paste', (event) => takeFrom(event, event.clipboardData));
+  document.addEventListener('dragover', (event) => {
+    if (limits() !== null && event.dataTransfer?.types.includes('Files')) event.preventDefault();
+  });
+  document.addEventListener('drop', (event) => takeFrom(event, event.dataTransfer));
+
+  return {
+    get count() {
+      return images.length;
+    },
+    /** The images, which go with a message now. */
+    take() {
+      const taken = images;
+      images = [];
+      say('');
+      show();
+      return taken;
+    },
+    /** After it is known whether the model reads images. */
+    update() {
+      button.hidden = limits() === null;
+    },
+  };
+}
+
+/** Why a file is not taken, in words; null where it is. */
+function refusalOf({ name, type, size }, { maxImages, maxImageBytes }, room) {
+  if (!types.includes(type)) return `${name} is no PNG, JPEG, WebP or GIF.`;
+  if (size > maxImageBytes) return `${name} is larger than ${megabytes(maxImageBytes)}.`;
+  if (room <= 0) return `${name} is too many: a conversation has at most ${maxImages} images.`;
+  return null;
+}
+
+const megabytes = (bytes) => `${(bytes / 1024 / 1024).toFixed(1).replace('.0', '')} MB`;
+
+/** Null where the file cannot be read, such as a folder. */
+function dataUrl(file) {
+  return new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => resolve(null);
+    reader.readAsDataURL(file);
+  });
+}
