@@ -1,6 +1,8 @@
+export { type BucketRanges, bucketRanges, bucketSizes, type FullRange, hpuBuckets, type ServedSizes } from './buckets.ts';
 export { EmulatedBackend, type EmulatedBackendOptions, type StaticMode } from './device/emulated-backend.ts';
 export type { EmulatedProgram } from './device/emulated-program.ts';
 export { HpuBucketError, HpuGraphError, HpuRecipeError, HpuWeightError } from './device/errors.ts';
+export { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
 export {
   applyHpuLlama4InitPatches,
   applyHpuLlama4PostLoadPatches,
@@ -18,4 +20,7 @@ export {
   patchAttentionModule,
 } from './patches/branch-free-attention.ts';
 export { HpuLlama4FeedForward, unifyFeedForwardTypes } from './patches/feed-forward-types.ts';
-export { HpuPlatform } from './platform.ts';
+export { type HpuMode, HpuPlatform } from './platform.ts';
+export { type BucketRange, type BucketStrategy, HpuPlatformOptions, parseHpuPlatformOptions } from './platform-options.ts';
+export { createHpuModelRunner, HpuModelRunner } from './runner.ts';
+export { chunkedAttentionLayers, hpuAttnScale, patchAttentionScale, setChunkedAttention } from './runner-patches.ts';
