@@ -1,7 +1,7 @@
 // Brings docs/errors.md up to date with the sources: a code that has no row gets one from its `what` and `fix` (or its class's comment), a row whose code is gone is
 // dropped, and the rest stays as it was written by hand. `npm test` compares the two; run this when it says that a row is missing.
 //   node scripts/error-rows.mjs
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
@@ -12,12 +12,12 @@ const page = join(root, 'docs', 'errors.md');
 const isSource = (path) => /\.ts$/.test(path) && !/\.(test|test-d|fixture)\.ts$/.test(path);
 
 function sourceFiles() {
-  return readdirSync(join(root, 'packages')).flatMap((name) => {
-    const folder = join(root, 'packages', name, 'src');
-    return readdirSync(folder, { recursive: true })
+  const folders = ['packages', 'examples'].flatMap((group) => readdirSync(join(root, group)).map((name) => join(root, group, name, 'src')));
+  return folders.filter(existsSync).flatMap((folder) =>
+    readdirSync(folder, { recursive: true })
       .map((file) => join(folder, String(file)))
-      .filter(isSource);
-  });
+      .filter(isSource),
+  );
 }
 
 /** The words of a string expression; what is filled in when it happens becomes an ellipsis. */
