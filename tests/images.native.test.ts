@@ -7,18 +7,37 @@ import { imageTokenLayout, LlmEngine, startEngineWorker, type TokenLogprob } fro
 import { aligned } from '@graft/graph';
 import { createApp } from '@graft/server';
 import { expect, onTestFinished, test } from 'vitest';
-import { collect, folderWithImages, imageTokenIds, request } from '../packages/engine/src/engine.fixture.ts';
+import { collect, folderWithImages, generateIds, imageTokenIds, request } from '../packages/engine/src/engine.fixture.ts';
 import { cpu, hpu, interpreter } from './parity/backends.ts';
 import { readReferenceCase } from './parity/reference-case.ts';
 import { runCase } from './parity/run-case.ts';
 import { root } from './sources.ts';
+
+const fixtures = fileURLToPath(new URL('./fixtures/images/', import.meta.url));
 
 test.each([interpreter, cpu, hpu])('L12 image features, logits and greedy ids of vision-tiny on $name', async (backend) => {
   const { passed, line } = await runCase(await readReferenceCase(join(root, 'tests/parity/cases/vision-tiny')), backend, root);
   expect(passed, line).toBe(true);
 });
 
-const fixtures = fileURLToPath(new URL('./fixtures/images/', import.meta.url));
+test('on hpu, sequences with images beside one of text cause no recompile and give the ids that each gives alone on cpu', async () => {
+  const config = { model: folderWithImages(), maxSequences: 4, maxModelLength: 128, prefillTokens: 16, app: root };
+  const picture = (name: string) => ({ type: 'image' as const, data: new Uint8Array(readFileSync(join(fixtures, `${name}.png`))) });
+  const chat = (...content: ({ type: 'text'; text: string } | ReturnType<typeof picture>)[]) =>
+    request({ messages: [{ role: 'user', content }] }, { maxTokens: 12 });
+  const hello = { type: 'text' as const, text: 'hello world' };
+  const asked = [chat(picture('40x30'), hello, picture('200x90')), chat(hello), chat(hello, picture('300x300')), chat(picture('1x1'))];
+  await using cpuEngine = closing(await LlmEngine.start({ ...config, plugins: ['@graft/cpu'], weights: 'float32' }));
+  await using hpuEngine = closing(
+    await LlmEngine.start({ ...config, plugins: ['@graft/llama4-hpu'], platform: 'hpu', onRecompile: 'fail' }),
+  );
+  const before = await hpuEngine.engine.stats();
+  const alone: number[][] = [];
+  for (const one of asked) alone.push(await generateIds(cpuEngine.engine, one));
+  expect(await Promise.all(asked.map((one) => generateIds(hpuEngine.engine, one)))).toEqual(alone);
+  const { captures, compiles, recompiles } = await hpuEngine.engine.stats();
+  expect({ captures, compiles, recompiles }).toEqual({ captures: before.captures, compiles: before.compiles, recompiles: 0 });
+});
 
 /** The tiles that the published processor makes of a picture; fixtures/images/README.md. */
 function publishedTiles(name: string): { pixelValues: Float32Array; tiles: number } {
