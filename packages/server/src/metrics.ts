@@ -34,7 +34,7 @@ const statMetrics: readonly StatMetric[] = [
   {
     name: 'graft_recompiles_total',
     kind: 'counter',
-    help: 'Graphs captured because those of the region did not fit; with static shapes after the warm-up only, where it stays 0.',
+    help: 'Graphs captured after the engine was ready, because none that it had fitted. It should stay 0.',
     of: (s) => s.recompiles,
   },
   { name: 'graft_prompt_tokens_total', kind: 'counter', help: 'Prompt tokens computed for requests.', of: (s) => s.promptTokens },

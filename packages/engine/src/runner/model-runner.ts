@@ -46,7 +46,7 @@ export interface RunnerStats {
   readonly optimisations: number;
   /** Buckets that came from recipes. */
   readonly recipes: number;
-  /** Captures after others of the same region; of a runner for static shapes, those after `ready` only. */
+  /** Captures after `ready`: a promise that there are none. */
   readonly recompiles: number;
   readonly warmUpSeconds: number;
   /** Tokens that a sequence asked for, and those computed beside them to fill a bucket. */
