@@ -1,6 +1,20 @@
 import { DimCoercedError, ShapeError } from './errors.ts';
 import { joinPath } from './nn/module.ts';
 
+/** Called when a question about a dimension is answered that a number in the place of a symbol may answer otherwise. */
+let asked: (() => void) | null = null;
+
+/** Runs `body` with `onAsked` told of each such question, or none with null; `equals` that proves two dimensions the same is no such question. */
+export function watchSizes<T>(onAsked: (() => void) | null, body: () => T): T {
+  const before = asked;
+  asked = onAsked;
+  try {
+    return body();
+  } finally {
+    asked = before;
+  }
+}
+
 /**
  * One dimension of a symbolic tensor: a number, or a product of a number and named symbols.
  * Two symbols never become one because their values agree. A symbol whose name begins with `@` is local to the module under the path that follows.
@@ -31,6 +45,7 @@ export class Dim {
   }
 
   get isStatic(): boolean {
+    this.noteAsked();
     return this.symbols.length === 0;
   }
 
@@ -47,17 +62,22 @@ export class Dim {
 
   /** @throws ShapeError when the division leaves a rest. */
   dividedBy(divisor: number): Dim {
-    if (this.coefficient % divisor !== 0) throw new ShapeError(`Dimension ${this.toString()} cannot be divided by ${divisor}.`);
-    return new Dim(this.coefficient / divisor, this.symbols);
+    if (this.coefficient % divisor === 0) return new Dim(this.coefficient / divisor, this.symbols);
+    throw new ShapeError(`Dimension ${this.toString()} cannot be divided by ${divisor}.`);
   }
 
   /** Whether both are the same number or the same product of symbols; never a guess from values. */
   equals(other: number | Dim): boolean {
-    return this === other || this.text === Dim.of(other).text;
+    const dim = Dim.of(other);
+    if (this === dim || this.text === dim.text) return true;
+    this.noteAsked();
+    dim.noteAsked();
+    return false;
   }
 
   /** The size once the symbols have values. @throws ShapeError for a symbol that `lookup` does not know. */
   evaluate(lookup: (symbol: string) => number | undefined): number {
+    this.noteAsked();
     return this.symbols.reduce((product, symbol) => {
       const size = lookup(symbol);
       if (size === undefined) throw new ShapeError(`Symbol "${symbol}" has no value.`);
@@ -67,6 +87,7 @@ export class Dim {
 
   /** The only symbol, when the dimension is exactly that; null otherwise. */
   get symbolName(): string | null {
+    this.noteAsked();
     return this.coefficient === 1 && this.symbols.length === 1 ? this.symbols[0]! : null;
   }
 
@@ -79,7 +100,16 @@ export class Dim {
     return this.isStatic ? this : new Dim(this.coefficient, this.symbols.map(rename).sort());
   }
 
+  /** The same product with numbers for some of its symbols. */
+  withSizes(sizes: ReadonlyMap<string, number>): Dim {
+    if (!this.symbols.some((symbol) => sizes.has(symbol))) return this;
+    const coefficient = this.symbols.reduce((product, symbol) => product * (sizes.get(symbol) ?? 1), this.coefficient);
+    const symbols = this.symbols.filter((symbol) => !sizes.has(symbol));
+    return new Dim(coefficient, symbols);
+  }
+
   toString(): string {
+    this.noteAsked();
     return this.text;
   }
 
@@ -87,6 +117,10 @@ export class Dim {
   [Symbol.toPrimitive](hint: string): string {
     if (hint === 'string') return this.toString();
     throw new DimCoercedError(this.toString());
+  }
+
+  private noteAsked(): void {
+    if (asked !== null && this.symbols.length > 0) asked();
   }
 }
 

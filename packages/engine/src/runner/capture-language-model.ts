@@ -14,25 +14,28 @@ export interface StepShape {
  * `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, where layers were asked for, `auxHiddenStates.<i> [batch, sequence, hidden]`.
  */
 export function captureLanguageModel(model: LanguageModel, cache: CaptureCache, shape?: StepShape): CapturedModel {
-  const inputs = stepInputs(shape);
-  return captureModel(model, {
-    cache,
-    batch: inputs.inputIds.dims[0],
-    inputs,
-    call: (proxy, { inputIds, positions, logitsIndices }) =>
-      stepOutputs(proxy, proxy.forward(inputIds, positions, null, null), logitsIndices),
-  });
+  return captureModel(model, { cache, batch: stepInputs.inputIds.dims[0], inputs: stepInputs, call: runStep, ...sizesOf(shape) });
 }
 
+/** One function for all captures, so that a frozen cache captures once for any shape; see `captureModel`. */
+function runStep(model: LanguageModel, { inputIds, positions, logitsIndices }: Record<keyof typeof stepInputs, Tensor>) {
+  return stepOutputs(model, model.forward(inputIds, positions, null, null), logitsIndices);
+}
+
+const [batch, sequence, outputRows] = [Dim.symbol('batch'), Dim.symbol('sequence'), Dim.symbol('outputRows')];
+
 /** What every step of a language model brings. */
-export function stepInputs(shape?: StepShape) {
-  const dim = (name: string, size: number | undefined): Dim => (size === undefined ? Dim.symbol(name) : Dim.of(size));
-  const [batch, sequence, outputRows] = [dim('batch', shape?.batch), dim('sequence', shape?.sequence), dim('outputRows', shape?.batch)];
-  return {
-    inputIds: { dtype: 'int64', dims: [batch, sequence] },
-    positions: { dtype: 'int64', dims: [batch, sequence] },
-    logitsIndices: { dtype: 'int64', dims: [outputRows] },
-  } as const;
+export const stepInputs = {
+  inputIds: { dtype: 'int64', dims: [batch, sequence] },
+  positions: { dtype: 'int64', dims: [batch, sequence] },
+  logitsIndices: { dtype: 'int64', dims: [outputRows] },
+} as const;
+
+/** The numbers of a shape for the symbols of `stepInputs` and, for images, `features`; none for any shape. */
+export function sizesOf(shape: StepShape | undefined): { sizes?: Record<string, number> } {
+  if (shape === undefined) return {};
+  const { batch, sequence } = shape;
+  return { sizes: { batch, sequence, outputRows: batch, features: batch * sequence } };
 }
 
 /** What every step gives: the logits of the rows that were asked for, and the residual streams. */

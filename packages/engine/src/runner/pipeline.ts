@@ -30,7 +30,7 @@ export interface PipelineRank {
  */
 export function capturePipelineStage({ model, context }: PipelineRank, cache: CaptureCache): CapturedModel {
   const { rank, size } = context.pipeline;
-  const { logitsIndices, ...tokens } = stepInputs();
+  const { logitsIndices, ...tokens } = stepInputs;
   const handed = { dtype: 'float32', dims: [...tokens.inputIds.dims, Dim.of(context.config.hiddenSize)] } as const;
   const isLast = rank === size - 1;
   return captureModel(model, {

@@ -62,6 +62,11 @@ export class CaptureCache {
     this.known = isFrozen ? new KnownGuards() : null;
   }
 
+  /** Whether the modules stay as they are while this cache is in use. */
+  get isFrozen(): boolean {
+    return this.known !== null;
+  }
+
   /** Graphs captured so far, of one region or of all. */
   count(region?: string): number {
     return region === undefined

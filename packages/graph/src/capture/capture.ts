@@ -5,13 +5,16 @@ import type { Graph } from '../graph.ts';
 import { GraphBuilder } from '../graph-builder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
 import type { RuntimeSlot } from '../nn/runtime-slot.ts';
-import { Dim, type Dims, formatDims } from '../shape.ts';
+import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
 import type { SymbolicTensor } from '../tensor.ts';
 import { verifyGraph } from '../verify-graph.ts';
 import { CaptureCache, type CaptureEntry, type InputFact } from './capture-cache.ts';
 import type { Guard } from './guard.ts';
+import { inputFacts, inputName } from './input-facts.ts';
 import { CaptureProxies } from './proxy.ts';
 import { type Flat, flatten, type Structure, unflatten } from './pytree.ts';
+import { type CalledRegion, specialise, type Template } from './specialise.ts';
+import { renameSizes, templateOf, templateSymbol } from './templates.ts';
 
 export interface InputSpec {
   readonly dtype: DType;
@@ -26,6 +29,11 @@ export interface CaptureOptions<M extends Module, Inputs extends Record<string, 
   /** What the symbol `batch` of a runtime slot stands for in this capture; a symbol of that name by default. */
   batch?: Dim;
   cache?: CaptureCache;
+  /**
+   * Numbers for symbols of `inputs` and `batch`: the capture is that of these sizes. A frozen cache captures once for any and puts the numbers in, as long
+   * as no `forward` asks for a size (what it asks would be another graph): for that, `call` is the same function at each capture.
+   */
+  sizes?: Readonly<Record<string, number>>;
 }
 
 /** A model's whole `forward` as a graph whose nodes are ops and calls of shared regions. */
@@ -46,30 +54,98 @@ export function captureModel<M extends Module, const Inputs extends Record<strin
   model: M,
   options: CaptureOptions<M, Inputs>,
 ): CapturedModel {
-  const { inputs, call, cache = new CaptureCache(), batch = Dim.symbol('batch') } = options;
-  const capture = new Capture(cache, batch, null);
+  const { sizes, cache = new CaptureCache() } = options;
+  if (sizes === undefined) return captureAs(model, options, cache, null).captured;
+  const numbers = new Map(Object.entries(sizes).map(([name, size]) => [name, Dim.of(size).value]));
+  const template = cache.isFrozen ? templateFor(model, options, cache, numbers) : null;
+  if (template === null)
+    return captureAs(
+      model,
+      mapDims(options, (dims) => dims.map((dim) => dim.withSizes(numbers))),
+      cache,
+      null,
+    ).captured;
+  return specialise(template, new Map([...numbers].map(([name, size]) => [templateSymbol(name), size])), cache);
+}
+
+/** What `captureModel` needs when nothing is known of the names of its inputs. */
+type AnyCapture<M> = Omit<CaptureOptions<Module, Record<string, InputSpec>>, 'call'> & {
+  call(model: M, inputs: never): Record<string, unknown>;
+};
+
+function captureAs<M extends Module>(
+  model: M,
+  { inputs, call, batch = Dim.symbol('batch') }: AnyCapture<M>,
+  cache: CaptureCache,
+  onAsked: (() => void) | null,
+): Template {
+  const capture = new Capture({ cache, batch, onAsked }, null);
   const tensors = Object.fromEntries(
     Object.entries(inputs).map(([name, { dtype, dims }]) => [name, capture.builder.input(name, dtype, dims)]),
   );
-  const { graph, structure } = capture.run(model, (proxy) => call(proxy, tensors as { [K in keyof Inputs]: SymbolicTensor }));
-  return { root: model, graph, guards: [...capture.proxies.guards.values()], outputs: structure, cache };
+  const { graph, structure } = capture.run(model, (proxy) => call(proxy, tensors as never));
+  const guards = [...capture.proxies.guards.values()];
+  return { captured: { root: model, graph, guards, outputs: structure, cache }, calls: capture.calls };
+}
+
+/** The same capture with other dimensions. */
+function mapDims<M extends Module>(
+  { inputs, call, batch = Dim.symbol('batch') }: AnyCapture<M>,
+  change: (dims: Dims) => Dims,
+): AnyCapture<M> {
+  const changed = Object.entries(inputs).map(([name, { dtype, dims }]) => [name, { dtype, dims: change(dims) }] as const);
+  return { inputs: Object.fromEntries(changed), call, batch: change([batch])[0]! };
+}
+
+/** The capture for any size, in a cache of its own; null when it does not stand for each. */
+function templateFor<M extends Module>(
+  model: M,
+  options: AnyCapture<M>,
+  cache: CaptureCache,
+  sizes: ReadonlyMap<string, number>,
+): Template | null {
+  const anySize = mapDims(options, (dims) => renameSizes(dims, sizes));
+  const inputs = Object.entries(anySize.inputs).map(([name, { dtype, dims }]) => `${name} ${dtype}${formatDims(dims)}`);
+  return templateOf(cache, { model, call: options.call, inputs: [anySize.batch, ...inputs].join() }, () => {
+    let isAsked = false;
+    try {
+      const template = captureAs(model, anySize, new CaptureCache({ limit: Number.POSITIVE_INFINITY, isFrozen: true }), () => {
+        isAsked = true;
+      });
+      return isAsked ? null : template;
+    } catch {
+      return null; // it may run at a number; when it does not, the capture there says why
+    }
+  });
 }
 
 /** What V8 says when a Proxy stands where an object with `#private` fields, methods or accessors should. */
 const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
 
+/** What the capture of a model and those of its regions share. */
+interface Surroundings {
+  cache: CaptureCache;
+  batch: Dim;
+  /** Told when a `forward` asks for a size that is a symbol. */
+  onAsked: (() => void) | null;
+}
+
 /** One capture: of the whole model, or of one region inside it. */
 class Capture {
   readonly builder = new GraphBuilder();
   readonly proxies: CaptureProxies;
+  /** Of the regions, in the order of the nodes. */
+  readonly calls: CalledRegion[] = [];
   private readonly cache: CaptureCache;
   private readonly batch: Dim;
+  private readonly onAsked: (() => void) | null;
   private readonly prefix: string;
 
   /** @param regionPath the module whose region this captures, inside which there are no further regions; null for the whole model. */
-  constructor(cache: CaptureCache, batch: Dim, regionPath: string | null) {
+  constructor({ cache, batch, onAsked }: Surroundings, regionPath: string | null) {
     this.cache = cache;
     this.batch = batch;
+    this.onAsked = onAsked;
     this.prefix = regionPath ?? '';
     this.proxies = new CaptureProxies({
       builder: this.builder,
@@ -83,7 +159,7 @@ class Capture {
     const proxy = this.proxies.wrap(model, this.cache.root);
     const result = this.builder.run(() => {
       try {
-        return body(proxy);
+        return watchSizes(this.onAsked, () => body(proxy));
       } catch (error) {
         if (error instanceof TypeError && privateAccess.test(error.message)) {
           throw new CapturePrivateFieldError(messageOf(error), joinPath(this.prefix, this.builder.currentPath), error);
@@ -109,23 +185,20 @@ class Capture {
   }
 
   private callRegion(module: Module, region: Region, path: string, args: readonly unknown[]): unknown {
-    const flat: Flat[] = [];
-    const tensors: SymbolicTensor[] = [];
-    const facts: InputFact[] = [];
-    for (const [i, arg] of args.entries()) {
-      const name = region.inputs[i] ?? `input${i}`;
-      const argument = flatten(arg, name);
-      flat.push(argument);
-      for (const { tensor } of argument.tensors) tensors.push(tensor);
-      addInputFacts(facts, argument.structure, argument.tensors, name);
-    }
+    const flat = args.map((arg, i) => flatten(arg, inputName(region, i)));
+    const facts = inputFacts(region, flat);
     const found = this.cache.lookup(region.name, path, module, facts);
     const entry = 'guards' in found ? found : this.cache.add(found, (name) => this.captureRegion(module, path, name, facts, flat));
-    return unflatten(entry.outputs, this.builder.region(path, entry.region, tensors));
+    this.calls.push({ module, path, region, args: flat, entry });
+    const tensors = flat.flatMap((argument) => argument.tensors.map(({ tensor }) => tensor));
+    return unflatten(
+      entry.outputs,
+      watchSizes(null, () => this.builder.region(path, entry.region, tensors)),
+    );
   }
 
   private captureRegion(module: Module, path: string, name: string, facts: readonly InputFact[], args: readonly Flat[]): CaptureEntry {
-    const inner = new Capture(this.cache, this.batch, path);
+    const inner = new Capture({ cache: this.cache, batch: this.batch, onAsked: this.onAsked }, path);
     const inputs = args.map(({ tensors, structure }) =>
       unflatten(
         structure,
@@ -137,27 +210,4 @@ class Capture {
     );
     return { region: { name, graph }, guards: [...inner.proxies.guards.values()], inputs: facts, outputs: structure };
   }
-}
-
-function addInputFacts(facts: InputFact[], structure: Structure, tensors: Flat['tensors'], name: string): void {
-  switch (structure.kind) {
-    case 'tensor': {
-      const { dtype, dims } = tensors[structure.index]!.tensor;
-      facts.push({ name, text: dtype + formatDims(dims) });
-      break;
-    }
-    case 'leaf':
-      facts.push({ name, text: leafText(structure.value) });
-      break;
-    case 'list':
-      facts.push({ name: joinPath(name, 'length'), text: String(structure.items.length) });
-      for (const [i, item] of structure.items.entries()) addInputFacts(facts, item, tensors, joinPath(name, String(i)));
-      break;
-    case 'record':
-      for (const [key, item] of structure.entries) addInputFacts(facts, item, tensors, joinPath(name, key));
-  }
-}
-
-function leafText(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }
