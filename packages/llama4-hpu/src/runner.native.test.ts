@@ -143,6 +143,15 @@ test('an unknown platform option ends the start with the nearest name', async ()
   });
 });
 
+test('buckets that differ in their context alone share a graph, which is warmed up once', async () => {
+  const engine = await startHpu('scout-tiny', { platformOptions: { promptContext: { min: 0, step: 16 } }, onRecompile: 'fail' });
+  expect(engine.info.warmUp!.rows).toMatchObject([
+    { kind: 'prompt', buckets: 4, graphs: 1 }, // contexts of 0, 16, 32 and 48 rows
+    { kind: 'decode', buckets: 3, graphs: 3 },
+  ]);
+  expect(await idsOf(engine, two[0]!)).toHaveLength(4);
+});
+
 test('the runner knows its layers', async () => {
   await startHpu('maverick-tiny', { plugins: [recording] });
   expect(runners.at(-1)).toMatchObject({

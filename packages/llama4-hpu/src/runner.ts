@@ -31,8 +31,19 @@ export const createHpuModelRunner: CreateModelRunner = async (parts) => {
   if (parts.context.mode === 'eager') return new EagerRunner(parts, new InterpreterBackend());
   const { maxSequences, prefillTokens } = parts.config;
   const { maxModelLength } = parts.context;
-  return HpuModelRunner.open(parts, { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) });
+  const buckets = hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength });
+  return HpuModelRunner.open(parts, { buckets, warmUp: oneOfEachGraph(buckets) });
 };
+
+/** Buckets that differ in their context alone share a graph, so that running the one with the least context warms all of them up. */
+function oneOfEachGraph(buckets: readonly Bucket[]): Bucket[] {
+  const least = new Map<string, Bucket>();
+  for (const bucket of buckets) {
+    const graph = `${bucket.batch}x${bucket.query}`;
+    if (bucket.context < (least.get(graph)?.context ?? Number.POSITIVE_INFINITY)) least.set(graph, bucket);
+  }
+  return [...least.values()];
+}
 
 /** Runs a captured step an op at a time: captured it is, and nothing of it compiled. */
 class EagerRunner extends AnyShapeRunner {
@@ -59,6 +70,7 @@ export class HpuModelRunner implements ModelRunner {
   /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
   readonly hasChunkedAttention: boolean;
   private readonly runner: BucketedModelRunner;
+  private readonly buckets: readonly Bucket[];
   private readonly warm: readonly Bucket[];
   private readonly vocabSize: number;
   private readonly maxModelLength: number;
@@ -70,6 +82,7 @@ export class HpuModelRunner implements ModelRunner {
     this.layerKinds = layerKinds(model);
     this.hasHeterogeneousLayers = hasHeterogeneousLayers(model);
     this.hasChunkedAttention = chunkedAttentionLayers(model).length > 0;
+    this.buckets = buckets;
     this.warm = config.warmUp ? warmUp : [];
     this.vocabSize = context.config.vocabSize;
     this.maxModelLength = context.maxModelLength;
@@ -96,8 +109,9 @@ export class HpuModelRunner implements ModelRunner {
    */
   async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
     const summary = await this.runner.warmUp(report, signal);
-    if (summary !== null && this.hasHeterogeneousLayers) await this.validate(signal);
-    return summary;
+    if (summary === null) return null;
+    if (this.hasHeterogeneousLayers) await this.validate(signal);
+    return { ...summary, rows: summary.rows.map((row) => ({ ...row, buckets: this.bucketsOf(row.kind) })) };
   }
 
   ready(): void {
@@ -127,6 +141,13 @@ export class HpuModelRunner implements ModelRunner {
 
   [Symbol.dispose](): void {
     this.runner[Symbol.dispose]();
+  }
+
+  /** How many buckets the graphs of one kind serve: more than were run, where some share a graph. */
+  private bucketsOf(kind: WarmUpSummary['rows'][number]['kind']): number {
+    if (kind === 'image') return 1;
+    return this.buckets.filter(({ batch, query }) => (kind === 'decode' ? query === 1 : kind === 'prompt' ? query > 1 : batch === 1))
+      .length;
   }
 
   /**
