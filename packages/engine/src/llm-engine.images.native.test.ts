@@ -103,6 +103,21 @@ test('two sequences with two images each, one of text and one of ids, all at onc
   await expectIdle(engine);
 });
 
+test('more sequences with images than places are answered, as each alone; one that is given up while it waits holds nobody up', async () => {
+  const engine = await startImages({ maxSequences: 2 });
+  const asked = [chat(small), chat('hello', wide), chat(square), chat('the', small), chat(wide, small)].map((prompt) => request(prompt));
+  const alone: number[][] = [];
+  for (const one of asked) alone.push(await generateIds(engine, one));
+  const controller = new AbortController();
+  const all = asked.map((one) => generateIds(engine, one));
+  const waiting = generateIds(engine, asked[0]!, { signal: controller.signal });
+  controller.abort(new Error('never mind'));
+  await expect(waiting).rejects.toThrow('never mind');
+  expect(await Promise.all(all)).toEqual(alone);
+  expect(await generateIds(engine, asked[0]!)).toEqual(alone[0]);
+  await expectIdle(engine);
+});
+
 test('those that decode go on between the tiles of another', async () => {
   const engine = await startImages({ prefillTokens: 128 });
   const running = engine.generate(request(promptOf(5), { maxTokens: 60 }));

@@ -10,7 +10,8 @@ import { ImageReader } from './image/image-reader.ts';
 import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
-import { PromptReader } from './prompt-reader.ts';
+import { Permits } from './permits.ts';
+import { imagesOf, PromptReader } from './prompt-reader.ts';
 import { reloadModel } from './reload-model.ts';
 import { GenerateRequest, type TokenDelta } from './request.ts';
 import type { ModelRunner, RunResult } from './runner/model-runner.ts';
@@ -37,6 +38,8 @@ export class LlmEngine implements Engine {
   private readonly text: ModelText;
   private readonly prompts: PromptReader;
   private readonly scheduler: Scheduler;
+  /** Requests with images that are in memory decoded: tiles take a hundred times what the files do, and the queue has no limit. */
+  private readonly imagePermits: Permits;
   private readonly eosTokenIds: ReadonlySet<number>;
   private readonly scratch: SamplerScratch;
   private readonly counters = { promptTokens: 0, generationTokens: 0 };
@@ -54,6 +57,7 @@ export class LlmEngine implements Engine {
     this.prompts = prompts;
     const { kvCache, maxPrefillTokens } = loaded.runner;
     const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
+    this.imagePermits = new Permits(config.maxSequences);
     this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache });
     this.eosTokenIds = new Set([...loaded.config.eosTokenIds, ...(text.tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]);
     this.scratch = new SamplerScratch(loaded.config.vocabSize);
@@ -99,6 +103,7 @@ export class LlmEngine implements Engine {
     signal?.throwIfAborted();
     const takenAt = performance.now();
     const { prompt, sampling } = this.parse(request);
+    using _permit = imagesOf(prompt).length === 0 ? null : await this.imagePermits.acquire(signal);
     const reading = this.prompts.read(prompt, signal);
     const read = reading instanceof Promise ? await reading : reading; // without images a sequence is there at once
     signal?.throwIfAborted();

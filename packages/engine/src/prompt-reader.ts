@@ -105,7 +105,7 @@ export class PromptReader {
 
 const isFile = (image: PromptImage): image is Uint8Array => image instanceof Uint8Array;
 
-function imagesOf(prompt: Prompt): PromptImage[] {
+export function imagesOf(prompt: Prompt): PromptImage[] {
   if ('text' in prompt) return [];
   if ('tokenIds' in prompt) return prompt.images ?? [];
   const parts = prompt.messages.flatMap(({ content }) => (Array.isArray(content) ? content : []));

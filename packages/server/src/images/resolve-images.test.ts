@@ -58,6 +58,15 @@ test.each<[string, object[], number, string, string]>([
   expect(seen).toEqual([]);
 });
 
+test('images count once for each choice', async () => {
+  const { app } = start();
+  const ask = (n: number) => ({ messages: [{ role: 'user', content: [imagePart(dataUrl)] }], n });
+  const statuses = [1, 2, 3].map(
+    async (n) => (await app.inject({ method: 'POST', url: '/v1/chat/completions', payload: ask(n) })).statusCode,
+  );
+  expect(await Promise.all(statuses)).toEqual([200, 200, 400]);
+});
+
 test('the refusal of a remote URL says how to turn it on', async () => {
   const { body } = await start().ask(imagePart('https://example.com/a.png'));
   expect(body.error.message).toContain('--allow-image-host example.com');

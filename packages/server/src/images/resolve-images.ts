@@ -14,7 +14,7 @@ export const noImageHosts: ImageHosts = { allowed: [], allowPrivate: false };
  * @throws ModelReadsNoImagesError, ImageCountError, ImageUrlError, the errors of `parseImageDataUrl` and `fetchImage`; the signal's reason.
  */
 export async function resolveImages(
-  { prompts }: CompletionCall,
+  { prompts, n }: CompletionCall,
   engine: Engine,
   hosts: ImageHosts,
   signal: AbortSignal,
@@ -24,7 +24,8 @@ export async function resolveImages(
   if (first === undefined) return prompts as Prompt[];
   const { model, readsImages, imageLimits } = engine.info;
   if (!readsImages) throw new ModelReadsNoImagesError(model, first.where);
-  if (images.length > imageLimits.maxImages) throw new ImageCountError(images.length, imageLimits.maxImages);
+  // Each choice decodes them anew.
+  if (images.length * n > imageLimits.maxImages) throw new ImageCountError(images.length * n, imageLimits.maxImages);
   const files = new Map<ImagePart, Uint8Array>();
   for (const image of images) files.set(image, await fileOf(image, imageLimits.maxImageBytes, hosts, signal));
   return prompts.map((prompt) => ('messages' in prompt ? { messages: prompt.messages.map((one) => withFiles(one, files)) } : prompt));

@@ -1,0 +1,47 @@
+/** So many may go on at once; the others wait for their turn, first come, first served. */
+export class Permits {
+  private free: number;
+  private readonly waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.free = count;
+  }
+
+  /**
+   * Disposing what it gives lets the next one go on; twice without harm.
+   * @throws the signal's reason; the turn then is the next one's.
+   */
+  async acquire(signal?: AbortSignal): Promise<Disposable> {
+    signal?.throwIfAborted();
+    if (this.free > 0) this.free--;
+    else await this.turn(signal);
+    let held = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (held) this.release();
+        held = false;
+      },
+    };
+  }
+
+  private turn(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const go = (): void => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      const onAbort = (): void => {
+        this.waiting.splice(this.waiting.indexOf(go), 1);
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.waiting.push(go);
+    });
+  }
+
+  private release(): void {
+    const next = this.waiting.shift();
+    if (next === undefined) this.free++;
+    else next();
+  }
+}
