@@ -1,3 +1,4 @@
+import { float32Policy } from '@graft/core-model';
 import { BackendOf, WeightPolicyOf } from '@graft/engine';
 import { definePlugin } from '@graft/registry';
 import { wasmPlatform } from './platform.ts';
@@ -25,7 +26,6 @@ export default definePlugin({
   ],
   bindEngine(bind) {
     bind.bind(BackendOf('wasm')).toDynamicValue(createBackend);
-    // A function of its own for each engine: the testing kit finds what two of them share.
-    bind.bind(WeightPolicyOf('wasm')).toDynamicValue(() => () => 'float32');
+    bind.bind(WeightPolicyOf('wasm')).toConstantValue(float32Policy);
   },
 });

@@ -53,7 +53,10 @@ export interface ExportedGraph {
 /** How a graph is exported. */
 export interface ExportOptions {
   bindSlot: CompileOptions['bindSlot'];
-  /** Whether attentions take over the split and the rotation before them. Default: true where weights are initializers. */
+  /**
+   * Whether one kernel may do what several ops say: sum and norm; split, rotation and attention. Faster, and rounded in another order than where the ops have
+   * other neighbours. Default true.
+   */
   fuse?: boolean;
   /** What becomes of activations in products with 4 bit weights. Default: rounded. */
   activations?: Activations;
@@ -63,7 +66,7 @@ export interface ExportOptions {
  * A flat graph (an inlined model, or one region's) as an ONNX model.
  * @param weights Takes the weights, as initializers over the memory where they lie. Or `'inputs'`: each weight is an input of the ONNX graph in float32,
  * named by its path, so that other weights need no other graph; then nothing of a weight but its shape is read, experts are one batched product over all of
- * them whose work does not depend on the routing, every op has the same kernels whatever is around it, and nothing native is loaded. The same graph gives the same bytes.
+ * them whose work does not depend on the routing, and nothing native is loaded. The same graph gives the same bytes.
  * @throws CpuLoweringError for what has no form in ONNX Runtime.
  */
 export function exportGraph(graph: Graph, weights: WeightStore | 'inputs', options: ExportOptions): ExportedGraph {
@@ -82,7 +85,11 @@ class Exporter {
   constructor(graph: Graph, weights: WeightStore | null, options: ExportOptions) {
     this.graph = graph;
     this.options = options;
-    this.context = new LoweringContext(weights, options.activations ?? 'rounded', new Set(graph.outputs.map(({ value }) => value)));
+    this.context = new LoweringContext(weights, {
+      activations: options.activations ?? 'rounded',
+      fuse: options.fuse ?? true,
+      graphOutputs: new Set(graph.outputs.map(({ value }) => value)),
+    });
   }
 
   run(): ExportedGraph {
@@ -90,9 +97,7 @@ class Exporter {
     for (const { name, value } of graph.inputs) this.addInput(name, value, `input ${name}`);
     for (const slot of graph.weights) context.weight(slot);
     for (const { path, slot, value } of graph.slots) this.addSlot(path, slot, value);
-    const { absorbed, attention } = !(this.options.fuse ?? !this.context.hasWeightInputs)
-      ? { absorbed: new Set<OpNode>(), attention: new Map() }
-      : findFusions(graph);
+    const { absorbed, attention } = context.fuse ? findFusions(graph) : { absorbed: new Set<OpNode>(), attention: new Map() };
     for (const node of graph.nodes) {
       if (node.kind === 'region') throw new CpuLoweringError(`Region "${node.region.name}" is not inlined.`, node.path);
       if (absorbed.has(node)) continue;

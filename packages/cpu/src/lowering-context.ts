@@ -23,6 +23,13 @@ interface NodeChoice {
   microsoft?: boolean;
 }
 
+/** How a graph is lowered. */
+interface LoweringChoices {
+  activations: Activations;
+  fuse: boolean;
+  graphOutputs: ReadonlySet<Value>;
+}
+
 /** What a lowering works with: the ONNX graph so far, and which of its tensors stands for which value. */
 export class LoweringContext {
   readonly onnx = new GraphBuilder('graft');
@@ -34,6 +41,8 @@ export class LoweringContext {
   private readonly graphOutputs: ReadonlySet<Value>;
   /** The module whose op is being lowered, for names and errors. */
   path = '';
+  /** Whether one kernel may do what several ops say. */
+  readonly fuse: boolean;
   private readonly names = new Map<Value, Name>();
   private readonly weightSlots = new Map<Value, WeightSlot>();
   private readonly cacheOutputs = new Map<Value, Name>();
@@ -41,9 +50,10 @@ export class LoweringContext {
   private readonly symbols = new Map<string, { input: Name; axis: number }>();
   private nodes = 0;
 
-  constructor(weights: WeightStore | null, activations: Activations, graphOutputs: ReadonlySet<Value>) {
+  constructor(weights: WeightStore | null, { activations, fuse, graphOutputs }: LoweringChoices) {
     this.weights = weights;
     this.activations = activations;
+    this.fuse = fuse;
     this.graphOutputs = graphOutputs;
   }
 

@@ -73,7 +73,7 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   },
   addRmsNorm({ inputs: { x, residual, weight }, attributes: { epsilon } }, c) {
     // One kernel for sum and norm rounds otherwise than two: a layer that starts with a residual would differ from one without, were it added as zeros.
-    if (!c.hasWeightInputs && (x.dims.length === 2 || x.dims.length === 3) && sameDims(x.dims, residual.dims)) {
+    if (c.fuse && (x.dims.length === 2 || x.dims.length === 3) && sameDims(x.dims, residual.dims)) {
       const choice = { microsoft: true, attributes: { epsilon: float(epsilon) } };
       const inputs = [c.name(x), c.name(residual), c.name(weight)];
       const [normed, , , sum] = c.node('SkipSimplifiedLayerNormalization', inputs, [null, '', '', null], choice);

@@ -23,6 +23,8 @@ export interface PlannedBucket {
 
 type BindSlot = CompileOptions['bindSlot'];
 
+// Not fused: an op rounds alike whatever is around it, so that what an override leaves out or adds (zeros, a branch) changes no number.
+
 /** Mode `compile`: a call for each region and segment, and one graph for all calls that may share it. @throws HpuGraphError, CpuLoweringError */
 export function planRegional(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
   const { inputs, calls, outputs } = planRegions(captured);
@@ -31,7 +33,7 @@ export function planRegional(captured: CapturedModel, bindSlot: BindSlot): Plann
   const exported = new Map<Graph, ExportedGraph>();
   for (const call of calls) {
     const { graph } = call.region;
-    if (!exported.has(graph)) exported.set(graph, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot) }));
+    if (!exported.has(graph)) exported.set(graph, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot), fuse: false }));
     planner.addCall(call, exported.get(graph)!);
   }
   return planner.finish(outputs);
@@ -50,7 +52,7 @@ export function planWhole(captured: CapturedModel, bindSlot: BindSlot): PlannedB
     inputs: graph.inputs.map(({ value }) => value),
     outputs: graph.outputs.map(({ value }) => value),
   };
-  planner.addCall(call, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot) }));
+  planner.addCall(call, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot), fuse: false }));
   return planner.finish(graph.outputs);
 }
 

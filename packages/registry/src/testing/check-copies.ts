@@ -79,5 +79,5 @@ function sharedParts(first: Copy, second: Copy): string[] {
 }
 
 function isShareable(value: unknown): boolean {
-  return (typeof value === 'object' && value !== null && !Object.isFrozen(value)) || typeof value === 'function';
+  return ((typeof value === 'object' && value !== null) || typeof value === 'function') && !Object.isFrozen(value);
 }

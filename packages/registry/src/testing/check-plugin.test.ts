@@ -327,6 +327,13 @@ describe('copies share nothing', () => {
     });
   });
 
+  test('lets two engines share a frozen constant, also a function', async () => {
+    const policy = token<() => string>('Policy', 'engine');
+    const withPolicy = (value: () => string) => overriding(Plain, { bindEngine: (bind) => bind.bind(policy).toConstantValue(value) });
+    await expect(checkCopiesShareNothing(subject(withPolicy(() => 'float32')))).rejects.toThrow('the service Policy');
+    await checkCopiesShareNothing(subject(withPolicy(Object.freeze(() => 'float32'))));
+  });
+
   test('builds services apart, with what the application binds, and disposes them', async () => {
     const Config = token<Context>('Config', 'model');
     let alive = 0;
