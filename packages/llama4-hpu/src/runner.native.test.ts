@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { withOtherWeights } from '../../../tests/fixtures/other-weights.ts';
 import { idsOf, random, randomRequests, runAll } from '../../../tests/soak/random-requests.ts';
 import { runners } from './recorded-hpu.fixture.ts';
-import { startHpu, temporaryFolder } from './run-hpu.fixture.ts';
+import { hpuPlugin, startHpu, temporaryFolder } from './run-hpu.fixture.ts';
 import { caseFolder, expectAlike, runVariants, textCases } from './run-variants.fixture.ts';
 
 const emulated = new URL('./emulated-hpu.fixture.ts', import.meta.url).href;
@@ -140,6 +140,15 @@ test('an unknown platform option ends the start with the nearest name', async ()
   await expect(startHpu('scout-tiny', { platformOptions: { bucketting: 'linear' } })).rejects.toMatchObject({
     code: 'GRAFT_HPU_OPTION',
     fix: expect.stringContaining('"bucketing"'),
+  });
+});
+
+test('the validation warm-up ends the start when padding shows in the logits, and names the bucket', async () => {
+  const plugins = [hpuPlugin, new URL('./padding-hpu.fixture.ts', import.meta.url).href];
+  await expect(startHpu('scout-tiny', { plugins })).rejects.toMatchObject({
+    code: 'GRAFT_WARM_UP',
+    what: expect.stringMatching(/^Logit \d+ of a padded prompt is .* when its tokens are computed one by one/),
+    where: 'bucket "1x12"',
   });
 });
 
