@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { DimCoercedError, ShapeError } from './errors.ts';
-import { Dim, dimsOf, expectDim, formatDims, localise, productOf, sameDims } from './shape.ts';
+import { Dim, dimsOf, expectDim, formatDims, localise, productOf, sameDims, watchSizes } from './shape.ts';
 
 const batch = Dim.symbol('batch');
 const sequence = Dim.symbol('sequence');
@@ -29,6 +29,37 @@ describe('Dim', () => {
 
   test('a dimension in text reads as its factors', () => {
     expect(`${batch.times(sequence).times(3)} ${Dim.of(7)}`).toBe('3*batch*sequence 7');
+  });
+
+  test('a product with numbers for some symbols is what the numbers make of it, and keeps the others', () => {
+    const some = batch.times(sequence).times(batch).times(3);
+    expect(some.withSizes(new Map([['batch', 5]])).toString()).toBe('75*sequence');
+    expect(some.withSizes(new Map([['rows', 5]]))).toBe(some);
+    fc.assert(
+      fc.property(fc.nat(99), fc.nat(99), (a, b) => {
+        const sizes = new Map([
+          ['batch', a],
+          ['sequence', b],
+        ]);
+        expect(some.withSizes(sizes).value).toBe(some.evaluate((name) => sizes.get(name)));
+      }),
+    );
+  });
+
+  test('questions whose answer a number may change are told of, and no others', () => {
+    let asked = 0;
+    const askedBy = (question: () => unknown): number => {
+      asked = 0;
+      watchSizes(() => asked++, question);
+      return asked;
+    };
+    expect(askedBy(() => batch.times(2).dividedBy(2).equals(batch))).toBe(0);
+    expect(askedBy(() => [Dim.of(4).isStatic, Dim.of(4).value, `${Dim.of(4)}`, Dim.of(4).equals(5)])).toBe(0);
+    expect(askedBy(() => batch.isStatic)).toBe(1);
+    expect(askedBy(() => watchSizes(null, () => batch.isStatic))).toBe(0);
+    expect(askedBy(() => watchSizes(null, () => 1) && batch.equals(1))).toBe(1);
+    expect(batch.isStatic).toBe(false);
+    expect(asked).toBe(1);
   });
 
   test('a symbol has no value before a step gives it one', () => {

@@ -39,9 +39,17 @@ export function specialise({ captured, calls }: Template, sizes: ReadonlyMap<str
   return { ...captured, graph, outputs: sized.structure(captured.outputs), cache };
 }
 
+/** The graph itself is made when it is asked for: a forecast only counts. */
 function specialiseEntry(entry: CaptureEntry, name: string, inputs: readonly InputFact[], sized: Sized): CaptureEntry {
-  const graph = copyGraph(entry.region.graph, sized, ({ region }) => region);
-  return { region: { name, graph }, guards: entry.guards, inputs, outputs: sized.structure(entry.outputs) };
+  let made: Graph | null = null;
+  const region = {
+    name,
+    get graph(): Graph {
+      made ??= copyGraph(entry.region.graph, sized, ({ region }) => region);
+      return made;
+    },
+  };
+  return { region, guards: entry.guards, inputs, outputs: sized.structure(entry.outputs) };
 }
 
 /** Numbers for symbols, in all that holds dimensions. */

@@ -1,0 +1,110 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import {
+  type LanguageModel,
+  Llama4ForCausalLM,
+  Llama4ForConditionalGeneration,
+  type ModelContext,
+  parseLlama4Config,
+  parseLlama4VisionConfig,
+} from '@graft/core-model';
+import { captureLanguageModel, captureMultimodalModel, captureVisionModel, type StepShape } from '@graft/engine';
+import { CaptureCache, type CapturedModel, verifyGraph } from '@graft/graph';
+import { describe, expect, test } from 'vitest';
+import { contextOf, runHooks } from './layer-graphs.fixture.ts';
+import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from './models/llama4.ts';
+
+const cases = new URL('../../../tests/parity/cases/', import.meta.url);
+const shapes: StepShape[] = [
+  [1, 1],
+  [1, 16],
+  [4, 1],
+  [2, 8],
+  [2, 2],
+].map(([batch, sequence]) => ({ batch: batch!, sequence: sequence! }));
+
+/** A reference case, or a published model of 48 layers: its config, no weight. */
+function contextFor(name: string, options: Record<string, unknown>): ModelContext {
+  if (name === 'Maverick' || name === 'Scout') return contextOf(name, {}, options);
+  const config = JSON.parse(readFileSync(new URL(`${name}/config.json`, cases), 'utf8')) as unknown;
+  const text = parseLlama4Config(config, { where: name });
+  const facts = { architectures: text.architectures, config: text, platform: 'hpu', mode: 'compile', maxModelLength: 64 };
+  return { ...facts, vision: parseLlama4VisionConfig(config, { where: name }), pipeline: { rank: 0, size: 1 }, overrideOptions: options };
+}
+
+type Variant = 'upstream' | 'branchFree false' | 'default';
+
+async function build(name: string, variant: Variant): Promise<{ model: LanguageModel; context: ModelContext; forwards: () => number }> {
+  const context = contextFor(name, variant === 'branchFree false' ? { branchFree: false } : {});
+  const isText = context.architectures[0] === 'Llama4ForCausalLM';
+  const [text, images] =
+    variant === 'upstream'
+      ? [Llama4ForCausalLM, Llama4ForConditionalGeneration]
+      : [HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration];
+  let forwards = 0;
+  const count = (): void => {
+    forwards++;
+  };
+  class CountedText extends text {
+    override forward(...args: Parameters<Llama4ForCausalLM['forward']>) {
+      count();
+      return super.forward(...args);
+    }
+  }
+  class CountedImages extends images {
+    override forward(...args: Parameters<Llama4ForConditionalGeneration['forward']>) {
+      count();
+      return super.forward(...args);
+    }
+  }
+  const model = new (isText ? CountedText : CountedImages)(context);
+  if (variant !== 'upstream') await runHooks(model, context);
+  return { model, context, forwards: () => forwards };
+}
+
+/** All that a capture leaves behind, in the model and in the cache. Regions are named in the graph and told of once. */
+function all({ graph, guards, outputs, cache }: CapturedModel): unknown {
+  const named = graph.nodes.map((node) => (node.kind === 'op' ? node : { ...node, region: node.region.name }));
+  const entries = cache.regions().map((region) => [region, cache.list(region)]);
+  return { graph: { ...graph, nodes: named }, guards, outputs, entries, recompiles: cache.recompiles };
+}
+
+function expectSame<Shape>(capture: (cache: CaptureCache, shape: Shape) => CapturedModel, list: readonly Shape[]): void {
+  const [specialised, direct] = [new CaptureCache({ isFrozen: true }), new CaptureCache()];
+  for (const shape of list) {
+    const captured = capture(specialised, shape);
+    expect(all(captured)).toEqual(all(capture(direct, shape)));
+    verifyGraph(captured.graph);
+  }
+  for (const region of specialised.regions()) for (const entry of specialised.list(region)) verifyGraph(entry.region.graph);
+}
+
+const names = [...readdirSync(fileURLToPath(cases)).sort(), 'Maverick', 'Scout'];
+
+describe.each(names)('the buckets of %s', (name) => {
+  test.each<Variant>(['upstream', 'branchFree false', 'default'])(
+    'are captured once for all, %s: graphs, guards, names and recompiles are those of captures at each shape',
+    { timeout: 60_000 },
+    async (variant) => {
+      const { model, context, forwards } = await build(name, variant);
+      const capture = (cache: CaptureCache, shape: StepShape) => captureLanguageModel(model, cache, shape);
+      expectSame(capture, shapes);
+      expect(forwards()).toBe(1 + shapes.length);
+      model.setAuxHiddenStateLayers([1, 2]);
+      expectSame(capture, [shapes[1]!]);
+      if (!(model instanceof Llama4ForConditionalGeneration)) return;
+      const before = forwards();
+      const both = (cache: CaptureCache, [images, shape]: [boolean, StepShape]) =>
+        images ? captureMultimodalModel(model, cache, context.config.hiddenSize, shape) : capture(cache, shape);
+      expectSame(
+        both,
+        shapes.flatMap((shape): [boolean, StepShape][] => [
+          [false, shape],
+          [true, shape],
+        ]),
+      ); // they share the layers' graphs
+      expect(forwards() - before).toBe(2 + 2 * shapes.length);
+      if (context.vision) expectSame((cache, tiles: number) => captureVisionModel(model, cache, context.vision!, tiles), [1, 3]);
+    },
+  );
+});
