@@ -5,7 +5,7 @@ import type { WarmUpSummary } from './runner/model-runner.ts';
 
 /** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
 export interface LoadProgress {
-  step: 'download' | 'resolve' | 'construct' | 'load' | 'capture' | 'compile' | 'warm-up' | 'drain';
+  step: 'download' | 'resolve' | 'construct' | 'load' | 'open' | 'capture' | 'compile' | 'warm-up' | 'drain';
   message: string;
   fraction: number | null;
 }

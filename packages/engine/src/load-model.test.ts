@@ -18,8 +18,8 @@ describe('a start', () => {
   test('reports its steps in order, each with its time, and the class that serves', async () => {
     const steps: string[] = [];
     const engine = await startTiny({ servedModelName: 'tiny' }, { onProgress: ({ step }) => steps.at(-1) !== step && steps.push(step) });
-    expect(steps).toEqual(['resolve', 'construct', 'load', 'capture', 'compile']);
-    expect(Object.keys(engine.info.timings)).toEqual(['resolve', 'construct', 'init', 'load', 'postLoad', 'capture', 'compile']);
+    expect(steps).toEqual(['resolve', 'construct', 'load', 'open', 'capture', 'compile']);
+    expect(Object.keys(engine.info.timings)).toEqual(['resolve', 'construct', 'init', 'load', 'postLoad', 'open', 'capture', 'compile']);
     expect(engine.info).toMatchObject({
       model: 'tiny',
       architecture: 'Llama4ForCausalLM',
@@ -64,7 +64,7 @@ describe('a start', () => {
     expect(await generateIds(engine, request(promptOf(3), { maxTokens: 1 }))).toHaveLength(1);
   });
 
-  test.each(['resolve', 'construct', 'load', 'capture', 'compile'])(
+  test.each(['resolve', 'construct', 'load', 'open', 'capture', 'compile'])(
     'that is aborted at "%s" ends in the reason and frees the program',
     async (at) => {
       const alive = watch.programsAlive;

@@ -72,7 +72,7 @@ export async function prepareRunner(
   signal?: AbortSignal,
 ): Promise<Pick<LoadedModel, 'runner' | 'warmUp'>> {
   using unfinished = new Disposables();
-  const runner = unfinished.use(await createRunner(parts));
+  const runner = unfinished.use(await step('open', 'opening the model on the device', (report) => createRunner({ ...parts, report })));
   await step('capture', 'capturing forward', (report) => runner.capture(report, signal));
   await step('compile', 'compiling', (report) => runner.compile(report, signal));
   const warmUp = (await (runner.warmUp && step('warmUp', 'warming up', (report) => runner.warmUp!(report, signal)))) ?? null;

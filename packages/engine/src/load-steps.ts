@@ -23,6 +23,7 @@ const reported = {
   init: 'construct',
   load: 'load',
   postLoad: 'load',
+  open: 'open',
   capture: 'capture',
   compile: 'compile',
   warmUp: 'warm-up',

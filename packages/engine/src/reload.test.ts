@@ -30,8 +30,8 @@ test('the answers are those of a fresh load, the report says what was done, and 
   const steps: LoadProgress['step'][] = [];
   const report = await engine.reloadWeights(other, { onProgress: ({ step }) => steps.push(step) });
   expect(report).toMatchObject({ model: other, weights: 'float32', hooks: [], renames: [] });
-  expect([...new Set(steps)]).toEqual(['load', 'capture', 'compile', 'drain']);
-  expect(Object.keys(report.timings)).toEqual(['load', 'postLoad', 'capture', 'compile', 'drain']);
+  expect([...new Set(steps)]).toEqual(['load', 'open', 'capture', 'compile', 'drain']);
+  expect(Object.keys(report.timings)).toEqual(['load', 'postLoad', 'open', 'capture', 'compile', 'drain']);
   expect(report.parameters).toBeGreaterThan(20);
   expect(await generateIds(engine, asked)).toEqual(fresh);
   await engine.reloadWeights(caseFolder('dense-tiny'));
@@ -85,7 +85,7 @@ test('during the drain nothing starts; a sequence that is aborted no longer hold
   await expectIdle(engine);
 });
 
-test.each(['load', 'capture', 'compile', 'drain'] as const)(
+test.each(['load', 'open', 'capture', 'compile', 'drain'] as const)(
   'an abort at "%s" leaves the old weights serving and no second program',
   async (at) => {
     const other = otherWeights();

@@ -28,6 +28,7 @@ const interpreter = new InterpreterBackend();
 const watched: StaticBackend = {
   name: 'static interpreter',
   async open(model, options) {
+    options.onProgress?.(0.5, 'copying weights');
     const program = await interpreter.open(model, options);
     let isAlive = true;
     device.alive++;

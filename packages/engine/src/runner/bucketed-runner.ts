@@ -49,7 +49,7 @@ export class BucketedModelRunner implements ModelRunner {
    * @throws EngineConfigError for buckets that leave sequences unserved; what the backend throws.
    */
   static async open(parts: RunnerParts, { backend, policy }: BucketedRunnerOptions): Promise<BucketedModelRunner> {
-    const { model, context, config, signal } = parts;
+    const { model, context, config, signal, report } = parts;
     requireSmallestBucket(policy, context.maxModelLength);
     const kvCache = new KvCachePlan(model, context.maxModelLength, { paddingRows: largestQuery(policy.buckets) });
     const program = await backend.open(model, {
@@ -58,6 +58,7 @@ export class BucketedModelRunner implements ModelRunner {
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
       ...(config.threads !== undefined && { threads: config.threads }),
       ...(signal !== undefined && { signal }),
+      ...(report !== undefined && { onProgress: report }),
     });
     return new BucketedModelRunner(parts, policy, kvCache, program);
   }

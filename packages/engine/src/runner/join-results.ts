@@ -11,7 +11,8 @@ export function joinResults(results: readonly { piece: Pick<StepPiece, 'keepsLog
   };
 }
 
-function joined(parts: readonly Float32Array[]): Float32Array {
+/** One after the other. */
+export function joined(parts: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

@@ -109,6 +109,8 @@ export interface RunnerParts {
   container: EngineContainer;
   platform: SelectedPlatform;
   signal?: AbortSignal;
+  /** Of making the runner alone; its steps get their own. */
+  report?: Report;
 }
 
 /** Bound by a platform whose steps need more than a backend: `bind.bind(ModelRunnerOf('hpu')).toConstantValue(createHpuModelRunner)`. */

@@ -1,3 +1,4 @@
+import { joined } from '../runner/join-results.ts';
 import type { VerifyImage } from './prompt.ts';
 import type { RecordedRun } from './record-run.ts';
 
@@ -85,14 +86,4 @@ function compareRow(own: Float32Array, others: Float32Array): { difference: numb
     difference = Math.max(difference, Math.abs(own[i]! - (others[i] ?? Number.NaN))); // NaN stays
   }
   return { difference, largest };
-}
-
-function joined(rows: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(rows.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const row of rows) {
-    all.set(row, at);
-    at += row.length;
-  }
-  return all;
 }

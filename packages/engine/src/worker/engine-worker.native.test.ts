@@ -54,7 +54,7 @@ describe('an engine in a worker', () => {
     const { timings: _, createdAt: __, ...info } = inProcess.info;
     expect(engine.info).toMatchObject(info);
     expect(engine.info).toMatchObject({ model: 'tiny', platform: 'cpu', hasChatTemplate: true });
-    expect(new Set(progress.map(({ step }) => step))).toEqual(new Set(['resolve', 'construct', 'load', 'capture', 'compile']));
+    expect(new Set(progress.map(({ step }) => step))).toEqual(new Set(['resolve', 'construct', 'load', 'open', 'capture', 'compile']));
   });
 
   test('gives what the engine in process gives', async () => {
@@ -109,7 +109,7 @@ describe('an engine in a worker', () => {
     const steps: string[] = [];
     const report = await engine.reloadWeights(model, { onProgress: ({ step }) => steps.push(step) });
     expect(report).toMatchObject({ model, weights: 'float32' });
-    expect(new Set(steps)).toEqual(new Set(['load', 'capture', 'compile', 'drain']));
+    expect(new Set(steps)).toEqual(new Set(['load', 'open', 'capture', 'compile', 'drain']));
     expect(idsOf(await collect(engine.generate(request(promptOf(7)))))).toEqual(idsOf(before));
 
     expect((await failureOf(engine.reloadWeights('/nowhere'))).code).toBe('GRAFT_CHECKPOINT_NOT_FOUND');
