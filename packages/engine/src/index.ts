@@ -29,6 +29,7 @@ export {
   ImageFramesError,
   ImagePixelsError,
   ImagePlacesError,
+  ImageSideError,
   ImageTypeError,
   ImageUrlError,
   ModelReadsNoImagesError,

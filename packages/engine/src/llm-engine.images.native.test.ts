@@ -163,8 +163,8 @@ describe('an image that cannot be taken', () => {
     ['a text that is one of the tokens', chat('hello <|patch|>', small), 'GRAFT_IMAGE_PLACES', /5 places[\s\S]*need 4/],
     ['ids with too few places', { tokenIds: [3, patch, patch], images: [small] }, 'GRAFT_IMAGE_PLACES', /2 places[\s\S]*need 4/],
     ['nine images', chat(...Array.from({ length: 9 }, () => small)), 'GRAFT_IMAGE_COUNT', /9 images; the limit maxImages is 8/],
-    ['a text file', chat(new TextEncoder().encode('hello')), 'GRAFT_IMAGE_TYPE', /images\.0/],
-    ['half a file', chat(small, square.subarray(0, 800)), 'GRAFT_IMAGE_BROKEN', /images\.1/],
+    ['a text file', chat(new TextEncoder().encode('hello')), 'GRAFT_IMAGE_TYPE', /messages\[0\]\.content\[0\]/],
+    ['half a file', chat(small, square.subarray(0, 800)), 'GRAFT_IMAGE_BROKEN', /messages\[0\]\.content\[1\]/],
     [
       'more than the context holds',
       chat(...Array.from({ length: 6 }, () => square)),

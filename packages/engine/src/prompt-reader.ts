@@ -42,7 +42,7 @@ export class PromptReader {
     const { images: reader, model, imageLimits } = this.options;
     const where = 'messages' in prompt ? 'messages' : 'prompt.images';
     if (reader === null) throw new ModelReadsNoImagesError(model, where);
-    if (images.length > imageLimits.maxImages) throw new ImageCountError(images.length, imageLimits.maxImages);
+    if (images.length > imageLimits.maxImages) throw new ImageCountError(images.length, imageLimits.maxImages, where);
     return this.readWithImages(reader, prompt, images, signal);
   }
 
@@ -60,14 +60,16 @@ export class PromptReader {
     }
     const rendered = this.render(prompt.messages);
     reader.checkPlaces(rendered, images.length);
-    const processed = await reader.process(images.filter(isFile), signal);
+    const places = placesOf(prompt.messages);
+    const where = (index: number) => places[index]!;
+    const processed = await reader.process(images.filter(isFile), { where, ...(signal !== undefined && { signal }) });
     const promptIds = this.checked(this.encode(reader.expand(rendered, processed), { addSpecialTokens: false }));
     return { promptIds, images: reader.place(promptIds, processed) };
   }
 
   /** Files are decoded one after another, tiles are taken as they are. */
   private async tilesOf(reader: ImageReader, images: readonly PromptImage[], signal?: AbortSignal): Promise<ImageTiles[]> {
-    const processed = await reader.process(images.filter(isFile), signal);
+    const processed = await reader.process(images.filter(isFile), signal === undefined ? {} : { signal });
     let file = 0;
     return images.map((image) => (isFile(image) ? processed[file++]! : image));
   }
@@ -110,6 +112,13 @@ export function imagesOf(prompt: Prompt): PromptImage[] {
   if ('tokenIds' in prompt) return prompt.images ?? [];
   const parts = prompt.messages.flatMap(({ content }) => (Array.isArray(content) ? content : []));
   return parts.flatMap((part) => (part.type === 'image' ? [part.data] : []));
+}
+
+/** Where the images stand, as the server's clients know it, e.g. `messages[0].content[1]`. */
+function placesOf(messages: readonly ChatMessage[]): string[] {
+  return messages.flatMap(({ content }, message) =>
+    Array.isArray(content) ? content.flatMap(({ type }, part) => (type === 'image' ? [`messages[${message}].content[${part}]`] : [])) : [],
+  );
 }
 
 /** A template sees where an image stands, not the image. */

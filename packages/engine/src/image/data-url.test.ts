@@ -38,6 +38,10 @@ test.each([
   expect(() => parseImageDataUrl(url, limit)).toThrowError(expect.objectContaining({ code }));
 });
 
+test('image/jpg, which is no media type but is often sent, is taken', () => {
+  expect(parseImageDataUrl('data:image/jpg;base64,AAAA', limit).bytes).toHaveLength(3);
+});
+
 test('exactly as many bytes as the limit are taken', () => {
   const url = `data:image/webp;base64,${Buffer.alloc(1000).toString('base64')}`;
   expect(parseImageDataUrl(url, limit).bytes).toHaveLength(1000);

@@ -65,6 +65,7 @@ const broken: Broken[] = [
   { what: 'a truncated GIF', bytes: async () => truncated(await blank(8, 8).gif().toBuffer()), code: 'GRAFT_IMAGE_BROKEN' },
   { what: 'a JPEG that claims 4 G pixels', bytes: jpegBomb, code: 'GRAFT_IMAGE_PIXELS' },
   { what: 'a PNG of 48 M pixels in few bytes', bytes: () => blank(12_000, 4000).png().toBuffer(), code: 'GRAFT_IMAGE_PIXELS' },
+  { what: 'a PNG of one pixel by a hundred thousand', bytes: () => blank(1, 100_000).png().toBuffer(), code: 'GRAFT_IMAGE_SIDE' },
   { what: 'one pixel too many', bytes: () => png, changed: { maxImagePixels: 300 * 300 - 1 }, code: 'GRAFT_IMAGE_PIXELS' },
   { what: 'one byte too many', bytes: () => png, changed: { maxImageBytes: png.length - 1 }, code: 'GRAFT_IMAGE_BYTES' },
   { what: 'one frame too many', bytes: () => gif(4), changed: { maxImageFrames: 3 }, code: 'GRAFT_IMAGE_FRAMES' },
@@ -138,4 +139,9 @@ test('a photo is turned upright by its EXIF orientation', async () => {
   const { width, height, pixels } = await decode(turned);
   expect({ width, height }).toEqual({ width: 32, height: 64 });
   expect(pixels[0]!).toBeGreaterThan(200); // red is on top now
+});
+
+test('what the library says of a damaged file is one sentence', async () => {
+  const error: unknown = await decode(truncated(await enlarged().jpeg().toBuffer()).subarray(0, 30)).catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ what: expect.stringMatching(/^This jpeg cannot be decoded: [^\n]*[^\s:.]\.$/) });
 });

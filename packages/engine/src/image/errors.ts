@@ -52,6 +52,18 @@ export class ImagePixelsError extends GraftError {
   }
 }
 
+/** An image has a side that no photo has; what is computed of such a line takes far more memory than its pixels. */
+export class ImageSideError extends GraftError {
+  constructor(width: number, height: number, limit: number, where: string) {
+    super({
+      code: 'GRAFT_IMAGE_SIDE',
+      what: `The image is ${width} x ${height}; a side has at most ${limit} pixels.`,
+      where,
+      fix: 'cut the image, or scale it down.',
+    });
+  }
+}
+
 /** An animated image has more frames than `maxImageFrames`. */
 export class ImageFramesError extends GraftError {
   constructor(frames: number, limit: number, where: string) {
@@ -66,11 +78,11 @@ export class ImageFramesError extends GraftError {
 
 /** A request has more images than `maxImages`. */
 export class ImageCountError extends GraftError {
-  constructor(count: number, limit: number) {
+  constructor(count: number, limit: number, where = 'images') {
     super({
       code: 'GRAFT_IMAGE_COUNT',
       what: `The request has ${count} images; the limit maxImages is ${limit}.`,
-      where: 'images',
+      where,
       fix: 'send fewer images, or raise the limit.',
     });
   }

@@ -2,8 +2,8 @@ import { ImageTypeError } from './errors.ts';
 
 export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif';
 
-/** The media types that a `data:` URL may announce. */
-export const imageMediaTypes: readonly string[] = ['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
+/** The media types that a `data:` URL may announce; `image/jpg` is none, and is met as often as the right one. */
+export const imageMediaTypes: readonly string[] = ['image/png', 'image/jpeg', 'image/jpg', 'image/webp', 'image/gif'];
 
 const startsWith = (bytes: Uint8Array, at: number, expected: readonly number[]): boolean =>
   expected.every((byte, index) => bytes[at + index] === byte);

@@ -7,7 +7,7 @@ import { EngineConfigError, InvalidRequestError } from '../errors.ts';
 import { ImagePlacesError } from './errors.ts';
 import type { ImageLimits } from './image-config.ts';
 import { imageTokenLayout, llama4ImageTokens } from './image-tokens.ts';
-import { Llama4ImageProcessor, type ProcessedImage } from './processor.ts';
+import { Llama4ImageProcessor, type ProcessedImage, type ProcessOptions } from './processor.ts';
 import { type ImageTiles, PromptImages } from './prompt-images.ts';
 
 /** The model's own settings of its image processor, as published beside the weights. Everything else in the file says how values are computed, which is fixed here. */
@@ -44,9 +44,9 @@ export class ImageReader {
     return new ImageReader(vision, new Llama4ImageProcessor({ tileSide: imageSize, ...settings, limits }));
   }
 
-  /** @throws the image errors, naming the image as `images.0`; the signal's reason. */
-  process(images: readonly Uint8Array[], signal?: AbortSignal): Promise<ProcessedImage[]> {
-    return this.processor.process(images, signal === undefined ? {} : { signal });
+  /** @throws the image errors; the signal's reason. */
+  process(images: readonly Uint8Array[], options: ProcessOptions): Promise<ProcessedImage[]> {
+    return this.processor.process(images, options);
   }
 
   /** @throws ImagePlacesError when a rendered chat does not have one place for each image. */

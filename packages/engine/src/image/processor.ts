@@ -16,6 +16,13 @@ export interface ProcessedImage {
   aspectRatio: AspectRatio;
 }
 
+export interface ProcessOptions {
+  signal?: AbortSignal;
+  where?(index: number): string;
+}
+
+const whereOf = (index: number): string => `images.${index}`;
+
 /**
  * Encoded images to tiles, with the published Llama 4 processor's values: best-fit canvas, resize without distortion (bilinear with antialiasing), black padding,
  * tiles, a global tile, normalised in bfloat16. Decoding runs in the library's threads; the rest lets the event loop turn every few milliseconds.
@@ -29,18 +36,18 @@ export class Llama4ImageProcessor {
   }
 
   /**
-   * @param images the files' bytes (PNG, JPEG, WebP, GIF) of one request; taken one after another, so that one is decoded in memory at a time. Errors name them
-   * `images.0`, `images.1` and so on.
+   * @param images the files' bytes (PNG, JPEG, WebP, GIF) of one request; taken one after another, so that one is decoded in memory at a time.
+   * @param options `where` names an image in errors. Default: `images.0`, `images.1` and so on.
    * @throws ImageCountError before any is read; ImageTypeError, ImageBytesError, ImagePixelsError, ImageFramesError, ImageBrokenError for the first at fault; the
    * signal's reason when it aborts.
    */
-  async process(images: readonly Uint8Array[], { signal }: { signal?: AbortSignal } = {}): Promise<ProcessedImage[]> {
+  async process(images: readonly Uint8Array[], { signal, where = whereOf }: ProcessOptions = {}): Promise<ProcessedImage[]> {
     const { limits } = this.config;
     if (images.length > limits.maxImages) throw new ImageCountError(images.length, limits.maxImages);
     const processed: ProcessedImage[] = [];
     for (const [index, bytes] of images.entries()) {
       signal?.throwIfAborted();
-      processed.push(await this.#toTiles(await decodeImage(bytes, limits, `images.${index}`)));
+      processed.push(await this.#toTiles(await decodeImage(bytes, limits, where(index))));
     }
     return processed;
   }

@@ -50,6 +50,7 @@ describe('the flags', () => {
     ['broken JSON', ['serve', '--config-overrides', '{'], 'JSON object'],
     ['JSON that is no object', ['serve', '--config-overrides', '[1]'], 'JSON object'],
     ['a port that is none', ['serve', '--port', '70000'], 'between 0 and 65535'],
+    ['a URL for a host of images', ['serve', '--allow-image-host', 'https://example.com/'], 'a host alone'],
     ['reloading without a key', ['serve', '--enable-reload', '--port', '0', '--model', '/nonexistent'], 'without an API key'],
     ['a model that is not there', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
   ])('%s is an error in words, without a stack', async (_, args, words) => {

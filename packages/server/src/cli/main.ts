@@ -1,4 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { parseImageHost } from '../images/fetch-image.ts';
 import { type ChatOptions, chat } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
 import { type ContractOptions, contract } from './contract.ts';
@@ -59,7 +60,7 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     .option(
       '--allow-image-host <host>',
       'A host from which images are fetched that requests name by URL; with its port where that is not the usual one. May be repeated. Default: none.',
-      collect,
+      collectHost,
     )
     .option('--allow-private-image-hosts', 'Such hosts may also have addresses inside private networks.')
     .option('--log-level <level>', 'fatal, error, warn, info, debug or trace; the log goes to stderr as JSON lines.', 'warn');
@@ -151,6 +152,12 @@ function addVerify(root: Command, environment: Environment, terminal: Terminal, 
 
 function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
+}
+
+function collectHost(value: string, previous?: string[]): string[] {
+  if (parseImageHost(value) === null)
+    throw new InvalidArgumentError('Give a host alone, such as images.example.com or images.example.com:8080; one flag for each.');
+  return collect(value, previous);
 }
 
 function portNumber(text: string): number {

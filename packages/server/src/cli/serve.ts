@@ -74,7 +74,7 @@ async function serveUntilStopped(engine: Engine, options: ServeOptions, terminal
     logger: pino({ level: logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true })),
     allowedOrigins: allowedOrigin,
     enableReload,
-    imageHosts: { allowed: allowImageHost.map((host) => host.toLowerCase()), allowPrivate: allowPrivateImageHosts },
+    imageHosts: { allowed: allowImageHost, allowPrivate: allowPrivateImageHosts },
     ...(apiKey === undefined ? {} : { apiKey }),
     ...hostCheck(host, allowedHost),
   });

@@ -2,7 +2,7 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { GraftError } from '@graft/common';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type FetchImage, fetchImage } from './fetch-image.ts';
+import { type FetchImage, fetchImage, parseImageHost } from './fetch-image.ts';
 
 const bytes = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 1, 2, 3);
 const asPng = { 'content-type': 'image/png' };
@@ -46,6 +46,45 @@ test('the bytes come from an allowed host, which is asked by its name', async ()
   expect(await fetchImage(`http://localhost:${port}/a.png?b`, options(port))).toEqual(bytes);
   expect(await fetchImage(`HTTP://LOCALHOST:${port}/c.png`, options(port))).toEqual(bytes);
   expect(asked).toEqual([`localhost:${port} /a.png?b`, `localhost:${port} /c.png`]);
+});
+
+test.each<[string, string, boolean]>([
+  ['LocalHost:PORT', 'http://localhost:PORT/', true],
+  ['127.1:PORT', 'http://127.0.0.1:PORT/', true],
+  ['localhost', 'http://localhost:PORT/', false],
+  ['localhost:80', 'http://localhost:PORT/', false],
+  ['*', 'http://localhost:PORT/', false],
+  ['http://localhost:PORT', 'http://localhost:PORT/', false],
+  ['user@localhost:PORT', 'http://localhost:PORT/', false],
+])('with %s allowed, %s is fetched: %s', async (host, url, fetched) => {
+  const { port, asked } = await serve((_, response) => response.writeHead(200, asPng).end(bytes));
+  const allowed = [host.replace('PORT', `${port}`)];
+  await fetchImage(url.replace('PORT', `${port}`), options(port, { allowed })).catch(() => undefined);
+  expect(asked.length).toBe(fetched ? 1 : 0);
+});
+
+test.each([
+  ['Example.COM', { hostname: 'example.com', port: null }],
+  ['example.com:443', { hostname: 'example.com', port: '443' }],
+  ['example.com:080', { hostname: 'example.com', port: '80' }],
+  ['bücher.example', { hostname: 'xn--bcher-kva.example', port: null }],
+  ['0x7f.1', { hostname: '127.0.0.1', port: null }],
+  ['[::FFFF:127.0.0.1]:8080', { hostname: '[::ffff:7f00:1]', port: '8080' }],
+  ['', null],
+  ['https://example.com', null],
+  ['example.com/', null],
+  ['*.example.com', null],
+  ['user@example.com', null],
+  ['example.com:', null],
+  ['example.com:99999', null],
+  ['a b', null],
+  ['a,b:c', null],
+])('the host of %j is %o', (text, host) => expect(parseImageHost(text)).toEqual(host));
+
+test('the port of a scheme may be named, and means that scheme alone', async () => {
+  const named = { allowed: ['localhost:443'], timeoutMs: 2000 };
+  expect(await codeOf(fetchImage('https://localhost/', options(1, named)))).toBe('GRAFT_IMAGE_FETCH'); // nobody listens there
+  expect(await codeOf(fetchImage('http://localhost/', options(1, named)))).toBe('GRAFT_IMAGE_HOST');
 });
 
 describe('nobody is asked', () => {
@@ -93,6 +132,11 @@ describe('what is refused of an answer', () => {
     ['a status other than 200', (_, response) => response.writeHead(404, asPng).end(bytes), 'GRAFT_IMAGE_FETCH'],
     ['no image', (_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<p>'), 'GRAFT_IMAGE_TYPE'],
     ['no type', (_, response) => response.writeHead(200).end(bytes), 'GRAFT_IMAGE_TYPE'],
+    [
+      'an answer that is packed',
+      (_, response) => response.writeHead(200, { ...asPng, 'content-encoding': 'gzip' }).end(bytes),
+      'GRAFT_IMAGE_FETCH',
+    ],
     [
       'more bytes than the limit, announced',
       (_, response) => response.writeHead(200, { ...asPng, 'content-length': 101 }).end(),

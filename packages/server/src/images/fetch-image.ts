@@ -9,7 +9,7 @@ import { isPublicAddress } from './public-address.ts';
 
 /** From where images are fetched. */
 export interface ImageHosts {
-  /** Hosts as a URL has them: a name, or `name:port` for a port that is not the scheme's own. Empty: nothing is fetched. */
+  /** Names or addresses, as `name:port` for a port that is not the scheme's own. Empty: nothing is fetched. */
   allowed: readonly string[];
   /** Whether those may have addresses inside private networks. */
   allowPrivate: boolean;
@@ -34,7 +34,7 @@ const schemes = { 'http:': requestHttp, 'https:': requestHttps };
 export async function fetchImage(text: string, options: FetchImage): Promise<Uint8Array> {
   const { where, timeoutMs, signal } = options;
   const url = parseUrl(text, where);
-  if (!options.allowed.includes(url.host)) throw new ImageHostError(url.host, where);
+  if (!isAllowed(url, options.allowed)) throw new ImageHostError(url.host, where);
   const timeout = AbortSignal.timeout(timeoutMs);
   try {
     const either = AbortSignal.any([signal, timeout]);
@@ -46,6 +46,26 @@ export async function fetchImage(text: string, options: FetchImage): Promise<Uin
     const why = timeout.aborted ? `it took more than ${timeoutMs / 1000} s` : messageOf(error);
     throw new ImageFetchError(`The image at ${url.host} could not be fetched: ${why}.`, where, error);
   }
+}
+
+/**
+ * A host of the allow list as a URL has it, so that the two can be compared: in lower case, other letters in their ASCII form, a number as the address that it is.
+ * @param text a name or an address, with or without a port; without one, the scheme's own is meant.
+ * @returns null for anything else, such as a URL, a path or a pattern.
+ */
+export function parseImageHost(text: string): { hostname: string; port: string | null } | null {
+  const [, name = '', port] = /^(\[[^\]\s]+\]|[^/\\?#@*:\s]+)(?::(\d+))?$/.exec(text) ?? [];
+  const url = urlOf(`http://${name}`);
+  if (url === null || url.port !== '' || Number(port ?? 1) > 65_535) return null;
+  return { hostname: url.hostname, port: port === undefined ? null : String(Number(port)) };
+}
+
+function isAllowed({ protocol, hostname, port }: URL, allowed: readonly string[]): boolean {
+  const ownPort = protocol === 'https:' ? '443' : '80';
+  return allowed.some((text) => {
+    const host = parseImageHost(text);
+    return host !== null && host.hostname === hostname && (host.port ?? ownPort) === (port || ownPort);
+  });
 }
 
 /** Whether a URL is of a kind that is fetched, and no `data:` URL. */
@@ -120,6 +140,9 @@ function checkHead({ statusCode = 0, headers }: IncomingMessage, where: string):
   if (statusCode >= 300 && statusCode < 400)
     throw new ImageFetchError(`The image's server answers ${statusCode}, a redirect, which is not followed.`, where);
   if (statusCode !== 200) throw new ImageFetchError(`The image's server answers ${statusCode}.`, where);
+  const encoding = headers['content-encoding'] ?? 'identity';
+  if (encoding.toLowerCase() !== 'identity')
+    throw new ImageFetchError(`The image's server sends it packed ("${encoding}"), which was not asked for.`, where);
   const type = headers['content-type'] ?? '';
   if (!/^image\//i.test(type)) throw new ImageTypeError(`The URL gives ${type === '' ? 'no content type' : `"${type}"`}, no image.`, where);
 }

@@ -47,7 +47,7 @@ test.each<[string, object[], number, string, string]>([
     'image_too_large',
     'messages[0].content[0].image_url',
   ],
-  ['too many images', [imagePart(dataUrl), imagePart(dataUrl), imagePart(dataUrl)], 400, 'too_many_images', 'images'],
+  ['too many images', [imagePart(dataUrl), imagePart(dataUrl), imagePart(dataUrl)], 400, 'too_many_images', 'messages'],
   ['a remote URL', [imagePart('https://example.com/a.png')], 400, 'image_url_not_allowed', 'messages[0].content[0].image_url'],
   ['a part without a URL', [{ type: 'image_url' }], 400, 'invalid_value', 'messages[0].content[0].image_url'],
   ['a part of sound', [{ type: 'input_audio' }], 400, 'unsupported_value', 'messages[0].content[0].type'],

@@ -25,7 +25,7 @@ export async function resolveImages(
   const { model, readsImages, imageLimits } = engine.info;
   if (!readsImages) throw new ModelReadsNoImagesError(model, first.where);
   // Each choice decodes them anew.
-  if (images.length * n > imageLimits.maxImages) throw new ImageCountError(images.length * n, imageLimits.maxImages);
+  if (images.length * n > imageLimits.maxImages) throw new ImageCountError(images.length * n, imageLimits.maxImages, 'messages');
   const files = new Map<ImagePart, Uint8Array>();
   for (const image of images) files.set(image, await fileOf(image, imageLimits.maxImageBytes, hosts, signal));
   return prompts.map((prompt) => ('messages' in prompt ? { messages: prompt.messages.map((one) => withFiles(one, files)) } : prompt));

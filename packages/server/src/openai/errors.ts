@@ -63,6 +63,7 @@ const engineErrors: Partial<Record<string, Mapping>> = {
   GRAFT_IMAGE_HOST: refusal('image_url_not_allowed'),
   GRAFT_IMAGE_PIXELS: refusal('image_too_large'),
   GRAFT_IMAGE_PLACES: refusal('invalid_value'),
+  GRAFT_IMAGE_SIDE: refusal('image_too_large'),
   GRAFT_IMAGE_TYPE: refusal('invalid_image'),
   GRAFT_IMAGE_URL: refusal('invalid_image_url'),
   GRAFT_ENGINE_CLOSED: { status: 503, type: 'server_error', code: 'engine_closed' },
