@@ -59,7 +59,7 @@ export interface EngineStats {
   generationTokens: number;
   /** Graphs captured from the `forward` of a region. */
   captures: number;
-  /** Compiled graphs that there are. */
+  /** Graphs compiled so far; a reload that replaces them adds its own, as with all counts. */
   compiles: number;
   /** Those of them that were optimised in this process. */
   optimisations: number;

@@ -14,6 +14,7 @@ import { Permits } from './permits.ts';
 import { imagesOf, PromptReader } from './prompt-reader.ts';
 import { reloadModel } from './reload-model.ts';
 import { GenerateRequest, type TokenDelta } from './request.ts';
+import { addStats, noStats } from './runner/add-stats.ts';
 import type { ModelRunner, RunResult } from './runner/model-runner.ts';
 import { Sampler, SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
@@ -42,6 +43,8 @@ export class LlmEngine implements Engine {
   private readonly imagePermits: Permits;
   private readonly eosTokenIds: ReadonlySet<number>;
   private readonly scratch: SamplerScratch;
+  /** Of the runners that a reload replaced: what the engine counts never goes back. */
+  private replaced = noStats;
   private readonly counters = { promptTokens: 0, generationTokens: 0 };
   private loop: Promise<void> | null = null;
   private reloading: Reloading | null = null;
@@ -148,7 +151,7 @@ export class LlmEngine implements Engine {
   }
 
   async stats(): Promise<EngineStats> {
-    const { tokens, ...counts } = this.runner.stats;
+    const { tokens, ...counts } = addStats(this.replaced, this.runner.stats);
     return { ...this.scheduler.counts, ...this.counters, ...counts, computedTokens: tokens.computed, paddedTokens: tokens.padded };
   }
 
@@ -172,7 +175,10 @@ export class LlmEngine implements Engine {
     const { runner: old } = this;
     this.loaded = loaded;
     this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks), warmUp: loaded.warmUp };
-    if (old !== this.runner) old[Symbol.dispose]();
+    if (old !== this.runner) {
+      this.replaced = addStats(this.replaced, old.stats);
+      old[Symbol.dispose]();
+    }
     const { fromCache, bytes, parameters } = weights;
     const { renames } = loaded.hooks.toJSON();
     return { model: path, weights: this.served.weights, parameters, bytes, fromCache, hooks: [...hooks], renames: [...renames], timings };

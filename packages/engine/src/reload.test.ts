@@ -39,6 +39,21 @@ test('the answers are those of a fresh load, the report says what was done, and 
   expect(watch.programsAlive).toBe(alive);
 });
 
+test('what the engine counts goes on over a reload', async () => {
+  const engine = await startTiny();
+  await generateIds(engine, asked);
+  const before = await engine.stats();
+  await engine.reloadWeights(otherWeights());
+  const { captures, compiles, computedTokens } = await engine.stats();
+  expect({ captures, compiles, computedTokens }).toEqual({
+    captures: before.captures * 2,
+    compiles: before.compiles * 2,
+    computedTokens: before.computedTokens,
+  });
+  await generateIds(engine, asked);
+  expect((await engine.stats()).computedTokens).toBe(before.computedTokens * 2);
+});
+
 test('those that run end on the old weights, those that wait start on the new ones, in their order', async () => {
   const other = otherWeights();
   const [old, fresh] = await answers(other);

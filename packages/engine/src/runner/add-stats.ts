@@ -1,0 +1,24 @@
+import type { RunnerStats } from './model-runner.ts';
+
+export const noStats: RunnerStats = {
+  captures: 0,
+  compiles: 0,
+  optimisations: 0,
+  recipes: 0,
+  recompiles: 0,
+  warmUpSeconds: 0,
+  tokens: { computed: 0, padded: 0 },
+};
+
+/** What two runners did, one after the other; the warm-up is the later one's. */
+export function addStats(before: RunnerStats, now: RunnerStats): RunnerStats {
+  return {
+    captures: before.captures + now.captures,
+    compiles: before.compiles + now.compiles,
+    optimisations: before.optimisations + now.optimisations,
+    recipes: before.recipes + now.recipes,
+    recompiles: before.recompiles + now.recompiles,
+    warmUpSeconds: now.warmUpSeconds,
+    tokens: { computed: before.tokens.computed + now.tokens.computed, padded: before.tokens.padded + now.tokens.padded },
+  };
+}
