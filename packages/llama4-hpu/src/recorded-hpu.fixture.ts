@@ -8,7 +8,7 @@ import { HpuModelRunner } from './runner.ts';
 /** The runners that were made, the latest last. */
 export const runners: HpuModelRunner[] = [];
 
-/** The plugin with runners that a test can look at, and one bucket, batch 2 x query 1, that the warm-up leaves out where `app` options ask for it. */
+/** The plugin with runners that a test can look at, and one bucket, batch 2 x query 1, that the warm-up leaves out. */
 export default definePlugin({
   ...llama4Hpu,
   bindEngine(bind) {

@@ -31,19 +31,8 @@ export const createHpuModelRunner: CreateModelRunner = async (parts) => {
   if (parts.context.mode === 'eager') return new EagerRunner(parts, new InterpreterBackend());
   const { maxSequences, prefillTokens } = parts.config;
   const { maxModelLength } = parts.context;
-  const buckets = hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength });
-  return HpuModelRunner.open(parts, { buckets, warmUp: oneOfEachGraph(buckets) });
+  return HpuModelRunner.open(parts, { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) });
 };
-
-/** Buckets that differ in their context alone share a graph, so that running the one with the least context warms all of them up. */
-function oneOfEachGraph(buckets: readonly Bucket[]): Bucket[] {
-  const least = new Map<string, Bucket>();
-  for (const bucket of buckets) {
-    const graph = `${bucket.batch}x${bucket.query}`;
-    if (bucket.context < (least.get(graph)?.context ?? Number.POSITIVE_INFINITY)) least.set(graph, bucket);
-  }
-  return [...least.values()];
-}
 
 /** Runs a captured step an op at a time: captured it is, and nothing of it compiled. */
 class EagerRunner extends AnyShapeRunner {
@@ -70,7 +59,6 @@ export class HpuModelRunner implements ModelRunner {
   /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
   readonly hasChunkedAttention: boolean;
   private readonly runner: BucketedModelRunner;
-  private readonly buckets: readonly Bucket[];
   private readonly warm: readonly Bucket[];
   private readonly vocabSize: number;
   private readonly maxModelLength: number;
@@ -82,7 +70,6 @@ export class HpuModelRunner implements ModelRunner {
     this.layerKinds = layerKinds(model);
     this.hasHeterogeneousLayers = hasHeterogeneousLayers(model);
     this.hasChunkedAttention = chunkedAttentionLayers(model).length > 0;
-    this.buckets = buckets;
     this.warm = config.warmUp ? warmUp : [];
     this.vocabSize = context.config.vocabSize;
     this.maxModelLength = context.maxModelLength;
@@ -104,14 +91,13 @@ export class HpuModelRunner implements ModelRunner {
   }
 
   /**
-   * Runs every bucket of prompts and of decoding. Where layers differ, a validation warm-up follows: what worked for one of them says little of another.
+   * Runs every graph of prompts and of decoding. Where layers differ, a validation warm-up follows: what worked for one of them says little of another.
    * @throws WarmUpError for a bucket that gives no numbers, other ones the second time, or other ones than its tokens one by one.
    */
   async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
     const summary = await this.runner.warmUp(report, signal);
-    if (summary === null) return null;
-    if (this.hasHeterogeneousLayers) await this.validate(signal);
-    return { ...summary, rows: summary.rows.map((row) => ({ ...row, buckets: this.bucketsOf(row.kind) })) };
+    if (summary !== null && this.hasHeterogeneousLayers) await this.validate(signal);
+    return summary;
   }
 
   ready(): void {
@@ -141,13 +127,6 @@ export class HpuModelRunner implements ModelRunner {
 
   [Symbol.dispose](): void {
     this.runner[Symbol.dispose]();
-  }
-
-  /** How many buckets the graphs of one kind serve: more than were run, where some share a graph. */
-  private bucketsOf(kind: WarmUpSummary['rows'][number]['kind']): number {
-    if (kind === 'image') return 1;
-    return this.buckets.filter(({ batch, query }) => (kind === 'decode' ? query === 1 : kind === 'prompt' ? query > 1 : batch === 1))
-      .length;
   }
 
   /**

@@ -4,7 +4,7 @@ import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { hasImages } from './any-shape-runner.ts';
 import { BucketGraphs, graphKey, graphKeys, tileKey } from './bucket-graphs.ts';
-import { type Bucket, type BucketPolicy, requireSmallestBucket } from './buckets.ts';
+import { type Bucket, type BucketPolicy, oneOfEachGraph, requireSmallestBucket } from './buckets.ts';
 import { joinResults } from './join-results.ts';
 import type { ModelRunner, RunnerParts, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
@@ -71,17 +71,17 @@ export class BucketedModelRunner implements ModelRunner {
     await this.graphs.compile(this.warmKeys(), report, signal);
   }
 
-  /** Runs every bucket once, and one of a prompt again: logits are finite, and the same the second time. @throws WarmUpError */
+  /** Runs every graph once, and one of a prompt again: logits are finite, and the same the second time. @throws WarmUpError */
   async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
     if (this.warm.length === 0) return null;
-    const again = this.warm.find(({ query }) => query > 1) ?? this.warm[0]!;
     const pieces = this.warmPieces();
+    const again = (pieces.find(({ piece }) => piece.bucket.query > 1) ?? pieces[0]!).piece;
     for (const [i, { key, piece }] of pieces.entries()) {
       report(i / pieces.length, `running bucket ${key}`);
       const start = performance.now();
       const { logits } = await this.runPiece(piece, signal);
       requireFinite(logits, key);
-      if (piece.bucket === again) requireSame(logits.slice(), (await this.runPiece(piece, signal)).logits, key);
+      if (piece === again) requireSame(logits.slice(), (await this.runPiece(piece, signal)).logits, key);
       this.graphs.spend(key, start);
     }
     if (this.hasImages()) await this.warmUpTile(signal);
@@ -148,7 +148,7 @@ export class BucketedModelRunner implements ModelRunner {
 
   private warmPieces(): { key: string; piece: StepPiece }[] {
     const { maxModelLength, config } = this.parts.context;
-    return this.warm.flatMap((bucket) =>
+    return oneOfEachGraph(this.warm).flatMap((bucket) =>
       (this.hasImages() && bucket.batch === 1 ? [false, true] : [false]).map((withImages) => ({
         key: graphKey(bucket, withImages),
         piece: warmUpPiece(bucket, { maxModelLength, vocabSize: config.vocabSize, hiddenSize: withImages ? config.hiddenSize : null }),

@@ -19,6 +19,16 @@ export interface BucketPolicy {
 
 export const shapeOf = ({ batch, query }: Pick<Bucket, 'batch' | 'query'>): string => `${batch}x${query}`;
 
+/** One bucket of each graph, that with the least context: a run of it tries the graph for all of them. */
+export function oneOfEachGraph(buckets: readonly Bucket[]): Bucket[] {
+  const least = new Map<string, Bucket>();
+  for (const bucket of buckets) {
+    const known = least.get(shapeOf(bucket));
+    if (known === undefined || bucket.context < known.context) least.set(shapeOf(bucket), bucket);
+  }
+  return [...least.values()];
+}
+
 /** The least padded bucket that holds what a step needs; null: none does. */
 export function leastPadded<B extends Bucket>(buckets: readonly B[], { batch, query, context }: Bucket): B | null {
   let best: B | null = null;
