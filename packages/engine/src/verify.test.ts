@@ -254,6 +254,11 @@ describe('what cannot be verified', () => {
     expect(error.what).toContain(words);
   });
 
+  test('is an architecture with a slip of the pen; the nearest is named', async () => {
+    const error = await failureOf(verify({ ...asked, architecture: 'Llama4ForConditionalGenration' }));
+    expect(error.fix).toContain('the nearest one, Llama4ForConditionalGeneration,');
+  });
+
   test('random weights that no memory holds are refused before they are made', async () => {
     const config = join(temporaryFolder(), 'config.json');
     const large = {

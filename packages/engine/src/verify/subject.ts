@@ -9,7 +9,7 @@ import {
   readModelConfig,
   smallConfigs,
 } from '@graft/core-model';
-import type { LoadedPlugins, SelectedPlatform } from '@graft/registry';
+import { type LoadedPlugins, nearestNames, type SelectedPlatform } from '@graft/registry';
 import { defaultCacheDirectory, type EngineConfig } from '../config.ts';
 import { EngineConfigError, NothingToVerifyError } from '../errors.ts';
 import type { PlatformChoice } from '../explain-architecture.ts';
@@ -139,7 +139,7 @@ function smallConfigOf(architecture: string | undefined): Pick<Checkpoint, 'conf
   throw new EngineConfigError(
     `There is no small config of ${architecture}; there is one for each of ${known}.`,
     'ARCHITECTURE',
-    'give a config.json with --config, or a checkpoint with --model.',
+    `take the nearest one, ${nearestNames(architecture, Object.keys(smallConfigs), 1)[0]}, or give a config.json with --config or a checkpoint with --model.`,
   );
 }
 
