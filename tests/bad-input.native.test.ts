@@ -328,8 +328,8 @@ const requests: [
     chat({ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }] }),
     400,
     'unsupported_value',
-    'messages[0].content[0].type',
-    /image_url/,
+    'messages[0].content[0].image_url',
+    /reads no images/,
   ],
   [
     'a prompt longer than the context',
