@@ -122,6 +122,47 @@ test('an image is pasted, and dropped; another file is refused in words', async 
   expect(await attached(page).count()).toBe(2);
 });
 
+test('what the server would refuse in each further question is refused when it is attached', async () => {
+  const page = await visit();
+  await page.evaluate(
+    async (half) => {
+      const data = new DataTransfer();
+      const add = (name: string, content: BlobPart) => data.items.add(new File([content], name, { type: 'image/png' }));
+      const large = new OffscreenCanvas(8000, 6000);
+      large.getContext('2d');
+      add('half.png', Uint8Array.from(half));
+      add('large.png', await large.convertToBlob());
+      add('text.png', 'hello');
+      document.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: data }));
+    },
+    [...readFileSync(picture('300x300')).subarray(0, 40)],
+  );
+  const said = page.getByRole('alert').getByText('text.png cannot be read.');
+  await said.waitFor();
+  expect(await said.textContent()).toBe(
+    'half.png cannot be read. large.png has 48 megapixels; at most 40 are read. text.png cannot be read.',
+  );
+  expect(await attached(page).count()).toBe(0);
+  await choose(page, '40x30');
+  await attached(page).waitFor();
+});
+
+test('files that come while others are read count with them', async () => {
+  const page = await visit();
+  await page.evaluate(
+    (content) => {
+      for (const name of ['a.png', 'b.png', 'c.png']) {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(content)], name, { type: 'image/png' }));
+        document.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: data }));
+      }
+    },
+    [...readFileSync(picture('40x30'))],
+  );
+  await page.getByRole('alert').getByText('c.png is too many').waitFor();
+  expect(await attached(page).count()).toBe(2);
+});
+
 test.each(['light', 'dark'] as const)('axe finds nothing serious with images attached and sent, in %s', async (colorScheme) => {
   const page = await visit({ colorScheme, bypassCSP: true, reducedMotion: 'reduce', viewport: { width: 360, height: 700 } });
   await choose(page, '300x300');

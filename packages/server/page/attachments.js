@@ -46,14 +46,14 @@ export function attachments({ composer, prompt, room, limits, announce, onChange
     note.textContent = text;
     note.hidden = text === '';
   };
-  const add = async (files) => {
+  const read = async (files) => {
     const refusals = [];
     const taken = [];
     for (const file of files) {
       const refusal = refusalOf(file, limits(), room() - images.length - taken.length);
-      const url = refusal === null ? await dataUrl(file) : null;
+      const { url = null, fault = refusal } = refusal === null ? await readImage(file, limits()) : {};
       if (url !== null) taken.push({ name: file.name || 'image', url });
-      else refusals.push(refusal ?? `${file.name} cannot be read.`);
+      else refusals.push(fault);
     }
     images = [...images, ...taken];
     say(refusals.join(' '));
@@ -61,18 +61,23 @@ export function attachments({ composer, prompt, room, limits, announce, onChange
     if (taken.length > 0) announce(`Attached: ${taken.map(({ name }) => name).join(', ')}.`);
     prompt.focus();
   };
+  // One after another: each has to know how many there are by then.
+  let reading = Promise.resolve();
+  const add = (files) => {
+    reading = reading.then(() => read(files));
+  };
   const takeFrom = (event, transfer) => {
     const files = [...(transfer?.files ?? [])];
     if (limits() === null || files.length === 0) return;
     event.preventDefault();
-    void add(files);
+    add(files);
   };
 
   button.addEventListener('click', () => input.click());
   input.addEventListener('change', () => {
     const files = [...input.files];
     input.value = ''; // so that the same file can be chosen again
-    void add(files);
+    add(files);
   });
   prompt.addEventListener('paste', (event) => takeFrom(event, event.clipboardData));
   document.addEventListener('dragover', (event) => {
@@ -106,6 +111,29 @@ function refusalOf({ name, type, size }, { maxImages, maxImageBytes }, room) {
   if (room <= 0) return `${name} is too many: a conversation has at most ${maxImages} images.`;
   return null;
 }
+
+/** A file that the server would refuse must not get into the conversation, where each further question would bring it again. */
+async function readImage(file, { maxImagePixels }) {
+  const url = await dataUrl(file);
+  const size = url === null ? null : await sizeOf(url);
+  if (size === null) return { fault: `${file.name} cannot be read.` };
+  if (size.width * size.height <= maxImagePixels) return { url };
+  return { fault: `${file.name} has ${megapixels(size.width * size.height)} megapixels; at most ${megapixels(maxImagePixels)} are read.` };
+}
+
+/** In pixels; null for what is no image. */
+async function sizeOf(url) {
+  const image = new Image();
+  image.src = url;
+  try {
+    await image.decode();
+    return { width: image.naturalWidth, height: image.naturalHeight };
+  } catch {
+    return null;
+  }
+}
+
+const megapixels = (pixels) => Number((pixels / 1e6).toFixed(1));
 
 const megabytes = (bytes) => `${(bytes / 1024 / 1024).toFixed(1).replace('.0', '')} MB`;
 
