@@ -37,7 +37,7 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModel): Pr
   ); // the model is as it was until they are applied
   using reload = await step('postLoad', 'post-load hooks', () => hooks.reload(model, context, () => staged.apply())); // back to the old weights unless kept
 
-  const inPlace = runner.updateWeights !== undefined && runner.acceptsWeights?.() !== false;
+  const inPlace = runner.acceptsWeights?.() === true;
   using unfinished = new Disposables();
   const next = inPlace ? loaded : await prepareRunner({ ...options, model, context }, step, signal);
   if (!inPlace) unfinished.use(next.runner);

@@ -91,12 +91,12 @@ export interface ModelRunner extends Disposable {
   /** For a model with images: `pixelValues [tiles, channels, side, side]` -> `[tiles * tokens, hidden]`, which is the caller's to keep. */
   embedImages?(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor>;
   /**
-   * Takes the values that the model's weights have now into the memory of the old ones; nothing runs meanwhile. A runner that lacks it, or whose
-   * `acceptsWeights` says no, is replaced by a second one when weights are reloaded.
+   * Whether `updateWeights` can follow: the model's weights have the types and shapes still that the graphs were compiled for. When it cannot, and where both
+   * are left out, a reload of weights makes a second runner.
    */
-  updateWeights?(): void;
-  /** Whether the model's weights have the types and shapes still that the graphs were compiled for. */
   acceptsWeights?(): boolean;
+  /** Takes the values that the model's weights have now into the memory of the old ones; nothing runs meanwhile. */
+  updateWeights?(): void;
   readonly stats: RunnerStats;
 }
 
