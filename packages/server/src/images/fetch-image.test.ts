@@ -177,6 +177,23 @@ describe('what is refused of an answer', () => {
     await expect(slow).rejects.toMatchObject({ code: 'GRAFT_IMAGE_FETCH', what: expect.stringContaining('more than 0.1 s') });
   });
 
+  test('bytes that drip: it takes longer than the timeout, and what has come is no image', async () => {
+    const { port } = await serve((_, response) => {
+      response.useChunkedEncodingByDefault = false; // ends with its connection
+      response.writeHead(200, { ...asPng, connection: 'close' });
+      const timer = setInterval(() => (response.destroyed ? clearInterval(timer) : response.write('a')), 10);
+    });
+    const slow = fetchImage(`http://localhost:${port}/`, options(port, { timeoutMs: 100 }));
+    await expect(slow).rejects.toMatchObject({ code: 'GRAFT_IMAGE_FETCH', what: expect.stringContaining('more than 0.1 s') });
+  });
+
+  test('another protocol', async () => {
+    const { port } = await serve((_, response) => {
+      response.socket!.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    });
+    expect(await codeOf(fetchImage(`http://localhost:${port}/`, options(port)))).toBe('GRAFT_IMAGE_FETCH');
+  });
+
   test('its rest, when the client has gone', async () => {
     const controller = new AbortController();
     const { port } = await serve(() => controller.abort(new Error('gone')));

@@ -39,7 +39,9 @@ export async function fetchImage(text: string, options: FetchImage): Promise<Uin
   try {
     const either = AbortSignal.any([signal, timeout]);
     const address = await resolve(url, options, either);
-    return await read(await send(url, address, either), options);
+    const bytes = await read(await send(url, address, either), options);
+    either.throwIfAborted(); // a body without a length ends in silence where its connection is cut
+    return bytes;
   } catch (error) {
     signal.throwIfAborted();
     if (GraftError.is(error)) throw error;
@@ -114,7 +116,9 @@ function send(url: URL, { address, family }: LookupAddress, signal: AbortSignal)
       headers: { accept: 'image/png, image/jpeg, image/webp, image/gif', 'accept-encoding': 'identity', 'user-agent': 'graft' },
       lookup: (_hostname, { all }, done) => (all === true ? done(null, [{ address, family }]) : done(null, address, family)),
     });
-    request.once('response', resolve).once('error', reject).end();
+    // A server that switches protocols gives neither a response nor an error.
+    const onClose = () => reject(new Error('the connection was closed without an answer'));
+    request.once('response', resolve).once('error', reject).once('close', onClose).end();
   });
 }
 
