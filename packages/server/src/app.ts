@@ -34,9 +34,14 @@ export interface AppOptions extends SecurityOptions {
 export function createApp(engine: Engine, options: AppOptions = {}): FastifyInstance {
   checkReloadKey(options);
   const bodyLimit = options.bodyLimitBytes ?? 4 * 1024 * 1024;
+  const metrics = new Metrics(engine);
   const app = Fastify({
     bodyLimit,
-    frameworkErrors: sendError,
+    // A URL that cannot be read comes to no hook.
+    frameworkErrors: (error, request, reply) => {
+      metrics.watchRequest(request, reply);
+      sendError(error, request, reply);
+    },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 512 },
     ...(options.logger === undefined ? {} : { loggerInstance: options.logger }),
   });
@@ -49,7 +54,6 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
     app.server.closeAllConnections();
   });
   app.setErrorHandler(sendError);
-  const metrics = new Metrics(engine);
   metrics.watchRequests(app); // before what may refuse one
   const watched = metrics.watchAnswers();
   secure(app, options);

@@ -1,5 +1,5 @@
 import { type Engine, type EngineStats, type GenerateRequest, graftVersion, type TokenDelta } from '@graft/engine';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /** A number of the engine's stats, and how Prometheus shows it. */
@@ -131,23 +131,26 @@ export class Metrics {
     return this.registry.contentType;
   }
 
-  /** Counts every request of an application that it gets from now on, also those that are refused. */
+  /** Counts every request of an application that has a route from now on, also those that are refused. */
   watchRequests(app: FastifyInstance): void {
     app.addHook('onRequest', (request, reply, done) => {
-      const { method, routeOptions } = request;
-      const route = routeOptions.url ?? 'unmatched'; // the pattern: a path that somebody made up is no label
-      const stop = this.durations.startTimer({ method, route });
-      const { raw } = reply;
-      const end = (status: number): void => {
-        raw.off('finish', onFinish).off('close', onClose);
-        stop();
-        this.requests.inc({ method, route, status });
-      };
-      const onFinish = (): void => end(raw.statusCode);
-      const onClose = (): void => end(499); // before it was finished
-      raw.once('finish', onFinish).once('close', onClose);
+      this.watchRequest(request, reply);
       done();
     });
+  }
+
+  /** Counts a request, from its head on. */
+  watchRequest({ method, routeOptions }: FastifyRequest, { raw }: FastifyReply): void {
+    const route = routeOptions.url ?? 'unmatched'; // the pattern: a path that somebody made up is no label
+    const stop = this.durations.startTimer({ method, route });
+    const end = (status: number): void => {
+      raw.off('finish', onFinish).off('close', onClose);
+      stop();
+      this.requests.inc({ method, route, status });
+    };
+    const onFinish = (): void => end(raw.statusCode);
+    const onClose = (): void => end(499); // before it was finished
+    raw.once('finish', onFinish).once('close', onClose);
   }
 
   /** The same engine; what its answers took is counted. */

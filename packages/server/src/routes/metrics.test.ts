@@ -64,6 +64,7 @@ test('requests are counted by the pattern of their route and their status, refus
   await text({ temprature: 1 });
   await app.inject('/v1/models/another/one');
   await app.inject('/made-up');
+  await app.inject('/%zz'); // no URL
   const samples = await metrics();
   const count = (method: string, route: string, status: number) =>
     samples.get(`graft_http_requests_total{method="${method}",route="${route}",status="${status}"}`);
@@ -71,6 +72,7 @@ test('requests are counted by the pattern of their route and their status, refus
   expect(count('POST', '/v1/completions', 400)).toBe(1);
   expect(count('GET', '/v1/models/*', 404)).toBe(1);
   expect(count('GET', 'unmatched', 404)).toBe(1);
+  expect(count('GET', 'unmatched', 400)).toBe(1);
   expect(samples.get('graft_http_request_duration_seconds_count{method="POST",route="/v1/completions"}')).toBe(3);
 });
 
