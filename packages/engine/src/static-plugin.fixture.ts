@@ -21,7 +21,7 @@ export const device = {
   },
 };
 
-export const staticPlugin = fileURLToPath(import.meta.url);
+export const staticPlugin = fileURLToPath(new URL('./static-plugin.fixture.ts', import.meta.url));
 
 const interpreter = new InterpreterBackend();
 
