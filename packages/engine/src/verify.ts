@@ -24,7 +24,10 @@ import { verifyText } from './verify/verify-text.ts';
 import { errorRecord } from './worker/protocol.ts';
 
 export interface Verify extends VerifySubject {
-  /** The largest difference that is let through, of the largest value that the same token has there (of 1 where that is less). Default: 1e-4, which what sums lose by another order stays below. */
+  /**
+   * The largest difference that is let through, of the largest value that the same token has there (of 1 where that is less). Default: 1e-4, more than
+   * sums lose by another order.
+   */
   tolerance?: number;
   /** Text for the model's tokenizer, or token ids. Default: 20 ids, and one image among them for a model that reads images. */
   prompt?: string | readonly number[];

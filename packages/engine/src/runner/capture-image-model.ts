@@ -25,7 +25,8 @@ function embedTiles(model: MultimodalModel, { pixelValues }: { pixelValues: Tens
 
 /**
  * `captureLanguageModel` for prompts with images: two more inputs, `imageFeatures [features, hidden]` (float32) and `imageRows [batch, sequence]` (int64),
- * which row of the features stands at each place, -1 where the token does. With `shape`, for that one, and `features` is `batch * sequence`. A prompt of text alone has the other graph, which knows of no images.
+ * which row of the features stands at each place, -1 where the token does. With `shape`, for that one, and `features` is `batch * sequence`. A prompt of
+ * text alone has the other graph, which knows of no images.
  */
 export function captureMultimodalModel(model: MultimodalModel, cache: CaptureCache, hiddenSize: number, shape?: StepShape): CapturedModel {
   const inputs = {

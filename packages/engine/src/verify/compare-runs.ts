@@ -2,7 +2,10 @@ import { joined } from '../runner/join-results.ts';
 import type { VerifyImage } from './prompt.ts';
 import type { RecordedRun } from './record-run.ts';
 
-/** How far two models are apart at one place, for the token for which they are farthest. Each token has its own measure: the first one's values are often a thousand times those of others. */
+/**
+ * How far two models are apart at one place, for the token for which they are farthest. Each token has its own measure: the first one's values are often a
+ * thousand times those of others.
+ */
 export interface Difference {
   /** The largest absolute difference of that token's values; null: one of the two has something there that is not a finite number. */
   readonly difference: number | null;
