@@ -23,7 +23,7 @@ export interface EngineInfo {
   /** The name under which the model is served. */
   model: string;
   architecture: string;
-  /** The class that serves it, e.g. `HpuLlama4ForCausalLM`. */
+  /** The class that serves it: upstream's or an override. */
   modelClass: string;
   platform: string;
   device: 'device' | 'emulated';

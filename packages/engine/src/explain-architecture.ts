@@ -36,7 +36,7 @@ export async function platformToExplain(plugins: LoadedPlugins, name: string | u
   return plugins.platforms.find((platform) => platform.name === name) ?? (await plugins.selectPlatform(name)).platform;
 }
 
-/** Whether the platform has a device, in its detector's words: `platform "hpu" is emulated: no Gaudi found here`. */
+/** Whether the platform has a device, in its detector's words: `platform "NAME" is emulated: REASON`. */
 export async function describeDevice(platform: Platform): Promise<string> {
   try {
     const answer = await platform.detect();

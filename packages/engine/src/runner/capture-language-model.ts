@@ -11,7 +11,8 @@ export interface StepShape {
 
 /**
  * A language model's step as a graph, for any shape or, with `shape`, for that one (`outputRows` is then `batch`). Inputs: `inputIds` and `positions`
- * `[batch, sequence]`, `logitsIndices [outputRows]` (rows of `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, where layers were asked for, `auxHiddenStates.<i> [batch, sequence, hidden]`.
+ * `[batch, sequence]`, `logitsIndices [outputRows]` (rows of `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, where layers
+ * were asked for, `auxHiddenStates.<i> [batch, sequence, hidden]`.
  */
 export function captureLanguageModel(model: LanguageModel, cache: CaptureCache, shape?: StepShape): CapturedModel {
   return captureModel(model, { cache, batch: stepInputs.inputIds.dims[0], inputs: stepInputs, call: runStep, ...sizesOf(shape) });

@@ -95,8 +95,11 @@ export interface ModelRunner extends Disposable {
    * are left out, a reload of weights makes a second runner.
    */
   acceptsWeights?(): boolean;
-  /** Takes the values that the model's weights have now into the memory of the old ones; nothing runs meanwhile. */
-  updateWeights?(): void;
+  /**
+   * Takes the values that the model's weights have now into the memory of the old ones; no step runs meanwhile. May refuse those that compute no numbers:
+   * after an error the model gets its old values back, and this is called again.
+   */
+  updateWeights?(): void | Promise<void>;
   readonly stats: RunnerStats;
 }
 
@@ -113,5 +116,5 @@ export interface RunnerParts {
   report?: Report;
 }
 
-/** Bound by a platform whose steps need more than a backend: `bind.bind(ModelRunnerOf('hpu')).toConstantValue(createHpuModelRunner)`. */
+/** Bound by a platform whose steps need more than a backend: `bind.bind(ModelRunnerOf(NAME)).toConstantValue(create)` in `bindEngine`. */
 export type CreateModelRunner = (parts: RunnerParts) => Promise<ModelRunner>;
