@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { GraftError, messageOf } from '@graft/common';
 
 /** A storage does not have the parts that its format and the parameter's shape need. */
 export class StorageMismatchError extends GraftError {
@@ -49,8 +49,32 @@ export class DimCoercedError extends GraftError {
 
 /** An op got something else than it declares. */
 export class OpInputError extends GraftError {
-  constructor(op: string, what: string) {
-    super({ code: 'GRAFT_OP_INPUT', what, where: `op ${op}` });
+  private readonly op: string;
+  private readonly path: string | null;
+
+  /** @param path of the module whose `forward` calls the op; null until the capture says it. */
+  constructor(op: string, what: string, path: string | null = null) {
+    super({ code: 'GRAFT_OP_INPUT', what, where: path === null ? `op ${op}` : `op ${op}, called by ${path}` });
+    this.op = op;
+    this.path = path;
+  }
+
+  /** The same, with its place in the model; itself where that is known. */
+  calledBy(path: string): OpInputError {
+    return this.path === null && path !== '' ? new OpInputError(this.op, this.what, path) : this;
+  }
+}
+
+/** `forward` threw something of its own. */
+export class ForwardError extends GraftError {
+  constructor(path: string, cause: unknown) {
+    super({
+      code: 'GRAFT_FORWARD_FAILED',
+      what: `forward threw: ${messageOf(cause)}`,
+      where: path === '' ? 'the model itself' : path,
+      fix: 'mend that forward; the cause has its stack.',
+      cause,
+    });
   }
 }
 

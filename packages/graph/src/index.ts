@@ -24,6 +24,7 @@ export {
   CaptureBoundMethodError,
   CapturePrivateFieldError,
   DimCoercedError,
+  ForwardError,
   GraphInvalidError,
   NotCapturingError,
   OpInputError,

@@ -153,13 +153,32 @@ describe.each([true, false])('what a Proxy cannot see is an error with the full 
   });
 });
 
-test('another TypeError in forward is passed on as it is', () => {
-  class Wrong extends Module {
-    forward(x: Tensor): Tensor {
-      return (x as unknown as { nothing(): Tensor }).nothing();
-    }
+class Throwing extends Module {
+  forward(): Tensor {
+    throw new Error('no');
   }
-  expect(() => errorOf(new Wrong(), false)).toThrow(TypeError);
+}
+
+class Misspelt extends Module {
+  forward(x: Tensor): Tensor {
+    return (x as unknown as { nothing(): Tensor }).nothing();
+  }
+}
+
+class Wrong extends Module {
+  forward(x: Tensor): Tensor {
+    return ops.reshape({ x }, { dims: [7, 7, 7] });
+  }
+}
+
+describe.each([true, false])('what a forward does wrong is an error with the full path (inside a region: %s)', (region) => {
+  test.each<[string, Child, string, string]>([
+    ['an error of its own', new Throwing(), 'GRAFT_FORWARD_FAILED', 'child.child'],
+    ['a TypeError', new Misspelt(), 'GRAFT_FORWARD_FAILED', 'child.child'],
+    ['an op with wrong inputs', new Wrong(), 'GRAFT_OP_INPUT', 'op reshape, called by child.child'],
+  ])('%s', (_what, child, code, where) => {
+    expect(errorOf(child, region)).toEqual({ code, where });
+  });
 });
 
 test('after a failed capture nothing is captured any more', () => {

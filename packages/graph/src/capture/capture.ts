@@ -1,6 +1,6 @@
-import { messageOf } from '@graft/common';
+import { GraftError } from '@graft/common';
 import type { DType } from '../dtype.ts';
-import { CapturePrivateFieldError } from '../errors.ts';
+import { CapturePrivateFieldError, ForwardError, OpInputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
 import { GraphBuilder } from '../graph-builder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
@@ -122,6 +122,14 @@ function templateFor<M extends Module>(
 /** What V8 says when a Proxy stands where an object with `#private` fields, methods or accessors should. */
 const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
 
+/** An error of a `forward`, with the path of the module whose it is. */
+function placed(error: unknown, path: string): GraftError {
+  if (error instanceof OpInputError) return error.calledBy(path);
+  if (GraftError.is(error)) return error;
+  if (error instanceof TypeError && privateAccess.test(error.message)) return new CapturePrivateFieldError(error.message, path, error);
+  return new ForwardError(path, error);
+}
+
 /** What the capture of a model and those of its regions share. */
 interface Surroundings {
   cache: CaptureCache;
@@ -161,10 +169,7 @@ class Capture {
       try {
         return watchSizes(this.onAsked, () => body(proxy));
       } catch (error) {
-        if (error instanceof TypeError && privateAccess.test(error.message)) {
-          throw new CapturePrivateFieldError(messageOf(error), joinPath(this.prefix, this.builder.currentPath), error);
-        }
-        throw error;
+        throw placed(error, joinPath(this.prefix, this.builder.currentPath));
       }
     });
     const { tensors, structure } = flatten(result);
