@@ -43,20 +43,20 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModel): Pr
   if (!inPlace) unfinished.use(next.runner);
   await step('drain', 'running sequences end', drain);
   signal?.throwIfAborted();
-  if (inPlace) updateOrRestore(runner, reload);
+  if (inPlace) await updateOrRestore(runner, reload);
   reload.keep(); // from here nothing can fail
   unfinished.move();
   const { runner: serving, warmUp } = next;
   return { loaded: { ...loaded, runner: serving, warmUp }, weights: staged.report, hooks: reload.hooks, timings: step.timings };
 }
 
-/** Weights are copied one after the other: when one cannot be, those before it are put back. */
-function updateOrRestore(runner: ModelRunner, reload: HookReload): void {
+/** Weights are copied one after the other, then tried: when one cannot be, or the runner refuses them, the old ones are put back. */
+async function updateOrRestore(runner: ModelRunner, reload: HookReload): Promise<void> {
   try {
-    runner.updateWeights!();
+    await runner.updateWeights!();
   } catch (error) {
     reload[Symbol.dispose](); // the model has its old weights again
-    runner.updateWeights!();
+    await runner.updateWeights!();
     throw error;
   }
 }

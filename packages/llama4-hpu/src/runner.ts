@@ -117,8 +117,8 @@ export class HpuModelRunner implements ModelRunner {
     return this.runner.acceptsWeights();
   }
 
-  updateWeights(): void {
-    this.runner.updateWeights();
+  updateWeights(): Promise<void> {
+    return this.runner.updateWeights();
   }
 
   get stats(): RunnerStats {

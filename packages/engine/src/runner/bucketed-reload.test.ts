@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'vitest';
 import { caseFolder, generateIds, promptOf, request, startTiny } from '../engine.fixture.ts';
 import type { LoadProgress } from '../engine.ts';
 import type { LlmEngine } from '../llm-engine.ts';
-import { otherWeights } from '../other-weights.fixture.ts';
+import { damagedWeights, otherWeights } from '../other-weights.fixture.ts';
 import { device, staticPlugin } from '../static-plugin.fixture.ts';
 
 afterEach(() => device.reset());
@@ -49,4 +49,13 @@ test('an update that fails half-way, and an abort while sequences end, leave the
   expect([updates, await generateIds(engine, asked)]).toEqual([2, old]);
   await engine.reloadWeights(other);
   expect(await generateIds(engine, asked)).toEqual(await freshIds(other));
+});
+
+test('weights that compute no numbers are refused, and the old ones serve', async () => {
+  const engine = await startStatic();
+  const old = await generateIds(engine, asked);
+  const before = await engine.stats();
+  await expect(engine.reloadWeights(damagedWeights())).rejects.toMatchObject({ code: 'GRAFT_WARM_UP', where: 'bucket "1x8"' });
+  expect(await engine.stats()).toEqual(before); // what was tried is no sequence's
+  expect(await generateIds(engine, asked)).toEqual(old);
 });

@@ -75,7 +75,7 @@ export class BucketedModelRunner implements ModelRunner {
   async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
     if (this.warm.length === 0) return null;
     const pieces = this.warmPieces();
-    const again = (pieces.find(({ piece }) => piece.bucket.query > 1) ?? pieces[0]!).piece;
+    const again = smallestPrompt(pieces).piece;
     for (const [i, { key, piece }] of pieces.entries()) {
       report(i / pieces.length, `running bucket ${key}`);
       const start = performance.now();
@@ -122,9 +122,19 @@ export class BucketedModelRunner implements ModelRunner {
     return formatsOf(this.parts) === this.formats;
   }
 
-  updateWeights(): void {
-    this.program.updateWeights();
+  /** Where there was a warm-up, its smallest prompt is run again. @throws WarmUpError for weights that give no numbers; what the program throws. */
+  async updateWeights(): Promise<void> {
+    await this.inTurn(async () => this.program.updateWeights());
     this.graphs.forget();
+    if (this.warm.length === 0) return;
+    const before = { ...this.tokens };
+    const { key, piece } = smallestPrompt(this.warmPieces());
+    try {
+      requireFinite((await this.runPiece(piece)).logits, key);
+      if (this.hasImages()) await this.tryTile();
+    } finally {
+      Object.assign(this.tokens, before); // as in `ready`
+    }
   }
 
   get stats(): RunnerStats {
@@ -146,7 +156,7 @@ export class BucketedModelRunner implements ModelRunner {
     return hasImages(this.parts.model, this.parts);
   }
 
-  private warmPieces(): { key: string; piece: StepPiece }[] {
+  private warmPieces(): WarmPiece[] {
     const { maxModelLength, config } = this.parts.context;
     return oneOfEachGraph(this.warm).flatMap((bucket) =>
       (this.hasImages() && bucket.batch === 1 ? [false, true] : [false]).map((withImages) => ({
@@ -158,9 +168,13 @@ export class BucketedModelRunner implements ModelRunner {
 
   private async warmUpTile(signal?: AbortSignal): Promise<void> {
     const start = performance.now();
+    await this.tryTile(signal);
+    this.graphs.spend(tileKey, start);
+  }
+
+  private async tryTile(signal?: AbortSignal): Promise<void> {
     const { data } = await this.runTile(tileValues(this.parts.context.vision!), signal);
     requireFinite(data as Float32Array, tileKey);
-    this.graphs.spend(tileKey, start);
   }
 
   private runPiece(piece: StepPiece, signal?: AbortSignal): Promise<RunResult> {
@@ -195,6 +209,16 @@ export class BucketedModelRunner implements ModelRunner {
     this.turn = result.catch(() => undefined); // whoever asked hears of it
     return result;
   }
+}
+
+interface WarmPiece {
+  readonly key: string;
+  readonly piece: StepPiece;
+}
+
+/** Or what there is where no bucket is a prompt's. */
+function smallestPrompt(pieces: readonly WarmPiece[]): WarmPiece {
+  return pieces.find(({ piece }) => piece.bucket.query > 1) ?? pieces[0]!;
 }
 
 /** Tokens of the longest piece of a prompt. */

@@ -80,6 +80,7 @@ test.each<[string, object | string, string]>([
 test.each<[string, number, object]>([
   ['GRAFT_CHECKPOINT_MISSING_TENSOR', 400, { type: 'invalid_request_error', code: 'invalid_checkpoint', param: 'model' }],
   ['GRAFT_CHECKPOINT_NOT_FOUND', 400, { type: 'invalid_request_error', code: 'invalid_checkpoint', param: 'model' }],
+  ['GRAFT_WARM_UP', 400, { type: 'invalid_request_error', code: 'invalid_checkpoint', param: 'model' }],
   ['GRAFT_RELOAD_CONFIG', 400, { type: 'invalid_request_error', code: 'invalid_checkpoint', param: 'model' }],
   ['GRAFT_RELOAD_BUSY', 409, { type: 'invalid_request_error', code: 'reload_busy' }],
   ['GRAFT_HOOK_FAILED', 500, { type: 'server_error', code: 'GRAFT_HOOK_FAILED' }],

@@ -32,7 +32,7 @@ function toReloadError(error: GraftError): GraftError {
   if (error.code === 'GRAFT_RELOAD_BUSY') {
     return new ApiError({ status: 409, message: wordsOf(error), code: 'reload_busy', cause: error });
   }
-  if (!/^GRAFT_(CHECKPOINT|GGUF|CONFIG|ROPE|RELOAD_CONFIG)/.test(error.code)) return error;
+  if (!/^GRAFT_(CHECKPOINT|GGUF|CONFIG|ROPE|RELOAD_CONFIG|WARM_UP)/.test(error.code)) return error;
   return new ApiError({ status: 400, message: wordsOf(error), param: 'model', code: 'invalid_checkpoint', cause: error });
 }
 
