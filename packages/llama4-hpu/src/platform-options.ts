@@ -54,7 +54,9 @@ export function parseHpuPlatformOptions(given: Readonly<Record<string, unknown>>
       ['platformOptions', ...issue.path].join('.'),
       'see the README of llama4-hpu for what it takes.',
     );
-  const known = issue.path.length === 0 ? HpuPlatformOptions.shape : range.shape;
+  const [field] = issue.path;
+  const isContext = field === 'promptContext' || field === 'decodeContext';
+  const known = field === undefined ? HpuPlatformOptions.shape : (isContext ? contextRange : range).shape;
   const nearest = nearestNames(key, Object.keys(known)).map((name) => `"${name}"`);
   throw new HpuOptionError(
     `llama4-hpu has no option "${key}".`,

@@ -37,7 +37,7 @@ export class HpuRecipeError extends GraftError {
       code: 'GRAFT_HPU_RECIPE',
       what,
       where,
-      fix: 'make the folder writable and free space there, or start without recipes.',
+      fix: 'make the folder writable and free space there, or name another cache folder.',
       cause,
     });
   }
