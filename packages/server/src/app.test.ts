@@ -21,8 +21,13 @@ function start(script: Script = {}, options: AppOptions = {}) {
   return { app, engine, post, chat, text };
 }
 
+interface StreamEvent {
+  choices: { text?: string; delta?: { content?: string }; finish_reason?: string }[];
+  usage?: object | null;
+}
+
 /** The events of a stream, `[DONE]` left as it is. */
-function events(body: string): (Record<string, any> | '[DONE]')[] {
+function events(body: string): (StreamEvent | '[DONE]')[] {
   const lines = body.split('\n\n').filter((line) => line !== '');
   expect(lines.every((line) => line.startsWith('data: '))).toBe(true);
   return lines.map((line) => (line === 'data: [DONE]' ? '[DONE]' : JSON.parse(line.slice(6))));
@@ -47,11 +52,11 @@ describe('chat completions', () => {
     expect(response.headers['content-type']).toBe('text/event-stream; charset=utf-8');
     const all = events(response.body);
     expect(all.at(-1)).toBe('[DONE]');
-    const chunks = all.slice(0, -1) as Record<string, any>[];
-    expect(chunks[0]!['choices'][0].delta).toMatchObject({ role: 'assistant', content: '' });
-    expect(chunks.map((chunk) => chunk['choices'][0]?.delta.content ?? '').join('')).toBe('Paris.');
-    expect(chunks.at(-2)!['choices'][0]).toMatchObject({ delta: {}, finish_reason: 'stop' });
-    expect(chunks.at(-2)!['usage']).toBe(null);
+    const chunks = all.slice(0, -1) as StreamEvent[];
+    expect(chunks[0]!.choices[0]!.delta).toMatchObject({ role: 'assistant', content: '' });
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta?.content ?? '').join('')).toBe('Paris.');
+    expect(chunks.at(-2)!.choices[0]).toMatchObject({ delta: {}, finish_reason: 'stop' });
+    expect(chunks.at(-2)!.usage).toBe(null);
     expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { completion_tokens: 3 } });
   });
 
@@ -152,8 +157,8 @@ describe('text completions', () => {
   test('echo a text prompt, whole and streamed', async () => {
     const { text } = start();
     expect((await text({ echo: true })).json().choices[0].text).toBe('hiParis.');
-    const streamed = events((await text({ echo: true, stream: true })).body).slice(0, -1) as Record<string, any>[];
-    expect(streamed.map((event) => event['choices'][0].text).join('')).toBe('hiParis.');
+    const streamed = events((await text({ echo: true, stream: true })).body).slice(0, -1) as StreamEvent[];
+    expect(streamed.map((event) => event.choices[0]!.text).join('')).toBe('hiParis.');
   });
 
   test('give log-probabilities with text offsets', async () => {
