@@ -1,4 +1,5 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CapturedModel } from '@graft/graph';
@@ -173,6 +174,22 @@ test('a folder that cannot be written is refused before anything is compiled', a
     recipeDirectory: join(directory, 'file'),
   });
   await expect(opening).rejects.toThrow('The recipes cannot be written');
+});
+
+test('a folder that is there and cannot be written is read, and refuses what is new before it is compiled', () => {
+  const folder = join(directory, 'key');
+  mkdirSync(folder);
+  const isRoot = process.getuid?.() === 0; // for whom all can be written
+  for (const each of [directory, folder]) chmodSync(each, isRoot ? 0o755 : 0o555);
+  const script = `import { Recipes } from ${JSON.stringify(new URL('./recipes.ts', import.meta.url).href)};
+    const recipes = Recipes.open(${JSON.stringify(directory)}, 'key');
+    console.log(recipes.read('1x1', () => { throw new Error('unbound'); }));
+    await recipes.keep('graph', async () => console.log('compiled')).catch(({ code }) => console.log(code));`;
+  const args = ['--conditions=@graft/source', '--import', 'tsx', '--input-type=module', '--eval', script];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', ...(isRoot && { uid: 65534, gid: 65534 }) });
+  chmodSync(directory, 0o755);
+  chmodSync(folder, 0o755);
+  expect([stdout, stderr]).toEqual(['null\nGRAFT_HPU_RECIPE\n', '']);
 });
 
 test('a program that is disposed while a graph is compiled ends the addition with an error', async () => {

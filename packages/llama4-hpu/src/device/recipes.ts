@@ -48,12 +48,12 @@ export class Recipes {
     this.folder = folder;
   }
 
-  /** @throws HpuRecipeError when the folder cannot be made or written. */
+  /** A folder that is there and cannot be written serves as long as it has all that is asked for. @throws HpuRecipeError when there is none. */
   static open(directory: string, key: string): Recipes {
     const folder = join(directory, key);
     guard(folder, () => {
       mkdirSync(folder, { recursive: true });
-      accessSync(folder, constants.W_OK);
+      if (!isWritable(folder)) return;
       removeLeftovers(folder);
       utimesSync(folder, new Date(), new Date());
       removeForgotten(directory);
@@ -87,6 +87,7 @@ export class Recipes {
   /** Takes over the optimised model that `compile` writes to the path that it gets. @throws HpuRecipeError, and what `compile` throws. */
   async keep(graph: string, compile: (optimisedPath: string) => Promise<void>): Promise<void> {
     const path = this.temporary('onnx');
+    guard(this.folder, () => accessSync(this.folder, constants.W_OK));
     try {
       await compile(path);
       guard(this.folder, () => {
@@ -124,6 +125,15 @@ export class Recipes {
 
   private temporary(extension: string): string {
     return join(this.folder, `${process.pid}-${randomBytes(6).toString('hex')}.${extension}.tmp`);
+  }
+}
+
+function isWritable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 
