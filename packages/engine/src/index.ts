@@ -5,6 +5,7 @@ export {
   EngineConfigError,
   EngineFailureError,
   InvalidRequestError,
+  ModelOutputError,
   NoBackendError,
   NoTokenizerError,
   NothingToVerifyError,

@@ -5,7 +5,7 @@ import type { z } from 'zod';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat, infoOf } from './engine-info.ts';
-import { EngineClosedError, InvalidRequestError, ReloadBusyError } from './errors.ts';
+import { EngineClosedError, EngineConfigError, InvalidRequestError, ReloadBusyError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
 import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
@@ -22,6 +22,7 @@ import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
 import { Sequence, type SequenceObserver, type SequenceOptions } from './sequence.ts';
 import { loadEnginePlugins, parseConfig, type StartEngine } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
+import { ModelRunnerOf } from './tokens.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -76,7 +77,9 @@ export class LlmEngine implements Engine {
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
     const platform = await plugins.selectPlatform(parsed.platform);
     using checkpoint = closing(await openCheckpoint(parsed.model));
-    return await LlmEngine.load({ ...options, plugins, platform, container: plugins.createEngineContainer(), checkpoint, config: parsed });
+    const container = plugins.createEngineContainer();
+    requireKnownOptions(parsed, platform, container);
+    return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
   }
 
   /** The second half of `start`: an engine of what was found. It owns the container from now on, also where it fails. */
@@ -327,6 +330,13 @@ async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, inf
   const { vision } = loaded.context;
   const images = info.readsImages && vision ? await ImageReader.open(checkpoint.path, vision, imageLimits) : null;
   return new PromptReader({ model, text, images, imageLimits, maxModelLength, vocabSize });
+}
+
+/** Only a platform with a runner of its own has options, and that runner checks them. @throws EngineConfigError */
+function requireKnownOptions({ platformOptions }: EngineConfig, { platform }: SelectedPlatform, container: EngineContainer): void {
+  const [option] = Object.keys(platformOptions);
+  if (option === undefined || container.has(ModelRunnerOf(platform.name))) return;
+  throw new EngineConfigError(`Platform "${platform.name}" has no options; "${option}" is given.`, 'platformOptions', 'leave it out.');
 }
 
 interface EngineParts {

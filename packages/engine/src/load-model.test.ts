@@ -44,6 +44,12 @@ describe('a start', () => {
     ['a context longer than the model has', { maxModelLength: 300 }, 'GRAFT_ENGINE_CONFIG', /300 .* 256/],
     ['a layer that the model lacks', { auxHiddenStateLayers: [9] }, 'GRAFT_ENGINE_CONFIG', /names 9; .* 0 to 7/],
     ['an unknown mode', { mode: 'lazy' }, 'GRAFT_UNKNOWN_MODE', /"interpreter" has no mode "lazy"[\s\S]*"regional"/],
+    [
+      'an option of a platform that has none',
+      { platformOptions: { buckets: 1 } },
+      'GRAFT_ENGINE_CONFIG',
+      /"interpreter" has no options; "buckets"/,
+    ],
     ['an unknown platform', { platform: 'interprter' }, 'GRAFT_UNKNOWN_PLATFORM', /"interprter"[\s\S]*interpreter/],
     ['an unknown plugin', { plugins: ['@graft/none'] }, 'GRAFT_PLUGIN_NOT_FOUND', /@graft\/none/],
     ['a path with nothing at it', { model: '/nowhere' }, 'GRAFT_CHECKPOINT_NOT_FOUND', /\/nowhere/],

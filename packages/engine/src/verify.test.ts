@@ -164,6 +164,19 @@ describe('an override that fails', () => {
     expect(record.verdict).toBe('failed');
     expect(record.override.failure).toMatchObject({ step: 'capture', error: { where: 'model.layers.1.self_attn.forward' } });
   });
+
+  test('is what its forward gives, where that is no output', async () => {
+    class GivesNothing extends Llama4ForCausalLM {
+      override forward(): never {
+        return undefined as never;
+      }
+    }
+    const { record } = await verifyClass(GivesNothing);
+    expect(record.override.failure).toMatchObject({
+      step: 'capture',
+      error: { code: 'GRAFT_MODEL_OUTPUT', where: 'GivesNothing.forward', what: expect.stringContaining('undefined') },
+    });
+  });
 });
 
 test('a plugin that only has hooks is held against upstream without them', async () => {

@@ -1,6 +1,6 @@
 import type { LanguageModel, ModelOutput } from '@graft/core-model';
 import { type CaptureCache, type CapturedModel, captureModel, Dim, ops, SymbolicTensor, type Tensor } from '@graft/graph';
-import { EngineConfigError } from '../errors.ts';
+import { EngineConfigError, ModelOutputError } from '../errors.ts';
 
 /** A static shape of a step: what a device that compiles for shapes has a graph for. */
 export interface StepShape {
@@ -45,14 +45,17 @@ export function stepOutputs(
   output: ModelOutput,
   logitsIndices: Tensor,
 ): { logits: Tensor; auxHiddenStates: Tensor[] } {
-  const [hiddenStates, auxHiddenStates] = lastRankOutput(output);
+  const [hiddenStates, auxHiddenStates] = lastRankOutput(model, output);
   const rows = ops.gatherRows({ x: hiddenStates, indices: logitsIndices }); // [outputRows, hidden]
   return { logits: model.computeLogits(rows), auxHiddenStates };
 }
 
-function lastRankOutput(output: ModelOutput): [Tensor, Tensor[]] {
+function lastRankOutput(model: LanguageModel, output: ModelOutput): [Tensor, Tensor[]] {
   const [result, aux] = Array.isArray(output) ? output : [output, []];
   if (result instanceof SymbolicTensor) return [result, aux];
+  const given: unknown = result; // an override may give anything
+  if (typeof given !== 'object' || given === null || !('hidden_states' in given))
+    throw new ModelOutputError(model.constructor.name, given === null ? 'null' : `something of type ${typeof given}`);
   throw new EngineConfigError(
     'The model gave intermediate tensors: it is not the last pipeline rank.',
     'pipeline',
