@@ -11,13 +11,13 @@ const runner = () => import('./runner.ts');
 // Zeros in the place of no residual: where the first one comes from, and who takes it.
 const residual = ['Llama4Model.initialResidual(hiddenStates)', 'Llama4DecoderLayer.forward(positions, hiddenStates, residual)'];
 
-// What the hooks patch, and the methods that `branchFreeAttentionForward` and `hpuAttnScale` are changed copies of.
+// What the hooks patch, and the method that `branchFreeAttentionForward` is a changed copy of.
 const patched = {
   version: '^0.1.0',
   attributes: ['qSize', 'kvSize', 'nope', 'attnTemperatureTuning', 'qkv_proj', 'o_proj', 'rotary_emb', 'qk_norm', 'attn'].map(
     (name) => `Llama4Attention.${name}`,
   ),
-  copied: { 'Llama4Attention.forward': '6e71cb0fbfca7ac1', 'Llama4Attention.getAttnScale': '8dda0c817764e14d' },
+  copied: { 'Llama4Attention.forward': '6e71cb0fbfca7ac1' },
 };
 const patchedMethods = [
   'Llama4Attention.forward(positions, hiddenStates)',

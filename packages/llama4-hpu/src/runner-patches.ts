@@ -1,4 +1,4 @@
-import { type Attention, type Llama4Attention, Llama4DecoderLayer } from '@graft/core-model';
+import { type Attention, Llama4Attention, Llama4DecoderLayer } from '@graft/core-model';
 import { type Module, ops, type Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
 
@@ -34,14 +34,11 @@ export function patchAttentionScale(model: Module, _context: unknown, patches: P
   }
 }
 
-/** `Llama4Attention.getAttnScale`, computed over all positions as one row. `[batch, query]` -> `[batch, query, 1]`. */
+/** Upstream's `getAttnScale`, asked for all positions as one row. `[batch, query]` -> `[batch, query, 1]`. */
 export function hpuAttnScale(this: Llama4Attention, positions: Tensor): Tensor {
   const [batch, query] = [positions.dim(0), positions.dim(1)];
-  const flat = ops.reshape({ x: positions }, { dims: [batch.times(query)] }); // [batch * query]
-  const count = ops.addScalar({ x: ops.cast({ x: flat }, { dtype: 'float32' }) }, { value: 1 });
-  const floored = ops.floor({ x: ops.divScalar({ x: count }, { value: this.floorScale }) });
-  const grown = ops.log({ x: ops.addScalar({ x: floored }, { value: 1 }) });
-  const scale = ops.addScalar({ x: ops.mulScalar({ x: grown }, { value: this.attnScale }) }, { value: 1 });
+  const flat = ops.reshape({ x: positions }, { dims: [1, batch.times(query)] }); // [1, batch * query]
+  const scale = Llama4Attention.prototype.getAttnScale.call(this, flat); // [1, batch * query, 1]
   return ops.reshape({ x: scale }, { dims: [batch, query, 1] });
 }
 
