@@ -51,7 +51,7 @@ export {
   type TokenLogprob,
 } from './request.ts';
 export { AnyShapeRunner } from './runner/any-shape-runner.ts';
-export { BucketedModelRunner, type BucketedRunnerOptions } from './runner/bucketed-runner.ts';
+export { BucketedModelRunner, type BucketedRunnerOptions, type OpenedDevice } from './runner/bucketed-runner.ts';
 export { type Bucket, type BucketPolicy, leastPadded } from './runner/buckets.ts';
 export { captureMultimodalModel, captureVisionModel } from './runner/capture-image-model.ts';
 export { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';

@@ -20,7 +20,7 @@ export default definePlugin({
         maxModelLength: parts.context.maxModelLength,
       });
       const warmUp = buckets.filter(({ batch }) => batch !== 2);
-      const runner = await HpuModelRunner.open(parts, { buckets, warmUp });
+      const runner = await HpuModelRunner.open(parts, { policy: { buckets, warmUp } });
       runners.push(runner);
       return runner;
     });

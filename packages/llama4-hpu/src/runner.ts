@@ -1,19 +1,18 @@
 import {
   AnyShapeRunner,
-  type Bucket,
   BucketedModelRunner,
   type BucketPolicy,
   type CreateModelRunner,
   graftVersion,
   type ModelRunner,
+  type OpenedDevice,
   type RunnerParts,
   type RunnerStats,
-  type RunResult,
   type RunStep,
   WarmUpError,
   type WarmUpSummary,
 } from '@graft/engine';
-import { type HostTensor, InterpreterBackend } from '@graft/graph';
+import { InterpreterBackend } from '@graft/graph';
 import { hpuBuckets } from './buckets.ts';
 import { EmulatedBackend } from './device/emulated-backend.ts';
 import { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
@@ -31,7 +30,7 @@ export const createHpuModelRunner: CreateModelRunner = async (parts) => {
   if (parts.context.mode === 'eager') return new EagerRunner(parts, new InterpreterBackend());
   const { maxSequences, prefillTokens } = parts.config;
   const { maxModelLength } = parts.context;
-  return HpuModelRunner.open(parts, { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) });
+  return HpuModelRunner.open(parts, { policy: { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) } });
 };
 
 /** Runs a captured step an op at a time: captured it is, and nothing of it compiled. */
@@ -50,83 +49,40 @@ const tolerance = 1e-3;
  * Runs a model bucket by bucket. Its graphs and their warm-up are the engine's; of its own it knows the layers, and after the warm-up it validates what
  * padding does to them. vllm_gaudi: `HPUModelRunner`, whose model-specific patches are hooks of this plugin.
  */
-export class HpuModelRunner implements ModelRunner {
-  readonly kvCache: ModelRunner['kvCache'];
-  readonly maxPrefillTokens: number;
+export class HpuModelRunner extends BucketedModelRunner {
   /** Each once, in the order of the layers: `Llama4Moe over full`. */
   readonly layerKinds: readonly string[];
   readonly hasHeterogeneousLayers: boolean;
   /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
   readonly hasChunkedAttention: boolean;
-  private readonly runner: BucketedModelRunner;
-  private readonly warm: readonly Bucket[];
   private readonly vocabSize: number;
   private readonly maxModelLength: number;
 
-  private constructor(runner: BucketedModelRunner, { model, context, config }: RunnerParts, { buckets, warmUp = buckets }: BucketPolicy) {
-    this.runner = runner;
-    this.kvCache = runner.kvCache;
-    this.maxPrefillTokens = runner.maxPrefillTokens;
+  protected constructor(parts: RunnerParts, policy: BucketPolicy, device: OpenedDevice) {
+    super(parts, policy, device);
+    const { model, context } = parts;
     this.layerKinds = layerKinds(model);
     this.hasHeterogeneousLayers = hasHeterogeneousLayers(model);
     this.hasChunkedAttention = chunkedAttentionLayers(model).length > 0;
-    this.warm = config.warmUp ? warmUp : [];
     this.vocabSize = context.config.vocabSize;
     this.maxModelLength = context.maxModelLength;
   }
 
   /** @throws EngineConfigError for buckets that leave sequences unserved, and what opening the device throws. */
-  static async open(parts: RunnerParts, policy: BucketPolicy): Promise<HpuModelRunner> {
+  static override async open(parts: RunnerParts, { policy }: { policy: BucketPolicy }): Promise<HpuModelRunner> {
     const mode = parts.context.mode === 'lazy' ? 'lazy' : 'compile';
     const backend = new EmulatedBackend({ mode, codeIdentity: graftVersion });
-    return new HpuModelRunner(await BucketedModelRunner.open(parts, { backend, policy }), parts, policy);
-  }
-
-  capture(report: Report, signal?: AbortSignal): Promise<void> {
-    return this.runner.capture(report, signal);
-  }
-
-  compile(report: Report, signal?: AbortSignal): Promise<void> {
-    return this.runner.compile(report, signal);
+    return new HpuModelRunner(parts, policy, await BucketedModelRunner.openDevice(parts, { backend, policy }));
   }
 
   /**
    * Runs every graph of prompts and of decoding. Where layers differ, a validation warm-up follows: what worked for one of them says little of another.
    * @throws WarmUpError for a bucket that gives no numbers, other ones the second time, or other ones than its tokens one by one.
    */
-  async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
-    const summary = await this.runner.warmUp(report, signal);
+  override async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
+    const summary = await super.warmUp(report, signal);
     if (summary !== null && this.hasHeterogeneousLayers) await this.validate(signal);
     return summary;
-  }
-
-  ready(): void {
-    this.runner.ready();
-  }
-
-  run(step: RunStep): Promise<RunResult> {
-    return this.runner.run(step);
-  }
-
-  /** See `ModelRunner.embedImages`. */
-  embedImages(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
-    return this.runner.embedImages(pixelValues, signal);
-  }
-
-  acceptsWeights(): boolean {
-    return this.runner.acceptsWeights();
-  }
-
-  updateWeights(): Promise<void> {
-    return this.runner.updateWeights();
-  }
-
-  get stats(): RunnerStats {
-    return this.runner.stats;
-  }
-
-  [Symbol.dispose](): void {
-    this.runner[Symbol.dispose]();
   }
 
   /**

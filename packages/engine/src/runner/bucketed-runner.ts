@@ -16,6 +16,12 @@ export interface BucketedRunnerOptions {
   policy: BucketPolicy;
 }
 
+/** A model on its device, with room for its caches. */
+export interface OpenedDevice {
+  readonly kvCache: KvCachePlan;
+  readonly program: StaticProgram;
+}
+
 /**
  * Runs a model on a device that compiles for static shapes: steps are filled up to buckets, or divided where none holds them. Rows of padding come after the
  * real ones; those of a decode batch stand on places that no sequence holds, of which there are some behind those of the sequences.
@@ -23,17 +29,19 @@ export interface BucketedRunnerOptions {
 export class BucketedModelRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
   readonly maxPrefillTokens: number;
+  /** Buckets that are made and tried ahead. */
+  protected readonly warm: readonly Bucket[];
   private readonly parts: RunnerParts;
   private readonly program: StaticProgram;
   private readonly buckets: readonly Bucket[];
-  private readonly warm: readonly Bucket[];
   private readonly graphs: BucketGraphs;
   private readonly formats: string;
   private readonly tokens = { computed: 0, padded: 0 };
   /** Ends when nothing runs on the device: steps and tiles take turns. */
   private turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(parts: RunnerParts, { buckets, warmUp = buckets }: BucketPolicy, kvCache: KvCachePlan, program: StaticProgram) {
+  /** @param device what `openDevice` gave for the same parts and buckets; the runner owns it. */
+  protected constructor(parts: RunnerParts, { buckets, warmUp = buckets }: BucketPolicy, { kvCache, program }: OpenedDevice) {
     this.parts = parts;
     this.program = program;
     this.kvCache = kvCache;
@@ -48,7 +56,12 @@ export class BucketedModelRunner implements ModelRunner {
    * Opens the model on the device; nothing is compiled yet.
    * @throws EngineConfigError for buckets that leave sequences unserved; what the backend throws.
    */
-  static async open(parts: RunnerParts, { backend, policy }: BucketedRunnerOptions): Promise<BucketedModelRunner> {
+  static async open(parts: RunnerParts, options: BucketedRunnerOptions): Promise<BucketedModelRunner> {
+    return new BucketedModelRunner(parts, options.policy, await BucketedModelRunner.openDevice(parts, options));
+  }
+
+  /** The first half of `open`, for a runner that knows more of its device. */
+  protected static async openDevice(parts: RunnerParts, { backend, policy }: BucketedRunnerOptions): Promise<OpenedDevice> {
     const { model, context, config, signal, report } = parts;
     requireSmallestBucket(policy, context.maxModelLength);
     const kvCache = new KvCachePlan(model, context.maxModelLength, { paddingRows: largestQuery(policy.buckets) });
@@ -60,7 +73,7 @@ export class BucketedModelRunner implements ModelRunner {
       ...(signal !== undefined && { signal }),
       ...(report !== undefined && { onProgress: report }),
     });
-    return new BucketedModelRunner(parts, policy, kvCache, program);
+    return { kvCache, program };
   }
 
   async capture(report: Report, signal?: AbortSignal): Promise<void> {
