@@ -1,6 +1,11 @@
+import { Llama4DecoderLayer } from '@graft/core-model';
 import type { Module } from '@graft/graph';
 import { HpuLlama4FeedForward } from './patches/feed-forward-types.ts';
-import { decoderLayers } from './runner-patches.ts';
+
+/** The decoder layers that this rank holds, wherever the language model stands in the model. */
+export function decoderLayers(model: Module): Llama4DecoderLayer[] {
+  return [...model.namedModules()].map(([, module]) => module).filter((module) => module instanceof Llama4DecoderLayer);
+}
 
 /** What a decoder layer is made of, as far as that differs between layers of one model: `Llama4Moe over chunked-local-8192`. */
 export function layerKinds(model: Module): string[] {

@@ -1,6 +1,7 @@
-import { type Attention, Llama4Attention, Llama4DecoderLayer } from '@graft/core-model';
+import { type Attention, Llama4Attention, type Llama4DecoderLayer } from '@graft/core-model';
 import { type Module, ops, type Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
+import { decoderLayers } from './layer-kinds.ts';
 
 /** An attention that `setChunkedAttention` marked. */
 interface Marked extends Attention {
@@ -40,9 +41,4 @@ export function hpuAttnScale(this: Llama4Attention, positions: Tensor): Tensor {
   const flat = ops.reshape({ x: positions }, { dims: [1, batch.times(query)] }); // [1, batch * query]
   const scale = Llama4Attention.prototype.getAttnScale.call(this, flat); // [1, batch * query, 1]
   return ops.reshape({ x: scale }, { dims: [batch, query, 1] });
-}
-
-/** Those of the language model, wherever it stands in the model. */
-export function decoderLayers(model: Module): Llama4DecoderLayer[] {
-  return [...model.namedModules()].map(([, module]) => module).filter((module) => module instanceof Llama4DecoderLayer);
 }

@@ -1,6 +1,7 @@
-import { Llama4DecoderLayer, Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4Model, type ModelContext } from '@graft/core-model';
+import { Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4Model, type ModelContext } from '@graft/core-model';
 import { ops, type Tensor } from '@graft/graph';
 import { InitHook, type Patches, PostLoadHook } from '@graft/registry';
+import { decoderLayers } from '../layer-kinds.ts';
 import { hpuOptionsOf } from '../options.ts';
 import { unifyAttentionTypes } from '../patches/attention-types.ts';
 import { applyBranchFreeAttention } from '../patches/branch-free-attention.ts';
@@ -73,9 +74,10 @@ export function isHpuLlama4Model(model: object): model is HpuLlama4ForCausalLM |
  */
 export function applyHpuLlama4InitPatches(model: object, patches: Patches): void {
   if (!isHpuLlama4Model(model)) return;
+  const layers = decoderLayers(model);
   const inner = innerModelOf(model);
-  unifyAttentionTypes(decoderLayersOf(inner), patches);
-  if (inner instanceof HpuLlama4Model && inner.branchFree) applyBranchFreeAttention(decoderLayersOf(inner), patches);
+  unifyAttentionTypes(layers, patches);
+  if (inner instanceof HpuLlama4Model && inner.branchFree) applyBranchFreeAttention(layers, patches);
 }
 
 /**
@@ -83,14 +85,9 @@ export function applyHpuLlama4InitPatches(model: object, patches: Patches): void
  * vllm_gaudi: `apply_hpu_llama4_post_load_patches`, which its runner calls for the multimodal class only.
  */
 export function applyHpuLlama4PostLoadPatches(model: object, patches: Patches): void {
-  if (isHpuLlama4Model(model)) unifyFeedForwardTypes(decoderLayersOf(innerModelOf(model)), patches);
+  if (isHpuLlama4Model(model)) unifyFeedForwardTypes(decoderLayers(model), patches);
 }
 
 function innerModelOf(model: HpuLlama4ForCausalLM | HpuLlama4ForConditionalGeneration): Llama4Model {
   return model instanceof HpuLlama4ForCausalLM ? model.model : model.language_model.model;
-}
-
-/** The layers that this rank holds. */
-function decoderLayersOf({ layers }: Llama4Model): Llama4DecoderLayer[] {
-  return [...layers].filter((layer) => layer instanceof Llama4DecoderLayer);
 }
