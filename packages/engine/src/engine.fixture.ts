@@ -10,7 +10,7 @@ import type { Engine } from './engine.ts';
 import { llama4ImageTokens } from './image/image-tokens.ts';
 import { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
-import type { StartEngine } from './start-engine.ts';
+import type { StartOptions } from './start-engine.ts';
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url));
 export const caseFolder = (name: string): string => join(root, 'tests/parity/cases', name);
@@ -44,7 +44,7 @@ export function tinyConfig({ name = 'dense-tiny', ...more }: TinyOptions = {}): 
 }
 
 /** An engine that is closed when the test ends. */
-export async function startTiny(more: TinyOptions = {}, options: StartEngine = {}): Promise<LlmEngine> {
+export async function startTiny(more: TinyOptions = {}, options: StartOptions = {}): Promise<LlmEngine> {
   const engine = await LlmEngine.start(tinyConfig(more), options);
   onTestFinished(() => engine.close());
   return engine;

@@ -2,12 +2,12 @@ import { messageOf } from '@graft/common';
 import { architecturesOf, readModelConfig } from '@graft/core-model';
 import { explain, type LoadedPlugins, type Platform, type ResolutionRecord } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
 /** Where the plugins are, and the platform that is asked about. */
 export type PlatformChoice = Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins' | 'platform'>>;
 
-export interface ExplainArchitecture extends PlatformChoice, Partial<Pick<EngineConfig, 'mode'>> {
+export interface ExplainArchitectureOptions extends PlatformChoice, Partial<Pick<EngineConfig, 'mode'>> {
   /** As in config.json: the first that is registered is taken. Default: those of `model`. */
   architectures?: readonly string[];
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
@@ -16,8 +16,8 @@ export interface ExplainArchitecture extends PlatformChoice, Partial<Pick<Engine
 
 /** Which class would serve an architecture and why, with no model built. Model code is imported, so that classes have names. */
 export async function explainArchitecture(
-  { architectures, model, platform, mode, ...where }: ExplainArchitecture,
-  options: StartEngine = {},
+  { architectures, model, platform, mode, ...where }: ExplainArchitectureOptions,
+  options: StartOptions = {},
 ): Promise<{ text: string; record: ResolutionRecord }> {
   const plugins = await loadEnginePlugins(where, options);
   const asked = await platformToExplain(plugins, platform);

@@ -2,9 +2,9 @@ import { type LanguageModel, type ModelContext, openCheckpoint, parseLlama4Confi
 import { type ClassContract, construct, contractText, describeContract, type LoadedPlugins } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { contextOf } from './load-model.ts';
-import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
-export interface ExplainContract extends Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>> {
+export interface ExplainContractOptions extends Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>> {
   /** An architecture, or a class of an upstream manifest. */
   className: string;
   /** A checkpoint: the parameters of the architecture's model are then listed too. No weight is read. */
@@ -16,8 +16,8 @@ export interface ExplainContract extends Partial<Pick<EngineConfig, 'app' | 'plu
  * @throws UnknownClassError with the nearest names; for `model`, what opening a checkpoint throws.
  */
 export async function explainContract(
-  { className, model, ...where }: ExplainContract,
-  options: StartEngine = {},
+  { className, model, ...where }: ExplainContractOptions,
+  options: StartOptions = {},
 ): Promise<{ text: string; record: ClassContract }> {
   const plugins = await loadEnginePlugins(where, options);
   const build = model === undefined ? undefined : (architecture: string) => buildUpstream(plugins, architecture, model);

@@ -6,9 +6,9 @@ import { type PlatformChoice, platformToExplain } from './explain-architecture.t
 import { type GraphKind, graphKindLines, graphKinds } from './graph-kinds.ts';
 import { buildModel } from './load-model.ts';
 import { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
-import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
-export interface ExplainGraphs extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
+export interface ExplainGraphsOptions extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
   model: string;
   /** Static shapes. None: one graph for any shape, as a platform without buckets captures it. */
@@ -36,8 +36,8 @@ export interface GraphsRecord {
  * @throws EngineConfigError for a layer that is not there; what reading the config, resolving, building and capture end in.
  */
 export async function explainGraphs(
-  { model: path, mode, configOverrides = {}, overrideOptions = {}, buckets = [], why, ...where }: ExplainGraphs,
-  options: StartEngine = {},
+  { model: path, mode, configOverrides = {}, overrideOptions = {}, buckets = [], why, ...where }: ExplainGraphsOptions,
+  options: StartOptions = {},
 ): Promise<{ text: string; record: GraphsRecord }> {
   const plugins = await loadEnginePlugins(where, options);
   const platform = await platformToExplain(plugins, where.platform);

@@ -3,9 +3,9 @@ import { explain, explainHooks, type HookRunnerRecord, type ResolutionRecord } f
 import type { EngineConfig } from './config.ts';
 import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
 import { buildModel } from './load-model.ts';
-import { loadEnginePlugins, type StartEngine } from './start-engine.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
-export interface ExplainPatches extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
+export interface ExplainPatchesOptions extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
   model: string;
   /** Instead of those in the model's config. */
@@ -23,8 +23,8 @@ export interface PatchesRecord extends HookRunnerRecord {
  * @throws what reading the config, resolving, building and the init hooks end in.
  */
 export async function explainPatches(
-  { model: path, architectures, mode, configOverrides = {}, overrideOptions = {}, ...where }: ExplainPatches,
-  options: StartEngine = {},
+  { model: path, architectures, mode, configOverrides = {}, overrideOptions = {}, ...where }: ExplainPatchesOptions,
+  options: StartOptions = {},
 ): Promise<{ text: string; record: PatchesRecord }> {
   const plugins = await loadEnginePlugins(where, options);
   const platform = await platformToExplain(plugins, where.platform);

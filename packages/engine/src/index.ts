@@ -16,10 +16,10 @@ export {
   TokenOutOfRangeError,
   UnknownModeError,
 } from './errors.ts';
-export { type ExplainArchitecture, explainArchitecture } from './explain-architecture.ts';
-export { type ExplainContract, explainContract } from './explain-contract.ts';
-export { type ExplainGraphs, explainGraphs, type GraphsRecord } from './explain-graphs.ts';
-export { type ExplainPatches, explainPatches, type PatchesRecord } from './explain-patches.ts';
+export { type ExplainArchitectureOptions, explainArchitecture } from './explain-architecture.ts';
+export { type ExplainContractOptions, explainContract } from './explain-contract.ts';
+export { type ExplainGraphsOptions, explainGraphs, type GraphsRecord } from './explain-graphs.ts';
+export { type ExplainPatchesOptions, explainPatches, type PatchesRecord } from './explain-patches.ts';
 export type { GraphKind } from './graph-kinds.ts';
 export type { AspectRatio } from './image/canvas.ts';
 export { type DataUrlImage, parseImageDataUrl } from './image/data-url.ts';
@@ -39,8 +39,8 @@ export { ImageLimits, ImageProcessorConfig } from './image/image-config.ts';
 export { type ImageTokens, imageTokenLayout, llama4ImageTokens, patchesPerTile } from './image/image-tokens.ts';
 export { Llama4ImageProcessor, type ProcessedImage } from './image/processor.ts';
 export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
-export { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
-export { type ReloadedModel, type ReloadModel, reloadModel } from './reload-model.ts';
+export { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
+export { type ReloadedModel, type ReloadModelOptions, reloadModel } from './reload-model.ts';
 export {
   ChatMessage,
   type FinishReason,
@@ -70,8 +70,8 @@ export { capturePipelineStage, type PipelineRank, PipelineRunner } from './runne
 export { WarmUpError } from './runner/warm-up.ts';
 export { SamplingParams } from './sampling-params.ts';
 export type { SequenceObserver } from './sequence.ts';
-export type { StartEngine } from './start-engine.ts';
+export type { StartOptions } from './start-engine.ts';
 export { BackendOf, ModelRunnerOf, WeightPolicyOf } from './tokens.ts';
 export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';
-export { type VerifiedModel, type Verify, type VerifyRecord, verify } from './verify.ts';
+export { type VerifiedModel, type VerifyOptions, type VerifyRecord, verify } from './verify.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

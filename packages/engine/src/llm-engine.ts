@@ -9,7 +9,7 @@ import { EngineClosedError, EngineConfigError, InvalidRequestError, ReloadBusyEr
 import { ImageReader } from './image/image-reader.ts';
 import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
-import { type LoadedModel, type LoadModel, loadModel } from './load-model.ts';
+import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import { Permits } from './permits.ts';
 import { imagesOf, PromptReader } from './prompt-reader.ts';
 import { reloadModel } from './reload-model.ts';
@@ -20,7 +20,7 @@ import { Sampler, SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
 import { Sequence, type SequenceObserver, type SequenceOptions } from './sequence.ts';
-import { loadEnginePlugins, parseConfig, type StartEngine } from './start-engine.ts';
+import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
 import { ModelRunnerOf } from './tokens.ts';
 
@@ -71,7 +71,7 @@ export class LlmEngine implements Engine {
    * Loads the plugins, chooses the platform, loads the model through the override path and is ready to serve.
    * @throws EngineConfigError and the errors of each step.
    */
-  static async start(config: z.input<typeof EngineConfig>, options: StartEngine = {}): Promise<LlmEngine> {
+  static async start(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<LlmEngine> {
     const parsed = parseConfig(config);
     const plugins = await loadEnginePlugins(parsed, options);
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
@@ -83,7 +83,7 @@ export class LlmEngine implements Engine {
   }
 
   /** The second half of `start`: an engine of what was found. It owns the container from now on, also where it fails. */
-  static async load(options: LoadModel): Promise<LlmEngine> {
+  static async load(options: LoadOptions): Promise<LlmEngine> {
     const { plugins, platform, container, checkpoint } = options;
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
     let loaded: LoadedModel | null = null;

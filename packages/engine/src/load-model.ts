@@ -11,11 +11,11 @@ import {
 import { construct, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
-import { type RunStep, type StepContext, stepper, weightOptions } from './load-steps.ts';
+import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
 import { createRunner } from './runner/create-runner.ts';
 import type { ModelRunner, RunnerParts, WarmUpSummary } from './runner/model-runner.ts';
 
-export interface LoadModel extends StepContext {
+export interface LoadOptions extends StepContext {
   plugins: LoadedPlugins;
   checkpoint: Checkpoint;
   /** Upstream's class, whatever overrides it. */
@@ -24,7 +24,7 @@ export interface LoadModel extends StepContext {
   fillWeights?: (model: LanguageModel) => void;
 }
 
-export interface BuildModel extends Pick<LoadModel, 'plugins' | 'without'> {
+export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without'> {
   platform: Pick<SelectedPlatform, 'platform'>;
   config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>;
 }
@@ -47,7 +47,7 @@ export interface LoadedModel extends BuiltModel {
 }
 
 /** The path of an override, from an architecture's name to a runner that is ready to serve. */
-export async function loadModel(options: LoadModel): Promise<LoadedModel> {
+export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const { checkpoint, config, signal, fillWeights } = options;
   const step = stepper(options);
   const { model, config: textConfig, context, resolution, hooks } = await buildModel(options, checkpoint, step);
@@ -68,7 +68,7 @@ export async function loadModel(options: LoadModel): Promise<LoadedModel> {
 /** The path from a loaded model to a runner that is ready to serve. The caller owns it. */
 export async function prepareRunner(
   parts: RunnerParts,
-  step: RunStep,
+  step: StepRunner,
   signal?: AbortSignal,
 ): Promise<Pick<LoadedModel, 'runner' | 'warmUp'>> {
   using unfinished = new Disposables();
@@ -87,9 +87,9 @@ export async function prepareRunner(
  * @param source config.json as parsed, and the path to name in errors.
  */
 export async function buildModel(
-  { plugins, platform, config, without }: BuildModel,
+  { plugins, platform, config, without }: BuildOptions,
   source: Pick<Checkpoint, 'config' | 'path'>,
-  step: RunStep = async (_name, _message, body) => body(() => undefined),
+  step: StepRunner = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
   const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
   const textContext = contextOf(textConfig, platform, config);

@@ -30,12 +30,12 @@ const reported = {
   drain: 'drain',
 } as const;
 
-export type RunStep = <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>) => Promise<T>;
+export type StepRunner = <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>) => Promise<T>;
 
 /** Runs the steps of the path: reports each, times it (`timings`, in seconds), and stops between two when the signal says so. */
 export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' | 'signal'>) {
   const timings: Record<string, number> = {};
-  const run: RunStep = async (name, message, body) => {
+  const run: StepRunner = async (name, message, body) => {
     signal?.throwIfAborted();
     const start = performance.now();
     const report: Report = (fraction, detail) => onProgress?.({ step: reported[name], message: detail, fraction });

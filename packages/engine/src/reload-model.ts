@@ -6,7 +6,7 @@ import { type LoadedModel, prepareRunner } from './load-model.ts';
 import { type StepContext, stepper, weightOptions } from './load-steps.ts';
 import type { ModelRunner } from './runner/model-runner.ts';
 
-export interface ReloadModel extends StepContext {
+export interface ReloadModelOptions extends StepContext {
   checkpoint: Checkpoint;
   /** Ends when no sequence runs any more and none starts: the step boundary at which the weights are exchanged. */
   drain(): Promise<void>;
@@ -26,7 +26,7 @@ export interface ReloadedModel {
  * other weights gets them between two steps, in the memory of the old ones; in place of any other a second one is prepared while the old one serves, with
  * caches of its own, and takes over between two steps. All or nothing: an error or an abort leaves the old weights serving.
  */
-export async function reloadModel(loaded: LoadedModel, options: ReloadModel): Promise<ReloadedModel> {
+export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptions): Promise<ReloadedModel> {
   const { model, hooks, context, runner } = loaded;
   const { checkpoint, drain, signal } = options;
   const step = stepper(options);

@@ -5,7 +5,7 @@ import type { LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
 import { describeIssue } from './issue.ts';
 
-export interface StartEngine {
+export interface StartOptions {
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
   /** Plugins for an application whose package.json lists none, and where they are resolved from. */
@@ -27,7 +27,7 @@ export function parseConfig(config: unknown): EngineConfig {
 /** The upstream models and the application's plugins. */
 export function loadEnginePlugins(
   { app, plugins, allowPlugins }: Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>,
-  { defaultPlugins, defaultPluginsFrom, pluginsInCode = [] }: StartEngine,
+  { defaultPlugins, defaultPluginsFrom, pluginsInCode = [] }: StartOptions,
 ): Promise<LoadedPlugins> {
   return loadPlugins({
     plugins: [coreModels, ...pluginsInCode],

@@ -6,7 +6,7 @@ import { definePlugin, InitHook, type Patches, type Plugin, PostLoadHook } from 
 import { afterEach, describe, expect, test } from 'vitest';
 import { caseFolder, failureOf, folderWithTokenizer, root, temporaryFolder } from './engine.fixture.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
-import { type Verify, verify } from './verify.ts';
+import { type VerifyOptions, verify } from './verify.ts';
 
 const plugins = [join(root, 'packages/engine/src/interpreter-plugin.fixture.ts')];
 afterEach(() => watch.reset());
@@ -18,7 +18,7 @@ function overriding(model: Model, { architecture = 'Llama4ForCausalLM', platform
 }
 
 /** Verifies an override on the interpreter; a tiny architecture with random weights unless a model is named. */
-function verifyClass(model: Model, asked: Verify = {}) {
+function verifyClass(model: Model, asked: VerifyOptions = {}) {
   const subject = asked.model === undefined && asked.config === undefined ? { architecture: 'Llama4ForCausalLM' } : {};
   const where = { app: root, plugins, cacheDirectory: join(temporaryFolder(), 'cache') };
   return verify({ ...where, ...subject, maxTokens: 4, ...asked }, { pluginsInCode: [overriding(model)] });

@@ -6,7 +6,7 @@ import { EngineConfigError } from './errors.ts';
 import { type GraphKind, graphKinds } from './graph-kinds.ts';
 import { LlmEngine } from './llm-engine.ts';
 import { buildModel } from './load-model.ts';
-import type { StartEngine } from './start-engine.ts';
+import type { StartOptions } from './start-engine.ts';
 import { BackendOf } from './tokens.ts';
 import {
   compareIds,
@@ -23,7 +23,7 @@ import { findSubject, type Subject, type VerifySubject } from './verify/subject.
 import { verifyText } from './verify/verify-text.ts';
 import { errorRecord } from './worker/protocol.ts';
 
-export interface Verify extends VerifySubject {
+export interface VerifyOptions extends VerifySubject {
   /**
    * The largest difference that is let through, of the largest value that the same token has there (of 1 where that is less). Default: 1e-4, more than
    * sums lose by another order.
@@ -82,7 +82,7 @@ export interface VerifyRecord {
  * A model that fails is in the record, with the step and the error.
  * @throws NothingToVerifyError where no override serves; EngineConfigError, and what finding plugins, platform, config and tokenizer ends in.
  */
-export async function verify(asked: Verify, options: StartEngine = {}): Promise<{ text: string; record: VerifyRecord }> {
+export async function verify(asked: VerifyOptions, options: StartOptions = {}): Promise<{ text: string; record: VerifyRecord }> {
   const { tolerance = 1e-4, prompt, maxTokens = 16 } = asked;
   const subject = await findSubject(asked, options, { prompt, maxTokens });
   const run = { subject, maxTokens, options };
@@ -119,11 +119,11 @@ function compare(
   return { verdict: isEqual ? 'equal' : 'differs', layers, logits, firstOver, ids };
 }
 
-interface RunModel {
+interface RunOptions {
   subject: Subject;
   maxTokens: number;
   answer: readonly number[] | null;
-  options: StartEngine;
+  options: StartOptions;
 }
 
 type Which = 'upstream' | 'override';
@@ -131,7 +131,7 @@ type Which = 'upstream' | 'override';
 /** One of the two, from its class to its last token; it is gone from memory when the other one's turn comes. */
 async function runModel(
   which: Which,
-  { subject, maxTokens, answer, options }: RunModel,
+  { subject, maxTokens, answer, options }: RunOptions,
 ): Promise<{ model: VerifiedModel; run: RecordedRun | null }> {
   const { signal } = options;
   const started = performance.now();
@@ -180,7 +180,7 @@ async function kindsOf(which: Which, { plugins, platform, config, source }: Subj
   return { modelClass: model.constructor.name, kinds: graphKinds(model) };
 }
 
-async function loadEngine(which: Which, subject: Subject, options: Pick<StartEngine, 'onProgress' | 'signal'>): Promise<LlmEngine> {
+async function loadEngine(which: Which, subject: Subject, options: Pick<StartOptions, 'onProgress' | 'signal'>): Promise<LlmEngine> {
   const { plugins, platform, config, source } = subject;
   const checkpoint = await source.open();
   try {

@@ -15,7 +15,7 @@ export interface RecordedRun {
   readonly greedy: readonly number[];
 }
 
-export interface RecordRun {
+export interface RecordOptions {
   prompt: VerifyPrompt;
   /** Tokens of the answer. */
   maxTokens: number;
@@ -25,7 +25,10 @@ export interface RecordRun {
 }
 
 /** Runs a prompt on an engine whose auxiliary hidden states are those of every layer, and keeps all that is to be compared. */
-export async function recordRun(engine: LlmEngine, { prompt: { ids, image }, maxTokens, answer, signal }: RecordRun): Promise<RecordedRun> {
+export async function recordRun(
+  engine: LlmEngine,
+  { prompt: { ids, image }, maxTokens, answer, signal }: RecordOptions,
+): Promise<RecordedRun> {
   const tokens = ids.length + maxTokens - 1;
   let features: Float32Array | null = null;
   let streams: Float32Array[] = [];

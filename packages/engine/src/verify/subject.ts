@@ -14,7 +14,7 @@ import { defaultCacheDirectory, type EngineConfig } from '../config.ts';
 import { EngineConfigError, NothingToVerifyError } from '../errors.ts';
 import type { PlatformChoice } from '../explain-architecture.ts';
 import { contextOf } from '../load-model.ts';
-import { loadEnginePlugins, parseConfig, type StartEngine } from '../start-engine.ts';
+import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
 import { BackendOf, ModelRunnerOf } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
@@ -65,7 +65,7 @@ export interface Tokens {
 }
 
 /** @throws NothingToVerifyError, EngineConfigError, what `promptOf` throws, and what plugins, platform and config end in. */
-export async function findSubject(asked: VerifySubject, options: StartEngine, { prompt, maxTokens }: Tokens): Promise<Subject> {
+export async function findSubject(asked: VerifySubject, options: StartOptions, { prompt, maxTokens }: Tokens): Promise<Subject> {
   const source = await sourceOf(asked);
   const plugins = await loadEnginePlugins(asked, options);
   const configOverrides = { ...asked.configOverrides, ...(asked.architecture !== undefined && { architectures: [asked.architecture] }) };

@@ -6,7 +6,7 @@ import type { EngineConfig } from '../config.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from '../engine.ts';
 import { EngineClosedError, EngineFailureError, PluginInCodeError } from '../errors.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
-import { loadEnginePlugins, parseConfig, type StartEngine } from '../start-engine.ts';
+import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 
 /**
@@ -14,7 +14,7 @@ import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
  * refuses to start with others than this one found.
  * @throws PluginInCodeError, PluginSetsDifferError, and what the start ends in.
  */
-export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartEngine = {}): Promise<Engine> {
+export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
   const parsed = parseConfig(config);
   options.signal?.throwIfAborted();
   const { defaultPlugins, defaultPluginsFrom, onProgress, signal } = options;
@@ -53,7 +53,7 @@ export async function startEngineWorker(config: z.input<typeof EngineConfig>, op
 }
 
 /** What the worker must find. A plugin passed in code must be among it, and be the same. */
-async function findPlugins(config: EngineConfig, { pluginsInCode = [], ...options }: StartEngine): Promise<readonly PluginRecord[]> {
+async function findPlugins(config: EngineConfig, { pluginsInCode = [], ...options }: StartOptions): Promise<readonly PluginRecord[]> {
   const { records } = await loadEnginePlugins(config, options);
   const found = new Map(records.map((record) => [record.name, record]));
   const missing = pluginsInCode.filter(({ name }) => !found.has(name));

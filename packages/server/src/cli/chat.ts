@@ -2,7 +2,7 @@ import { createInterface, type Interface } from 'node:readline';
 import { GraftError } from '@graft/common';
 import type { Engine, GenerateRequest } from '@graft/engine';
 import type { Environment } from './config.ts';
-import { type StartEngine, startEngine } from './start-engine.ts';
+import { type EngineStarter, startEngine } from './start-engine.ts';
 import { describeFailure, printable, stopSignal, type Terminal } from './terminal.ts';
 
 export interface ChatOptions {
@@ -18,7 +18,7 @@ type Message = { role: 'system' | 'user' | 'assistant'; content: string };
 const help = 'Ctrl-C stops an answer; /new starts again; /exit or Ctrl-D leaves.\n';
 
 /** A chat in the terminal, until /exit, the end of the input, or two Ctrl-C in a row. */
-export async function chat(options: ChatOptions, environment: Environment, terminal: Terminal, start?: StartEngine): Promise<void> {
+export async function chat(options: ChatOptions, environment: Environment, terminal: Terminal, start?: EngineStarter): Promise<void> {
   const stop = stopSignal();
   try {
     const engine = await startEngine(options, { environment, terminal, signal: stop.signal, ...(start === undefined ? {} : { start }) });

@@ -9,7 +9,7 @@ import { readEnvironment } from './config.ts';
 import { runCli } from './main.ts';
 import { progressReport } from './progress.ts';
 import { type ServeOptions, serve } from './serve.ts';
-import type { StartEngine } from './start-engine.ts';
+import type { EngineStarter } from './start-engine.ts';
 import { printable } from './terminal.ts';
 
 function terminal() {
@@ -69,7 +69,7 @@ describe('graft serve', () => {
     const engine: Engine = scriptedEngine();
     const close = vi.spyOn(engine, 'close');
     const configs: unknown[] = [];
-    const start: StartEngine = async (config) => {
+    const start: EngineStarter = async (config) => {
       configs.push(config);
       return engine;
     };
@@ -96,7 +96,7 @@ describe('graft serve', () => {
   });
 
   test('is stopped while the model loads', async () => {
-    const start: StartEngine = (_, { signal }) =>
+    const start: EngineStarter = (_, { signal }) =>
       new Promise((_, reject) => signal!.addEventListener('abort', () => reject(signal!.reason)));
     const ended = serve(options, readEnvironment({}), terminal(), start);
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { createApp } from '../app.ts';
 import { checkReloadKey, loopbackHosts } from '../security.ts';
 import type { Environment } from './config.ts';
-import { type StartEngine, startEngine } from './start-engine.ts';
+import { type EngineStarter, startEngine } from './start-engine.ts';
 import { stopSignal, type Terminal } from './terminal.ts';
 
 export interface ServeOptions {
@@ -42,7 +42,7 @@ export class ListenError extends GraftError {
  * Loads the model, serves it until SIGINT or SIGTERM, then stops in order: no new connections, running requests aborted,
  * the engine closed.
  */
-export async function serve(options: ServeOptions, environment: Environment, terminal: Terminal, start?: StartEngine): Promise<void> {
+export async function serve(options: ServeOptions, environment: Environment, terminal: Terminal, start?: EngineStarter): Promise<void> {
   checkReloadKey(options); // before a model is loaded for minutes
   const stop = stopSignal();
   try {

@@ -8,7 +8,7 @@ import type { Terminal } from './terminal.ts';
 import { warmUpTable } from './warm-up-table.ts';
 
 /** How an engine is started; the worker, unless a test brings another one. */
-export type StartEngine = (
+export type EngineStarter = (
   config: z.input<typeof EngineConfig>,
   options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal; defaultPlugins?: string[]; defaultPluginsFrom?: string },
 ) => Promise<Engine>;
@@ -27,7 +27,7 @@ export async function startEngine(
     terminal,
     signal,
     start = startEngineWorker,
-  }: { environment: Environment; terminal: Terminal; signal: AbortSignal; start?: StartEngine },
+  }: { environment: Environment; terminal: Terminal; signal: AbortSignal; start?: EngineStarter },
 ): Promise<Engine> {
   const given = engineOptions(options);
   const { allowPlugins } = environment;
