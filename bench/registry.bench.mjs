@@ -38,7 +38,7 @@ const started = performance.now();
 const plugin = definePlugin({
   name: 'many',
   models: names.map((architecture) => ({ architecture, model: model(architecture) })),
-  overrides: names.map((architecture) => ({ architecture, platform: 'hpu', factory: async () => (Base) => class extends Base {} })),
+  overrides: names.map((architecture) => ({ of: architecture, platform: 'hpu', factory: async () => (Base) => class extends Base {} })),
 });
 const { registry } = await loadPlugins({ graftVersion: '0.1.0', specifiers: [], plugins: [plugin] });
 const registered = performance.now();

@@ -48,5 +48,5 @@ class WrappingLlama4 extends HpuLlama4ForCausalLM {
 
 export default definePlugin({
   name: 'wrapping',
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => WrappingLlama4 }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => WrappingLlama4 }],
 });

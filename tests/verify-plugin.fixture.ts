@@ -25,5 +25,5 @@ function oneLayerWrong(Served: Base): Base {
 export default definePlugin({
   name: 'one-layer-wrong',
   after: ['core-model', 'llama4-hpu'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'hpu', priority: 10, factory: async () => oneLayerWrong as never }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'hpu', priority: 10, factory: async () => oneLayerWrong as never }],
 });

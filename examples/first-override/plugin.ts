@@ -39,7 +39,7 @@ export default definePlugin({
   after: ['core-model'],
   overrides: [
     {
-      architecture: 'Llama4ForCausalLM',
+      of: 'Llama4ForCausalLM',
       platform: 'cpu',
       model: async () => FirstOverride,
       // What `graft contract` prints, less what is not used. When upstream moves, loading says so before weights are read.

@@ -13,7 +13,7 @@ export default definePlugin({
   platforms: [wasmPlatform],
   overrides: [
     {
-      architecture: 'Llama4ForCausalLM',
+      of: 'Llama4ForCausalLM',
       platform: 'wasm',
       model: loadOverride,
       // What `graft contract` prints, less what is not used: the method that `normBeforeRotation` is a changed copy of, and what that reads.

@@ -7,7 +7,7 @@ export default definePlugin({
   after: ['core-model'],
   overrides: [
     {
-      architecture: 'Llama4ForCausalLM',
+      of: 'Llama4ForCausalLM',
       platform: 'cpu',
       model: async () => FirstOverride,
       reliesOn: { methods: ['computeLogit'], parameters: ['model.final_norm.weight'] },

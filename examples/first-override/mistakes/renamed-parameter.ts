@@ -14,5 +14,5 @@ class RenamedParameter extends Llama4ForCausalLM {
 export default definePlugin({
   name: 'renamed-parameter',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => RenamedParameter }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => RenamedParameter }],
 });

@@ -7,5 +7,5 @@ class SecondOverride extends Llama4ForCausalLM {}
 export default definePlugin({
   name: 'second-override',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => SecondOverride }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => SecondOverride }],
 });

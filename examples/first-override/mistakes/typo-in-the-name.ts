@@ -5,5 +5,5 @@ import { FirstOverride } from '../plugin.ts';
 export default definePlugin({
   name: 'typo-in-the-name',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLLM', platform: 'cpu', model: async () => FirstOverride }],
+  overrides: [{ of: 'Llama4ForCausalLLM', platform: 'cpu', model: async () => FirstOverride }],
 });

@@ -5,5 +5,5 @@ import { FirstOverride } from '../plugin.ts';
 // @ts-expect-error: "name" is missing
 export default definePlugin({
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => FirstOverride }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => FirstOverride }],
 });

@@ -7,5 +7,5 @@ class WrongBase extends Llama4Model {}
 export default definePlugin({
   name: 'wrong-base',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => WrongBase }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => WrongBase }],
 });

@@ -14,5 +14,5 @@ class WrongPhase extends Llama4ForCausalLM {
 export default definePlugin({
   name: 'wrong-phase',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', model: async () => WrongPhase }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => WrongPhase }],
 });

@@ -59,7 +59,7 @@ function vendor(model: LazyModel): Plugin {
   return definePlugin({
     name: 'vendor',
     after: ['core-model'],
-    overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'interpreter', model, reliesOn }],
+    overrides: [{ of: 'Llama4ForCausalLM', platform: 'interpreter', model, reliesOn }],
   });
 }
 

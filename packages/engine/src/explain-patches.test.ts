@@ -26,10 +26,10 @@ class Patched extends Llama4ForCausalLM {
 const override = definePlugin({
   name: 'patching',
   after: ['core-model'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'interpreter', model: async () => Patched }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'interpreter', model: async () => Patched }],
   hooks: [
     {
-      architecture: 'Llama4ForCausalLM',
+      of: 'Llama4ForCausalLM',
       platform: 'interpreter',
       phase: 'init',
       run: function note(model: Llama4ForCausalLM, _: ModelContext, patches: Patches) {

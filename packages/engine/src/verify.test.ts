@@ -14,7 +14,7 @@ afterEach(() => watch.reset());
 type Model = typeof Llama4ForCausalLM | typeof Llama4ForConditionalGeneration;
 
 function overriding(model: Model, { architecture = 'Llama4ForCausalLM', platform = 'interpreter', name = 'candidate' } = {}): Plugin {
-  return definePlugin({ name, after: ['core-model'], overrides: [{ architecture, platform, model: async () => model as never }] });
+  return definePlugin({ name, after: ['core-model'], overrides: [{ of: architecture, platform, model: async () => model as never }] });
 }
 
 /** Verifies an override on the interpreter; a tiny architecture with random weights unless a model is named. */
@@ -185,7 +185,7 @@ test('a plugin that only has hooks is held against upstream without them', async
     after: ['core-model'],
     hooks: [
       {
-        architecture: 'Llama4ForCausalLM',
+        of: 'Llama4ForCausalLM',
         platform: 'interpreter',
         phase: 'init',
         run: function note(model: Llama4ForCausalLM, _context: unknown, patches: Patches) {

@@ -15,5 +15,5 @@ class PaddingLlama4ForCausalLM extends HpuLlama4ForCausalLM {
 export default definePlugin({
   name: 'padding',
   after: ['llama4-hpu'],
-  overrides: [{ architecture: 'Llama4ForCausalLM', platform: 'hpu', priority: 1, model: () => Promise.resolve(PaddingLlama4ForCausalLM) }],
+  overrides: [{ of: 'Llama4ForCausalLM', platform: 'hpu', priority: 1, model: () => Promise.resolve(PaddingLlama4ForCausalLM) }],
 });

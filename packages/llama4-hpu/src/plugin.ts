@@ -36,9 +36,9 @@ async function patchAttentionScale(model: Module, context: unknown, patches: Pat
 // What vllm_gaudi's runner does to a model (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their
 // post-load ones. That is the end of the phase `init`, where the hooks of plugins come after those of classes.
 const runnerHooks = (architecture: string): PluginHook[] => [
-  { architecture, platform: 'hpu', phase: 'init', reason: 'marks chunked-local attention for the runner', run: setChunkedAttention },
+  { of: architecture, platform: 'hpu', phase: 'init', reason: 'marks chunked-local attention for the runner', run: setChunkedAttention },
   {
-    architecture,
+    of: architecture,
     platform: 'hpu',
     phase: 'init',
     modes: ['compile', 'lazy'], // eager mode pads nothing
@@ -56,13 +56,13 @@ export default definePlugin({
   hooks: ['Llama4ForCausalLM', 'Llama4ForConditionalGeneration'].flatMap(runnerHooks),
   overrides: [
     {
-      architecture: 'Llama4ForCausalLM',
+      of: 'Llama4ForCausalLM',
       platform: 'hpu',
       model: () => llama4().then((m) => m.HpuLlama4ForCausalLM),
       reliesOn: { ...patched, methods: ['createModel(context)', ...residual, ...patchedMethods] },
     },
     {
-      architecture: 'Llama4ForConditionalGeneration',
+      of: 'Llama4ForConditionalGeneration',
       platform: 'hpu',
       model: () => llama4().then((m) => m.HpuLlama4ForConditionalGeneration),
       reliesOn: {

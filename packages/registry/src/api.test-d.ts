@@ -40,13 +40,11 @@ export const plugin = definePlugin({
   name: 'typed',
   models: [{ architecture: 'Llama', model: async () => Llama, capabilities: { images: false } }],
   overrides: [
-    { architecture: 'Llama', platform: 'cpu', factory: async () => factory },
+    { of: 'Llama', platform: 'cpu', factory: async () => factory },
     // @ts-expect-error: exactly one of `model` and `factory`
-    { architecture: 'Llama', platform: 'cpu', model: async () => Llama, factory: async () => factory },
+    { of: 'Llama', platform: 'cpu', model: async () => Llama, factory: async () => factory },
   ],
-  hooks: [
-    { architecture: 'Llama', platform: 'cpu', phase: 'init', run: (model: Llama, context: Context) => void (model.context === context) },
-  ],
+  hooks: [{ of: 'Llama', platform: 'cpu', phase: 'init', run: (model: Llama, context: Context) => void (model.context === context) }],
 });
 
 export const wrong = class extends Llama {

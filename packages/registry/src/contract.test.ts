@@ -63,7 +63,7 @@ async function overridden(
     ...(manifest ? { manifest: async () => manifestOf(text) } : {}),
   });
   const model = async (): Promise<ModelClass> => class HpuLlama extends Llama {};
-  await add({ name: 'vendor', overrides: [{ architecture: 'Llama', platform: 'hpu', model, reliesOn }, ...more] });
+  await add({ name: 'vendor', overrides: [{ of: 'Llama', platform: 'hpu', model, reliesOn }, ...more] });
   const resolution = plugins.registry.resolve(['Llama'], upstreamFacts);
   const Model = await resolution.load();
   const build = () => resolution.buildUnderContract(() => construct(Model, undefined as never));
@@ -191,8 +191,8 @@ test('contracts of all overrides that stack are held, each against the class bel
       },
     })[name] as ModelClass;
   const stack = (reliesOn: ReliesOn): OverrideDeclaration[] => [
-    { architecture: 'Llama', platform: 'hpu', priority: 1, factory: factory('First') },
-    { architecture: 'Llama', platform: 'hpu', priority: 2, factory: factory('Second'), reliesOn },
+    { of: 'Llama', platform: 'hpu', priority: 1, factory: factory('First') },
+    { of: 'Llama', platform: 'hpu', priority: 2, factory: factory('Second'), reliesOn },
   ];
   await expect((await overridden({ methods: ['forward'] }, {}, stack({ methods: ['added'] }))).build()).resolves.toBeDefined();
   const error = await failureOf((await overridden({ methods: ['added'] }, {}, stack({ methods: ['gone'] }))).build());
@@ -230,7 +230,7 @@ test.each<[string, ReliesOn, RegExp]>([
   ['a method that is no name', { methods: ['a.b.c'] }, /reliesOn\.methods\.0: must be `method`/],
 ])('%s is refused when the plugin is defined', (_, reliesOn, words) => {
   const model = async (): Promise<ModelClass> => class {};
-  expect(() => definePlugin({ name: 'vendor', overrides: [{ architecture: 'Llama', platform: 'hpu', model, reliesOn }] })).toThrow(words);
+  expect(() => definePlugin({ name: 'vendor', overrides: [{ of: 'Llama', platform: 'hpu', model, reliesOn }] })).toThrow(words);
 });
 
 test('a manifest that is not one is an error that names the plugin and the key', async () => {

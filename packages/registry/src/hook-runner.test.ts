@@ -26,7 +26,7 @@ const hook = (
   run: (model: Tiny, context: { id: number }, patches: Patches) => void | Promise<void>,
   more: Partial<LoadedHook> = {},
 ): LoadedHook => ({
-  architecture: 'Tiny',
+  of: 'Tiny',
   platform: 'hpu',
   phase,
   ...(phase === 'postLoad' ? { reload: 'keep' as const } : {}),

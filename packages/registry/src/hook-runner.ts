@@ -201,7 +201,7 @@ export class HookRunner {
   private pluginHooks(phase: Phase, model: InspectableModel, context: unknown): RunnableHook[] {
     const { architecture, platform } = this.target;
     return this.hooks.flatMap((hook, index) => {
-      if (hook.phase !== phase || hook.architecture !== architecture || hook.platform !== platform) return [];
+      if (hook.phase !== phase || hook.of !== architecture || hook.platform !== platform) return [];
       const name = hook.run.name === '' || hook.run.name === 'run' ? `hook ${index + 1}` : hook.run.name;
       return [
         {

@@ -1,5 +1,6 @@
 export { inject, injectable, injectFromBase, type Newable, optional, type ServiceIdentifier } from 'inversify';
 export type { Binder, Binding, BindingSyntax, EngineBinder, ModelBinder, Services } from './binder.ts';
+export { type Build, buildUpstream } from './build.ts';
 export type { ModelCapabilities } from './capabilities.ts';
 export { construct } from './construct.ts';
 export { EngineContainer, ModelContainer } from './containers.ts';
@@ -44,7 +45,18 @@ export { Lifecycle, type LifecycleState } from './lifecycle.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { type LoadedPlugin, LoadedPlugins, type PluginSource } from './loaded-plugins.ts';
 export { type LazyManifest, ManifestInvalidError, UpstreamManifest } from './manifest.ts';
-export type { BufferFacts, ClassFactory, InspectableModel, LazyFactory, LazyModel, ModelClass, ParameterFacts } from './model.ts';
+export type {
+  AnyClass,
+  BufferFacts,
+  ClassFactory,
+  InspectableModel,
+  LazyClass,
+  LazyFactory,
+  LazyFamily,
+  LazyModel,
+  ModelClass,
+  ParameterFacts,
+} from './model.ts';
 export {
   HookChangedParametersError,
   HookFailedError,

@@ -19,7 +19,7 @@ const model = (name) => () => import('./model.mjs?' + name).then((m) => m.Model)
 const plugin = definePlugin({
   name: 'many',
   models: names.map((architecture) => ({ architecture, model: model(architecture) })),
-  overrides: names.map((architecture) => ({ architecture, platform: 'hpu', factory: async () => (Base) => class extends Base {} })),
+  overrides: names.map((architecture) => ({ of: architecture, platform: 'hpu', factory: async () => (Base) => class extends Base {} })),
 });
 const started = performance.now();
 const { registry } = await loadPlugins({ graftVersion: '0.1.0', specifiers: [], plugins: [plugin] });

@@ -184,7 +184,7 @@ test('R10 loading the same plugin twice changes nothing; another under its name 
 });
 
 test('R10 the hash is that of the set: the same twice, another with another plugin, and a difference is put in words', async () => {
-  const hpu = (priority: number) => definePlugin({ name: 'hpu', overrides: [{ architecture: 'Llama', platform: 'hpu', priority, model }] });
+  const hpu = (priority: number) => definePlugin({ name: 'hpu', overrides: [{ of: 'Llama', platform: 'hpu', priority, model }] });
   const [one, same, other] = await Promise.all([
     load({ plugins: [core, hpu(0)] }),
     load({ plugins: [core, hpu(0)] }),
@@ -218,7 +218,7 @@ test('R10 a plugin that is listed twice, by path, by package name and by URL, is
 
 test('R1 two plugins with overrides of equal priority are refused before any model code is imported, naming both files', async () => {
   const override = (name: string) => `import { definePlugin } from '${indexUrl}';
-export default definePlugin({ name: '${name}', overrides: [{ architecture: 'Llama', platform: 'hpu', priority: 5,
+export default definePlugin({ name: '${name}', overrides: [{ of: 'Llama', platform: 'hpu', priority: 5,
   model: () => { globalThis.importedByR1 = true; return import('./model.ts'); } }] });\n`;
   const app = application('equal', { 'package.json': { name: 'app' }, 'one.ts': override('one'), 'two.ts': override('two') });
   await expect(load({ plugins: [core], from: app, specifiers: ['./one.ts', './two.ts'] })).rejects.toThrow(
@@ -235,7 +235,7 @@ test('R7 unloading one of two plugins whose factories stack restores the other, 
   const factory = (name: string) => async () => (Base: never) => ({ [name]: class extends (Base as typeof Llama) {} })[name] as ModelClass;
   const upstream = definePlugin({ name: 'up', models: [{ architecture: 'Llama', model: async () => Llama as ModelClass }] });
   const stacked = (name: string, priority: number) =>
-    definePlugin({ name, after: ['up'], overrides: [{ architecture: 'Llama', platform: 'hpu', priority, factory: factory(name) }] });
+    definePlugin({ name, after: ['up'], overrides: [{ of: 'Llama', platform: 'hpu', priority, factory: factory(name) }] });
   for (const [removed, kept] of [
     ['Vendor', 'User'],
     ['User', 'Vendor'],
@@ -317,7 +317,7 @@ test('R11 a retired architecture says where it went until the plugin that says s
 });
 
 test('unloading a plugin restores what it overrode; one that others come after stays', async () => {
-  const hpu = definePlugin({ name: 'hpu', after: ['core-model'], overrides: [{ architecture: 'Llama', platform: 'hpu', model }] });
+  const hpu = definePlugin({ name: 'hpu', after: ['core-model'], overrides: [{ of: 'Llama', platform: 'hpu', model }] });
   const loaded = await load({ plugins: [core, hpu] });
   await expect(loaded.remove('core-model')).rejects.toThrow(code('GRAFT_PLUGIN_IN_USE', { what: expect.stringContaining('"hpu"') }));
   await loaded.remove('hpu');
@@ -326,7 +326,7 @@ test('unloading a plugin restores what it overrode; one that others come after s
 
 test('hooks come in plugin order, with their plugin', async () => {
   const hooked = (name: string, after: string[]) =>
-    definePlugin({ name, after, hooks: [{ architecture: 'Llama', platform: 'hpu', phase: 'init', run() {} }] });
+    definePlugin({ name, after, hooks: [{ of: 'Llama', platform: 'hpu', phase: 'init', run() {} }] });
   const loaded = await load({ plugins: [core, hooked('b', ['a']), hooked('a', ['core-model'])] });
   expect(loaded.hooks.map(({ owner }) => owner.plugin)).toEqual(['a', 'b']);
 });

@@ -167,10 +167,9 @@ export class LoadedPlugins {
       const facts = { owner, version: plugin.version ?? null, manifest: plugin.manifest ?? null };
       this.registry.register(architecture, model, { ...facts, ...(capabilities === undefined ? {} : { capabilities }) });
     }
-    for (const { architecture, ...options } of plugin.overrides ?? []) this.registry.override(architecture, { ...options, owner });
+    for (const { of, ...options } of plugin.overrides ?? []) this.registry.override(of, { ...options, owner });
     for (const [architecture, facts] of Object.entries(plugin.retired ?? {})) this.registry.retire(architecture, facts, owner);
-    for (const { architecture, phase } of plugin.hooks ?? [])
-      this.registry.requireRegistered(architecture, owner, `A hook of phase ${phase}`);
+    for (const { of, phase } of plugin.hooks ?? []) this.registry.requireRegistered(of, owner, `A hook of phase ${phase}`);
   }
 
   /** One change at a time: a load that waits must not see half of another. */

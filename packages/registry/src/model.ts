@@ -28,3 +28,10 @@ export type LazyModel = () => Promise<ModelClass>;
 
 /** A lazy reference to a class factory. */
 export type LazyFactory = () => Promise<ClassFactory>;
+
+/** A lazy reference to a class of any kind: a layer takes whatever its constructor takes. */
+export type LazyClass = () => Promise<AnyClass>;
+export type AnyClass = new (...args: never[]) => object;
+
+/** A lazy reference to what a model's plugin says of it to the engine. */
+export type LazyFamily = () => Promise<object>;

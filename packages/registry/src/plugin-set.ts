@@ -9,6 +9,7 @@ export interface PluginRecord {
   readonly after: readonly string[];
   readonly platforms: readonly string[];
   readonly models: readonly string[];
+  readonly layers: readonly string[];
   readonly overrides: readonly string[];
   readonly hooks: readonly string[];
   readonly retired: readonly string[];
@@ -21,12 +22,13 @@ export function pluginRecord(plugin: Plugin): PluginRecord {
     after: [...(plugin.after ?? [])],
     platforms: (plugin.platforms ?? []).map(({ name }) => name),
     models: (plugin.models ?? []).map(({ architecture }) => architecture),
+    layers: Object.keys(plugin.layers ?? {}),
     overrides: (plugin.overrides ?? []).map(
-      ({ architecture, platform, priority, factory }) =>
-        `${architecture} on ${platform}, ${factory === undefined ? 'subclass' : 'factory'}, priority ${priority ?? 0}`,
+      ({ of, platform, priority, factory }) =>
+        `${of} on ${platform}, ${factory === undefined ? 'subclass' : 'factory'}, priority ${priority ?? 0}`,
     ),
     hooks: (plugin.hooks ?? []).map(
-      ({ architecture, platform, phase, modes }) => `${architecture} on ${platform}, ${phase}, modes ${modes?.join(' ') ?? 'all'}`,
+      ({ of, platform, phase, modes }) => `${of} on ${platform}, ${phase}, modes ${modes?.join(' ') ?? 'all'}`,
     ),
     retired: Object.keys(plugin.retired ?? {}),
   };

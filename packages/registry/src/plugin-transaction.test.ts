@@ -17,14 +17,14 @@ const Other: ServiceIdentifier<Named> = token('Other', 'engine');
 const ModelExtra: ServiceIdentifier<Named> = token('ModelExtra', 'model');
 const platform = (name: string) => ({ name, modes: ['compile'], detect: () => 'absent' as const });
 const model = async () => class Model {} as ModelClass;
-const hook = (architecture: string) => ({ architecture, platform: 'hpu', phase: 'init' as const, run() {} });
+const hook = (architecture: string) => ({ of: architecture, platform: 'hpu', phase: 'init' as const, run() {} });
 
 const core = definePlugin({ name: 'core-model', models: [{ architecture: 'Llama', model }], retired: { OldLlama: { note: 'gone' } } });
 const hpu = definePlugin({
   name: 'hpu',
   after: ['core-model'],
   platforms: [platform('hpu')],
-  overrides: [{ architecture: 'Llama', platform: 'hpu', model }],
+  overrides: [{ of: 'Llama', platform: 'hpu', model }],
   hooks: [hook('Llama')],
   bindEngine: (engine) => engine.bind(Backend).toConstantValue({ name: 'hpu' }),
   bindModel: (container) => container.bind(Runner).toConstantValue({ name: 'runner' }),
@@ -49,7 +49,7 @@ function stateOf(loaded: LoadedPlugins) {
     unknown: ['New', 'OldLlama', 'OldNew'].map(messageOf),
     bindings: [...engine.describe(), ...engine.createModelContainer().describe()],
     services: [engine.get(Backend), engine.createModelContainer().get(Runner)],
-    hooks: loaded.hooks.map(({ owner, architecture }) => [owner.plugin, architecture]),
+    hooks: loaded.hooks.map(({ owner, of }) => [owner.plugin, of]),
     platforms: loaded.platforms.map(({ name }) => name),
     plugins: loaded.plugins.map(({ name }) => name),
     hash: loaded.hash,
@@ -88,8 +88,8 @@ function everything(step: () => void, bindAt: (place: number) => typeof Backend 
       { architecture: 'Newer', model },
     ],
     overrides: [
-      { architecture: 'New', platform: 'hpu', model },
-      { architecture: 'Llama', platform: 'hpu', priority: 2, factory: async () => (Base: never) => Base },
+      { of: 'New', platform: 'hpu', model },
+      { of: 'Llama', platform: 'hpu', priority: 2, factory: async () => (Base: never) => Base },
     ],
     hooks: [hook('New'), hook('Llama')],
     retired: { OldNew: { note: 'gone' }, OldLlama: { note: 'gone for good' } },
@@ -166,10 +166,10 @@ const steps: [string, Partial<PluginDeclaration>, string][] = [
   ['a plugin that it comes after', { after: ['nobody'] }, 'GRAFT_PLUGIN_MISSING'],
   ['a platform', { platforms: [platform('npu'), platform('hpu')] }, 'GRAFT_PLATFORM_DUPLICATE'],
   ['a model', { models: [...New, { architecture: 'Llama', model }] }, 'GRAFT_ARCHITECTURE_CONFLICT'],
-  ['an override', { models: New, overrides: [{ architecture: 'Llama', platform: 'hpu', model }] }, 'GRAFT_REGISTRATION_CONFLICT'],
+  ['an override', { models: New, overrides: [{ of: 'Llama', platform: 'hpu', model }] }, 'GRAFT_REGISTRATION_CONFLICT'],
   [
     'an override of nothing',
-    { retired: { OldNew: { note: 'gone' } }, overrides: [{ architecture: 'Lama', platform: 'hpu', model }] },
+    { retired: { OldNew: { note: 'gone' } }, overrides: [{ of: 'Lama', platform: 'hpu', model }] },
     'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
   ],
   ['a hook for nothing', { models: New, hooks: [hook('New'), hook('Lama')] }, 'GRAFT_OVERRIDE_WITHOUT_UPSTREAM'],

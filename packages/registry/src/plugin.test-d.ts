@@ -27,18 +27,18 @@ definePlugin({ name: 'module', models: [{ architecture: 'Llama', model: () => im
 // @ts-expect-error: an override is of an architecture
 definePlugin({ name: 'of-nothing', overrides: [{ platform: 'cpu', model }] });
 // @ts-expect-error: an override serves one platform
-definePlugin({ name: 'nowhere', overrides: [{ architecture: 'Llama', model }] });
+definePlugin({ name: 'nowhere', overrides: [{ of: 'Llama', model }] });
 // @ts-expect-error: neither model nor factory
-definePlugin({ name: 'neither', overrides: [{ architecture: 'Llama', platform: 'cpu' }] });
+definePlugin({ name: 'neither', overrides: [{ of: 'Llama', platform: 'cpu' }] });
 // @ts-expect-error: a factory takes the base and gives a class
-definePlugin({ name: 'factory', overrides: [{ architecture: 'Llama', platform: 'cpu', factory: async () => 'Llama' }] });
+definePlugin({ name: 'factory', overrides: [{ of: 'Llama', platform: 'cpu', factory: async () => 'Llama' }] });
 
 // @ts-expect-error: a platform has a detector
 definePlugin({ name: 'undetected', platforms: [{ name: 'npu', modes: ['full'] }] });
 // @ts-expect-error: a detector answers device, emulated or absent
 definePlugin({ name: 'unsure', platforms: [{ name: 'npu', modes: ['full'], detect: () => 'maybe' }] });
 
-const hook = { architecture: 'Llama', platform: 'cpu', run(): void {} };
+const hook = { of: 'Llama', platform: 'cpu', run(): void {} };
 definePlugin({
   name: 'hooks',
   hooks: [

@@ -4,7 +4,7 @@ import { definePlugin, isPlugin, type PluginDeclaration } from './plugin.ts';
 const invalid = (declaration: object) => () => definePlugin(declaration as PluginDeclaration);
 
 test('a declaration becomes a frozen plugin', () => {
-  const plugin = definePlugin({ name: 'mine', overrides: [{ architecture: 'Llama', platform: 'cpu', model: async () => class Mine {} }] });
+  const plugin = definePlugin({ name: 'mine', overrides: [{ of: 'Llama', platform: 'cpu', model: async () => class Mine {} }] });
   expect(isPlugin(plugin)).toBe(true);
   expect(Object.isFrozen(plugin)).toBe(true);
   expect(isPlugin({ name: 'mine' })).toBe(false);
@@ -20,20 +20,20 @@ test.each([
   ['an unknown key', { name: 'p', override: [] }, 'override'],
   [
     'an override with both a model and a factory',
-    { name: 'p', overrides: [{ architecture: 'A', platform: 'c', model: async () => Object, factory: async () => Object }] },
+    { name: 'p', overrides: [{ of: 'A', platform: 'c', model: async () => Object, factory: async () => Object }] },
     'overrides.0',
   ],
-  ['an override with neither', { name: 'p', overrides: [{ architecture: 'A', platform: 'c' }] }, 'overrides.0'],
+  ['an override with neither', { name: 'p', overrides: [{ of: 'A', platform: 'c' }] }, 'overrides.0'],
   ['a class in the place of a lazy reference', { name: 'p', models: [{ architecture: 'A', model: 'Llama' }] }, 'models.0.model'],
   ['a platform without modes', { name: 'p', platforms: [{ name: 'x', modes: [], detect: () => 'device' }] }, 'platforms.0'],
   [
     'a postLoad hook that does not say what a reload does',
-    { name: 'p', hooks: [{ architecture: 'A', platform: 'c', phase: 'postLoad', run() {} }] },
+    { name: 'p', hooks: [{ of: 'A', platform: 'c', phase: 'postLoad', run() {} }] },
     'hooks.0',
   ],
   [
     'an init hook with a reload policy',
-    { name: 'p', hooks: [{ architecture: 'A', platform: 'c', phase: 'init', reload: 'keep', run() {} }] },
+    { name: 'p', hooks: [{ of: 'A', platform: 'c', phase: 'init', reload: 'keep', run() {} }] },
     'hooks.0',
   ],
 ])('%s is refused by its path', (_, declaration, path) => {

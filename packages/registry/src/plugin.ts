@@ -5,7 +5,7 @@ import type { ModelCapabilities } from './capabilities.ts';
 import type { PostLoadReload } from './hooks.ts';
 import type { LazyManifest } from './manifest.ts';
 import { isMethodName } from './method-name.ts';
-import type { InspectableModel, LazyFactory, LazyModel } from './model.ts';
+import type { InspectableModel, LazyClass, LazyFactory, LazyFamily, LazyModel } from './model.ts';
 import type { Patches } from './patch-ledger.ts';
 import type { Platform } from './platform.ts';
 import { PluginInvalidError } from './plugin-errors.ts';
@@ -15,6 +15,8 @@ export interface ModelDeclaration {
   /** The name in a checkpoint's config.json (`architectures`). */
   architecture: string;
   model: LazyModel;
+  /** What the engine must know of the model beside its class; the registry carries it and reads nothing in it. */
+  family?: LazyFamily;
   capabilities?: ModelCapabilities;
 }
 
@@ -36,7 +38,8 @@ export interface ReliesOn {
 }
 
 interface OverrideFacts {
-  architecture: string;
+  /** An architecture or a declared layer: `RmsNorm`, or `plugin/RmsNorm` where two plugins declare that name. */
+  of: string;
   /** The platform that it serves. */
   platform: string;
   /** Higher wins; 0 unless given. Two equal ones for one architecture and platform are an error. */
@@ -49,7 +52,7 @@ export type OverrideDeclaration = OverrideFacts & ({ model: LazyModel; factory?:
 
 /** A patch that a plugin applies to models of an architecture on a platform, beside the hooks on the classes. */
 export interface PluginHook<Model = never, Context = never> {
-  architecture: string;
+  of: string;
   platform: string;
   phase: 'init' | 'postLoad';
   /** The modes in which it runs; all when left out. */
@@ -79,6 +82,8 @@ export interface PluginDeclaration {
   after?: readonly string[];
   platforms?: readonly Platform[];
   models?: readonly ModelDeclaration[];
+  /** Parts of models that may be overridden, by the short name that `of` uses. */
+  layers?: Readonly<Record<string, LazyClass>>;
   /** What `graft-manifest` wrote of the models' classes: `() => import('./manifest.ts').then((m) => m.manifest)`. */
   manifest?: LazyManifest;
   overrides?: readonly OverrideDeclaration[];
@@ -115,7 +120,7 @@ const reliesOn = z.strictObject({
 
 const override = z
   .strictObject({
-    architecture: nonEmpty,
+    of: nonEmpty,
     platform: nonEmpty,
     priority: z.number().exactOptional(),
     model: functionSchema<LazyModel>().exactOptional(),
@@ -129,7 +134,7 @@ const override = z
 
 const hook = z
   .strictObject({
-    architecture: nonEmpty,
+    of: nonEmpty,
     platform: nonEmpty,
     phase: z.enum(['init', 'postLoad']),
     modes: z.array(nonEmpty).exactOptional(),
@@ -163,10 +168,12 @@ const declarationSchema = z.strictObject({
       z.strictObject({
         architecture: nonEmpty,
         model: functionSchema<LazyModel>(),
+        family: functionSchema<LazyFamily>().exactOptional(),
         capabilities: z.record(z.string(), z.unknown()).exactOptional(),
       }),
     )
     .exactOptional(),
+  layers: z.record(z.string().regex(/^[A-Za-z_$][\w$]*$/, 'must be a class name'), functionSchema<LazyClass>()).exactOptional(),
   manifest: functionSchema<LazyManifest>().exactOptional(),
   overrides: z.array(override).exactOptional(),
   hooks: z.array(hook).exactOptional(),

@@ -34,7 +34,7 @@ type Layer = { w: Weight } | { inner: Layer };
 type Run = (model: Tiny, patches: Patches) => void | Promise<void>;
 
 const hook = (reload: 'rerun' | 'keep' | 'undo-redo', run: Run, more: Partial<LoadedHook> = {}): LoadedHook => ({
-  architecture: 'Tiny',
+  of: 'Tiny',
   platform: 'hpu',
   phase: 'postLoad',
   reload,

@@ -159,7 +159,7 @@ function requireOverride(
 ): { architecture: string; platform: string } {
   const { architecture } = plugins.registry.resolve(architectures, { platform: named ?? '' });
   const listed = plugins.registry.list().find((one) => one.architecture === architecture)?.overrides ?? [];
-  const hooked = plugins.hooks.filter((hook) => hook.architecture === architecture);
+  const hooked = plugins.hooks.filter((hook) => hook.of === architecture);
   const platforms = [...new Set([...listed, ...hooked].map(({ platform }) => platform))];
   const [only, ...others] = platforms;
   if (named !== undefined ? !platforms.includes(named) : only === undefined) throw new NothingToVerifyError(architecture, named, platforms);

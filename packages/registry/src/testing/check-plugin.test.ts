@@ -74,7 +74,7 @@ function overriding(model: ModelClass<Context, Llama>, more: Partial<PluginDecla
   return definePlugin({
     name: 'vendor',
     after: ['core'],
-    overrides: [{ architecture: 'Llama', platform: 'cpu', model: async () => model as ModelClass }],
+    overrides: [{ of: 'Llama', platform: 'cpu', model: async () => model as ModelClass }],
     ...more,
   });
 }
@@ -126,7 +126,7 @@ describe('checkPlugin', () => {
       platforms: [{ name: 'npu', modes: ['lazy'], detect: () => 'absent' }],
       hooks: [
         {
-          architecture: 'Llama',
+          of: 'Llama',
           platform: 'npu',
           phase: 'init',
           run: (model: Llama, _context: Context, patches) => patches.lend(model, 'x', {}),
@@ -176,7 +176,7 @@ test.each([
         core,
         overriding(Good, {
           name: 'other',
-          overrides: [{ architecture: 'Llama', platform: 'cpu', priority: 9, model: async () => Good as ModelClass }],
+          overrides: [{ of: 'Llama', platform: 'cpu', priority: 9, model: async () => Good as ModelClass }],
         }),
       ],
     },
@@ -192,7 +192,7 @@ describe('contract holds', () => {
     definePlugin({
       name: 'relying',
       after: ['core'],
-      overrides: [{ architecture: 'Llama', platform: 'cpu', model: async () => Good as ModelClass, reliesOn }],
+      overrides: [{ of: 'Llama', platform: 'cpu', model: async () => Good as ModelClass, reliesOn }],
     });
 
   test('an attribute and a parameter of the built model are looked at', async () => {
@@ -291,7 +291,7 @@ describe('undo restores', () => {
   ];
   test.each(cases)('names %s that a postLoad hook changed beside the ledger', async (_name, change, says) => {
     const plugin = overriding(Plain, {
-      hooks: [{ architecture: 'Llama', platform: 'cpu', phase: 'postLoad', reload: 'keep', run: (model: Llama) => change(model) }],
+      hooks: [{ of: 'Llama', platform: 'cpu', phase: 'postLoad', reload: 'keep', run: (model: Llama) => change(model) }],
     });
     await expect(checkUndoRestores({ ...subject(plugin), load })).rejects.toMatchObject({
       code: 'GRAFT_CHECK_UNDO',

@@ -80,7 +80,7 @@ export async function loadSubject<Context, Model extends InspectableModel>(
 
 function expectTarget(subject: CheckTarget & { plugin: Plugin }): void {
   const targets = targetsOf(subject.plugin);
-  if (targets.some((target) => isFor(target, subject))) return;
+  if ([...(subject.plugin.overrides ?? []), ...(subject.plugin.hooks ?? [])].some((declared) => isFor(declared, subject))) return;
   const brings = targets.map(({ architecture, platform }) => `${architecture} on ${platform}`).join(', ') || 'nothing';
   throw new CheckTargetError(
     subject.plugin.name,
@@ -93,12 +93,13 @@ function expectTarget(subject: CheckTarget & { plugin: Plugin }): void {
 /** Each architecture and platform that a plugin overrides or hooks into, once. */
 export function targetsOf({ overrides = [], hooks = [] }: Plugin): { architecture: string; platform: string }[] {
   const targets = new Map<string, { architecture: string; platform: string }>();
-  for (const { architecture, platform } of [...overrides, ...hooks]) targets.set(`${architecture} ${platform}`, { architecture, platform });
+  for (const { of: architecture, platform } of [...overrides, ...hooks])
+    targets.set(`${architecture} ${platform}`, { architecture, platform });
   return [...targets.values()];
 }
 
-function isFor(a: CheckTarget, b: CheckTarget): boolean {
-  return a.architecture === b.architecture && a.platform === b.platform;
+function isFor({ of, platform }: { of: string; platform: string }, target: CheckTarget): boolean {
+  return of === target.architecture && platform === target.platform;
 }
 
 /** Whether a phase has any hook for this model, of its class or of a plugin. */
