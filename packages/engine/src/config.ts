@@ -48,7 +48,7 @@ export const EngineConfig = z.strictObject({
   onRecompile: z
     .enum(['allow', 'warn', 'fail'])
     .default('warn')
-    .describe('When a graph is needed that the warm-up did not make: make it, also warn, or fail the request.'),
+    .describe('When a graph is needed that the warm-up did not make: make it, also report it to the log, or fail the request.'),
   ...ImageLimits.shape,
   auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
 });

@@ -10,6 +10,27 @@ export interface LoadProgress {
   fraction: number | null;
 }
 
+/** A graph that a running engine had to make while requests waited. */
+export interface Recompile {
+  /** ISO 8601. */
+  at: string;
+  /** Of the graph, such as `decoder-layer`; `bucket` for a static shape that the warm-up left out. */
+  region: string;
+  /** The module, or the bucket. */
+  path: string;
+  /** Why no graph that exists serves: the guard's path in the module or the argument, what a graph expects, and what came. */
+  failures: readonly { guard: string; expected: string; actual: string }[];
+  /** How long requests waited. */
+  stallMs: number;
+}
+
+/** What an engine reports while it starts and runs. */
+export interface EngineEvents {
+  /** With `onRecompile: 'warn'`. */
+  'graph:recompile': Recompile;
+  'hook:warning': { hook: string; plugin: string; message: string };
+}
+
 /** What the hooks did to the model, as data. */
 export interface ModelChanges {
   hooks: readonly HookRecord[];
@@ -66,6 +87,8 @@ export interface EngineStats {
   /** Buckets whose graphs came from recipes of an earlier start. */
   recipes: number;
   recompiles: number;
+  /** The latest of them, at most 50, oldest first. */
+  recentRecompiles: readonly Recompile[];
   warmUpSeconds: number;
   /** Tokens that sequences asked for, and those computed beside them to fill a bucket. */
   computedTokens: number;

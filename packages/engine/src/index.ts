@@ -1,5 +1,15 @@
 export { EngineConfig, graftVersion } from './config.ts';
-export type { Engine, EngineInfo, EngineStats, LoadProgress, ModelChanges, ReloadOptions, ReloadReport } from './engine.ts';
+export type {
+  Engine,
+  EngineEvents,
+  EngineInfo,
+  EngineStats,
+  LoadProgress,
+  ModelChanges,
+  Recompile,
+  ReloadOptions,
+  ReloadReport,
+} from './engine.ts';
 export {
   EngineClosedError,
   EngineConfigError,

@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
+import type { EventBus } from '@graft/common';
 import { type Checkpoint, openCheckpoint } from '@graft/core-model';
 import { assertSamePluginSet, type EngineContainer, type SelectedPlatform } from '@graft/registry';
 import type { z } from 'zod';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
-import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
+import type { Engine, EngineEvents, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat, infoOf } from './engine-info.ts';
 import { EngineClosedError, EngineConfigError, InvalidRequestError, ReloadBusyError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
@@ -38,6 +39,7 @@ export class LlmEngine implements Engine {
   private readonly platform: SelectedPlatform;
   private readonly container: EngineContainer;
   private readonly text: ModelText;
+  private readonly events: EventBus<EngineEvents> | undefined;
   private readonly prompts: PromptReader;
   private readonly scheduler: Scheduler;
   /** Requests with images that are in memory decoded: tiles take a hundred times what the files do, and the queue has no limit. */
@@ -51,13 +53,14 @@ export class LlmEngine implements Engine {
   private reloading: Reloading | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor({ loaded, info, config, platform, container, text, prompts }: EngineParts) {
+  private constructor({ loaded, info, config, platform, container, text, prompts, events }: EngineParts) {
     this.loaded = loaded;
     this.served = info;
     this.config = config;
     this.platform = platform;
     this.container = container;
     this.text = text;
+    this.events = events;
     this.prompts = prompts;
     const { kvCache, maxPrefillTokens } = loaded.runner;
     const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
@@ -92,7 +95,7 @@ export class LlmEngine implements Engine {
       loaded = await loadModel({ ...options, config });
       const info = infoOf({ config, loaded, plugins, platform, text });
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
-      return new LlmEngine({ loaded, info, config, platform, container, text, prompts });
+      return new LlmEngine({ loaded, info, config, platform, container, text, prompts, events: options.events });
     } catch (error) {
       loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
@@ -165,7 +168,7 @@ export class LlmEngine implements Engine {
 
   private async reload(path: string, { signal, onProgress }: ReloadOptions & { signal: AbortSignal }): Promise<ReloadReport> {
     using checkpoint = closing(await openCheckpoint(path));
-    const { config, platform, container } = this;
+    const { config, platform, container, events } = this;
     const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, {
       container,
       platform,
@@ -173,6 +176,7 @@ export class LlmEngine implements Engine {
       checkpoint,
       signal,
       drain: () => this.drain(signal),
+      ...(events !== undefined && { events }),
       ...(onProgress !== undefined && { onProgress }),
     });
     const { runner: old } = this;
@@ -347,6 +351,7 @@ interface EngineParts {
   container: EngineContainer;
   text: ModelText;
   prompts: PromptReader;
+  events: EventBus<EngineEvents> | undefined;
 }
 
 type SequenceParts = Pick<Required<SequenceOptions>, 'promptIds' | 'images' | 'sampling' | 'takenAt' | 'observer'>;

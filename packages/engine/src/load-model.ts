@@ -24,7 +24,7 @@ export interface LoadOptions extends StepContext {
   fillWeights?: (model: LanguageModel) => void;
 }
 
-export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without'> {
+export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without' | 'events'> {
   platform: Pick<SelectedPlatform, 'platform'>;
   config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>;
 }
@@ -87,7 +87,7 @@ export async function prepareRunner(
  * @param source config.json as parsed, and the path to name in errors.
  */
 export async function buildModel(
-  { plugins, platform, config, without }: BuildOptions,
+  { plugins, platform, config, without, events }: BuildOptions,
   source: Pick<Checkpoint, 'config' | 'path'>,
   step: StepRunner = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
@@ -99,6 +99,7 @@ export async function buildModel(
   const context = { ...textContext, vision: takesImages ? parseLlama4VisionConfig(source.config, { where: source.path }) : null };
   const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
   const hooks = new HookRunner(resolution, plugins.hooks);
+  hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
   const build = () => construct(Model, context);
   const model = await step('construct', `building ${Model.name}`, () => resolution.buildUnderContract(build)); // what overrides rely on is there
   await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names

@@ -1,7 +1,8 @@
+import type { EventBus } from '@graft/common';
 import { float32Policy, type LoadWeights } from '@graft/core-model';
 import type { EngineContainer, SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import type { LoadProgress } from './engine.ts';
+import type { EngineEvents, LoadProgress } from './engine.ts';
 import { WeightPolicyOf } from './tokens.ts';
 
 /** What the steps that a load and a reload share need of an engine. */
@@ -10,6 +11,7 @@ export interface StepContext {
   platform: SelectedPlatform;
   config: EngineConfig;
   onProgress?: (progress: LoadProgress) => void;
+  events?: EventBus<EngineEvents>;
   signal?: AbortSignal;
 }
 

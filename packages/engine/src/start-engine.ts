@@ -1,12 +1,15 @@
+import type { EventBus } from '@graft/common';
 import { coreModels } from '@graft/core-model';
 import { type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
 import { EngineConfig, graftVersion } from './config.ts';
-import type { LoadProgress } from './engine.ts';
+import type { EngineEvents, LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
 import { describeIssue } from './issue.ts';
 
 export interface StartOptions {
   onProgress?: (progress: LoadProgress) => void;
+  /** Gets what the engine reports, from its start on; across the worker's boundary too. */
+  events?: EventBus<EngineEvents>;
   signal?: AbortSignal;
   /** Plugins for an application whose package.json lists none, and where they are resolved from. */
   defaultPlugins?: readonly string[];

@@ -29,6 +29,7 @@ export function scriptedEngine({ tokens = ['Par', 'is', '.'], delayMs = 0, failA
     captures: 1,
     compiles: 1,
     recompiles: 0,
+    recentRecompiles: [],
     optimisations: 0,
     recipes: 0,
     warmUpSeconds: 0,

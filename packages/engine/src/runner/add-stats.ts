@@ -1,4 +1,5 @@
 import type { RunnerStats } from './model-runner.ts';
+import { latest } from './recompiles.ts';
 
 export const noStats: RunnerStats = {
   captures: 0,
@@ -6,6 +7,7 @@ export const noStats: RunnerStats = {
   optimisations: 0,
   recipes: 0,
   recompiles: 0,
+  recentRecompiles: [],
   warmUpSeconds: 0,
   tokens: { computed: 0, padded: 0 },
 };
@@ -18,6 +20,7 @@ export function addStats(before: RunnerStats, now: RunnerStats): RunnerStats {
     optimisations: before.optimisations + now.optimisations,
     recipes: before.recipes + now.recipes,
     recompiles: before.recompiles + now.recompiles,
+    recentRecompiles: latest(before.recentRecompiles, now.recentRecompiles),
     warmUpSeconds: now.warmUpSeconds,
     tokens: { computed: before.tokens.computed + now.tokens.computed, padded: before.tokens.padded + now.tokens.padded },
   };

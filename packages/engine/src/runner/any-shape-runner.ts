@@ -7,6 +7,7 @@ import { captureMultimodalModel, captureVisionModel } from './capture-image-mode
 import { captureLanguageModel } from './capture-language-model.ts';
 import type { ModelRunner, RunnerParts, RunnerStats, RunResult, RunStep } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
+import { Recompiles } from './recompiles.ts';
 
 /** One program for steps of any shape; for a model with images a second one, the tower, that shares nothing with it. */
 export class AnyShapeRunner implements ModelRunner {
@@ -14,18 +15,19 @@ export class AnyShapeRunner implements ModelRunner {
   readonly maxPrefillTokens = Number.POSITIVE_INFINITY;
   private readonly parts: RunnerParts;
   private readonly backend: Backend;
-  private readonly cache = new CaptureCache();
+  /** What `capture` captured into; a capture after `ready` is a recompile. */
+  protected readonly cache = new CaptureCache();
   private readonly programs = new Disposables();
   private readonly tokens = { computed: 0, padded: 0 };
   private captured: { language: CapturedModel; vision: CapturedModel | null } | null = null;
   private language: Program | null = null;
   private vision: Program | null = null;
-  /** Recompile records that were there when the runner got ready: the kinds of layers, no surprise. */
-  private expected = Number.POSITIVE_INFINITY;
+  private readonly recompiles: Recompiles;
 
   constructor(parts: RunnerParts, backend: Backend) {
     this.parts = parts;
     this.backend = backend;
+    this.recompiles = new Recompiles(parts);
     this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength);
   }
 
@@ -50,7 +52,7 @@ export class AnyShapeRunner implements ModelRunner {
 
   ready(): void {
     this.cache.onRecompile = this.parts.config.onRecompile;
-    this.expected = this.cache.recompiles.length;
+    this.recompiles.watch(this.cache);
   }
 
   async run(step: RunStep): Promise<RunResult> {
@@ -75,7 +77,8 @@ export class AnyShapeRunner implements ModelRunner {
       compiles,
       optimisations: compiles,
       recipes: 0,
-      recompiles: Math.max(0, this.cache.recompiles.length - this.expected),
+      recompiles: this.recompiles.count,
+      recentRecompiles: this.recompiles.recent,
       warmUpSeconds: 0,
       tokens: { ...this.tokens },
     };

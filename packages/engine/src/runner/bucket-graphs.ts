@@ -6,6 +6,7 @@ import { type Bucket, shapeOf } from './buckets.ts';
 import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
 import { captureLanguageModel } from './capture-language-model.ts';
 import type { RunnerParts } from './model-runner.ts';
+import { Recompiles } from './recompiles.ts';
 
 /** The tower at one tile. */
 export const tileKey = 'tile';
@@ -24,7 +25,7 @@ export interface BucketGraphsParts {
 export class BucketGraphs {
   /** Of each graph by key, the seconds that it took to make and to try. */
   readonly seconds = new Map<string, number>();
-  recompiles = 0;
+  readonly recompiles: Recompiles;
   private readonly parts: RunnerParts;
   private readonly program: StaticProgram;
   private readonly captures: ReadonlyMap<string, (cache: CaptureCache) => CapturedModel>;
@@ -36,6 +37,7 @@ export class BucketGraphs {
   constructor({ parts, program, buckets }: BucketGraphsParts) {
     this.parts = parts;
     this.program = program;
+    this.recompiles = new Recompiles(parts);
     this.captures = captureEach(parts, buckets);
   }
 
@@ -74,8 +76,15 @@ export class BucketGraphs {
   /** Makes the graph when it is not there. @throws RecompileRefusedError, and what capture and compilation throw. */
   async need(key: string, signal?: AbortSignal): Promise<void> {
     if (this.program.has(key)) return;
-    if (this.isReady) this.recompile(key);
+    if (this.isReady && this.parts.config.onRecompile === 'fail')
+      throw new RecompileRefusedError(`Bucket "${key}" has no graph: the warm-up did not make it.`, `bucket "${key}"`);
+    const start = performance.now();
+    const known = this.cache.recompiles.length;
     await this.program.add(key, () => this.captureOne(key), signal);
+    if (!this.isReady) return;
+    const missing = { kind: 'input', path: 'bucket', expected: 'one that the warm-up made', actual: key, entry: 'warm-up' } as const;
+    const guards = this.cache.recompiles.slice(known).map(({ failures }) => failures.at(-1)!);
+    this.recompiles.add({ region: 'bucket', path: key, failures: [missing, ...guards] }, start);
   }
 
   /** The model's weights are others: what was known of its guards may not hold any more. */
@@ -90,14 +99,6 @@ export class BucketGraphs {
 
   private captureOne(key: string): CapturedModel {
     return this.captures.get(key)!(this.cache);
-  }
-
-  private recompile(key: string): void {
-    const { onRecompile } = this.parts.config;
-    const what = `Bucket "${key}" has no graph: the warm-up did not make it.`;
-    if (onRecompile === 'fail') throw new RecompileRefusedError(what, `bucket "${key}"`);
-    this.recompiles++;
-    if (onRecompile === 'warn') process.emitWarning(`${what} It is compiled now, while requests wait.`, { code: 'GRAFT_RECOMPILE' });
   }
 }
 

@@ -1,6 +1,9 @@
+import { EventBus } from '@graft/common';
 import { afterEach, describe, expect, test } from 'vitest';
 import { failureOf, generateIds, promptOf, request, startTiny, type TinyOptions, tinyConfig } from '../engine.fixture.ts';
+import type { EngineEvents, Recompile } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
+import type { StartOptions } from '../start-engine.ts';
 import { device, staticPlugin } from '../static-plugin.fixture.ts';
 import type { Bucket } from './buckets.ts';
 
@@ -20,8 +23,8 @@ function staticConfig({ policy = { buckets }, ...more }: StaticTiny = {}) {
   return tinyConfig({ plugins: [staticPlugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more });
 }
 
-const startStatic = ({ policy = { buckets }, ...more }: StaticTiny = {}): Promise<LlmEngine> =>
-  startTiny({ plugins: [staticPlugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more });
+const startStatic = ({ policy = { buckets }, ...more }: StaticTiny = {}, options: StartOptions = {}): Promise<LlmEngine> =>
+  startTiny({ plugins: [staticPlugin], platform: 'static', maxSequences: 4, platformOptions: { ...policy }, ...more }, options);
 
 /** Prompts that cross a chunk of 16 tokens, do not fill a bucket, and end at different times. */
 const asked = [3, 30, 14, 1, 21, 17].map((length, i) => request(promptOf(length, i), { maxTokens: 3 + ((i * 5) % 9) }));
@@ -112,13 +115,19 @@ describe('a bucket that the warm-up left out', () => {
   });
 });
 
-test('a bucket that the warm-up left out is warned of by default', async () => {
+test('a bucket that the warm-up left out is reported by default, with what differs and how long requests waited', async () => {
   const policy = { buckets, warmUp: buckets.filter(({ query }) => query !== 12) };
-  const engine = await startStatic({ policy, prefillTokens: 12 });
-  const warned = new Promise<Error & { code?: string }>((resolve) => void process.once('warning', resolve));
+  const events = new EventBus<EngineEvents>();
+  const reported: Recompile[] = [];
+  events.on('graph:recompile', (recompile) => reported.push(recompile));
+  const engine = await startStatic({ policy, prefillTokens: 12 }, { events });
   await generateIds(engine, request(promptOf(10), { maxTokens: 1 }));
-  expect(await warned).toMatchObject({ code: 'GRAFT_RECOMPILE', message: expect.stringContaining('"1x12"') });
-  expect(await engine.stats()).toMatchObject({ recompiles: 1 });
+  const bucket = { guard: 'bucket', expected: 'one that the warm-up made', actual: '1x12' };
+  expect(reported).toMatchObject([
+    { region: 'bucket', path: '1x12', failures: expect.arrayContaining([bucket]), stallMs: expect.any(Number) },
+  ]);
+  expect(reported[0]!.stallMs).toBeGreaterThanOrEqual(0);
+  expect(await engine.stats()).toMatchObject({ recompiles: 1, recentRecompiles: reported });
 });
 
 test('a policy that leaves sequences unserved is refused, with the bucket that is missing', async () => {

@@ -153,8 +153,11 @@ export class BucketedModelRunner implements ModelRunner {
   get stats(): RunnerStats {
     const { graphs: compiles, optimisations, recipes } = this.program.facts;
     const warmUpSeconds = [...this.graphs.seconds.values()].reduce((sum, seconds) => sum + seconds, 0);
-    const { count: captures, recompiles } = this.graphs;
-    return { captures, compiles, optimisations, recipes, recompiles, warmUpSeconds, tokens: { ...this.tokens } };
+    const {
+      count: captures,
+      recompiles: { count: recompiles, recent: recentRecompiles },
+    } = this.graphs;
+    return { captures, compiles, optimisations, recipes, recompiles, recentRecompiles, warmUpSeconds, tokens: { ...this.tokens } };
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,9 @@
+import type { EventBus } from '@graft/common';
 import type { LanguageModel, ModelContext } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import type { EngineContainer, SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from '../config.ts';
+import type { EngineEvents, Recompile } from '../engine.ts';
 import type { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 
@@ -46,8 +48,9 @@ export interface RunnerStats {
   readonly optimisations: number;
   /** Buckets that came from recipes. */
   readonly recipes: number;
-  /** Captures after `ready`: a promise that there are none. */
+  /** Graphs made after `ready`: a promise that there are none. */
   readonly recompiles: number;
+  readonly recentRecompiles: readonly Recompile[];
   readonly warmUpSeconds: number;
   /** Tokens that a sequence asked for, and those computed beside them to fill a bucket. */
   readonly tokens: { readonly computed: number; readonly padded: number };
@@ -111,6 +114,8 @@ export interface RunnerParts {
   config: EngineConfig;
   container: EngineContainer;
   platform: SelectedPlatform;
+  /** Where recompiles are reported. */
+  events?: EventBus<EngineEvents>;
   signal?: AbortSignal;
   /** Of making the runner alone; its steps get their own. */
   report?: Report;

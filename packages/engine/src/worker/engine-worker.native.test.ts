@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { EventBus } from '@graft/common';
 import { definePlugin } from '@graft/registry';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { z } from 'zod';
@@ -19,7 +20,7 @@ import {
   textOf,
   tinyConfig,
 } from '../engine.fixture.ts';
-import type { Engine, LoadProgress } from '../engine.ts';
+import type { Engine, EngineEvents, LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
 import { startEngineWorker } from './engine-worker.ts';
 
@@ -210,6 +211,17 @@ describe('the plugins of main thread and worker', () => {
     } finally {
       await Promise.all([engine.close(), alone.close()]);
     }
+  });
+
+  test("what a plugin's hook warns of in the worker reaches the bus that was given here", async () => {
+    const run = "run: (_model, _context, patches) => patches.warn('no rotation')";
+    const hooks = `hooks: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', phase: 'init', ${run} }]`;
+    const events = new EventBus<EngineEvents>();
+    const warnings: EngineEvents['hook:warning'][] = [];
+    events.on('hook:warning', (warning) => warnings.push(warning));
+    const engine = await startEngineWorker(cpu({ plugins: ['@graft/cpu', pluginFile('warning', hooks)] }), { events });
+    await engine.close();
+    expect(warnings).toMatchObject([{ plugin: 'warning', message: 'no rotation' }]);
   });
 
   test('R10 a plugin that is another in the worker stops the start with a diff', async () => {

@@ -17,7 +17,7 @@ import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
   const parsed = parseConfig(config);
   options.signal?.throwIfAborted();
-  const { defaultPlugins, defaultPluginsFrom, onProgress, signal } = options;
+  const { defaultPlugins, defaultPluginsFrom, onProgress, events, signal } = options;
   const expectedPlugins = await findPlugins(parsed, options);
   signal?.throwIfAborted();
   const start: WorkerStart = {
@@ -27,6 +27,9 @@ export async function startEngineWorker(config: z.input<typeof EngineConfig>, op
     ...(defaultPluginsFrom && { defaultPluginsFrom }),
   };
   const worker = new Worker(entryUrl(), { workerData: start, execArgv: [] });
+  worker.on('message', (message: FromWorker) => {
+    if (message.type === 'event') events?.emit(message.name, message.event);
+  });
   return new Promise<Engine>((resolve, reject) => {
     const fail = (error: unknown): void => {
       settle();

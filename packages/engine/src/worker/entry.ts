@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import type { LoadProgress } from '../engine.ts';
+import { EventBus } from '@graft/common';
+import type { EngineEvents, LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
 import { errorRecord, type FromWorker, type ToWorker, type WorkerStart } from './protocol.ts';
 
@@ -14,7 +15,10 @@ async function start({ config, ...options }: WorkerStart): Promise<void> {
   };
   port.on('message', whileStarting);
   const onProgress = (progress: LoadProgress): void => send({ type: 'progress', progress });
-  const engine = await LlmEngine.start(config, { ...options, onProgress, signal: starting.signal });
+  const events = new EventBus<EngineEvents>();
+  events.on('graph:recompile', (event) => send({ type: 'event', name: 'graph:recompile', event }));
+  events.on('hook:warning', (event) => send({ type: 'event', name: 'hook:warning', event }));
+  const engine = await LlmEngine.start(config, { ...options, onProgress, events, signal: starting.signal });
   const running = new Map<number, AbortController>();
   port.on('message', (message: ToWorker) => {
     serve(engine, running, message).catch((error: unknown) => {

@@ -3,7 +3,7 @@ import { GraftError, messageOf } from '@graft/common';
 import type { PluginRecord } from '@graft/registry';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
-import type { EngineInfo, EngineStats, LoadProgress, ReloadReport } from '../engine.ts';
+import type { EngineEvents, EngineInfo, EngineStats, LoadProgress, ReloadReport } from '../engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 
 /** What the worker is started with: validated data only, no functions. */
@@ -25,6 +25,7 @@ export type ToWorker =
 
 export type FromWorker =
   | { type: 'progress'; progress: LoadProgress }
+  | { [Name in keyof EngineEvents]: { type: 'event'; name: Name; event: EngineEvents[Name] } }[keyof EngineEvents]
   | { type: 'ready'; info: EngineInfo }
   | { type: 'start-failed'; error: GraftErrorRecord }
   | { type: 'delta'; id: number; delta: TokenDelta }

@@ -2,7 +2,7 @@ import { createInterface, type Interface } from 'node:readline';
 import { GraftError } from '@graft/common';
 import type { Engine, GenerateRequest } from '@graft/engine';
 import type { Environment } from './config.ts';
-import { type EngineStarter, startEngine } from './start-engine.ts';
+import { type EngineStarter, loggedEvents, startEngine } from './start-engine.ts';
 import { describeFailure, printable, stopSignal, type Terminal } from './terminal.ts';
 
 export interface ChatOptions {
@@ -21,7 +21,9 @@ const help = 'Ctrl-C stops an answer; /new starts again; /exit or Ctrl-D leaves.
 export async function chat(options: ChatOptions, environment: Environment, terminal: Terminal, start?: EngineStarter): Promise<void> {
   const stop = stopSignal();
   try {
-    const engine = await startEngine(options, { environment, terminal, signal: stop.signal, ...(start === undefined ? {} : { start }) });
+    const events = loggedEvents((_record, message) => void terminal.stderr.write(`${message}\n`));
+    const starting = { environment, terminal, signal: stop.signal, events };
+    const engine = await startEngine(options, { ...starting, ...(start === undefined ? {} : { start }) });
     try {
       await converse(engine, options, terminal, stop.signal);
     } finally {

@@ -9,7 +9,7 @@ import { readEnvironment } from './config.ts';
 import { runCli } from './main.ts';
 import { progressReport } from './progress.ts';
 import { type ServeOptions, serve } from './serve.ts';
-import type { EngineStarter } from './start-engine.ts';
+import { type EngineStarter, loggedEvents } from './start-engine.ts';
 import { printable } from './terminal.ts';
 
 function terminal() {
@@ -59,6 +59,20 @@ describe('the flags', () => {
     expect(err).toContain(words);
     expect(err).not.toMatch(/\n\s+at /);
   });
+});
+
+test('what the engine reports is logged, each as a record and a sentence', () => {
+  const logged: [object, string][] = [];
+  const events = loggedEvents((record, message) => void logged.push([record, message]));
+  const warning = { plugin: 'acme', hook: 'unify', message: 'there is no rotation' };
+  const failures = [{ guard: 'self_attn.attn', expected: 'Attention', actual: 'Chunked' }];
+  const recompile = { at: '2026-01-01T00:00:00.000Z', region: 'decoder-layer', path: 'layers.3', failures, stallMs: 120 };
+  events.emit('hook:warning', warning);
+  events.emit('graph:recompile', recompile);
+  expect(logged).toEqual([
+    [warning, 'plugin "acme", hook "unify": there is no rotation'],
+    [recompile, 'decoder-layer layers.3 was compiled while requests waited 120 ms: self_attn.attn is Chunked, expected Attention'],
+  ]);
 });
 
 const options: ServeOptions = { host: '127.0.0.1', port: 0, logLevel: 'silent', model: 'x' };

@@ -2,11 +2,11 @@ import { createServer, isIP } from 'node:net';
 import { GraftError, messageOf } from '@graft/common';
 import type { Engine } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { createApp } from '../app.ts';
 import { checkReloadKey, loopbackHosts } from '../security.ts';
 import type { Environment } from './config.ts';
-import { type EngineStarter, startEngine } from './start-engine.ts';
+import { type EngineStarter, loggedEvents, startEngine } from './start-engine.ts';
 import { stopSignal, type Terminal } from './terminal.ts';
 
 export interface ServeOptions {
@@ -47,9 +47,16 @@ export async function serve(options: ServeOptions, environment: Environment, ter
   const stop = stopSignal();
   try {
     await checkPort(options.host, options.port);
-    const engine = await startEngine(options, { environment, terminal, signal: stop.signal, ...(start === undefined ? {} : { start }) });
+    const logger = pino({ level: options.logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true }));
+    const starting = {
+      environment,
+      terminal,
+      signal: stop.signal,
+      events: loggedEvents((record, message) => logger.warn(record, message)),
+    };
+    const engine = await startEngine(options, { ...starting, ...(start === undefined ? {} : { start }) });
     try {
-      await serveUntilStopped(engine, options, terminal, stop.signal);
+      await serveUntilStopped(engine, options, logger, terminal, stop.signal);
     } finally {
       await engine.close();
     }
@@ -58,7 +65,13 @@ export async function serve(options: ServeOptions, environment: Environment, ter
   }
 }
 
-async function serveUntilStopped(engine: Engine, options: ServeOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
+async function serveUntilStopped(
+  engine: Engine,
+  options: ServeOptions,
+  logger: Logger,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
   const {
     host,
     port,
@@ -68,10 +81,9 @@ async function serveUntilStopped(engine: Engine, options: ServeOptions, terminal
     allowedOrigin = [],
     allowImageHost = [],
     allowPrivateImageHosts = false,
-    logLevel,
   } = options;
   const app = createApp(engine, {
-    logger: pino({ level: logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true })),
+    logger,
     allowedOrigins: allowedOrigin,
     enableReload,
     imageHosts: { allowed: allowImageHost, allowPrivate: allowPrivateImageHosts },

@@ -1,4 +1,5 @@
-import { type Engine, type EngineConfig, type LoadProgress, startEngineWorker } from '@graft/engine';
+import { EventBus } from '@graft/common';
+import { type Engine, type EngineConfig, type EngineEvents, type LoadProgress, type StartOptions, startEngineWorker } from '@graft/engine';
 import type { z } from 'zod';
 import { ensureDefaultModel } from '../default-model.ts';
 import type { Environment } from './config.ts';
@@ -10,8 +11,19 @@ import { warmUpTable } from './warm-up-table.ts';
 /** How an engine is started; the worker, unless a test brings another one. */
 export type EngineStarter = (
   config: z.input<typeof EngineConfig>,
-  options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal; defaultPlugins?: string[]; defaultPluginsFrom?: string },
+  options: Pick<StartOptions, 'onProgress' | 'events' | 'signal' | 'defaultPlugins' | 'defaultPluginsFrom'>,
 ) => Promise<Engine>;
+
+/** The engine's events, each as a record and a sentence for a log. */
+export function loggedEvents(warn: (record: object, message: string) => void): EventBus<EngineEvents> {
+  const events = new EventBus<EngineEvents>();
+  events.on('hook:warning', (record) => warn(record, `plugin "${record.plugin}", hook "${record.hook}": ${record.message}`));
+  events.on('graph:recompile', (record) => {
+    const because = record.failures.map(({ guard, expected, actual }) => `${guard || 'the module'} is ${actual}, expected ${expected}`);
+    warn(record, `${record.region} ${record.path} was compiled while requests waited ${record.stallMs} ms: ${because.join('; ')}`);
+  });
+  return events;
+}
 
 /** For an application whose package.json lists no plugins: the platform that every machine has. */
 export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFrom: import.meta.url };
@@ -26,8 +38,9 @@ export async function startEngine(
     environment,
     terminal,
     signal,
+    events,
     start = startEngineWorker,
-  }: { environment: Environment; terminal: Terminal; signal: AbortSignal; start?: EngineStarter },
+  }: { environment: Environment; terminal: Terminal; signal: AbortSignal; events: EventBus<EngineEvents>; start?: EngineStarter },
 ): Promise<Engine> {
   const given = engineOptions(options);
   const { allowPlugins } = environment;
@@ -38,7 +51,7 @@ export async function startEngine(
   try {
     const model = given['model'] ?? (await ensureDefaultModel({ environment: environment.variables, onProgress, signal }));
     const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...given, model });
-    const engine = await start(config, { onProgress, signal, ...defaultPlugins });
+    const engine = await start(config, { onProgress, events, signal, ...defaultPlugins });
     progress.end();
     const { device, platform, platformReason, warmUp } = engine.info;
     if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);

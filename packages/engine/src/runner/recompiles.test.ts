@@ -1,0 +1,72 @@
+import { EventBus } from '@graft/common';
+import { InterpreterBackend } from '@graft/graph';
+import { definePlugin } from '@graft/registry';
+import { expect, test } from 'vitest';
+import { generateIds, promptOf, request, startTiny } from '../engine.fixture.ts';
+import type { EngineEvents, Recompile } from '../engine.ts';
+import { ModelRunnerOf } from '../tokens.ts';
+import { addStats, noStats } from './add-stats.ts';
+import { AnyShapeRunner } from './any-shape-runner.ts';
+import { captureLanguageModel } from './capture-language-model.ts';
+import type { RunnerParts, RunResult, RunStep } from './model-runner.ts';
+
+/** A vendor's runner that captures each step at its own shape. */
+class Specialising extends AnyShapeRunner {
+  private readonly model: RunnerParts['model'];
+
+  constructor(parts: RunnerParts) {
+    super(parts, new InterpreterBackend());
+    this.model = parts.model;
+  }
+
+  override run(step: RunStep): Promise<RunResult> {
+    captureLanguageModel(this.model, this.cache, {
+      batch: step.rows.length,
+      sequence: step.rows[0]!.tokenIds.length,
+    });
+    return super.run(step);
+  }
+}
+
+const plugin = definePlugin({
+  name: 'specialising',
+  platforms: [{ name: 'specialising', modes: ['regional'], detect: () => 'device' }],
+  bindEngine: (bind) => void bind.bind(ModelRunnerOf('specialising')).toConstantValue(async (parts) => new Specialising(parts)),
+});
+
+async function run(onRecompile: 'allow' | 'warn') {
+  const events = new EventBus<EngineEvents>();
+  const reported: Recompile[] = [];
+  events.on('graph:recompile', (recompile) => reported.push(recompile));
+  const options = { events, pluginsInCode: [plugin] };
+  const engine = await startTiny({ platform: 'specialising', plugins: [], onRecompile, prefillTokens: 64 }, options);
+  await generateIds(engine, request(promptOf(2), { maxTokens: 1 }));
+  return { reported, stats: await engine.stats() };
+}
+
+test('what a runner for any shape captures once it serves is reported, with the guard, both values and the stall', async () => {
+  const { reported, stats } = await run('warn');
+  expect(reported).not.toEqual([]);
+  expect(reported[0]).toMatchObject({ path: expect.any(String), stallMs: expect.any(Number) });
+  expect(reported.flatMap(({ failures }) => failures)).toContainEqual({
+    guard: expect.any(String),
+    expected: expect.stringContaining('[batch, sequence'),
+    actual: expect.stringContaining('[1, 2'),
+  });
+  expect(stats).toMatchObject({ recompiles: reported.length, recentRecompiles: reported });
+});
+
+test('with "allow" it is kept and not reported', async () => {
+  const { reported, stats } = await run('allow');
+  expect(reported).toEqual([]);
+  expect(stats.recompiles).toBe(stats.recentRecompiles.length);
+  expect(stats.recompiles).toBeGreaterThan(0);
+});
+
+test('the last 50 are kept, also those of a runner that was replaced', () => {
+  const all = Array.from({ length: 70 }, (_, i) => ({ at: '', region: 'bucket', path: String(i), failures: [], stallMs: 0 }));
+  const before = { ...noStats, recompiles: 60, recentRecompiles: all.slice(10, 60) };
+  const { recompiles, recentRecompiles } = addStats(before, { ...noStats, recompiles: 10, recentRecompiles: all.slice(60) });
+  expect(recompiles).toBe(70);
+  expect(recentRecompiles).toEqual(all.slice(20));
+});
