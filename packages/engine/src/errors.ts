@@ -152,3 +152,27 @@ export class EngineFailureError extends GraftError {
     super({ code: 'GRAFT_ENGINE_FAILURE', what, cause });
   }
 }
+
+/** `logitBias` names a token that the model does not have. */
+export class LogitBiasTokenError extends GraftError {
+  constructor(tokenId: number, vocabSize: number) {
+    super({
+      code: 'GRAFT_LOGIT_BIAS_TOKEN',
+      what: `Token ${tokenId} does not exist: the model has ${vocabSize}, counted from 0.`,
+      where: `logitBias["${tokenId}"]`,
+      fix: 'use ids of this model; they differ from those of other models.',
+    });
+  }
+}
+
+/** A scheduler policy of a plugin decided something that cannot be done. The requests that wait or run end with this error. */
+export class SchedulerPolicyError extends GraftError {
+  constructor(what: string, policy: object) {
+    super({
+      code: 'GRAFT_SCHEDULER_POLICY',
+      what: `The scheduler policy cannot be followed: ${what}.`,
+      where: policy.constructor.name,
+      fix: 'next() must give one of the sequences that it is given, prefillTokens() a number of at least 1; graft explain --services names the plugin.',
+    });
+  }
+}

@@ -50,6 +50,7 @@ export { type ImageTokens, imageTokenLayout, llama4ImageTokens, patchesPerTile }
 export { Llama4ImageProcessor, type ProcessedImage } from './image/processor.ts';
 export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
+export type { LogitsProcessor, ProcessedSequence, SequenceProcessor } from './logits-processors.ts';
 export { type ReloadedModel, type ReloadModelOptions, reloadModel } from './reload-model.ts';
 export {
   ChatMessage,
@@ -79,9 +80,10 @@ export type {
 export { capturePipelineStage, type PipelineRank, PipelineRunner } from './runner/pipeline.ts';
 export { WarmUpError } from './runner/warm-up.ts';
 export { SamplingParams } from './sampling-params.ts';
+export { FirstComeFirstServed, type WaitingSequence } from './scheduler-policy.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartOptions } from './start-engine.ts';
-export { BackendOf, ModelRunnerOf, WeightPolicyOf } from './tokens.ts';
+export { BackendOf, LogitsProcessors, ModelRunnerOf, SchedulerPolicy, WeightPolicyOf } from './tokens.ts';
 export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';
 export { type VerifiedModel, type VerifyOptions, type VerifyRecord, verify } from './verify.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

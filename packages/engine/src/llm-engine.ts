@@ -11,6 +11,7 @@ import { ImageReader } from './image/image-reader.ts';
 import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
+import { apiLogitsProcessors, type LogitsProcessor } from './logits-processors.ts';
 import { Permits } from './permits.ts';
 import { imagesOf, PromptReader } from './prompt-reader.ts';
 import { reloadModel } from './reload-model.ts';
@@ -20,10 +21,11 @@ import type { ModelRunner, RunResult } from './runner/model-runner.ts';
 import { Sampler, SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
+import { FirstComeFirstServed } from './scheduler-policy.ts';
 import { Sequence, type SequenceObserver, type SequenceOptions } from './sequence.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
-import { ModelRunnerOf } from './tokens.ts';
+import { LogitsProcessors, ModelRunnerOf, SchedulerPolicy } from './tokens.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -46,6 +48,7 @@ export class LlmEngine implements Engine {
   private readonly imagePermits: Permits;
   private readonly eosTokenIds: ReadonlySet<number>;
   private readonly scratch: SamplerScratch;
+  private readonly processors: readonly LogitsProcessor[];
   /** Of the runners that a reload replaced: what the engine counts never goes back. */
   private replaced = noStats;
   private readonly counters = { promptTokens: 0, generationTokens: 0 };
@@ -53,7 +56,7 @@ export class LlmEngine implements Engine {
   private reloading: Reloading | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor({ loaded, info, config, platform, container, text, prompts, events }: EngineParts) {
+  private constructor({ loaded, info, config, platform, container, text, prompts, events, policy, processors }: EngineParts) {
     this.loaded = loaded;
     this.served = info;
     this.config = config;
@@ -65,7 +68,8 @@ export class LlmEngine implements Engine {
     const { kvCache, maxPrefillTokens } = loaded.runner;
     const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
     this.imagePermits = new Permits(config.maxSequences);
-    this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache });
+    this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });
+    this.processors = processors;
     this.eosTokenIds = new Set([...loaded.config.eosTokenIds, ...(text.tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]);
     this.scratch = new SamplerScratch(loaded.config.vocabSize);
   }
@@ -95,7 +99,11 @@ export class LlmEngine implements Engine {
       loaded = await loadModel({ ...options, config });
       const info = infoOf({ config, loaded, plugins, platform, text });
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
-      return new LlmEngine({ loaded, info, config, platform, container, text, prompts, events: options.events });
+      const policy = container.has(SchedulerPolicy) ? await container.getAsync(SchedulerPolicy) : new FirstComeFirstServed();
+      const added = container.has(LogitsProcessors) ? await container.getAsync(LogitsProcessors) : [];
+      const processors = [...apiLogitsProcessors, ...added];
+      const { events } = options;
+      return new LlmEngine({ loaded, info, config, platform, container, text, prompts, events, policy, processors });
     } catch (error) {
       loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
@@ -219,7 +227,7 @@ export class LlmEngine implements Engine {
 
   private async run(): Promise<void> {
     while (this.scheduler.hasWork) {
-      await this.step(this.scheduler.schedule());
+      await this.guarded(this.scheduler.sequences(), () => this.step(this.scheduler.schedule())); // what a plugin's policy throws ends requests, not the loop
       await setImmediate(); // aborts and new requests come in between two steps
     }
     this.loop = null; // in the same turn as the last look for work, so that no request falls between
@@ -317,8 +325,8 @@ export class LlmEngine implements Engine {
     if (this.closing !== null) throw new EngineClosedError(); // while images were decoded
     const { maxModelLength, vocabSize } = this.info;
     const { tokenizer } = this.text;
-    const sampler = new Sampler(sampling, { vocabSize, promptIds, scratch: this.scratch });
-    const { eosTokenIds } = this;
+    const { eosTokenIds, processors, scratch } = this;
+    const sampler = new Sampler(sampling, { vocabSize, promptIds, processors, scratch });
     return new Sequence({ promptIds, images, sampling, sampler, tokenizer, eosTokenIds, maxModelLength, takenAt, observer });
   }
 
@@ -352,6 +360,8 @@ interface EngineParts {
   text: ModelText;
   prompts: PromptReader;
   events: EventBus<EngineEvents> | undefined;
+  policy: SchedulerPolicy;
+  processors: readonly LogitsProcessor[];
 }
 
 type SequenceParts = Pick<Required<SequenceOptions>, 'promptIds' | 'images' | 'sampling' | 'takenAt' | 'observer'>;

@@ -1,5 +1,6 @@
 import { GraftError } from '@graft/common';
 import { exponential } from './exponential.ts';
+import { apiLogitsProcessors, type LogitsProcessor, type SequenceProcessor } from './logits-processors.ts';
 import { Random, randomSeed } from './random.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { selectTop } from './select-top.ts';
@@ -30,18 +31,6 @@ export class LogitsInvalidError extends GraftError {
   }
 }
 
-/** `logitBias` names a token that the model does not have. */
-export class LogitBiasTokenError extends GraftError {
-  constructor(tokenId: number, vocabSize: number) {
-    super({
-      code: 'GRAFT_LOGIT_BIAS_TOKEN',
-      what: `Token ${tokenId} does not exist: the model has ${vocabSize}, counted from 0.`,
-      where: `logitBias["${tokenId}"]`,
-      fix: 'use ids of this model; they differ from those of other models.',
-    });
-  }
-}
-
 /** Working memory for sampling, in tokens of one vocabulary; samplers that never run at the same moment can share one. */
 export class SamplerScratch {
   readonly row: Float32Array;
@@ -58,8 +47,10 @@ export class SamplerScratch {
 export interface SamplerOptions {
   /** Width of the logits. */
   vocabSize: number;
-  /** For the repetition penalty, which counts the prompt too. */
-  promptIds?: Iterable<number>;
+  /** For the processors: the repetition penalty counts the prompt too. */
+  promptIds?: readonly number[];
+  /** Default: those of the API's parameters. */
+  processors?: readonly LogitsProcessor[];
   /** Shared between the sequences of an engine; its size is `vocabSize`. */
   scratch?: SamplerScratch;
 }
@@ -70,8 +61,8 @@ const negligible = -50;
 const likely = -7;
 
 /**
- * Chooses the tokens of one sequence. In this order: bias, repetition, frequency and presence penalty, temperature, min-p, top-k, top-p
- * (the probabilities of what top-k left add up to 1 for top-p). The state (random numbers, tokens seen) is the sequence's own, so what else
+ * Chooses the tokens of one sequence. In this order: logits processors, temperature, min-p, top-k, top-p
+ * (the probabilities of what top-k left add up to 1 for top-p). The state (random numbers, that of the processors) is the sequence's own, so what else
  * runs in the batch changes nothing.
  */
 export class Sampler {
@@ -81,30 +72,25 @@ export class Sampler {
   private readonly vocabSize: number;
   private readonly scratch: SamplerScratch;
   private readonly random: Random;
-  private readonly bias: readonly (readonly [tokenId: number, bias: number])[];
+  private readonly processors: readonly SequenceProcessor[];
   private readonly inverseTemperature: number;
-  /** Tokens of the answer, with their number. */
-  private readonly counts = new Map<number, number>();
-  /** Tokens of prompt and answer; empty when nothing asks for them. */
-  private readonly seen: Set<number>;
   /** Set by `gather`. */
   private massBelow = 0;
 
-  /** @throws LogitBiasTokenError */
-  constructor(params: SamplingParams, { vocabSize, promptIds = [], scratch }: SamplerOptions) {
+  /** @throws LogitBiasTokenError, and what a processor throws. */
+  constructor(params: SamplingParams, { vocabSize, promptIds = [], processors = apiLogitsProcessors, scratch }: SamplerOptions) {
     this.params = params;
     this.vocabSize = vocabSize;
     this.scratch = scratch ?? new SamplerScratch(vocabSize);
     this.seed = params.seed ?? randomSeed();
     this.random = new Random(this.seed);
-    this.bias = Object.entries(params.logitBias).map(([id, bias]) => [checkedBiasToken(Number(id), vocabSize), bias]);
+    this.processors = processors.flatMap((processor) => processor.start({ sampling: params, promptIds, vocabSize }) ?? []);
     // Capped, since 0 times infinity would be NaN.
     this.inverseTemperature = Math.min(1 / params.temperature, Number.MAX_VALUE);
-    this.seen = new Set(params.repetitionPenalty === 1 ? [] : promptIds);
   }
 
   /**
-   * The next token of the sequence, which counts for the penalties from now on.
+   * The next token of the sequence, of which the processors are told.
    * @param logits `[vocabSize]`; not modified.
    * @param forced Taken instead of a drawn one.
    * @throws LogitsInvalidError when a logit is NaN or +Infinity, all are -Infinity, or there are not `vocabSize` of them.
@@ -114,7 +100,7 @@ export class Sampler {
       throw new LogitsInvalidError(`There are ${logits.length} logits for a vocabulary of ${this.vocabSize}.`);
     const tokenId = forced ?? this.choose(this.adjusted(logits));
     const sampled = this.report(logits, tokenId);
-    this.record(tokenId);
+    for (const processor of this.processors) processor.take?.(tokenId);
     return sampled;
   }
 
@@ -123,24 +109,12 @@ export class Sampler {
     return this.params.temperature === 0 || this.params.topK === 1 ? best : this.draw(row, row[best]!);
   }
 
-  private record(tokenId: number): void {
-    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.params;
-    if (repetitionPenalty !== 1) this.seen.add(tokenId);
-    if (frequencyPenalty !== 0 || presencePenalty !== 0) this.counts.set(tokenId, (this.counts.get(tokenId) ?? 0) + 1);
-  }
-
-  /** The logits with bias and penalties; the row itself where there are none. */
+  /** What the processors make of the logits; the row itself where there are none. */
   private adjusted(logits: Float32Array): Float32Array {
-    if (this.bias.length === 0 && this.seen.size === 0 && this.counts.size === 0) return logits;
+    if (this.processors.length === 0) return logits;
     const { row } = this.scratch;
-    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.params;
     row.set(logits);
-    for (const [tokenId, bias] of this.bias) row[tokenId]! += bias;
-    for (const tokenId of this.seen) {
-      const logit = row[tokenId]!;
-      row[tokenId] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
-    }
-    for (const [tokenId, count] of this.counts) row[tokenId]! -= frequencyPenalty * count + presencePenalty;
+    for (const processor of this.processors) processor.apply(row);
     return row;
   }
 
@@ -293,9 +267,4 @@ function sum(weights: Float64Array, count: number): number {
   let total = 0;
   for (let i = 0; i < count; i++) total += weights[i]!;
   return total;
-}
-
-function checkedBiasToken(tokenId: number, vocabSize: number): number {
-  if (tokenId >= vocabSize) throw new LogitBiasTokenError(tokenId, vocabSize);
-  return tokenId;
 }

@@ -6,6 +6,7 @@ import { KvCachePlan } from './kv-cache.ts';
 import { Sampler } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { Scheduler, type Step } from './scheduler.ts';
+import type { SchedulerPolicy } from './scheduler-policy.ts';
 import { Sequence } from './sequence.ts';
 
 function planOf(name: string, maxModelLength: number): KvCachePlan {
@@ -44,13 +45,53 @@ function computed({ prefill, decode }: Step): void {
   }
 }
 
-function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny' } = {}): Scheduler {
-  return new Scheduler({ maxSequences, prefillTokens, kvCache: planOf(name, 200) });
+function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny', ...policy }: SchedulerTest = {}): Scheduler {
+  return new Scheduler({ maxSequences, prefillTokens, kvCache: planOf(name, 200), ...policy });
 }
+
+interface SchedulerTest {
+  maxSequences?: number;
+  prefillTokens?: number;
+  name?: string;
+  policy?: SchedulerPolicy;
+}
+
+/** The shortest prompt first, in pieces of 2 tokens while others decode. */
+const shortestFirst: SchedulerPolicy = {
+  next: (waiting) => waiting.reduce((shortest, one) => (one.promptLength < shortest.promptLength ? one : shortest)),
+  prefillTokens: ({ limit, decoding }) => (decoding > 0 ? 2 : limit),
+};
 
 const placesOf = ({ decode }: Step) => decode.map(({ firstPlace, sequences }) => sequences.map((_, i) => firstPlace + i));
 
 describe('the scheduler', () => {
+  test('a policy chooses who gets the free slot, and how long the piece of a prompt is', () => {
+    const scheduler = schedulerOf({ maxSequences: 2, policy: shortestFirst });
+    const [long, middle, short] = [sequenceOf(9), sequenceOf(5), sequenceOf(3)];
+    for (const sequence of [long, middle, short]) scheduler.add(sequence);
+    const pieces = Array.from({ length: 4 }, () => {
+      const step = scheduler.schedule();
+      computed(step);
+      return [step.prefill!.sequence, step.prefill!.count];
+    });
+    expect(pieces).toEqual([
+      [short, 3],
+      [middle, 2],
+      [middle, 2],
+      [middle, 1],
+    ]);
+    expect(long.place).toBeNull();
+  });
+
+  test.each([
+    ['a sequence that does not wait', { ...shortestFirst, next: () => sequenceOf(1) as never }],
+    ['no token', { ...shortestFirst, prefillTokens: () => 0 }],
+  ])('a policy that gives %s is refused', (_, policy) => {
+    const scheduler = schedulerOf({ policy });
+    scheduler.add(sequenceOf(9));
+    expect(() => scheduler.schedule()).toThrow(expect.objectContaining({ code: 'GRAFT_SCHEDULER_POLICY', where: 'Object' }));
+  });
+
   test('prefills prompts in the order in which they came, one piece a step', () => {
     const scheduler = schedulerOf();
     const [a, b] = [sequenceOf(20), sequenceOf(3)];

@@ -1,5 +1,7 @@
+import { SchedulerPolicyError } from './errors.ts';
 import type { KvCachePlan } from './kv-cache.ts';
 import { Places } from './kv-cache.ts';
+import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
 import type { Sequence } from './sequence.ts';
 
 /** What one turn computes: at most one piece of a prompt, and one token of every sequence that decodes. */
@@ -19,21 +21,25 @@ export interface SchedulerOptions {
   /** Tokens of a prompt in one piece. */
   prefillTokens: number;
   kvCache: KvCachePlan;
+  /** Default: first come, first served. */
+  policy?: SchedulerPolicy;
 }
 
-/** Continuous batching with chunked prefill: first come, first served; a long prompt never holds up those that decode by more than a piece. */
+/** Continuous batching with chunked prefill, in the order of a policy; a long prompt never holds up those that decode by more than a piece. */
 export class Scheduler {
   private readonly waiting: Sequence[] = [];
   private readonly running: Sequence[] = [];
   private readonly places: Places;
   private readonly prefillTokens: number;
   private readonly kvCache: KvCachePlan;
+  private readonly policy: SchedulerPolicy;
   private held = false;
 
-  constructor({ maxSequences, prefillTokens, kvCache }: SchedulerOptions) {
+  constructor({ maxSequences, prefillTokens, kvCache, policy = new FirstComeFirstServed() }: SchedulerOptions) {
     this.places = new Places(maxSequences);
     this.prefillTokens = prefillTokens;
     this.kvCache = kvCache;
+    this.policy = policy;
   }
 
   get counts(): { running: number; waiting: number; freeSlots: number } {
@@ -79,26 +85,28 @@ export class Scheduler {
   schedule(): Step {
     for (const sequence of this.running.filter(({ ended }) => ended)) this.remove(sequence);
     this.admit();
+    const decoding = this.running.filter((sequence) => sequence.decoding);
     const prefilling = this.running.find((sequence) => !sequence.decoding);
-    const count = prefilling === undefined ? 0 : this.pieceOf(prefilling);
-    return {
-      prefill: prefilling === undefined ? null : { sequence: prefilling, count },
-      decode: contiguous(this.running.filter((sequence) => sequence.decoding)),
-    };
+    const prefill = prefilling === undefined ? null : { sequence: prefilling, count: this.pieceOf(prefilling, decoding.length) };
+    return { prefill, decode: contiguous(decoding) };
   }
 
   private admit(): void {
     while (this.waiting.length > 0 && !this.held) {
-      const place = this.places.take();
-      if (place === null) return;
-      const sequence = this.waiting.shift()!;
+      if (this.places.free === 0) return;
+      const sequence = this.policy.next(this.waiting);
+      if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.policy);
+      const place = this.places.take()!;
       sequence.start(place);
       this.running.push(sequence);
     }
   }
 
-  private pieceOf({ tokenIds, computed }: Sequence): number {
-    return Math.min(this.prefillTokens, tokenIds.length - computed, this.kvCache.roomAfter(computed));
+  private pieceOf({ tokenIds, computed }: Sequence, decoding: number): number {
+    const limit = Math.min(this.prefillTokens, tokenIds.length - computed, this.kvCache.roomAfter(computed));
+    const tokens = this.policy.prefillTokens({ limit, decoding });
+    if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() gave ${tokens}`, this.policy);
+    return Math.min(limit, Math.floor(tokens));
   }
 }
 

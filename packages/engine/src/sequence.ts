@@ -51,7 +51,7 @@ export class Sequence {
   private readonly options: SequenceOptions;
   private readonly stopStrings: StopStrings;
   private readonly detokenizer: Detokenizer | null;
-  private readonly takenAt: number;
+  readonly takenAt: number;
   private startedAt = 0;
   private firstTokenAt = 0;
   private controller!: ReadableStreamDefaultController<TokenDelta>;

@@ -1,7 +1,9 @@
 import type { WeightPolicy } from '@graft/core-model';
 import type { Backend } from '@graft/graph';
 import { type ServiceIdentifier, token } from '@graft/registry';
+import type { LogitsProcessor } from './logits-processors.ts';
 import type { CreateModelRunner } from './runner/model-runner.ts';
+import type * as policy from './scheduler-policy.ts';
 
 /** A service that each platform's plugin binds its own of, so that several platforms can be loaded beside each other. */
 function perPlatform<T>(name: string): (platform: string) => ServiceIdentifier<T> {
@@ -21,3 +23,10 @@ export const ModelRunnerOf = perPlatform<CreateModelRunner>('ModelRunner');
 
 /** The platform's choice of weight forms (`--weights auto`). Where none is bound, everything is float32. */
 export const WeightPolicyOf = perPlatform<WeightPolicy>('WeightPolicy');
+
+export type SchedulerPolicy = policy.SchedulerPolicy;
+/** Which waiting sequence is next, and how much of a prompt a step computes. Default: first come, first served. */
+export const SchedulerPolicy: ServiceIdentifier<SchedulerPolicy> = token('SchedulerPolicy', 'engine');
+
+/** What changes the logits of each sequence before a token is chosen, in order. Default: what the parameters of the API ask for. */
+export const LogitsProcessors: ServiceIdentifier<readonly LogitsProcessor[]> = token('LogitsProcessors', 'engine');
