@@ -49,7 +49,7 @@ test("L14 graft serve --app answers with the reference's ids over HTTP, on the p
   expect(await server.stop()).toBe(0);
 });
 
-test('what a longer sequence left in a place does not change the next one there', async () => {
+test('what a longer sequence left in a slot does not change the next one there', async () => {
   const prompt = [5, 9, 17, 40];
   const used = await start(caseFolder('nochunk-tiny'));
   await generate(used, [5, 9, 17, 33, 65, 129, 3, 8, 12, 90]);
@@ -110,7 +110,7 @@ test('the testing kit finds every property of the override to hold', async () =>
 test('a graph that ONNX Runtime refuses ends in an error with its reason', async () => {
   const int = { dtype: 'int64', dims: [Dim.of(2)] } as const;
   const captured = capture({ x: int }, ({ x }) => ops.siluAndMul({ x: x! }));
-  await expect(new WasmBackend().compile(captured, { places: 1, bindSlot })).rejects.toMatchObject({
+  await expect(new WasmBackend().compile(captured, { kvSlots: 1, bindSlot })).rejects.toMatchObject({
     code: 'GRAFT_WASM_COMPILE',
     message: expect.stringMatching(/'tensor\(int64\)'.* is invalid\.$/m),
   });
@@ -118,8 +118,8 @@ test('a graph that ONNX Runtime refuses ends in an error with its reason', async
 
 test('a program may be disposed during a run, which ends, and twice; it then runs no more', async () => {
   const captured = capture({ x: { dtype: 'float32', dims: [Dim.symbol('n')] } }, ({ x }) => ops.addScalar({ x: x! }, { value: 1 }));
-  const program = await new WasmBackend().compile(captured, { places: 1, bindSlot });
-  const step = { firstPlace: 0, batch: 1, inputs: { x: { dtype: 'float32', dims: [2], data: Float32Array.of(1, 2) } } } as const;
+  const program = await new WasmBackend().compile(captured, { kvSlots: 1, bindSlot });
+  const step = { firstSlot: 0, batch: 1, inputs: { x: { dtype: 'float32', dims: [2], data: Float32Array.of(1, 2) } } } as const;
   const running = program.run(step);
   program[Symbol.dispose]();
   program[Symbol.dispose]();

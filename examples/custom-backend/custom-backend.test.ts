@@ -23,7 +23,7 @@ test('without a platform asked for, it is chosen for its device', async () => {
   expect(platform.name).toBe('wasm');
 });
 
-test('a cache gives the rows in use of neighbouring places, and takes them back longer, beside those of other places', () => {
+test('a cache gives the rows in use of neighbouring slots, and takes them back longer, beside those of other slots', () => {
   const cache = new KvCache({ path: 'k', input: 'in', output: 'out', dims: [2, 4, 1] }, 3);
   cache.put(1, 2, 2, Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8));
   expect(cache.take(1, 2, 2)).toEqual({ data: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), dims: [2, 2, 2, 1] });

@@ -16,7 +16,7 @@ export class WasmBackend implements Backend {
 
   /** @throws WasmCompileError; CpuLoweringError for an op that has no form in ONNX; the signal's reason. */
   async compile(captured: CapturedModel, options: CompileOptions): Promise<Program> {
-    const { bindSlot, places, signal, onProgress } = options;
+    const { bindSlot, kvSlots, signal, onProgress } = options;
     signal?.throwIfAborted();
     onProgress?.(0, 'exporting the graph');
     const exported = exportGraph(inlineRegions(captured), 'inputs', { bindSlot });
@@ -29,7 +29,7 @@ export class WasmBackend implements Backend {
       throw new WasmCompileError(weightBytes, cause);
     });
     onProgress?.(1, 'compiled');
-    return new WasmProgram({ session, exported, places, weightBytes });
+    return new WasmProgram({ session, exported, kvSlots, weightBytes });
   }
 }
 

@@ -7,7 +7,7 @@ import { KvCache } from './kv-cache.ts';
 interface WasmProgramParts {
   session: InferenceSession;
   exported: ExportedGraph;
-  places: number;
+  kvSlots: number;
   weightBytes: number;
 }
 
@@ -21,7 +21,7 @@ export class WasmProgram implements Program {
 
   constructor(parts: WasmProgramParts) {
     this.parts = parts;
-    this.caches = parts.exported.caches.map((facts) => new KvCache(facts, parts.places));
+    this.caches = parts.exported.caches.map((facts) => new KvCache(facts, parts.kvSlots));
     const cacheBytes = this.caches.reduce((sum, { bytes }) => sum + bytes, 0);
     this.facts = { graphs: 1, weightBytes: parts.weightBytes, cacheBytes };
   }
@@ -32,21 +32,21 @@ export class WasmProgram implements Program {
    */
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('The program');
-    const { session, exported, places } = this.parts;
-    checkStep(exported, step, places); // the kernel trusts the lengths that it is given
+    const { session, exported, kvSlots } = this.parts;
+    checkStep(exported, step, kvSlots); // the kernel trusts the lengths that it is given
     step.signal?.throwIfAborted();
-    const { firstPlace, batch } = step;
+    const { firstSlot, batch } = step;
     const feeds: Record<string, Tensor> = {};
     for (const { name } of exported.inputs) feeds[name] = tensorOf(step.inputs[name]!);
     for (const cache of this.caches) {
-      const { data, dims } = cache.take(firstPlace, batch, this.lengthOf(cache, step));
+      const { data, dims } = cache.take(firstSlot, batch, this.lengthOf(cache, step));
       feeds[cache.facts.input] = new Tensor('float32', data, dims);
     }
     const running = session.run(feeds);
     this.lastRun = running.catch(() => {}); // who called sees the failure
     const results = await running;
     for (const cache of this.caches) {
-      cache.put(firstPlace, batch, this.lengthOf(cache, step), results[cache.facts.output]!.data as Float32Array);
+      cache.put(firstSlot, batch, this.lengthOf(cache, step), results[cache.facts.output]!.data as Float32Array);
     }
     return Object.fromEntries(exported.outputs.map(({ name, tensor, dtype }) => [name, { ...hostTensor(results[tensor]!), dtype }]));
   }

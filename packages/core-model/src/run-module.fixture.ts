@@ -16,13 +16,13 @@ export async function runModule<
   );
   const captured = captureModel(module, { inputs: specs, call: (proxy, tensors) => call(proxy, tensors as never) });
   using program = await new InterpreterBackend().compile(captured, {
-    places: 1,
+    kvSlots: 1,
     bindSlot: (path) => {
       throw new Error(`There is a slot at ${path}.`);
     },
   });
   const given = Object.entries(inputs).map(([name, { dims, data }]): [string, HostTensor] => [name, { dtype: dtypeOf(data), dims, data }]);
-  const outputs = await program.run({ firstPlace: 0, batch: 1, inputs: Object.fromEntries(given) });
+  const outputs = await program.run({ firstSlot: 0, batch: 1, inputs: Object.fromEntries(given) });
   return Object.fromEntries(
     Object.entries(outputs).map(([name, { dims, data }]) => [name, { dims, values: Array.from(data as Float32Array) }]),
   );

@@ -61,7 +61,7 @@ const compile = (profilePath?: string) =>
     fuse: options['no-fuse'] !== true,
     ...(profilePath !== undefined && { profilePath }),
   }).compile(captured, {
-    places: 2,
+    kvSlots: 2,
     bindSlot: (_path, kind) => (kind.startsWith('kvCache.') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
   }) as Promise<OrtProgram>;
 
@@ -118,15 +118,15 @@ out(
 );
 const steps = Number(options.steps);
 for (const count of [64, 256, 512]) {
-  const [median, min] = await time(program, 3, () => ({ firstPlace: 0, batch: 1, inputs: inputsOf(0, tokens(count)) }));
+  const [median, min] = await time(program, 3, () => ({ firstSlot: 0, batch: 1, inputs: inputsOf(0, tokens(count)) }));
   out(
     `prefill ${count}: ${median.toFixed(0)}/${min.toFixed(0)} ms (${((1000 * count) / median).toFixed(0)}/${((1000 * count) / min).toFixed(0)} tokens/s)`,
   );
 }
 for (const length of options.context.split(',').map(Number)) {
   for (const batch of [1, 2]) {
-    for (let place = 0; place < batch; place++) await program.run({ firstPlace: place, batch: 1, inputs: inputsOf(0, tokens(length)) });
-    const [median, min] = await time(program, steps, (i) => ({ firstPlace: 0, batch, inputs: inputsOf(length + i, [17], batch) }));
+    for (let slot = 0; slot < batch; slot++) await program.run({ firstSlot: slot, batch: 1, inputs: inputsOf(0, tokens(length)) });
+    const [median, min] = await time(program, steps, (i) => ({ firstSlot: 0, batch, inputs: inputsOf(length + i, [17], batch) }));
     out(
       `decode at ${length}, batch ${batch}: ${median.toFixed(2)}/${min.toFixed(2)} ms (${((1000 * batch) / median).toFixed(0)}/${((1000 * batch) / min).toFixed(0)} tokens/s)`,
     );
@@ -141,8 +141,8 @@ if (options.profile === true) {
 
 async function profile(what: string, prefix: number, count: number, step: (i: number) => Record<string, HostTensor>): Promise<void> {
   const profiled = await compile(join(mkdtempSync(join(tmpdir(), 'graft-profile-')), 'run'));
-  if (prefix > 0) await profiled.run({ firstPlace: 0, batch: 1, inputs: inputsOf(0, tokens(prefix)) });
-  for (let i = 0; i < count; i++) await profiled.run({ firstPlace: 0, batch: 1, inputs: step(i) });
+  if (prefix > 0) await profiled.run({ firstSlot: 0, batch: 1, inputs: inputsOf(0, tokens(prefix)) });
+  for (let i = 0; i < count; i++) await profiled.run({ firstSlot: 0, batch: 1, inputs: step(i) });
   const events = JSON.parse(readFileSync((prefix > 0 ? profiled.decode : profiled.prefill).session.endProfiling(), 'utf8')) as {
     name: string;
     cat: string;

@@ -9,7 +9,7 @@ const heads = { numHeads: 4, numKvHeads: 2, headDim: 16, scale: 0.25 };
 
 const bindSlot: CompileOptions['bindSlot'] = (_path, kind) =>
   kind.startsWith('kvCache') ? { kind: 'cache', rows: 24 } : { kind: 'input', name: kind };
-const options: CompileOptions = { places: 4, threads: 1, bindSlot };
+const options: CompileOptions = { kvSlots: 4, threads: 1, bindSlot };
 
 class Layer extends Module {
   readonly attn: Attention;
@@ -71,28 +71,28 @@ function stepInputs(starts: readonly number[], sequence: number, seed = 1, width
   };
 }
 
-test.each(['rotated', 'scaled', 'shared'] as const)('attention over pieces and places, in place: %s', async (form) => {
+test.each(['rotated', 'scaled', 'shared'] as const)('attention over pieces and slots, in place: %s', async (form) => {
   using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer[form](qkv, positions) }), options);
   // Two sequences in places 1 and 2 in pieces of different length, then both together, then the second alone, then one more in place 0.
-  await expectSame(programs, stepInputs([0], 7, 1), { firstPlace: 1 });
-  await expectSame(programs, stepInputs([0], 1, 2), { firstPlace: 2 });
-  await expectSame(programs, stepInputs([1], 5, 3), { firstPlace: 2 });
-  await expectSame(programs, stepInputs([7], 7, 4), { firstPlace: 1 });
-  for (let i = 0; i < 3; i++) await expectSame(programs, stepInputs([14 + i, 6 + i], 1, 5 + i), { firstPlace: 1, batch: 2 });
-  await expectSame(programs, stepInputs([9], 4, 9), { firstPlace: 2 });
-  await expectSame(programs, stepInputs([0], 3, 10), { firstPlace: 0 });
-  await expectSame(programs, stepInputs([3, 17, 13], 1, 11), { firstPlace: 0, batch: 3 });
-  // A place starts again: what the sequence before it left is not seen.
-  await expectSame(programs, stepInputs([0], 2, 12), { firstPlace: 1 });
-  await expectSame(programs, stepInputs([2], 22, 13), { firstPlace: 1 }); // to the last row
+  await expectSame(programs, stepInputs([0], 7, 1), { firstSlot: 1 });
+  await expectSame(programs, stepInputs([0], 1, 2), { firstSlot: 2 });
+  await expectSame(programs, stepInputs([1], 5, 3), { firstSlot: 2 });
+  await expectSame(programs, stepInputs([7], 7, 4), { firstSlot: 1 });
+  for (let i = 0; i < 3; i++) await expectSame(programs, stepInputs([14 + i, 6 + i], 1, 5 + i), { firstSlot: 1, batch: 2 });
+  await expectSame(programs, stepInputs([9], 4, 9), { firstSlot: 2 });
+  await expectSame(programs, stepInputs([0], 3, 10), { firstSlot: 0 });
+  await expectSame(programs, stepInputs([3, 17, 13], 1, 11), { firstSlot: 0, batch: 3 });
+  // A slot starts again: what the sequence before it left is not seen.
+  await expectSame(programs, stepInputs([0], 2, 12), { firstSlot: 1 });
+  await expectSame(programs, stepInputs([2], 22, 13), { firstSlot: 1 }); // to the last row
 });
 
 test.each([8, 10, 24])('heads of %i elements, which the kernel does not rotate or must see padded', async (headDim) => {
   const specs = { ...inputs, qkv: specOf('float32', 'batch', 'sequence', 8 * headDim) };
   using programs = await both(new Layer(headDim), specs, (layer, { qkv, positions }) => ({ y: layer.rotated(qkv, positions) }), options);
-  await expectSame(programs, stepInputs([0], 7, 1, 8 * headDim), { firstPlace: 1 });
-  await expectSame(programs, stepInputs([0], 3, 2, 8 * headDim), { firstPlace: 2 });
-  await expectSame(programs, stepInputs([7, 3], 1, 3, 8 * headDim), { firstPlace: 1, batch: 2 });
+  await expectSame(programs, stepInputs([0], 7, 1, 8 * headDim), { firstSlot: 1 });
+  await expectSame(programs, stepInputs([0], 3, 2, 8 * headDim), { firstSlot: 2 });
+  await expectSame(programs, stepInputs([7, 3], 1, 3, 8 * headDim), { firstSlot: 1, batch: 2 });
 });
 
 test('a batch of first pieces is one run', async () => {
@@ -112,7 +112,7 @@ test('fused and unfused attention agree', async () => {
     [[5], 1],
     [[6], 9],
   ] as const) {
-    await expectSame({ expected: plain.actual, actual: fused.actual }, stepInputs(starts, sequence, starts[0]), { firstPlace: 3 });
+    await expectSame({ expected: plain.actual, actual: fused.actual }, stepInputs(starts, sequence, starts[0]), { firstSlot: 3 });
   }
 });
 
@@ -149,7 +149,7 @@ test('two attentions with caches of different length run in one graph', async ()
 
 test('what the kernel would answer wrongly is refused by name', async () => {
   using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer.rotated(qkv, positions) }), options);
-  const run = (step: Record<string, HostTensor>, batch = 1, firstPlace = 0) => programs.actual.run({ firstPlace, batch, inputs: step });
+  const run = (step: Record<string, HostTensor>, batch = 1, firstSlot = 0) => programs.actual.run({ firstSlot, batch, inputs: step });
   await run(stepInputs([0], 4));
   const good = stepInputs([4], 1);
   await expect(run(stepInputs([4, 4], 2), 2)).rejects.toThrow(/one sequence at a time/);
@@ -157,7 +157,7 @@ test('what the kernel would answer wrongly is refused by name', async () => {
   await expect(run({ ...stepInputs([4], 8), sequenceLengths: int32([1], [9]), totalLength: int32([], [9]) })).rejects.toThrow(/do not pad/);
   await expect(run({ ...good, sequenceLengths: int32([1], [0]) })).rejects.toThrow(/A length must be 1 to 5/);
   await expect(run({ ...good, totalLength: int32([], [4]) })).rejects.toThrow(/A length must be 1 to 4/);
-  await expect(run(good, 1, 4)).rejects.toThrow(/Places 4 to 4 are asked for; there are 4/);
+  await expect(run(good, 1, 4)).rejects.toThrow(/Slots 4 to 4 are asked for; there are 4/);
   const { positions: _, ...missing } = good;
   await expect(run(missing)).rejects.toThrow(/missing[\s\S]*input "positions"/);
   await expect(run({ ...good, extra: good['qkv']! })).rejects.toThrow(/input "extra"/);

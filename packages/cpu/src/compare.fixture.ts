@@ -100,7 +100,7 @@ export function specOf(dtype: HostTensor['dtype'], ...dims: (string | number)[])
 }
 
 const noSlots: CompileOptions = {
-  places: 4,
+  kvSlots: 4,
   threads: 1,
   bindSlot: (path, kind) => {
     throw new Error(`no slot expected, got ${path} (${kind})`);
@@ -132,9 +132,9 @@ export async function both<M extends Module, const I extends Inputs>(
 export async function expectSame(
   programs: { expected: Program; actual: Program },
   inputs: Record<string, HostTensor>,
-  { tolerance = 1e-4, firstPlace = 0, batch = 1 }: { tolerance?: number; firstPlace?: number; batch?: number } = {},
+  { tolerance = 1e-4, firstSlot = 0, batch = 1 }: { tolerance?: number; firstSlot?: number; batch?: number } = {},
 ): Promise<void> {
-  const step = { firstPlace, batch, inputs };
+  const step = { firstSlot, batch, inputs };
   const expected = await programs.expected.run(step);
   const actual = await programs.actual.run(step);
   expect(Object.keys(actual)).toEqual(Object.keys(expected));

@@ -179,7 +179,7 @@ describe('weights are used in the form in which they are kept', () => {
       const ids = Array.from({ length: b * s }, (_, i) => (i * 11 + 47) % 48);
       await expectSame(programs, { ids: int64([b, s], ids) }, { batch: b, tolerance });
     }
-    const embedded = (await programs.actual.run({ firstPlace: 0, batch: 1, inputs: { ids: int64([1, 1], [47]) } }))['embedded']!;
+    const embedded = (await programs.actual.run({ firstSlot: 0, batch: 1, inputs: { ids: int64([1, 1], [47]) } }))['embedded']!;
     const row = weight.toFloat32().subarray(47 * 64);
     for (const [i, value] of row.entries()) expect(embedded.data[i]).toBeCloseTo(value, 6);
   });

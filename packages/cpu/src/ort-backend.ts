@@ -58,7 +58,7 @@ export class OrtBackend implements Backend {
     const prefill = graph.weights.some(({ source }) => hasExactKernel(source.dtype)) ? await compile('exact') : decode;
     weights.dropPages();
     onProgress?.(1, 'compiled');
-    return new OrtProgram({ decode, prefill, places: options.places, weightBytes: weights.bytes, resources: building });
+    return new OrtProgram({ decode, prefill, kvSlots: options.kvSlots, weightBytes: weights.bytes, resources: building });
   }
 
   private sessionOptions({ threads }: CompileOptions, activations: Activations): SessionOptions {

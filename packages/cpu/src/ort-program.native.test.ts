@@ -30,7 +30,7 @@ import { WeightStore } from './weight-store.ts';
 
 const rows = 40;
 const options: CompileOptions = {
-  places: 3,
+  kvSlots: 3,
   threads: 1,
   bindSlot: (_path, kind) => (kind.startsWith('kvCache') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
 };
@@ -109,11 +109,11 @@ test.each([
     using expected = await new InterpreterBackend().compile(captured, options);
     using actual = await new OrtBackend().compile(captured, options);
     const programs = { expected, actual };
-    for (const firstPlace of [1, 2]) {
-      await expectSame(programs, tokens(0, 7), { firstPlace, tolerance });
-      await expectSame(programs, tokens(7, 5), { firstPlace, tolerance });
+    for (const firstSlot of [1, 2]) {
+      await expectSame(programs, tokens(0, 7), { firstSlot, tolerance });
+      await expectSame(programs, tokens(7, 5), { firstSlot, tolerance });
     }
-    for (let i = 0; i < 3; i++) await expectSame(programs, tokens(12 + i, 1, 2), { firstPlace: 1, batch: 2, tolerance });
+    for (let i = 0; i < 3; i++) await expectSame(programs, tokens(12 + i, 1, 2), { firstSlot: 1, batch: 2, tolerance });
   },
 );
 
@@ -158,7 +158,7 @@ test('weights in a file are mapped and give the same as weights in memory', asyn
       const [a, b] = [m.mapped, m.plain] as const;
       return { fromFile: ops.linear({ x, weight: a }), fromMemory: ops.linear({ x, weight: b }) };
     });
-    const { fromFile, fromMemory } = await programs.actual.run({ firstPlace: 0, batch: 1, inputs: { x: float32([3, 32]) } });
+    const { fromFile, fromMemory } = await programs.actual.run({ firstSlot: 0, batch: 1, inputs: { x: float32([3, 32]) } });
     expect(fromFile!.data).toEqual(fromMemory!.data);
     expect(programs.actual.facts.weightBytes).toBe(2 * (64 * 32 + 64 * 5));
   } finally {
@@ -205,11 +205,11 @@ test('an input, a weight or one value twice may be an output', async () => {
 
 test('results keep their memory and are valid until the next run', async () => {
   using program = await new OrtBackend().compile(captureTiny(tinyModel('float32')), options);
-  const first = (await program.run({ firstPlace: 0, batch: 1, inputs: tokens(0, 3) }))['logits']!;
+  const first = (await program.run({ firstSlot: 0, batch: 1, inputs: tokens(0, 3) }))['logits']!;
   const copy = Float32Array.from(first.data as Float32Array);
   expect(copy.some((value) => value !== 0)).toBe(true);
-  const second = (await program.run({ firstPlace: 1, batch: 1, inputs: tokens(0, 3) }))['logits']!;
-  expect(second.data).toEqual(copy); // the same tokens in another place
+  const second = (await program.run({ firstSlot: 1, batch: 1, inputs: tokens(0, 3) }))['logits']!;
+  expect(second.data).toEqual(copy); // the same tokens in another slot
   expect(second.data.buffer).toBe(first.data.buffer);
 });
 
@@ -227,7 +227,7 @@ class Slow extends Module {
 async function slowProgram(): Promise<Disposable & { actual: Program; expected: Program }> {
   return both(new Slow(), { x: specOf('float32', 'n', 256) }, (model, { x }) => ({ y: model.forward(x) }));
 }
-const slowStep = { firstPlace: 0, batch: 1, inputs: { x: float32([1000, 256]) } };
+const slowStep = { firstSlot: 0, batch: 1, inputs: { x: float32([1000, 256]) } };
 
 test('an aborted run stops early with the reason of its signal, and the program runs again', async () => {
   using programs = await slowProgram();

@@ -6,7 +6,7 @@ import type { ExportedGraph } from './export-graph.ts';
 import { checkStep, type Symbols, sizesOf } from './step-check.ts';
 import { tensorBytes } from './weight-store.ts';
 
-/** Bindings kept, one for each group of places that ran; the oldest goes first. */
+/** Bindings kept, one for each group of slots that ran; the oldest goes first. */
 const maxBindings = 128;
 
 /** A graph in its session. */
@@ -20,7 +20,7 @@ export interface OrtProgramParts {
   decode: CompiledGraph;
   /** For all others; the same object where there is no difference. Inputs, outputs and caches are those of `decode`. */
   prefill: CompiledGraph;
-  places: number;
+  kvSlots: number;
   weightBytes: number;
   /** What the program takes over and disposes last: session, environment, weights. */
   resources: Disposables;
@@ -32,21 +32,21 @@ export class OrtProgram implements Program {
   /** For profiling and tests. @internal */
   readonly decode: CompiledGraph;
   readonly prefill: CompiledGraph;
-  private readonly places: number;
+  private readonly kvSlots: number;
   private readonly resources: Disposables;
   private readonly caches: readonly PinnedBuffer[];
-  private readonly bindings = new Map<string, PlacesBinding>();
+  private readonly bindings = new Map<string, SlotsBinding>();
   private readonly inputs = new Map<string, TensorRoom>();
   private readonly outputs = new Map<string, TensorRoom>();
   private running = false;
   private disposed = false;
 
-  constructor({ decode, prefill, places, weightBytes, resources }: OrtProgramParts) {
+  constructor({ decode, prefill, kvSlots, weightBytes, resources }: OrtProgramParts) {
     const { exported } = decode;
     this.decode = decode;
     this.prefill = prefill;
-    this.places = places;
-    this.caches = exported.caches.map(({ dims }) => resources.use(PinnedBuffer.allocate(places * tensorBytes('float32', dims))));
+    this.kvSlots = kvSlots;
+    this.caches = exported.caches.map(({ dims }) => resources.use(PinnedBuffer.allocate(kvSlots * tensorBytes('float32', dims))));
     for (const { name, dtype } of exported.inputs) this.inputs.set(name, resources.use(new TensorRoom(dtype)));
     for (const { name, dtype } of exported.outputs) this.outputs.set(name, resources.use(new TensorRoom(dtype)));
     resources.defer(() => {
@@ -60,12 +60,12 @@ export class OrtProgram implements Program {
   /**
    * Runs off the event loop.
    * @throws CpuStepError before anything runs; CpuBusyError; DisposedError; OrtCallError; the signal's reason when it is aborted, with the caches
-   * of these places then partly written.
+   * of these slots then partly written.
    */
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('The program');
     if (this.running) throw new CpuBusyError();
-    const symbols = checkStep(this.decode.exported, step, this.places);
+    const symbols = checkStep(this.decode.exported, step, this.kvSlots);
     step.signal?.throwIfAborted();
     const graph = isDecode(this.decode.exported, symbols) ? this.decode : this.prefill;
     const { binding } = this.bindingFor(graph, step);
@@ -95,8 +95,8 @@ export class OrtProgram implements Program {
     returnFreeMemory(); // a reload would else hold what it has freed
   }
 
-  private bindingFor(graph: CompiledGraph, { firstPlace, batch }: ProgramStep): PlacesBinding {
-    const key = `${graph === this.decode ? 'decode' : 'prefill'} ${firstPlace}:${batch}`;
+  private bindingFor(graph: CompiledGraph, { firstSlot, batch }: ProgramStep): SlotsBinding {
+    const key = `${graph === this.decode ? 'decode' : 'prefill'} ${firstSlot}:${batch}`;
     const known = this.bindings.get(key);
     if (known !== undefined) return known;
     if (this.bindings.size >= maxBindings) {
@@ -104,17 +104,17 @@ export class OrtProgram implements Program {
       this.bindings.delete(oldest);
       binding[Symbol.dispose]();
     }
-    const made = this.bindPlaces(graph, firstPlace, batch);
+    const made = this.bindSlots(graph, firstSlot, batch);
     this.bindings.set(key, made);
     return made;
   }
 
-  /** A binding whose caches are those of `batch` places from `firstPlace` on. Past and present are one memory, so that nothing is copied. */
-  private bindPlaces({ session, exported }: CompiledGraph, firstPlace: number, batch: number): PlacesBinding {
+  /** A binding whose caches are those of `batch` slots from `firstSlot` on. Past and present are one memory, so that nothing is copied. */
+  private bindSlots({ session, exported }: CompiledGraph, firstSlot: number, batch: number): SlotsBinding {
     using building = new Disposables();
     const binding = building.use(session.createBinding());
     for (const [i, { input, output, dims }] of exported.caches.entries()) {
-      const offset = firstPlace * tensorBytes('float32', dims);
+      const offset = firstSlot * tensorBytes('float32', dims);
       const value = building.use(Value.over(this.caches[i]!, 'float32', [batch, ...dims], offset));
       binding.bindInput(input, value);
       binding.bindOutput(output, value);
@@ -129,7 +129,7 @@ function isDecode({ groups }: ExportedGraph, symbols: Symbols): boolean {
   return groups.every(({ sequence }) => sequence.evaluate((symbol) => symbols.get(symbol)) === 1);
 }
 
-interface PlacesBinding extends Disposable {
+interface SlotsBinding extends Disposable {
   readonly binding: IoBinding;
 }
 

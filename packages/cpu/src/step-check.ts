@@ -11,10 +11,10 @@ export type Symbols = ReadonlyMap<string, number>;
  * Checks all that a step brings before anything native sees it, and finds the symbols' sizes.
  * @throws CpuStepError that names the input.
  */
-export function checkStep({ inputs, groups }: Pick<ExportedGraph, 'inputs' | 'groups'>, step: ProgramStep, places: number): Symbols {
-  const { firstPlace, batch } = step;
-  if (!Number.isSafeInteger(firstPlace) || !Number.isSafeInteger(batch) || firstPlace < 0 || batch < 1 || firstPlace + batch > places) {
-    throw new CpuStepError(`Places ${firstPlace} to ${firstPlace + batch - 1} are asked for; there are ${places}.`, 'firstPlace and batch');
+export function checkStep({ inputs, groups }: Pick<ExportedGraph, 'inputs' | 'groups'>, step: ProgramStep, kvSlots: number): Symbols {
+  const { firstSlot, batch } = step;
+  if (!Number.isSafeInteger(firstSlot) || !Number.isSafeInteger(batch) || firstSlot < 0 || batch < 1 || firstSlot + batch > kvSlots) {
+    throw new CpuStepError(`Slots ${firstSlot} to ${firstSlot + batch - 1} are asked for; there are ${kvSlots}.`, 'firstSlot and batch');
   }
   const symbols = new Map<string, number>();
   for (const input of inputs) checkInput(input, step.inputs[input.name], symbols);

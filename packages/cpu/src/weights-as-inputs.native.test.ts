@@ -14,7 +14,7 @@ import { difference, float32, holder, int64, parameter, specOf } from './compare
 import { type ExportedGraph, exportGraph } from './export-graph.ts';
 
 const noSlots = {
-  places: 1,
+  kvSlots: 1,
   bindSlot: (path: string): never => {
     throw new Error(`no slot expected, got ${path}`);
   },
@@ -45,7 +45,7 @@ function run({ model, inputs, outputs, weights }: ExportedGraph, given: Record<s
 
 async function expectAsInterpreted(captured: CapturedModel, inputs: Record<string, HostTensor>): Promise<void> {
   using program = await new InterpreterBackend().compile(captured, noSlots);
-  const expected = await program.run({ firstPlace: 0, batch: 1, inputs });
+  const expected = await program.run({ firstSlot: 0, batch: 1, inputs });
   const actual = run(exportInputs(captured), inputs);
   expect(Object.keys(actual)).toEqual(Object.keys(expected));
   for (const [name, tensor] of Object.entries(expected)) {

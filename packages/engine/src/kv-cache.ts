@@ -55,8 +55,8 @@ function groupOf(spec: KvCacheSpec, maxModelLength: number, paddingRows: number)
   return { name: `chunked-local-${spec.chunkSize}`, chunkSize: spec.chunkSize, rows };
 }
 
-/** Places in the KV cache; the lowest free one is taken, so that active sequences lie close together. */
-export class Places {
+/** Slots in the KV cache; the lowest free one is taken, so that active sequences lie close together. */
+export class Slots {
   private readonly taken: boolean[];
 
   constructor(count: number) {
@@ -67,19 +67,19 @@ export class Places {
     return this.taken.filter((taken) => !taken).length;
   }
 
-  isFree(place: number): boolean {
-    return this.taken[place] === false;
+  isFree(slot: number): boolean {
+    return this.taken[slot] === false;
   }
 
   /** @returns null when all are taken. */
   take(): number | null {
-    const place = this.taken.indexOf(false);
-    if (place < 0) return null;
-    this.taken[place] = true;
-    return place;
+    const slot = this.taken.indexOf(false);
+    if (slot < 0) return null;
+    this.taken[slot] = true;
+    return slot;
   }
 
-  release(place: number): void {
-    this.taken[place] = false;
+  release(slot: number): void {
+    this.taken[slot] = false;
   }
 }

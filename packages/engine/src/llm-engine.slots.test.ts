@@ -120,11 +120,11 @@ describe('an abort', () => {
     const engine = await startTiny({ name: 'scout-tiny' });
     const alone = await generateIds(engine, request(promptOf(5, 2), { maxTokens: 12 }));
     const controller = new AbortController();
-    const leavesPlace0 = generateIds(engine, request(promptOf(2), { maxTokens: 3 }));
+    const leavesSlot0 = generateIds(engine, request(promptOf(2), { maxTokens: 3 }));
     const first = generateIds(engine, request(promptOf(4), long), { signal: controller.signal });
     const second = generateIds(engine, request(promptOf(5, 2), { maxTokens: 12 }));
-    await leavesPlace0;
-    await expect.poll(() => watch.steps.at(-1), { interval: 1 }).toMatchObject({ batch: 2, firstPlace: 1 });
+    await leavesSlot0;
+    await expect.poll(() => watch.steps.at(-1), { interval: 1 }).toMatchObject({ batch: 2, firstSlot: 1 });
     onRun(
       (step) => !isDecode(step),
       () => controller.abort(new Error('gone')),
@@ -135,7 +135,7 @@ describe('an abort', () => {
     expect(await third).toHaveLength(1);
   });
 
-  test('of one in a run does not give its place away before the run has ended', async () => {
+  test('of one in a run does not give its slot away before the run has ended', async () => {
     const engine = await startTiny({ name: 'scout-tiny', maxSequences: 2 });
     const sampling = { maxTokens: 10 };
     const [stays, comes] = [request(promptOf(5, 2), sampling), request(promptOf(7, 3), sampling)];

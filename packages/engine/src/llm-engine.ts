@@ -265,11 +265,11 @@ export class LlmEngine implements Engine {
     const logits = observer.promptLogits === true ? 'all' : 'last';
     const images = sequence.images?.piece(computed, count);
     const result = await this.runner.run({
-      firstPlace: sequence.place!,
+      firstSlot: sequence.slot!,
       rows: [{ tokenIds: piece, computed, ...images?.row }],
       ...images?.step,
       logits,
-      isFree: (place) => this.scheduler.isFree(place),
+      isFree: (slot) => this.scheduler.isFree(slot),
       signal: sequence.abort.signal,
     });
     if (sequence.ended) return;
@@ -286,11 +286,11 @@ export class LlmEngine implements Engine {
     this.take(sequence, last);
   }
 
-  private async decode({ firstPlace, sequences }: DecodeGroup): Promise<void> {
+  private async decode({ firstSlot, sequences }: DecodeGroup): Promise<void> {
     if (sequences.every(({ ended }) => ended)) return;
-    // The run needs contiguous places, so a sequence that ended since `schedule` is computed once more and its result left.
+    // The run needs contiguous slots, so a sequence that ended since `schedule` is computed once more and its result left.
     const rows = sequences.map(({ tokenIds, computed }) => ({ tokenIds: [tokenIds[computed]!], computed }));
-    const result = await this.runner.run({ firstPlace, rows, logits: 'last', isFree: (place) => this.scheduler.isFree(place) });
+    const result = await this.runner.run({ firstSlot, rows, logits: 'last', isFree: (slot) => this.scheduler.isFree(slot) });
     // What goes wrong in one row, such as logits that are not numbers, is no fault of its neighbours.
     for (const [i, sequence] of sequences.entries())
       await this.guarded([sequence], async () => this.decoded(sequence, rowOf(result, i, sequences.length)));

@@ -62,7 +62,7 @@ const shortestFirst: SchedulerPolicy = {
   prefillTokens: ({ limit, decoding }) => (decoding > 0 ? 2 : limit),
 };
 
-const placesOf = ({ decode }: Step) => decode.map(({ firstPlace, sequences }) => sequences.map((_, i) => firstPlace + i));
+const slotsOf = ({ decode }: Step) => decode.map(({ firstSlot, sequences }) => sequences.map((_, i) => firstSlot + i));
 
 describe('the scheduler', () => {
   test('a policy chooses who gets the free slot, and how long the piece of a prompt is', () => {
@@ -80,7 +80,7 @@ describe('the scheduler', () => {
       [middle, 2],
       [middle, 1],
     ]);
-    expect(long.place).toBeNull();
+    expect(long.slot).toBeNull();
   });
 
   test.each([
@@ -121,29 +121,29 @@ describe('the scheduler', () => {
     for (let i = 0; i < 10; i++) {
       const step = scheduler.schedule();
       expect(step.prefill).toEqual({ sequence: long, count: 8 });
-      expect(step.decode).toEqual([{ firstPlace: 0, sequences: [a, b] }]);
+      expect(step.decode).toEqual([{ firstSlot: 0, sequences: [a, b] }]);
       computed(step);
     }
-    expect(placesOf(scheduler.schedule())).toEqual([[0, 1, 2]]);
+    expect(slotsOf(scheduler.schedule())).toEqual([[0, 1, 2]]);
   });
 
-  test('gives the lowest free place, and makes one group of places that follow one another', () => {
+  test('gives the lowest free slot, and makes one group of slots that follow one another', () => {
     const scheduler = schedulerOf();
     const first = [sequenceOf(1), sequenceOf(1), sequenceOf(1), sequenceOf(1)];
     for (const sequence of first) scheduler.add(sequence);
     for (let i = 0; i < 4; i++) computed(scheduler.schedule());
-    expect(placesOf(scheduler.schedule())).toEqual([[0, 1, 2, 3]]);
+    expect(slotsOf(scheduler.schedule())).toEqual([[0, 1, 2, 3]]);
     scheduler.remove(first[1]!);
-    expect(placesOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
+    expect(slotsOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
     scheduler.remove(first[0]!);
     const late = sequenceOf(1);
     scheduler.add(late);
     computed(scheduler.schedule());
-    expect(late.place).toBe(0);
-    expect(placesOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
+    expect(late.slot).toBe(0);
+    expect(slotsOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
   });
 
-  test('keeps those that find no place waiting, and lets go of those that ended', () => {
+  test('keeps those that find no slot waiting, and lets go of those that ended', () => {
     const scheduler = schedulerOf({ maxSequences: 2 });
     const [a, b, c] = [sequenceOf(1), sequenceOf(1), sequenceOf(1)];
     for (const sequence of [a, b, c]) scheduler.add(sequence);
@@ -153,22 +153,22 @@ describe('the scheduler', () => {
     const step = scheduler.schedule();
     expect(scheduler.counts).toEqual({ running: 2, waiting: 0, freeSlots: 0 });
     expect(step.prefill?.sequence).toBe(b);
-    expect(c.place).toBe(0);
+    expect(c.slot).toBe(0);
     for (const sequence of [a, b, c]) scheduler.remove(sequence);
     expect(scheduler.counts).toEqual({ running: 0, waiting: 0, freeSlots: 2 });
     expect(scheduler.hasWork).toBe(false);
   });
 
-  test('a place that was freed during a step is not given away before the next', () => {
+  test('a slot that was freed during a step is not given away before the next', () => {
     const scheduler = schedulerOf({ maxSequences: 1 });
     const [a, b] = [sequenceOf(1), sequenceOf(1)];
     scheduler.add(a);
     scheduler.add(b);
     const step = scheduler.schedule();
     scheduler.remove(a);
-    expect([step.prefill!.sequence, b.place]).toEqual([a, null]);
+    expect([step.prefill!.sequence, b.slot]).toEqual([a, null]);
     scheduler.schedule();
-    expect(b.place).toBe(0);
+    expect(b.slot).toBe(0);
   });
 
   test('no piece of a prompt straddles the boundary of an attention chunk', () => {
@@ -213,7 +213,7 @@ describe('the plan of the KV cache', () => {
 
   test('has room up to the next boundary of a chunk, and without chunks for any number', () => {
     const plan = planOf('scout-tiny', 100);
-    expect([0, 1, 15, 16, 40].map((place) => plan.roomAfter(place))).toEqual([16, 15, 1, 16, 8]);
+    expect([0, 1, 15, 16, 40].map((slot) => plan.roomAfter(slot))).toEqual([16, 15, 1, 16, 8]);
     const full = planOf('nochunk-tiny', 100);
     expect(full.groups).toEqual([{ name: 'full', chunkSize: null, rows: 100 }]);
     expect(full.roomAfter(17)).toBe(Number.POSITIVE_INFINITY);

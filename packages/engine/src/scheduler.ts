@@ -1,6 +1,6 @@
 import { SchedulerPolicyError } from './errors.ts';
 import type { KvCachePlan } from './kv-cache.ts';
-import { Places } from './kv-cache.ts';
+import { Slots } from './kv-cache.ts';
 import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -10,9 +10,9 @@ export interface Step {
   readonly decode: readonly DecodeGroup[];
 }
 
-/** Sequences in contiguous places, lowest first: one run. The place is kept here, since one that ends before the run has none any more. */
+/** Sequences in contiguous slots, lowest first: one run. The slot is kept here, since one that ends before the run has none any more. */
 export interface DecodeGroup {
-  readonly firstPlace: number;
+  readonly firstSlot: number;
   readonly sequences: readonly Sequence[];
 }
 
@@ -29,26 +29,26 @@ export interface SchedulerOptions {
 export class Scheduler {
   private readonly waiting: Sequence[] = [];
   private readonly running: Sequence[] = [];
-  private readonly places: Places;
+  private readonly slots: Slots;
   private readonly prefillTokens: number;
   private readonly kvCache: KvCachePlan;
   private readonly policy: SchedulerPolicy;
   private held = false;
 
   constructor({ maxSequences, prefillTokens, kvCache, policy = new FirstComeFirstServed() }: SchedulerOptions) {
-    this.places = new Places(maxSequences);
+    this.slots = new Slots(maxSequences);
     this.prefillTokens = prefillTokens;
     this.kvCache = kvCache;
     this.policy = policy;
   }
 
   get counts(): { running: number; waiting: number; freeSlots: number } {
-    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.places.free };
+    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.slots.free };
   }
 
-  /** Whether no sequence holds the place. It stays so until the next `schedule`. */
-  isFree(place: number): boolean {
-    return this.places.isFree(place);
+  /** Whether no sequence holds the slot. It stays so until the next `schedule`. */
+  isFree(slot: number): boolean {
+    return this.slots.isFree(slot);
   }
 
   get hasWork(): boolean {
@@ -73,15 +73,15 @@ export class Scheduler {
     this.waiting.push(sequence);
   }
 
-  /** Frees the sequence's place. Called between runs or during one: a place is given away only by `schedule`. */
+  /** Frees the sequence's slot. Called between runs or during one: a slot is given away only by `schedule`. */
   remove(sequence: Sequence): void {
     drop(this.waiting, sequence);
     if (!drop(this.running, sequence)) return;
-    this.places.release(sequence.place!);
-    sequence.place = null;
+    this.slots.release(sequence.slot!);
+    sequence.slot = null;
   }
 
-  /** The next turn's work; sequences that ended are let go first, and those that wait take their places. */
+  /** The next turn's work; sequences that ended are let go first, and those that wait take their slots. */
   schedule(): Step {
     for (const sequence of this.running.filter(({ ended }) => ended)) this.remove(sequence);
     this.admit();
@@ -93,11 +93,11 @@ export class Scheduler {
 
   private admit(): void {
     while (this.waiting.length > 0 && !this.held) {
-      if (this.places.free === 0) return;
+      if (this.slots.free === 0) return;
       const sequence = this.policy.next(this.waiting);
       if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.policy);
-      const place = this.places.take()!;
-      sequence.start(place);
+      const slot = this.slots.take()!;
+      sequence.start(slot);
       this.running.push(sequence);
     }
   }
@@ -116,13 +116,13 @@ function drop(list: Sequence[], sequence: Sequence): boolean {
   return index >= 0;
 }
 
-/** Groups of sequences whose places follow one another. */
+/** Groups of sequences whose slots follow one another. */
 function contiguous(sequences: readonly Sequence[]): DecodeGroup[] {
-  const groups: { firstPlace: number; sequences: Sequence[] }[] = [];
-  for (const sequence of [...sequences].sort((a, b) => a.place! - b.place!)) {
+  const groups: { firstSlot: number; sequences: Sequence[] }[] = [];
+  for (const sequence of [...sequences].sort((a, b) => a.slot! - b.slot!)) {
     const group = groups.at(-1);
-    if (group !== undefined && group.firstPlace + group.sequences.length === sequence.place) group.sequences.push(sequence);
-    else groups.push({ firstPlace: sequence.place!, sequences: [sequence] });
+    if (group !== undefined && group.firstSlot + group.sequences.length === sequence.slot) group.sequences.push(sequence);
+    else groups.push({ firstSlot: sequence.slot!, sequences: [sequence] });
   }
   return groups;
 }

@@ -43,8 +43,8 @@ export class Sequence {
   readonly abort = new AbortController();
   /** Kept until the prompt is computed. */
   images: PromptImages | null;
-  /** Place in the KV cache; null while it waits. */
-  place: number | null = null;
+  /** Slot in the KV cache; null while it waits. */
+  slot: number | null = null;
   /** Tokens whose keys and values are in the cache. */
   computed = 0;
   ended = false;
@@ -76,8 +76,8 @@ export class Sequence {
     return this.computed === this.tokenIds.length - 1 && this.computed >= this.promptLength;
   }
 
-  start(place: number): void {
-    this.place = place;
+  start(slot: number): void {
+    this.slot = slot;
     this.startedAt = performance.now();
   }
 

@@ -13,22 +13,22 @@ export interface HostTensor {
 export type SlotBinding =
   /** A value of each step, shared by all slots of one KV group: the name under which a step passes it. */
   | { readonly kind: 'input'; readonly name: string }
-  /** A KV cache that the program owns: one region of `rows` rows a place. */
+  /** A KV cache that the program owns: one region of `rows` rows a slot. */
   | { readonly kind: 'cache'; readonly rows: number };
 
 export interface CompileOptions {
   /** What each runtime slot (path in the model, kind) is bound to. */
   bindSlot(path: string, kind: string): SlotBinding;
   /** Sequences that a cache has room for. */
-  places: number;
+  kvSlots: number;
   threads?: number;
   signal?: AbortSignal;
   onProgress?(fraction: number, message: string): void;
 }
 
 export interface ProgramStep {
-  /** Row i of the batch uses the caches of place `firstPlace + i`: a batch is one contiguous group, nothing is copied. */
-  readonly firstPlace: number;
+  /** Row i of the batch uses the caches of slot `firstSlot + i`: a batch is one contiguous group, nothing is copied. */
+  readonly firstSlot: number;
   readonly batch: number;
   /** The graph's inputs and the slots bound as `input`, by name. */
   readonly inputs: Readonly<Record<string, HostTensor>>;

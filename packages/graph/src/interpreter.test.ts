@@ -101,7 +101,7 @@ function captured(model = new Model()): CapturedModel {
 
 const options: CompileOptions = {
   bindSlot: (_path, kind) => (kind === 'cache' ? { kind: 'cache', rows: 6 } : { kind: 'input', name: kind }),
-  places: 3,
+  kvSlots: 3,
 };
 
 function step(ids: number[][], start = 0, change: Partial<ProgramStep> = {}): ProgramStep {
@@ -112,7 +112,7 @@ function step(ids: number[][], start = 0, change: Partial<ProgramStep> = {}): Pr
     sequenceLengths: int32([rows], ...ids.map(() => start + columns)),
     totalLength: int32([], start + columns),
   } as const;
-  return { firstPlace: 0, batch: rows, inputs, ...change };
+  return { firstSlot: 0, batch: rows, inputs, ...change };
 }
 
 describe('a model with two kinds of region', () => {
@@ -145,12 +145,12 @@ describe('a model with two kinds of region', () => {
     }
   });
 
-  test('token by token gives what a prefill gives, in any place', async () => {
+  test('token by token gives what a prefill gives, in any slot', async () => {
     using program = await new InterpreterBackend().compile(captured(), options);
     const whole = await program.run(step([[3, 1, 4, 1, 5]]));
     const all = Array.from(whole['logits']!.data as Float32Array);
     for (const [i, id] of [3, 1, 4, 1, 5].entries()) {
-      const { logits } = await program.run(step([[id]], i, { firstPlace: 2 }));
+      const { logits } = await program.run(step([[id]], i, { firstSlot: 2 }));
       expect(Array.from(logits!.data as Float32Array)).toEqual(all.slice(10 * i, 10 * i + 10));
     }
   });
@@ -229,8 +229,8 @@ describe('a step is checked before anything is computed', () => {
     ],
     ["a batch other than the inputs'", { ...good, batch: 1 }, '"batch" is 1; that of input "ids" is 2', 'step.batch'],
     ['a scalar with an axis', withInput('totalLength', int32([1], 2)), '[1], expected []', 'input "totalLength"'],
-    ['places past the last one', { ...good, firstPlace: 2 }, 'Places 2 to 3 are asked for; there are 3.', 'step.firstPlace'],
-    ['a negative place', { ...good, firstPlace: -1 }, 'Places -1 to 0', 'step.firstPlace'],
+    ['slots past the last one', { ...good, firstSlot: 2 }, 'Slots 2 to 3 are asked for; there are 3.', 'step.firstSlot'],
+    ['a negative slot', { ...good, firstSlot: -1 }, 'Slots -1 to 0', 'step.firstSlot'],
   ])('%s', async (_what, bad, words, where) => {
     using program = await new InterpreterBackend().compile(captured(), options);
     const failure: unknown = await program.run(bad).catch((error: unknown) => error);
@@ -246,7 +246,7 @@ describe('a step is checked before anything is computed', () => {
       call: (_, { x }) => ({ y: ops.floor({ x }) }),
     });
     using program = await new InterpreterBackend().compile(model, options);
-    await expect(program.run({ firstPlace: 0, batch: 1, inputs: { x: float([1, 2], [1, 2]) } })).rejects.toThrow(
+    await expect(program.run({ firstSlot: 0, batch: 1, inputs: { x: float([1, 2], [1, 2]) } })).rejects.toThrow(
       'dimension 3 is 2, expected 3',
     );
   });
@@ -363,7 +363,7 @@ test('any elementwise graph, in a region or not, computes what the expression sa
         });
         using program = await new InterpreterBackend().compile(model, options);
         const inputs = { x: float([xs.length / 3, 3], xs), w: float([3], ws) };
-        const { y } = await program.run({ firstPlace: 0, batch: 1, inputs });
+        const { y } = await program.run({ firstSlot: 0, batch: 1, inputs });
         expect(Array.from(y!.data as Float32Array)).toEqual(xs.map((x, i) => Math.fround(evaluate(e, x, Math.fround(ws[i % 3]!)) + 0)));
       },
     ),

@@ -34,7 +34,7 @@ async function openRanks(variant: Variant, name: string, size: number): Promise<
   const checkpoint = await openCheckpoint(caseFolder(name));
   onTestFinished(() => checkpoint.close());
   const ranks = await Promise.all(Array.from({ length: size }, (_, rank) => loadRank(variant, checkpoint, { rank, size })));
-  const runner = await PipelineRunner.open(ranks, new InterpreterBackend(), { places: 2 });
+  const runner = await PipelineRunner.open(ranks, new InterpreterBackend(), { kvSlots: 2 });
   onTestFinished(() => runner[Symbol.dispose]());
   return runner;
 }
@@ -45,24 +45,24 @@ const tokensOf = (seed: number, count: number): number[] => Array.from({ length:
 async function runAll(runner: PipelineRunner) {
   const logits: number[][] = [];
   const states: number[][] = [];
-  const step = async (firstPlace: number, rows: { tokenIds: number[]; computed: number }[]): Promise<void> => {
-    const result = await runner.run({ firstPlace, rows, logits: 'all' });
+  const step = async (firstSlot: number, rows: { tokenIds: number[]; computed: number }[]): Promise<void> => {
+    const result = await runner.run({ firstSlot, rows, logits: 'all' });
     logits.push([...result.logits]);
     states.push(...result.auxHiddenStates.map((state) => [...state]));
     expect(result.auxHiddenStates).toHaveLength(auxLayers.length);
   };
   const prompts = [tokensOf(11, 18), tokensOf(5, 3)];
-  for (const [place, prompt] of prompts.entries()) {
+  for (const [slot, prompt] of prompts.entries()) {
     for (let computed = 0; computed < prompt.length; ) {
       const count = Math.min(7, prompt.length - computed, runner.roomAfter(computed));
-      await step(place, [{ tokenIds: prompt.slice(computed, computed + count), computed }]);
+      await step(slot, [{ tokenIds: prompt.slice(computed, computed + count), computed }]);
       computed += count;
     }
   }
   for (let i = 0; i < 4; i++) {
     await step(
       0,
-      prompts.map(({ length }, place) => ({ tokenIds: [(100 * place + 13 * i) % 320], computed: length + i })),
+      prompts.map(({ length }, slot) => ({ tokenIds: [(100 * slot + 13 * i) % 320], computed: length + i })),
     );
   }
   return { logits, states };

@@ -97,7 +97,7 @@ export class HpuModelRunner extends BucketedModelRunner {
     if (size < 2) return;
     const tokenIds = Array.from({ length: pieces * size }, (_, i) => (i * 7919 + 1) % this.vocabSize);
     const stepOf = (computed: number, count: number): RunStep => ({
-      firstPlace: 0,
+      firstSlot: 0,
       rows: [{ tokenIds: tokenIds.slice(computed, computed + count), computed }],
       logits: 'last',
       ...(signal !== undefined && { signal }),

@@ -43,11 +43,11 @@ export class AnyShapeRunner implements ModelRunner {
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
     const { language, vision } = this.captured!;
-    const { maxSequences: places } = this.parts.config;
+    const { maxSequences: kvSlots } = this.parts.config;
     const kvCache: CompileOptions['bindSlot'] = (path, kind) => this.kvCache.bindSlot(path, kind);
     report(0, `compiling for ${this.backend.name}`);
-    this.language = await this.compileOne(language, { places, bindSlot: kvCache, onProgress: report }, signal);
-    if (vision !== null) this.vision = await this.compileOne(vision, { places: 1, bindSlot: kvCache, onProgress: report }, signal);
+    this.language = await this.compileOne(language, { kvSlots, bindSlot: kvCache, onProgress: report }, signal);
+    if (vision !== null) this.vision = await this.compileOne(vision, { kvSlots: 1, bindSlot: kvCache, onProgress: report }, signal);
   }
 
   ready(): void {
@@ -56,16 +56,16 @@ export class AnyShapeRunner implements ModelRunner {
   }
 
   async run(step: RunStep): Promise<RunResult> {
-    const { firstPlace, rows, signal } = step;
+    const { firstSlot, rows, signal } = step;
     const inputs = stepTensors(this.vision === null ? step : { imageFeatures: this.noFeatures(), ...step }, this.kvCache.groups);
-    const outputs = await this.language!.run({ firstPlace, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
+    const outputs = await this.language!.run({ firstSlot, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
     this.tokens.computed += rows.length * rows[0]!.tokenIds.length;
     return runResult(outputs);
   }
 
   /** See `ModelRunner.embedImages`. */
   async embedImages(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
-    const outputs = await this.vision!.run({ firstPlace: 0, batch: 1, inputs: { pixelValues }, ...(signal !== undefined && { signal }) });
+    const outputs = await this.vision!.run({ firstSlot: 0, batch: 1, inputs: { pixelValues }, ...(signal !== undefined && { signal }) });
     const features = outputs['imageFeatures']!;
     return { ...features, data: features.data.slice() };
   }

@@ -24,7 +24,7 @@ export interface OpenedDevice {
 
 /**
  * Runs a model on a device that compiles for static shapes: steps are filled up to buckets, or divided where none holds them. Rows of padding come after the
- * real ones; those of a decode batch stand on places that no sequence holds, of which there are some behind those of the sequences.
+ * real ones; those of a decode batch stand on slots that no sequence holds, of which there are some behind those of the sequences.
  */
 export class BucketedModelRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
@@ -67,7 +67,7 @@ export class BucketedModelRunner implements ModelRunner {
     const kvCache = new KvCachePlan(model, context.maxModelLength, { paddingRows: largestQuery(policy.buckets) });
     const program = await backend.open(model, {
       bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
-      places: config.maxSequences + Math.max(...policy.buckets.map(({ batch }) => batch)) - 1,
+      kvSlots: config.maxSequences + Math.max(...policy.buckets.map(({ batch }) => batch)) - 1,
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
       ...(config.threads !== undefined && { threads: config.threads }),
       ...(signal !== undefined && { signal }),
@@ -109,7 +109,7 @@ export class BucketedModelRunner implements ModelRunner {
 
   async run(step: RunStep): Promise<RunResult> {
     const scratch = this.parts.config.maxSequences;
-    const pieces = stepPieces(step, this.buckets, (place) => place >= scratch || step.isFree?.(place) === true);
+    const pieces = stepPieces(step, this.buckets, (slot) => slot >= scratch || step.isFree?.(slot) === true);
     if (pieces.length === 1) return this.runPiece(pieces[0]!, step.signal);
     const results: { piece: StepPiece; result: RunResult }[] = [];
     for (const piece of pieces) results.push({ piece, result: copyOf(await this.runPiece(piece, step.signal)) });
@@ -194,11 +194,11 @@ export class BucketedModelRunner implements ModelRunner {
   }
 
   private runPiece(piece: StepPiece, signal?: AbortSignal): Promise<RunResult> {
-    const { bucket, rows, firstPlace, imageFeatures, realRows, tokens } = piece;
+    const { bucket, rows, firstSlot, imageFeatures, realRows, tokens } = piece;
     const features = imageFeatures === null ? {} : { imageFeatures };
     const inputs = stepTensors({ rows, logits: 'last', ...features }, this.kvCache.groups);
     return this.inTurn(async () => {
-      const outputs = await this.runGraph(graphKey(bucket, imageFeatures !== null), { firstPlace, batch: bucket.batch, inputs }, signal);
+      const outputs = await this.runGraph(graphKey(bucket, imageFeatures !== null), { firstSlot, batch: bucket.batch, inputs }, signal);
       this.tokens.computed += realRows * tokens;
       this.tokens.padded += bucket.batch * bucket.query - realRows * tokens;
       const result = withoutPadding(runResult(outputs), piece);
@@ -208,7 +208,7 @@ export class BucketedModelRunner implements ModelRunner {
 
   private runTile(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor> {
     return this.inTurn(async () => {
-      const outputs = await this.runGraph(tileKey, { firstPlace: 0, batch: 1, inputs: { pixelValues } }, signal);
+      const outputs = await this.runGraph(tileKey, { firstSlot: 0, batch: 1, inputs: { pixelValues } }, signal);
       const features = outputs['imageFeatures']!;
       return { ...features, data: features.data.slice() };
     });

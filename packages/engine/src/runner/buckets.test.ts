@@ -21,38 +21,38 @@ test('the least padded bucket holds the step, and none with fewer tokens does', 
 });
 
 test.each([
-  ['all places behind the rows are free', [], [[4, 0, 3]]],
+  ['all slots behind the rows are free', [], [[4, 0, 3]]],
   [
-    'the place behind the rows is owned',
+    'the slot behind the rows is owned',
     [5],
     [
       [2, 0, 2],
       [1, 2, 1],
     ],
   ],
-])('three rows at places 2 to 4 with batches of 1, 2 and 4, when %s', (_, owned: number[], expected) => {
-  const rows: DecodeRows = { firstPlace: 2, computed: [5, 9, 1], isFree: (place) => !owned.includes(place) };
+])('three rows at slots 2 to 4 with batches of 1, 2 and 4, when %s', (_, owned: number[], expected) => {
+  const rows: DecodeRows = { firstSlot: 2, computed: [5, 9, 1], isFree: (slot) => !owned.includes(slot) };
   const windows = decodeWindows([bucket(1, 1), bucket(2, 1), bucket(4, 1), bucket(1, 16)], rows);
   expect(windows.map(({ bucket, start, count }) => [bucket.batch, start, count])).toEqual(expected);
 });
 
-test('every row is computed once, in order, in a bucket that holds its context; padding never stands on an owned place', () => {
+test('every row is computed once, in order, in a bucket that holds its context; padding never stands on an owned slot', () => {
   const decode = fc.array(fc.record({ batch: size, query: fc.constant(1), context }), { maxLength: 6 });
-  const places = fc.array(fc.record({ owned: fc.boolean(), computed: context }), { minLength: 1, maxLength: 16 });
+  const slots = fc.array(fc.record({ owned: fc.boolean(), computed: context }), { minLength: 1, maxLength: 16 });
   fc.assert(
-    fc.property(decode, places, fc.nat({ max: 15 }), size, (others, all, from, most) => {
-      const firstPlace = from % all.length;
-      const rows = all.slice(firstPlace, firstPlace + most);
-      const isFree = (place: number): boolean => place >= all.length || !all[place]!.owned;
+    fc.property(decode, slots, fc.nat({ max: 15 }), size, (others, all, from, most) => {
+      const firstSlot = from % all.length;
+      const rows = all.slice(firstSlot, firstSlot + most);
+      const isFree = (slot: number): boolean => slot >= all.length || !all[slot]!.owned;
       const buckets = [...others, bucket(1, 1)];
-      const windows = decodeWindows(buckets, { firstPlace, computed: rows.map(({ computed }) => computed), isFree });
+      const windows = decodeWindows(buckets, { firstSlot, computed: rows.map(({ computed }) => computed), isFree });
       let next = 0;
       for (const { bucket, start, count } of windows) {
         expect([start, count > 0, count <= bucket.batch]).toEqual([next, true, true]);
         next += count;
         for (const { computed } of rows.slice(start, start + count)) expect(computed).toBeLessThanOrEqual(bucket.context);
-        for (let place = firstPlace + start + count; place < firstPlace + start + bucket.batch; place++) {
-          expect(place >= firstPlace + rows.length && isFree(place)).toBe(true);
+        for (let slot = firstSlot + start + count; slot < firstSlot + start + bucket.batch; slot++) {
+          expect(slot >= firstSlot + rows.length && isFree(slot)).toBe(true);
         }
       }
       expect(next).toBe(rows.length);

@@ -64,26 +64,24 @@ export interface DecodeWindow {
 }
 
 export interface DecodeRows {
-  /** Row i stands on place `firstPlace + i`. */
-  readonly firstPlace: number;
+  /** Row i stands on slot `firstSlot + i`. */
+  readonly firstSlot: number;
   /** Tokens of each row in the cache. */
   readonly computed: readonly number[];
-  /** Whether a row of padding may stand on this place. */
-  isFree(place: number): boolean;
+  /** Whether a row of padding may stand on this slot. */
+  isFree(slot: number): boolean;
 }
 
 /**
- * How rows of one token each are computed in buckets. Rows of padding come after the real ones and stand on the places that follow; where one of these is
+ * How rows of one token each are computed in buckets. Rows of padding come after the real ones and stand on the slots that follow; where one of these is
  * not free, and where no batch is large enough, the rows are split.
  */
-export function decodeWindows(buckets: readonly Bucket[], { firstPlace, computed, isFree }: DecodeRows): DecodeWindow[] {
+export function decodeWindows(buckets: readonly Bucket[], { firstSlot, computed, isFree }: DecodeRows): DecodeWindow[] {
   const decode = buckets.filter(({ query }) => query === 1);
   const windows: DecodeWindow[] = [];
   for (let start = 0; start < computed.length; start += windows.at(-1)!.count) {
     const rest = computed.length - start;
-    const allowed = decode.filter(({ batch }) =>
-      placesFree(firstPlace + start + Math.min(rest, batch), firstPlace + start + batch, isFree),
-    );
+    const allowed = decode.filter(({ batch }) => slotsFree(firstSlot + start + Math.min(rest, batch), firstSlot + start + batch, isFree));
     windows.push({ start, ...windowFrom(allowed, computed.slice(start)) });
   }
   return windows;
@@ -101,7 +99,7 @@ function windowFrom(buckets: readonly Bucket[], computed: readonly number[]): Om
   }
 }
 
-function placesFree(from: number, to: number, isFree: (place: number) => boolean): boolean {
-  for (let place = from; place < to; place++) if (!isFree(place)) return false;
+function slotsFree(from: number, to: number, isFree: (slot: number) => boolean): boolean {
+  for (let slot = from; slot < to; slot++) if (!isFree(slot)) return false;
   return true;
 }

@@ -30,12 +30,12 @@ async function load() {
 
 async function runnerOf(model: Llama4ForConditionalGeneration, captured: CapturedModel) {
   const plan = new KvCachePlan(model, 32);
-  const program = await new InterpreterBackend().compile(captured, { places: 2, bindSlot: (path, kind) => plan.bindSlot(path, kind) });
+  const program = await new InterpreterBackend().compile(captured, { kvSlots: 2, bindSlot: (path, kind) => plan.bindSlot(path, kind) });
   onTestFinished(() => program[Symbol.dispose]());
   return {
     async run(step: RunStep): Promise<RunResult> {
-      const { firstPlace, rows } = step;
-      return runResult(await program.run({ firstPlace, batch: rows.length, inputs: stepTensors(step, plan.groups) }));
+      const { firstSlot, rows } = step;
+      return runResult(await program.run({ firstSlot, batch: rows.length, inputs: stepTensors(step, plan.groups) }));
     },
   };
 }
@@ -49,9 +49,9 @@ test('rows with an image and rows without one share a step, and neither changes 
   const row = (token: number): number[] => Array.from(table.subarray(token * hiddenSize, (token + 1) * hiddenSize));
   const imageFeatures: HostTensor = { dtype: 'float32', dims: [2, hiddenSize], data: Float32Array.from([...row(17), ...row(23)]) };
   const words = { tokenIds: [5, 6, 7, 8], computed: 0 };
-  const expected = await text.run({ firstPlace: 0, rows: [{ tokenIds: [9, 23, 17, 4], computed: 0 }, words], logits: 'all' });
+  const expected = await text.run({ firstSlot: 0, rows: [{ tokenIds: [9, 23, 17, 4], computed: 0 }, words], logits: 'all' });
   const image = { tokenIds: [9, 300, 300, 4], computed: 0, imageRows: [-1, 1, 0, -1] };
-  const actual = await mixed.run({ firstPlace: 0, rows: [image, words], logits: 'all', imageFeatures });
+  const actual = await mixed.run({ firstSlot: 0, rows: [image, words], logits: 'all', imageFeatures });
   expect(actual.logits).toEqual(expected.logits);
 });
 

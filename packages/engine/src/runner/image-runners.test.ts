@@ -43,12 +43,12 @@ test('a model with images takes prompts with them and without, in static buckets
   const features = await any.embedImages!(tiles(side));
   expect(await bucketed.embedImages!(tiles(side))).toEqual(features);
   const start = [5, 300, 300, 7, 300, 9, 300];
-  const image = { firstPlace: 1, rows: [{ tokenIds: start, computed: 0, imageRows: [-1, 3, 0, -1, 1, -1, 7] }], imageFeatures: features };
+  const image = { firstSlot: 1, rows: [{ tokenIds: start, computed: 0, imageRows: [-1, 3, 0, -1, 1, -1, 7] }], imageFeatures: features };
   const steps: RunStep[] = [
     { ...image, logits: 'last' },
     { ...image, logits: 'all' },
-    { firstPlace: 1, rows: [{ tokenIds: [11, 12, 13], computed: 7 }], logits: 'last' },
-    { firstPlace: 1, rows: [{ tokenIds: [14], computed: 10 }], logits: 'last' },
+    { firstSlot: 1, rows: [{ tokenIds: [11, 12, 13], computed: 7 }], logits: 'last' },
+    { firstSlot: 1, rows: [{ tokenIds: [14], computed: 10 }], logits: 'last' },
   ];
   const logits: Float32Array[] = [];
   for (const step of steps) {
@@ -56,7 +56,7 @@ test('a model with images takes prompts with them and without, in static buckets
     expect((await bucketed.run(step)).logits).toEqual(expected);
     logits.push(expected);
   }
-  const plain = await any.run({ ...steps[0]!, rows: [{ tokenIds: start, computed: 0 }], firstPlace: 0 });
+  const plain = await any.run({ ...steps[0]!, rows: [{ tokenIds: start, computed: 0 }], firstSlot: 0 });
   expect(plain.logits).not.toEqual(logits[0]);
 });
 
@@ -64,7 +64,7 @@ test('tiles take turns with steps: a step that is asked for between two tiles do
   const runner = await runnerOn('static');
   device.reset();
   const features = runner.embedImages!(tiles(side));
-  await runner.run({ firstPlace: 0, rows: [{ tokenIds: [3], computed: 0 }], logits: 'last' });
+  await runner.run({ firstSlot: 0, rows: [{ tokenIds: [3], computed: 0 }], logits: 'last' });
   await features;
   expect(device.runs.map(({ bucket }) => bucket)).toEqual(['tile', '1x1', 'tile']);
 });

@@ -17,15 +17,15 @@ export interface RunRow {
 }
 
 export interface RunStep {
-  readonly firstPlace: number;
-  /** Row i uses place `firstPlace + i`; all rows have as many tokens. */
+  readonly firstSlot: number;
+  /** Row i uses slot `firstSlot + i`; all rows have as many tokens. */
   readonly rows: readonly RunRow[];
   /** `last`: of each row's last token; `all`: of every token, row by row. */
   readonly logits: 'last' | 'all';
   /** `[rows, hidden]`, float32: what `embedImages` gave. Left out: no row of this step has an image. */
   readonly imageFeatures?: HostTensor;
-  /** Whether no sequence holds this place, so that a row of padding may write to its caches. Left out: none of the sequences' places is free. */
-  isFree?(place: number): boolean;
+  /** Whether no sequence holds this slot, so that a row of padding may write to its caches. Left out: none of the sequences' slots is free. */
+  isFree?(slot: number): boolean;
   readonly signal?: AbortSignal;
 }
 

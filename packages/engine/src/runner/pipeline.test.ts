@@ -91,7 +91,7 @@ test('a key that no rank has a use for is still refused', async () => {
 test('ranks out of order, or not all of them, are refused by name', async () => {
   const { contextOf } = await open('dense-tiny');
   const rank = (context: ModelContext) => ({ model: new Llama4ForCausalLM(context), context });
-  const refused = (...ranks: ReturnType<typeof rank>[]) => PipelineRunner.open(ranks, new InterpreterBackend(), { places: 1 });
+  const refused = (...ranks: ReturnType<typeof rank>[]) => PipelineRunner.open(ranks, new InterpreterBackend(), { kvSlots: 1 });
   await expect(refused(rank(contextOf(1, 2)), rank(contextOf(0, 2)))).rejects.toThrow('given are 1 of 2, 0 of 2');
   await expect(refused(rank(contextOf(0, 2)))).rejects.toThrow('given are 0 of 2');
   await expect(refused()).rejects.toThrow('given are none');

@@ -77,13 +77,13 @@ export class PipelineRunner implements Disposable {
 
   /**
    * @param ranks all of them, in their order.
-   * @param places sequences that the caches have room for.
+   * @param kvSlots sequences that the caches have room for.
    * @throws EngineConfigError when they are not the ranks 0 to n - 1 of n; what `Backend.compile` throws.
    */
   static async open(
     ranks: readonly PipelineRank[],
     backend: Backend,
-    { places, threads, signal }: { places: number; threads?: number; signal?: AbortSignal },
+    { kvSlots, threads, signal }: { kvSlots: number; threads?: number; signal?: AbortSignal },
   ): Promise<PipelineRunner> {
     checkOrder(ranks);
     using owned = new Disposables();
@@ -92,7 +92,7 @@ export class PipelineRunner implements Disposable {
       const captured = capturePipelineStage(rank, new CaptureCache());
       const kvCache = new KvCachePlan(rank.model, rank.context.maxModelLength);
       const given = { ...(threads !== undefined && { threads }), ...(signal !== undefined && { signal }) };
-      const program = await backend.compile(captured, { places, bindSlot: (path, kind) => kvCache.bindSlot(path, kind), ...given });
+      const program = await backend.compile(captured, { kvSlots, bindSlot: (path, kind) => kvCache.bindSlot(path, kind), ...given });
       stages.push({ captured, kvCache, program: owned.use(program) });
     }
     return new PipelineRunner(stages, owned.move());
@@ -110,12 +110,12 @@ export class PipelineRunner implements Disposable {
 
   /** As `ModelRunner.run`, for tokens alone; auxiliary hidden states of all ranks, in the order of the layers. */
   async run(step: RunStep): Promise<RunResult> {
-    const { firstPlace, rows, signal } = step;
+    const { firstSlot, rows, signal } = step;
     const auxHiddenStates: Float32Array[] = [];
     let handed: Readonly<Record<string, HostTensor>> = {};
     for (const { captured, kvCache, program } of this.stages) {
       const inputs = stageInputs(captured, { ...stepTensors(step, kvCache.groups), ...handed });
-      const outputs = await program.run({ firstPlace, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
+      const outputs = await program.run({ firstSlot, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
       auxHiddenStates.push(...auxHiddenStatesOf(outputs));
       handed = outputs;
     }

@@ -6,7 +6,7 @@ import type { StepRow } from './program-step.ts';
 /** One run of a static graph: a part of a step, filled up to a bucket. */
 export interface StepPiece {
   readonly bucket: Bucket;
-  readonly firstPlace: number;
+  readonly firstSlot: number;
   /** As many as the bucket's batch; the first `realRows` are the step's. */
   readonly rows: readonly StepRow[];
   readonly realRows: number;
@@ -22,17 +22,17 @@ export interface StepPiece {
  * Divides a step into runs of buckets, in the order of its rows. Tokens that no bucket holds together are computed one part after the other, and where the
  * logits of all are asked for, one by one, since a static graph has logits for one token a row.
  */
-export function stepPieces(step: RunStep, buckets: readonly Bucket[], isFree: (place: number) => boolean): StepPiece[] {
-  const { rows, firstPlace, imageFeatures } = step;
+export function stepPieces(step: RunStep, buckets: readonly Bucket[], isFree: (slot: number) => boolean): StepPiece[] {
+  const { rows, firstSlot, imageFeatures } = step;
   if (rows[0]!.tokenIds.length === 1 && imageFeatures === undefined) return decodePieces(step, buckets, isFree);
-  return rows.flatMap((row, i) => promptPieces(row, firstPlace + i, step, buckets));
+  return rows.flatMap((row, i) => promptPieces(row, firstSlot + i, step, buckets));
 }
 
-function decodePieces({ rows, firstPlace }: RunStep, buckets: readonly Bucket[], isFree: (place: number) => boolean): StepPiece[] {
+function decodePieces({ rows, firstSlot }: RunStep, buckets: readonly Bucket[], isFree: (slot: number) => boolean): StepPiece[] {
   const computed = rows.map((row) => row.computed);
-  return decodeWindows(buckets, { firstPlace, computed, isFree }).map(({ bucket, start, count }) => ({
+  return decodeWindows(buckets, { firstSlot, computed, isFree }).map(({ bucket, start, count }) => ({
     bucket,
-    firstPlace: firstPlace + start,
+    firstSlot: firstSlot + start,
     rows: [...rows.slice(start, start + count), ...Array.from({ length: bucket.batch - count }, () => paddingRow)],
     realRows: count,
     tokens: 1,
@@ -44,7 +44,7 @@ function decodePieces({ rows, firstPlace }: RunStep, buckets: readonly Bucket[],
 /** What a row of padding computes; nobody reads it. */
 const paddingRow: StepRow = { tokenIds: [0], computed: 0 };
 
-function promptPieces(row: StepRow, firstPlace: number, { logits, imageFeatures }: RunStep, buckets: readonly Bucket[]): StepPiece[] {
+function promptPieces(row: StepRow, firstSlot: number, { logits, imageFeatures }: RunStep, buckets: readonly Bucket[]): StepPiece[] {
   const single = buckets.filter(({ batch }) => batch === 1);
   const usable = logits === 'all' ? single.filter(({ query }) => query === 1) : single;
   const pieces: StepPiece[] = [];
@@ -57,7 +57,7 @@ function promptPieces(row: StepRow, firstPlace: number, { logits, imageFeatures 
     const images = imagesOfPiece(imageFeatures, row.imageRows?.slice(done, done + tokens), bucket.query);
     pieces.push({
       bucket,
-      firstPlace,
+      firstSlot,
       rows: [{ tokenIds, computed: context, padding: bucket.query - tokens, ...(images !== null && { imageRows: images.imageRows }) }],
       realRows: 1,
       tokens,

@@ -47,7 +47,7 @@ export function warmUpPiece(bucket: Bucket, { maxModelLength, vocabSize, hiddenS
   const dims = hiddenSize === null ? null : [bucket.query, hiddenSize];
   return {
     bucket,
-    firstPlace: 0,
+    firstSlot: 0,
     rows: Array.from({ length: bucket.batch }, () => row),
     realRows: bucket.batch,
     tokens,

@@ -106,12 +106,12 @@ describe('planRegions', () => {
   test('the calls, one after the other, give what the whole graph gives', async () => {
     const model = captured();
     using program = await new InterpreterBackend().compile(model, {
-      places: 1,
+      kvSlots: 1,
       bindSlot: (path) => {
         throw new Error(`no slot expected, got ${path}`);
       },
     });
-    const expected = await program.run({ firstPlace: 0, batch: 1, inputs: { x } });
+    const expected = await program.run({ firstSlot: 0, batch: 1, inputs: { x } });
     expect(run(planRegions(model), { x })).toEqual(expected);
   });
 

@@ -24,7 +24,7 @@ class Attention extends Module {
   }
 }
 
-async function compile({ rows = 8, places = 3 } = {}): Promise<Program> {
+async function compile({ rows = 8, kvSlots = 3 } = {}): Promise<Program> {
   const [batch, sequence] = [Dim.symbol('batch'), Dim.symbol('sequence')];
   const captured = captureModel(new Attention(), {
     inputs: {
@@ -37,7 +37,7 @@ async function compile({ rows = 8, places = 3 } = {}): Promise<Program> {
   });
   const bindSlot = (_path: string, kind: string) =>
     kind.endsWith('Cache') ? ({ kind: 'cache', rows } as const) : ({ kind: 'input', name: kind } as const);
-  return new InterpreterBackend().compile(captured, { bindSlot, places });
+  return new InterpreterBackend().compile(captured, { bindSlot, kvSlots });
 }
 
 type Token = { query: number[]; key: number[]; value: number[] };
@@ -54,7 +54,7 @@ const int32 = (dims: number[], ...data: number[]): HostTensor => ({ dtype: 'int3
 /** Sequences of equal (padded) length, each with its first row and its true length after the step. */
 async function run(
   program: Program,
-  firstPlace: number,
+  firstSlot: number,
   sequences: { tokens: Token[]; start: number; length: number }[],
 ): Promise<number[][][]> {
   const [batch, count] = [sequences.length, sequences[0]!.tokens.length];
@@ -65,7 +65,7 @@ async function run(
   });
   const lengths = sequences.map(({ length }) => length);
   const { out } = await program.run({
-    firstPlace,
+    firstSlot,
     batch,
     inputs: {
       query: pack('query', 8),
@@ -129,10 +129,10 @@ test('a sequence in pieces gives what it gives at once, and what the formula say
   expect(pieces).toEqual(whole);
 });
 
-test('each place keeps a sequence of its own, and a batch is a contiguous group of places', async () => {
+test('each slot keeps a sequence of its own, and a batch is a contiguous group of slots', async () => {
   using program = await compile();
   const sequences = [tokens(4, 2), tokens(4, 3), tokens(4, 4)];
-  for (const [place, sequence] of sequences.entries()) await run(program, place, [{ tokens: sequence.slice(0, 3), start: 0, length: 3 }]);
+  for (const [slot, sequence] of sequences.entries()) await run(program, slot, [{ tokens: sequence.slice(0, 3), start: 0, length: 3 }]);
   const last = (from: number) => sequences.slice(from).map((sequence) => ({ tokens: sequence.slice(3), start: 3, length: 4 }));
   const out = await run(program, 1, last(1));
   expectClose(out[0]!, direct(sequences[1]!).slice(3));
@@ -156,7 +156,7 @@ test('padding neither reaches the cache nor other rows, not even as NaN', async 
   expectClose(rest!, direct(sequence).slice(2));
 });
 
-test('a place that starts again at row 0 sees nothing of what was there', async () => {
+test('a slot that starts again at row 0 sees nothing of what was there', async () => {
   using program = await compile();
   await run(program, 0, [{ tokens: tokens(8, 7), start: 0, length: 8 }]);
   const sequence = tokens(3, 8);

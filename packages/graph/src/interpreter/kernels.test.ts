@@ -18,8 +18,8 @@ async function run(name: OpName, inputs: Record<string, HostTensor>, attributes:
   const op = ops[name] as unknown as (inputs: object, attributes: object) => Tensor | Tensor[];
   const specs = Object.fromEntries(Object.entries(inputs).map(([key, { dtype, dims }]) => [key, { dtype, dims: dimsOf(dims) }]));
   const captured = captureModel(new Module(), { inputs: specs, call: (_, tensors) => ({ out: [op(tensors, attributes)].flat() }) });
-  using program = await new InterpreterBackend().compile(captured, { bindSlot: () => ({ kind: 'cache', rows: 1 }), places: 1 });
-  return Object.values(await program.run({ firstPlace: 0, batch: 1, inputs }));
+  using program = await new InterpreterBackend().compile(captured, { bindSlot: () => ({ kind: 'cache', rows: 1 }), kvSlots: 1 });
+  return Object.values(await program.run({ firstSlot: 0, batch: 1, inputs }));
 }
 
 /** The first output, rounded to 5 digits after the point, so that expected numbers can be read. */

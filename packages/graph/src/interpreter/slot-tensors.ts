@@ -12,29 +12,29 @@ interface Bound {
   readonly path: string;
   readonly value: { readonly dtype: SlotInput['value']['dtype']; readonly dims: Dims };
   readonly binding: SlotBinding;
-  /** `[places, ...]`, for a cache. */
+  /** `[slots, ...]`, for a cache. */
   readonly cache: HostTensor | null;
 }
 
 /** What the model's runtime slots are bound to: the caches, which live here, and the values of each step. */
 export class SlotTensors {
-  private readonly places: number;
+  private readonly kvSlots: number;
   private slots: readonly Bound[];
 
   /** @param caches by path: those that another graph of the same model has already are shared with it. */
   constructor(
     { graph }: CapturedModel,
-    { bindSlot, places }: Pick<CompileOptions, 'bindSlot' | 'places'>,
+    { bindSlot, kvSlots }: Pick<CompileOptions, 'bindSlot' | 'kvSlots'>,
     caches = new Map<string, HostTensor>(),
   ) {
-    this.places = places;
+    this.kvSlots = kvSlots;
     this.slots = allSlots(graph).map(({ path, slot, value }) => {
       const binding = bindSlot(path, slot);
       return {
         path,
         value,
         binding,
-        cache: binding.kind === 'cache' ? cacheOf(caches, path, value, cacheDims(path, value.dims, binding, places)) : null,
+        cache: binding.kind === 'cache' ? cacheOf(caches, path, value, cacheDims(path, value.dims, binding, kvSlots)) : null,
       };
     });
   }
@@ -45,7 +45,7 @@ export class SlotTensors {
 
   /** The tensor of each slot in this step, by path; a cache's shares the cache's memory. @throws ProgramInputError */
   bind(step: ProgramStep, sizes: Sizes): ReadonlyMap<string, HostTensor> {
-    this.checkPlaces(step);
+    this.checkSlots(step);
     const tensors = new Map<string, HostTensor>();
     for (const { path, value, binding, cache } of this.slots) {
       const tensor = cache === null ? inputOf(step, (binding as { name: string }).name) : region(cache, step);
@@ -60,17 +60,11 @@ export class SlotTensors {
     this.slots = [];
   }
 
-  private checkPlaces({ firstPlace, batch }: ProgramStep): void {
-    if (
-      !Number.isSafeInteger(firstPlace) ||
-      !Number.isSafeInteger(batch) ||
-      firstPlace < 0 ||
-      batch < 1 ||
-      firstPlace + batch > this.places
-    )
+  private checkSlots({ firstSlot, batch }: ProgramStep): void {
+    if (!Number.isSafeInteger(firstSlot) || !Number.isSafeInteger(batch) || firstSlot < 0 || batch < 1 || firstSlot + batch > this.kvSlots)
       throw new ProgramInputError(
-        `Places ${firstPlace} to ${firstPlace + batch - 1} are asked for; there are ${this.places}.`,
-        'step.firstPlace, step.batch',
+        `Slots ${firstSlot} to ${firstSlot + batch - 1} are asked for; there are ${this.kvSlots}.`,
+        'step.firstSlot, step.batch',
       );
   }
 }
@@ -105,7 +99,7 @@ function cacheOf(caches: Map<string, HostTensor>, path: string, { dtype }: Bound
   return cache;
 }
 
-function cacheDims(path: string, dims: Dims, { rows }: { rows: number }, places: number): number[] {
+function cacheDims(path: string, dims: Dims, { rows }: { rows: number }, kvSlots: number): number[] {
   const local = dims.slice(1).map((dim) => {
     if (dim.isStatic) return dim.value;
     if (dim.symbolName?.startsWith('@') === true) return rows;
@@ -113,12 +107,12 @@ function cacheDims(path: string, dims: Dims, { rows }: { rows: number }, places:
   });
   if (dims.length === 0 || !Number.isSafeInteger(rows) || rows < 1)
     throw new SlotBindingError(`${rows} rows cannot serve a slot of shape ${formatDims(dims)}.`, path);
-  return [places, ...local];
+  return [kvSlots, ...local];
 }
 
-/** The places of this step. */
-function region(cache: HostTensor, { firstPlace, batch }: ProgramStep): HostTensor {
+/** The slots of this step. */
+function region(cache: HostTensor, { firstSlot, batch }: ProgramStep): HostTensor {
   const dims = cache.dims.slice(1);
   const size = elementCount(dims);
-  return { dtype: cache.dtype, dims: [batch, ...dims], data: cache.data.subarray(firstPlace * size, (firstPlace + batch) * size) };
+  return { dtype: cache.dtype, dims: [batch, ...dims], data: cache.data.subarray(firstSlot * size, (firstSlot + batch) * size) };
 }

@@ -41,7 +41,7 @@ beforeEach(async () => {
   model = new Remembering();
   model.weight.setStorage(storageOf(1, 2));
   program = await new InterpreterBackend().open(model, {
-    places: 2,
+    kvSlots: 2,
     bindSlot: (_, kind) => (kind === 'cache' ? { kind: 'cache', rows: 8 } : { kind: 'input', name: kind }),
     recipeDirectory: null,
   });
@@ -60,7 +60,7 @@ function stepAt(start: number, ...rows: number[][]): ProgramStep {
   const x: HostTensor = { dtype: 'float32', dims: [1, rows.length, 2], data: Float32Array.from(rows.flat()) };
   const end = start + rows.length;
   return {
-    firstPlace: 1,
+    firstSlot: 1,
     batch: 1,
     inputs: { x, queryStart: int32([1], start), sequenceLengths: int32([1], end), totalLength: int32([], end) },
   };
@@ -96,7 +96,7 @@ test('a bucket that was not added, weights that are not there and a program that
   await program.add('one', () => captureAt(1));
   await expect(program.run('two', stepAt(0, [1, 1], [1, 1]))).rejects.toThrow(ProgramInputError);
   const empty = new InterpreterBackend().open(new Remembering(), {
-    places: 1,
+    kvSlots: 1,
     bindSlot: () => ({ kind: 'input', name: 'x' }),
     recipeDirectory: null,
   });

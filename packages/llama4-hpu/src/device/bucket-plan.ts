@@ -11,7 +11,7 @@ const Source = z.discriminatedUnion('from', [
   z.strictObject({ from: z.literal('value'), index: z.int().nonnegative() }),
   /** A parameter or buffer, by its path in the model. */
   z.strictObject({ from: z.literal('weight'), path: z.string() }),
-  /** The cache of a slot, at the places of the step. */
+  /** A cache, at the slots of the step. */
   z.strictObject({ from: z.literal('cache'), path: z.string() }),
 ]);
 export type Source = z.output<typeof Source>;
@@ -53,7 +53,7 @@ export const BucketPlan = z.strictObject({
   /** Results of calls, which the next ones read. */
   values: z.array(Tensor),
   weights: z.array(z.strictObject({ path: z.string(), shape: Shape })),
-  /** Heads, rows and elements of one place. */
+  /** Heads, rows and elements of one slot. */
   caches: z.array(z.strictObject({ path: z.string(), kind: z.string(), dims: z.tuple([z.int(), z.int(), z.int()]) })),
   /** Sequences in a step; null where the model has no slot that says so. */
   batch: z.int().positive().nullable(),

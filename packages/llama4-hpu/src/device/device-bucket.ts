@@ -7,13 +7,13 @@ import type { BucketPlan, Call, Source, Target } from './bucket-plan.ts';
 import type { DeviceCaches } from './device-caches.ts';
 import type { DeviceWeights } from './device-weights.ts';
 
-/** First places whose bindings are kept; those that were not used for longest go first. */
-const maxPlaces = 32;
+/** First slots whose bindings are kept; those that were not used for longest go first. */
+const maxSlots = 32;
 
 export interface DeviceMemory {
   readonly weights: DeviceWeights;
   readonly caches: DeviceCaches;
-  readonly places: number;
+  readonly kvSlots: number;
   /** Memory for activations of at least so many bytes, which all buckets share: steps run one at a time. */
   activations(bytes: number): Memory;
 }
@@ -28,9 +28,9 @@ export class DeviceBucket implements Disposable {
   private readonly weightShapes: ReadonlyMap<string, readonly number[]>;
   private readonly inputs: ReadonlyMap<string, Value>;
   private readonly values: readonly Value[];
-  /** Of calls that touch no cache: they serve any place. */
+  /** Of calls that touch no cache: they serve any slot. */
   private readonly anywhere = new Map<Call, IoBinding>();
-  private readonly byPlace = new Map<number, PlaceBindings>();
+  private readonly bySlot = new Map<number, SlotBindings>();
 
   /** @param sessions by graph. @throws HpuWeightError, HpuGraphError, and what ONNX Runtime says of a name that a graph has not. */
   constructor(plan: BucketPlan, sessions: ReadonlyMap<string, Session>, memory: DeviceMemory) {
@@ -47,7 +47,7 @@ export class DeviceBucket implements Disposable {
       if (!touchesCache(call)) this.anywhere.set(call, building.use(this.bind(call, this.sessions[i]!, null)));
     this.resources = building.move();
     this.resources.defer(() => {
-      for (const bindings of this.byPlace.values()) bindings[Symbol.dispose]();
+      for (const bindings of this.bySlot.values()) bindings[Symbol.dispose]();
     });
   }
 
@@ -56,7 +56,7 @@ export class DeviceBucket implements Disposable {
     this.check(step);
     const { signal } = step;
     signal?.throwIfAborted();
-    const bindings = this.bindingsAt(step.firstPlace);
+    const bindings = this.bindingsAt(step.firstSlot);
     for (const [name, value] of this.inputs) (value.view as { set(source: ArrayLike<number | bigint>): void }).set(step.inputs[name]!.data);
     for (const [i, binding] of bindings.entries()) {
       signal?.throwIfAborted();
@@ -74,7 +74,7 @@ export class DeviceBucket implements Disposable {
     const { batch } = this.plan;
     if (batch !== null && step.batch !== batch)
       throw new CpuStepError(`It has ${step.batch} sequences; the bucket has ${batch}.`, 'batch', 'run the bucket of its size.');
-    checkStep(this.checked, step, this.memory.places);
+    checkStep(this.checked, step, this.memory.kvSlots);
   }
 
   private tensor(index: number): HostTensor {
@@ -82,24 +82,24 @@ export class DeviceBucket implements Disposable {
     return { dtype, dims, data: this.values[index]!.view as HostTensor['data'] };
   }
 
-  private bindingsAt(firstPlace: number): readonly IoBinding[] {
-    let bindings = this.byPlace.get(firstPlace);
+  private bindingsAt(firstSlot: number): readonly IoBinding[] {
+    let bindings = this.bySlot.get(firstSlot);
     if (bindings === undefined) {
-      if (this.byPlace.size >= maxPlaces) {
-        const [oldest, dropped] = this.byPlace.entries().next().value!;
-        this.byPlace.delete(oldest);
+      if (this.bySlot.size >= maxSlots) {
+        const [oldest, dropped] = this.bySlot.entries().next().value!;
+        this.bySlot.delete(oldest);
         dropped[Symbol.dispose]();
       }
-      bindings = this.bindPlace(firstPlace);
-    } else this.byPlace.delete(firstPlace);
-    this.byPlace.set(firstPlace, bindings); // as the latest
+      bindings = this.bindFrom(firstSlot);
+    } else this.bySlot.delete(firstSlot);
+    this.bySlot.set(firstSlot, bindings); // as the latest
     return bindings.list;
   }
 
-  private bindPlace(firstPlace: number): PlaceBindings {
+  private bindFrom(firstSlot: number): SlotBindings {
     const { calls, caches, batch } = this.plan;
     using building = new Disposables();
-    const views = new Map(caches.map(({ path }) => [path, building.use(this.memory.caches.view(path, firstPlace, batch ?? 1))]));
+    const views = new Map(caches.map(({ path }) => [path, building.use(this.memory.caches.view(path, firstSlot, batch ?? 1))]));
     const list = calls.map((call, i) => this.anywhere.get(call) ?? building.use(this.bind(call, this.sessions[i]!, views)));
     const resources = building.move();
     return { list, [Symbol.dispose]: () => resources[Symbol.dispose]() };
@@ -130,7 +130,7 @@ export class DeviceBucket implements Disposable {
   }
 }
 
-interface PlaceBindings extends Disposable {
+interface SlotBindings extends Disposable {
   readonly list: readonly IoBinding[];
 }
 

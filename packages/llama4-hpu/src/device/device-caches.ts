@@ -4,14 +4,14 @@ import { PinnedBuffer, Value } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
 import { HpuGraphError } from './errors.ts';
 
-/** The KV caches: one memory a slot, `[places, heads, rows, width]`, shared by all buckets. The places of a step are a range of it; nothing is copied. */
+/** The KV caches: one memory each, `[slots, heads, rows, width]`, shared by all buckets. The slots of a step are a range of it; nothing is copied. */
 export class DeviceCaches implements Disposable {
-  private readonly places: number;
+  private readonly kvSlots: number;
   private readonly resources = new Disposables();
   private readonly memories = new Map<string, { memory: PinnedBuffer; dims: readonly number[] }>();
 
-  constructor(places: number) {
-    this.places = places;
+  constructor(kvSlots: number) {
+    this.kvSlots = kvSlots;
   }
 
   get bytes(): number {
@@ -22,20 +22,20 @@ export class DeviceCaches implements Disposable {
   add({ path, dims }: BucketPlan['caches'][number]): void {
     const known = this.memories.get(path);
     if (known === undefined) {
-      const memory = this.resources.use(PinnedBuffer.allocate(this.places * tensorBytes('float32', dims)));
+      const memory = this.resources.use(PinnedBuffer.allocate(this.kvSlots * tensorBytes('float32', dims)));
       this.memories.set(path, { memory, dims });
     } else if (known.dims.join() !== dims.join()) {
       throw new HpuGraphError(
-        `Its cache is [${dims.join(', ')}] a place; that of another bucket is [${known.dims.join(', ')}].`,
+        `Its cache is [${dims.join(', ')}] a slot; that of another bucket is [${known.dims.join(', ')}].`,
         `slot ${path}`,
       );
     }
   }
 
-  /** The cache of `batch` places from `firstPlace` on, for the caller to dispose. */
-  view(path: string, firstPlace: number, batch: number): Value {
+  /** The cache of `batch` slots from `firstSlot` on, for the caller to dispose. */
+  view(path: string, firstSlot: number, batch: number): Value {
     const { memory, dims } = this.memories.get(path)!;
-    return Value.over(memory, 'float32', [batch, ...dims], firstPlace * tensorBytes('float32', dims));
+    return Value.over(memory, 'float32', [batch, ...dims], firstSlot * tensorBytes('float32', dims));
   }
 
   [Symbol.dispose](): void {

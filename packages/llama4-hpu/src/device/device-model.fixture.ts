@@ -82,7 +82,7 @@ export function stepOf(
   sequences: readonly Sequence[],
   query: number,
   { context }: OpenedCase,
-  { firstPlace = 0 }: { firstPlace?: number } = {},
+  { firstSlot = 0 }: { firstSlot?: number } = {},
 ): ProgramStep & { bucket: string } {
   const batch = sequences.length;
   const chunk = context.config.attentionChunkSize ?? Number.POSITIVE_INFINITY;
@@ -103,7 +103,7 @@ export function stepOf(
   const hasFull = !hasChunks || context.config.layers.some(({ rope }) => !rope);
   return {
     bucket: `${batch}x${query}`,
-    firstPlace,
+    firstSlot,
     batch,
     inputs: {
       inputIds: int64(
@@ -131,12 +131,12 @@ export function captureBucket({ model }: OpenedCase, bucket: string, cache = new
 }
 
 /** The same model, whole and for any shape, on the interpreter. */
-export function oracleOf(opened: OpenedCase, places: number): Promise<Program> {
-  return oracleFor(opened, captureLanguageModel(opened.model, new CaptureCache()), places);
+export function oracleOf(opened: OpenedCase, kvSlots: number): Promise<Program> {
+  return oracleFor(opened, captureLanguageModel(opened.model, new CaptureCache()), kvSlots);
 }
 
-export function oracleFor({ bindSlot }: OpenedCase, captured: CapturedModel, places: number): Promise<Program> {
-  return new InterpreterBackend().compile(captured, { bindSlot, places });
+export function oracleFor({ bindSlot }: OpenedCase, captured: CapturedModel, kvSlots: number): Promise<Program> {
+  return new InterpreterBackend().compile(captured, { bindSlot, kvSlots });
 }
 
 /** Reproducible numbers between -1 and 1. */
@@ -153,7 +153,7 @@ export function someSteps(opened: OpenedCase): (ProgramStep & { bucket: string }
     stepOf([{ computed: 5, tokens: tokens(8, 2) }], 8, opened),
     stepOf([{ computed: 13, tokens: tokens(3, 3) }], 4, opened),
     stepOf([{ computed: 16, tokens: [7] }], 1, opened),
-    stepOf([{ computed: 0, tokens: tokens(3, 4) }], 4, opened, { firstPlace: 1 }),
+    stepOf([{ computed: 0, tokens: tokens(3, 4) }], 4, opened, { firstSlot: 1 }),
     stepOf(
       [
         { computed: 17, tokens: [9] },
@@ -162,7 +162,7 @@ export function someSteps(opened: OpenedCase): (ProgramStep & { bucket: string }
       1,
       opened,
     ),
-    stepOf([{ computed: 4, tokens: [10] }], 1, opened, { firstPlace: 1 }),
+    stepOf([{ computed: 4, tokens: [10] }], 1, opened, { firstSlot: 1 }),
   ];
 }
 

@@ -17,10 +17,10 @@ import {
 } from './device-model.fixture.ts';
 import { EmulatedBackend, type StaticMode } from './emulated-backend.ts';
 
-const places = 3;
+const kvSlots = 3;
 
 async function open(opened: OpenedCase, mode: StaticMode, recipeDirectory: string | null = null) {
-  return new EmulatedBackend({ mode, threads: 1 }).open(opened.model, { bindSlot: opened.bindSlot, places, recipeDirectory });
+  return new EmulatedBackend({ mode, threads: 1 }).open(opened.model, { bindSlot: opened.bindSlot, kvSlots, recipeDirectory });
 }
 
 async function addAll(program: StaticProgram, opened: OpenedCase, cache = new CaptureCache()): Promise<void> {
@@ -33,7 +33,7 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
     async (name) => {
       const opened = await openCase(name, { mode });
       using program = await open(opened, mode);
-      using oracle = await oracleOf(opened, places);
+      using oracle = await oracleOf(opened, kvSlots);
       await addAll(program, opened);
       for (const { bucket, ...step } of someSteps(opened)) {
         const { logits } = await program.run(bucket, step);
@@ -54,9 +54,9 @@ test.each(['compile', 'lazy'] as const)('images in mode %s: the tower a tile at 
   await program.add('1x8 images', () => captureMultimodalModel(model, new CaptureCache(), hiddenSize, { batch: 1, sequence: 8 }));
 
   const pixels = float32([1, numChannels, imageSize, imageSize]);
-  const { imageFeatures } = await program.run('tile', { firstPlace: 0, batch: 1, inputs: { pixelValues: pixels } });
-  using tower = await oracleFor(opened, captureVisionModel(model, new CaptureCache(), opened.context.vision!), places);
-  const features = (await tower.run({ firstPlace: 0, batch: 1, inputs: { pixelValues: pixels } }))['imageFeatures']!;
+  const { imageFeatures } = await program.run('tile', { firstSlot: 0, batch: 1, inputs: { pixelValues: pixels } });
+  using tower = await oracleFor(opened, captureVisionModel(model, new CaptureCache(), opened.context.vision!), kvSlots);
+  const features = (await tower.run({ firstSlot: 0, batch: 1, inputs: { pixelValues: pixels } }))['imageFeatures']!;
   expect(difference(imageFeatures!, features)).toBeLessThan(1e-5);
 
   const { bucket: _, ...text } = someSteps(opened)[0]!;
@@ -65,7 +65,7 @@ test.each(['compile', 'lazy'] as const)('images in mode %s: the tower a tile at 
   const padded = float32([8, hiddenSize]);
   padded.data.set((features.data as Float32Array).subarray(0, 3 * hiddenSize));
   const step = { ...text, inputs: { ...text.inputs, imageFeatures: padded, imageRows } };
-  using language = await oracleFor(opened, captureMultimodalModel(model, new CaptureCache(), hiddenSize), places);
+  using language = await oracleFor(opened, captureMultimodalModel(model, new CaptureCache(), hiddenSize), kvSlots);
   const { logits } = await program.run('1x8 images', step);
   expect(difference(logits!, (await language.run(step))['logits']!)).toBeLessThan(1e-5);
 });
@@ -126,7 +126,7 @@ describe('a step', () => {
     await addAll(program, opened);
     const step = someSteps(opened)[1]!;
     const refused = (change: Partial<typeof step>) => expect(program.run('1x8', { ...step, ...change })).rejects;
-    await refused({ firstPlace: 3 }).toThrow('Places 3 to 3 are asked for; there are 3.');
+    await refused({ firstSlot: 3 }).toThrow('Slots 3 to 3 are asked for; there are 3.');
     await refused({ batch: 2 }).toThrow('It has 2 sequences; the bucket has 1.');
     await refused({ inputs: { ...step.inputs, inputIds: step.inputs['logitsIndices']! } }).toThrow('[1, 8] is expected');
     const short = { dtype: 'int32', dims: [1], data: Int32Array.of(12) } as const;
@@ -145,7 +145,7 @@ describe('a step', () => {
     const running = program.run('1x8', { ...step, signal: aborted.signal });
     aborted.abort(new Error('enough'));
     await expect(running).rejects.toThrow('enough');
-    using oracle = await oracleOf(opened, places);
+    using oracle = await oracleOf(opened, kvSlots);
     expect(difference((await program.run('1x8', step))['logits']!, (await oracle.run(step))['logits']!)).toBeLessThan(1e-5);
   });
 
@@ -163,22 +163,22 @@ describe('a step', () => {
     program[Symbol.dispose]();
   });
 
-  test('at many first places keeps few bindings and loses no value', async () => {
+  test('at many first slots keeps few bindings and loses no value', async () => {
     const opened = await openCase('dense-tiny');
     using program = await new EmulatedBackend({ mode: 'compile', threads: 1 }).open(opened.model, {
       bindSlot: opened.bindSlot,
-      places: 40,
+      kvSlots: 40,
       recipeDirectory: null,
     });
     await program.add('1x1', () => captureBucket(opened, '1x1'));
-    const run = async (firstPlace: number, computed: number) => {
-      const { logits } = await program.run('1x1', stepOf([{ computed, tokens: [5 + computed] }], 1, opened, { firstPlace }));
+    const run = async (firstSlot: number, computed: number) => {
+      const { logits } = await program.run('1x1', stepOf([{ computed, tokens: [5 + computed] }], 1, opened, { firstSlot }));
       return [...(logits!.data as Float32Array)];
     };
     const first = await run(0, 0);
     const second = await run(0, 1);
-    for (let place = 1; place < 40; place++) expect(await run(place, 0)).toEqual(first);
-    for (let place = 39; place > 0; place--) expect(await run(place, 1)).toEqual(second);
+    for (let slot = 1; slot < 40; slot++) expect(await run(slot, 0)).toEqual(first);
+    for (let slot = 39; slot > 0; slot--) expect(await run(slot, 1)).toEqual(second);
   });
 });
 
@@ -192,7 +192,7 @@ describe('updateWeights', () => {
     const { weightBytes, optimisations } = program.facts;
     scaleWeights(opened, 1.5);
     program.updateWeights();
-    using oracle = await oracleOf(opened, places);
+    using oracle = await oracleOf(opened, kvSlots);
     const { logits } = await program.run('1x8', step);
     expect(difference(logits!, (await oracle.run(step))['logits']!)).toBeLessThan(1e-5);
     expect([...(logits!.data as Float32Array)]).not.toEqual(before);

@@ -16,7 +16,7 @@ export interface EmulatedProgramParts {
   model: Module;
   mode: StaticMode;
   bindSlot: StaticOptions['bindSlot'];
-  places: number;
+  kvSlots: number;
   weights: DeviceWeights;
   caches: DeviceCaches;
   graphs: DeviceGraphs;
@@ -78,7 +78,7 @@ export class EmulatedProgram implements StaticProgram {
 
   /**
    * @throws HpuBucketError; CpuStepError before anything runs; CpuBusyError; DisposedError; OrtCallError; the signal's reason, with the caches of these
-   * places then partly written.
+   * slots then partly written.
    */
   async run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>> {
     this.assertUsable();
@@ -153,8 +153,8 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   private bucketOf(plan: BucketPlan): DeviceBucket {
-    const { weights, caches, places, graphs } = this.parts;
-    return new DeviceBucket(plan, graphs.all, { weights, caches, places, activations: (bytes) => this.activationsOf(bytes) });
+    const { weights, caches, kvSlots, graphs } = this.parts;
+    return new DeviceBucket(plan, graphs.all, { weights, caches, kvSlots, activations: (bytes) => this.activationsOf(bytes) });
   }
 
   private activationsOf(bytes: number): Memory {

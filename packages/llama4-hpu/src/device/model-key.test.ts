@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type KeyParts, modelKey } from './model-key.ts';
 
 const bindSlot: CompileOptions['bindSlot'] = () => ({ kind: 'cache', rows: 8 });
-const parts: KeyParts = { bindSlot, places: 2, mode: 'compile', codeIdentity: '', runtime: '1.0.0' };
+const parts: KeyParts = { bindSlot, kvSlots: 2, mode: 'compile', codeIdentity: '', runtime: '1.0.0' };
 
 class Norm extends Module {
   readonly weight = new Parameter([4]);
@@ -99,7 +99,7 @@ describe('another key for', () => {
 
   test.each<[string, Partial<KeyParts>]>([
     ['rows of a cache', { bindSlot: () => ({ kind: 'cache', rows: 9 }) }],
-    ['places', { places: 3 }],
+    ['kvSlots', { kvSlots: 3 }],
     ['the mode', { mode: 'lazy' }],
     ["the runtime's version", { runtime: '1.0.1' }],
     ['code outside of the model', { codeIdentity: 'plugin 2' }],

@@ -11,7 +11,7 @@ const version = 1;
 
 export interface KeyParts {
   bindSlot: CompileOptions['bindSlot'];
-  places: number;
+  kvSlots: number;
   mode: string;
   codeIdentity: string;
   /** ONNX Runtime's version. */
@@ -23,12 +23,12 @@ export interface KeyParts {
  * their text, fields, nulls, lent children, shapes and element types; no value of a weight), the slots' bindings, the code that captures and exports,
  * ONNX Runtime and this machine's processor. Equal models have equal names, in another process too. Hex.
  */
-export function modelKey(model: Module, { bindSlot, places, mode, codeIdentity, runtime }: KeyParts): string {
+export function modelKey(model: Module, { bindSlot, kvSlots, mode, codeIdentity, runtime }: KeyParts): string {
   const hash = createHash('sha256');
   hash.update(
     JSON.stringify([
       version,
-      places,
+      kvSlots,
       mode,
       codeIdentity,
       runtime,

@@ -20,9 +20,12 @@ interface Started {
 }
 
 /** Opens a program and adds all buckets, as a start of the engine does. */
-async function start(opened: OpenedCase, { mode = 'compile', places = 3 }: { mode?: StaticMode; places?: number } = {}): Promise<Started> {
+async function start(
+  opened: OpenedCase,
+  { mode = 'compile', kvSlots = 3 }: { mode?: StaticMode; kvSlots?: number } = {},
+): Promise<Started> {
   const backend = new EmulatedBackend({ mode, threads: 1 });
-  const program = await backend.open(opened.model, { bindSlot: opened.bindSlot, places, recipeDirectory: directory });
+  const program = await backend.open(opened.model, { bindSlot: opened.bindSlot, kvSlots, recipeDirectory: directory });
   let captures = 0;
   const capture = (bucket: string): CapturedModel => {
     captures += 1;
@@ -146,7 +149,7 @@ test('an aborted compilation leaves no recipe and no half file', async () => {
   const opened = await openCase('dense-tiny');
   using program = await new EmulatedBackend({ mode: 'compile', threads: 1 }).open(opened.model, {
     bindSlot: opened.bindSlot,
-    places: 1,
+    kvSlots: 1,
     recipeDirectory: directory,
   });
   const stop = new AbortController();
@@ -170,7 +173,7 @@ test('a folder that cannot be written is refused before anything is compiled', a
   const opened = await openCase('dense-tiny');
   const opening = new EmulatedBackend({ mode: 'compile' }).open(opened.model, {
     bindSlot: opened.bindSlot,
-    places: 1,
+    kvSlots: 1,
     recipeDirectory: join(directory, 'file'),
   });
   await expect(opening).rejects.toThrow('The recipes cannot be written');
@@ -194,7 +197,7 @@ test('a folder that is there and cannot be written is read, and refuses what is 
 
 test('a program that is disposed while a graph is compiled ends the addition with an error', async () => {
   const opened = await openCase('dense-tiny');
-  const options = { bindSlot: opened.bindSlot, places: 1, recipeDirectory: directory };
+  const options = { bindSlot: opened.bindSlot, kvSlots: 1, recipeDirectory: directory };
   const program = await new EmulatedBackend({ mode: 'lazy', threads: 1 }).open(opened.model, options);
   const adding = program.add('1x1', () => captureBucket(opened, '1x1'));
   program[Symbol.dispose]();
