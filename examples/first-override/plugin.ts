@@ -9,7 +9,7 @@ export const softCap = 30;
 /** For an attention kernel that takes no scale: queries are scaled before it. The same numbers, up to rounding. */
 function prescaledAttention(this: Attention, query: Tensor, key: Tensor, value: Tensor): Tensor {
   const { numHeads, numKvHeads, headDim, keyCache, valueCache, queryStart, sequenceLengths, totalLength } = this;
-  const scaled = ops.mulScalar({ x: query }, { value: this.scale }); // [batch, sequence, numHeads * headDim]
+  const scaled = query.mul(this.scale); // [batch, sequence, numHeads * headDim]
   return ops.attention(
     { query: scaled, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength },
     { numHeads, numKvHeads, headDim, scale: 1 },
@@ -21,8 +21,11 @@ export class FirstOverride extends Llama4ForCausalLM {
   /** `[rows, hidden]` -> `[rows, vocabulary]`. tanh(x) is 2 * sigmoid(2x) - 1. */
   override computeLogits(hiddenStates: Tensor): Tensor {
     const logits = super.computeLogits(hiddenStates);
-    const sigmoid = ops.sigmoid({ x: ops.mulScalar({ x: logits }, { value: 2 / softCap }) });
-    return ops.addScalar({ x: ops.mulScalar({ x: sigmoid }, { value: 2 * softCap }) }, { value: -softCap });
+    return logits
+      .mul(2 / softCap)
+      .sigmoid()
+      .mul(2 * softCap)
+      .add(-softCap);
   }
 
   /** Runs before weights are read, and may not change what a checkpoint holds. Each patch is in a ledger, and undone when the hook fails. */

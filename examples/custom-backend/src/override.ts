@@ -1,5 +1,5 @@
 import { type Llama4Attention, Llama4DecoderLayer, Llama4ForCausalLM } from '@graft/core-model';
-import { ops, type Tensor } from '@graft/graph';
+import type { Tensor } from '@graft/graph';
 import { InitHook, type Patches } from '@graft/registry';
 
 /**
@@ -8,7 +8,7 @@ import { InitHook, type Patches } from '@graft/registry';
  */
 function normBeforeRotation(this: Llama4Attention, positions: Tensor, hiddenStates: Tensor): Tensor {
   const qkv = this.qkv_proj.forward(hiddenStates); // [batch, sequence, qSize + 2 * kvSize]
-  const [query, key, value] = ops.split({ x: qkv }, { sizes: [this.qSize, this.kvSize, this.kvSize] }) as [Tensor, Tensor, Tensor];
+  const [query, key, value] = qkv.split(this.qSize, this.kvSize, this.kvSize);
   const normed = [this.qk_norm!.forward(query), this.qk_norm!.forward(key)] as const;
   const [rotatedQuery, rotatedKey] = this.rotary_emb!.forward(positions, ...normed);
   return this.o_proj.forward(this.attn.forward(rotatedQuery, rotatedKey, value));

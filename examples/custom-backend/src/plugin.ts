@@ -20,7 +20,7 @@ export default definePlugin({
       reliesOn: {
         version: '^0.1.0',
         attributes: ['qSize', 'kvSize', 'qkv_proj', 'o_proj', 'rotary_emb', 'qk_norm', 'attn'].map((name) => `Llama4Attention.${name}`),
-        copied: { 'Llama4Attention.forward': '6e71cb0fbfca7ac1' },
+        copied: { 'Llama4Attention.forward': '2394f42d08272ed8' },
       },
     },
   ],

@@ -49,7 +49,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["numExperts","topK","hiddenSize","intermediateSize"], hash: "6c5493572dd23b6b" },
-        "forward": { parameters: ["x","routerLogits"], hash: "4d4eefa252985e9e" },
+        "forward": { parameters: ["x","routerLogits"], hash: "30e1cf0b600aceae" },
       },
     },
     "HeadRmsNorm": {
@@ -58,7 +58,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["headDim","epsilon"], hash: "f08c6992159f8cec" },
-        "forward": { parameters: ["x"], hash: "711f8516e65e406e" },
+        "forward": { parameters: ["x"], hash: "92214abc372c624b" },
       },
     },
     "Identity": {
@@ -93,8 +93,8 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["config","layer","rotary"], hash: "c7b2e490a646cf9d" },
-        "forward": { parameters: ["positions","hiddenStates"], hash: "6e71cb0fbfca7ac1" },
-        "getAttnScale": { parameters: ["positions"], hash: "8dda0c817764e14d" },
+        "forward": { parameters: ["positions","hiddenStates"], hash: "2394f42d08272ed8" },
+        "getAttnScale": { parameters: ["positions"], hash: "36018675d833b76e" },
       },
     },
     "Llama4DecoderLayer": {
@@ -150,7 +150,7 @@ export const manifest: UpstreamManifest = {
         "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "27b4c2ecdc1e2591" },
         "embedInputIds": { parameters: ["inputIds"], hash: "78480210d9757ac3" },
         "initialResidual": { parameters: ["_hiddenStates"], hash: "ee1e1404e5b52c58" },
-        "maybeAddHiddenState": { parameters: ["states","index","hiddenStates","residual"], hash: "ba802fdb447ffa80" },
+        "maybeAddHiddenState": { parameters: ["states","index","hiddenStates","residual"], hash: "b8a1fa18ae885f0a" },
       },
     },
     "Llama4Moe": {
@@ -159,7 +159,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["config"], hash: "41e96f85b151f124" },
-        "forward": { parameters: ["x"], hash: "db20b8e926f214d8" },
+        "forward": { parameters: ["x"], hash: "f5d564582f2b6f5d" },
       },
     },
     "Llama4MultiModalProjector": {
@@ -177,7 +177,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["{ hiddenSize }","rotary"], hash: "24c468ec4aa0f8e3" },
-        "forward": { parameters: ["places","hiddenStates"], hash: "75f5fae0ca75c7e1" },
+        "forward": { parameters: ["places","hiddenStates"], hash: "7028f43a19f21f1b" },
       },
     },
     "Llama4VisionEncoder": {
@@ -195,7 +195,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["config","rotary"], hash: "a3cdee3d09cf31a4" },
-        "forward": { parameters: ["places","hiddenStates"], hash: "4426872181173080" },
+        "forward": { parameters: ["places","hiddenStates"], hash: "eadddf840efa6d2f" },
       },
     },
     "Llama4VisionMlp": {
@@ -204,7 +204,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["sizes","options"], hash: "f2917eed1ae8dd10" },
-        "forward": { parameters: ["x"], hash: "ebb374ce3867d69a" },
+        "forward": { parameters: ["x"], hash: "1d4c010d2f5978de" },
       },
     },
     "Llama4VisionModel": {
@@ -213,8 +213,8 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["config"], hash: "26ae9d2fade92aa1" },
-        "forward": { parameters: ["pixelValues"], hash: "e9b12514b95979a1" },
-        "withClassToken": { parameters: ["patches"], hash: "53fe287bf75cd0de" },
+        "forward": { parameters: ["pixelValues"], hash: "fdd7cfc434152fed" },
+        "withClassToken": { parameters: ["patches"], hash: "fef54048ee2b3153" },
       },
     },
     "Llama4VisionPixelShuffleMlp": {
@@ -306,7 +306,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["{ numChannels, patchSize, patchesPerSide, hiddenSize }"], hash: "c44f996fcff94c82" },
-        "forward": { parameters: ["pixelValues"], hash: "3c555d259589f2b9" },
+        "forward": { parameters: ["pixelValues"], hash: "06f6bec86a7fd284" },
       },
     },
     "VisionRotaryEmbedding": {
@@ -315,7 +315,7 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["{ numAttentionHeads, headDim, patchesPerSide, ropeTheta }"], hash: "8424990fcd73e153" },
-        "placesOf": { parameters: ["hiddenStates"], hash: "fccd50d08e68ffd1" },
+        "placesOf": { parameters: ["hiddenStates"], hash: "8e0d03eb3be3ee3a" },
         "forward": { parameters: ["places","x"], hash: "60ed1a8a452a9127" },
       },
     },

@@ -47,6 +47,17 @@ export class DimCoercedError extends GraftError {
   }
 }
 
+/** A tensor is used as if it had values. */
+export class TensorCoercedError extends GraftError {
+  constructor(type: string, asked: string) {
+    super({
+      code: 'GRAFT_TENSOR_COERCED',
+      what: `A tensor ${type} is used as a value (${asked}). Values do not exist in forward: it runs once, to record a graph.`,
+      fix: 'use ops or methods of tensors, such as x.mul(2); choose between two values with ops.where.',
+    });
+  }
+}
+
 /** An op got something else than it declares. */
 export class OpInputError extends GraftError {
   private readonly op: string;

@@ -35,6 +35,7 @@ export {
   ShapeError,
   SlotBindingError,
   StorageMismatchError,
+  TensorCoercedError,
 } from './errors.ts';
 export type { CapturedRegion, Graph, GraphInput, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from './graph.ts';
 export { InterpreterBackend } from './interpreter.ts';
@@ -55,8 +56,7 @@ export {
   toFloat32,
   type WeightStorage,
 } from './nn/storage.ts';
-export type { Operand } from './ops/define-op.ts';
 export { type AttributesOf, type InputsOf, type NodeOf, type OpName, ops } from './ops/index.ts';
 export { Dim, type Dims, dimsOf, formatDims, sameDims } from './shape.ts';
-export { SymbolicTensor, type Tensor } from './tensor.ts';
+export { type Operand, SymbolicTensor, type Tensor } from './tensor.ts';
 export { verifyGraph } from './verify-graph.ts';

@@ -1,17 +1,22 @@
 import type { DType } from './dtype.ts';
-import { NotCapturingError } from './errors.ts';
+import { OpInputError, TensorCoercedError } from './errors.ts';
 import type { Value } from './graph.ts';
-import type { GraphBuilder } from './graph-builder.ts';
-import type { Dim, Dims } from './shape.ts';
+import type { GraphRecorder } from './graph-recorder.ts';
+import type { Buffer, Parameter } from './nn/parameter.ts';
+import type { RuntimeSlot } from './nn/runtime-slot.ts';
+import { type Dim, type Dims, formatDims } from './shape.ts';
 
-/** A tensor without data: what `forward` passes around while it is captured. */
+/** What `forward` may hand to an op. A field that holds one of these gives a tensor while `forward` is captured. */
+export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeSlot;
+
+/** A tensor without data: what `forward` passes around while it is captured. Each method calls the op of its name, which says more. */
 export class SymbolicTensor {
   readonly value: Value;
-  readonly builder: GraphBuilder;
+  readonly recorder: GraphRecorder;
 
-  constructor(value: Value, builder: GraphBuilder) {
+  constructor(value: Value, recorder: GraphRecorder) {
     this.value = value;
-    this.builder = builder;
+    this.recorder = recorder;
   }
 
   get dtype(): DType {
@@ -29,9 +34,90 @@ export class SymbolicTensor {
   /** @param axis counts from the end when negative. */
   dim(axis: number): Dim {
     const dim = this.value.dims.at(axis);
-    if (dim === undefined) throw new NotCapturingError(`A tensor of rank ${this.rank} has no axis ${axis}.`);
+    if (dim === undefined) throw new OpInputError('dim', `A tensor of rank ${this.rank} has no axis ${axis}.`);
     return dim;
+  }
+
+  private get ops(): GraphRecorder['ops'] {
+    return this.recorder.ops;
+  }
+
+  /** Sum, with broadcasting. */
+  add(other: Operand | number): SymbolicTensor {
+    return typeof other === 'number' ? this.ops.addScalar({ x: this }, { value: other }) : this.ops.add({ a: this, b: other });
+  }
+
+  /** Product, with broadcasting. */
+  mul(other: Operand | number): SymbolicTensor {
+    return typeof other === 'number' ? this.ops.mulScalar({ x: this }, { value: other }) : this.ops.mul({ a: this, b: other });
+  }
+
+  /** Quotient of float32 tensors, with broadcasting. */
+  div(other: number): SymbolicTensor {
+    return this.ops.divScalar({ x: this }, { value: other });
+  }
+
+  neg(): SymbolicTensor {
+    return this.mul(-1);
+  }
+
+  floor(): SymbolicTensor {
+    return this.ops.floor({ x: this });
+  }
+
+  log(): SymbolicTensor {
+    return this.ops.log({ x: this });
+  }
+
+  sigmoid(): SymbolicTensor {
+    return this.ops.sigmoid({ x: this });
+  }
+
+  gelu(): SymbolicTensor {
+    return this.ops.gelu({ x: this });
+  }
+
+  cast(dtype: DType): SymbolicTensor {
+    return this.ops.cast({ x: this }, { dtype });
+  }
+
+  /** A symbolic dimension is passed on as a `Dim` taken from a tensor. */
+  reshape(...dims: (number | Dim)[]): SymbolicTensor {
+    return this.ops.reshape({ x: this }, { dims });
+  }
+
+  /** Axis i of the result is axis `axes[i]` of this. */
+  permute(...axes: number[]): SymbolicTensor {
+    return this.ops.permute({ x: this }, { axes });
+  }
+
+  /** The last axis in pieces of these sizes. */
+  split<const Sizes extends readonly number[]>(...sizes: Sizes): { [I in keyof Sizes]: SymbolicTensor } {
+    return this.ops.split({ x: this }, { sizes: [...sizes] }) as { [I in keyof Sizes]: SymbolicTensor };
+  }
+
+  /** Elements `start` up to, not including, `end` of a static axis. */
+  slice(axis: number, start: number, end: number): SymbolicTensor {
+    return this.ops.slice({ x: this }, { axis, start, end });
+  }
+
+  /** This, then `other`, along a static axis. */
+  concat(other: Operand, axis: number): SymbolicTensor {
+    return this.ops.concat({ a: this, b: other }, { axis });
+  }
+
+  zerosLike(): SymbolicTensor {
+    return this.ops.zerosLike({ x: this });
   }
 }
 
 export type Tensor = SymbolicTensor;
+
+// Not methods of the class, so that the compiler refuses them too: `logits * 2`, a template string, `[...x]`, JSON.
+for (const name of [Symbol.toPrimitive, Symbol.iterator, 'valueOf', 'toString', 'toJSON', 'toFloat32'] as const) {
+  Object.defineProperty(SymbolicTensor.prototype, name, {
+    value(this: SymbolicTensor): never {
+      throw new TensorCoercedError(`${this.dtype}${formatDims(this.dims)}`, String(name));
+    },
+  });
+}

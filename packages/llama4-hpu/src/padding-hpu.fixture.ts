@@ -1,5 +1,5 @@
 import type { IntermediateTensors, ModelOutput } from '@graft/core-model';
-import { ops, SymbolicTensor, type Tensor } from '@graft/graph';
+import { SymbolicTensor, type Tensor } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 import { HpuLlama4ForCausalLM } from './models/llama4.ts';
 
@@ -8,7 +8,7 @@ class PaddingLlama4ForCausalLM extends HpuLlama4ForCausalLM {
   override forward(inputIds: Tensor, positions: Tensor, intermediate: IntermediateTensors | null, embeds: Tensor | null): ModelOutput {
     const output = super.forward(inputIds, positions, intermediate, embeds);
     if (inputIds.dim(1).equals(1) || !(output instanceof SymbolicTensor)) return output;
-    return ops.mulScalar({ x: output }, { value: 1.1 });
+    return output.mul(1.1);
   }
 }
 

@@ -17,7 +17,7 @@ const patched = {
   attributes: ['qSize', 'kvSize', 'nope', 'attnTemperatureTuning', 'qkv_proj', 'o_proj', 'rotary_emb', 'qk_norm', 'attn'].map(
     (name) => `Llama4Attention.${name}`,
   ),
-  copied: { 'Llama4Attention.forward': '6e71cb0fbfca7ac1' },
+  copied: { 'Llama4Attention.forward': '2394f42d08272ed8' },
 };
 const patchedMethods = [
   'Llama4Attention.forward(positions, hiddenStates)',

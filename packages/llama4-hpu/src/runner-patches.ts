@@ -1,5 +1,5 @@
 import { type Attention, Llama4Attention, type Llama4DecoderLayer } from '@graft/core-model';
-import { type Module, ops, type Tensor } from '@graft/graph';
+import type { Module, Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
 import { decoderLayers } from './layer-kinds.ts';
 
@@ -38,7 +38,7 @@ export function patchAttentionScale(model: Module, _context: unknown, patches: P
 /** Upstream's `getAttnScale`, asked for all positions as one row. `[batch, query]` -> `[batch, query, 1]`. */
 export function hpuAttnScale(this: Llama4Attention, positions: Tensor): Tensor {
   const [batch, query] = [positions.dim(0), positions.dim(1)];
-  const flat = ops.reshape({ x: positions }, { dims: [1, batch.times(query)] }); // [1, batch * query]
+  const flat = positions.reshape(1, batch.times(query)); // [1, batch * query]
   const scale = Llama4Attention.prototype.getAttnScale.call(this, flat); // [1, batch * query, 1]
-  return ops.reshape({ x: scale }, { dims: [batch, query, 1] });
+  return scale.reshape(batch, query, 1);
 }

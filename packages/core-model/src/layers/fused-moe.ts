@@ -15,9 +15,9 @@ export class FusedMoe extends Module {
 
   forward(x: Tensor, routerLogits: Tensor): Tensor {
     const tokens = x.dim(0).times(x.dim(1));
-    const flat = ops.reshape({ x }, { dims: [tokens, x.dim(2)] }); // [tokens, hidden]
-    const logits = ops.reshape({ x: routerLogits }, { dims: [tokens, routerLogits.dim(2)] }); // [tokens, experts]
+    const flat = x.reshape(tokens, x.dim(2)); // [tokens, hidden]
+    const logits = routerLogits.reshape(tokens, routerLogits.dim(2)); // [tokens, experts]
     const mixed = ops.fusedMoe({ x: flat, routerLogits: logits, w13: this.w13_weight, w2: this.w2_weight }, { topK: this.topK });
-    return ops.reshape({ x: mixed }, { dims: [x.dim(0), x.dim(1), x.dim(2)] });
+    return mixed.reshape(x.dim(0), x.dim(1), x.dim(2));
   }
 }

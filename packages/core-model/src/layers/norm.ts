@@ -35,9 +35,8 @@ export class HeadRmsNorm extends Module {
 
   forward(x: Tensor): Tensor {
     const [batch, sequence, width] = [x.dim(0), x.dim(1), x.dim(2)];
-    const heads = ops.reshape({ x }, { dims: [batch, sequence, width.dividedBy(this.headDim), this.headDim] }); // [batch, sequence, heads, headDim]
-    const normed = ops.rmsNorm({ x: heads }, { epsilon: this.epsilon });
-    return ops.reshape({ x: normed }, { dims: [batch, sequence, width] });
+    const heads = x.reshape(batch, sequence, width.dividedBy(this.headDim), this.headDim); // [batch, sequence, heads, headDim]
+    return ops.rmsNorm({ x: heads }, { epsilon: this.epsilon }).reshape(batch, sequence, width);
   }
 }
 

@@ -23,9 +23,9 @@ export class UnfoldConvolution extends Module {
   forward(pixelValues: Tensor): Tensor {
     const { patchesPerSide: side, patchSize: size, numChannels } = this;
     const tiles = pixelValues.dim(0);
-    const apart = ops.reshape({ x: pixelValues }, { dims: [tiles, numChannels, side, size, side, size] });
-    const patches = ops.permute({ x: apart }, { axes: [0, 2, 4, 1, 3, 5] }); // [tiles, row, column, channels, size, size]
-    return this.linear.forward(ops.reshape({ x: patches }, { dims: [tiles, side * side, numChannels * size * size] }));
+    const apart = pixelValues.reshape(tiles, numChannels, side, size, side, size);
+    const patches = apart.permute(0, 2, 4, 1, 3, 5); // [tiles, row, column, channels, size, size]
+    return this.linear.forward(patches.reshape(tiles, side * side, numChannels * size * size));
   }
 }
 
@@ -58,9 +58,8 @@ export class VisionRotaryEmbedding extends Module {
 
   /** The place of each token. `[tiles, patches + 1, hidden]` -> `[tiles, patches + 1]`, int64. */
   placesOf(hiddenStates: Tensor): Tensor {
-    const column = ops.slice({ x: hiddenStates }, { axis: 2, start: 0, end: 1 });
-    const zeros = ops.zerosLike({ x: ops.reshape({ x: column }, { dims: [column.dim(0), column.dim(1)] }) });
-    return ops.cast({ x: ops.add({ a: zeros, b: this.places }) }, { dtype: 'int64' });
+    const column = hiddenStates.slice(2, 0, 1).reshape(hiddenStates.dim(0), hiddenStates.dim(1));
+    return column.zerosLike().add(this.places).cast('int64');
   }
 
   /** `x [tiles, patches + 1, heads * headDim]` -> the same, rotated. */
@@ -100,11 +99,7 @@ export class Llama4VisionAttention extends Module {
 
   forward(places: Tensor, hiddenStates: Tensor): Tensor {
     const { hiddenSize, rotary_emb: rotary } = this;
-    const [q, k, value] = ops.split({ x: this.qkv_proj.forward(hiddenStates) }, { sizes: [hiddenSize, hiddenSize, hiddenSize] }) as [
-      Tensor,
-      Tensor,
-      Tensor,
-    ];
+    const [q, k, value] = this.qkv_proj.forward(hiddenStates).split(hiddenSize, hiddenSize, hiddenSize);
     const [query, key] = [rotary.forward(places, q), rotary.forward(places, k)];
     const { numHeads, headDim } = rotary;
     return this.o_proj.forward(ops.selfAttention({ query, key, value }, { numHeads, headDim, scale: headDim ** -0.5 }));
@@ -125,8 +120,8 @@ export class Llama4VisionMlp extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const output = this.fc2.forward(ops.gelu({ x: this.fc1.forward(x) }));
-    return this.outputActivation ? ops.gelu({ x: output }) : output;
+    const output = this.fc2.forward(this.fc1.forward(x).gelu());
+    return this.outputActivation ? output.gelu() : output;
   }
 }
 
@@ -149,8 +144,8 @@ export class Llama4VisionEncoderLayer extends Module {
 
   /** `places [tiles, tokens]` (int64), `hiddenStates [tiles, tokens, hidden]` -> as the latter. */
   forward(places: Tensor, hiddenStates: Tensor): Tensor {
-    const attended = ops.add({ a: hiddenStates, b: this.self_attn.forward(places, this.input_layernorm.forward(hiddenStates)) });
-    return ops.add({ a: attended, b: this.mlp.forward(this.post_attention_layernorm.forward(attended)) });
+    const attended = hiddenStates.add(this.self_attn.forward(places, this.input_layernorm.forward(hiddenStates)));
+    return attended.add(this.mlp.forward(this.post_attention_layernorm.forward(attended)));
   }
 }
 
@@ -193,9 +188,9 @@ export class Llama4VisionPixelShuffleMlp extends Module {
 export function pixelShuffle(patches: Tensor, side: number, factor: number): Tensor {
   const [tiles, width] = [patches.dim(0), patches.dim(2)];
   const squares = side / factor;
-  const apart = ops.reshape({ x: patches }, { dims: [tiles, squares, factor, squares, width.times(factor)] });
-  const together = ops.permute({ x: apart }, { axes: [0, 1, 3, 2, 4] }); // [tiles, row, column, row inside, columns inside * width]
-  return ops.reshape({ x: together }, { dims: [tiles, squares * squares, width.times(factor * factor)] });
+  const apart = patches.reshape(tiles, squares, factor, squares, width.times(factor));
+  const together = apart.permute(0, 1, 3, 2, 4); // [tiles, row, column, row inside, columns inside * width]
+  return together.reshape(tiles, squares * squares, width.times(factor * factor));
 }
 
 /** The vision tower: tiles to tokens as wide as the adapter's output. vLLM: `Llama4VisionModel`. */
@@ -227,15 +222,14 @@ export class Llama4VisionModel extends Module {
   /** `[tiles, channels, side, side]` -> `[tiles, tokens, output]`. */
   forward(pixelValues: Tensor): Tensor {
     const tokens = this.withClassToken(this.patch_embedding.forward(pixelValues));
-    const placed = this.layernorm_pre.forward(ops.add({ a: tokens, b: this.positional_embedding_vlm }));
+    const placed = this.layernorm_pre.forward(tokens.add(this.positional_embedding_vlm));
     const states = this.layernorm_post.forward(this.model.forward(this.rotary_embedding.placesOf(placed), placed));
-    return this.vision_adapter.forward(ops.slice({ x: states }, { axis: 1, start: 0, end: this.numPatches }));
+    return this.vision_adapter.forward(states.slice(1, 0, this.numPatches));
   }
 
   /** `[tiles, patches, hidden]` -> `[tiles, patches + 1, hidden]`. */
   private withClassToken(patches: Tensor): Tensor {
-    const zeros = ops.zerosLike({ x: ops.slice({ x: patches }, { axis: 1, start: 0, end: 1 }) });
-    return ops.concat({ a: patches, b: ops.add({ a: zeros, b: this.class_embedding }) }, { axis: 1 });
+    return patches.concat(patches.slice(1, 0, 1).zerosLike().add(this.class_embedding), 1);
   }
 }
 

@@ -43,7 +43,7 @@ export class Llama4Moe extends Module {
 
   forward(x: Tensor): Tensor {
     const routed = this.experts.forward(x, this.router.forward(x));
-    return ops.add({ a: routed, b: this.shared_expert.forward(x) });
+    return routed.add(this.shared_expert.forward(x));
   }
 }
 
@@ -85,23 +85,20 @@ export class Llama4Attention extends Module {
   /** `positions [batch, sequence]`, `hiddenStates [batch, sequence, hidden]` -> as `hiddenStates`. */
   forward(positions: Tensor, hiddenStates: Tensor): Tensor {
     const qkv = this.qkv_proj.forward(hiddenStates); // [batch, sequence, qSize + 2 * kvSize]
-    let [query, key, value] = ops.split({ x: qkv }, { sizes: [this.qSize, this.kvSize, this.kvSize] }) as [Tensor, Tensor, Tensor];
+    let [query, key, value] = qkv.split(this.qSize, this.kvSize, this.kvSize);
     if (this.rotary_emb !== null) [query, key] = this.rotary_emb.forward(positions, query, key);
     if (this.qk_norm !== null) {
       query = this.qk_norm.forward(query);
       key = this.qk_norm.forward(key);
     }
-    if (this.attnTemperatureTuning && this.nope) query = ops.mul({ a: query, b: this.getAttnScale(positions) });
+    if (this.attnTemperatureTuning && this.nope) query = query.mul(this.getAttnScale(positions));
     return this.o_proj.forward(this.attn.forward(query, key, value));
   }
 
   /** Factor of the queries by position, 1 near the start and growing slowly. `[batch, sequence]` -> `[batch, sequence, 1]`. vLLM: `_get_attn_scale`. */
   getAttnScale(positions: Tensor): Tensor {
-    const count = ops.addScalar({ x: ops.cast({ x: positions }, { dtype: 'float32' }) }, { value: 1 });
-    const floored = ops.floor({ x: ops.divScalar({ x: count }, { value: this.floorScale }) });
-    const grown = ops.log({ x: ops.addScalar({ x: floored }, { value: 1 }) });
-    const scale = ops.addScalar({ x: ops.mulScalar({ x: grown }, { value: this.attnScale }) }, { value: 1 });
-    return ops.reshape({ x: scale }, { dims: [positions.dim(0), positions.dim(1), 1] });
+    const floored = positions.cast('float32').add(1).div(this.floorScale).floor();
+    return floored.add(1).log().mul(this.attnScale).add(1).reshape(positions.dim(0), positions.dim(1), 1);
   }
 }
 
@@ -190,7 +187,7 @@ export class Llama4Model extends Module {
 
   private maybeAddHiddenState(states: Tensor[], index: number, hiddenStates: Tensor, residual: Tensor | null): void {
     if (!this.auxHiddenStateLayers.includes(index)) return;
-    states.push(residual === null ? hiddenStates : ops.add({ a: hiddenStates, b: residual }));
+    states.push(residual === null ? hiddenStates : hiddenStates.add(residual));
   }
 }
 

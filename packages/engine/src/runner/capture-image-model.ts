@@ -1,5 +1,5 @@
 import type { Llama4VisionConfig, MultimodalModel } from '@graft/core-model';
-import { type CaptureCache, type CapturedModel, captureModel, Dim, ops, type Tensor } from '@graft/graph';
+import { type CaptureCache, type CapturedModel, captureModel, Dim, type Tensor } from '@graft/graph';
 import { type StepShape, sizesOf, stepInputs, stepOutputs } from './capture-language-model.ts';
 
 /**
@@ -20,7 +20,7 @@ export function captureVisionModel(
 function embedTiles(model: MultimodalModel, { pixelValues }: { pixelValues: Tensor }) {
   const features = model.embedImages(pixelValues); // [tiles, tokens, hidden]
   const rows = features.dim(0).times(features.dim(1));
-  return { imageFeatures: ops.reshape({ x: features }, { dims: [rows, features.dim(2)] }) };
+  return { imageFeatures: features.reshape(rows, features.dim(2)) };
 }
 
 /**

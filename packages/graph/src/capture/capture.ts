@@ -2,9 +2,10 @@ import { GraftError } from '@graft/common';
 import type { DType } from '../dtype.ts';
 import { CapturePrivateFieldError, ForwardError, OpInputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
-import { GraphBuilder } from '../graph-builder.ts';
+import { GraphRecorder } from '../graph-recorder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
 import type { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { ops } from '../ops/index.ts';
 import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
 import type { SymbolicTensor } from '../tensor.ts';
 import { verifyGraph } from '../verify-graph.ts';
@@ -81,7 +82,7 @@ function captureAs<M extends Module>(
 ): Template {
   const capture = new Capture({ cache, batch, onAsked }, null);
   const tensors = Object.fromEntries(
-    Object.entries(inputs).map(([name, { dtype, dims }]) => [name, capture.builder.input(name, dtype, dims)]),
+    Object.entries(inputs).map(([name, { dtype, dims }]) => [name, capture.recorder.input(name, dtype, dims)]),
   );
   const { graph, structure } = capture.run(model, (proxy) => call(proxy, tensors as never));
   const guards = [...capture.proxies.guards.values()];
@@ -140,7 +141,7 @@ interface Surroundings {
 
 /** One capture: of the whole model, or of one region inside it. */
 class Capture {
-  readonly builder = new GraphBuilder();
+  readonly recorder = new GraphRecorder(ops);
   readonly proxies: CaptureProxies;
   /** Of the regions, in the order of the nodes. */
   readonly calls: CalledRegion[] = [];
@@ -156,7 +157,7 @@ class Capture {
     this.onAsked = onAsked;
     this.prefix = regionPath ?? '';
     this.proxies = new CaptureProxies({
-      builder: this.builder,
+      recorder: this.recorder,
       regionForward: (module, path) => (regionPath === null ? this.regionForward(module, path) : null),
       slotDim: (dim, modulePath) => this.slotDim(dim, modulePath),
       fullPath: (path) => joinPath(this.prefix, path),
@@ -165,15 +166,15 @@ class Capture {
 
   run<M extends Module>(model: M, body: (proxy: M) => unknown): { graph: Graph; structure: Structure } {
     const proxy = this.proxies.wrap(model, this.cache.root);
-    const result = this.builder.run(() => {
+    const result = this.recorder.run(() => {
       try {
         return watchSizes(this.onAsked, () => body(proxy));
       } catch (error) {
-        throw placed(error, joinPath(this.prefix, this.builder.currentPath));
+        throw placed(error, joinPath(this.prefix, this.recorder.currentPath));
       }
     });
     const { tensors, structure } = flatten(result);
-    const graph = this.builder.finish(tensors.map(({ path, tensor }) => ({ name: path, tensor })));
+    const graph = this.recorder.finish(tensors.map(({ path, tensor }) => ({ name: path, tensor })));
     verifyGraph(graph, { typesAreInferred: true });
     return { graph, structure };
   }
@@ -198,7 +199,7 @@ class Capture {
     const tensors = flat.flatMap((argument) => argument.tensors.map(({ tensor }) => tensor));
     return unflatten(
       entry.outputs,
-      watchSizes(null, () => this.builder.region(path, entry.region, tensors)),
+      watchSizes(null, () => this.recorder.region(path, entry.region, tensors)),
     );
   }
 
@@ -207,7 +208,7 @@ class Capture {
     const inputs = args.map(({ tensors, structure }) =>
       unflatten(
         structure,
-        tensors.map(({ path, tensor }) => inner.builder.input(path, tensor.dtype, tensor.dims)),
+        tensors.map(({ path, tensor }) => inner.recorder.input(path, tensor.dtype, tensor.dims)),
       ),
     );
     const { graph, structure } = inner.run(module, (proxy) =>

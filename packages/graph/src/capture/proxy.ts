@@ -1,5 +1,5 @@
 import { CaptureArrowFieldError, CaptureAssignmentError, CaptureBoundMethodError } from '../errors.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
+import type { GraphRecorder } from '../graph-recorder.ts';
 import { ModuleList } from '../nn/containers.ts';
 import { joinPath, Module } from '../nn/module.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
@@ -54,7 +54,7 @@ export class Place {
 }
 
 export interface ProxyHost {
-  readonly builder: GraphBuilder;
+  readonly recorder: GraphRecorder;
   /** Called for the `forward` of a module that is a region of its own; null means "run it inline". */
   regionForward(module: Module, path: string): ((...args: unknown[]) => unknown) | null;
   slotDim(dim: RuntimeSlot['dims'][number], modulePath: string): Dim;
@@ -91,7 +91,7 @@ export class CaptureProxies {
   }
 
   read(object: object, key: string | symbol, receiver: unknown, place: Place): unknown {
-    if (object instanceof Module) this.host.builder.currentPath = place.path;
+    if (object instanceof Module) this.host.recorder.currentPath = place.path;
     if (typeof key === 'symbol') return Reflect.get(object, key, receiver);
     if (accessor(object, key)) return Reflect.get(object, key, receiver);
     const value: unknown = Reflect.get(object, key);
@@ -126,7 +126,7 @@ export class CaptureProxies {
       running.push(path);
       try {
         const result: unknown = Reflect.apply(forward, this, args);
-        host.builder.currentPath = running.at(-2) ?? '';
+        host.recorder.currentPath = running.at(-2) ?? '';
         return result;
       } finally {
         running.pop();
@@ -139,12 +139,12 @@ export class CaptureProxies {
     if (value instanceof Dim) return value;
     if (value instanceof Parameter || value instanceof Buffer) {
       this.note(at, factOf(value));
-      return this.host.builder.weight(at.path, at.keys.map(String), value);
+      return this.host.recorder.weight(at.path, at.keys.map(String), value);
     }
     if (value instanceof RuntimeSlot) {
       this.note(at, factOf(value));
       const parent = at.path.split('.').slice(0, -1).join('.');
-      return this.host.builder.slot(
+      return this.host.recorder.slot(
         at.path,
         value.kind,
         value.dtype,

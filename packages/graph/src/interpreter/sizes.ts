@@ -1,6 +1,6 @@
 import type { HostTensor } from '../backend.ts';
 import { ProgramInputError } from '../errors.ts';
-import type { TensorType } from '../graph-builder.ts';
+import type { TensorType } from '../graph-recorder.ts';
 import { type Dim, formatDims } from '../shape.ts';
 import { elementCount, holds } from './host-tensor.ts';
 

@@ -1,13 +1,8 @@
 import type { z } from 'zod';
 import { OpInputError } from '../errors.ts';
-import { GraphBuilder, type TensorType } from '../graph-builder.ts';
-import type { Buffer, Parameter } from '../nn/parameter.ts';
-import type { RuntimeSlot } from '../nn/runtime-slot.ts';
-import { SymbolicTensor } from '../tensor.ts';
+import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
+import { type Operand, SymbolicTensor } from '../tensor.ts';
 import type { OpName } from './index.ts';
-
-/** What `forward` may hand to an op. A field that holds one of these gives a tensor while `forward` is captured. */
-export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeSlot;
 
 type Types<Names extends readonly string[], Optional extends readonly string[]> = { readonly [N in Names[number]]: TensorType } & {
   readonly [N in Optional[number]]: TensorType | null;
@@ -85,9 +80,9 @@ export function defineOp<
     attributes === undefined ? (withoutAttributes ??= schema.safeParse({})) : schema.safeParse(attributes);
 
   const call = (given: Record<string, SymbolicTensor | null | undefined>, attributes?: unknown): unknown => {
-    const builder = GraphBuilder.active;
+    const recorder = GraphRecorder.active;
     const tensors: Record<string, SymbolicTensor | null> = {};
-    for (const input of known) tensors[input] = checkInput(name, input, given[input], builder, inputs.includes(input));
+    for (const input of known) tensors[input] = checkInput(name, input, given[input], recorder, inputs.includes(input));
     for (const input of Object.keys(given))
       if (!known.has(input)) throw new OpInputError(name, `There is no input "${input}"; there are ${[...known].join(', ')}.`);
     const parsed = parse(attributes);
@@ -97,7 +92,7 @@ export function defineOp<
         `Its attributes are wrong: ${parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join('; ')}`,
       );
     const types = inferTypes(tensors, parsed.data);
-    const visible = builder.op(name as OpName, tensors, parsed.data, types).slice(0, types.length - inPlaceOf.length);
+    const visible = recorder.op(name as OpName, tensors, parsed.data, types).slice(0, types.length - inPlaceOf.length);
     return declaration.list === true ? visible : visible[0];
   };
   const facts: OpFacts = { name, inputs, optional, inPlaceOf, elementwise, attributes: schema, inferTypes };
@@ -110,7 +105,7 @@ function checkInput(
   op: string,
   input: string,
   tensor: SymbolicTensor | null | undefined,
-  builder: GraphBuilder,
+  recorder: GraphRecorder,
   required: boolean,
 ): SymbolicTensor | null {
   if (tensor === undefined || tensor === null) {
@@ -118,7 +113,7 @@ function checkInput(
     return null;
   }
   if (!(tensor instanceof SymbolicTensor)) throw new OpInputError(op, `Input "${input}" is no tensor but ${typeof tensor}.`);
-  if (tensor.builder !== builder)
+  if (tensor.recorder !== recorder)
     throw new OpInputError(op, `Input "${input}" belongs to another capture; pass it as an argument of forward.`);
   return tensor;
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { OpInputError } from '../errors.ts';
-import type { TensorType } from '../graph-builder.ts';
+import type { TensorType } from '../graph-recorder.ts';
 import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
 import { defineOp } from './define-op.ts';
 

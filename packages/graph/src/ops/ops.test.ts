@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { NotCapturingError, OpInputError, ShapeError } from '../errors.ts';
-import { GraphBuilder, type TensorType } from '../graph-builder.ts';
+import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { Dim, dimsOf, formatDims } from '../shape.ts';
 import type { SymbolicTensor } from '../tensor.ts';
 import type { OpFacts } from './define-op.ts';
@@ -17,12 +17,12 @@ const bool = (...dims: Shape): TensorType => ({ dtype: 'bool', dims: dimsOf(dims
 
 /** Calls an op as `forward` does; what comes out, as text. */
 function call(name: OpName, types: Record<string, TensorType | null>, attributes: object = {}): string[] {
-  const builder = new GraphBuilder();
+  const recorder = new GraphRecorder(ops);
   const tensors = Object.fromEntries(
-    Object.entries(types).map(([input, type]) => [input, type === null ? null : builder.input(input, type.dtype, type.dims)]),
+    Object.entries(types).map(([input, type]) => [input, type === null ? null : recorder.input(input, type.dtype, type.dims)]),
   );
   const op = ops[name] as unknown as (inputs: object, attributes: object) => SymbolicTensor | SymbolicTensor[];
-  const result = builder.run(() => op(tensors, attributes));
+  const result = recorder.run(() => op(tensors, attributes));
   return [result].flat().map((tensor) => `${tensor.dtype}${formatDims(tensor.dims)}`);
 }
 
@@ -148,10 +148,10 @@ test('batch and sequence stay apart although both are 1 in the end', () => {
 });
 
 test('an op outside of a capture, and a tensor of another capture, are errors', () => {
-  const builder = new GraphBuilder();
-  const x = builder.input('x', 'float32', dimsOf([2]));
+  const recorder = new GraphRecorder(ops);
+  const x = recorder.input('x', 'float32', dimsOf([2]));
   expect(() => ops.floor({ x })).toThrow(NotCapturingError);
-  expect(() => new GraphBuilder().run(() => ops.floor({ x }))).toThrow('belongs to another capture');
+  expect(() => new GraphRecorder(ops).run(() => ops.floor({ x }))).toThrow('belongs to another capture');
 });
 
 test('every op is registered under its own name and shares the facts that backends read', () => {

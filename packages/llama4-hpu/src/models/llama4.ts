@@ -1,5 +1,5 @@
 import { Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4Model, type ModelContext } from '@graft/core-model';
-import { ops, type Tensor } from '@graft/graph';
+import type { Tensor } from '@graft/graph';
 import { InitHook, type Patches, PostLoadHook } from '@graft/registry';
 import { decoderLayers } from '../layer-kinds.ts';
 import { hpuOptionsOf } from '../options.ts';
@@ -24,7 +24,7 @@ export class HpuLlama4Model extends Llama4Model {
 
   /** `[batch, sequence, hidden]` -> zeros of the same shape and dtype. */
   override initialResidual(hiddenStates: Tensor): Tensor {
-    return ops.zerosLike({ x: hiddenStates });
+    return hiddenStates.zerosLike();
   }
 }
 

@@ -1,5 +1,5 @@
 import type { HeadRmsNorm, Llama4Attention, Llama4DecoderLayer, RotaryEmbedding } from '@graft/core-model';
-import { Buffer, Identity, ops, type Tensor } from '@graft/graph';
+import { Buffer, Identity, type Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
 
 /** An attention with what `branchFreeAttentionForward` reads: nothing of it is null on any layer, and no constant tells two layers apart. */
@@ -59,16 +59,15 @@ export function patchAttentionModule(
  */
 export function branchFreeAttentionForward(this: BranchFreeAttention, positions: Tensor, hiddenStates: Tensor): Tensor {
   const qkv = this.qkv_proj.forward(hiddenStates); // [batch, sequence, qSize + 2 * kvSize]
-  const [query, key, value] = ops.split({ x: qkv }, { sizes: [this.qSize, this.kvSize, this.kvSize] }) as [Tensor, Tensor, Tensor];
+  const [query, key, value] = qkv.split(this.qSize, this.kvSize, this.kvSize);
   const [rotatedQuery, rotatedKey] = this.rotary_emb.forward(positions, query, key);
   const chosenQuery = choose(this, this.qk_norm.forward(rotatedQuery), query);
   const chosenKey = choose(this, this.qk_norm.forward(rotatedKey), key);
-  const scale = ops.add({ a: ops.mul({ a: this.getAttnScale(positions), b: this.temperatureMask }), b: this.unscaledMask }); // [batch, sequence, 1]
-  const scaledQuery = ops.mul({ a: chosenQuery, b: scale });
-  return this.o_proj.forward(this.attn.forward(scaledQuery, chosenKey, value));
+  const scale = this.getAttnScale(positions).mul(this.temperatureMask).add(this.unscaledMask); // [batch, sequence, 1]
+  return this.o_proj.forward(this.attn.forward(chosenQuery.mul(scale), chosenKey, value));
 }
 
 /** `rope` on a layer that rotates, `plain` on another; both `[batch, sequence, heads * headDim]`. */
 function choose({ ropeMask, nopeMask }: Pick<BranchFreeAttention, 'ropeMask' | 'nopeMask'>, rope: Tensor, plain: Tensor): Tensor {
-  return ops.add({ a: ops.mul({ a: rope, b: ropeMask }), b: ops.mul({ a: plain, b: nopeMask }) });
+  return rope.mul(ropeMask).add(plain.mul(nopeMask));
 }

@@ -2,7 +2,7 @@ import type { DType, StorageFormat } from './dtype.ts';
 import { NotCapturingError } from './errors.ts';
 import type { CapturedRegion, Graph, GraphInput, GraphNode, SlotInput, Value, WeightSlot } from './graph.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
-import type { OpName } from './ops/index.ts';
+import type { OpName, ops } from './ops/index.ts';
 import { type Dims, dimsOf, localise } from './shape.ts';
 import { SymbolicTensor } from './tensor.ts';
 
@@ -13,8 +13,8 @@ export interface TensorType {
 }
 
 /** Collects a graph while a `forward` runs. One is active at a time, the innermost. */
-export class GraphBuilder {
-  private static stack: GraphBuilder[] = [];
+export class GraphRecorder {
+  private static stack: GraphRecorder[] = [];
   private nextId = 0;
   private readonly inputs: GraphInput[] = [];
   private readonly weights = new Map<string, WeightSlot & { tensor: SymbolicTensor }>();
@@ -22,20 +22,26 @@ export class GraphBuilder {
   private readonly nodes: GraphNode[] = [];
   /** Path of the module whose property was read last; nodes and errors are placed there. */
   currentPath = '';
+  /** What the methods of tensors call. */
+  readonly ops: typeof ops;
+
+  constructor(known: typeof ops) {
+    this.ops = known;
+  }
 
   /** @throws NotCapturingError outside of a capture. */
-  static get active(): GraphBuilder {
-    const builder = GraphBuilder.stack.at(-1);
-    if (builder === undefined) throw new NotCapturingError('An op is called while nothing is captured.');
-    return builder;
+  static get active(): GraphRecorder {
+    const recorder = GraphRecorder.stack.at(-1);
+    if (recorder === undefined) throw new NotCapturingError('An op is called while nothing is captured.');
+    return recorder;
   }
 
   run<T>(body: () => T): T {
-    GraphBuilder.stack.push(this);
+    GraphRecorder.stack.push(this);
     try {
       return body();
     } finally {
-      GraphBuilder.stack.pop();
+      GraphRecorder.stack.pop();
     }
   }
 
