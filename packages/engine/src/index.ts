@@ -77,7 +77,6 @@ export type {
   WarmUpRow,
   WarmUpSummary,
 } from './runner/model-runner.ts';
-export { capturePipelineStage, type PipelineRank, PipelineRunner } from './runner/pipeline.ts';
 export { WarmUpError } from './runner/warm-up.ts';
 export { SamplingParams } from './sampling-params.ts';
 export { FirstComeFirstServed, type WaitingSequence } from './scheduler-policy.ts';

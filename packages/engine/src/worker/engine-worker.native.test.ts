@@ -215,7 +215,7 @@ describe('the plugins of main thread and worker', () => {
 
   test("what a plugin's hook warns of in the worker reaches the bus that was given here", async () => {
     const run = "run: (_model, _context, patches) => patches.warn('no rotation')";
-    const hooks = `hooks: [{ architecture: 'Llama4ForCausalLM', platform: 'cpu', phase: 'init', ${run} }]`;
+    const hooks = `hooks: [{ of: 'Llama4ForCausalLM', platform: 'cpu', phase: 'init', ${run} }]`;
     const events = new EventBus<EngineEvents>();
     const warnings: EngineEvents['hook:warning'][] = [];
     events.on('hook:warning', (warning) => warnings.push(warning));
