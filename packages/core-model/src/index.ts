@@ -4,10 +4,26 @@ export {
   type Llama4TextConfig,
   type ParseConfigOptions,
   parseLlama4Config,
-  type RopeConfig,
 } from './config.ts';
 export type { ModelContext, PipelineStage } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
+export { contradiction, type DecoderConfig, decoderConfig, invalid, positive, type RopeConfig } from './families/config-schema.ts';
+export { decoderWeights, ggufWeights, qkvRows } from './families/decoder-weights.ts';
+export { defineFamily, type FamilyDeclaration } from './families/define-family.ts';
+export type {
+  FamilyImages,
+  GgufFile,
+  GgufReading,
+  ImageTower,
+  ModelConfig,
+  ModelFamily,
+  RawConfig,
+  ReadAs,
+} from './families/family.ts';
+export { GgufMetadata, ggufDecoderConfig } from './families/gguf-config.ts';
+export { type LlamaConfig, llama } from './families/llama.ts';
+export { llama4 } from './families/llama4.ts';
+export type { Llama4Config } from './families/llama4-config.ts';
 export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';
 export { Embedding } from './layers/embedding.ts';
 export { FusedMoe } from './layers/fused-moe.ts';
@@ -45,5 +61,20 @@ export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
 export { keysOfOtherRanks } from './weights/mapping.ts';
+export {
+  either,
+  halvesFromPairs,
+  pairsFromHalves,
+  perExpert,
+  type Run,
+  reordered,
+  type Source,
+  split,
+  stack,
+  tensor,
+  transposed,
+  WeightRules,
+  type WeightRulesOptions,
+} from './weights/rules.ts';
 export { readSafetensorsHeader } from './weights/safetensors.ts';
 export { faithfulPolicy, float32Policy, type PolicySubject, type WeightPolicy } from './weights/weight-policy.ts';

@@ -29,7 +29,7 @@ function sources(parameters: Record<string, number[]>, from: Checkpoint): Record
   return Object.fromEntries(
     mapped.map(({ name, segments }) => [
       name,
-      segments.map((s) => `${s.tensor.key}+${s.firstElement}:${s.elements}${s.transposed ? ' transposed' : ''}`),
+      segments.map((s) => `${s.tensor.key}+${s.first}:${s.elements}${s.arrangement ? ' transposed' : ''}`),
     ]),
   );
 }

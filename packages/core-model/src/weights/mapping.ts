@@ -3,24 +3,7 @@ import type { ModelContext } from '../context.ts';
 import { pipelineLayers } from '../models/pipeline.ts';
 import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 import { at, CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError } from './errors.ts';
-
-/**
- * A run of a parameter's elements that comes from one tensor: `elements` from `firstElement` on, in the tensor's own order, or,
- * when `transposed`, a matrix of the tensor (`rows` x `columns` there) whose columns are the parameter's rows.
- */
-export interface Segment {
-  readonly tensor: CheckpointTensor;
-  readonly firstElement: number;
-  readonly elements: number;
-  readonly transposed: { readonly rows: number; readonly columns: number } | null;
-}
-
-/** Where a parameter's elements come from, in row-major order of the parameter. */
-export interface MappedParameter {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly segments: readonly Segment[];
-}
+import type { MappedParameter, Segment } from './map-parameters.ts';
 
 export interface MapParameters {
   /** Keys that are left out on purpose, such as the layers of another rank (`keysOfOtherRanks`). */
@@ -165,9 +148,9 @@ function transposedExperts(lookup: Lookup, key: string): Segment[] {
   const elements = rows * columns;
   return Array.from({ length: experts }, (_, expert) => ({
     tensor,
-    firstElement: expert * elements,
+    first: expert * elements,
     elements,
-    transposed: { rows, columns },
+    arrangement: { rows, columns, transposed: true, order: Array.from({ length: columns }, (_, column) => column) },
   }));
 }
 
@@ -186,7 +169,7 @@ function singleExperts(lookup: Lookup, perExpert: (expert: number) => string[], 
 }
 
 function whole(tensor: CheckpointTensor): Segment {
-  return { tensor, firstElement: 0, elements: tensor.shape.reduce((product, dim) => product * dim, 1), transposed: null };
+  return { tensor, first: 0, elements: tensor.shape.reduce((product, dim) => product * dim, 1), arrangement: null };
 }
 
 function tensorsOf(lookup: Lookup, keys: string[]): CheckpointTensor[] {

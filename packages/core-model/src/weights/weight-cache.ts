@@ -54,7 +54,7 @@ export function cacheLayout(plan: readonly PlannedParameter[]): CacheLayout {
 export function cacheKey(fingerprint: string, plan: readonly PlannedParameter[]): string {
   const hash = createHash('sha256').update(JSON.stringify([cacheVersion, fingerprint]));
   for (const { name, shape, format, segments } of plan) {
-    hash.update(JSON.stringify([name, shape, format, segments.map((s) => [s.tensor.key, s.firstElement, s.elements, s.transposed])]));
+    hash.update(JSON.stringify([name, shape, format, segments.map((s) => [s.tensor.key, s.first, s.elements, s.arrangement])]));
   }
   return hash.digest('hex').slice(0, 40);
 }

@@ -1,6 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigContradictionError, ConfigInvalidError } from './errors.ts';
-import { type Llama4VisionConfig, parseLlama4VisionConfig } from './vision-config.ts';
+import { ConfigContradictionError, ConfigInvalidError } from '../errors.ts';
+import { llama4 } from './llama4.ts';
+import type { Llama4VisionConfig } from './llama4-config.ts';
+
+const { Llama4ForCausalLM: text } = llama4.small();
+const parseVision = (raw: Record<string, unknown>, where = 'model/config.json') =>
+  llama4.parseConfig({ ...text, ...raw }, { where }).vision;
 
 // As Llama 4 Scout's and Maverick's config.json have it.
 const vision = {
@@ -23,7 +28,7 @@ const vision = {
 };
 
 const parse = (more: Record<string, unknown> = {}, outer: Record<string, unknown> = {}): Llama4VisionConfig | null =>
-  parseLlama4VisionConfig({ vision_config: { ...vision, ...more }, image_token_index: 200092, ...outer }, { where: 'model/config.json' });
+  parseVision({ vision_config: { ...vision, ...more }, image_token_index: 200092, ...outer });
 
 test("the published checkpoints' tower: 24 x 24 patches of a tile become 144 tokens", () => {
   expect(parse()).toEqual({
@@ -45,15 +50,15 @@ test("the published checkpoints' tower: 24 x 24 patches of a tile become 144 tok
 });
 
 test('a config without vision_config, or with null, is for text alone', () => {
-  expect(parseLlama4VisionConfig({ hidden_size: 8 })).toBeNull();
-  expect(parseLlama4VisionConfig({ vision_config: null })).toBeNull();
+  expect(parseVision({ hidden_size: 8 })).toBeNull();
+  expect(parseVision({ vision_config: null })).toBeNull();
 });
 
 test('theta is read from rope_parameters too, and 10000 where it is nowhere; the image token under both of its names', () => {
   const { rope_theta: _, ...without } = vision;
   const newer = { ...without, rope_parameters: { rope_type: 'default', rope_theta: 500 } };
-  expect(parseLlama4VisionConfig({ vision_config: newer, image_token_index: 7 })?.ropeTheta).toBe(500);
-  expect(parseLlama4VisionConfig({ vision_config: without, image_token_id: 7 })).toMatchObject({ ropeTheta: 10000, imageTokenIndex: 7 });
+  expect(parseVision({ vision_config: newer, image_token_index: 7 })?.ropeTheta).toBe(500);
+  expect(parseVision({ vision_config: without, image_token_id: 7 })).toMatchObject({ ropeTheta: 10000, imageTokenIndex: 7 });
 });
 
 describe('what cannot be computed is refused with the key that says it', () => {
@@ -89,11 +94,11 @@ describe('what cannot be computed is refused with the key that says it', () => {
   });
 
   test('an image token that is missing, or two that differ', () => {
-    expect(() => parseLlama4VisionConfig({ vision_config: vision })).toThrow('needs the token');
+    expect(() => parseVision({ vision_config: vision })).toThrow('needs the token');
     expect(() => parse({}, { image_token_id: 1 })).toThrow('image_token_index is 200092, but image_token_id is 1');
   });
 
   test('a vision_config that is no object', () => {
-    expect(() => parseLlama4VisionConfig({ vision_config: 3 })).toThrow(ConfigInvalidError);
+    expect(() => parseVision({ vision_config: 3 })).toThrow(ConfigInvalidError);
   });
 });

@@ -1,0 +1,85 @@
+import { nearestNames } from '@graft/registry';
+import type { z } from 'zod';
+import { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, RopeTypeError } from '../errors.ts';
+import { isObject } from '../weights/strict-json.ts';
+import { ropeTypes } from './config-schema.ts';
+import type { ModelConfig, ModelFamily, ParseConfigOptions, RawConfig } from './family.ts';
+
+/** A family as its author writes it: `config` is the schema of its config.json, from which `parseConfig` is made. */
+export interface FamilyDeclaration<Config extends ModelConfig>
+  extends Omit<ModelFamily<Config>, 'parseConfig' | 'gguf' | 'images' | 'readAs'>,
+    Partial<Pick<ModelFamily<Config>, 'gguf' | 'images' | 'readAs'>> {
+  /** From config.json, a multimodal one's `text_config` merged into it, to the family's own config. */
+  config: z.ZodType<Config>;
+}
+
+/** All that the engine must know of a family of models beside their classes, for `family` of a plugin's `models`. */
+export function defineFamily<Config extends ModelConfig>({ config: schema, ...declared }: FamilyDeclaration<Config>): ModelFamily<Config> {
+  return Object.freeze({
+    gguf: null,
+    images: null,
+    readAs: {},
+    ...declared,
+    parseConfig(raw: unknown, { where = 'config.json', overrides = {}, images = true }: ParseConfigOptions = {}): Config {
+      const config = override(textConfigOf(raw, where), overrides, schema);
+      const parsed = schema.safeParse(images ? config : { ...config, vision_config: null });
+      if (parsed.success) return parsed.data;
+      throw problem(parsed.error.issues[0]!, where);
+    },
+  });
+}
+
+function problem(issue: z.core.$ZodIssue, where: string): Error {
+  const { code, message, path } = issue;
+  const kind: unknown = issue.code === 'custom' ? issue.params?.['kind'] : undefined;
+  const place = path.length === 0 ? where : `${where}, key "${path.join('.')}"`;
+  if (kind === 'contradiction') return new ConfigContradictionError(message, place);
+  if (kind === 'rope') return new RopeTypeError(message, place, ropeTypes);
+  return new ConfigInvalidError(code === 'custom' ? message : `${message}.`, place);
+}
+
+/** The `architectures` of a config.json, in order. @throws ConfigInvalidError when there are none. */
+export function architecturesOf(raw: unknown, where = 'config.json'): string[] {
+  const names = isObject(raw) ? raw['architectures'] : undefined;
+  if (Array.isArray(names) && names.length > 0 && names.every((name) => typeof name === 'string')) return names;
+  throw new ConfigInvalidError('"architectures" must be a list with at least one name.', `${where}, key "architectures"`);
+}
+
+/** A multimodal config has the text model's under `text_config`; what that does not say, the outer one does. */
+function textConfigOf(raw: unknown, where: string): RawConfig {
+  if (!isObject(raw)) throw new ConfigInvalidError('The config is not a JSON object.', where);
+  const { text_config: text = {}, ...outer } = raw;
+  if (!isObject(text)) throw new ConfigInvalidError('"text_config" is not a JSON object.', `${where}, key "text_config"`);
+  return { ...outer, ...text };
+}
+
+/** A key may be dotted, and an object for a nested config replaces its keys one by one. */
+function override(config: RawConfig, overrides: Readonly<Record<string, unknown>>, schema: z.core.$ZodType, outer = ''): RawConfig {
+  const shape = shapeOf(schema);
+  const result = { ...config };
+  for (const [key, value] of Object.entries(overrides)) {
+    const [name, ...rest] = key.split('.') as [string, ...string[]];
+    const inner = rest.length > 0 ? { [rest.join('.')]: value } : name.endsWith('_config') && isObject(value) ? value : null;
+    if (name === 'text_config' && inner !== null) {
+      Object.assign(result, override(result, inner, schema, `${outer}text_config.`));
+      continue;
+    }
+    const known = [...Object.keys(shape), ...Object.keys(config)];
+    if (!known.includes(name))
+      throw new ConfigOverrideUnknownError(
+        outer + name,
+        nearestNames(name, known, 3).map((near) => outer + near),
+      );
+    const nested = result[name];
+    result[name] = inner === null ? value : override(isObject(nested) ? nested : {}, inner, shape[name]!, `${outer}${name}.`);
+  }
+  return result;
+}
+
+/** The keys of an object's schema, within what is optional or transformed. */
+function shapeOf(schema: z.core.$ZodType | undefined): Readonly<Record<string, z.core.$ZodType>> {
+  const def = schema?._zod.def as
+    | { shape?: Record<string, z.core.$ZodType>; in?: z.core.$ZodType; innerType?: z.core.$ZodType }
+    | undefined;
+  return def === undefined ? {} : (def.shape ?? shapeOf(def.in ?? def.innerType));
+}

@@ -1,0 +1,110 @@
+import { z } from 'zod';
+import { ConfigInvalidError } from '../errors.ts';
+import { halvesFromPairs, pairsFromHalves, reordered, stack } from '../weights/rules.ts';
+import { decoderConfig, invalid, positive } from './config-schema.ts';
+import { decoderWeights, ggufWeights, qkvRows } from './decoder-weights.ts';
+import { defineFamily } from './define-family.ts';
+import type { RawConfig, ReadAs } from './family.ts';
+import { GgufMetadata, ggufDecoderConfig } from './gguf-config.ts';
+import type { Llama4Config } from './llama4-config.ts';
+
+/** A Llama's config.json, and a Mistral's whose window is no shorter than its context. */
+const LlamaConfig = decoderConfig({
+  intermediate_size: positive,
+  hidden_act: z.literal('silu').default('silu'),
+  attention_bias: z.boolean().default(false),
+  mlp_bias: z.boolean().default(false),
+  sliding_window: positive.nullish(),
+}).transform(({ slidingWindow, hiddenAct: _, ...config }, context) => {
+  if ((slidingWindow ?? config.maxPositionEmbeddings) < config.maxPositionEmbeddings)
+    invalid(context, `A window of ${slidingWindow} tokens is not computed.`, ['sliding_window']);
+  const windowed = config.layerTypes?.findIndex((type) => type !== 'full_attention') ?? -1;
+  if (windowed >= 0 && (slidingWindow ?? null) === null)
+    invalid(context, `A layer of type "${config.layerTypes![windowed]}" is not computed.`, ['layer_types', windowed]);
+  return config;
+});
+
+export type LlamaConfig = z.output<typeof LlamaConfig>;
+
+/** A Llama as a Llama 4 with one kind of layer. */
+const asLlama4: ReadAs = {
+  why: 'a Llama 4 computes the same where every layer rotates, attends in one chunk, is dense and norms no queries and keys',
+  config(raw, where): RawConfig {
+    const config = llama.parseConfig(raw, { ...(where !== undefined && { where }) });
+    if (config.mlpBias) throw new ConfigInvalidError('A Llama 4 has no biases in its MLP.', `${where ?? 'config.json'}, key "mlp_bias"`);
+    return {
+      ...raw,
+      ...(config.rope.type === 'default' && { rope_theta: config.rope.theta }),
+      architectures: ['Llama4ForCausalLM'],
+      intermediate_size_mlp: config.intermediateSize,
+      rms_norm_eps: config.rmsNormEps,
+      attention_chunk_size: config.maxPositionEmbeddings,
+      layer_types: null,
+      moe_layers: [],
+      no_rope_layers: Array.from({ length: config.numHiddenLayers }, () => 1),
+      use_qk_norm: false,
+      attn_temperature_tuning: false,
+    };
+  },
+  weights(config: Llama4Config, kind) {
+    if (kind === 'gguf') return ggufWeights(config, { mlp: 'feed_forward' }); // its rows are in pairs already
+    const pairs = pairsFromHalves(config.headDim);
+    return decoderWeights(config, {
+      '*.qkv_proj.*': stack([reordered('*.q_proj.*', pairs), reordered('*.k_proj.*', pairs), '*.v_proj.*'], qkvRows(config)),
+      '*.feed_forward.gate_up_proj.*': stack(['*.mlp.gate_proj.*', '*.mlp.up_proj.*']),
+      '*.feed_forward.down_proj.*': '*.mlp.down_proj.*',
+    });
+  },
+};
+
+/** Llama 2 and 3, Mistral without a window, and what else has their form; a `llama` GGUF. */
+export const llama = defineFamily({
+  name: 'llama',
+  config: LlamaConfig,
+  weights: (config) => decoderWeights(config),
+  gguf: {
+    architectures: ['llama'],
+    config(file) {
+      const metadata = new GgufMetadata(file);
+      const config = ggufDecoderConfig(file);
+      const experts = metadata.get('expert_count');
+      if (typeof experts === 'number' && experts > 0) metadata.refuse(`The GGUF is a mixture of ${experts} experts in Mixtral's form.`);
+      if (file.tensors.has('rope_freqs.weight'))
+        metadata.refuse('The GGUF scales its rope frequencies by a table ("rope_freqs.weight", Llama 3 scaling).', 'rope_freqs.weight');
+      const headDim = config['head_dim'];
+      const rotated = metadata.get('rope.dimension_count') ?? headDim;
+      if (rotated !== headDim) metadata.refuse(`Only ${String(rotated)} of ${String(headDim)} dimensions of a head are rotated.`);
+      const valueLength = metadata.get('attention.value_length') ?? headDim;
+      if (valueLength !== headDim) metadata.refuse(`Keys have ${String(headDim)} dimensions a head and values ${String(valueLength)}.`);
+      return {
+        architectures: ['LlamaForCausalLM'],
+        ...config,
+        attention_bias: file.tensors.has('blk.0.attn_q.bias'),
+        mlp_bias: file.tensors.has('blk.0.ffn_up.bias'),
+      };
+    },
+    weights: (config) => ggufWeights(config, { rows: halvesFromPairs(config.headDim) }),
+  },
+  readAs: { Llama4ForCausalLM: asLlama4 },
+  small: (layers = 4) => ({
+    LlamaForCausalLM: smallConfig('LlamaForCausalLM', layers),
+    MistralForCausalLM: smallConfig('MistralForCausalLM', layers),
+  }),
+});
+
+function smallConfig(architecture: string, layers: number): RawConfig {
+  return {
+    architectures: [architecture],
+    vocab_size: 320,
+    hidden_size: 32,
+    intermediate_size: 64,
+    num_hidden_layers: layers,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    max_position_embeddings: 256,
+    rope_theta: 10_000,
+    bos_token_id: 1,
+    eos_token_id: 2,
+  };
+}
