@@ -29,6 +29,20 @@ class Layer extends Module {
     return this.attn.forward(...this.rotary.forward(positions, query, key), value);
   }
 
+  /** As `rotated`, in the form of GPT-NeoX, with one rotation in the other form where `mixed`. */
+  rotatedHalves(qkv: SymbolicTensor, positions: SymbolicTensor, mixed = false): SymbolicTensor {
+    const [query, key, value] = this.split(qkv);
+    const rotate = (x: SymbolicTensor, numHeads: number, interleaved: boolean): SymbolicTensor => {
+      const { cosCache: cos, sinCache: sin, headDim } = this.rotary;
+      return ops.rotaryEmbedding({ x, positions, cos, sin }, { numHeads, headDim, interleaved });
+    };
+    return this.attn.forward(rotate(query, 4, false), rotate(key, 2, mixed), value);
+  }
+
+  rotatedMixed(qkv: SymbolicTensor, positions: SymbolicTensor): SymbolicTensor {
+    return this.rotatedHalves(qkv, positions, true);
+  }
+
   /** Something stands between the rotation and the attention. */
   scaled(qkv: SymbolicTensor, positions: SymbolicTensor): SymbolicTensor {
     const [query, key, value] = this.split(qkv);
@@ -71,21 +85,24 @@ function stepInputs(starts: readonly number[], sequence: number, seed = 1, width
   };
 }
 
-test.each(['rotated', 'scaled', 'shared'] as const)('attention over pieces and slots, in place: %s', async (form) => {
-  using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer[form](qkv, positions) }), options);
-  // Two sequences in places 1 and 2 in pieces of different length, then both together, then the second alone, then one more in place 0.
-  await expectSame(programs, stepInputs([0], 7, 1), { firstSlot: 1 });
-  await expectSame(programs, stepInputs([0], 1, 2), { firstSlot: 2 });
-  await expectSame(programs, stepInputs([1], 5, 3), { firstSlot: 2 });
-  await expectSame(programs, stepInputs([7], 7, 4), { firstSlot: 1 });
-  for (let i = 0; i < 3; i++) await expectSame(programs, stepInputs([14 + i, 6 + i], 1, 5 + i), { firstSlot: 1, batch: 2 });
-  await expectSame(programs, stepInputs([9], 4, 9), { firstSlot: 2 });
-  await expectSame(programs, stepInputs([0], 3, 10), { firstSlot: 0 });
-  await expectSame(programs, stepInputs([3, 17, 13], 1, 11), { firstSlot: 0, batch: 3 });
-  // A slot starts again: what the sequence before it left is not seen.
-  await expectSame(programs, stepInputs([0], 2, 12), { firstSlot: 1 });
-  await expectSame(programs, stepInputs([2], 22, 13), { firstSlot: 1 }); // to the last row
-});
+test.each(['rotated', 'rotatedHalves', 'rotatedMixed', 'scaled', 'shared'] as const)(
+  'attention over pieces and slots, in place: %s',
+  async (form) => {
+    using programs = await both(new Layer(), inputs, (layer, { qkv, positions }) => ({ y: layer[form](qkv, positions) }), options);
+    // Two sequences in places 1 and 2 in pieces of different length, then both together, then the second alone, then one more in place 0.
+    await expectSame(programs, stepInputs([0], 7, 1), { firstSlot: 1 });
+    await expectSame(programs, stepInputs([0], 1, 2), { firstSlot: 2 });
+    await expectSame(programs, stepInputs([1], 5, 3), { firstSlot: 2 });
+    await expectSame(programs, stepInputs([7], 7, 4), { firstSlot: 1 });
+    for (let i = 0; i < 3; i++) await expectSame(programs, stepInputs([14 + i, 6 + i], 1, 5 + i), { firstSlot: 1, batch: 2 });
+    await expectSame(programs, stepInputs([9], 4, 9), { firstSlot: 2 });
+    await expectSame(programs, stepInputs([0], 3, 10), { firstSlot: 0 });
+    await expectSame(programs, stepInputs([3, 17, 13], 1, 11), { firstSlot: 0, batch: 3 });
+    // A slot starts again: what the sequence before it left is not seen.
+    await expectSame(programs, stepInputs([0], 2, 12), { firstSlot: 1 });
+    await expectSame(programs, stepInputs([2], 22, 13), { firstSlot: 1 }); // to the last row
+  },
+);
 
 test.each([8, 10, 24])('heads of %i elements, which the kernel does not rotate or must see padded', async (headDim) => {
   const specs = { ...inputs, qkv: specOf('float32', 'batch', 'sequence', 8 * headDim) };

@@ -1,6 +1,8 @@
 import type { AttributesOf, Graph, OpNode, Value } from '@graft/graph';
 import { cacheWidth } from './lowering-context.ts';
 
+type Rotation = AttributesOf<'rotaryEmbedding'>;
+
 /** What an attention takes over from the nodes before it, so that these need no node of their own. */
 export interface AttentionInputs {
   /** Query, key and value in one tensor, or three tensors. */
@@ -9,7 +11,7 @@ export interface AttentionInputs {
   readonly key: Value;
   readonly value: Value;
   /** The rotation that the attention does itself. */
-  readonly rotary: { readonly positions: Value; readonly cos: Value; readonly sin: Value } | null;
+  readonly rotary: { readonly positions: Value; readonly cos: Value; readonly sin: Value; readonly interleaved: boolean } | null;
 }
 
 export interface Fusions {
@@ -54,9 +56,10 @@ export function findFusions(graph: Graph): Fusions {
     if (['positions', 'cos', 'sin'].some((name) => q.inputs[name] !== k.inputs[name])) return null;
     const { headDim } = node.attributes as AttributesOf<'attention'>;
     if (headDim % 16 !== 0) return null; // GroupQueryAttention rotates no other heads
-    if ([q, k].some((each) => (each.attributes as AttributesOf<'rotaryEmbedding'>).headDim !== headDim)) return null;
+    const [rotation, other] = [q, k].map(({ attributes }) => attributes as AttributesOf<'rotaryEmbedding'>) as [Rotation, Rotation];
+    if (rotation.headDim !== headDim || other.headDim !== headDim || rotation.interleaved !== other.interleaved) return null;
     absorbed.add(q).add(k);
-    const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']! };
+    const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']!, interleaved: rotation.interleaved };
     return { query: q.inputs['x']!, key: k.inputs['x']!, value, rotary };
   }
 

@@ -149,7 +149,10 @@ describe('each op computes what the interpreter computes', () => {
     const model = holder({ cos: parameter([32, 4], 'float32', 4), sin: parameter([32, 4], 'float32', 5) });
     using programs = await both(model, { x: specOf('float32', 'b', 's', 24), p: specOf('int64', 'b', 's') }, (m, { x, p }) => {
       const [cos, sin] = [m.cos, m.sin] as const;
-      return { y: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8 }) };
+      return {
+        y: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8 }),
+        halves: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8, interleaved: false }),
+      };
     });
     for (const [b, s] of sizes) {
       const positions = Array.from({ length: b * s }, (_, i) => (i * 5 + 3) % 32);

@@ -86,10 +86,10 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     c.op('LayerNormalization', [c.name(x), c.name(weight), c.name(bias)], { attributes: { axis: int(-1), epsilon: float(epsilon) } }),
   ],
 
-  rotaryEmbedding: ({ inputs: { x, positions, cos, sin }, attributes: { numHeads } }, c) => [
+  rotaryEmbedding: ({ inputs: { x, positions, cos, sin }, attributes: { numHeads, interleaved } }, c) => [
     c.op('RotaryEmbedding', [c.name(x), c.name(positions), c.name(cos), c.name(sin)], {
       microsoft: true,
-      attributes: { interleaved: int(1), num_heads: int(numHeads) },
+      attributes: { interleaved: int(Number(interleaved)), num_heads: int(numHeads) },
     }),
   ],
   attention: (node, c) => [lowerAttention(node, c)],
@@ -174,7 +174,7 @@ function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'att
       num_heads: int(numHeads),
       kv_num_heads: int(numKvHeads),
       scale: float(scale),
-      ...(rotary !== null && { do_rotary: int(1), rotary_interleaved: int(1) }),
+      ...(rotary !== null && { do_rotary: int(1), rotary_interleaved: int(Number(rotary.interleaved)) }),
     },
   });
   for (const [i, cache] of [inputs.keyCache, inputs.valueCache].entries())

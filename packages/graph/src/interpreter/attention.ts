@@ -3,10 +3,11 @@ import { dot } from './dense.ts';
 import { asRows, float32, floatsOf, numbersOf } from './host-tensor.ts';
 import type { Kernel } from './kernel.ts';
 
-export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, sin }, { numHeads, headDim }, { fail }) => {
+export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, sin }, { numHeads, headDim, interleaved }, { fail }) => {
   const source = floatsOf(x);
   const [cosines, sines] = [floatsOf(cos), floatsOf(sin)];
   const half = headDim / 2;
+  const [pairStride, toSecond] = interleaved ? [2, 1] : [1, half];
   const result = new Float32Array(source.length);
   for (const [token, position] of Array.from(numbersOf(positions)).entries()) {
     if (!(position >= 0 && position < cos.dims[0]!)) fail(`Position ${position} is outside of a table for ${cos.dims[0]!} positions.`);
@@ -15,9 +16,10 @@ export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, 
       for (let pair = 0; pair < half; pair++) {
         const c = cosines[position * half + pair]!;
         const s = sines[position * half + pair]!;
-        const [first, second] = [source[start + 2 * pair]!, source[start + 2 * pair + 1]!];
-        result[start + 2 * pair] = first * c - second * s;
-        result[start + 2 * pair + 1] = first * s + second * c;
+        const at = start + pairStride * pair;
+        const [first, second] = [source[at]!, source[at + toSecond]!];
+        result[at] = first * c - second * s;
+        result[at + toSecond] = first * s + second * c;
       }
     }
   }

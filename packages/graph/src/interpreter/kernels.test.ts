@@ -205,11 +205,17 @@ describe('rotaryEmbedding', () => {
     expect(values).toEqual([1, 2, 3, 4, -2, 1, -4, 3, -1, -2, -3, -4]);
   });
 
-  test('pairs are neighbours and not halves of a head', async () => {
+  test('pairs are neighbours, or the halves of a head where asked for', async () => {
     const x = float([1, 1, 4], 1, 2, 3, 4);
     const tables = { cos: float([1, 2], 0, 1), sin: float([1, 2], 1, 0) };
     const { values } = await first('rotaryEmbedding', { x, positions: int64([1, 1], 0), ...tables }, { numHeads: 1, headDim: 4 });
     expect(values).toEqual([-2, 1, 3, 4]);
+    const halves = await first(
+      'rotaryEmbedding',
+      { x, positions: int64([1, 1], 0), ...tables },
+      { numHeads: 1, headDim: 4, interleaved: false },
+    );
+    expect(halves.values).toEqual([-3, 2, 1, 4]);
   });
 
   test('a position past the table is refused', async () => {

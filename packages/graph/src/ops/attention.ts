@@ -4,13 +4,18 @@ import { expectDim } from '../shape.ts';
 import { defineOp } from './define-op.ts';
 
 /**
- * Rotates pairs of neighbouring elements of each head by the position (RoPE in its interleaved form; RoFormer, section 3.4.2).
+ * Rotates pairs of elements of each head by the position (RoPE; RoFormer, section 3.4.2). A pair is two neighbours where `interleaved` (the default), else
+ * element i and element i + headDim / 2 (GPT-NeoX's form; vLLM: `is_neox_style`).
  * `x [batch, sequence, heads * headDim]`, `positions [batch, sequence]` (int64, absolute), `cos` and `sin [maxPositions, headDim / 2]` -> as `x`.
  */
 export const rotaryEmbedding = defineOp({
   name: 'rotaryEmbedding',
   inputs: ['x', 'positions', 'cos', 'sin'],
-  attributes: z.strictObject({ numHeads: z.int().positive(), headDim: z.int().positive().multipleOf(2) }),
+  attributes: z.strictObject({
+    numHeads: z.int().positive(),
+    headDim: z.int().positive().multipleOf(2),
+    interleaved: z.boolean().default(true),
+  }),
   infer({ x, positions, cos, sin }, { numHeads, headDim }) {
     expectDim("The last axis of rotaryEmbedding's input", x.dims.at(-1), numHeads * headDim);
     expectDim("rotaryEmbedding's cos", cos.dims.at(-1), headDim / 2);
