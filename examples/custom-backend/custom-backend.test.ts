@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { coreModels, type LanguageModel, Llama4ForCausalLM, type ModelContext, parseLlama4Config } from '@graft/core-model';
-import { exportGraph } from '@graft/cpu/api';
 import { captureLanguageModel, graftVersion } from '@graft/engine';
 import { CaptureCache, inlineRegions } from '@graft/graph';
+import { exportGraph } from '@graft/onnx-export';
 import { decodeModel } from '@graft/onnxruntime';
 import { construct, HookRunner, loadPlugins } from '@graft/registry';
 import { expect, test } from 'vitest';

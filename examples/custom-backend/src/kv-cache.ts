@@ -1,4 +1,4 @@
-import type { CacheTensor } from '@graft/cpu/api';
+import type { CacheTensor } from '@graft/onnx-export';
 
 /** One KV cache of all slots, `[slots, heads, rows, width]`. A step gets a copy of the rows in use and gives them back, longer. */
 export class KvCache {

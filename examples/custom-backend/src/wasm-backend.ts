@@ -1,5 +1,5 @@
-import { type ExportedGraph, exportGraph } from '@graft/cpu/api';
 import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type Program } from '@graft/graph';
+import { type ExportedGraph, exportGraph } from '@graft/onnx-export';
 import { decodeModel, encodeModel, GraphBuilder } from '@graft/onnxruntime';
 import { env, InferenceSession } from 'onnxruntime-web';
 import { WasmCompileError } from './errors.ts';
@@ -14,7 +14,7 @@ interface WeightFile {
 export class WasmBackend implements Backend {
   readonly name = 'onnxruntime-web';
 
-  /** @throws WasmCompileError; CpuLoweringError for an op that has no form in ONNX; the signal's reason. */
+  /** @throws WasmCompileError; LoweringError for an op that has no form in ONNX; the signal's reason. */
   async compile(captured: CapturedModel, options: CompileOptions): Promise<Program> {
     const { bindSlot, kvSlots, signal, onProgress } = options;
     signal?.throwIfAborted();

@@ -1,6 +1,6 @@
 import { DisposedError } from '@graft/common';
-import { checkStep, type ExportedGraph } from '@graft/cpu/api';
 import type { HostTensor, Program, ProgramStep } from '@graft/graph';
+import { checkStep, type ExportedGraph } from '@graft/onnx-export';
 import { type InferenceSession, Tensor } from 'onnxruntime-web';
 import { KvCache } from './kv-cache.ts';
 
@@ -28,7 +28,7 @@ export class WasmProgram implements Program {
 
   /**
    * Computes on this thread, and does not stop for a signal once it has begun.
-   * @throws CpuStepError before anything runs; DisposedError; the signal's reason.
+   * @throws ProgramInputError before anything runs; DisposedError; the signal's reason.
    */
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('The program');

@@ -1,12 +1,8 @@
 import { Disposables } from '@graft/common';
 import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type Program } from '@graft/graph';
-import { Environment, type SessionOptions } from '@graft/onnxruntime';
-import { exportGraph } from './export-graph.ts';
-import { hasExactKernel } from './lower-matmul.ts';
-import type { Activations } from './lowering-context.ts';
+import { type Activations, exportGraph, hasExactKernel, WeightStore } from '@graft/onnx-export';
+import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
 import { type CompiledGraph, OrtProgram } from './ort-program.ts';
-import { defaultThreads } from './threads.ts';
-import { WeightStore } from './weight-store.ts';
 
 export interface OrtBackendOptions {
   /** Threads of a step, unless `compile` says otherwise. Default: the physical cores that this process may use. */
@@ -33,7 +29,7 @@ export class OrtBackend implements Backend {
 
   /**
    * Loads ONNX Runtime at the first call.
-   * @throws CpuLoweringError for a graph that has no form in ONNX Runtime; OrtError when the library cannot be loaded or refuses the graph.
+   * @throws LoweringError for a graph that has no form in ONNX Runtime; OrtError when the library cannot be loaded or refuses the graph.
    */
   async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
     const { signal, onProgress } = options;

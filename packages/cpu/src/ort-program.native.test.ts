@@ -15,18 +15,17 @@ import {
   ops,
   Parameter,
   type Program,
+  ProgramBusyError,
   type StorageFormat,
   type StoragePart,
   type SymbolicTensor,
   type WeightStorage,
 } from '@graft/graph';
+import { exportGraph, WeightStore } from '@graft/onnx-export';
 import { decodeModel } from '@graft/onnxruntime';
 import { expect, test } from 'vitest';
-import { both, expectSame, float32, holder, int32, int64, parameter, randomStorage, specOf } from './compare.fixture.ts';
-import { CpuBusyError } from './errors.ts';
-import { exportGraph } from './export-graph.ts';
+import { both, expectSame, float32, holder, int32, int64, parameter, randomStorage, specOf } from '../../../tests/compare.fixture.ts';
 import { OrtBackend } from './ort-backend.ts';
-import { WeightStore } from './weight-store.ts';
 
 const rows = 40;
 const options: CompileOptions = {
@@ -250,7 +249,7 @@ test('the event loop goes on during a run, and a second run is refused', async (
   let ticks = 0;
   const timer = setInterval(() => ticks++, 1);
   const run = programs.actual.run(slowStep);
-  await expect(programs.actual.run(slowStep)).rejects.toThrow(CpuBusyError);
+  await expect(programs.actual.run(slowStep)).rejects.toThrow(ProgramBusyError);
   await run;
   clearInterval(timer);
   expect(ticks).toBeGreaterThan(2);

@@ -1,10 +1,7 @@
 import { Disposables, DisposedError } from '@graft/common';
-import type { HostTensor, Program, ProgramStep } from '@graft/graph';
+import { type HostTensor, type Program, ProgramBusyError, type ProgramStep } from '@graft/graph';
+import { checkStep, type ExportedGraph, type Symbols, sizesOf, tensorBytes } from '@graft/onnx-export';
 import { type ElementType, type IoBinding, PinnedBuffer, returnFreeMemory, type Session, Value } from '@graft/onnxruntime';
-import { CpuBusyError } from './errors.ts';
-import type { ExportedGraph } from './export-graph.ts';
-import { checkStep, type Symbols, sizesOf } from './step-check.ts';
-import { tensorBytes } from './weight-store.ts';
 
 /** Bindings kept, one for each group of slots that ran; the oldest goes first. */
 const maxBindings = 128;
@@ -59,12 +56,12 @@ export class OrtProgram implements Program {
 
   /**
    * Runs off the event loop.
-   * @throws CpuStepError before anything runs; CpuBusyError; DisposedError; OrtCallError; the signal's reason when it is aborted, with the caches
+   * @throws ProgramInputError before anything runs; ProgramBusyError; DisposedError; OrtCallError; the signal's reason when it is aborted, with the caches
    * of these slots then partly written.
    */
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('The program');
-    if (this.running) throw new CpuBusyError();
+    if (this.running) throw new ProgramBusyError();
     const symbols = checkStep(this.decode.exported, step, this.kvSlots);
     step.signal?.throwIfAborted();
     const graph = isDecode(this.decode.exported, symbols) ? this.decode : this.prefill;

@@ -166,13 +166,15 @@ export class RecompileRefusedError extends GraftError {
 
 /** A step brings a program something else than its graph takes. */
 export class ProgramInputError extends GraftError {
-  constructor(what: string, where: string) {
-    super({
-      code: 'GRAFT_PROGRAM_INPUT',
-      what,
-      where,
-      fix: 'compare the step with the inputs and slots that the model was captured with.',
-    });
+  constructor(what: string, where: string, fix = 'compare the step with the inputs and slots that the model was captured with.') {
+    super({ code: 'GRAFT_PROGRAM_INPUT', what, where, fix });
+  }
+}
+
+/** A step of a program starts while another one runs: they would share caches and output memory. */
+export class ProgramBusyError extends GraftError {
+  constructor() {
+    super({ code: 'GRAFT_PROGRAM_BUSY', what: 'A step of this program is still running.', fix: 'await one step before the next.' });
   }
 }
 

@@ -29,6 +29,7 @@ export {
   NotCapturingError,
   OpInputError,
   ParameterWithoutStorageError,
+  ProgramBusyError,
   ProgramInputError,
   RecompileRefusedError,
   RegionNotFoundError,

@@ -1,7 +1,4 @@
 export { type BucketRanges, bucketRanges, bucketSizes, type FullRange, hpuBuckets, type ServedSizes } from './buckets.ts';
-export { EmulatedBackend, type EmulatedBackendOptions, type StaticMode } from './device/emulated-backend.ts';
-export type { EmulatedProgram } from './device/emulated-program.ts';
-export { HpuBucketError, HpuGraphError, HpuRecipeError, HpuWeightError } from './device/errors.ts';
 export { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
 export {
   applyHpuLlama4InitPatches,

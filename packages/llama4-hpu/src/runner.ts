@@ -3,7 +3,6 @@ import {
   BucketedModelRunner,
   type BucketPolicy,
   type CreateModelRunner,
-  graftVersion,
   type ModelRunner,
   type OpenedDevice,
   type RunnerParts,
@@ -13,8 +12,8 @@ import {
   type WarmUpSummary,
 } from '@graft/engine';
 import { InterpreterBackend } from '@graft/graph';
+import { EmulatedBackend, packageCode } from '@graft/static-device';
 import { hpuBuckets } from './buckets.ts';
-import { EmulatedBackend } from './device/emulated-backend.ts';
 import { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
 import { parseHpuPlatformOptions } from './platform-options.ts';
 import { chunkedAttentionLayers } from './runner-patches.ts';
@@ -71,7 +70,7 @@ export class HpuModelRunner extends BucketedModelRunner {
   /** @throws EngineConfigError for buckets that leave sequences unserved, and what opening the device throws. */
   static override async open(parts: RunnerParts, { policy }: { policy: BucketPolicy }): Promise<HpuModelRunner> {
     const mode = parts.context.mode === 'lazy' ? 'lazy' : 'compile';
-    const backend = new EmulatedBackend({ mode, codeIdentity: graftVersion });
+    const backend = new EmulatedBackend({ mode, codeIdentity: packageCode(import.meta.url) });
     return new HpuModelRunner(parts, policy, await BucketedModelRunner.openDevice(parts, { backend, policy }));
   }
 

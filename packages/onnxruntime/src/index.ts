@@ -22,4 +22,5 @@ export { MappedFile, type Memory, type MemoryRegion, PinnedBuffer } from './pinn
 export type { RunOptions } from './run.ts';
 export type { Session, TensorDeclaration } from './session.ts';
 export type { SessionOptions } from './session-options.ts';
+export { defaultThreads } from './threads.ts';
 export { Value } from './value.ts';

@@ -1,6 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import {
   float32Policy,
+  Llama4ForCausalLM,
+  Llama4ForConditionalGeneration,
   loadWeights,
   type ModelContext,
   openCheckpoint,
@@ -18,13 +20,11 @@ import {
   type ProgramStep,
   type SlotBinding,
 } from '@graft/graph';
-import { HookRunner } from '@graft/registry';
 import { expect } from 'vitest';
-import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from '../models/llama4.ts';
 
-const caseFolder = (name: string): string => fileURLToPath(new URL(`../../../../tests/parity/cases/${name}`, import.meta.url));
+const caseFolder = (name: string): string => fileURLToPath(new URL(`../../../tests/parity/cases/${name}`, import.meta.url));
 
-export type CaseModel = HpuLlama4ForCausalLM | HpuLlama4ForConditionalGeneration;
+export type CaseModel = Llama4ForCausalLM | Llama4ForConditionalGeneration;
 
 export interface OpenedCase {
   readonly model: CaseModel;
@@ -35,31 +35,22 @@ export interface OpenedCase {
 /** More rows than any sequence here needs, with those of padding. */
 const spareRows = 16;
 
-/** A reference case on the overrides, with its weights, through both phases of hooks. */
-export async function openCase(
-  name: string,
-  { mode = 'compile', ...options }: { mode?: string; branchFree?: boolean; maxModelLength?: number } = {},
-): Promise<OpenedCase> {
-  const { maxModelLength = 64, ...overrideOptions } = options;
+/** A reference case with its weights, as upstream builds it. */
+export async function openCase(name: string, { maxModelLength = 64 }: { maxModelLength?: number } = {}): Promise<OpenedCase> {
   const checkpoint = await openCheckpoint(caseFolder(name));
   const config = parseLlama4Config(checkpoint.config, { where: name });
   const context: ModelContext = {
     architectures: config.architectures,
     config,
-    platform: 'hpu',
-    mode,
+    platform: 'static',
+    mode: 'compile',
     vision: parseLlama4VisionConfig(checkpoint.config, { where: name }),
     maxModelLength,
     pipeline: { rank: 0, size: 1 },
-    overrideOptions,
   };
   const [architecture = ''] = config.architectures;
-  const model = architecture === 'Llama4ForCausalLM' ? new HpuLlama4ForCausalLM(context) : new HpuLlama4ForConditionalGeneration(context);
-  const hooks = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner: { plugin: 'llama4-hpu', file: null } });
-  await hooks.run('init', model, context);
+  const model = architecture === 'Llama4ForCausalLM' ? new Llama4ForCausalLM(context) : new Llama4ForConditionalGeneration(context);
   await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null });
-  hooks.lifecycle.advance('loaded');
-  await hooks.run('postLoad', model, context);
   return { model, context, bindSlot: (path, kind) => bindSlot(model, maxModelLength, path, kind) };
 }
 

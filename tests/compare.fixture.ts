@@ -1,3 +1,4 @@
+import { OrtBackend } from '@graft/cpu/api';
 import {
   type Backend,
   type CompileOptions,
@@ -15,7 +16,6 @@ import {
   type WeightStorage,
 } from '@graft/graph';
 import { expect } from 'vitest';
-import { OrtBackend } from './ort-backend.ts';
 
 export const symbol = (name: string): Dim => Dim.symbol(name);
 
@@ -106,6 +106,9 @@ const noSlots: CompileOptions = {
     throw new Error(`no slot expected, got ${path} (${kind})`);
   },
 };
+
+/** One kernel an op. */
+export const unfused: Backend = new OrtBackend({ fuse: false });
 
 /** Programs of the interpreter and of ONNX Runtime for the same capture. */
 export async function both<M extends Module, const I extends Inputs>(

@@ -1,7 +1,6 @@
 import { Disposables } from '@graft/common';
-import { defaultThreads } from '@graft/cpu/api';
 import type { Module, StaticBackend, StaticOptions } from '@graft/graph';
-import { Environment } from '@graft/onnxruntime';
+import { defaultThreads, Environment } from '@graft/onnxruntime';
 import { DeviceCaches } from './device-caches.ts';
 import { DeviceGraphs } from './device-graphs.ts';
 import { DeviceWeights } from './device-weights.ts';
@@ -28,7 +27,7 @@ export interface EmulatedBackendOptions {
  * how often, and computes the right numbers; its speed says nothing of a Gaudi's.
  */
 export class EmulatedBackend implements StaticBackend {
-  readonly name = 'emulated-hpu';
+  readonly name = 'emulated-static-device';
   private readonly options: EmulatedBackendOptions;
 
   constructor(options: EmulatedBackendOptions) {
@@ -37,7 +36,7 @@ export class EmulatedBackend implements StaticBackend {
 
   /**
    * Loads ONNX Runtime at the first call.
-   * @throws ParameterWithoutStorageError before the weights are there; HpuRecipeError when recipes cannot be written; OrtError; the signal's reason.
+   * @throws ParameterWithoutStorageError before the weights are there; StaticDeviceRecipeError when recipes cannot be written; OrtError; the signal's reason.
    */
   async open(model: Module, options: StaticOptions): Promise<EmulatedProgram> {
     const { mode, codeIdentity = '' } = this.options;

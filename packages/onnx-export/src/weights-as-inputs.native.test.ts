@@ -10,7 +10,7 @@ import {
 } from '@graft/graph';
 import { type ElementType, Environment, Value } from '@graft/onnxruntime';
 import { expect, test } from 'vitest';
-import { difference, float32, holder, int64, parameter, specOf } from './compare.fixture.ts';
+import { difference, float32, holder, int64, parameter, specOf } from '../../../tests/compare.fixture.ts';
 import { type ExportedGraph, exportGraph } from './export-graph.ts';
 
 const noSlots = {

@@ -1,5 +1,4 @@
-import { type Dim, formatDims, type HostTensor, type ProgramStep } from '@graft/graph';
-import { CpuStepError } from './errors.ts';
+import { type Dim, formatDims, type HostTensor, ProgramInputError, type ProgramStep } from '@graft/graph';
 import type { AttentionGroup, ExportedGraph, StepInput } from './export-graph.ts';
 
 const arrays = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array, bool: Uint8Array } as const;
@@ -9,19 +8,22 @@ export type Symbols = ReadonlyMap<string, number>;
 
 /**
  * Checks all that a step brings before anything native sees it, and finds the symbols' sizes.
- * @throws CpuStepError that names the input.
+ * @throws ProgramInputError that names the input.
  */
 export function checkStep({ inputs, groups }: Pick<ExportedGraph, 'inputs' | 'groups'>, step: ProgramStep, kvSlots: number): Symbols {
   const { firstSlot, batch } = step;
   if (!Number.isSafeInteger(firstSlot) || !Number.isSafeInteger(batch) || firstSlot < 0 || batch < 1 || firstSlot + batch > kvSlots) {
-    throw new CpuStepError(`Slots ${firstSlot} to ${firstSlot + batch - 1} are asked for; there are ${kvSlots}.`, 'firstSlot and batch');
+    throw new ProgramInputError(
+      `Slots ${firstSlot} to ${firstSlot + batch - 1} are asked for; there are ${kvSlots}.`,
+      'firstSlot and batch',
+    );
   }
   const symbols = new Map<string, number>();
   for (const input of inputs) checkInput(input, step.inputs[input.name], symbols);
   const known = new Set(inputs.map(({ name }) => name));
   for (const name of Object.keys(step.inputs)) {
     if (!known.has(name))
-      throw new CpuStepError('The program has no such input.', `input "${name}"`, `use one of: ${[...known].join(', ')}.`);
+      throw new ProgramInputError('The program has no such input.', `input "${name}"`, `use one of: ${[...known].join(', ')}.`);
   }
   for (const group of groups) checkGroup(group, step, symbols);
   return symbols;
@@ -33,12 +35,12 @@ export function sizesOf(dims: readonly Dim[], symbols: Symbols): number[] {
 
 function checkInput({ name, dtype, dims }: StepInput, tensor: HostTensor | undefined, symbols: Map<string, number>): void {
   const where = `input "${name}"`;
-  if (tensor === undefined) throw new CpuStepError(`It is missing; ${dtype}${formatDims(dims)} is expected.`, where);
+  if (tensor === undefined) throw new ProgramInputError(`It is missing; ${dtype}${formatDims(dims)} is expected.`, where);
   if (tensor.dtype !== dtype || !(tensor.data instanceof arrays[dtype])) {
-    throw new CpuStepError(`It is ${tensor.dtype} in ${tensor.data.constructor.name}; ${dtype} is expected.`, where);
+    throw new ProgramInputError(`It is ${tensor.dtype} in ${tensor.data.constructor.name}; ${dtype} is expected.`, where);
   }
   if (tensor.dims.length !== dims.length)
-    throw new CpuStepError(`It is [${tensor.dims.join(', ')}]; ${formatDims(dims)} is expected.`, where);
+    throw new ProgramInputError(`It is [${tensor.dims.join(', ')}]; ${formatDims(dims)} is expected.`, where);
   for (const [axis, dim] of dims.entries()) {
     const size = tensor.dims[axis]!;
     const symbol = dim.symbolName;
@@ -46,11 +48,11 @@ function checkInput({ name, dtype, dims }: StepInput, tensor: HostTensor | undef
     const expected = dim.evaluate((each) => symbols.get(each));
     if (size === expected) continue;
     const reason = dim.isStatic ? `${expected} is expected` : `"${dim.toString()}" is ${expected}`;
-    throw new CpuStepError(`Axis ${axis} is ${size}; ${reason}.`, where);
+    throw new ProgramInputError(`Axis ${axis} is ${size}; ${reason}.`, where);
   }
   const count = tensor.dims.reduce((product, size) => product * size, 1);
   if (tensor.data.length !== count)
-    throw new CpuStepError(`[${tensor.dims.join(', ')}] has ${count} elements; it has ${tensor.data.length}.`, where);
+    throw new ProgramInputError(`[${tensor.dims.join(', ')}] has ${count} elements; it has ${tensor.data.length}.`, where);
 }
 
 /** GroupQueryAttention reads and writes rows by these numbers without asking, so they are checked here. */
@@ -62,14 +64,18 @@ function checkGroup(group: AttentionGroup, { batch, inputs }: ProgramStep, symbo
   const queries = group.sequence.evaluate((symbol) => symbols.get(symbol));
   if (lengths === null || total === undefined) return;
   const where = `attention at ${group.path}: "${group.sequenceLengths}" [${lengths.join(', ')}], "${group.totalLength}" ${total}`;
-  if (lengths.length !== batch) throw new CpuStepError(`There are ${lengths.length} lengths for a batch of ${batch}.`, where);
+  if (lengths.length !== batch) throw new ProgramInputError(`There are ${lengths.length} lengths for a batch of ${batch}.`, where);
   if (total > group.rows)
-    throw new CpuStepError(`The cache has ${group.rows} rows; ${total} are needed.`, where, 'end the sequence, or compile with more rows.');
-  if (lengths.some((length) => length < 1 || length > total)) throw new CpuStepError(`A length must be 1 to ${total}.`, where);
+    throw new ProgramInputError(
+      `The cache has ${group.rows} rows; ${total} are needed.`,
+      where,
+      'end the sequence, or compile with more rows.',
+    );
+  if (lengths.some((length) => length < 1 || length > total)) throw new ProgramInputError(`A length must be 1 to ${total}.`, where);
   const first = queries === total && (starts === null || starts.every((start) => start === 0));
   if (first) return;
   if (queries > 1 && batch > 1) {
-    throw new CpuStepError(
+    throw new ProgramInputError(
       `${batch} sequences of ${queries} queries each have rows in the cache already.`,
       where,
       'run one sequence at a time when it has more than one query.',
@@ -77,7 +83,7 @@ function checkGroup(group: AttentionGroup, { batch, inputs }: ProgramStep, symbo
   }
   const wrong = starts?.findIndex((start, i) => start + queries !== lengths[i]) ?? -1;
   if (wrong >= 0 || (starts === null && lengths.some((length) => length < queries))) {
-    throw new CpuStepError(
+    throw new ProgramInputError(
       `Sequence ${Math.max(wrong, 0)} does not end after its ${queries} queries.`,
       where,
       'do not pad the queries of a sequence that has rows in the cache.',

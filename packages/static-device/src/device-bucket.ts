@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
-import { CpuStepError, checkStep } from '@graft/cpu/api';
-import { Dim, type HostTensor, type ProgramStep } from '@graft/graph';
+import { Dim, type HostTensor, ProgramInputError, type ProgramStep } from '@graft/graph';
+import { checkStep } from '@graft/onnx-export';
 import { type IoBinding, type Memory, type Session, Value } from '@graft/onnxruntime';
 import { type ActivationLayout, layOut } from './activations.ts';
 import type { BucketPlan, Call, Source, Target } from './bucket-plan.ts';
@@ -32,7 +32,7 @@ export class DeviceBucket implements Disposable {
   private readonly anywhere = new Map<Call, IoBinding>();
   private readonly bySlot = new Map<number, SlotBindings>();
 
-  /** @param sessions by graph. @throws HpuWeightError, HpuGraphError, and what ONNX Runtime says of a name that a graph has not. */
+  /** @param sessions by graph. @throws StaticDeviceWeightError, StaticDeviceGraphError, and what ONNX Runtime says of a name that a graph has not. */
   constructor(plan: BucketPlan, sessions: ReadonlyMap<string, Session>, memory: DeviceMemory) {
     this.plan = plan;
     this.memory = memory;
@@ -51,7 +51,7 @@ export class DeviceBucket implements Disposable {
     });
   }
 
-  /** @param assertUsable called between two graphs. @throws CpuStepError before anything runs; OrtCallError; the signal's reason. */
+  /** @param assertUsable called between two graphs. @throws ProgramInputError before anything runs; OrtCallError; the signal's reason. */
   async run(step: ProgramStep, assertUsable: () => void): Promise<Record<string, HostTensor>> {
     this.check(step);
     const { signal } = step;
@@ -73,7 +73,7 @@ export class DeviceBucket implements Disposable {
   private check(step: ProgramStep): void {
     const { batch } = this.plan;
     if (batch !== null && step.batch !== batch)
-      throw new CpuStepError(`It has ${step.batch} sequences; the bucket has ${batch}.`, 'batch', 'run the bucket of its size.');
+      throw new ProgramInputError(`It has ${step.batch} sequences; the bucket has ${batch}.`, 'batch', 'run the bucket of its size.');
     checkStep(this.checked, step, this.memory.kvSlots);
   }
 
@@ -147,7 +147,7 @@ function placeActivations({ inputs, values }: BucketPlan, layout: ActivationLayo
   };
 }
 
-/** The plan as cpu's check of steps takes it. */
+/** The plan as `checkStep` takes it. */
 function checkable({ inputs, groups }: BucketPlan): Parameters<typeof checkStep>[0] {
   return {
     inputs: inputs.map(({ name, dtype, dims }) => ({ name, dtype, dims: dims.map((size) => Dim.of(size)) })),

@@ -1,6 +1,6 @@
 import { type HostTensor, ops, type SymbolicTensor } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import { both, expectSame, float32, holder, int64, parameter, specOf, symbol } from './compare.fixture.ts';
+import { both, expectSame, float32, holder, int64, parameter, specOf, symbol } from '../../../tests/compare.fixture.ts';
 
 const nothing = holder({});
 /** Batch and sequence of the steps that each op is run with. */

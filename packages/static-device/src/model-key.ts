@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { messageOf } from '@graft/common';
 import { Buffer, type CompileOptions, Dim, Module, Parameter, RuntimeSlot } from '@graft/graph';
-import { codeOfGraft } from './code-hash.ts';
 import { fieldsOf } from './module-walk.ts';
+import { packageCode } from './package-code.ts';
 
 /** Raised when the form of a recipe changes. */
 const version = 1;
@@ -36,7 +36,7 @@ export function modelKey(model: Module, { bindSlot, kvSlots, mode, codeIdentity,
       process.platform,
       process.arch,
       processor(),
-      codeOfGraft(),
+      packageCode(import.meta.url),
     ]),
   );
   new TreeHash(hash, bindSlot).add(model, '');

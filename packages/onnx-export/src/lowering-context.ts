@@ -1,6 +1,6 @@
 import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, toFloat32, type Value, type WeightSlot } from '@graft/graph';
 import { type Attribute, type ElementType, GraphBuilder, int } from '@graft/onnxruntime';
-import { CpuLoweringError } from './errors.ts';
+import { LoweringError } from './errors.ts';
 import { tensorBytes, type WeightStore } from './weight-store.ts';
 
 export type Attributes = Readonly<Record<string, Attribute>>;
@@ -213,8 +213,8 @@ export class LoweringContext {
     );
   }
 
-  error(what: string): CpuLoweringError {
-    return new CpuLoweringError(what, this.path);
+  error(what: string): LoweringError {
+    return new LoweringError(what, this.path);
   }
 
   private storageOf(slot: WeightSlot) {

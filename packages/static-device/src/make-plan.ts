@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { type AttentionGroup, type ExportedGraph, exportGraph } from '@graft/cpu/api';
 import {
   type CapturedModel,
   type CompileOptions,
@@ -12,8 +11,9 @@ import {
   type SlotInput,
   type Value,
 } from '@graft/graph';
+import { type AttentionGroup, type ExportedGraph, exportGraph } from '@graft/onnx-export';
 import type { BucketPlan, Call, Source } from './bucket-plan.ts';
-import { HpuGraphError } from './errors.ts';
+import { StaticDeviceGraphError } from './errors.ts';
 
 /** A plan with the ONNX models that its calls run, by their hash. */
 export interface PlannedBucket {
@@ -25,7 +25,7 @@ type BindSlot = CompileOptions['bindSlot'];
 
 // Not fused: an op rounds alike whatever is around it, so that what an override leaves out or adds (zeros, a branch) changes no number.
 
-/** Mode `compile`: a call for each region and segment, and one graph for all calls that may share it. @throws HpuGraphError, CpuLoweringError */
+/** Mode `compile`: a call for each region and segment, and one graph for all calls that may share it. @throws StaticDeviceGraphError, LoweringError */
 export function planRegional(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
   const { inputs, calls, outputs } = planRegions(captured);
   const planner = new Planner(bindSlot);
@@ -39,7 +39,7 @@ export function planRegional(captured: CapturedModel, bindSlot: BindSlot): Plann
   return planner.finish(outputs);
 }
 
-/** Mode `lazy`: one graph for the whole step. @throws HpuGraphError, CpuLoweringError */
+/** Mode `lazy`: one graph for the whole step. @throws StaticDeviceGraphError, LoweringError */
 export function planWhole(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
   const graph = inlineRegions(captured);
   const planner = new Planner(bindSlot);
@@ -135,7 +135,7 @@ class Planner {
     else {
       const batch = sizesOf(value.dims.slice(0, 1), `slot ${full}`)[0]!;
       if (this.batch !== null && this.batch !== batch)
-        throw new HpuGraphError(`It has ${batch} sequences, another ${this.batch}.`, `slot ${full}`);
+        throw new StaticDeviceGraphError(`It has ${batch} sequences, another ${this.batch}.`, `slot ${full}`);
       this.batch = batch;
     }
     return { full, kind: slot, binding };
@@ -145,7 +145,7 @@ class Planner {
     const made = { name, dtype, dims: sizesOf(dims, where) };
     const known = this.inputs.get(name);
     if (known !== undefined && (known.dtype !== made.dtype || known.dims.join() !== made.dims.join()))
-      throw new HpuGraphError(
+      throw new StaticDeviceGraphError(
         `The name "${name}" stands for ${known.dtype}[${known.dims.join(', ')}] and ${dtype}[${made.dims.join(', ')}].`,
         where,
       );
@@ -195,7 +195,7 @@ class Planner {
 
 function sizesOf(dims: Dims, where: string): number[] {
   return dims.map((dim) => {
-    if (!dim.isStatic) throw new HpuGraphError(`The size "${dim.toString()}" is not a number.`, where);
+    if (!dim.isStatic) throw new StaticDeviceGraphError(`The size "${dim.toString()}" is not a number.`, where);
     return dim.value;
   });
 }

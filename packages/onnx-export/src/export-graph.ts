@@ -1,5 +1,5 @@
 import type { CompileOptions, Dim, DType, Graph, OpNode, Value } from '@graft/graph';
-import { CpuLoweringError } from './errors.ts';
+import { LoweringError } from './errors.ts';
 import { findFusions } from './fusions.ts';
 import { type Activations, cacheWidth, declaredDims, LoweringContext, type WeightInput } from './lowering-context.ts';
 import { lower } from './lowerings.ts';
@@ -67,7 +67,7 @@ export interface ExportOptions {
  * @param weights Takes the weights, as initializers over the memory where they lie. Or `'inputs'`: each weight is an input of the ONNX graph in float32,
  * named by its path, so that other weights need no other graph; then nothing of a weight but its shape is read, experts are one batched product over all of
  * them whose work does not depend on the routing, and nothing native is loaded. The same graph gives the same bytes.
- * @throws CpuLoweringError for what has no form in ONNX Runtime.
+ * @throws LoweringError for what has no form in ONNX Runtime.
  */
 export function exportGraph(graph: Graph, weights: WeightStore | 'inputs', options: ExportOptions): ExportedGraph {
   return new Exporter(graph, weights === 'inputs' ? null : weights, options).run();
@@ -99,7 +99,7 @@ class Exporter {
     for (const { path, slot, value } of graph.slots) this.addSlot(path, slot, value);
     const { absorbed, attention } = context.fuse ? findFusions(graph) : { absorbed: new Set<OpNode>(), attention: new Map() };
     for (const node of graph.nodes) {
-      if (node.kind === 'region') throw new CpuLoweringError(`Region "${node.region.name}" is not inlined.`, node.path);
+      if (node.kind === 'region') throw new LoweringError(`Region "${node.region.name}" is not inlined.`, node.path);
       if (absorbed.has(node)) continue;
       context.path = node.path;
       lower(node, attention.get(node) ?? null, context);
@@ -123,7 +123,7 @@ class Exporter {
       this.context.input(value, name, value.dtype);
     } else {
       if (known.dtype !== value.dtype || known.dims.length !== value.dims.length) {
-        throw new CpuLoweringError(`The name "${name}" stands for tensors of different type or rank.`, where);
+        throw new LoweringError(`The name "${name}" stands for tensors of different type or rank.`, where);
       }
       this.context.alias(value, name);
     }
@@ -138,7 +138,7 @@ class Exporter {
     }
     const [, heads, , headDim] = value.dims;
     if (value.dims.length !== 4 || heads?.isStatic !== true || headDim?.isStatic !== true) {
-      throw new CpuLoweringError('A cache must have dims [batch, heads, rows, headDim].', `slot ${path}`);
+      throw new LoweringError('A cache must have dims [batch, heads, rows, headDim].', `slot ${path}`);
     }
     const cache: CacheTensor = {
       path,

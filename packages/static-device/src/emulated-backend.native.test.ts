@@ -1,7 +1,7 @@
+import type { Llama4ForCausalLM, Llama4ForConditionalGeneration } from '@graft/core-model';
 import { captureLanguageModel, captureMultimodalModel, captureVisionModel } from '@graft/engine';
 import { CaptureCache, type HostTensor, Parameter, type StaticProgram } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import type { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from '../models/llama4.ts';
 import {
   buckets,
   captureBucket,
@@ -31,7 +31,7 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
   test.each(['scout-tiny', 'maverick-tiny', 'dense-tiny', 'heads10-tiny', 'top2-tiny', 'vision-tiny'])(
     '%s: padded prefill, decode and batches give what the interpreter gives',
     async (name) => {
-      const opened = await openCase(name, { mode });
+      const opened = await openCase(name);
       using program = await open(opened, mode);
       using oracle = await oracleOf(opened, kvSlots);
       await addAll(program, opened);
@@ -45,10 +45,10 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
 });
 
 test.each(['compile', 'lazy'] as const)('images in mode %s: the tower a tile at a time, and its features in a prompt', async (mode) => {
-  const opened = await openCase('vision-tiny', { mode });
+  const opened = await openCase('vision-tiny');
   const { numChannels, imageSize } = opened.context.vision!;
   const hiddenSize = opened.context.config.hiddenSize;
-  const model = opened.model as HpuLlama4ForConditionalGeneration;
+  const model = opened.model as Llama4ForConditionalGeneration;
   using program = await open(opened, mode);
   await program.add('tile', () => captureVisionModel(model, new CaptureCache(), opened.context.vision!, 1));
   await program.add('1x8 images', () => captureMultimodalModel(model, new CaptureCache(), hiddenSize, { batch: 1, sequence: 8 }));
@@ -71,16 +71,16 @@ test.each(['compile', 'lazy'] as const)('images in mode %s: the tower a tile at 
 });
 
 describe('graphs', () => {
-  test('scout-tiny needs a layer graph and two segments a bucket, maverick-tiny a second layer graph; lazy mode one graph', async () => {
+  test('scout-tiny needs three layer graphs and two segments a bucket, maverick-tiny a fourth layer graph; lazy mode one graph', async () => {
     const count = async (name: string, mode: StaticMode): Promise<number> => {
-      const opened = await openCase(name, { mode });
+      const opened = await openCase(name);
       using program = await open(opened, mode);
       await addAll(program, opened);
       return program.facts.graphs;
     };
-    // Before the layers: the embedding and the zeros of the first residual. After them: the last norm, the rows and the logits.
-    expect(await count('scout-tiny', 'compile')).toBe(buckets.length * (1 + 2));
-    expect(await count('maverick-tiny', 'compile')).toBe(buckets.length * (2 + 2));
+    // Before the layers: the embedding. After them: the last norm, the rows and the logits.
+    expect(await count('scout-tiny', 'compile')).toBe(buckets.length * (3 + 2));
+    expect(await count('maverick-tiny', 'compile')).toBe(buckets.length * (4 + 2));
     expect(await count('maverick-tiny', 'lazy')).toBe(buckets.length);
   });
 
@@ -206,7 +206,7 @@ describe('updateWeights', () => {
     const [step] = someSteps(opened) as [ReturnType<typeof someSteps>[number]];
     const before = [...((await program.run('1x8', step))['logits']!.data as Float32Array)];
     scaleWeights(opened, 1.5);
-    const norm = (opened.model as HpuLlama4ForCausalLM).model.norm as { weight: Parameter };
+    const norm = (opened.model as Llama4ForCausalLM).model.norm as { weight: Parameter };
     norm.weight = new Parameter([33]);
     expect(() => program.updateWeights()).toThrow('It was [32] and is [33].');
     norm.weight = new Parameter([32]);

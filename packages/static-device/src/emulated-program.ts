@@ -1,6 +1,15 @@
 import { type Disposables, DisposedError, GraftError } from '@graft/common';
-import { CpuBusyError } from '@graft/cpu/api';
-import type { CapturedModel, HostTensor, Module, ProgramStep, StaticFacts, StaticOptions, StaticProgram } from '@graft/graph';
+import {
+  type CapturedModel,
+  type HostTensor,
+  type Module,
+  ProgramBusyError,
+  ProgramInputError,
+  type ProgramStep,
+  type StaticFacts,
+  type StaticOptions,
+  type StaticProgram,
+} from '@graft/graph';
 import { type Memory, PinnedBuffer, returnFreeMemory } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
 import { DeviceBucket } from './device-bucket.ts';
@@ -8,7 +17,7 @@ import type { DeviceCaches } from './device-caches.ts';
 import type { DeviceGraphs } from './device-graphs.ts';
 import type { DeviceWeights } from './device-weights.ts';
 import type { StaticMode } from './emulated-backend.ts';
-import { HpuBucketError, HpuGraphError } from './errors.ts';
+import { StaticDeviceGraphError } from './errors.ts';
 import { planRegional, planWhole } from './make-plan.ts';
 import type { Recipe, Recipes } from './recipes.ts';
 
@@ -63,7 +72,7 @@ export class EmulatedProgram implements StaticProgram {
 
   /**
    * Does nothing for a bucket that is there.
-   * @throws HpuGraphError for a capture of another model or with a size that is no number; CpuLoweringError; OrtCallError; HpuRecipeError when the disk
+   * @throws StaticDeviceGraphError for a capture of another model or with a size that is no number; LoweringError; OrtCallError; StaticDeviceRecipeError when the disk
    * refuses the recipe; DisposedError; the signal's reason.
    */
   async add(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<void> {
@@ -77,14 +86,17 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   /**
-   * @throws HpuBucketError; CpuStepError before anything runs; CpuBusyError; DisposedError; OrtCallError; the signal's reason, with the caches of these
+   * @throws ProgramInputError before anything runs; ProgramBusyError; DisposedError; OrtCallError; the signal's reason, with the caches of these
    * slots then partly written.
    */
   async run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>> {
     this.assertUsable();
-    if (this.running) throw new CpuBusyError();
+    if (this.running) throw new ProgramBusyError();
     const found = this.buckets.get(bucket);
-    if (found === undefined) throw new HpuBucketError(bucket, [...this.buckets.keys()]);
+    if (found === undefined) {
+      const known = [...this.buckets.keys()].join(', ') || 'none';
+      throw new ProgramInputError(`There is no bucket "${bucket}"; there are ${known}.`, 'run', 'add the bucket before it is run.');
+    }
     this.running = true;
     try {
       return await found.run(step, () => this.assertUsable());
@@ -93,10 +105,10 @@ export class EmulatedProgram implements StaticProgram {
     }
   }
 
-  /** @throws CpuBusyError while a step runs; HpuWeightError, ParameterWithoutStorageError, and then nothing is changed. */
+  /** @throws ProgramBusyError while a step runs; StaticDeviceWeightError, ParameterWithoutStorageError, and then nothing is changed. */
   updateWeights(): void {
     this.assertUsable();
-    if (this.running) throw new CpuBusyError();
+    if (this.running) throw new ProgramBusyError();
     this.parts.weights.update();
   }
 
@@ -138,7 +150,7 @@ export class EmulatedProgram implements StaticProgram {
     const { model, mode, bindSlot, graphs, recipes } = this.parts;
     const captured = capture();
     if (captured.root !== model)
-      throw new HpuGraphError('It is a capture of another model than the one that was opened.', `bucket "${bucket}"`);
+      throw new StaticDeviceGraphError('It is a capture of another model than the one that was opened.', `bucket "${bucket}"`);
     const { plan, graphs: models } = (mode === 'compile' ? planRegional : planWhole)(captured, bindSlot);
     for (const [graph, bytes] of models) {
       if (graphs.all.has(graph)) continue;

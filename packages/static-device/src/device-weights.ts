@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { Disposables } from '@graft/common';
 import { Buffer, type Module, Parameter, ParameterWithoutStorageError, toFloat32 } from '@graft/graph';
 import { PinnedBuffer, Value } from '@graft/onnxruntime';
-import { HpuWeightError } from './errors.ts';
+import { StaticDeviceWeightError } from './errors.ts';
 import { reachable } from './module-walk.ts';
 
 type Weight = Parameter | Buffer;
@@ -52,17 +52,17 @@ export class DeviceWeights implements Disposable {
     return this.counted;
   }
 
-  /** The memory of a weight. @throws HpuWeightError when there is none of this shape under this path. */
+  /** The memory of a weight. @throws StaticDeviceWeightError when there is none of this shape under this path. */
   at(path: string, shape: readonly number[]): Value<'float32'> {
     const known = this.byPath.get(path) ?? this.find(path);
     if (known.value.dims.join() !== shape.join())
-      throw new HpuWeightError(`It is [${known.value.dims.join(', ')}]; a graph takes [${shape.join(', ')}].`, path);
+      throw new StaticDeviceWeightError(`It is [${known.value.dims.join(', ')}]; a graph takes [${shape.join(', ')}].`, path);
     return known.value;
   }
 
   /**
    * Takes the values that the model has now, all of them or none.
-   * @throws HpuWeightError when a weight is gone or has another shape; ParameterWithoutStorageError. Nothing is changed then.
+   * @throws StaticDeviceWeightError when a weight is gone or has another shape; ParameterWithoutStorageError. Nothing is changed then.
    */
   update(): void {
     const fresh = [...this.held.values()].map((held) => ({ held, ...this.now(held) }));
@@ -100,9 +100,9 @@ export class DeviceWeights implements Disposable {
   private now({ path, paths, value }: Held): { source: Weight; values: Float32Array } {
     const source = weightAt(this.root, path);
     for (const other of paths)
-      if (weightAt(this.root, other) !== source) throw new HpuWeightError(`It was one with "${path}" and is not any more.`, other);
+      if (weightAt(this.root, other) !== source) throw new StaticDeviceWeightError(`It was one with "${path}" and is not any more.`, other);
     if (source.shape.join() !== value.dims.join())
-      throw new HpuWeightError(`It was [${value.dims.join(', ')}] and is [${source.shape.join(', ')}].`, path);
+      throw new StaticDeviceWeightError(`It was [${value.dims.join(', ')}] and is [${source.shape.join(', ')}].`, path);
     return { source, values: valuesOf(source) };
   }
 }
@@ -121,5 +121,5 @@ function weightAt(root: Module, path: string): Weight {
     found = Array.isArray(items) && !(name in host) ? (items as unknown[])[Number(name)] : host[name];
   }
   if (found instanceof Parameter || found instanceof Buffer) return found;
-  throw new HpuWeightError('There is no parameter or buffer of this name.', path);
+  throw new StaticDeviceWeightError('There is no parameter or buffer of this name.', path);
 }

@@ -1,8 +1,8 @@
 import { Disposables } from '@graft/common';
-import { tensorBytes } from '@graft/cpu/api';
+import { tensorBytes } from '@graft/onnx-export';
 import { PinnedBuffer, Value } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
-import { HpuGraphError } from './errors.ts';
+import { StaticDeviceGraphError } from './errors.ts';
 
 /** The KV caches: one memory each, `[slots, heads, rows, width]`, shared by all buckets. The slots of a step are a range of it; nothing is copied. */
 export class DeviceCaches implements Disposable {
@@ -18,14 +18,14 @@ export class DeviceCaches implements Disposable {
     return [...this.memories.values()].reduce((sum, { memory }) => sum + memory.byteLength, 0);
   }
 
-  /** Makes the cache of a slot, of zeros, unless it is there. @throws HpuGraphError when another bucket has it in another shape. */
+  /** Makes the cache of a slot, of zeros, unless it is there. @throws StaticDeviceGraphError when another bucket has it in another shape. */
   add({ path, dims }: BucketPlan['caches'][number]): void {
     const known = this.memories.get(path);
     if (known === undefined) {
       const memory = this.resources.use(PinnedBuffer.allocate(this.kvSlots * tensorBytes('float32', dims)));
       this.memories.set(path, { memory, dims });
     } else if (known.dims.join() !== dims.join()) {
-      throw new HpuGraphError(
+      throw new StaticDeviceGraphError(
         `Its cache is [${dims.join(', ')}] a slot; that of another bucket is [${known.dims.join(', ')}].`,
         `slot ${path}`,
       );

@@ -1,4 +1,4 @@
-import { tensorBytes } from '@graft/cpu/api';
+import { tensorBytes } from '@graft/onnx-export';
 import type { BucketPlan } from './bucket-plan.ts';
 
 /** So that a vector load of any width is aligned. */

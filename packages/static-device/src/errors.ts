@@ -1,10 +1,10 @@
 import { GraftError } from '@graft/common';
 
 /** A captured model cannot be compiled for the emulated device: a size is not known, or it is another model than the opened one. */
-export class HpuGraphError extends GraftError {
+export class StaticDeviceGraphError extends GraftError {
   constructor(what: string, where: string) {
     super({
-      code: 'GRAFT_HPU_GRAPH',
+      code: 'GRAFT_STATIC_DEVICE_GRAPH',
       what,
       where,
       fix: 'capture the model that was opened, with a number for batch, sequence and all other sizes.',
@@ -12,29 +12,23 @@ export class HpuGraphError extends GraftError {
   }
 }
 
-/** A bucket is run that was not added. */
-export class HpuBucketError extends GraftError {
-  constructor(bucket: string, known: readonly string[]) {
+/** The model's weights no longer fit the memory that was made for them: a path, a shape or what is tied to what has changed. */
+export class StaticDeviceWeightError extends GraftError {
+  constructor(what: string, path: string) {
     super({
-      code: 'GRAFT_HPU_BUCKET',
-      what: `There is no bucket "${bucket}"; there are ${known.join(', ') || 'none'}.`,
-      fix: 'add it before it is run.',
+      code: 'GRAFT_STATIC_DEVICE_WEIGHT',
+      what,
+      where: `weight "${path}"`,
+      fix: 'open the model again: only values may change in place.',
     });
   }
 }
 
-/** The model's weights no longer fit the memory that was made for them: a path, a shape or what is tied to what has changed. */
-export class HpuWeightError extends GraftError {
-  constructor(what: string, path: string) {
-    super({ code: 'GRAFT_HPU_WEIGHT', what, where: `weight "${path}"`, fix: 'open the model again: only values may change in place.' });
-  }
-}
-
 /** Recipes cannot be written. */
-export class HpuRecipeError extends GraftError {
+export class StaticDeviceRecipeError extends GraftError {
   constructor(what: string, where: string, cause: unknown) {
     super({
-      code: 'GRAFT_HPU_RECIPE',
+      code: 'GRAFT_STATIC_DEVICE_RECIPE',
       what,
       where,
       fix: 'make the folder writable and free space there, or name another cache folder.',

@@ -16,7 +16,7 @@ import { messageOf } from '@graft/common';
 import type { CompileOptions } from '@graft/graph';
 import { z } from 'zod';
 import { BucketPlan } from './bucket-plan.ts';
-import { HpuRecipeError } from './errors.ts';
+import { StaticDeviceRecipeError } from './errors.ts';
 
 const Hash = z.string().regex(/^[0-9a-f]{64}$/);
 
@@ -48,7 +48,7 @@ export class Recipes {
     this.folder = folder;
   }
 
-  /** A folder that is there and cannot be written serves as long as it has all that is asked for. @throws HpuRecipeError when there is none. */
+  /** A folder that is there and cannot be written serves as long as it has all that is asked for. @throws StaticDeviceRecipeError when there is none. */
   static open(directory: string, key: string): Recipes {
     const folder = join(directory, key);
     guard(folder, () => {
@@ -84,7 +84,7 @@ export class Recipes {
     }
   }
 
-  /** Takes over the optimised model that `compile` writes to the path that it gets. @throws HpuRecipeError, and what `compile` throws. */
+  /** Takes over the optimised model that `compile` writes to the path that it gets. @throws StaticDeviceRecipeError, and what `compile` throws. */
   async keep(graph: string, compile: (optimisedPath: string) => Promise<void>): Promise<void> {
     const path = this.temporary('onnx');
     guard(this.folder, () => accessSync(this.folder, constants.W_OK));
@@ -100,7 +100,7 @@ export class Recipes {
     }
   }
 
-  /** @throws HpuRecipeError */
+  /** @throws StaticDeviceRecipeError */
   write(bucket: string, plan: BucketPlan): void {
     const models = Object.fromEntries(plan.calls.map(({ graph }) => [graph, this.models.get(graph)!]));
     const body = JSON.stringify({ bucket, plan, models } satisfies z.input<typeof Body>);
@@ -165,7 +165,7 @@ function guard<T>(folder: string, write: () => T): T {
   try {
     return write();
   } catch (cause) {
-    throw new HpuRecipeError(`The recipes cannot be written: ${messageOf(cause)}`, folder, cause);
+    throw new StaticDeviceRecipeError(`The recipes cannot be written: ${messageOf(cause)}`, folder, cause);
   }
 }
 

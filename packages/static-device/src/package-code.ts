@@ -1,0 +1,53 @@
+import { createHash, type Hash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const known = new Map<string, string>();
+
+/**
+ * A hash of the code of the package that holds a module and of all packages that it depends on. Installed ones count by name and version, linked ones (of a
+ * workspace) by their files, sources and built ones. Computed once a package and process. Hex.
+ */
+export function packageCode(moduleUrl: string): string {
+  let root = dirname(fileURLToPath(moduleUrl));
+  while (!existsSync(join(root, 'package.json'))) root = dirname(root);
+  let code = known.get(root);
+  if (code === undefined) {
+    const hash = createHash('sha256');
+    addPackage(hash, realpathSync(root), new Set());
+    code = hash.digest('hex');
+    known.set(root, code);
+  }
+  return code;
+}
+
+function addPackage(hash: Hash, root: string, seen: Set<string>): void {
+  if (seen.has(root)) return;
+  seen.add(root);
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Manifest;
+  hash.update(`${manifest.name}@${manifest.version}\0`);
+  if (!root.includes(`${sep}node_modules${sep}`)) for (const form of ['src', 'dist']) addFolder(hash, join(root, form));
+  const places = createRequire(join(root, 'package.json'));
+  for (const name of Object.keys(manifest.dependencies ?? {}).sort()) {
+    const folder = places.resolve.paths(name)?.find((each) => existsSync(join(each, name, 'package.json')));
+    if (folder !== undefined) addPackage(hash, realpathSync(join(folder, name)), seen);
+  }
+}
+
+interface Manifest {
+  name?: string;
+  version?: string;
+  dependencies?: Record<string, string>;
+}
+
+function addFolder(hash: Hash, folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) addFolder(hash, path);
+    else if (/\.[jt]s$/.test(entry.name) && !/\.(?:test|fixture|d)\.ts$/.test(entry.name))
+      hash.update(`${entry.name}\0`).update(readFileSync(path));
+  }
+}
