@@ -59,6 +59,7 @@ export { smallConfigs } from './small-configs.ts';
 export { type Llama4VisionConfig, parseLlama4VisionConfig } from './vision-config.ts';
 export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
+export { ggufPreTokenizers, gpt2Words } from './weights/gguf-pre-tokenizers.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
 export { keysOfOtherRanks } from './weights/mapping.ts';
 export {

@@ -47,7 +47,7 @@ export {
 } from './image/errors.ts';
 export { ImageLimits, ImageProcessorConfig } from './image/image-config.ts';
 export { type ImageTokens, imageTokenLayout, llama4ImageTokens, patchesPerTile } from './image/image-tokens.ts';
-export { Llama4ImageProcessor, type ProcessedImage } from './image/processor.ts';
+export { ImageProcessor, type ProcessedImage } from './image/processor.ts';
 export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 export type { LogitsProcessor, ProcessedSequence, SequenceProcessor } from './logits-processors.ts';

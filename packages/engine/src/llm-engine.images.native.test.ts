@@ -19,7 +19,7 @@ import {
   type TinyOptions,
   tinyConfig,
 } from './engine.fixture.ts';
-import { Llama4ImageProcessor } from './image/processor.ts';
+import { ImageProcessor } from './image/processor.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
 import { LlmEngine } from './llm-engine.ts';
 import type { GenerateRequest } from './request.ts';
@@ -63,7 +63,7 @@ describe('a chat with an image', () => {
     const before = await engine.tokenize('<s>user: hello');
     const after = await engine.tokenize(' world</s><s>assistant: ');
     const layout = [imageStart, ...tile, tileX, ...tile, tileX, ...tile, tileY, global, ...tile, imageEnd];
-    const [processed] = await new Llama4ImageProcessor({ tileSide: 56, maxTiles: 4 }).process([wide]);
+    const [processed] = await new ImageProcessor({ tileSide: 56, maxTiles: 4 }).process([wide]);
     const { pixelValues, tiles } = processed!;
     const prompt = { tokenIds: [...before, ...layout, ...after], images: [{ pixelValues, tiles }] };
     const expected = await firstLogits(engine, prompt);

@@ -102,7 +102,7 @@ export class ModelReadsNoImagesError extends GraftError {
       code: 'GRAFT_MODEL_READS_NO_IMAGES',
       what: `The model ${model} reads no images, only text.`,
       where,
-      fix: 'leave the images out, or ask a model with a vision tower (Llama4ForConditionalGeneration).',
+      fix: 'leave the images out, or ask a model with a vision tower.',
     });
   }
 }

@@ -11,7 +11,7 @@ export const ImageLimits = z.strictObject({
 });
 export type ImageLimits = z.output<typeof ImageLimits>;
 
-/** How images become tiles. The defaults are those of the published Llama 4 checkpoints. */
+/** How images become tiles. The defaults are those of published checkpoints. */
 export const ImageProcessorConfig = z.strictObject({
   tileSide: z.int().positive().max(2048).default(336).describe("Pixels of a tile's side: the vision tower's image_size."),
   maxTiles: z.int().min(1).max(64).default(16).describe('Tiles of one image, without the global one (max_patches).'),

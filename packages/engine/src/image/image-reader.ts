@@ -7,7 +7,7 @@ import { EngineConfigError, InvalidRequestError } from '../errors.ts';
 import { ImagePlacesError } from './errors.ts';
 import type { ImageLimits } from './image-config.ts';
 import { imageTokenLayout, llama4ImageTokens } from './image-tokens.ts';
-import { Llama4ImageProcessor, type ProcessedImage, type ProcessOptions } from './processor.ts';
+import { ImageProcessor, type ProcessedImage, type ProcessOptions } from './processor.ts';
 import { type ImageTiles, PromptImages } from './prompt-images.ts';
 
 /** The model's own settings of its image processor, as published beside the weights. Everything else in the file says how values are computed, which is fixed here. */
@@ -20,9 +20,9 @@ const PreprocessorConfig = z.looseObject({
 /** From the images of a request to what a sequence keeps of them: tiles, their tokens in the prompt, and which of the tower's rows stands where. */
 export class ImageReader {
   private readonly vision: Llama4VisionConfig;
-  private readonly processor: Llama4ImageProcessor;
+  private readonly processor: ImageProcessor;
 
-  private constructor(vision: Llama4VisionConfig, processor: Llama4ImageProcessor) {
+  private constructor(vision: Llama4VisionConfig, processor: ImageProcessor) {
     this.vision = vision;
     this.processor = processor;
   }
@@ -41,7 +41,7 @@ export class ImageReader {
       throw new EngineConfigError(what, `${file}, key "size"`, 'take the file that belongs to this checkpoint.');
     }
     const settings = { ...(maxTiles && { maxTiles }), ...(resizeToMaxCanvas && { resizeToMaxCanvas }) };
-    return new ImageReader(vision, new Llama4ImageProcessor({ tileSide: imageSize, ...settings, limits }));
+    return new ImageReader(vision, new ImageProcessor({ tileSide: imageSize, ...settings, limits }));
   }
 
   /** @throws the image errors; the signal's reason. */

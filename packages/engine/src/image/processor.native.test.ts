@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { openFileBytes, readSafetensorsHeader } from '@graft/core-model';
 import { aligned } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import { Llama4ImageProcessor, type ProcessedImage } from './processor.ts';
+import { ImageProcessor, type ProcessedImage } from './processor.ts';
 
 const folder = new URL('../../../../tests/fixtures/images/', import.meta.url);
 const names = ['56x56', '40x30', '200x90', '90x200', '300x300', '61x400', '113x57', '1x1'];
@@ -30,7 +30,7 @@ function readPublished() {
   }
 }
 
-const processor = new Llama4ImageProcessor({ tileSide: 56, maxTiles: 4 });
+const processor = new ImageProcessor({ tileSide: 56, maxTiles: 4 });
 const processOne = async (bytes: Uint8Array, by = processor): Promise<ProcessedImage> => (await by.process([bytes]))[0]!;
 
 describe.each(published)('L12 the processor on $name.png', ({ name, ...expected }) => {
@@ -55,7 +55,7 @@ test('the images of a request come back in its order', async () => {
 });
 
 test('a request with an image too many is refused before any is read', async () => {
-  const two = new Llama4ImageProcessor({ limits: { maxImages: 2 } });
+  const two = new ImageProcessor({ limits: { maxImages: 2 } });
   const broken = new Uint8Array();
   await expect(two.process([broken, broken, broken])).rejects.toMatchObject({ code: 'GRAFT_IMAGE_COUNT' });
 });
@@ -70,10 +70,10 @@ test('an aborted request ends with the reason of its signal', async () => {
 });
 
 test("the defaults are the published checkpoints': tiles of 336, at most 16, a global one besides", async () => {
-  const { tiles, pixelValues } = await processOne(image('300x300'), new Llama4ImageProcessor());
+  const { tiles, pixelValues } = await processOne(image('300x300'), new ImageProcessor());
   expect({ tiles, length: pixelValues.length }).toEqual({ tiles: 1, length: 3 * 336 * 336 });
 });
 
 test('an unknown option is answered with the nearest name', () => {
-  expect(() => new Llama4ImageProcessor({ maxTile: 4 } as never)).toThrowError('did you mean "maxTiles"');
+  expect(() => new ImageProcessor({ maxTile: 4 } as never)).toThrowError('did you mean "maxTiles"');
 });

@@ -24,11 +24,11 @@ export interface ProcessOptions {
 const whereOf = (index: number): string => `images.${index}`;
 
 /**
- * Encoded images to tiles, with the published Llama 4 processor's values: best-fit canvas, resize without distortion (bilinear with antialiasing), black padding,
+ * Encoded images to tiles, by the best-fit canvas, resize without distortion (bilinear with antialiasing), black padding,
  * tiles, a global tile, normalised in bfloat16. Decoding runs in the library's threads; the rest lets the event loop turn every few milliseconds.
  * @throws EngineConfigError from the constructor, for an unknown key or a value out of range.
  */
-export class Llama4ImageProcessor {
+export class ImageProcessor {
   readonly config: ImageProcessorConfig;
 
   constructor(config: z.input<typeof ImageProcessorConfig> = {}) {
