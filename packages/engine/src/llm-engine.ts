@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
 import type { Engine, EngineEvents, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat, infoOf } from './engine-info.ts';
-import { EngineClosedError, EngineConfigError, InvalidRequestError, ReloadBusyError } from './errors.ts';
+import { EngineClosedError, InvalidRequestError, ReloadBusyError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
 import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
@@ -25,7 +25,7 @@ import { FirstComeFirstServed } from './scheduler-policy.ts';
 import { Sequence, type SequenceObserver, type SequenceOptions } from './sequence.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
-import { LogitsProcessors, ModelRunnerOf, SchedulerPolicy } from './tokens.ts';
+import { LogitsProcessors, SchedulerPolicy } from './tokens.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -85,7 +85,6 @@ export class LlmEngine implements Engine {
     const platform = await plugins.selectPlatform(parsed.platform);
     using checkpoint = closing(await openCheckpoint(parsed.model));
     const container = plugins.createEngineContainer();
-    requireKnownOptions(parsed, platform, container);
     return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
   }
 
@@ -342,13 +341,6 @@ async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, inf
   const { vision } = loaded.context;
   const images = info.readsImages && vision ? await ImageReader.open(checkpoint.path, vision, imageLimits) : null;
   return new PromptReader({ model, text, images, imageLimits, maxModelLength, vocabSize });
-}
-
-/** Only a platform with a runner of its own has options, and that runner checks them. @throws EngineConfigError */
-function requireKnownOptions({ platformOptions }: EngineConfig, { platform }: SelectedPlatform, container: EngineContainer): void {
-  const [option] = Object.keys(platformOptions);
-  if (option === undefined || container.has(ModelRunnerOf(platform.name))) return;
-  throw new EngineConfigError(`Platform "${platform.name}" has no options; "${option}" is given.`, 'platformOptions', 'leave it out.');
 }
 
 interface EngineParts {

@@ -50,6 +50,12 @@ describe('a start', () => {
       'GRAFT_ENGINE_CONFIG',
       /"interpreter" has no options; "buckets"/,
     ],
+    [
+      'an option of an override where none serves',
+      { overrideOptions: { branchFree: true } },
+      'GRAFT_ENGINE_CONFIG',
+      /Llama4ForCausalLM here reads the override option "branchFree"[\s\S]*where: overrideOptions/,
+    ],
     ['an unknown platform', { platform: 'interprter' }, 'GRAFT_UNKNOWN_PLATFORM', /"interprter"[\s\S]*interpreter/],
     ['an unknown plugin', { plugins: ['@graft/none'] }, 'GRAFT_PLUGIN_NOT_FOUND', /@graft\/none/],
     ['a path with nothing at it', { model: '/nowhere' }, 'GRAFT_CHECKPOINT_NOT_FOUND', /\/nowhere/],

@@ -52,6 +52,8 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const step = stepper(options);
   const { model, config: textConfig, context, resolution, hooks } = await buildModel(options, checkpoint, step);
 
+  checkPlatformOptions(options, context);
+
   await step('load', 'loading weights', async (report) => {
     if (fillWeights !== undefined) fillWeights(model);
     else await loadWeights(model, checkpoint, await weightOptions(options, report));
@@ -92,7 +94,8 @@ export async function buildModel(
   step: StepRunner = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
   const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
-  const textContext = contextOf(textConfig, platform, config);
+  const { options, requireRead } = watchedOptions((without === undefined && config.overrideOptions) || {});
+  const textContext = contextOf(textConfig, platform, { ...config, overrideOptions: options });
   const chosen = plugins.registry.resolve(textContext.architectures, textContext); // which class, and why
   const resolution = without === 'overrides' ? plugins.registry.upstreamOf(chosen.architecture) : chosen;
   const takesImages = resolution.capabilities['images'] === true;
@@ -103,7 +106,35 @@ export async function buildModel(
   const build = () => construct(Model, context);
   const model = await step('construct', `building ${Model.name}`, () => resolution.buildUnderContract(build)); // what overrides rely on is there
   await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names
+  requireRead(resolution.architecture);
   return { model, config: textConfig, context, resolution, hooks };
+}
+
+/** @throws EngineConfigError where the platform has no options; what its own check throws. */
+function checkPlatformOptions({ platform: { platform }, config }: LoadOptions, { maxModelLength }: ModelContext): void {
+  const { platformOptions, maxSequences, prefillTokens } = config;
+  platform.checkOptions?.(platformOptions, { maxSequences, prefillTokens, maxModelLength });
+  const [option] = Object.keys(platformOptions);
+  if (platform.checkOptions !== undefined || option === undefined) return;
+  throw new EngineConfigError(`Platform "${platform.name}" has no options; "${option}" is given.`, 'platformOptions', 'leave it out.');
+}
+
+/** The options as overrides get them, and a check that something read each of them. */
+function watchedOptions(given: Readonly<Record<string, unknown>>) {
+  const unread = new Set(Object.keys(given));
+  const options = new Proxy(given, {
+    get(target, key) {
+      unread.delete(String(key));
+      return Reflect.get(target, key);
+    },
+  });
+  const requireRead = (architecture: string): void => {
+    const [option] = unread;
+    if (option === undefined) return;
+    const what = `Nothing that serves ${architecture} here reads the override option "${option}" when it is built.`;
+    throw new EngineConfigError(what, 'overrideOptions', 'leave it out, or choose the platform and mode of the override that has it.');
+  };
+  return { options, requireRead };
 }
 
 const mostTokensByDefault = 8192;

@@ -65,7 +65,7 @@ const watched: StaticBackend = {
 /** The interpreter as a platform of static shapes; `platformOptions` are the bucket policy. */
 export default definePlugin({
   name: 'static',
-  platforms: [{ name: 'static', modes: ['compile'], detect: () => 'device' }],
+  platforms: [{ name: 'static', modes: ['compile'], detect: () => 'device', checkOptions: () => undefined }],
   bindEngine(bind) {
     bind
       .bind(ModelRunnerOf('static'))

@@ -1,15 +1,7 @@
 import type { Bucket } from '@graft/engine';
+import type { ServedSizes } from '@graft/registry';
 import { HpuOptionError } from './options.ts';
 import type { BucketRange, BucketStrategy, HpuPlatformOptions } from './platform-options.ts';
-
-/** What the served sizes say about buckets. */
-export interface ServedSizes {
-  maxSequences: number;
-  /** Tokens of a prompt in one piece. */
-  prefillTokens: number;
-  /** Tokens of a sequence, prompt and answer. */
-  maxModelLength: number;
-}
 
 /** A range whose defaults are filled in. */
 export type FullRange = Required<BucketRange>;

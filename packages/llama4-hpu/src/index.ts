@@ -1,4 +1,4 @@
-export { type BucketRanges, bucketRanges, bucketSizes, type FullRange, hpuBuckets, type ServedSizes } from './buckets.ts';
+export { type BucketRanges, bucketRanges, bucketSizes, type FullRange, hpuBuckets } from './buckets.ts';
 export { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
 export {
   applyHpuLlama4InitPatches,

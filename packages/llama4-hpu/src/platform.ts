@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Detection, Platform } from '@graft/registry';
+import type { Detection, Platform, ServedSizes } from '@graft/registry';
+import { hpuBuckets } from './buckets.ts';
+import { parseHpuPlatformOptions } from './platform-options.ts';
 
 const driver = 'habanalabs';
 const emulation = 'emulated by ONNX Runtime on the CPU, with the same modes, static buckets and recipe cache; no Gaudi figure is claimed';
@@ -49,6 +51,11 @@ export class HpuPlatform implements Platform {
       device: 'absent',
       reason: `${found}, but Graft has no backend that runs on a real Gaudi; ${instead}, and --platform cpu serves too`,
     };
+  }
+
+  /** @throws HpuOptionError for an unknown option, a value that it cannot take, or a range that is empty for what is served. */
+  checkOptions(options: Readonly<Record<string, unknown>>, served: ServedSizes): void {
+    hpuBuckets(parseHpuPlatformOptions(options), served);
   }
 }
 

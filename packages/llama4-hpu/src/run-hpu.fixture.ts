@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LlmEngine } from '@graft/engine';
+import { LlmEngine, type StartOptions } from '@graft/engine';
 import { onTestFinished } from 'vitest';
 import { caseFolder } from './run-variants.fixture.ts';
 
@@ -15,18 +15,21 @@ export function temporaryFolder(): string {
 }
 
 /** A reference case on the emulated device, closed after the test. Sizes of three chunks of it. */
-export async function startHpu(name: string, more: Record<string, unknown> = {}): Promise<LlmEngine> {
-  const engine = await LlmEngine.start({
-    model: caseFolder(name),
-    plugins: [hpuPlugin],
-    platform: 'hpu',
-    maxSequences: 4,
-    maxModelLength: 48,
-    prefillTokens: 12,
-    threads: 1,
-    cacheDirectory: temporaryFolder(),
-    ...more,
-  });
+export async function startHpu(name: string, more: Record<string, unknown> = {}, options: StartOptions = {}): Promise<LlmEngine> {
+  const engine = await LlmEngine.start(
+    {
+      model: caseFolder(name),
+      plugins: [hpuPlugin],
+      platform: 'hpu',
+      maxSequences: 4,
+      maxModelLength: 48,
+      prefillTokens: 12,
+      threads: 1,
+      cacheDirectory: temporaryFolder(),
+      ...more,
+    },
+    options,
+  );
   onTestFinished(() => engine.close());
   return engine;
 }

@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import type { LlmEngine } from '@graft/engine';
+import type { LlmEngine, LoadProgress } from '@graft/engine';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { withOtherWeights } from '../../../tests/fixtures/other-weights.ts';
 import { idsOf, random, randomRequests, runAll } from '../../../tests/soak/random-requests.ts';
@@ -137,11 +137,19 @@ test('L6 a reload in regional mode copies into the same memory: the same runner 
   expect(await idsOf(engine, two[0]!)).toEqual(old);
 });
 
-test('an unknown platform option ends the start with the nearest name', async () => {
-  await expect(startHpu('scout-tiny', { platformOptions: { bucketting: 'linear' } })).rejects.toMatchObject({
-    code: 'GRAFT_HPU_OPTION',
-    fix: expect.stringContaining('"bucketing"'),
-  });
+test.each<[string, Record<string, unknown>, object]>([
+  ['an unknown platform option', { platformOptions: { bucketting: 'linear' } }, { fix: expect.stringContaining('"bucketing"') }],
+  [
+    'a range beyond what is served',
+    { platformOptions: { decodeBatch: { max: 99 } } },
+    { what: expect.stringContaining('decodeBatch.max 99') },
+  ],
+  ['an unknown override option', { overrideOptions: { branchfree: true } }, { what: expect.stringContaining('"branchfree"') }],
+])('%s ends the start before weights are read', async (_, config, words) => {
+  const steps = new Set<string>();
+  const onProgress = ({ step }: LoadProgress) => void steps.add(step);
+  await expect(startHpu('scout-tiny', config, { onProgress })).rejects.toMatchObject({ code: 'GRAFT_HPU_OPTION', ...words });
+  expect(steps).not.toContain('load');
 });
 
 test('the validation warm-up ends the start when padding shows in the logits, and names the bucket', async () => {

@@ -76,6 +76,7 @@ export {
   type Platform,
   type PlatformCandidate,
   type SelectedPlatform,
+  type ServedSizes,
   selectPlatform,
 } from './platform.ts';
 export { NoPlatformError, PlatformConflictError, PlatformUnavailableError, UnknownPlatformError } from './platform-errors.ts';

@@ -20,6 +20,17 @@ export interface Platform {
   readonly modes: readonly string[];
   /** Looks for the device. Pure: no side effects, no state; called once at each choice. */
   detect(): DeviceState | Detection | Promise<DeviceState | Detection>;
+  /** Refuses options (`--platform-options`) that are wrong, before weights are read. A platform without this has none. */
+  checkOptions?(options: Readonly<Record<string, unknown>>, served: ServedSizes): void;
+}
+
+/** What an engine serves at most. */
+export interface ServedSizes {
+  readonly maxSequences: number;
+  /** Tokens of a prompt in one piece. */
+  readonly prefillTokens: number;
+  /** Tokens of a sequence, prompt and answer. */
+  readonly maxModelLength: number;
 }
 
 export interface SelectedPlatform {
