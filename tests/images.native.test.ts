@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { openFileBytes, readSafetensorsHeader } from '@graft/core-model';
-import { imageTokenLayout, LlmEngine, startEngineWorker, type TokenLogprob } from '@graft/engine';
+import { llama4, openFileBytes, readSafetensorsHeader } from '@graft/core-model';
+import { LlmEngine, startEngineWorker, type TokenLogprob } from '@graft/engine';
 import { aligned } from '@graft/graph';
 import { createApp } from '@graft/server';
 import { expect, onTestFinished, test } from 'vitest';
@@ -59,7 +59,8 @@ test('a request with images through the server gives the greedy ids that the pub
   expect(served.engine.info.readsImages).toBe(true);
 
   const [before, between, after] = ['<s>user: hello', ' world', '</s><s>assistant: '].map((text) => alone.engine.tokenize(text));
-  const layout = (rows: number, columns: number): number[] => imageTokenLayout({ rows, columns }, 4, imageTokenIds);
+  const layout = (rows: number, columns: number): number[] =>
+    llama4.images!.layout({ rows, columns }, 4).map((token) => imageTokenIds[token]!);
   const tokenIds = [...(await before!), ...layout(1, 3), ...(await between!), ...layout(1, 1), ...(await after!)];
   const images = [publishedTiles('200x90'), publishedTiles('40x30')];
   const deltas = await collect(alone.engine.generate(request({ tokenIds, images }, { maxTokens: 12, logprobs: 0 })));

@@ -45,8 +45,8 @@ export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts)
 }
 
 /** Whether the model was built with what reads images, and its runner runs it. */
-export function readsImages({ context, runner }: Pick<LoadedModel, 'context' | 'runner'>): boolean {
-  return (context.vision ?? null) !== null && runner.embedImages !== undefined;
+export function readsImages({ tower, runner }: Pick<LoadedModel, 'tower' | 'runner'>): boolean {
+  return tower !== null && runner.embedImages !== undefined;
 }
 
 export function imageLimitsOf({ maxImages, maxImageBytes, maxImagePixels, maxImageFrames }: EngineConfig): ImageLimits {

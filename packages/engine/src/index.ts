@@ -46,7 +46,6 @@ export {
   ModelReadsNoImagesError,
 } from './image/errors.ts';
 export { ImageLimits, ImageProcessorConfig } from './image/image-config.ts';
-export { type ImageTokens, imageTokenLayout, llama4ImageTokens, patchesPerTile } from './image/image-tokens.ts';
 export { ImageProcessor, type ProcessedImage } from './image/processor.ts';
 export { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 export { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { llama4 } from '@graft/core-model';
 import sharp from 'sharp';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
@@ -54,15 +55,14 @@ async function firstLogits(engine: LlmEngine, prompt: GenerateRequest['prompt'])
   return logits;
 }
 
-const { patch, imageStart, imageEnd, image: global, tileX, tileY } = imageTokenIds;
-const tile = [patch, patch, patch, patch];
+const patch = imageTokenIds['<|patch|>']!;
 
 describe('a chat with an image', () => {
   test('is the prompt of tokens around tiles that the published processor makes of it', async () => {
     const engine = await startImages();
     const before = await engine.tokenize('<s>user: hello');
     const after = await engine.tokenize(' world</s><s>assistant: ');
-    const layout = [imageStart, ...tile, tileX, ...tile, tileX, ...tile, tileY, global, ...tile, imageEnd];
+    const layout = llama4.images!.layout({ rows: 1, columns: 3 }, 4).map((token) => imageTokenIds[token]!);
     const [processed] = await new ImageProcessor({ tileSide: 56, maxTiles: 4 }).process([wide]);
     const { pixelValues, tiles } = processed!;
     const prompt = { tokenIds: [...before, ...layout, ...after], images: [{ pixelValues, tiles }] };

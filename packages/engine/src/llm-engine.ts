@@ -338,8 +338,9 @@ export class LlmEngine implements Engine {
 /** @throws EngineConfigError for a preprocessor_config.json that does not fit. */
 async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, info: EngineInfo, text: ModelText): Promise<PromptReader> {
   const { model, imageLimits, maxModelLength, vocabSize } = info;
-  const { vision } = loaded.context;
-  const images = info.readsImages && vision ? await ImageReader.open(checkpoint.path, vision, imageLimits) : null;
+  const { tower, family } = loaded;
+  const images =
+    info.readsImages && tower && family.images ? await ImageReader.open(checkpoint.path, tower, family.images, imageLimits) : null;
   return new PromptReader({ model, text, images, imageLimits, maxModelLength, vocabSize });
 }
 

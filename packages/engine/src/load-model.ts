@@ -1,10 +1,13 @@
 import { Disposables } from '@graft/common';
 import {
   type Checkpoint,
+  type ImageTower,
   type LanguageModel,
   type Llama4TextConfig,
+  llama4,
   loadWeights,
   type ModelContext,
+  type ModelFamily,
   parseLlama4Config,
   parseLlama4VisionConfig,
 } from '@graft/core-model';
@@ -33,7 +36,10 @@ export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without' | 
 export interface BuiltModel {
   readonly model: LanguageModel;
   readonly config: Llama4TextConfig;
+  readonly family: Pick<ModelFamily, 'images'>;
   readonly context: ModelContext;
+  /** What reads images; null: the model is served for text alone. */
+  readonly tower: ImageTower | null;
   readonly resolution: Resolution;
   readonly hooks: HookRunner;
 }
@@ -50,7 +56,7 @@ export interface LoadedModel extends BuiltModel {
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const { checkpoint, config, signal, fillWeights } = options;
   const step = stepper(options);
-  const { model, config: textConfig, context, resolution, hooks } = await buildModel(options, checkpoint, step);
+  const { model, config: textConfig, context, family, tower, resolution, hooks } = await buildModel(options, checkpoint, step);
 
   checkPlatformOptions(options, context);
 
@@ -62,9 +68,9 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
 
   model.setAuxHiddenStateLayers(auxLayers(config, textConfig));
-  const { runner, warmUp } = await prepareRunner({ ...options, model, context }, step, signal);
+  const { runner, warmUp } = await prepareRunner({ ...options, model, context, tower }, step, signal);
   hooks.lifecycle.advance('ready'); // from here a patch throws
-  return { model, config: textConfig, context, resolution, hooks, runner, warmUp, timings: step.timings };
+  return { model, config: textConfig, context, family, tower, resolution, hooks, runner, warmUp, timings: step.timings };
 }
 
 /** The path from a loaded model to a runner that is ready to serve. The caller owns it. */
@@ -107,7 +113,7 @@ export async function buildModel(
   const model = await step('construct', `building ${Model.name}`, () => resolution.buildUnderContract(build)); // what overrides rely on is there
   await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names
   requireRead(resolution.architecture);
-  return { model, config: textConfig, context, resolution, hooks };
+  return { model, config: textConfig, context, family: llama4 as never, tower: context.vision, resolution, hooks };
 }
 
 /** @throws EngineConfigError where the platform has no options; what its own check throws. */

@@ -27,7 +27,7 @@ export interface ReloadedModel {
  * caches of its own, and takes over between two steps. All or nothing: an error or an abort leaves the old weights serving.
  */
 export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptions): Promise<ReloadedModel> {
-  const { model, hooks, context, runner } = loaded;
+  const { model, hooks, context, tower, runner } = loaded;
   const { checkpoint, drain, signal } = options;
   const step = stepper(options);
   requireSameConfig(loaded, checkpoint, options);
@@ -39,7 +39,7 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptio
 
   const inPlace = runner.acceptsWeights?.() === true;
   using unfinished = new Disposables();
-  const next = inPlace ? loaded : await prepareRunner({ ...options, model, context }, step, signal);
+  const next = inPlace ? loaded : await prepareRunner({ ...options, model, context, tower }, step, signal);
   if (!inPlace) unfinished.use(next.runner);
   await step('drain', 'running sequences end', drain);
   signal?.throwIfAborted();

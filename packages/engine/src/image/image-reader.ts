@@ -1,12 +1,11 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Llama4VisionConfig } from '@graft/core-model';
+import type { FamilyImages, ImageTower } from '@graft/core-model';
 import { z } from 'zod';
 import { EngineConfigError, InvalidRequestError } from '../errors.ts';
 import { ImagePlacesError } from './errors.ts';
 import type { ImageLimits } from './image-config.ts';
-import { imageTokenLayout, llama4ImageTokens } from './image-tokens.ts';
 import { ImageProcessor, type ProcessedImage, type ProcessOptions } from './processor.ts';
 import { type ImageTiles, PromptImages } from './prompt-images.ts';
 
@@ -19,29 +18,37 @@ const PreprocessorConfig = z.looseObject({
 
 /** From the images of a request to what a sequence keeps of them: tiles, their tokens in the prompt, and which of the tower's rows stands where. */
 export class ImageReader {
-  private readonly vision: Llama4VisionConfig;
+  private readonly tower: ImageTower;
+  private readonly images: Pick<FamilyImages, 'tokens' | 'layout'>;
   private readonly processor: ImageProcessor;
 
-  private constructor(vision: Llama4VisionConfig, processor: ImageProcessor) {
-    this.vision = vision;
+  private constructor(tower: ImageTower, images: Pick<FamilyImages, 'tokens' | 'layout'>, processor: ImageProcessor) {
+    this.tower = tower;
+    this.images = images;
     this.processor = processor;
   }
 
   /**
    * @param folder the checkpoint's; `preprocessor_config.json` is read where there is one.
+   * @param images the family's.
    * @throws EngineConfigError for a file that is none, or made for tiles of another size than the tower's.
    */
-  static async open(folder: string, vision: Llama4VisionConfig, limits: ImageLimits): Promise<ImageReader> {
+  static async open(
+    folder: string,
+    tower: ImageTower,
+    images: Pick<FamilyImages, 'tokens' | 'layout'>,
+    limits: ImageLimits,
+  ): Promise<ImageReader> {
     const file = join(folder, 'preprocessor_config.json');
     const given = await readPreprocessorConfig(file);
     const { size, max_patches: maxTiles, resize_to_max_canvas: resizeToMaxCanvas } = given;
-    const { imageSize } = vision;
+    const { imageSize } = tower;
     if (size && (size.height !== imageSize || size.width !== imageSize)) {
       const what = `Its size is ${size.height} x ${size.width}, but the vision tower takes tiles of ${imageSize} x ${imageSize}.`;
       throw new EngineConfigError(what, `${file}, key "size"`, 'take the file that belongs to this checkpoint.');
     }
     const settings = { ...(maxTiles && { maxTiles }), ...(resizeToMaxCanvas && { resizeToMaxCanvas }) };
-    return new ImageReader(vision, new ImageProcessor({ tileSide: imageSize, ...settings, limits }));
+    return new ImageReader(tower, images, new ImageProcessor({ tileSide: imageSize, ...settings, limits }));
   }
 
   /** @throws the image errors; the signal's reason. */
@@ -51,18 +58,19 @@ export class ImageReader {
 
   /** @throws ImagePlacesError when a rendered chat does not have one place for each image. */
   checkPlaces(text: string, images: number): void {
-    const places = text.split(llama4ImageTokens.image).length - 1;
+    const { image } = this.images.tokens;
+    const places = text.split(image).length - 1;
     if (places === images) return;
-    const what = `The rendered chat has ${places} places for images ("${llama4ImageTokens.image}"), and the messages bring ${images}.`;
-    const fix = `leave the text "${llama4ImageTokens.image}" out of the messages; where it is not there, the model's chat template does not place images.`;
+    const what = `The rendered chat has ${places} places for images ("${image}"), and the messages bring ${images}.`;
+    const fix = `leave the text "${image}" out of the messages; where it is not there, the model's chat template does not place images.`;
     throw new ImagePlacesError(what, 'messages', fix);
   }
 
   /** The chat with each image's own tokens in its place. */
   expand(text: string, images: readonly ProcessedImage[]): string {
-    const layouts = images.map(({ aspectRatio }) => imageTokenLayout(aspectRatio, this.vision.tokensPerTile, llama4ImageTokens).join(''));
+    const layouts = images.map(({ aspectRatio }) => this.images.layout(aspectRatio, this.tower.tokensPerTile).join(''));
     return text
-      .split(llama4ImageTokens.image)
+      .split(this.images.tokens.image)
       .map((part, index) => part + (layouts[index] ?? ''))
       .join('');
   }
@@ -72,7 +80,7 @@ export class ImageReader {
    * @throws ImagePlacesError when there are more or fewer such places than rows; InvalidRequestError for tiles of another size than the tower's.
    */
   place(promptIds: readonly number[], images: readonly ImageTiles[]): PromptImages {
-    const { tokensPerTile, imageTokenIndex, numChannels, imageSize } = this.vision;
+    const { tokensPerTile, imageTokenIndex, numChannels, imageSize } = this.tower;
     const tileDims = [numChannels, imageSize, imageSize];
     checkTiles(images, tileDims);
     let next = 0;
@@ -83,7 +91,7 @@ export class ImageReader {
     throw new ImagePlacesError(
       what,
       'prompt',
-      `place token ${imageTokenIndex} once for each, and use its text "${llama4ImageTokens.patch}" for nothing else.`,
+      `place token ${imageTokenIndex} once for each, and use its text "${this.images.tokens.patch}" for nothing else.`,
     );
   }
 }

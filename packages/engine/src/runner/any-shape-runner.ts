@@ -32,13 +32,14 @@ export class AnyShapeRunner implements ModelRunner {
   }
 
   capture(): void {
-    const { model, context } = this.parts;
-    this.captured = hasImages(model, this.parts)
-      ? {
-          language: captureMultimodalModel(model, this.cache, context.config.hiddenSize),
-          vision: captureVisionModel(model, this.cache, context.vision!),
-        }
-      : { language: captureLanguageModel(model, this.cache), vision: null };
+    const { model, context, tower } = this.parts;
+    this.captured =
+      tower !== null && hasImages(model, this.parts)
+        ? {
+            language: captureMultimodalModel(model, this.cache, context.config.hiddenSize),
+            vision: captureVisionModel(model, this.cache, tower),
+          }
+        : { language: captureLanguageModel(model, this.cache), vision: null };
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
@@ -101,6 +102,6 @@ export class AnyShapeRunner implements ModelRunner {
 }
 
 /** Whether the model was built with what reads images. */
-export function hasImages(model: LanguageModel, { context }: Pick<RunnerParts, 'context'>): model is MultimodalModel {
-  return (context.vision ?? null) !== null && 'embedImages' in model;
+export function hasImages(model: LanguageModel, { tower }: Pick<RunnerParts, 'tower'>): model is MultimodalModel {
+  return tower !== null && 'embedImages' in model;
 }

@@ -108,7 +108,7 @@ function freshCache(): CaptureCache {
 
 /** How each graph is captured, by key. */
 function captureEach(parts: RunnerParts, buckets: readonly Bucket[]): Map<string, (cache: CaptureCache) => CapturedModel> {
-  const { model, context } = parts;
+  const { model, context, tower } = parts;
   const captures = new Map<string, (cache: CaptureCache) => CapturedModel>();
   for (const bucket of buckets) {
     const shape = { batch: bucket.batch, sequence: bucket.query };
@@ -116,7 +116,7 @@ function captureEach(parts: RunnerParts, buckets: readonly Bucket[]): Map<string
     if (!hasImages(model, parts) || bucket.batch > 1) continue;
     captures.set(graphKey(bucket, true), (cache) => captureMultimodalModel(model, cache, context.config.hiddenSize, shape));
   }
-  if (hasImages(model, parts)) captures.set(tileKey, (cache) => captureVisionModel(model, cache, context.vision!, 1));
+  if (hasImages(model, parts)) captures.set(tileKey, (cache) => captureVisionModel(model, cache, tower!, 1));
   return captures;
 }
 

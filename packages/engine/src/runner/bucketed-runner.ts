@@ -189,7 +189,7 @@ export class BucketedModelRunner implements ModelRunner {
   }
 
   private async tryTile(signal?: AbortSignal): Promise<void> {
-    const { data } = await this.runTile(tileValues(this.parts.context.vision!), signal);
+    const { data } = await this.runTile(tileValues(this.parts.tower!), signal);
     requireFinite(data as Float32Array, tileKey);
   }
 

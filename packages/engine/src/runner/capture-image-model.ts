@@ -1,4 +1,4 @@
-import type { Llama4VisionConfig, MultimodalModel } from '@graft/core-model';
+import type { ImageTower, MultimodalModel } from '@graft/core-model';
 import { type CaptureCache, type CapturedModel, captureModel, Dim, type Tensor } from '@graft/graph';
 import { type StepShape, sizesOf, stepInputs, stepOutputs } from './capture-language-model.ts';
 
@@ -9,7 +9,7 @@ import { type StepShape, sizesOf, stepInputs, stepOutputs } from './capture-lang
 export function captureVisionModel(
   model: MultimodalModel,
   cache: CaptureCache,
-  { numChannels, imageSize }: Llama4VisionConfig,
+  { numChannels, imageSize }: Pick<ImageTower, 'numChannels' | 'imageSize'>,
   tiles?: number,
 ): CapturedModel {
   const dims = [Dim.symbol('tiles'), ...[numChannels, imageSize, imageSize].map((size) => Dim.of(size))];

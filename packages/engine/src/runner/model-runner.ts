@@ -1,5 +1,5 @@
 import type { EventBus } from '@graft/common';
-import type { LanguageModel, ModelContext } from '@graft/core-model';
+import type { ImageTower, LanguageModel, ModelContext } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import type { EngineContainer, SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from '../config.ts';
@@ -111,6 +111,8 @@ export interface RunnerParts {
   /** Loaded, its hooks run. */
   model: LanguageModel;
   context: ModelContext;
+  /** What reads images; null: the model is served for text alone. */
+  tower: ImageTower | null;
   config: EngineConfig;
   container: EngineContainer;
   platform: SelectedPlatform;

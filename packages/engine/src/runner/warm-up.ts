@@ -1,5 +1,5 @@
 import { GraftError } from '@graft/common';
-import type { Llama4VisionConfig } from '@graft/core-model';
+import type { ImageTower } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import { graphKey, tileKey } from './bucket-graphs.ts';
 import type { Bucket } from './buckets.ts';
@@ -57,7 +57,7 @@ export function warmUpPiece(bucket: Bucket, { maxModelLength, vocabSize, hiddenS
 }
 
 /** A tile that is no real image. */
-export function tileValues({ numChannels, imageSize }: Llama4VisionConfig): HostTensor {
+export function tileValues({ numChannels, imageSize }: ImageTower): HostTensor {
   return { dtype: 'float32', dims: [1, numChannels, imageSize, imageSize], data: ramp(numChannels * imageSize ** 2) };
 }
 

@@ -1,4 +1,4 @@
-import type { Checkpoint, Llama4TextConfig, Llama4VisionConfig } from '@graft/core-model';
+import type { Checkpoint, ImageTower } from '@graft/core-model';
 import { EngineConfigError, NoTokenizerError, TokenOutOfRangeError } from '../errors.ts';
 import { Random } from '../random.ts';
 import { openModelText } from '../text/model-text.ts';
@@ -18,9 +18,9 @@ export interface VerifyImage {
 }
 
 interface PromptSubject {
-  text: Llama4TextConfig;
+  vocabSize: number;
   /** Null for a model that reads no images. */
-  vision: Llama4VisionConfig | null;
+  tower: ImageTower | null;
   openCheckpoint(): Promise<Checkpoint>;
   /** To name in errors. */
   path: string;
@@ -31,7 +31,7 @@ interface PromptSubject {
  * @throws EngineConfigError for an empty one, TokenOutOfRangeError, NoTokenizerError.
  */
 export async function promptOf(asked: string | readonly number[] | undefined, subject: PromptSubject): Promise<VerifyPrompt> {
-  const { vocabSize } = subject.text;
+  const { vocabSize } = subject;
   if (asked === undefined) return defaultPrompt(subject);
   const ids = typeof asked === 'string' ? await encode(asked, subject) : asked;
   if (ids.length === 0) throw new EngineConfigError('The prompt is empty.', '--prompt', 'give a text, or leave it out.');
@@ -53,13 +53,13 @@ async function encode(text: string, { openCheckpoint, path }: PromptSubject): Pr
 
 const defaultLength = 20;
 
-function defaultPrompt({ text: { vocabSize }, vision }: PromptSubject): VerifyPrompt {
-  const reserved = vision?.imageTokenIndex ?? -1;
+function defaultPrompt({ vocabSize, tower }: PromptSubject): VerifyPrompt {
+  const reserved = tower?.imageTokenIndex ?? -1;
   const ids = Array.from({ length: defaultLength }, (_, i) => (37 * i + 11) % vocabSize).map((id) =>
     id === reserved ? (id + 1) % vocabSize : id,
   );
-  if (vision === null) return { ids, image: null };
-  const { tokensPerTile, numChannels, imageSize } = vision;
+  if (tower === null) return { ids, image: null };
+  const { tokensPerTile, numChannels, imageSize } = tower;
   const firstToken = defaultLength / 2;
   const places = new Array<number>(tokensPerTile).fill(reserved);
   const random = new Random(1);

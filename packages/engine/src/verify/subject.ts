@@ -75,7 +75,7 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
   const { platform, device, onInterpreter } = await findPlatform(plugins, name);
   const readsImages = plugins.registry.upstreamOf(architecture).capabilities['images'] === true;
   const vision = readsImages ? parseLlama4VisionConfig(raw, { where: path }) : null;
-  const given = await promptOf(prompt, { text: textConfig, vision, path, openCheckpoint: () => source.open() });
+  const given = await promptOf(prompt, { vocabSize: textConfig.vocabSize, tower: vision, path, openCheckpoint: () => source.open() });
   const { mode, overrideOptions = {}, platformOptions = {}, threads, cacheDirectory = defaultCacheDirectory() } = asked;
   const config = parseConfig({
     model: path,
