@@ -1,32 +1,34 @@
 import { EventBus, messageOf } from '@graft/common';
 import { type HookDeclaration, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
-import type { InspectableModel, ParameterFacts } from './model.ts';
-import { HookChangedParametersError, HookFailedError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
-import { changeText, ParameterSnapshot } from './parameters.ts';
-import { type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
+import type { AnyClass, InspectableModel, LazyClass, ParameterFacts } from './model.ts';
+import { HookChangedParametersError, HookFailedError, HookTargetError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
+import { nearestNames, quotedList } from './names.ts';
+import { changeText, namedParameters, type NamedParameters, parameterChanges } from './parameters.ts';
+import { type PatchedModel, type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
 import type { PluginHook } from './plugin.ts';
 import type { Owner } from './registration.ts';
 import type { Resolution } from './resolve.ts';
-import { TreeSnapshot } from './tree-snapshot.ts';
+import { modulesOf, Snapshot } from './snapshot.ts';
 
-/** A plugin's hook, with the plugin. */
-export type LoadedHook = PluginHook & { readonly owner: Owner };
+/** A plugin's hook, with the plugin and the declared class that `of` names. */
+export type LoadedHook = PluginHook & { readonly owner: Owner; readonly upstream?: LazyClass | null };
 
-/** What became of one hook, as data. */
+/** A hook of one model and what became of it, as data. */
 export interface HookRecord {
   readonly phase: Phase;
-  /** `HpuLlama4ForCausalLM.unifyAttention`, or the name of a plugin's hook. */
+  /** `HpuLlama4ForCausalLM.unifyAttention`, or `plugin: name` for a plugin's hook. */
   readonly hook: string;
   readonly plugin: string;
   readonly modes: readonly string[] | null;
   readonly reason: string | null;
   readonly reload: PostLoadReload | null;
-  /** `planned`: it runs once the weights are there. */
-  readonly outcome: 'ran' | 'skipped: other mode' | 'planned';
+  /** The modules for which it runs, in the order of the tree; the model itself is ''. */
+  readonly paths: readonly string[];
+  /** `planned`: it runs once the weights are there. The last three are those of a reload of the weights. */
+  readonly outcome: 'ran' | `skipped: ${string}` | 'planned' | 'kept' | 'ran again' | 'undone and ran again';
   readonly durationMs: number;
-  /** What the hook says of something that it left as it is. */
-  readonly warnings?: readonly string[];
+  readonly warnings: readonly string[];
 }
 
 /** A parameter that a post-load hook renamed. */
@@ -43,36 +45,41 @@ export interface HookRunnerRecord {
 }
 
 export interface HookEvents {
-  /** A hook of a phase that went through left something as it is. */
+  /** A hook of a phase that went through left something as it is, or patched what another plugin had patched. */
   'hook:warning': { hook: string; plugin: string; message: string };
 }
 
 /** What a runner reads on a resolution. */
-export type HookTarget = Pick<Resolution, 'architecture' | 'platform' | 'mode' | 'chain' | 'owner'>;
-
-interface RunnableHook extends Omit<HookRecord, 'outcome' | 'durationMs' | 'warnings'> {
-  run(patches: Patches): void | Promise<void>;
+export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode' | 'chain' | 'owner'> {
+  /** The version of the plugin that brings the upstream class, for `removeWhen` of patches. */
+  readonly upstreamVersion?: string | null;
+  /** The modes that the platform has; a hook that names another one is an error. */
+  readonly modes?: readonly string[];
+  /** Hooks that are switched off: `plugin: name`, as records have them, or `plugin: Class.method`. */
+  readonly without?: readonly string[];
 }
 
-/** What a reload did with a post-load hook. */
-export interface ReloadedHook extends Pick<HookRecord, 'hook' | 'plugin' | 'reload' | 'durationMs'> {
-  readonly outcome: 'kept' | 'ran again' | 'undone and ran again' | 'skipped: other mode';
+interface Hook extends Omit<HookRecord, 'paths' | 'outcome' | 'durationMs' | 'warnings'> {
+  readonly instances: readonly (readonly [path: string, instance: object])[];
+  run(instance: object, context: unknown, patches: Patches): void | Promise<void>;
 }
 
 /** A model with other weights, its hooks run again. Nothing is final before `keep`: disposed without it, the model is as it was. */
 export interface HookReload extends Disposable {
-  readonly hooks: readonly ReloadedHook[];
+  readonly hooks: readonly HookRecord[];
   /** The model is `ready` again, with the new weights. */
   keep(): void;
 }
+
+const ranAgain = { keep: 'kept', rerun: 'ran again', 'undo-redo': 'undone and ran again' } as const;
 
 /**
  * Runs the hooks of one model. Each phase is a transaction: either every hook of it ran and kept the phase's promise, or the model is as it was
  * before the phase, or it is marked `failed` and nothing more can be done with it.
  */
 export class HookRunner {
-  readonly lifecycle: Lifecycle;
-  readonly ledger: PatchLedger;
+  readonly lifecycle = new Lifecycle();
+  readonly ledger = new PatchLedger(this.lifecycle);
   readonly events = new EventBus<HookEvents>();
   private readonly target: HookTarget;
   private readonly hooks: readonly LoadedHook[];
@@ -82,20 +89,19 @@ export class HookRunner {
   /** The names under which the weights were loaded, before any post-load hook renamed one. */
   private loadNames: readonly (readonly [string, ParameterFacts])[] = [];
   /** Patches that a reload undoes: those of `undo-redo` hooks. */
-  private undoable = new Set<number>();
+  private undoable: ReadonlySet<number> = new Set();
 
-  /** @param hooks `LoadedPlugins.hooks`; those for another architecture or platform are left out. */
-  constructor(target: HookTarget, hooks: readonly LoadedHook[] = [], lifecycle: Lifecycle = new Lifecycle()) {
+  /** @param hooks `LoadedPlugins.hooks`; those for another model or platform are left out. */
+  constructor(target: HookTarget, hooks: readonly LoadedHook[] = []) {
     this.target = target;
-    this.hooks = hooks;
-    this.lifecycle = lifecycle;
-    this.ledger = new PatchLedger(lifecycle);
+    this.hooks = hooks.filter(({ platform }) => platform === target.platform);
   }
 
   /**
-   * Runs one phase: hook methods of the class (base first, then subclass), then plugin hooks in plugin order.
+   * Runs one phase. First the hook methods of each class in the tree, base before subclass, then plugin hooks in plugin order; each for all of its
+   * instances, in the order of the tree as the phase finds it.
    * `init` takes the model from `constructed` to `initialized`; `postLoad` needs `loaded`, and runs once.
-   * @throws HookChangedParametersError, HookFailedError, LifecycleError.
+   * @throws HookChangedParametersError, HookFailedError, HookTargetError, LifecycleError.
    */
   async run<Context>(phase: Phase, model: InspectableModel, context: Context): Promise<void> {
     const call = `run('${phase}')`;
@@ -103,9 +109,15 @@ export class HookRunner {
     if (phase === 'postLoad' && this.postLoadRan)
       throw new LifecycleError({ state: 'loaded, with its postLoad hooks run', call, allowed: ['loaded'] });
     if (phase === 'postLoad') this.loadNames = [...model.namedParameters()];
-    await this.transaction(model, this.hooksFor(phase, model, context));
+    const hooks = await this.hooksFor(phase, model);
+    const { records, renames, undoable } = await this.runAll(hooks, model, context, this.transaction(model));
+    this.hookRecords.push(...records);
+    this.renameRecords.push(...renames);
     if (phase === 'init') this.lifecycle.advance('initialized', call);
-    else this.postLoadRan = true;
+    else {
+      this.postLoadRan = true;
+      this.undoable = undoable;
+    }
   }
 
   /**
@@ -113,13 +125,7 @@ export class HookRunner {
    * @throws LifecycleError before the postLoad hooks have run.
    */
   parametersAtLoad<P extends ParameterFacts>(model: { namedParameters(): Iterable<[string, P]> }): Map<string, P> {
-    if (!this.postLoadRan)
-      throw new LifecycleError({
-        state: this.lifecycle.state,
-        call: 'parametersAtLoad',
-        allowed: ['ready'],
-        reason: this.lifecycle.reason,
-      });
+    if (!this.postLoadRan) this.lifecycle.require('parametersAtLoad', 'ready');
     const present = new Map<ParameterFacts, P>([...model.namedParameters()].map(([, parameter]) => [parameter, parameter]));
     return new Map(this.loadNames.map(([name, facts]) => [name, present.get(facts)!]));
   }
@@ -133,46 +139,35 @@ export class HookRunner {
    */
   async reload<Context>(model: InspectableModel, context: Context, apply: () => void): Promise<HookReload> {
     this.lifecycle.advance('reloading', 'reload');
-    const before = { ...inspect(model), tree: new TreeSnapshot(model) };
-    let mark = this.ledger.mark();
-    let putBack = (): void => undefined;
-    let restored: boolean | null = null;
-    const takeBack = (hook: string): boolean => {
-      this.ledger.takeBack(mark);
-      putBack();
-      const isRestored = this.restore(model, before, hook);
-      if (isRestored) this.lifecycle.advance('ready', 'reload');
-      return isRestored;
+    const before = namedParameters(model.namedParameters());
+    const takeBack = this.transaction(model);
+    let isOpen = true;
+    const end = (hook: string): void => {
+      if (isOpen && takeBack(hook)) this.lifecycle.advance('ready', 'reload');
+      isOpen = false;
     };
-    const undo = (hook: string): boolean => (restored ??= takeBack(hook)); // once, whoever comes first
-    let kept = false;
     try {
-      putBack = this.ledger.suspend(this.undoable);
-      mark = this.ledger.mark();
+      this.ledger.undo(this.undoable);
       apply();
-      const { hooks, undoable } = await this.runAgain(model, context, before.parameters, undo);
-      return {
-        hooks,
-        keep: () => {
-          kept = true;
-          this.undoable = undoable;
-          this.lifecycle.advance('ready', 'reload');
-        },
-        [Symbol.dispose]: () => void (kept || undo('what followed the hooks of a reload')),
+      const { records, undoable, parameters } = await this.runAll(await this.hooksFor('postLoad', model), model, context, takeBack, ranAgain);
+      // Other weights may have another storage format, but every parameter stands where it stood.
+      const changes = parameterChanges(before, parameters).filter(({ kind }) => kind !== 'retyped');
+      if (changes.length > 0) throw new ReloadChangedModelError(`parameters do not stand where they stood: ${changes.map(changeText).join('; ')}`);
+      const keep = (): void => {
+        isOpen = false;
+        this.undoable = undoable;
+        this.lifecycle.advance('ready', 'reload');
       };
+      return { hooks: records, keep, [Symbol.dispose]: () => end('what followed the hooks of a reload') };
     } catch (error) {
-      undo('a reload');
+      end('a reload');
       throw error;
     }
   }
 
   /** What `run` would do in a phase, without doing it. */
-  plan<Context>(phase: Phase, model: InspectableModel, context: Context): HookRecord[] {
-    return this.hooksFor(phase, model, context).map(({ run: _, ...facts }) => ({
-      ...facts,
-      outcome: this.runsInMode(facts) ? 'planned' : 'skipped: other mode',
-      durationMs: 0,
-    }));
+  async plan(phase: Phase, model: InspectableModel): Promise<HookRecord[]> {
+    return (await this.hooksFor(phase, model)).map((hook) => recordOf(hook, this.skipped(hook) ?? 'planned'));
   }
 
   /** What ran, what was renamed and which patches are in effect. */
@@ -180,179 +175,169 @@ export class HookRunner {
     return { hooks: [...this.hookRecords], renames: [...this.renameRecords], patches: this.ledger.toJSON() };
   }
 
-  private hooksFor(phase: Phase, model: InspectableModel, context: unknown): RunnableHook[] {
-    return [...this.classHooks(phase, model), ...this.pluginHooks(phase, model, context)];
+  private async hooksFor(phase: Phase, model: InspectableModel): Promise<Hook[]> {
+    const modules = [...modulesOf(model)];
+    const ofPlugins = await Promise.all(this.hooks.map((hook, index) => this.pluginHook(hook, index, modules)));
+    const hooks = [...this.classHooks(phase, modules), ...ofPlugins.filter((hook) => hook.phase === phase)];
+    for (const { hook, modes } of hooks) {
+      const unknown = modes?.find((mode) => this.target.modes?.includes(mode) === false);
+      if (unknown === undefined) continue;
+      const nearest = quotedList(nearestNames(unknown, this.target.modes!));
+      throw new HookTargetError(hook, `it names the mode "${unknown}", which platform "${this.target.platform}" lacks`, `use ${nearest}.`);
+    }
+    return hooks;
   }
 
-  private classHooks(phase: Phase, model: InspectableModel): RunnableHook[] {
-    return hooksOf(model.constructor as { prototype: object }, phase).map(
-      ({ method, className, modes, reason, reload }: HookDeclaration) => ({
-        phase,
-        hook: `${className}.${method}`,
-        plugin: this.target.chain.find((link) => link.className === className)?.plugin ?? this.target.owner.plugin,
-        modes,
-        reason,
-        reload,
-        run: (patches) => (model as unknown as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches),
-      }),
-    );
-  }
-
-  private pluginHooks(phase: Phase, model: InspectableModel, context: unknown): RunnableHook[] {
-    const { architecture, platform } = this.target;
-    return this.hooks.flatMap((hook, index) => {
-      if (hook.phase !== phase || hook.of !== architecture || hook.platform !== platform) return [];
-      const name = hook.run.name === '' || hook.run.name === 'run' ? `hook ${index + 1}` : hook.run.name;
-      return [
-        {
-          phase,
-          hook: `${hook.owner.plugin}: ${name}`,
-          plugin: hook.owner.plugin,
-          modes: hook.modes ?? null,
-          reason: hook.reason ?? null,
-          reload: hook.reload ?? null,
-          run: (patches: Patches) => hook.run(model as never, context as never, patches),
-        },
-      ];
+  /** One a declaration, whichever classes inherit it. */
+  private classHooks(phase: Phase, modules: readonly (readonly [string, object])[]): Hook[] {
+    const found = new Map<HookDeclaration, (readonly [string, object])[]>();
+    for (const [path, instance] of modules) {
+      for (const declaration of hooksOf(instance.constructor, phase)) {
+        const key = [...found.keys()].find(({ prototype, method }) => prototype === declaration.prototype && method === declaration.method);
+        if (key === undefined) found.set(declaration, [[path, instance]]);
+        else found.get(key)!.push([path, instance]);
+      }
+    }
+    return [...found].map(([{ method, prototype, ...facts }, instances]) => {
+      const className = prototype.constructor.name;
+      const plugin = this.target.chain.find((link) => link.className === className)?.plugin ?? this.target.owner.plugin;
+      const run: Hook['run'] = (instance, _, patches) => (instance as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches);
+      return { ...facts, hook: `${className}.${method}`, plugin, instances, run };
     });
   }
 
-  private async transaction(model: InspectableModel, hooks: readonly RunnableHook[]): Promise<void> {
-    const before = { ...inspect(model), tree: new TreeSnapshot(model) };
-    const mark = this.ledger.mark();
-    const undo = (hook: string): boolean => {
-      this.ledger.takeBack(mark);
-      return this.restore(model, before, hook);
+  private async pluginHook(hook: LoadedHook, index: number, modules: readonly (readonly [string, object])[]): Promise<Hook> {
+    const { owner, of, phase, modes = null, reason = null, reload = null, upstream = null, run } = hook;
+    const name = run.name === '' || run.name === 'run' ? `hook ${index + 1}` : run.name;
+    // The model has the name under which it was resolved, whatever other names its class has; a part has its class.
+    const Class = of === '*' ? null : ((await upstream?.()) ?? null);
+    const isModel = of === '*' || of.slice(of.lastIndexOf('/') + 1) === this.target.architecture;
+    const instances = modules.filter(([, instance], at) => (at === 0 ? isModel : Class !== null && instance instanceof Class));
+    return { phase, hook: `${owner.plugin}: ${name}`, plugin: owner.plugin, modes, reason, reload, instances, run: run.bind(hook) as Hook['run'] };
+  }
+
+  private skipped({ hook, plugin, modes, instances }: Hook): `skipped: ${string}` | null {
+    const { mode, without = [] } = this.target;
+    if (modes !== null && (mode === null || !modes.includes(mode))) return 'skipped: other mode';
+    if (instances.length === 0) return 'skipped: not in this model';
+    return without.some((name) => name === hook || name === `${plugin}: ${hook}`) ? 'skipped: switched off' : null;
+  }
+
+  /** What takes everything back to where it is now, once; false where it could not, and the model is `failed`. */
+  private transaction(model: InspectableModel): (hook: string) => boolean {
+    const before = Snapshot.ofModel(model);
+    const restoreEntries = this.ledger.save();
+    let isRestored: boolean | null = null;
+    return (hook) => {
+      if (isRestored !== null) return isRestored;
+      before.restore();
+      restoreEntries();
+      isRestored = isSame(before, model);
+      if (!isRestored) this.lifecycle.fail(`${hook} changed what is out of the registry's reach`);
+      return isRestored;
     };
+  }
+
+  /** @param undo takes the whole phase back. */
+  private async runAll(
+    hooks: readonly Hook[],
+    model: InspectableModel,
+    context: unknown,
+    undo: (hook: string) => boolean,
+    outcomes?: typeof ranAgain,
+  ) {
     const records: HookRecord[] = [];
     const renames: RenameRecord[] = [];
-    let parameters = before.parameters;
+    const undoable = new Set<number>();
+    let parameters = namedParameters(model.namedParameters());
     for (const hook of hooks) {
-      const { run: _, ...facts } = hook;
-      if (!this.runsInMode(facts)) {
-        records.push({ ...facts, outcome: 'skipped: other mode', durationMs: 0 });
+      const outcome = this.skipped(hook) ?? (outcomes === undefined ? 'ran' : outcomes[hook.reload!]);
+      if (outcome === 'kept' || outcome.startsWith('skipped')) {
+        records.push(recordOf(hook, outcome));
         continue;
       }
-      const ran = await this.runChecked(hook, model, parameters, undo);
-      if (facts.reload === 'undo-redo') for (const id of ran.patches) this.undoable.add(id);
-      renames.push(...ran.renames.map((rename) => ({ hook: facts.hook, ...rename })));
-      const { durationMs, warnings } = ran;
-      records.push({ ...facts, outcome: 'ran', durationMs, ...(warnings.length > 0 && { warnings }) });
+      const ran = await this.runHook(hook, model, context, parameters, undo);
+      if (hook.reload === 'undo-redo') for (const id of ran.patches) undoable.add(id);
+      if (outcome === 'ran again' && ran.patches.length + ran.renames.length > 0) {
+        const [first] = ran.renames;
+        const renamed = first === undefined ? '' : `, and ${ran.renames.length} renames ("${first.from}" to "${first.to}")`;
+        throw new ReloadChangedModelError(`a hook with reload: 'rerun' made ${ran.patches.length} patches${renamed}`, hook.hook);
+      }
+      records.push(recordOf(hook, outcome, ran));
+      renames.push(...ran.renames);
       parameters = ran.parameters;
     }
-    this.hookRecords.push(...records);
-    for (const { hook, plugin, warnings = [] } of records)
-      for (const message of warnings) this.events.emit('hook:warning', { hook, plugin, message });
-    this.renameRecords.push(...renames);
+    for (const { hook, plugin, warnings } of records) for (const message of warnings) this.events.emit('hook:warning', { hook, plugin, message });
+    return { records, renames, undoable, parameters };
   }
 
-  /** The part of a reload that runs hooks. */
-  private async runAgain(model: InspectableModel, context: unknown, before: ParameterSnapshot, undo: (hook: string) => boolean) {
-    const hooks: ReloadedHook[] = [];
-    const undoable = new Set<number>();
-    let parameters = new ParameterSnapshot(model.namedParameters());
-    for (const hook of this.hooksFor('postLoad', model, context)) {
-      const { hook: name, plugin, reload } = hook;
-      const record = (outcome: ReloadedHook['outcome'], durationMs = 0) => hooks.push({ hook: name, plugin, reload, outcome, durationMs });
-      if (!this.runsInMode(hook)) record('skipped: other mode');
-      else if (reload === 'keep') record('kept');
-      else {
-        const ran = await this.runChecked(hook, model, parameters, undo);
-        parameters = ran.parameters;
-        if (reload === 'undo-redo') for (const id of ran.patches) undoable.add(id);
-        else if (ran.patches.length > 0 || ran.renames.length > 0)
-          throw ReloadChangedModelError.byRerun(name, ran.patches.length, ran.renames);
-        record(reload === 'undo-redo' ? 'undone and ran again' : 'ran again', ran.durationMs);
-      }
-    }
-    // Other weights may have another storage format, but every parameter stands where it stood.
-    const changes = before.compare(parameters).except('retyped');
-    if (changes.length > 0) throw ReloadChangedModelError.byHooks(changes.map(changeText));
-    return { hooks, undoable };
-  }
-
-  /** Runs one hook and holds it to its phase's promise; `undo` takes the whole phase back. */
-  private async runChecked(
-    { run, ...facts }: RunnableHook,
+  /** Runs one hook for all its instances and holds it to its phase's promise. */
+  private async runHook(
+    { hook, plugin, phase, reason, instances, run }: Hook,
     model: InspectableModel,
-    before: ParameterSnapshot,
+    context: unknown,
+    before: NamedParameters,
     undo: (hook: string) => boolean,
   ) {
-    const { phase, hook } = facts;
-    const mark = this.ledger.mark();
+    const { patches, warnings, close } = this.ledger.open({ hook, plugin, phase }, this.patched(model), reason);
+    const { count } = this.ledger;
     const started = performance.now();
-    let parameters: ParameterSnapshot;
-    let warnings: readonly string[];
+    let where = hook;
+    let parameters: NamedParameters;
     try {
-      warnings = await this.runOne(facts, run, model);
-      parameters = new ParameterSnapshot(model.namedParameters());
+      for (const [path, instance] of instances) {
+        where = path === '' ? hook : `${hook} at ${path}`;
+        await run(instance, context, patches);
+      }
+      parameters = namedParameters(model.namedParameters());
     } catch (cause) {
-      throw new HookFailedError({ phase, hook, message: messageOf(cause), restored: undo(hook), cause });
-    }
-    const durationMs = performance.now() - started;
-    const changes = before.compare(parameters);
-    const refused = phase === 'init' ? changes.all : changes.except('renamed');
-    if (refused.length > 0) throw new HookChangedParametersError({ phase, hook, changes: refused.map(changeText), restored: undo(hook) });
-    const patches = this.ledger
-      .toJSON()
-      .slice(mark)
-      .map(({ id }) => id);
-    return { parameters, patches, renames: changes.renames, durationMs, warnings };
-  }
-
-  private runsInMode({ modes }: Pick<HookRecord, 'modes'>): boolean {
-    return modes === null || (this.target.mode !== null && modes.includes(this.target.mode));
-  }
-
-  private async runOne(
-    { hook, plugin, phase, reason }: Omit<RunnableHook, 'run'>,
-    run: RunnableHook['run'],
-    model: InspectableModel,
-  ): Promise<readonly string[]> {
-    const { patches, warnings, close } = this.ledger.open({ hook, plugin, phase }, reason, modulePaths(model));
-    try {
-      await run(patches);
-      return warnings;
+      throw new HookFailedError({ phase, hook: where, message: messageOf(cause), restored: undo(hook), cause });
     } finally {
       close();
     }
+    const durationMs = performance.now() - started;
+    const changes = parameterChanges(before, parameters);
+    const refused = phase === 'init' ? changes : changes.filter(({ kind }) => kind !== 'renamed');
+    if (refused.length > 0) throw new HookChangedParametersError({ phase, hook, changes: refused.map(changeText), restored: undo(hook) });
+    const renames = changes.map(({ before: from, after: to }) => ({ hook, from, to }));
+    return { parameters, patches: this.ledger.idsAfter(count), renames, durationMs, warnings };
   }
 
-  /**
-   * Takes back what a phase changed beside its patches, which are undone already. A model that keeps state out of reach (private fields, closures) may
-   * still not be what it was; nothing may be done with it any more.
-   */
-  private restore(model: InspectableModel, before: Inspection & { tree: TreeSnapshot }, hook: string): boolean {
-    before.tree.restore();
-    if (isRestored(model, before)) return true;
-    this.lifecycle.fail(`${hook} changed parameters or buffers that are out of the registry's reach`);
-    return false;
+  /** The parts of a model are its modules and what is lent to one; they are looked up again for an object that was not there before. */
+  private patched(model: InspectableModel): PatchedModel {
+    let paths: ReadonlyMap<object, string> = new Map();
+    const pathOf = (instance: object): string | null => {
+      if (!paths.has(instance)) paths = pathsOf(model);
+      return paths.get(instance) ?? null;
+    };
+    return { pathOf, upstreamVersion: this.target.upstreamVersion };
   }
 }
 
-interface Inspection {
-  parameters: ParameterSnapshot;
-  buffers: ParameterSnapshot;
+function recordOf(
+  { instances, run: _, ...facts }: Hook,
+  outcome: HookRecord['outcome'],
+  { durationMs = 0, warnings = [] }: Partial<Pick<HookRecord, 'durationMs' | 'warnings'>> = {},
+): HookRecord {
+  return { ...facts, paths: instances.map(([path]) => path), outcome, durationMs, warnings: [...warnings] };
 }
 
-function isRestored(model: InspectableModel, before: Inspection): boolean {
+function isSame(before: Snapshot, model: InspectableModel): boolean {
   try {
-    const now = inspect(model);
-    return before.parameters.isSame(now.parameters) && before.buffers.isSame(now.buffers);
+    return before.differences(Snapshot.ofModel(model)).length === 0;
   } catch {
     return false; // it cannot even be read
   }
 }
 
-/** Where an object stands in the model, for the ledger; read at the first patch, and again for an object that was not there then. */
-function modulePaths(model: InspectableModel): (instance: object) => string | null {
-  let paths: ReadonlyMap<object, string> | null = null;
-  return (instance) => {
-    if (paths?.has(instance) !== true) paths = new Map([...(model.namedModules?.() ?? [])].map(([path, module]) => [module, path]));
-    return paths.get(instance) ?? (instance === model ? '' : null);
-  };
-}
-
-function inspect(model: InspectableModel): Inspection {
-  return { parameters: new ParameterSnapshot(model.namedParameters()), buffers: new ParameterSnapshot(model.namedBuffers()) };
+/** What is lent to a module is a property that does not enumerate. */
+function pathsOf(model: InspectableModel): ReadonlyMap<object, string> {
+  const paths = new Map([...modulesOf(model)].map(([path, module]) => [module, path]));
+  for (const [path, module] of modulesOf(model)) {
+    for (const [name, { value, enumerable }] of Object.entries(Object.getOwnPropertyDescriptors(module))) {
+      const isLent = !enumerable && typeof value === 'object' && value !== null && !paths.has(value);
+      if (isLent) paths.set(value as object, path === '' ? name : `${path}.${name}`);
+    }
+  }
+  return paths;
 }

@@ -21,15 +21,15 @@ export interface PostLoadHookOptions extends InitHookOptions {
 export interface HookDeclaration {
   readonly phase: Phase;
   readonly method: string;
-  /** The class that declares it. */
-  readonly className: string;
+  /** Of the class that declares it. */
+  readonly prototype: object;
   readonly modes: readonly string[] | null;
   readonly reason: string | null;
   readonly reload: PostLoadReload | null;
 }
 
 /** What the decorator says; the class and the method's name are known from where it is found. */
-type Mark = Omit<HookDeclaration, 'method' | 'className'>;
+type Mark = Omit<HookDeclaration, 'method' | 'prototype'>;
 
 /** Hook methods are public and take the ledger's patches, which they may ignore. */
 type HookMethod = (patches: Patches) => void | Promise<void>;
@@ -60,47 +60,28 @@ export function PostLoadHook(options: PostLoadHookOptions): HookDecorator {
 function declare(phase: Phase, { modes, reason }: InitHookOptions, reload: PostLoadReload | null): HookDecorator {
   const mark: Mark = { phase, modes: modes ?? null, reason: reason ?? null, reload };
   return (target: object, nameOrContext: string | ClassMethodDecoratorContext, descriptor?: { value?: unknown }): void => {
-    const { where, method, problem } =
+    const { name, method, isStatic, isNamed } =
       typeof nameOrContext === 'object' ? ofContext(target, nameOrContext) : ofProperty(target, nameOrContext, descriptor);
-    if (problem !== null) throw new HookTargetError(where, problem);
-    if (phase === 'postLoad' && reload === null) {
-      throw new HookTargetError(where, "a postLoad hook must say `reload: 'rerun' | 'keep' | 'undo-redo'`");
-    }
+    if (isStatic) throw new HookTargetError(name, 'it is static');
+    if (!isNamed || typeof method !== 'function') throw new HookTargetError(name, 'it is not a method with a public name');
+    if (phase === 'postLoad' && reload === null)
+      throw new HookTargetError(name, "a postLoad hook must say `reload: 'rerun' | 'keep' | 'undo-redo'`");
     Object.defineProperty(method, marks, { value: [...marksOf(method), mark], configurable: true });
   };
 }
 
-interface DecoratorTarget {
-  where: string;
-  method: unknown;
-  /** Why it cannot be a hook. */
-  problem: string | null;
-}
-
-function ofProperty(target: object, name: string, descriptor: { value?: unknown } | undefined): DecoratorTarget {
+function ofProperty(target: object, key: string, descriptor: { value?: unknown } | undefined) {
   const isStatic = typeof target === 'function';
-  const where = `${isStatic ? target.name : target.constructor.name}.${String(name)}`;
-  const method = descriptor?.value;
-  return { where, method, problem: targetProblem(isStatic, typeof name === 'string' && typeof method === 'function') };
+  const name = `${isStatic ? target.name : target.constructor.name}.${String(key)}`;
+  return { name, method: descriptor?.value, isStatic, isNamed: typeof key === 'string' };
 }
 
-function ofContext(method: unknown, { name, kind, static: isStatic, private: isPrivate }: ClassMethodDecoratorContext): DecoratorTarget {
-  return { where: String(name), method, problem: targetProblem(isStatic, kind === 'method' && !isPrivate && typeof name === 'string') };
-}
-
-function targetProblem(isStatic: boolean, isNamedMethod: boolean): string | null {
-  if (isStatic) return 'it is static';
-  return isNamedMethod ? null : 'it is not a method with a public name';
+function ofContext(method: unknown, { name, kind, static: isStatic, private: isPrivate }: ClassMethodDecoratorContext) {
+  return { name: String(name), method, isStatic, isNamed: kind === 'method' && !isPrivate && typeof name === 'string' };
 }
 
 function marksOf(method: unknown): readonly Mark[] {
   return typeof method === 'function' ? ((Object.getOwnPropertyDescriptor(method, marks)?.value as readonly Mark[] | undefined) ?? []) : [];
-}
-
-function ownHooks(prototype: object): HookDeclaration[] {
-  return Object.entries(Object.getOwnPropertyDescriptors(prototype)).flatMap(([method, { value }]) =>
-    marksOf(value).map((mark) => ({ ...mark, method, className: prototype.constructor.name })),
-  );
 }
 
 /**
@@ -109,16 +90,11 @@ function ownHooks(prototype: object): HookDeclaration[] {
  */
 export function hooksOf(Class: { prototype: object }, phase: Phase): HookDeclaration[] {
   const prototypes: object[] = [];
-  for (
-    let prototype = Class.prototype;
-    prototype !== null && prototype !== Object.prototype;
-    prototype = Object.getPrototypeOf(prototype)
-  ) {
-    prototypes.unshift(prototype);
-  }
+  for (let at = Class.prototype; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) prototypes.unshift(at);
   const byMethod = new Map<string, HookDeclaration>();
   for (const prototype of prototypes) {
-    for (const hook of ownHooks(prototype)) if (hook.phase === phase) byMethod.set(hook.method, hook);
+    for (const [method, { value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype)))
+      for (const mark of marksOf(value)) if (mark.phase === phase) byMethod.set(method, { ...mark, method, prototype });
   }
   return [...byMethod.values()];
 }

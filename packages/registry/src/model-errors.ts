@@ -15,44 +15,39 @@ export class LifecycleError extends GraftError {
 
 /** A hook decorator on something that cannot be a hook. */
 export class HookTargetError extends GraftError {
-  constructor(name: string, problem: string) {
-    super({
-      code: 'GRAFT_HOOK_TARGET',
-      what: `${name} cannot be a hook: ${problem}.`,
-      where: name,
-      fix: 'put the decorator on a public method of a model class.',
-    });
+  constructor(name: string, problem: string, fix = 'put the decorator on a public method of a model class.') {
+    super({ code: 'GRAFT_HOOK_TARGET', what: `${name} cannot be a hook: ${problem}.`, where: name, fix });
   }
 }
 
+interface FailedPhase {
+  phase: string;
+  hook: string;
+  /** Whether the model is as it was. */
+  restored: boolean;
+}
+
+const outcomeText = (restored: boolean): string =>
+  restored ? 'The model is as it was before the phase.' : 'The model could not be restored: build it again.';
+
 /** A hook changed what a checkpoint depends on. */
 export class HookChangedParametersError extends GraftError {
-  constructor({ phase, hook, changes, restored }: { phase: string; hook: string; changes: readonly string[]; restored: boolean }) {
-    super({
-      code: 'GRAFT_HOOK_CHANGED_PARAMETERS',
-      what: `A hook of phase ${phase} changed the model's parameters: ${changes.join('; ')}.`,
-      where: hook,
-      fix: `${phase === 'init' ? 'an init hook may not add, drop, rename, retype or reshape one, since the checkpoint could not be loaded; rename in postLoad.' : 'a postLoad hook may only rename.'} ${restored ? 'The model is as it was before the phase.' : 'The change did not go through the patch ledger, so the model could not be restored: build it again.'}`,
-    });
+  constructor({ phase, hook, changes, restored }: FailedPhase & { changes: readonly string[] }) {
+    const promise =
+      phase === 'init'
+        ? 'an init hook may not add, drop, rename, retype or reshape one, since the checkpoint could not be loaded; rename in postLoad.'
+        : 'a postLoad hook may only rename.';
+    const what = `A hook of phase ${phase} changed the model's parameters: ${changes.join('; ')}.`;
+    super({ code: 'GRAFT_HOOK_CHANGED_PARAMETERS', what, where: hook, fix: `${promise} ${outcomeText(restored)}` });
   }
 }
 
 /** A hook threw. */
 export class HookFailedError extends GraftError {
-  constructor({
-    phase,
-    hook,
-    message,
-    restored,
-    cause,
-  }: { phase: string; hook: string; message: string; restored: boolean; cause: unknown }) {
-    super({
-      code: 'GRAFT_HOOK_FAILED',
-      what: `A hook of phase ${phase} threw: ${message}`,
-      where: hook,
-      fix: `mend the hook${phase === 'init' ? ': it runs before weights are read, and what needs their values is a postLoad hook' : ''}. ${restored ? 'The model is as it was before the phase.' : 'The model could not be restored: build it again.'}`,
-      cause,
-    });
+  constructor({ phase, hook, message, restored, cause }: FailedPhase & { message: string; cause: unknown }) {
+    const hint = phase === 'init' ? '; it runs before weights are read, and what needs their values is a postLoad hook' : '';
+    const fix = `correct the hook${hint}. ${outcomeText(restored)}`;
+    super({ code: 'GRAFT_HOOK_FAILED', what: `A hook of phase ${phase} threw: ${message}`, where: hook, fix, cause });
   }
 }
 
@@ -87,27 +82,14 @@ export class PatchOverwrittenError extends GraftError {
   }
 }
 
-/** A post-load hook that a reload of the weights ran again left another model than it had made the first time. */
+/** A reload of the weights left another model than the first load. */
 export class ReloadChangedModelError extends GraftError {
-  private constructor(what: string, where: string) {
+  constructor(problem: string, where = 'postLoad hooks') {
     super({
       code: 'GRAFT_RELOAD_CHANGED_MODEL',
-      what,
+      what: `When a reload ran hooks again, ${problem}.`,
       where,
       fix: "a hook that patches or renames says reload: 'keep' or 'undo-redo'; 'rerun' is for one that only computes from the weights.",
     });
-  }
-
-  static byRerun(hook: string, patches: number, renames: readonly { from: string; to: string }[]): ReloadChangedModelError {
-    const [first] = renames;
-    const renamed = first === undefined ? '' : `, and renamed ${renames.length} parameters ("${first.from}" to "${first.to}")`;
-    return new ReloadChangedModelError(`A hook with reload: 'rerun' made ${patches} patches when a reload ran it again${renamed}.`, hook);
-  }
-
-  static byHooks(changes: readonly string[]): ReloadChangedModelError {
-    return new ReloadChangedModelError(
-      `After the hooks ran again, parameters do not stand where they stood: ${changes.join('; ')}.`,
-      'postLoad hooks',
-    );
   }
 }

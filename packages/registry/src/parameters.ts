@@ -1,81 +1,51 @@
 import type { ParameterFacts } from './model.ts';
 
-interface Seen {
-  readonly facts: ParameterFacts;
-  readonly dtype: string;
-  readonly shape: readonly number[];
+/** A model's parameters at one moment, by name and identity. */
+export type NamedParameters = ReadonlyMap<string, Readonly<ParameterFacts> & { readonly parameter: object }>;
+
+export function namedParameters(named: Iterable<[string, ParameterFacts]>): NamedParameters {
+  return new Map([...named].map(([name, parameter]) => [name, { parameter, dtype: parameter.dtype, shape: [...parameter.shape] }]));
 }
 
-/** A model's parameters (or buffers) at one moment: what was there, by name and by identity. */
-export class ParameterSnapshot {
-  private readonly byName = new Map<string, Seen>();
-
-  constructor(named: Iterable<[string, ParameterFacts]>) {
-    for (const [name, facts] of named) this.byName.set(name, { facts, dtype: facts.dtype, shape: [...facts.shape] });
-  }
-
-  /** Whether `later` holds the very same objects under the same names, unchanged. */
-  isSame(later: ParameterSnapshot): boolean {
-    const sameObjects = [...this.byName].every(([name, { facts }]) => later.byName.get(name)?.facts === facts);
-    return sameObjects && this.compare(later).all.length === 0;
-  }
-
-  /** What is different in `later`, one change a parameter. */
-  compare(later: ParameterSnapshot): ParameterChanges {
-    const changes: ParameterChange[] = [];
-    const missing = new Map<ParameterFacts, string>();
-    for (const [name, before] of this.byName) {
-      const after = later.byName.get(name);
-      if (after === undefined) missing.set(before.facts, name);
-      else changes.push(...factChanges(name, before, after));
-    }
-    for (const [name, { facts }] of later.byName) {
-      if (this.byName.has(name)) continue;
-      const from = missing.get(facts);
-      if (from === undefined) changes.push({ kind: 'added', name });
-      else {
-        missing.delete(facts);
-        changes.push({ kind: 'renamed', name: from, to: name }, ...factChanges(name, this.byName.get(from)!, later.byName.get(name)!));
-      }
-    }
-    for (const name of missing.values()) changes.push({ kind: 'dropped', name });
-    return new ParameterChanges(changes);
-  }
+export interface ParameterChange {
+  readonly kind: 'added' | 'dropped' | 'renamed' | 'retyped' | 'reshaped';
+  readonly name: string;
+  /** Names, dtypes or shapes; empty where a parameter was added or dropped. */
+  readonly before: string;
+  readonly after: string;
 }
 
-export type ParameterChange =
-  | { readonly kind: 'added' | 'dropped'; readonly name: string }
-  | { readonly kind: 'renamed'; readonly name: string; readonly to: string }
-  | { readonly kind: 'retyped' | 'reshaped'; readonly name: string; readonly before: string; readonly after: string };
-
-export class ParameterChanges {
-  readonly all: readonly ParameterChange[];
-
-  constructor(all: readonly ParameterChange[]) {
-    this.all = all;
-  }
-
-  get renames(): { from: string; to: string }[] {
-    return this.all.flatMap((change) => (change.kind === 'renamed' ? [{ from: change.name, to: change.to }] : []));
-  }
-
-  except(kind: ParameterChange['kind']): ParameterChange[] {
-    return this.all.filter((change) => change.kind !== kind);
-  }
+/** The differences between two moments. A parameter that has another name is the same object. */
+export function parameterChanges(before: NamedParameters, after: NamedParameters): ParameterChange[] {
+  const names = new Map([...after].map(([name, { parameter }]) => [parameter, name]));
+  const found = new Set<string>();
+  const changes = [...before].flatMap(([name, was]): ParameterChange[] => {
+    const to = after.has(name) ? name : names.get(was.parameter);
+    if (to === undefined || found.has(to) || (to !== name && before.has(to))) return [{ kind: 'dropped', name, before: '', after: '' }];
+    found.add(to);
+    const is = after.get(to)!;
+    const facts = [
+      { kind: 'renamed', name, before: name, after: to },
+      { kind: 'retyped', name: to, before: was.dtype, after: is.dtype },
+      { kind: 'reshaped', name: to, before: shapeText(was), after: shapeText(is) },
+    ] as const;
+    return facts.filter((fact) => fact.before !== fact.after);
+  });
+  const added = [...after.keys()].filter((name) => !found.has(name));
+  return [...changes, ...added.map((name) => ({ kind: 'added', name, before: '', after: '' }) as const)];
 }
 
 /** `"w" was retyped from float32 to float16`. */
-export function changeText(change: ParameterChange): string {
-  if (change.kind === 'renamed') return `"${change.name}" was renamed to "${change.to}"`;
-  if (change.kind === 'retyped' || change.kind === 'reshaped')
-    return `"${change.name}" was ${change.kind} from ${change.before} to ${change.after}`;
-  return `"${change.name}" was ${change.kind}`;
+export function changeText({ kind, name, before, after }: ParameterChange): string {
+  if (kind === 'renamed') return `"${name}" was renamed to "${after}"`;
+  return `"${name}" was ${kind}${before === '' ? '' : ` from ${before} to ${after}`}`;
 }
 
-function factChanges(name: string, before: Seen, after: Seen): ParameterChange[] {
-  const changes: ParameterChange[] = [];
-  if (before.dtype !== after.dtype) changes.push({ kind: 'retyped', name, before: before.dtype, after: after.dtype });
-  const [was, is] = [before.shape, after.shape].map((shape) => `[${shape.join(', ')}]`) as [string, string];
-  if (was !== is) changes.push({ kind: 'reshaped', name, before: was, after: is });
-  return changes;
+/** `float32 [2, 3]`. */
+export function factsText(facts: ParameterFacts): string {
+  return `${facts.dtype} ${shapeText(facts)}`;
+}
+
+function shapeText({ shape }: ParameterFacts): string {
+  return `[${shape.join(', ')}]`;
 }

@@ -1,3 +1,4 @@
+import semver from 'semver';
 import { declaresFields } from './class-source.ts';
 import type { Phase } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
@@ -18,51 +19,83 @@ export interface PatchRecord extends PatchOwner {
   readonly operation: PatchOperation;
   /** The class of the instance that was changed, and the property where there is one. */
   readonly target: string;
-  /** Where it stands in the model (`layers.3.self_attn.attn`); null for an object that is not a part of it. */
-  readonly path: string | null;
+  /** Where it stands in the model: `layers.3.self_attn.attn`. */
+  readonly path: string;
   readonly detail: string;
   readonly reason: string | null;
+  readonly upstream: string | null;
+  readonly removeWhen: string | null;
+  /** Who reads it other than `forward`. */
+  readonly readBy: string | null;
+  /** Whether a captured `forward` read it; null before a capture. */
+  readonly read: boolean | null;
+  /** A later patch that took its place. */
+  readonly coveredBy: { readonly id: number; readonly plugin: string } | null;
 }
 
 export interface PatchOptions {
   /** What the change removes; the hook's reason unless given. */
   reason?: string;
+  /** A link to what upstream is asked to change, after which the patch can go. */
+  upstream?: string;
+  /** Versions of the upstream plugin that do not need the patch, as a semver range. With one of them the model does not load. */
+  removeWhen?: string;
+  /** For a patch that `forward` does not read: who does, such as `the runner`. */
+  readBy?: string;
 }
 
-/** What a hook may do to a model in place. Usable only while its hook runs. */
+type Method = (this: never, ...args: never) => unknown;
+
+/**
+ * What a hook may do to a model in place, while it runs. A target is a module of the model's tree, or one lent to it.
+ * Each throws PatchRefusedError for another target, and for a replacement that cannot stand in for what it replaces.
+ */
 export interface Patches {
-  /** Gives an instance another class. Refused for a class that sets fields: they would not be initialised. */
+  /** Gives an instance a class that extends its own, or that its own extends. Refused for a class that sets fields: they would not be initialised. */
   swapClass(instance: object, Class: new (...args: never) => object, options?: PatchOptions): void;
   /** Puts `value` where `forward` finds it as `host[name]`, without making it a part of the tree: its owner stays another. */
   lend(host: object, name: string, value: object, options?: PatchOptions): void;
   /** Gives one instance another method. The unbound function: a bound one is a new identity on every layer, and multiplies graphs. */
-  replaceMethod(instance: object, name: string, method: (this: never, ...args: never) => unknown, options?: PatchOptions): void;
-  /** Puts `wrap(child)` in the place of a child. */
+  replaceMethod(instance: object, name: string, method: Method, options?: PatchOptions): void;
+  /** Puts `wrap(child)` in the place of a child. It has the `forward`, parameters, buffers and modules that the child has. */
   wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, options?: PatchOptions): void;
   /** Gives an instance a field of its own: a marker, a constant, or a buffer, which is then a part of the tree. Refused where there is a field already. */
   setField(instance: object, name: string, value: unknown, options?: PatchOptions): void;
-  /** Tells the user why something was left as it is; the hook's record has it. Changes nothing. */
+  /** Tells the user why something was left as it is. The hook's record and an event carry it. Changes nothing. */
   warn(message: string): void;
 }
 
-interface Place {
-  readonly target: string;
-  readonly path: string | null;
+/** What the ledger knows of the model that is patched. */
+export interface PatchedModel {
+  /** The path of a part; null for an object that is not a part of the model. */
+  pathOf(instance: object): string | null;
+  /** The version of the plugin that brings the upstream class. */
+  readonly upstreamVersion?: string | null | undefined;
 }
 
 interface Patch {
-  readonly record: PatchRecord;
+  readonly record: Omit<PatchRecord, 'read' | 'coveredBy'>;
+  readonly instance: object;
+  /** null: the class. */
+  readonly name: string | null;
+  /** The earlier patch whose place it takes. */
+  readonly covers: Patch | undefined;
+  read: boolean | null;
   /** Whether what the patch put there is still there. */
   intact(): boolean;
   undo(): void;
-  /** Puts the very same thing there again. */
-  redo(): void;
+}
+
+interface Change extends Pick<Patch, 'intact' | 'undo'> {
+  readonly detail: string;
+  /** What was there is still used by what replaces it. */
+  readonly keeps?: boolean;
 }
 
 /** Every in-place change of one model: who, when, why, and how to undo it, last in first out. */
 export class PatchLedger {
   private readonly lifecycle: Lifecycle;
-  private readonly patches: Patch[] = [];
+  private patches: Patch[] = [];
   private nextId = 1;
 
   constructor(lifecycle: Lifecycle = new Lifecycle()) {
@@ -70,238 +103,232 @@ export class PatchLedger {
   }
 
   /** The patches that a hook may make, until `close`. */
-  open(
-    owner: PatchOwner,
-    defaultReason: string | null = null,
-    pathOf: (instance: object) => string | null = () => null,
-  ): { patches: Patches; warnings: readonly string[]; close(): void } {
+  open(owner: PatchOwner, model: PatchedModel, hookReason: string | null = null): { patches: Patches; warnings: readonly string[]; close(): void } {
     let isOpen = true;
     const warnings: string[] = [];
     const apply = (
       operation: PatchOperation,
-      { target, path }: Place,
-      { reason = defaultReason ?? undefined }: PatchOptions,
-      change: () => Change,
-    ) => {
+      instance: object,
+      name: string | null,
+      { reason = hookReason ?? undefined, upstream = null, removeWhen = null, readBy = null }: Partial<PatchOptions>,
+      change: (refuse: Refuse) => Change,
+    ): void => {
       this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded', 'reloading');
-      if (!isOpen)
-        throw new PatchRefusedError({
-          operation,
-          target,
-          problem: `the hook ${owner.hook} has ended`,
-          fix: 'patch while the hook runs, and await what it starts.',
-        });
-      const { detail, ...rest } = change();
-      this.patches.push({ record: { id: this.nextId++, operation, target, path, detail, reason: reason ?? null, ...owner }, ...rest });
-    };
-    const place = (host: object, name?: string): Place => {
-      const path = pathOf(host);
-      if (name === undefined) return { target: nameOf(host), path };
-      return { target: `${nameOf(host)}.${name}`, path: path === null ? null : path === '' ? name : `${path}.${name}` };
+      const target = name === null ? nameOf(instance) : `${nameOf(instance)}.${name}`;
+      const refuse: Refuse = (problem, fix) => {
+        throw new PatchRefusedError({ operation, target, problem, fix });
+      };
+      if (!isOpen) refuse(`the hook ${owner.hook} has ended`, 'patch while the hook runs, and await what it starts.');
+      const place = model.pathOf(instance) ?? refuse(...outsideText(instance));
+      const path = name === null ? place : place === '' ? name : `${place}.${name}`;
+      if (removeWhen !== null) expectNeeded(removeWhen, model.upstreamVersion ?? null, upstream, refuse);
+      const before = this.patches.findLast((patch) => patch.instance === instance && patch.name === name);
+      const { detail, keeps = false, ...rest } = change(refuse);
+      const record = { id: this.nextId++, operation, target, path, detail, reason: reason ?? null, upstream, removeWhen, readBy, ...owner };
+      const covers = keeps ? undefined : before;
+      this.patches.push({ record, instance, name, covers, read: null, ...rest });
+      if (covers !== undefined && covers.record.plugin !== owner.plugin)
+        warnings.push(`${patchText(record)} covers ${patchText(covers.record)} of plugin "${covers.record.plugin}" at ${path || 'the model'}.`);
     };
     const patches: Patches = {
-      swapClass: (instance, Class, options = {}) => apply('swapClass', place(instance), options, () => swapClass(instance, Class)),
-      lend: (host, name, value, options = {}) => apply('lend', place(host, name), options, () => lend(host, name, value)),
+      swapClass: (instance, Class, options = {}) => apply('swapClass', instance, null, options, (refuse) => swapClass(instance, Class, refuse)),
+      lend: (host, name, value, options = {}) => apply('lend', host, name, options, (refuse) => lend(host, name, value, refuse)),
       replaceMethod: (instance, name, method, options = {}) =>
-        apply('replaceMethod', place(instance, name), options, () => replaceMethod(instance, name, method)),
-      wrapChild: (host, name, wrap, options = {}) => apply('wrapChild', place(host, name), options, () => wrapChild(host, name, wrap)),
+        apply('replaceMethod', instance, name, options, (refuse) => replaceMethod(instance, name, method, refuse)),
+      wrapChild: (host, name, wrap, options = {}) => apply('wrapChild', host, name, options, (refuse) => wrapChild(host, name, wrap, refuse)),
       setField: (instance, name, value, options = {}) =>
-        apply('setField', place(instance, name), options, () => setField(instance, name, value)),
+        apply('setField', instance, name, options, (refuse) => setField(instance, name, value, refuse)),
       warn: (message) => void warnings.push(message),
     };
     return { patches, warnings, close: () => (isOpen = false) };
   }
 
-  /** A point to which `undoTo` goes back. */
-  mark(): number {
+  /** The number of patches in effect, to which `undoTo` goes back. */
+  get count(): number {
     return this.patches.length;
   }
 
-  /**
-   * Undoes the last patches until `mark`.
-   * @throws PatchOverwrittenError when one was changed again without the ledger; that one and those before it stay.
-   */
-  undoTo(mark: number): void {
-    while (this.patches.length > mark) this.undoLast();
+  /** The ids of the patches after the first `count`. */
+  idsAfter(count: number): number[] {
+    return this.patches.slice(count).map(({ record }) => record.id);
   }
 
-  /** As `undoTo`, for a phase that failed: what was changed again without the ledger is left to the caller to restore. */
-  takeBack(mark: number): void {
-    for (const patch of this.patches.splice(mark).reverse()) if (patch.intact()) patch.undo();
+  /** The entries as they are now; the result puts them back. The model is not touched: a snapshot restores it. */
+  save(): () => void {
+    const saved = [...this.patches];
+    return () => void (this.patches = saved);
+  }
+
+  /**
+   * Undoes the last patches until `count` are left.
+   * @throws PatchOverwrittenError for one that was changed again without the ledger, which stays with those before it; LifecycleError at `ready`.
+   */
+  undoTo(count: number): void {
+    this.lifecycle.require('undoTo', 'constructed', 'initialized', 'loaded', 'reloading');
+    while (this.patches.length > count) {
+      const patch = this.patches.at(-1)!;
+      if (!patch.intact()) throw new PatchOverwrittenError(patchText(patch.record));
+      patch.undo();
+      this.patches.pop();
+    }
   }
 
   /**
    * Undoes these patches, which must be the last ones.
-   * @returns what puts them back as they were, once all later ones are undone.
-   * @throws PatchOrderError, PatchOverwrittenError; all patches are then in effect.
+   * @throws PatchOrderError before anything is undone; PatchOverwrittenError.
    */
-  suspend(ids: ReadonlySet<number>): () => void {
+  undo(ids: ReadonlySet<number>): void {
     const first = this.patches.findIndex(({ record }) => ids.has(record.id));
-    if (first < 0) return () => undefined;
-    const suspended = this.patches.slice(first);
-    const others = suspended.filter(({ record }) => !ids.has(record.id));
-    if (others.length > 0)
-      throw new PatchOrderError(
-        patchText(suspended[0]!.record),
-        others.map(({ record }) => patchText(record)),
-      );
-    const putBack = (): void => {
-      for (const patch of suspended.slice(this.patches.length - first)) {
-        patch.redo();
-        this.patches.push(patch);
-      }
-    };
-    try {
-      this.undoTo(first);
-    } catch (error) {
-      putBack();
-      throw error;
+    if (first < 0) return;
+    const others = this.patches.slice(first).filter(({ record }) => !ids.has(record.id));
+    if (others.length > 0) {
+      const later = others.map(({ record }) => patchText(record));
+      throw new PatchOrderError(patchText(this.patches[first]!.record), later);
     }
-    return putBack;
+    this.undoTo(first);
   }
 
-  /**
-   * Undoes one patch, which must be the last.
-   * @throws PatchOrderError, PatchOverwrittenError, and LifecycleError at `ready`.
-   */
-  undo(id: number): void {
-    this.lifecycle.require('undo', 'constructed', 'initialized', 'loaded');
-    const index = this.patches.findIndex(({ record }) => record.id === id);
-    const patch = this.patches[index];
-    if (patch === undefined)
-      throw new PatchRefusedError({
-        operation: 'undo',
-        target: `patch ${id}`,
-        problem: 'no such patch is in effect',
-        fix: 'take an id from the ledger’s records.',
-      });
-    if (index < this.patches.length - 1)
-      throw new PatchOrderError(
-        patchText(patch.record),
-        this.patches.slice(index + 1).map(({ record }) => patchText(record)),
-      );
-    this.undoLast();
+  /** Notes which patches a captured `forward` read. `reads` has the properties that it read of each object; a class is read with any of them. */
+  markRead(reads: ReadonlyMap<object, ReadonlySet<PropertyKey>>): void {
+    for (const patch of this.patches) {
+      const keys = reads.get(patch.instance);
+      patch.read = patch.read === true || (keys !== undefined && (patch.name === null || keys.has(patch.name)));
+    }
   }
 
   /** The patches in effect, oldest first. */
   toJSON(): PatchRecord[] {
-    return this.patches.map(({ record }) => record);
-  }
-
-  private undoLast(): void {
-    const patch = this.patches.at(-1)!;
-    if (!patch.intact()) throw new PatchOverwrittenError(patchText(patch.record));
-    patch.undo();
-    this.patches.pop();
+    const covering = new Map(this.patches.map(({ covers, record: { id, plugin } }) => [covers, { id, plugin }]));
+    return this.patches.map((patch) => ({ ...patch.record, read: patch.read, coveredBy: covering.get(patch) ?? null }));
   }
 }
 
-function patchText({ id, operation, target }: PatchRecord): string {
+function patchText({ id, operation, target }: Pick<PatchRecord, 'id' | 'operation' | 'target'>): string {
   return `patch ${id} (${operation} of ${target})`;
 }
 
 function nameOf(instance: object): string {
-  return instance.constructor?.name ?? 'object';
+  if (typeof instance === 'function') return instance.name;
+  const name = instance.constructor?.name ?? 'object';
+  return isPrototype(instance) ? `${name}.prototype` : name;
 }
 
-interface Change extends Omit<Patch, 'record'> {
-  detail: string;
+function isPrototype(instance: object): boolean {
+  return instance.constructor?.prototype === instance;
 }
 
-function swapClass(instance: object, Class: new (...args: never) => object): Change {
+/** Never returns. */
+type Refuse = (problem: string, fix: string) => never;
+
+function outsideText(instance: object): [problem: string, fix: string] {
+  if (typeof instance === 'function' || isPrototype(instance))
+    return [`${nameOf(instance)} belongs to every model of the process, with and without the plugin`, 'patch an instance, or override the class.'];
+  return [`this ${nameOf(instance)} is not a module of the model, nor lent to one`, 'attach it first, or set the field where it is built.'];
+}
+
+function expectNeeded(removeWhen: string, version: string | null, upstream: string | null, refuse: Refuse): void {
+  if (semver.validRange(removeWhen) === null) refuse(`removeWhen "${removeWhen}" is not a semver range`, 'write it like ">=0.2.0".');
+  if (version === null || !semver.satisfies(version, removeWhen, { includePrerelease: true })) return;
+  refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${upstream === null ? '' : `: ${upstream}`}.`);
+}
+
+function swapClass(instance: object, Class: new (...args: never) => object, refuse: Refuse): Change {
   const before: object | null = Object.getPrototypeOf(instance);
   const after: object = Class.prototype;
-  for (
-    let prototype: object | null = after;
-    prototype !== null && prototype !== Object.prototype;
-    prototype = Object.getPrototypeOf(prototype)
-  ) {
-    // What the instance already is was initialised when it was built.
-    if (Object.prototype.isPrototypeOf.call(prototype, instance)) break;
-    if (declaresFields(prototype.constructor)) {
-      throw new PatchRefusedError({
-        operation: 'swapClass',
-        target: nameOf(instance),
-        problem: `${prototype.constructor.name} sets fields, which would not be initialised on an instance of ${nameOf(instance)}`,
-        fix: 'swap in a class that only has methods, or wrap the child.',
-      });
-    }
+  const isBase = Object.prototype.isPrototypeOf.call(after, instance);
+  const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
+  if (!isBase && !isSubclass)
+    refuse(`neither ${Class.name} nor ${nameOf(instance)} extends the other`, `write \`class ${Class.name} extends ${nameOf(instance)}\`, or wrap the child.`);
+  // What the instance already is was initialised when it was built.
+  for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object) {
+    if (!declaresFields(at.constructor)) continue;
+    refuse(
+      `${at.constructor.name} sets fields, which would not be initialised on an instance of ${nameOf(instance)}`,
+      'swap in a class that only has methods, or wrap the child.',
+    );
   }
+  if (!Object.hasOwn(instance, 'forward')) expectForward((instance as Forwarding).forward, (after as Forwarding).forward, refuse);
   const detail = `${nameOf(instance)} became ${Class.name}`;
-  const redo = (): void => void Object.setPrototypeOf(instance, after);
-  redo();
+  Object.setPrototypeOf(instance, after);
   return {
     detail,
+    keeps: isSubclass,
     intact: () => Object.getPrototypeOf(instance) === after,
     undo: () => void Object.setPrototypeOf(instance, before),
-    redo,
   };
 }
 
-function lend(host: object, name: string, value: object): Change {
+function lend(host: object, name: string, value: object, refuse: Refuse): Change {
+  expectStandIn((host as Record<string, unknown>)[name], value, refuse);
   return define(host, name, { value, enumerable: false, configurable: true, writable: true }, `${nameOf(value)} was lent`);
 }
 
-function replaceMethod(instance: object, name: string, method: (this: never, ...args: never) => unknown): Change {
-  const problem =
-    typeof method !== 'function'
-      ? `it was given ${typeof method}, not a function`
-      : method.name.startsWith('bound ')
-        ? `"${method.name}" is a bound function, a new identity on every layer`
-        : typeof (instance as Record<string, unknown>)[name] !== 'function'
-          ? `${nameOf(instance)} has no method "${name}"`
-          : null;
-  if (problem !== null)
-    throw new PatchRefusedError({
-      operation: 'replaceMethod',
-      target: `${nameOf(instance)}.${name}`,
-      problem,
-      fix: 'give one function, shared by all layers, that reads `this`.',
-    });
-  return define(
-    instance,
-    name,
-    { value: method, enumerable: false, configurable: true, writable: true },
-    `replaced by ${method.name || 'an unnamed function'}`,
-  );
+function replaceMethod(instance: object, name: string, method: Method, refuse: Refuse): Change {
+  const before = (instance as Record<string, unknown>)[name];
+  const fix = 'give one function, shared by all layers, that reads `this`.';
+  if (typeof method !== 'function') refuse(`it was given ${typeof method}, not a function`, fix);
+  if (typeof before !== 'function') refuse(`${nameOf(instance)} has no method "${name}"`, fix);
+  if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
+  if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, 'swap the class, or wrap the child.');
+  const [was, is] = [before as Method, method].map((each) => each.constructor.name);
+  if (was !== is) refuse(`the method is a ${was}, and what would replace it is a ${is}`, 'a caller does not await what was not a promise: keep the kind of the method.');
+  if (name === 'forward') expectForward(before as Method, method, refuse);
+  const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
+  return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
 }
 
-function wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object): Change {
+function wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, refuse: Refuse): Change {
   const descriptor = Object.getOwnPropertyDescriptor(host, name);
   const child: unknown = descriptor?.value;
-  if (descriptor === undefined || typeof child !== 'object' || child === null) {
-    throw new PatchRefusedError({
-      operation: 'wrapChild',
-      target: `${nameOf(host)}.${name}`,
-      problem: `${nameOf(host)} has no child "${name}"`,
-      fix: 'name a field that holds a module.',
-    });
-  }
+  if (descriptor === undefined || typeof child !== 'object' || child === null)
+    return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
   const wrapper = wrap(child as Child);
-  return define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`);
+  expectStandIn(child, wrapper, refuse);
+  return { ...define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`), keeps: true };
 }
 
-function setField(instance: object, name: string, value: unknown): Change {
-  if (name in instance) {
-    throw new PatchRefusedError({
-      operation: 'setField',
-      target: `${nameOf(instance)}.${name}`,
-      problem: `${nameOf(instance)} has a "${name}" already`,
-      fix: 'take another name, or replace what is there by lend, replaceMethod or wrapChild.',
-    });
-  }
+function setField(instance: object, name: string, value: unknown, refuse: Refuse): Change {
+  if (name in instance)
+    refuse(`${nameOf(instance)} has a "${name}" already`, 'take another name, or replace what is there by lend, replaceMethod or wrapChild.');
   const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
   return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
 }
 
+interface Forwarding {
+  readonly forward?: unknown;
+}
+
+/** What the rest of the model calls on a module, whatever its class. */
+const moduleMethods = ['forward', 'namedModules', 'namedParameters', 'namedBuffers'] as const;
+
+function expectStandIn(before: unknown, after: unknown, refuse: Refuse): void {
+  if (typeof after !== 'object' || after === null) return refuse(`${after === null ? 'null' : typeof after} is not a module`, 'give an object.');
+  if (typeof before !== 'object' || before === null) return;
+  const isMethod = (object: object, name: string) => typeof (object as Record<string, unknown>)[name] === 'function';
+  const missing = moduleMethods.filter((name) => isMethod(before, name) && !isMethod(after, name));
+  if (missing.length > 0) refuse(`${nameOf(after)} has no ${missing.join(', ')}, which ${nameOf(before)} has`, 'give a module with the same methods.');
+  expectForward((before as Forwarding).forward, (after as Forwarding).forward, refuse);
+}
+
+function expectForward(before: unknown, after: unknown, refuse: Refuse): void {
+  if (typeof before !== 'function' || typeof after !== 'function' || before.length === after.length || takesRest(after)) return;
+  refuse(`forward takes ${before.length} parameters, and what would replace it takes ${after.length}`, 'take what the callers pass.');
+}
+
+function takesRest(method: object): boolean {
+  return /^[^)]*\.\.\./.test(sourceOf(method));
+}
+
+function sourceOf(method: object): string {
+  return Function.prototype.toString.call(method);
+}
+
 function define(target: object, name: string, descriptor: PropertyDescriptor, detail: string): Change {
   const before = Object.getOwnPropertyDescriptor(target, name);
-  const redo = (): void => void Object.defineProperty(target, name, descriptor);
-  redo();
+  Object.defineProperty(target, name, descriptor);
   return {
     detail,
     intact: () => Object.getOwnPropertyDescriptor(target, name)?.value === descriptor.value,
-    redo,
     undo: () => {
       if (before === undefined) Reflect.deleteProperty(target, name);
       else Object.defineProperty(target, name, before);
