@@ -99,8 +99,8 @@ test('the testing kit finds every property of the override to hold', async () =>
   });
   expect(records.map(({ property, outcome }) => `${property}: ${outcome}`)).toEqual([
     'contract holds: held',
-    'init keeps the parameters: held',
     'phases repeat: held',
+    'init keeps the parameters: held',
     'undo restores: held',
     'copies share nothing: held',
     'reload equals a fresh load: held',

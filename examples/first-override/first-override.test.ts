@@ -104,8 +104,8 @@ describe('the testing kit', () => {
     });
     expect(records.map(({ property, outcome }) => `${property}: ${outcome}`)).toEqual([
       'contract holds: held',
-      'init keeps the parameters: held',
       'phases repeat: held',
+      'init keeps the parameters: held',
       'undo restores: held',
       'copies share nothing: held',
       'reload equals a fresh load: held',

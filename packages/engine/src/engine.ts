@@ -1,4 +1,4 @@
-import type { HookRecord, PatchGroup, ReloadedHook, RenameRecord } from '@graft/registry';
+import type { HookRecord, PatchGroup, RenameRecord } from '@graft/registry';
 import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { WarmUpSummary } from './runner/model-runner.ts';
@@ -111,7 +111,7 @@ export interface ReloadReport {
   /** Whether the converted weights were in the cache already. */
   fromCache: boolean;
   /** What became of each post-load hook. */
-  hooks: ReloadedHook[];
+  hooks: HookRecord[];
   /** Parameters that are served under another name than the one they are loaded by. */
   renames: RenameRecord[];
   /** Seconds of each step. */

@@ -31,9 +31,10 @@ export async function explainPatches(
   const overrides = { ...configOverrides, ...(architectures !== undefined && { architectures }) };
   const config = { configOverrides: overrides, overrideOptions, ...(mode !== undefined && { mode }) };
   const source = { path, config: await readModelConfig(path) };
-  const { resolution, hooks, model, context } = await buildModel({ plugins, platform: { platform }, config }, source);
+  const { resolution, hooks, model } = await buildModel({ plugins, platform: { platform }, config }, source);
   const ran = hooks.toJSON();
-  const record = { resolution: resolution.toJSON(), ...ran, hooks: [...ran.hooks, ...hooks.plan('postLoad', model, context)] };
+  const planned = await hooks.plan('postLoad', model);
+  const record = { resolution: resolution.toJSON(), ...ran, hooks: [...ran.hooks, ...planned] };
   const text = [explain(record.resolution), await describeDevice(platform), explainHooks(record)].join('\n');
   return { text, record };
 }

@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
 import { type Checkpoint, type LoadReport, parseLlama4Config, parseLlama4VisionConfig, stageWeights } from '@graft/core-model';
-import type { HookReload, ReloadedHook } from '@graft/registry';
+import type { HookReload, HookRecord } from '@graft/registry';
 import { ReloadConfigError } from './errors.ts';
 import { type LoadedModel, prepareRunner } from './load-model.ts';
 import { type StepContext, stepper, weightOptions } from './load-steps.ts';
@@ -16,7 +16,7 @@ export interface ReloadedModel {
   /** Serves from now on; the old runner, where it is another one, is the caller's to dispose. */
   readonly loaded: LoadedModel;
   readonly weights: LoadReport;
-  readonly hooks: readonly ReloadedHook[];
+  readonly hooks: readonly HookRecord[];
   /** Seconds of each step. */
   readonly timings: Record<string, number>;
 }

@@ -49,19 +49,21 @@ export function explainHooks({ hooks, renames, patches }: HookRunnerRecord): str
 }
 
 /** The same change of the same hook in several places, as data; there are as many as layers. */
-export interface PatchGroup extends Omit<PatchRecord, 'id' | 'path'> {
+export interface PatchGroup extends Omit<PatchRecord, 'id' | 'path' | 'read'> {
   readonly count: number;
-  /** Where they were made, of those that stand in the model. */
   readonly paths: readonly string[];
+  /** How many of them a captured `forward` read; null before a capture. */
+  readonly read: number | null;
 }
 
 /** Patches that differ only in their place, in the order of their first. */
 export function groupPatches(patches: readonly PatchRecord[]): PatchGroup[] {
-  const groups = new Map<string, PatchGroup & { paths: string[] }>();
-  for (const { id: _, path, ...facts } of patches) {
-    const key = JSON.stringify(facts);
-    const group = groups.get(key) ?? { ...facts, count: 0, paths: [] };
-    groups.set(key, { ...group, count: group.count + 1, paths: path === null ? group.paths : [...group.paths, path] });
+  const groups = new Map<string, PatchGroup>();
+  for (const { id: _, path, read, ...facts } of patches) {
+    const key = JSON.stringify({ ...facts, coveredBy: facts.coveredBy?.plugin });
+    const known: PatchGroup = groups.get(key) ?? { ...facts, count: 0, paths: [], read: null };
+    const readCount = read === null ? known.read : (known.read ?? 0) + Number(read);
+    groups.set(key, { ...known, count: known.count + 1, paths: [...known.paths, path], read: readCount });
   }
   return [...groups.values()];
 }
@@ -70,20 +72,33 @@ function section<Item>(title: string, items: readonly Item[], line: (item: Item)
   return items.length === 0 ? [`${title}: none`] : [`${title}:`, ...items.map((item) => `  ${line(item)}`)];
 }
 
-function hookLine({ phase, hook, plugin, modes, reason, reload, outcome, durationMs, warnings = [] }: HookRecord): string {
+function hookLine({ phase, hook, plugin, modes, reason, reload, paths, outcome, durationMs, warnings }: HookRecord): string {
   const facts = [
     `plugin "${plugin}"`,
     modes === null ? 'all modes' : `modes ${modes.join(', ')}`,
-    reload === null ? null : `reload: ${reload}`,
+    ...(reload === null ? [] : [`reload: ${reload}`]),
+    ...(paths.length === 0 || paths[0] === '' ? [] : [placesText(paths)]),
   ];
-  const done =
-    outcome === 'ran' ? `ran in ${durationMs.toFixed(1)} ms` : outcome === 'planned' ? 'runs once the weights are loaded' : outcome;
-  return `[${phase}] ${hook} (${facts.filter((fact) => fact !== null).join('; ')}): ${done}${reason === null ? '' : `; ${reason}`}${warnings.map((text) => `\n    warning: ${text}`).join('')}`;
+  const done = outcome.includes('ran') ? `${outcome} in ${durationMs.toFixed(1)} ms` : outcome.replace('planned', 'runs once the weights are loaded');
+  const notes = [...(reason === null ? [] : [`; ${reason}`]), ...warnings.map((text) => `\n    warning: ${text}`)];
+  return `[${phase}] ${hook} (${facts.join('; ')}): ${done}${notes.join('')}`;
 }
 
-function patchLine({ count, operation, target, detail, reason, plugin, hook, phase, paths }: PatchGroup): string {
+function placesText([first, ...others]: readonly string[]): string {
+  return others.length === 0 ? `module ${first}` : `${others.length + 1} modules from ${first} on`;
+}
+
+function patchLine({ count, operation, target, detail, reason, plugin, hook, phase, paths, ...state }: PatchGroup): string {
+  const { upstream, removeWhen, readBy, read, coveredBy } = state;
   const [first, ...others] = paths;
-  const place = first === undefined ? '' : ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
-  const times = count === 1 ? '' : `${count} times `;
-  return `${times}${operation} of ${target}${place}: ${detail} ([${phase}] ${hook}, plugin "${plugin}")${reason === null ? '' : `; ${reason}`}`;
+  const place = ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
+  const notes = [
+    reason,
+    removeWhen && `goes with upstream ${removeWhen}`,
+    upstream,
+    readBy && `read by ${readBy}`,
+    read === 0 && readBy === null ? 'nobody reads it' : null,
+    coveredBy && `covered by patch ${coveredBy.id} of plugin "${coveredBy.plugin}"`,
+  ].flatMap((note) => (note === null ? [] : [`; ${note}`]));
+  return `${count === 1 ? '' : `${count} times `}${operation} of ${target}${place}: ${detail} ([${phase}] ${hook}, plugin "${plugin}")${notes.join('')}`;
 }

@@ -141,7 +141,7 @@ test.each<[string, (parameters: Record<string, ParameterFacts>) => unknown, stri
   ['retypes', (parameters) => Object.assign(parameters, { w: weight('float16') }), '"w" was retyped from float32 to float16'],
   ['reshapes', (parameters) => Object.assign(parameters, { w: weight('float32', [3, 2]) }), '"w" was reshaped from [2, 3] to [3, 2]'],
   ['reshapes in place', (parameters) => void (parameters['w']!.shape as number[]).reverse(), '"w" was reshaped from [2, 3] to [3, 2]'],
-])('R8 an init hook that %s a parameter fails, names the key, and the model is back as it was before the hook', async (_, change, text) => {
+])('an init hook that %s a parameter fails, names the key, and the model is back as it was before the hook', async (_, change, text) => {
   const model = new Tiny();
   const { parameters, buffers } = model;
   const before = Object.entries(parameters);
@@ -165,7 +165,7 @@ test.each<[string, (parameters: Record<string, ParameterFacts>) => unknown, stri
   expect(runner.toJSON()).toEqual({ hooks: [], renames: [], patches: [] });
 });
 
-test('R8 a change of class, a list, a map or a set that a failed hook made beside the ledger is taken back too', async () => {
+test('a change of class, a list, a map or a set that a failed hook made beside the ledger is taken back too', async () => {
   class Other extends Tiny {}
   const model = Object.assign(new Tiny(), { layers: [{ n: 0 }, { n: 1 }], byName: new Map([['a', { n: 2 }]]), kinds: new Set(['a']) });
   const { layers, byName, kinds } = model;
@@ -184,7 +184,7 @@ test('R8 a change of class, a list, a map or a set that a failed hook made besid
   expect([layers, [...byName], [...kinds]]).toEqual([[{ n: 0 }, { n: 1 }], [['a', { n: 2 }]], ['a']]);
 });
 
-test('R8 a model that keeps its parameters out of reach cannot be taken back, and is marked failed', async () => {
+test('a model that keeps its parameters out of reach cannot be taken back, and is marked failed', async () => {
   class Hidden extends Tiny {
     readonly #own = new Map([['w', weight()]]);
     override namedParameters(): Iterable<[string, ParameterFacts]> {
@@ -206,7 +206,7 @@ test('a hook after which the model cannot be read has failed, and the model is a
   expect([...model.namedParameters()].map(([name]) => name)).toEqual(['w', 'v']);
 });
 
-test('R8 an init hook that changes parameters through the ledger leaves the model as it was before the phase', async () => {
+test('an init hook that changes parameters through the ledger leaves the model as it was before the phase', async () => {
   const model = new Tiny();
   const { parameters } = model;
   const { runner, error } = await runInit((tiny, patches) => {
@@ -236,7 +236,7 @@ test('a hook that throws undoes the whole phase, also what earlier hooks did', a
   expect(runner.lifecycle.state).toBe('constructed');
 });
 
-test('R8 a change of buffers alone passes, and a parameter of equal facts may take another’s place', async () => {
+test('a change of buffers alone passes, and a parameter of equal facts may take another’s place', async () => {
   const { error, runner } = await runInit((model) => {
     model.buffers['mask'] = { ...weight(), persistent: false };
     model.parameters['w'] = weight();
@@ -254,7 +254,7 @@ test('a hook that changed buffers and then throws leaves them as they were', asy
   expect(runner.lifecycle.state).toBe('constructed');
 });
 
-test('a patch says where in the model it was made, as far as the model names its parts', async () => {
+test('a patch says where in the model it was made; what is lent or attached is a part of the model, what is not attached yet is refused', async () => {
   const layer = { attn: { forward: () => 0 } };
   class Nested extends Tiny {
     layers = [layer];
@@ -264,20 +264,25 @@ test('a patch says where in the model it was made, as far as the model names its
     }
   }
   const { runner } = await runInit((tiny, patches) => {
-    patches.wrapChild(layer, 'attn', (inner) => ({ inner }));
+    patches.wrapChild(layer, 'attn', (inner) => ({ inner, forward: () => 1 }));
     patches.lend(tiny, 'gate', {});
-    patches.lend({}, 'elsewhere', {});
+    patches.setField((tiny as Tiny & { gate: object }).gate, 'open', true); // lent to a module, so it is a part
+    const created = {};
+    expect(() => patches.setField(created, 'mark', 1)).toThrow(code('GRAFT_PATCH_REFUSED'));
+    patches.lend(layer, 'created', created);
+    patches.setField(created, 'mark', 1);
   }, new Nested());
-  expect(runner.ledger.toJSON().map(({ path }) => path)).toEqual(['layers.0.attn', 'gate', null]);
+  const paths = runner.ledger.toJSON().map(({ path }) => path);
+  expect(paths).toEqual(['layers.0.attn', 'gate', 'gate.open', 'layers.0.created', 'layers.0.created.mark']);
 });
 
-test('the hooks of a phase can be told without running them', () => {
+test('the hooks of a phase can be told without running them', async () => {
   const runner = new HookRunner(target, [
     hook('postLoad', (tiny) => void tiny.log.push('ran'), { modes: ['lazy'] }),
     hook('postLoad', () => {}),
   ]);
   const model = new Tiny();
-  expect(runner.plan('postLoad', model, null).map(({ hook: name, outcome }) => [name, outcome])).toEqual([
+  expect((await runner.plan('postLoad', model)).map(({ hook: name, outcome }) => [name, outcome])).toEqual([
     ['vendor: hook 1', 'skipped: other mode'],
     ['vendor: hook 2', 'planned'],
   ]);
@@ -330,7 +335,7 @@ test('phases run once each and in order, and the error names the state and the c
   expect(runner.lifecycle.state).toBe('ready');
 });
 
-test('R15 a patch outside its hook, and a patch after ready, are refused with the reason', async () => {
+test('a patch outside its hook, and a patch after ready, are refused with the reason', async () => {
   let kept: Patches | undefined;
   const { runner, model } = await runInit((_, patches) => {
     kept = patches;
@@ -338,7 +343,7 @@ test('R15 a patch outside its hook, and a patch after ready, are refused with th
   expect(() => kept!.lend(model, 'x', {})).toThrow(code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('has ended') }));
   runner.lifecycle.advance('loaded');
   runner.lifecycle.advance('ready');
-  const late = runner.ledger.open({ plugin: 'vendor', hook: 'late', phase: 'postLoad' }).patches;
+  const late = runner.ledger.open({ plugin: 'vendor', hook: 'late', phase: 'postLoad' }, { pathOf: () => '' }).patches;
   expect(() => late.lend(model, 'x', {})).toThrow(
     code('GRAFT_LIFECYCLE', { what: expect.stringContaining('lend (late) was called on a model that is ready') }),
   );
@@ -374,6 +379,107 @@ test('the language’s own decorators, which a runner without our tsconfig appli
   );
 });
 
+class Norm {
+  scaled = 1;
+  @InitHook({ reason: 'folds the scale' })
+  fold(patches: Patches): void {
+    patches.setField(this, 'folded', true);
+  }
+}
+class HeadNorm extends Norm {
+  @InitHook()
+  flatten(): void {
+    this.scaled = 2;
+  }
+}
+/** Three layers with a norm each, and a linear model around them. */
+class Deep extends Tiny {
+  readonly norms: readonly Norm[] = [new Norm(), new HeadNorm(), new Norm()];
+  @InitHook()
+  first(): void {
+    this.log.push('model');
+  }
+  *namedModules(): Iterable<[string, object]> {
+    yield ['', this];
+    for (const [index, norm] of this.norms.entries()) yield [`norms.${index}`, norm];
+  }
+}
+
+test('a hook on any module class runs for each instance, base first, in the order of the tree, and is recorded once', async () => {
+  const runner = new HookRunner(target);
+  await runner.run('init', new Deep(), null);
+  expect(runner.toJSON().hooks.map(({ hook: name, paths, outcome }) => [name, paths, outcome])).toEqual([
+    ['Deep.first', [''], 'ran'],
+    ['Norm.fold', ['norms.0', 'norms.1', 'norms.2'], 'ran'],
+    ['HeadNorm.flatten', ['norms.1'], 'ran'],
+  ]);
+  expect(runner.ledger.toJSON().map(({ path, hook: name }) => [path, name])).toEqual(
+    [0, 1, 2].map((index) => [`norms.${index}.folded`, 'Norm.fold']),
+  );
+  expect(explainHooks(runner.toJSON())).toContain('[init] Norm.fold (plugin "tiny"; all modes; 3 modules from norms.0 on): ran in');
+});
+
+test('a hook that fails on one of its instances says on which, and the whole phase is undone', async () => {
+  class Strict extends Norm {
+    @InitHook()
+    refuse(): void {
+      throw new Error('no such scale');
+    }
+  }
+  class Mixed extends Deep {
+    override readonly norms = [new Norm(), new Strict()];
+  }
+  const [runner, model] = [new HookRunner(target), new Mixed()];
+  await expect(runner.run('init', model, null)).rejects.toThrow(code('GRAFT_HOOK_FAILED', { where: 'Strict.refuse at norms.1' }));
+  expect([model.log, model.norms.some((norm) => 'folded' in norm), runner.ledger.toJSON()]).toEqual([[], false, []]);
+});
+
+test('a plugin’s hook names a layer, the model or all models, and says where it found nothing', async () => {
+  const seen: string[] = [];
+  const on = (of: string, upstream: LoadedHook['upstream'] = null) =>
+    hook('init', (instance) => void seen.push(`${of} ${instance.constructor.name}`), { of, upstream });
+  const runner = new HookRunner(target, [
+    on('Norm', async () => Norm as never),
+    on('core/HeadNorm', async () => HeadNorm as never),
+    on('*'),
+    on('tiny/Tiny'),
+    on('Other', async () => Tiny as never), // another name of the model's class
+  ]);
+  await runner.run('init', new Deep(), null);
+  expect(seen).toEqual(['Norm Norm', 'Norm HeadNorm', 'Norm Norm', 'core/HeadNorm HeadNorm', '* Deep', 'tiny/Tiny Deep']);
+  expect(runner.toJSON().hooks.at(-1)).toMatchObject({ paths: [], outcome: 'skipped: not in this model' });
+});
+
+test('a mode that the platform lacks is an error with the nearest one', async () => {
+  const misspelt = new HookRunner({ ...target, modes: ['compile', 'lazy'] }, [hook('init', () => {}, { modes: ['complie'] })]);
+  await expect(misspelt.run('init', new Tiny(), null)).rejects.toThrow(
+    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('the mode "complie"'), fix: expect.stringContaining('"compile"') }),
+  );
+});
+
+test('one hook is switched off by its name', async () => {
+  const hooks = [hook('init', (tiny) => void tiny.log.push('one')), hook('init', (tiny) => void tiny.log.push('two'))];
+  const runner = new HookRunner({ ...target, without: ['vendor: hook 1', 'tiny: Norm.fold'] }, hooks);
+  const model = new Deep();
+  await runner.run('init', model, null);
+  expect(model.log).toEqual(['model', 'two']);
+  const off = runner.toJSON().hooks.filter(({ outcome }) => outcome === 'skipped: switched off');
+  expect(off.map(({ hook: name }) => name)).toEqual(['Norm.fold', 'vendor: hook 1']);
+});
+
+test('a patch over another plugin’s is an event, and the covered one says so in the explanation', async () => {
+  const replacing = (plugin: string) =>
+    hook('init', (tiny, _, patches) => patches.replaceMethod(tiny, 'namedBuffers', () => []), { owner: { plugin, file: null } });
+  const runner = new HookRunner(target, [replacing('p1'), replacing('p2')]);
+  const seen: string[] = [];
+  runner.events.on('hook:warning', ({ plugin, message }) => void seen.push(`${plugin}: ${message}`));
+  await runner.run('init', new Tiny(), null);
+  expect(seen).toEqual([expect.stringContaining('p2: patch 2 (replaceMethod of Tiny.namedBuffers) covers patch 1')]);
+  expect(explainHooks(runner.toJSON())).toContain('; covered by patch 2 of plugin "p2"');
+  runner.ledger.markRead(new Map());
+  expect(explainHooks(runner.toJSON())).toContain('; nobody reads it');
+});
+
 test('what a hook warns of is in its record, in an event and in the explanation, and changes nothing', async () => {
   const warning = hook('init', (_model, _context, patches) => patches.warn('there is no rotation to lend'));
   const runner = new HookRunner(target, [warning, hook('init', () => undefined)]);
@@ -381,7 +487,7 @@ test('what a hook warns of is in its record, in an event and in the explanation,
   runner.events.on('hook:warning', (event) => seen.push(event));
   await runner.run('init', new Tiny(), { id: 1 });
   const { hooks, patches } = runner.toJSON();
-  expect(hooks.map(({ warnings }) => warnings)).toEqual([['there is no rotation to lend'], undefined]);
+  expect(hooks.map(({ warnings }) => warnings)).toEqual([['there is no rotation to lend'], []]);
   expect(seen).toEqual([{ hook: 'vendor: hook 1', plugin: 'vendor', message: 'there is no rotation to lend' }]);
   expect(explainHooks(runner.toJSON())).toContain('warning: there is no rotation to lend');
   expect(patches).toEqual([]);

@@ -28,7 +28,6 @@ export {
   type HookRunnerRecord,
   type HookTarget,
   type LoadedHook,
-  type ReloadedHook,
   type RenameRecord,
 } from './hook-runner.ts';
 export {

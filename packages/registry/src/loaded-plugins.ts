@@ -3,6 +3,7 @@ import semver from 'semver';
 import { type Binding, BindingRecorder } from './binder.ts';
 import { EngineContainer } from './containers.ts';
 import type { LoadedHook } from './hook-runner.ts';
+import type { LazyClass } from './model.ts';
 import { ModelRegistry } from './model-registry.ts';
 import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
 import type { Plugin } from './plugin.ts';
@@ -64,7 +65,19 @@ export class LoadedPlugins {
 
   /** Plugin hooks in plugin order, for `HookRunner`. */
   get hooks(): readonly LoadedHook[] {
-    return this.loaded.flatMap((loaded) => (loaded.plugin.hooks ?? []).map((hook) => ({ ...hook, owner: ownerOf(loaded) })));
+    return this.loaded.flatMap((loaded) =>
+      (loaded.plugin.hooks ?? []).map((hook) => ({ ...hook, owner: ownerOf(loaded), upstream: this.declared(hook.of) })),
+    );
+  }
+
+  /** The class that a plugin declares under a name, short or qualified by the plugin's. */
+  private declared(of: string): LazyClass | null {
+    const name = of.slice(of.lastIndexOf('/') + 1);
+    for (const { plugin } of this.loaded) {
+      const lazy = plugin.layers?.[name] ?? plugin.models?.find(({ architecture }) => architecture === name)?.model;
+      if (lazy !== undefined && (of === name || of === `${plugin.name}/${name}`)) return lazy as LazyClass;
+    }
+    return null;
   }
 
   /** The set as data, for `assertSamePluginSet` on the other side of a worker boundary. */
@@ -169,7 +182,9 @@ export class LoadedPlugins {
     }
     for (const { of, ...options } of plugin.overrides ?? []) this.registry.override(of, { ...options, owner });
     for (const [architecture, facts] of Object.entries(plugin.retired ?? {})) this.registry.retire(architecture, facts, owner);
-    for (const { of, phase } of plugin.hooks ?? []) this.registry.requireRegistered(of, owner, `A hook of phase ${phase}`);
+    for (const { of, phase } of plugin.hooks ?? [])
+      if (of !== '*' && plugin.layers?.[of] === undefined && this.declared(of) === null)
+        this.registry.requireRegistered(of, owner, `A hook of phase ${phase}`);
   }
 
   /** One change at a time: a load that waits must not see half of another. */

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { Lifecycle } from './lifecycle.ts';
-import { PatchLedger } from './patch-ledger.ts';
+import { type PatchedModel, PatchLedger, type PatchOptions } from './patch-ledger.ts';
 
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
+const refused = (problem: string) => code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining(problem) });
 const owner = { plugin: 'vendor', hook: 'Hpu.unify', phase: 'init' } as const;
 
 class Attention {
@@ -10,18 +11,19 @@ class Attention {
   forward(x: number): number {
     return x;
   }
+  async prefetch(): Promise<void> {}
 }
 class ChunkedAttention extends Attention {
   override forward(x: number): number {
     return x % 4;
   }
 }
-class BranchFree extends Attention {
+class BranchFree extends ChunkedAttention {
   override forward(x: number): number {
     return x + 1;
   }
 }
-class WithField extends Attention {
+class WithField extends ChunkedAttention {
   extra = 1;
 }
 class Layer {
@@ -29,11 +31,21 @@ class Layer {
   router = { name: 'router' };
 }
 
-test('R15 the ledger undoes a swap, a lend, a replaced method and a wrapper, last in first out', () => {
-  const ledger = new PatchLedger();
-  const { patches } = ledger.open(owner, 'one graph for all layers');
+/** A ledger with a hook open on a model that is one layer. */
+function opened(more: Partial<PatchedModel> = {}, lifecycle = new Lifecycle()) {
   const layer = new Layer();
-  const { attention } = layer;
+  const paths = new Map<object, string>([
+    [layer, ''],
+    [layer.attention, 'attention'],
+    [layer.router, 'router'],
+  ]);
+  const model = { pathOf: (instance: object) => paths.get(instance) ?? null, ...more };
+  const ledger = new PatchLedger(lifecycle);
+  return { ledger, layer, model, attention: layer.attention, ...ledger.open(owner, model, 'one graph for all layers') };
+}
+
+test('the ledger undoes a swap, a lend, a replaced method and a wrapper, last in first out', () => {
+  const { ledger, layer, attention, patches } = opened();
   patches.swapClass(attention, Attention);
   patches.lend(layer, 'gate', { forward: () => 0 });
   patches.replaceMethod(attention, 'forward', function double(this: Attention, x: number) {
@@ -46,37 +58,23 @@ test('R15 the ledger undoes a swap, a lend, a replaced method and a wrapper, las
     ['attention', 'router'],
   ]);
   expect(layer).toMatchObject({ gate: {}, router: { inner: { name: 'router' } } });
+  const unknown = { upstream: null, removeWhen: null, readBy: null, read: null, coveredBy: null };
+  const facts = { reason: 'one graph for all layers', ...unknown, ...owner };
   expect(ledger.toJSON()).toEqual([
+    { ...facts, id: 1, operation: 'swapClass', target: 'ChunkedAttention', path: 'attention', detail: 'ChunkedAttention became Attention' },
+    { ...facts, id: 2, operation: 'lend', target: 'Layer.gate', path: 'gate', detail: 'Object was lent' },
+    { ...facts, id: 3, operation: 'replaceMethod', target: 'Attention.forward', path: 'attention.forward', detail: 'replaced by double' },
     {
-      id: 1,
-      operation: 'swapClass',
-      target: 'ChunkedAttention',
-      detail: 'ChunkedAttention became Attention',
-      reason: 'one graph for all layers',
-      path: null,
-      ...owner,
-    },
-    { id: 2, operation: 'lend', target: 'Layer.gate', detail: 'Object was lent', reason: 'one graph for all layers', path: null, ...owner },
-    {
-      id: 3,
-      operation: 'replaceMethod',
-      target: 'Attention.forward',
-      detail: 'replaced by double',
-      reason: 'one graph for all layers',
-      path: null,
-      ...owner,
-    },
-    {
+      ...facts,
       id: 4,
       operation: 'wrapChild',
       target: 'Layer.router',
+      path: 'router',
       detail: 'Object was wrapped in Object',
       reason: 'parity with upstream',
-      path: null,
-      ...owner,
     },
   ]);
-  for (const id of [4, 3, 2, 1]) ledger.undo(id);
+  ledger.undoTo(0);
   expect(layer.attention).toBe(attention);
   expect([attention.constructor, attention.forward(5), 'gate' in layer, layer.router]).toEqual([
     ChunkedAttention,
@@ -88,71 +86,146 @@ test('R15 the ledger undoes a swap, a lend, a replaced method and a wrapper, las
   expect(ledger.toJSON()).toEqual([]);
 });
 
-test('R15 an undo out of order is refused and names the later patches', () => {
-  const ledger = new PatchLedger();
-  const { patches } = ledger.open(owner);
-  const layer = new Layer();
+test('an undo of patches that are not the last ones is refused, names the later patches and changes nothing', () => {
+  const { ledger, layer, patches } = opened();
   patches.swapClass(layer.attention, Attention);
   patches.lend(layer, 'gate', {});
-  expect(() => ledger.undo(1)).toThrow(code('GRAFT_PATCH_ORDER', { what: expect.stringContaining('before patch 2 (lend of Layer.gate)') }));
-  expect(() => ledger.undo(9)).toThrow(code('GRAFT_PATCH_REFUSED'));
+  expect(() => ledger.undo(new Set([1]))).toThrow(
+    code('GRAFT_PATCH_ORDER', { what: expect.stringContaining('before patch 2 (lend of Layer.gate)') }),
+  );
+  expect([ledger.count, layer.attention.constructor]).toEqual([2, Attention]);
+  ledger.undo(new Set([1, 2]));
+  expect([ledger.count, layer.attention.constructor]).toEqual([0, ChunkedAttention]);
 });
 
 test('a patch that was changed again without the ledger cannot be undone', () => {
-  const ledger = new PatchLedger();
-  const layer = new Layer();
-  ledger.open(owner).patches.wrapChild(layer, 'router', (inner: object) => ({ inner }));
+  const { ledger, layer, patches } = opened();
+  patches.wrapChild(layer, 'router', (inner: object) => ({ inner }));
   layer.router = { name: 'mine' };
   expect(() => ledger.undoTo(0)).toThrow(code('GRAFT_PATCH_OVERWRITTEN'));
   expect(layer.router.name).toBe('mine');
 });
 
-test('R15 a class that declares fields cannot be swapped in, unless the instance has them already', () => {
-  const { patches } = new PatchLedger().open(owner);
-  const attention = new ChunkedAttention();
-  expect(() => patches.swapClass(attention, WithField)).toThrow(
-    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('WithField sets fields') }),
-  );
+test('nothing is undone at ready', () => {
+  const lifecycle = new Lifecycle();
+  const { ledger, layer, patches } = opened({}, lifecycle);
+  patches.lend(layer, 'gate', {});
+  for (const state of ['initialized', 'loaded', 'ready'] as const) lifecycle.advance(state);
+  expect(() => ledger.undoTo(0)).toThrow(code('GRAFT_LIFECYCLE', { what: expect.stringContaining('ready') }));
+});
+
+test('a class is swapped for one that it extends or that extends it, and has no fields that were not initialised', () => {
+  const { patches, attention } = opened();
+  expect(() => patches.swapClass(attention, WithField)).toThrow(refused('WithField sets fields'));
+  expect(() => patches.swapClass(attention, Layer)).toThrow(refused('neither Layer nor ChunkedAttention extends the other'));
+  class Wider extends ChunkedAttention {
+    override forward(x: number, ...[y]: [y?: number]): number {
+      return x + (y ?? 0);
+    }
+  }
+  class Narrow extends ChunkedAttention {
+    override forward(): number {
+      return 0;
+    }
+  }
+  expect(() => patches.swapClass(attention, Narrow)).toThrow(refused('forward takes 1 parameters, and what would replace it takes 0'));
+  patches.swapClass(attention, Wider);
+  patches.swapClass(attention, Attention);
   patches.swapClass(attention, BranchFree);
   expect(attention.forward(1)).toBe(2);
 });
 
 test('a field is set where there is none, and its undo leaves none', () => {
-  const ledger = new PatchLedger();
-  const { patches } = ledger.open(owner);
-  const layer = new Layer();
-  patches.setField(layer.attention, 'wasChunkedLocal', true);
-  expect(Object.entries(layer.attention)).toContainEqual(['wasChunkedLocal', true]);
+  const { ledger, patches, attention } = opened();
+  patches.setField(attention, 'wasChunkedLocal', true);
+  expect(Object.entries(attention)).toContainEqual(['wasChunkedLocal', true]);
   expect(ledger.toJSON()).toMatchObject([{ operation: 'setField', target: 'ChunkedAttention.wasChunkedLocal', detail: 'set to true' }]);
-  expect(() => patches.setField(layer.attention, 'wasChunkedLocal', false)).toThrow(
-    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('has a "wasChunkedLocal" already') }),
-  );
-  expect(() => patches.setField(layer.attention, 'forward', 1)).toThrow(code('GRAFT_PATCH_REFUSED'));
+  expect(() => patches.setField(attention, 'wasChunkedLocal', false)).toThrow(refused('has a "wasChunkedLocal" already'));
+  expect(() => patches.setField(attention, 'forward', 1)).toThrow(code('GRAFT_PATCH_REFUSED'));
   ledger.undoTo(0);
-  expect('wasChunkedLocal' in layer.attention).toBe(false);
+  expect('wasChunkedLocal' in attention).toBe(false);
 });
 
-test('a bound function, a missing method and a missing child are refused', () => {
-  const { patches } = new PatchLedger().open(owner);
-  const layer = new Layer();
-  expect(() => patches.replaceMethod(layer.attention, 'forward', layer.attention.forward.bind(layer.attention))).toThrow(
-    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('bound') }),
-  );
-  expect(() => patches.replaceMethod(layer.attention, 'foward', () => 0)).toThrow(
-    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('no method "foward"') }),
-  );
-  expect(() => patches.wrapChild(layer, 'mlp', (inner: object) => ({ inner }))).toThrow(
-    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('no child "mlp"') }),
-  );
+test('what replaces must be able to stand in for what it replaces', () => {
+  const { ledger, patches, layer, attention } = opened();
+  const replace = (name: string, method: unknown) => () => patches.replaceMethod(attention, name, method as never);
+  expect(replace('forward', attention.forward.bind(attention))).toThrow(refused('bound'));
+  expect(replace('foward', () => 0)).toThrow(refused('no method "foward"'));
+  expect(replace('forward', 7)).toThrow(refused('it was given number, not a function'));
+  expect(replace('forward', BranchFree)).toThrow(refused('BranchFree is a class'));
+  expect(replace('forward', async (x: number) => x)).toThrow(refused('the method is a Function, and what would replace it is a AsyncFunction'));
+  expect(replace('prefetch', () => undefined)).toThrow(refused('the method is a AsyncFunction'));
+  expect(replace('forward', (x: number, y: number) => x + y)).toThrow(refused('forward takes 1 parameters, and what would replace it takes 2'));
+  const wrap = (wrapper: unknown) => () => patches.wrapChild(layer, 'attention', () => wrapper as object);
+  expect(() => patches.wrapChild(layer, 'mlp', (inner: object) => ({ inner }))).toThrow(refused('no child "mlp"'));
+  expect(wrap(undefined)).toThrow(refused('undefined is not a module'));
+  expect(wrap({ inner: attention })).toThrow(refused('Object has no forward, which ChunkedAttention has'));
+  expect(wrap({ forward: () => 0 })).toThrow(refused('forward takes 1 parameters, and what would replace it takes 0'));
+  expect(() => patches.lend(layer, 'attention', {})).toThrow(refused('Object has no forward'));
+  expect([ledger.count, layer.attention, Object.keys(attention)]).toEqual([0, attention, ['heads']]);
+  patches.replaceMethod(attention, 'forward', (...args: never[]) => args.length);
+  expect(ledger.count).toBe(1);
 });
 
-test('R15 nothing is undone at ready', () => {
-  const lifecycle = new Lifecycle();
-  const ledger = new PatchLedger(lifecycle);
-  const layer = new Layer();
-  ledger.open(owner).patches.lend(layer, 'gate', {});
-  for (const state of ['initialized', 'loaded', 'ready'] as const) lifecycle.advance(state);
-  expect(() => ledger.undo(1)).toThrow(code('GRAFT_LIFECYCLE', { what: expect.stringContaining('ready') }));
+test('a prototype, a class and an object that is not in the model are refused', () => {
+  const { ledger, patches } = opened();
+  const { forward } = Attention.prototype;
+  expect(() => patches.replaceMethod(Attention.prototype, 'forward', (x: number) => x)).toThrow(
+    refused('Attention.prototype belongs to every model of the process'),
+  );
+  expect(() => patches.setField(Attention, 'region', null)).toThrow(refused('Attention belongs to every model of the process'));
+  expect(() => patches.setField(new Attention(), 'mark', 1)).toThrow(refused('this Attention is not a module of the model'));
+  expect([ledger.count, Attention.prototype.forward]).toEqual([0, forward]);
+});
+
+test('a patch that takes the place of another plugin’s is told to the user, and the covered one says by what', () => {
+  const { ledger, layer, attention, model, patches, warnings } = opened();
+  patches.replaceMethod(attention, 'forward', (x: number) => x);
+  patches.lend(layer, 'gate', { forward: () => 0 });
+  patches.lend(layer, 'gate', { forward: () => 1 });
+  expect(warnings).toEqual([]); // one plugin may change its mind
+  const other = ledger.open({ plugin: 'p2', hook: 'p2: hook', phase: 'init' }, model);
+  other.patches.replaceMethod(attention, 'forward', (x: number) => x + 1);
+  other.patches.wrapChild(layer, 'gate', (inner: object) => ({ inner, forward: () => 2 })); // builds on what is there
+  expect(other.warnings).toEqual([
+    'patch 4 (replaceMethod of ChunkedAttention.forward) covers patch 1 (replaceMethod of ChunkedAttention.forward) of plugin "vendor" at attention.forward.',
+  ]);
+  const covered = () => ledger.toJSON().map(({ coveredBy }) => coveredBy);
+  expect(covered()).toEqual([{ id: 4, plugin: 'p2' }, { id: 3, plugin: 'vendor' }, null, null, null]);
+  ledger.undoTo(3);
+  expect(covered()).toEqual([null, { id: 3, plugin: 'vendor' }, null]);
+});
+
+test('a patch says what upstream is to change, and is an error with an upstream that no longer needs it', () => {
+  const options: PatchOptions = { upstream: 'https://example.com/pull/7', removeWhen: '>=0.2.0' };
+  const patched = (upstreamVersion: string | null, more: PatchOptions = {}) => {
+    const { ledger, layer, patches } = opened({ upstreamVersion });
+    patches.lend(layer, 'gate', {}, { ...options, ...more });
+    return ledger.toJSON();
+  };
+  expect(patched('0.1.9')).toMatchObject([options]);
+  expect(patched(null)).toHaveLength(1);
+  expect(() => patched('0.2.1')).toThrow(
+    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('upstream is 0.2.1'), fix: 'remove the patch: https://example.com/pull/7.' }),
+  );
+  expect(() => patched('0.1.9', { removeWhen: 'soon' })).toThrow(refused('removeWhen "soon" is not a semver range'));
+});
+
+test('after a capture each patch says whether forward read it', () => {
+  const { ledger, layer, attention, patches } = opened();
+  patches.swapClass(attention, Attention);
+  patches.replaceMethod(attention, 'forward', (x: number) => x);
+  patches.setField(attention, 'mark', true, { readBy: 'the runner' });
+  patches.lend(layer, 'gate', {});
+  ledger.markRead(new Map([[attention, new Set(['forward', 'heads'])]]));
+  expect(ledger.toJSON().map(({ read, readBy }) => [read, readBy])).toEqual([
+    [true, null],
+    [true, null],
+    [false, 'the runner'],
+    [false, null],
+  ]);
+  ledger.markRead(new Map([[layer, new Set(['gate'])]])); // another bucket
+  expect(ledger.toJSON().map(({ read }) => read)).toEqual([true, true, false, true]);
 });
 
 test('states follow each other in order only', () => {

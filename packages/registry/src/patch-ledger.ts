@@ -110,7 +110,7 @@ export class PatchLedger {
       operation: PatchOperation,
       instance: object,
       name: string | null,
-      { reason = hookReason ?? undefined, upstream = null, removeWhen = null, readBy = null }: Partial<PatchOptions>,
+      options: PatchOptions,
       change: (refuse: Refuse) => Change,
     ): void => {
       this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded', 'reloading');
@@ -121,10 +121,11 @@ export class PatchLedger {
       if (!isOpen) refuse(`the hook ${owner.hook} has ended`, 'patch while the hook runs, and await what it starts.');
       const place = model.pathOf(instance) ?? refuse(...outsideText(instance));
       const path = name === null ? place : place === '' ? name : `${place}.${name}`;
-      if (removeWhen !== null) expectNeeded(removeWhen, model.upstreamVersion ?? null, upstream, refuse);
+      expectNeeded(options, model.upstreamVersion ?? null, refuse);
       const before = this.patches.findLast((patch) => patch.instance === instance && patch.name === name);
       const { detail, keeps = false, ...rest } = change(refuse);
-      const record = { id: this.nextId++, operation, target, path, detail, reason: reason ?? null, upstream, removeWhen, readBy, ...owner };
+      const { reason = hookReason, upstream = null, removeWhen = null, readBy = null } = options;
+      const record = { id: this.nextId++, operation, target, path, detail, reason, upstream, removeWhen, readBy, ...owner };
       const covers = keeps ? undefined : before;
       this.patches.push({ record, instance, name, covers, read: null, ...rest });
       if (covers !== undefined && covers.record.plugin !== owner.plugin)
@@ -226,10 +227,11 @@ function outsideText(instance: object): [problem: string, fix: string] {
   return [`this ${nameOf(instance)} is not a module of the model, nor lent to one`, 'attach it first, or set the field where it is built.'];
 }
 
-function expectNeeded(removeWhen: string, version: string | null, upstream: string | null, refuse: Refuse): void {
+function expectNeeded({ removeWhen, upstream }: PatchOptions, version: string | null, refuse: Refuse): void {
+  if (removeWhen === undefined) return;
   if (semver.validRange(removeWhen) === null) refuse(`removeWhen "${removeWhen}" is not a semver range`, 'write it like ">=0.2.0".');
   if (version === null || !semver.satisfies(version, removeWhen, { includePrerelease: true })) return;
-  refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${upstream === null ? '' : `: ${upstream}`}.`);
+  refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${upstream === undefined ? '' : `: ${upstream}`}.`);
 }
 
 function swapClass(instance: object, Class: new (...args: never) => object, refuse: Refuse): Change {

@@ -47,6 +47,11 @@ export class Snapshot {
     return new Snapshot(roots);
   }
 
+  /** The same roots, as they are now. */
+  again(): Snapshot {
+    return new Snapshot(this.roots, this.options);
+  }
+
   /** Every object, with the path under which it was found first. */
   *objects(): Iterable<[object, string]> {
     for (const [object, { path }] of this.seen) yield [object, path];

@@ -1,29 +1,23 @@
 import { messageOf } from '@graft/common';
-import type { EngineContainer, ModelContainer } from '../containers.ts';
 import type { InspectableModel } from '../model.ts';
-import { CheckSharedError } from './check-errors.ts';
-import { ObjectState } from './object-state.ts';
-import { type CheckOutcome, type CheckSubject, loadSubject } from './subject.ts';
-
-export interface CopiesSubject<Context = never, Model extends InspectableModel = InspectableModel> extends CheckSubject<Context, Model> {
-  /** Binds what the application binds for a model, such as its context, so that the plugin's services can be built. */
-  bind?(containers: { engine: EngineContainer; model: ModelContainer }, context: Context): void | Promise<void>;
-}
+import { CheckFailedError } from './check-errors.ts';
+import { snapshotOf } from './check-model.ts';
+import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
 
 /**
  * Two registries and two models in one process hold no module, parameter, buffer or service of this plugin in common. Constants that are frozen may be
  * shared. A service that cannot be built here (its device is elsewhere) is named in the detail.
- * @throws CheckSharedError, and what loading, building and the init hooks throw.
+ * @throws CheckFailedError, and what building and the init hooks throw.
  */
 export async function checkCopiesShareNothing<Context, Model extends InspectableModel>(
-  subject: CopiesSubject<Context, Model>,
+  ...subjects: [Subject<Context, Model>, Subject<Context, Model>]
 ): Promise<CheckOutcome> {
-  await using first = await copy(subject);
-  await using second = await copy(subject);
-  const modules = sharedParts(first, second);
+  await using first = await copy(subjects[0]);
+  await using second = await copy(subjects[1]);
+  const modules = [...first.parts].filter(([part]) => second.parts.has(part)).map(([part, path]) => `${path} (${part.constructor.name})`);
   const services = [...first.services].filter(([name, value]) => isShareable(value) && second.services.get(name) === value);
   const shared = [...modules, ...services.map(([name]) => `the service ${name}`)];
-  if (shared.length > 0) throw new CheckSharedError(subject.plugin.name, subject, shared);
+  if (shared.length > 0) throw new CheckFailedError('GRAFT_CHECK_SHARED', subjects[0].target, shared);
   const unbuilt = first.unbuilt.length === 0 ? '' : `; not built: ${first.unbuilt.join(', ')}`;
   return { outcome: 'held', detail: `${first.parts.size} modules and parameters, ${first.services.size} services${unbuilt}` };
 }
@@ -35,16 +29,17 @@ interface Copy extends AsyncDisposable {
   readonly unbuilt: readonly string[];
 }
 
-async function copy<Context, Model extends InspectableModel>(subject: CopiesSubject<Context, Model>): Promise<Copy> {
-  const { plugins, build } = await loadSubject(subject);
-  const { model, context, runner } = build();
+async function copy<Context, Model extends InspectableModel>(subject: Subject<Context, Model>): Promise<Copy> {
+  const { plugins, plugin: checked, target, options } = subject;
+  const built = subject.build();
+  const { model, context, runner } = built;
   await runner.run('init', model, context);
-  const engine = plugins.createEngineContainer({ platform: subject.platform });
+  const engine = plugins.createEngineContainer({ platform: target.platform });
   const ofModel = engine.createModelContainer();
-  await subject.bind?.({ engine, model: ofModel }, context);
+  await options.bind?.({ engine, model: ofModel }, context);
   const services = new Map<string, unknown>();
   const unbuilt: string[] = [];
-  const bindings = plugins.plugins.find(({ plugin }) => plugin === subject.plugin)!.bindings;
+  const bindings = plugins.plugins.find(({ plugin }) => plugin === checked)!.bindings;
   for (const { token, name, scope } of bindings) {
     const container = scope === 'engine' ? engine : ofModel;
     if (!container.has(token)) continue;
@@ -54,7 +49,7 @@ async function copy<Context, Model extends InspectableModel>(subject: CopiesSubj
     );
   }
   return {
-    parts: partsOf(model),
+    parts: partsOf(built),
     services,
     unbuilt,
     async [Symbol.asyncDispose]() {
@@ -65,17 +60,11 @@ async function copy<Context, Model extends InspectableModel>(subject: CopiesSubj
 }
 
 /** Lent modules too: they are no part of the tree, and are shared all the same if they are. */
-function partsOf(model: InspectableModel): Map<object, string> {
-  const parts = new Map<object, string>();
-  for (const [object, path] of new ObjectState(model).objects()) {
-    if (typeof (object as Partial<InspectableModel>).namedParameters === 'function') parts.set(object, path || 'the model');
-  }
-  for (const [name, facts] of [...model.namedParameters(), ...model.namedBuffers()]) parts.set(facts, name);
-  return parts;
-}
-
-function sharedParts(first: Copy, second: Copy): string[] {
-  return [...first.parts].filter(([object]) => second.parts.has(object)).map(([object, path]) => `${path} (${object.constructor.name})`);
+function partsOf<Context, Model extends InspectableModel>(built: BuiltModel<Context, Model>): Map<object, string> {
+  const isModule = (object: Partial<InspectableModel>) => typeof object.namedParameters === 'function';
+  const modules = [...snapshotOf(built).objects()].filter(([object]) => isModule(object));
+  const named = [...built.model.namedParameters(), ...built.model.namedBuffers()];
+  return new Map([...modules.map(([object, path]) => [object, path || 'the model'] as const), ...named.map(([name, facts]) => [facts, name] as const)]);
 }
 
 function isShareable(value: unknown): boolean {

@@ -10,67 +10,45 @@ function listed(items: readonly string[]): string {
   return items.slice(0, mostNamed).join('; ') + (more > 0 ? `; and ${more} more` : '');
 }
 
-function targetText({ architecture, platform, mode }: CheckTarget): string {
-  return `${architecture} on platform "${platform}"${mode === undefined ? '' : `, mode "${mode}"`}`;
+export function targetText({ architecture, platform, mode }: CheckTarget): string {
+  return `${architecture} on ${platform} (${mode})`;
 }
 
 /** A check was asked about something that the plugin does not touch, and would hold whatever the plugin does. */
 export class CheckTargetError extends GraftError {
-  constructor(plugin: string, target: CheckTarget, problem: string, fix: string) {
-    super({
-      code: 'GRAFT_CHECK_TARGET',
-      what: `Plugin "${plugin}" cannot be checked for ${targetText(target)}: ${problem}.`,
-      where: `plugin "${plugin}"`,
-      fix,
-    });
+  constructor(plugin: string, problem: string, fix: string) {
+    super({ code: 'GRAFT_CHECK_TARGET', what: `Plugin "${plugin}" cannot be checked: ${problem}.`, where: `plugin "${plugin}"`, fix });
   }
 }
 
-/** The override's model, as built, has other parameters than upstream's. */
-export class CheckParametersError extends GraftError {
-  constructor(className: string, target: CheckTarget, changes: readonly string[]) {
-    super({
-      code: 'GRAFT_CHECK_PARAMETERS',
-      what: `${className} has other parameters than upstream's class: ${listed(changes)}.`,
-      where: `class ${className}, ${targetText(target)}`,
-      fix: 'build the same parameters under the same names, so that a checkpoint fits; rename in a postLoad hook.',
-    });
-  }
-}
+const failures = {
+  GRAFT_CHECK_PARAMETERS: {
+    says: "The model has other parameters than upstream's",
+    fix: 'build the same parameters under the same names, so that a checkpoint fits; rename in a postLoad hook.',
+  },
+  GRAFT_CHECK_REPEAT: {
+    says: 'A phase did not do the same to a second model',
+    fix: 'keep no state between models: a hook reads the model and its context only.',
+  },
+  GRAFT_CHECK_UNDO: {
+    says: 'After a phase was undone, the model is not as it was',
+    fix: 'make every change of the model through the `patches` that the hook is given.',
+  },
+  GRAFT_CHECK_CLASSES: {
+    says: 'Classes are not as they were, for every model of the process',
+    fix: 'change instances through the `patches` that the hook is given, or override the class.',
+  },
+  GRAFT_CHECK_SHARED: {
+    says: 'Two copies of the model in one process share parts',
+    fix: 'make each in the constructor, in the hook, or in the function given to toDynamicValue; not at the top of a module.',
+  },
+} as const;
 
-/** A phase did something else to a second model of the same class. */
-export class CheckRepeatError extends GraftError {
-  constructor(phase: string, target: CheckTarget, differences: readonly string[]) {
-    super({
-      code: 'GRAFT_CHECK_REPEAT',
-      what: `Phase ${phase} did not do the same to a second model: ${listed(differences)}.`,
-      where: targetText(target),
-      fix: 'keep no state between models: a hook reads the model and its context only.',
-    });
-  }
-}
-
-/** Undoing every patch of a phase did not give back what was there before. */
-export class CheckUndoError extends GraftError {
-  constructor(phase: string, target: CheckTarget, differences: readonly string[]) {
-    super({
-      code: 'GRAFT_CHECK_UNDO',
-      what: `After phase ${phase} was undone, the model is not as it was: ${listed(differences)}.`,
-      where: targetText(target),
-      fix: 'make every change of the model through the `patches` that the hook is given.',
-    });
-  }
-}
-
-/** Two models, or two registries, in one process hold the same thing. */
-export class CheckSharedError extends GraftError {
-  constructor(plugin: string, target: CheckTarget, shared: readonly string[]) {
-    super({
-      code: 'GRAFT_CHECK_SHARED',
-      what: `Two copies of the model in one process share ${listed(shared)}.`,
-      where: `plugin "${plugin}", ${targetText(target)}`,
-      fix: 'make it in the constructor, in the hook, or in the function given to toDynamicValue; not at the top of a module.',
-    });
+/** A property that does not hold, with what shows it. */
+export class CheckFailedError extends GraftError {
+  constructor(code: keyof typeof failures, target: CheckTarget, problems: readonly string[]) {
+    const { says, fix } = failures[code];
+    super({ code, what: `${says}: ${listed(problems)}.`, where: targetText(target), fix });
   }
 }
 
@@ -91,7 +69,7 @@ export class PluginCheckFailedError extends GraftError {
       code: 'GRAFT_CHECK_FAILED',
       what: `${failed.length} of ${records.length} checks of plugin "${plugin}" failed:\n${table}`,
       where: `plugin "${plugin}"`,
-      fix: 'mend what the rows marked "failed" name; each row gives the code of its error.',
+      fix: 'correct what the rows marked "failed" name; each row gives the code of its error.',
       cause: failed[0]?.error,
     });
     this.records = records;

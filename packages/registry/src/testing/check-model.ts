@@ -1,24 +1,25 @@
 import { GraftError } from '@graft/common';
 import type { HookRunnerRecord } from '../hook-runner.ts';
 import type { Phase } from '../hooks.ts';
-import type { InspectableModel, ParameterFacts } from '../model.ts';
-import { CheckParametersError, CheckRepeatError, CheckUndoError } from './check-errors.ts';
-import { ObjectState } from './object-state.ts';
-import { type BuiltModel, type CheckOutcome, type CheckSubject, hasHooks, loadSubject, loadWeights } from './subject.ts';
+import type { InspectableModel } from '../model.ts';
+import { changeText, namedParameters, parameterChanges } from '../parameters.ts';
+import { Snapshot } from '../snapshot.ts';
+import { CheckFailedError } from './check-errors.ts';
+import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
 
 /**
  * The override's model has upstream's parameters, as built and after its init hooks: a checkpoint of the architecture fits.
- * @throws CheckParametersError, HookChangedParametersError, and what loading, building and the hooks throw.
+ * @throws CheckFailedError, HookChangedParametersError, and what building and the hooks throw.
  */
-export async function checkInitKeepsParameters<Context, Model extends InspectableModel>(
-  subject: CheckSubject<Context, Model>,
-): Promise<CheckOutcome> {
-  const loaded = await loadSubject(subject);
-  const upstream = factsByName(await loaded.buildUpstream());
-  const { model, context, runner } = loaded.build();
+export async function checkInitKeepsParameters<Context, Model extends InspectableModel>({
+  target,
+  ...subject
+}: Subject<Context, Model>): Promise<CheckOutcome> {
+  const upstream = namedParameters((await subject.buildUpstream()).namedParameters());
+  const { model, context, runner } = subject.build();
   const expectSame = () => {
-    const changes = factChanges(upstream, factsByName(model));
-    if (changes.length > 0) throw new CheckParametersError(model.constructor.name, subject, changes);
+    const changes = parameterChanges(upstream, namedParameters(model.namedParameters())).map(changeText);
+    if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_PARAMETERS', target, changes);
   };
   expectSame();
   await runner.run('init', model, context);
@@ -29,23 +30,17 @@ export async function checkInitKeepsParameters<Context, Model extends Inspectabl
 /**
  * Each phase does to a second model what it did to the first (the same hooks, patches, renames, classes and properties), and is refused when it is
  * run again on the same one.
- * @throws CheckRepeatError, and what loading, building and the hooks throw.
+ * @throws CheckFailedError, and what building and the hooks throw.
  */
-export async function checkPhasesRepeat<Context, Model extends InspectableModel>(
-  subject: CheckSubject<Context, Model>,
-): Promise<CheckOutcome> {
-  const { plugins, build } = await loadSubject(subject);
-  const [first, second] = [build(), build()];
+export async function checkPhasesRepeat<Context, Model extends InspectableModel>(subject: Subject<Context, Model>): Promise<CheckOutcome> {
+  const [first, second] = [subject.build(), subject.build()];
   const counts: string[] = [];
   for (const phase of ['init', 'postLoad'] as const) {
-    if (phase === 'postLoad') {
-      if (isUnloadable(subject, first.model, plugins)) return withoutPostLoad(counts);
-      for (const built of [first, second]) await loadWeights(subject, built);
-    }
+    if (phase === 'postLoad') for (const built of [first, second]) if (!(await subject.load(built))) return withoutPostLoad(counts);
     const [before, after] = [await outcomeOf(phase, first), await outcomeOf(phase, second)];
     const differences = [...linesMissing(before, after, 'the second'), ...linesMissing(after, before, 'the first')];
-    if (differences.length > 0) throw new CheckRepeatError(phase, subject, differences);
-    await expectRefused(phase, first, subject);
+    if (differences.length === 0 && !(await isRefused(phase, first))) differences.push(`${phase} ran twice on one model`);
+    if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_REPEAT', subject.target, differences);
     counts.push(`${phase}: ${first.runner.toJSON().hooks.filter((hook) => hook.phase === phase && hook.outcome === 'ran').length} hooks`);
   }
   return { outcome: 'held', detail: counts.join(', ') };
@@ -53,67 +48,51 @@ export async function checkPhasesRepeat<Context, Model extends InspectableModel>
 
 /**
  * Undoing all that a phase's hooks did gives back parameters, buffers, classes, own properties and values as they were before it.
- * @throws CheckUndoError, PatchOverwrittenError, and what loading, building and the hooks throw.
+ * @throws CheckFailedError, PatchOverwrittenError, and what building and the hooks throw.
  */
-export async function checkUndoRestores<Context, Model extends InspectableModel>(
-  subject: CheckSubject<Context, Model>,
-): Promise<CheckOutcome> {
-  const { plugins, build } = await loadSubject(subject);
-  const built = build();
-  let undone = await undoPhase('init', built, subject);
+export async function checkUndoRestores<Context, Model extends InspectableModel>(subject: Subject<Context, Model>): Promise<CheckOutcome> {
+  let undone = await undoPhase('init', subject.build(), subject);
   // A model whose init hooks were undone cannot go on; a second one takes the next phase.
-  const second = build();
-  if (isUnloadable(subject, second.model, plugins)) return withoutPostLoad([`${undone} patches undone`]);
+  const second = subject.build();
   await second.runner.run('init', second.model, second.context);
-  await loadWeights(subject, second);
+  if (!(await subject.load(second))) return withoutPostLoad([`${undone} patches undone`]);
   undone += await undoPhase('postLoad', second, subject);
   return { outcome: 'held', detail: `${undone} patches undone` };
 }
 
 async function undoPhase<Context, Model extends InspectableModel>(
   phase: Phase,
-  { model, context, runner }: BuiltModel<Context, Model>,
-  subject: CheckSubject<Context, Model>,
+  built: BuiltModel<Context, Model>,
+  { target }: Subject<Context, Model>,
 ): Promise<number> {
-  const ignored = ignoredIn(context);
-  const before = new ObjectState(model, ignored);
-  const mark = runner.ledger.mark();
+  const { model, context, runner } = built;
+  const before = snapshotOf(built);
+  const { count } = runner.ledger;
   await runner.run(phase, model, context);
-  const patches = runner.ledger.mark() - mark;
-  runner.ledger.undoTo(mark);
-  const differences = before.differences(new ObjectState(model, ignored));
-  if (differences.length > 0) throw new CheckUndoError(phase, subject, differences);
+  const patches = runner.ledger.count - count;
+  runner.ledger.undoTo(count);
+  const differences = before.differences(snapshotOf(built));
+  if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_UNDO', target, differences);
   return patches;
 }
 
 /** The context belongs to the caller, and models only read it. */
-function ignoredIn(context: unknown): object[] {
-  return typeof context === 'object' && context !== null ? [context] : [];
-}
-
-function isUnloadable<Context, Model extends InspectableModel>(
-  subject: CheckSubject<Context, Model>,
-  model: Model,
-  plugins: Parameters<typeof hasHooks>[3],
-): boolean {
-  return subject.load === undefined && hasHooks('postLoad', model, subject, plugins);
+export function snapshotOf<Context, Model extends InspectableModel>({ model, context }: BuiltModel<Context, Model>): Snapshot {
+  return Snapshot.ofModel(model, { deep: true, ignored: typeof context === 'object' && context !== null ? [context] : [] });
 }
 
 function withoutPostLoad(details: readonly string[]): CheckOutcome {
   return { outcome: 'not checked', detail: `${details.join(', ')}; its postLoad hooks were not run: give \`load\`` };
 }
 
-async function outcomeOf<Context, Model extends InspectableModel>(
-  phase: Phase,
-  { model, context, runner }: BuiltModel<Context, Model>,
-): Promise<string[]> {
-  await runner.run(phase, model, context);
-  return [...recordLines(runner.toJSON()), ...new ObjectState(model, ignoredIn(context)).outline()];
+async function outcomeOf<Context, Model extends InspectableModel>(phase: Phase, built: BuiltModel<Context, Model>): Promise<string[]> {
+  await built.runner.run(phase, built.model, built.context);
+  return [...recordLines(built.runner.toJSON()), ...snapshotOf(built).outline()];
 }
 
 function recordLines({ hooks, renames, patches }: HookRunnerRecord): string[] {
   return [
-    ...hooks.map(({ hook, outcome }) => `hook ${hook} ${outcome}`),
+    ...hooks.map(({ hook, outcome, paths }) => `hook ${hook} ${outcome} on ${paths.length} modules`),
     ...renames.map(({ hook, from, to }) => `${hook} renamed ${from} to ${to}`),
     ...patches.map(({ id, operation, target, detail, hook }) => `patch ${id}: ${operation} of ${target} by ${hook}, ${detail}`),
   ];
@@ -124,31 +103,12 @@ function linesMissing(lines: readonly string[], from: readonly string[], whose: 
   return lines.filter((line) => !there.has(line)).map((line) => `${whose} model lacks "${line}"`);
 }
 
-async function expectRefused<Context, Model extends InspectableModel>(
-  phase: Phase,
-  { model, context, runner }: BuiltModel<Context, Model>,
-  subject: CheckSubject<Context, Model>,
-): Promise<void> {
+async function isRefused<Context, Model>(phase: Phase, { model, context, runner }: BuiltModel<Context, Model & InspectableModel>) {
   try {
     await runner.run(phase, model, context);
   } catch (error) {
-    if (GraftError.is(error) && error.code === 'GRAFT_LIFECYCLE') return;
+    if (GraftError.is(error) && error.code === 'GRAFT_LIFECYCLE') return true;
     throw error;
   }
-  throw new CheckRepeatError(phase, subject, ['it was run twice on one model, and not refused']);
-}
-
-function factsByName(model: InspectableModel): Map<string, string> {
-  const text = ({ dtype, shape }: ParameterFacts) => `${dtype} [${shape.join(', ')}]`;
-  return new Map([...model.namedParameters()].map(([name, facts]) => [name, text(facts)]));
-}
-
-function factChanges(upstream: ReadonlyMap<string, string>, override: ReadonlyMap<string, string>): string[] {
-  const missing = [...upstream.keys()].filter((name) => !override.has(name)).map((name) => `"${name}" is missing`);
-  const added = [...override.keys()].filter((name) => !upstream.has(name)).map((name) => `"${name}" is new`);
-  const changed = [...upstream].flatMap(([name, facts]) => {
-    const now = override.get(name);
-    return now === undefined || now === facts ? [] : [`"${name}" is ${now}, and ${facts} upstream`];
-  });
-  return [...missing, ...added, ...changed];
+  return false;
 }

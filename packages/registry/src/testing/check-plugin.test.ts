@@ -12,18 +12,8 @@ import {
   type ReliesOn,
   token,
 } from '../index.ts';
-import {
-  type CheckPluginOptions,
-  type CheckSubject,
-  checkContractHolds,
-  checkCopiesShareNothing,
-  checkInitKeepsParameters,
-  checkPhasesRepeat,
-  checkPlugin,
-  checkReloadEqualsFreshLoad,
-  checkUndoRestores,
-  type ReloadSubject,
-} from '../testing.ts';
+import { type CheckPluginOptions, type CheckRecord, checkPlugin, type ReloadSubject } from '../testing.ts';
+import { checkReloadEqualsFreshLoad } from './check-reload.ts';
 
 class Weight implements ParameterFacts {
   readonly dtype: string = 'float32';
@@ -39,6 +29,11 @@ class Tree {
     }
   }
   *namedBuffers(): Iterable<[string, BufferFacts]> {}
+  *namedModules(prefix = ''): Iterable<[string, object]> {
+    yield [prefix, this];
+    for (const [name, value] of Object.entries(this))
+      if (value instanceof Tree) yield* value.namedModules(prefix === '' ? name : `${prefix}.${name}`);
+  }
 }
 class Attention extends Tree {
   weight = new Weight();
@@ -67,7 +62,12 @@ class Llama extends Tree {
 /** Overrides nothing. */
 class Plain extends Llama {}
 
-const core = definePlugin({ name: 'core', models: [{ architecture: 'Llama', model: async () => Llama }] });
+const core = definePlugin({
+  name: 'core',
+  platforms: [{ name: 'cpu', modes: ['eager'], detect: () => 'absent' }],
+  models: [{ architecture: 'Llama', model: async () => Llama }],
+  layers: { Attention: async () => Attention },
+});
 const context = () => ({ layers: 1 });
 
 function overriding(model: ModelClass<Context, Llama>, more: Partial<PluginDeclaration> = {}): Plugin {
@@ -79,13 +79,16 @@ function overriding(model: ModelClass<Context, Llama>, more: Partial<PluginDecla
   });
 }
 
-const subject = (plugin: Plugin): CheckSubject<Context, Llama> => ({
-  plugin,
-  needs: [core],
-  architecture: 'Llama',
-  platform: 'cpu',
-  context,
-});
+/** The record of one property; what it failed with is thrown. */
+async function check(property: string, plugin: Plugin, more: Partial<CheckPluginOptions<Context, Llama>> = {}): Promise<CheckRecord> {
+  const { records } = await checkPlugin(plugin, { needs: [core], context, ...more }).catch((error) => {
+    if (error.code === 'GRAFT_CHECK_FAILED') return error as { records: CheckRecord[] };
+    throw error;
+  });
+  const record = records.find((each) => each.property === property)!;
+  if (record.outcome === 'failed') throw record.error;
+  return record;
+}
 
 class Good extends Llama {
   @InitHook({ reason: 'one class of attention' })
@@ -105,12 +108,14 @@ describe('checkPlugin', () => {
   const options: CheckPluginOptions<Context, Llama> = { needs: [core], context, load };
 
   test('gives one record for each property of each architecture, platform and mode', async () => {
-    const report = await checkPlugin(overriding(Good), { ...options, modes: ['eager', 'compile'] });
+    const platforms = [{ name: 'cpu', modes: ['eager', 'compile'], detect: () => 'absent' as const }];
+    const needs = [definePlugin({ ...core, platforms })];
+    const report = await checkPlugin(overriding(Good), { ...options, needs });
     const rows = report.records.map(({ property, mode, outcome }) => [property, mode, outcome]);
     const properties = (mode: string) => [
       ['contract holds', mode, 'not checked'],
-      ['init keeps the parameters', mode, 'held'],
       ['phases repeat', mode, 'held'],
+      ['init keeps the parameters', mode, 'held'],
       ['undo restores', mode, 'held'],
       ['copies share nothing', mode, 'held'],
       ['reload equals a fresh load', mode, 'not checked'],
@@ -147,7 +152,7 @@ describe('checkPlugin', () => {
     }
     const error = await checkPlugin(overriding(Careless), options).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: 'GRAFT_CHECK_FAILED', cause: { code: 'GRAFT_CHECK_UNDO' } });
-    expect(String(error)).toMatch(/failed +undo restores +Llama on cpu +GRAFT_CHECK_UNDO: .*attention\.flattened was added/);
+    expect(String(error)).toMatch(/failed +undo restores +Llama on cpu \(eager\) +GRAFT_CHECK_UNDO: .*attention\.flattened was added/);
     expect((error as { records: { outcome: string }[] }).records.filter(({ outcome }) => outcome === 'failed')).toHaveLength(1);
   });
 
@@ -167,24 +172,70 @@ describe('checkPlugin', () => {
   });
 });
 
-test.each([
-  ['another platform', { platform: 'cpuu' }, 'brings for models (Llama on cpu)'],
-  [
-    'an override that another outranks',
-    {
-      needs: [
-        core,
-        overriding(Good, {
-          name: 'other',
-          overrides: [{ of: 'Llama', platform: 'cpu', priority: 9, model: async () => Good as ModelClass }],
-        }),
-      ],
-    },
-    'outranks',
-  ],
-])('a check of %s would show nothing, and is refused', async (_name, change, says) => {
-  const wrong = { ...subject(overriding(Good)), ...change };
-  await expect(checkUndoRestores(wrong)).rejects.toMatchObject({ code: 'GRAFT_CHECK_TARGET', message: expect.stringContaining(says) });
+describe('a check that would show nothing is refused', () => {
+  const hook = (more: object) => ({ of: 'Llama', platform: 'cpu', phase: 'init' as const, run: function note() {}, ...more });
+  const outranking = overriding(Good, {
+    name: 'other',
+    overrides: [{ of: 'Llama', platform: 'cpu', priority: 9, model: async () => Good as ModelClass }],
+  });
+  const onCpuu = [{ of: 'Llama', platform: 'cpuu', model: async () => Good as ModelClass }];
+  class Complied extends Llama {
+    @InitHook({ modes: ['eagre'] })
+    unify(): void {}
+  }
+
+  test.each<[string, Plugin, Partial<CheckPluginOptions<Context, Llama>>, string]>([
+    ['a misspelt platform', overriding(Good, { overrides: onCpuu }), {}, 'the platform "cpuu"'],
+    ['a mode to check that the platform lacks', overriding(Good), { modes: ['eagre'] }, 'the mode "eagre"'],
+    ['a misspelt mode on a hook', overriding(Plain, { hooks: [hook({ modes: ['eagre'] })] }), {}, 'vendor: note (skipped: other mode)'],
+    ['a misspelt mode on a hook method', overriding(Complied), {}, 'Complied.unify (skipped: other mode)'],
+    ['an override that another outranks', overriding(Good), { needs: [core, outranking] }, 'nothing of it serves or runs'],
+    [
+      'a hook on a layer that no model has',
+      definePlugin({ name: 'vendor', after: ['core'], layers: { Flat: async () => FlatAttention }, hooks: [hook({ of: 'Flat' })] }),
+      {},
+      'vendor: note (skipped: not in this model)',
+    ],
+  ])('%s', async (_, plugin, more, says) => {
+    const failure = checkPlugin(plugin, { needs: [core], context, ...more });
+    await expect(failure).rejects.toMatchObject({ code: 'GRAFT_CHECK_TARGET', what: expect.stringContaining(says) });
+  });
+});
+
+describe('a hook on a layer', () => {
+  const onLayer = (run: (attention: Attention, context: Context, patches: Patches) => void) =>
+    definePlugin({
+      name: 'layered',
+      after: ['core'],
+      hooks: [{ of: 'core/Attention', platform: 'cpu', phase: 'init', run }],
+    });
+
+  test('is checked on each model that has the layer', async () => {
+    const plugin = onLayer((attention, _, patches) => patches.setField(attention, 'flat', true));
+    expect(await check('undo restores', plugin)).toMatchObject({ architecture: 'Llama', outcome: 'held', detail: '1 patches undone' });
+    expect((await check('phases repeat', plugin, { load })).detail).toBe('init: 1 hooks, postLoad: 0 hooks');
+  });
+
+  test('that changes a prototype or a static next to the ledger is found, and the classes are put back', async () => {
+    const { scale } = Attention.prototype;
+    const plugin = onLayer(() => {
+      Attention.prototype.scale = () => 3;
+      Object.assign(Attention, { region: 'mine' });
+    });
+    await expect(check('undo restores', plugin)).rejects.toMatchObject({
+      code: 'GRAFT_CHECK_CLASSES',
+      what: expect.stringMatching(/Attention\.prototype\.scale is function.*Attention\.region was added/),
+    });
+    expect([Attention.prototype.scale, 'region' in Attention]).toEqual([scale, false]);
+  });
+
+  test('that patches a prototype is refused by the ledger, and undoes nothing because nothing was done', async () => {
+    const plugin = onLayer((_attention, _context, patches) => patches.replaceMethod(Attention.prototype, 'scale', () => 3));
+    await expect(check('undo restores', plugin)).rejects.toMatchObject({
+      code: 'GRAFT_HOOK_FAILED',
+      what: expect.stringContaining('Attention.prototype belongs to every model of the process'),
+    });
+  });
 });
 
 describe('contract holds', () => {
@@ -197,18 +248,18 @@ describe('contract holds', () => {
 
   test('an attribute and a parameter of the built model are looked at', async () => {
     const plugin = relyingOn({ attributes: ['attention'], parameters: ['norm', 'attention.weight'] });
-    expect(await checkContractHolds(subject(plugin))).toEqual({ outcome: 'held', detail: 'all that `reliesOn` names is there' });
+    expect(await check('contract holds', plugin)).toMatchObject({ outcome: 'held', detail: 'all that `reliesOn` names is there' });
   });
 
   test('without a manifest a copied method is not checked, and the detail says why', async () => {
-    const { outcome, detail } = await checkContractHolds(subject(relyingOn({ copied: { 'Attention.scale': 'a1b2' } })));
+    const { outcome, detail } = await check('contract holds', relyingOn({ copied: { 'Attention.scale': 'a1b2' } }));
     expect(outcome).toBe('not checked');
     expect(detail).toContain('plugin "core" has no manifest');
   });
 
   test('what is no longer there is an error that names each', async () => {
     const plugin = relyingOn({ attributes: ['attn'], parameters: ['final_norm'] });
-    await expect(checkContractHolds(subject(plugin))).rejects.toMatchObject({
+    await expect(check('contract holds', plugin)).rejects.toMatchObject({
       code: 'GRAFT_CONTRACT_BROKEN',
       what: expect.stringMatching(/"attn"[\s\S]*"final_norm"/),
       where: 'plugin "relying" (passed in code)',
@@ -222,9 +273,9 @@ describe('init keeps the parameters', () => {
       readonly scales = new Weight();
       override readonly norm: Weight = Object.assign(new Weight(), { shape: [4, 1] });
     }
-    await expect(checkInitKeepsParameters(subject(overriding(Other)))).rejects.toMatchObject({
+    await expect(check('init keeps the parameters', overriding(Other))).rejects.toMatchObject({
       code: 'GRAFT_CHECK_PARAMETERS',
-      what: 'Other has other parameters than upstream\'s class: "scales" is new; "norm" is float32 [4, 1], and float32 [2, 2] upstream.',
+      what: 'The model has other parameters than upstream\'s: "norm" was reshaped from [2, 2] to [4, 1]; "scales" was added.',
     });
   });
 
@@ -235,7 +286,7 @@ describe('init keeps the parameters', () => {
         Reflect.deleteProperty(this, 'norm');
       }
     }
-    await expect(checkInitKeepsParameters(subject(overriding(Dropping)))).rejects.toMatchObject({
+    await expect(check('init keeps the parameters', overriding(Dropping))).rejects.toMatchObject({
       code: 'GRAFT_HOOK_CHANGED_PARAMETERS',
       what: expect.stringContaining('"norm" was dropped'),
       where: 'Dropping.drop',
@@ -253,7 +304,7 @@ describe('phases repeat', () => {
         done = true;
       }
     }
-    await expect(checkPhasesRepeat(subject(overriding(Once)))).rejects.toMatchObject({
+    await expect(check('phases repeat', overriding(Once))).rejects.toMatchObject({
       code: 'GRAFT_CHECK_REPEAT',
       what: expect.stringContaining('the second model lacks "patch 1: swapClass of Attention by Once.flatten'),
     });
@@ -267,7 +318,7 @@ describe('phases repeat', () => {
         Object.assign(this, { [`number${models++}`]: true });
       }
     }
-    await expect(checkPhasesRepeat(subject(overriding(Counting)))).rejects.toMatchObject({
+    await expect(check('phases repeat', overriding(Counting))).rejects.toMatchObject({
       code: 'GRAFT_CHECK_REPEAT',
       what: expect.stringContaining('number1'),
     });
@@ -293,9 +344,9 @@ describe('undo restores', () => {
     const plugin = overriding(Plain, {
       hooks: [{ of: 'Llama', platform: 'cpu', phase: 'postLoad', reload: 'keep', run: (model: Llama) => change(model) }],
     });
-    await expect(checkUndoRestores({ ...subject(plugin), load })).rejects.toMatchObject({
+    await expect(check('undo restores', plugin, { load })).rejects.toMatchObject({
       code: 'GRAFT_CHECK_UNDO',
-      what: `After phase postLoad was undone, the model is not as it was: ${says}.`,
+      what: `After a phase was undone, the model is not as it was: ${says}.`,
     });
   });
 });
@@ -309,9 +360,9 @@ describe('copies share nothing', () => {
         patches.lend(this, 'flat', shared);
       }
     }
-    await expect(checkCopiesShareNothing(subject(overriding(Sharing)))).rejects.toMatchObject({
+    await expect(check('copies share nothing', overriding(Sharing))).rejects.toMatchObject({
       code: 'GRAFT_CHECK_SHARED',
-      what: 'Two copies of the model in one process share flat (Attention).',
+      what: 'Two copies of the model in one process share parts: flat (Attention).',
     });
   });
 
@@ -321,7 +372,7 @@ describe('copies share nothing', () => {
   test('names a service that was made at the top of a module', async () => {
     const cache = {};
     const plugin = overriding(Plain, { bindEngine: (bind) => bind.bind(Cache).toDynamicValue(() => cache) });
-    await expect(checkCopiesShareNothing(subject(plugin))).rejects.toMatchObject({
+    await expect(check('copies share nothing', plugin)).rejects.toMatchObject({
       code: 'GRAFT_CHECK_SHARED',
       what: expect.stringContaining('the service Cache'),
     });
@@ -330,8 +381,8 @@ describe('copies share nothing', () => {
   test('lets two engines share a frozen constant, also a function', async () => {
     const policy = token<() => string>('Policy', 'engine');
     const withPolicy = (value: () => string) => overriding(Plain, { bindEngine: (bind) => bind.bind(policy).toConstantValue(value) });
-    await expect(checkCopiesShareNothing(subject(withPolicy(() => 'float32')))).rejects.toThrow('the service Policy');
-    await checkCopiesShareNothing(subject(withPolicy(Object.freeze(() => 'float32'))));
+    await expect(check('copies share nothing', withPolicy(() => 'float32'))).rejects.toThrow('the service Policy');
+    await check('copies share nothing', withPolicy(Object.freeze(() => 'float32')));
   });
 
   test('builds services apart, with what the application binds, and disposes them', async () => {
@@ -346,13 +397,13 @@ describe('copies share nothing', () => {
           return { config, [Symbol.dispose]: () => alive-- };
         }),
     });
-    expect(await checkCopiesShareNothing(subject(plugin))).toMatchObject({
+    expect(await check('copies share nothing', plugin)).toMatchObject({
       outcome: 'held',
       detail: expect.stringMatching(/1 services; not built: Runner \(Nothing binds Config\.\)$/),
     });
-    const bind: Parameters<typeof checkCopiesShareNothing<Context, Llama>>[0]['bind'] = ({ model }, from) =>
+    const bind: CheckPluginOptions<Context, Llama>['bind'] = ({ model }, from) =>
       model.bind(Config).toConstantValue(from);
-    expect((await checkCopiesShareNothing({ ...subject(plugin), bind })).detail).toMatch(/2 services$/);
+    expect((await check('copies share nothing', plugin, { bind })).detail).toMatch(/2 services$/);
     expect(alive).toBe(0);
   });
 });

@@ -1,40 +1,22 @@
 import { GraftError, messageOf } from '@graft/common';
-import type { EngineContainer, ModelContainer } from '../containers.ts';
 import type { InspectableModel } from '../model.ts';
+import { nearestNames, quotedList } from '../names.ts';
 import type { Plugin } from '../plugin.ts';
 import { checkContractHolds } from './check-contract.ts';
 import { checkCopiesShareNothing } from './check-copies.ts';
-import { CheckTargetError, PluginCheckFailedError } from './check-errors.ts';
+import { CheckFailedError, CheckTargetError, PluginCheckFailedError, targetText } from './check-errors.ts';
 import { checkInitKeepsParameters, checkPhasesRepeat, checkUndoRestores } from './check-model.ts';
-import { checkReloadEqualsFreshLoad, type ReloadSubject } from './check-reload.ts';
-import { type CheckOutcome, type CheckTarget, targetsOf } from './subject.ts';
+import { checkReloadEqualsFreshLoad } from './check-reload.ts';
+import { type CheckOutcome, type CheckPluginOptions, type CheckTarget, loadSubject, loadWith, type Subject, touchedBy } from './subject.ts';
 
 /** One property of one model, as data. */
-export interface CheckRecord {
+export interface CheckRecord extends CheckTarget {
   readonly property: string;
-  readonly architecture: string;
-  readonly platform: string;
-  readonly mode: string | null;
   readonly outcome: CheckOutcome['outcome'] | 'failed';
   /** What was seen, or why not; of a failure, its code and what it says. */
   readonly detail: string;
   /** What was thrown. */
   readonly error?: unknown;
-}
-
-export interface CheckPluginOptions<Context = never, Model extends InspectableModel = InspectableModel, Running = unknown> {
-  /** The plugins that it comes after, in code: upstream models first. */
-  needs?: readonly Plugin[];
-  /** A context for one model. Small is enough, and quick: nothing here depends on sizes. */
-  context(target: CheckTarget): Context;
-  /** The modes to check; those of the platform, where the plugin or one that it needs brings it. */
-  modes?: readonly string[];
-  /** Loads weights into a model whose init hooks have run. Without it, post-load hooks are not checked. */
-  load?(model: Model, context: Context): void | Promise<void>;
-  /** Binds what the application binds for a model, so that the plugin's services can be built. */
-  bind?(containers: { engine: EngineContainer; model: ModelContainer }, context: Context): void | Promise<void>;
-  /** How to try a reload of one target; where there is none, "reload equals a fresh load" is not checked. */
-  reload?(target: CheckTarget): ReloadSubject<Running> | null;
 }
 
 /** The properties of each target, and the table of them. */
@@ -45,80 +27,111 @@ export interface PluginReport {
 }
 
 /**
- * Every check of this kit, for every architecture, platform and mode that the plugin overrides or hooks into. All of them run, whatever fails.
- * @throws PluginCheckFailedError with the table and all records when one fails; CheckTargetError for a plugin that brings nothing to check.
+ * Every check of this kit, for every model, platform and mode that the plugin overrides or hooks into, as a whole or in a layer. All of them run,
+ * whatever fails.
+ * @throws PluginCheckFailedError with the table and all records when one fails; CheckTargetError where nothing of the plugin serves or runs, as with
+ * a misspelt platform or mode.
  */
 export async function checkPlugin<Context, Model extends InspectableModel, Running = unknown>(
   plugin: Plugin,
   options: CheckPluginOptions<Context, Model, Running>,
 ): Promise<PluginReport> {
   const records: CheckRecord[] = [];
-  for (const target of targets(plugin, options)) {
-    for (const [property, check] of properties(plugin, options, target)) records.push(await run(property, target, check));
+  for (const target of await targetsOf(plugin, options)) {
+    const open = () => loadSubject(plugin, options, target);
+    const check = (property: string, body: (subject: Subject<Context, Model>) => Promise<CheckOutcome>) =>
+      run(property, target, async () => {
+        const subject = await open();
+        const result = body(subject);
+        await result.catch(() => undefined);
+        const changes = subject.classChanges(); // whether the check held or failed, which they may explain
+        if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_CLASSES', target, changes);
+        return result;
+      });
+    records.push(
+      await check('contract holds', checkContractHolds),
+      await check('phases repeat', checkPhasesRepeat), // before other checks run a hook: it may do something the first time only
+      await check('init keeps the parameters', checkInitKeepsParameters),
+      await check('undo restores', checkUndoRestores),
+      await check('copies share nothing', async (subject) => checkCopiesShareNothing(subject, await open())),
+      await run('reload equals a fresh load', target, async () => {
+        const reload = options.reload?.(target) ?? null;
+        return reload === null ? { outcome: 'not checked', detail: 'give `reload`' } : checkReloadEqualsFreshLoad(reload);
+      }),
+    );
   }
   const table = tableOf(records);
   if (records.some(({ outcome }) => outcome === 'failed')) throw new PluginCheckFailedError(plugin.name, records, table);
   return { plugin: plugin.name, records, toString: () => table };
 }
 
-type Check = () => Promise<CheckOutcome>;
-
-function properties<Context, Model extends InspectableModel, Running>(
+/** The targets that the plugin touches. A hook, or an override of a model, that touches none of its own is an error. */
+async function targetsOf<Context, Model extends InspectableModel, Running>(
   plugin: Plugin,
   options: CheckPluginOptions<Context, Model, Running>,
-  target: CheckTarget,
-): [string, Check][] {
-  const { reload, modes: _modes, ...models } = options;
-  const subject = { ...models, ...target, plugin };
-  return [
-    ['contract holds', () => checkContractHolds(subject)],
-    ['init keeps the parameters', () => checkInitKeepsParameters(subject)],
-    ['phases repeat', () => checkPhasesRepeat(subject)],
-    ['undo restores', () => checkUndoRestores(subject)],
-    ['copies share nothing', () => checkCopiesShareNothing(subject)],
-    ['reload equals a fresh load', () => checkReload(reload?.(target) ?? null)],
-  ];
-}
-
-async function checkReload<Running>(subject: ReloadSubject<Running> | null): Promise<CheckOutcome> {
-  return subject === null ? { outcome: 'not checked', detail: 'give `reload`' } : checkReloadEqualsFreshLoad(subject);
-}
-
-function targets<Context, Model extends InspectableModel, Running>(
-  plugin: Plugin,
-  { needs = [], modes }: CheckPluginOptions<Context, Model, Running>,
-): CheckTarget[] {
-  const platforms = [...needs, plugin].flatMap((each) => each.platforms ?? []);
-  const found = targetsOf(plugin).flatMap(({ architecture, platform }): CheckTarget[] => {
-    const named = modes ?? platforms.find(({ name }) => name === platform)?.modes;
-    return named === undefined ? [{ architecture, platform }] : named.map((mode) => ({ architecture, platform, mode }));
-  });
-  if (found.length === 0) {
-    const anywhere = { architecture: 'any architecture', platform: 'any' };
-    throw new CheckTargetError(plugin.name, anywhere, 'it has no override and no hook', 'check a plugin that changes a model.');
+): Promise<CheckTarget[]> {
+  const targets: CheckTarget[] = [];
+  const idle = new Map<string, string>();
+  for (const { target, isNamed } of await candidatesOf(plugin, options)) {
+    const touched = await loadSubject(plugin, options, target).then(touchedBy, () => null);
+    for (const { hook, outcome } of touched?.hooks ?? []) if (idle.get(hook) !== 'planned') idle.set(hook, outcome);
+    if (touched === null || touched.serves || touched.hooks.some(({ outcome }) => outcome === 'planned')) targets.push(target);
+    else if (isNamed && touched.hooks.length === 0)
+      throw new CheckTargetError(
+        plugin.name,
+        `nothing of it serves or runs for ${targetText(target)}`,
+        'leave out of `needs` what outranks it, or correct the names in it.',
+      );
   }
-  return found;
+  const neverRun = [...idle].filter(([, outcome]) => outcome !== 'planned').map(([hook, outcome]) => `${hook} (${outcome})`);
+  if (targets.length > 0 && (neverRun.length === 0 || options.modes !== undefined)) return targets;
+  const problem = neverRun.length > 0 ? `these hooks run nowhere: ${neverRun.join(', ')}` : 'it changes no model';
+  throw new CheckTargetError(plugin.name, problem, 'correct the modes and names in it, or check a plugin that changes a model.');
 }
 
-async function run(property: string, { architecture, platform, mode }: CheckTarget, check: Check): Promise<CheckRecord> {
-  const about = { property, architecture, platform, mode: mode ?? null };
+/** @throws CheckTargetError for a platform or mode that no plugin here brings. */
+async function candidatesOf<Context, Model extends InspectableModel, Running>(
+  plugin: Plugin,
+  { needs = [], modes, architectures }: CheckPluginOptions<Context, Model, Running>,
+): Promise<{ target: CheckTarget; isNamed: boolean }[]> {
+  const platforms = [...needs, plugin].flatMap((each) => each.platforms ?? []);
+  const registered = (await loadWith(plugin, needs)).registry.list().map(({ architecture }) => architecture);
+  const found = new Map<string, { target: CheckTarget; isNamed: boolean }>();
+  for (const { of, platform: name } of [...(plugin.overrides ?? []), ...(plugin.hooks ?? [])]) {
+    const platform = platforms.find((each) => each.name === name);
+    if (platform === undefined) throw unknownName(plugin, 'platform', name, platforms.map((each) => each.name));
+    const unknownMode = modes?.find((mode) => !platform.modes.includes(mode));
+    if (unknownMode !== undefined) throw unknownName(plugin, 'mode', unknownMode, platform.modes);
+    const model = registered.find((architecture) => of.slice(of.lastIndexOf('/') + 1) === architecture);
+    for (const architecture of model === undefined ? (architectures ?? registered) : [model]) {
+      for (const mode of modes ?? platform.modes) {
+        const target = { architecture, platform: name, mode };
+        const known = found.get(targetText(target));
+        found.set(targetText(target), { target, isNamed: known?.isNamed === true || model !== undefined });
+      }
+    }
+  }
+  return [...found.values()];
+}
+
+function unknownName(plugin: Plugin, kind: 'platform' | 'mode', name: string, known: readonly string[]): CheckTargetError {
+  const fix = `use ${quotedList(nearestNames(name, known))}${kind === 'platform' ? ', or add the plugin that brings it to `needs`' : ''}.`;
+  return new CheckTargetError(plugin.name, `no plugin here brings the ${kind} "${name}"`, fix);
+}
+
+async function run(property: string, target: CheckTarget, check: () => Promise<CheckOutcome>): Promise<CheckRecord> {
   try {
-    return { ...about, ...(await check()) };
+    return { property, ...target, ...(await check()) };
   } catch (error) {
     const where = GraftError.is(error) && error.where !== undefined ? ` (${error.where})` : '';
     const detail = GraftError.is(error) ? `${error.code}: ${error.what}${where}` : messageOf(error);
-    return { ...about, outcome: 'failed', detail, error };
+    return { property, ...target, outcome: 'failed', detail, error };
   }
 }
 
 /** One line a record, in columns. */
 function tableOf(records: readonly CheckRecord[]): string {
-  const rows = records.map(({ outcome, property, architecture, platform, mode, detail }) => [
-    outcome,
-    property,
-    mode === null ? `${architecture} on ${platform}` : `${architecture} on ${platform} (${mode})`,
-    detail.replace(/\s+/g, ' '),
-  ]);
+  const rows = records.map((record) => [record.outcome, record.property, targetText(record), record.detail.replace(/\s+/g, ' ')]);
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')).join('\n');
 }
