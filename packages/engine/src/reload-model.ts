@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
 import { type Checkpoint, type LoadReport, parseLlama4Config, parseLlama4VisionConfig, stageWeights } from '@graft/core-model';
-import type { HookReload, HookRecord } from '@graft/registry';
+import type { HookRecord, HookReload } from '@graft/registry';
 import { ReloadConfigError } from './errors.ts';
 import { type LoadedModel, prepareRunner } from './load-model.ts';
 import { type StepContext, stepper, weightOptions } from './load-steps.ts';

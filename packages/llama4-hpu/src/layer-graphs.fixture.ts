@@ -1,7 +1,7 @@
 import {
   type LanguageModel,
   Llama4DecoderLayer,
-  type Llama4ForCausalLM,
+  Llama4ForCausalLM,
   Llama4ForConditionalGeneration,
   type ModelContext,
   parseLlama4Config,
@@ -47,8 +47,8 @@ export async function runHooks(
   mode = 'compile',
   load: () => Promise<unknown> = () => Promise.resolve(),
 ): Promise<HookRunner> {
-  const [architecture = ''] = context.architectures;
-  const hooks = llama4Hpu.hooks!.map((hook) => ({ ...hook, owner }));
+  const architecture = model instanceof Llama4ForConditionalGeneration ? 'Llama4ForConditionalGeneration' : 'Llama4ForCausalLM';
+  const hooks = llama4Hpu.hooks!.map((hook) => ({ ...hook, owner, upstream: async () => Llama4ForCausalLM }));
   const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner }, hooks);
   await runner.run('init', model, context);
   await load();
@@ -60,7 +60,7 @@ export async function runHooks(
 /** Patches a model outside of a hook; the ledger undoes them. */
 export function patch(change: (patches: Patches) => void): PatchLedger {
   const ledger = new PatchLedger();
-  change(ledger.open({ plugin: 'llama4-hpu', hook: 'test', phase: 'init' }).patches);
+  change(ledger.open({ plugin: 'llama4-hpu', hook: 'test', phase: 'init' }, { pathOf: () => '' }).patches);
   return ledger;
 }
 

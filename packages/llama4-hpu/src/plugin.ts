@@ -35,10 +35,17 @@ async function patchAttentionScale(model: Module, context: unknown, patches: Pat
 
 // What vllm_gaudi's runner does to a model (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their
 // post-load ones. That is the end of the phase `init`, where the hooks of plugins come after those of classes.
-const runnerHooks = (architecture: string): PluginHook[] => [
-  { of: architecture, platform: 'hpu', phase: 'init', reason: 'marks chunked-local attention for the runner', run: setChunkedAttention },
+// A model with images has a Llama4ForCausalLM as its language model.
+const runnerHooks: PluginHook[] = [
   {
-    of: architecture,
+    of: 'Llama4ForCausalLM',
+    platform: 'hpu',
+    phase: 'init',
+    reason: 'marks chunked-local attention for the runner',
+    run: setChunkedAttention,
+  },
+  {
+    of: 'Llama4ForCausalLM',
     platform: 'hpu',
     phase: 'init',
     modes: ['compile', 'lazy'], // eager mode pads nothing
@@ -53,7 +60,7 @@ export default definePlugin({
   graft: '^0.1.0',
   after: ['core-model'],
   platforms: [new HpuPlatform()],
-  hooks: ['Llama4ForCausalLM', 'Llama4ForConditionalGeneration'].flatMap(runnerHooks),
+  hooks: runnerHooks,
   overrides: [
     {
       of: 'Llama4ForCausalLM',

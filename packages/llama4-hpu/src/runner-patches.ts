@@ -16,7 +16,8 @@ interface Marked extends Attention {
 export function setChunkedAttention(model: Module, _context: unknown, patches: Patches): void {
   for (const { self_attn } of decoderLayers(model)) {
     if (self_attn.attn.getKvCacheSpec().kind !== 'chunked-local') continue;
-    patches.setField(self_attn.attn, 'isChunkedAttention', true, { reason: 'tells the runner that the cache starts again at each chunk' });
+    const reason = 'tells the runner that the cache starts again at each chunk';
+    patches.setField(self_attn.attn, 'isChunkedAttention', true, { reason, readBy: 'the runner' });
   }
 }
 

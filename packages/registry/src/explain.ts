@@ -79,7 +79,9 @@ function hookLine({ phase, hook, plugin, modes, reason, reload, paths, outcome, 
     ...(reload === null ? [] : [`reload: ${reload}`]),
     ...(paths.length === 0 || paths[0] === '' ? [] : [placesText(paths)]),
   ];
-  const done = outcome.includes('ran') ? `${outcome} in ${durationMs.toFixed(1)} ms` : outcome.replace('planned', 'runs once the weights are loaded');
+  const done = outcome.includes('ran')
+    ? `${outcome} in ${durationMs.toFixed(1)} ms`
+    : outcome.replace('planned', 'runs once the weights are loaded');
   const notes = [...(reason === null ? [] : [`; ${reason}`]), ...warnings.map((text) => `\n    warning: ${text}`)];
   return `[${phase}] ${hook} (${facts.join('; ')}): ${done}${notes.join('')}`;
 }

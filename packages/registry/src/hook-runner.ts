@@ -1,10 +1,10 @@
 import { EventBus, messageOf } from '@graft/common';
 import { type HookDeclaration, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
-import type { AnyClass, InspectableModel, LazyClass, ParameterFacts } from './model.ts';
+import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
 import { HookChangedParametersError, HookFailedError, HookTargetError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
 import { nearestNames, quotedList } from './names.ts';
-import { changeText, namedParameters, type NamedParameters, parameterChanges } from './parameters.ts';
+import { changeText, type NamedParameters, namedParameters, parameterChanges } from './parameters.ts';
 import { type PatchedModel, type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
 import type { PluginHook } from './plugin.ts';
 import type { Owner } from './registration.ts';
@@ -149,10 +149,17 @@ export class HookRunner {
     try {
       this.ledger.undo(this.undoable);
       apply();
-      const { records, undoable, parameters } = await this.runAll(await this.hooksFor('postLoad', model), model, context, takeBack, ranAgain);
+      const { records, undoable, parameters } = await this.runAll(
+        await this.hooksFor('postLoad', model),
+        model,
+        context,
+        takeBack,
+        ranAgain,
+      );
       // Other weights may have another storage format, but every parameter stands where it stood.
       const changes = parameterChanges(before, parameters).filter(({ kind }) => kind !== 'retyped');
-      if (changes.length > 0) throw new ReloadChangedModelError(`parameters do not stand where they stood: ${changes.map(changeText).join('; ')}`);
+      if (changes.length > 0)
+        throw new ReloadChangedModelError(`parameters do not stand where they stood: ${changes.map(changeText).join('; ')}`);
       const keep = (): void => {
         isOpen = false;
         this.undoable = undoable;
@@ -201,7 +208,8 @@ export class HookRunner {
     return [...found].map(([{ method, prototype, ...facts }, instances]) => {
       const className = prototype.constructor.name;
       const plugin = this.target.chain.find((link) => link.className === className)?.plugin ?? this.target.owner.plugin;
-      const run: Hook['run'] = (instance, _, patches) => (instance as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches);
+      const run: Hook['run'] = (instance, _, patches) =>
+        (instance as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches);
       return { ...facts, hook: `${className}.${method}`, plugin, instances, run };
     });
   }
@@ -213,7 +221,16 @@ export class HookRunner {
     const Class = of === '*' ? null : ((await upstream?.()) ?? null);
     const isModel = of === '*' || of.slice(of.lastIndexOf('/') + 1) === this.target.architecture;
     const instances = modules.filter(([, instance], at) => (at === 0 ? isModel : Class !== null && instance instanceof Class));
-    return { phase, hook: `${owner.plugin}: ${name}`, plugin: owner.plugin, modes, reason, reload, instances, run: run.bind(hook) as Hook['run'] };
+    return {
+      phase,
+      hook: `${owner.plugin}: ${name}`,
+      plugin: owner.plugin,
+      modes,
+      reason,
+      reload,
+      instances,
+      run: run.bind(hook) as Hook['run'],
+    };
   }
 
   private skipped({ hook, plugin, modes, instances }: Hook): `skipped: ${string}` | null {
@@ -267,7 +284,8 @@ export class HookRunner {
       renames.push(...ran.renames);
       parameters = ran.parameters;
     }
-    for (const { hook, plugin, warnings } of records) for (const message of warnings) this.events.emit('hook:warning', { hook, plugin, message });
+    for (const { hook, plugin, warnings } of records)
+      for (const message of warnings) this.events.emit('hook:warning', { hook, plugin, message });
     return { records, renames, undoable, parameters };
   }
 

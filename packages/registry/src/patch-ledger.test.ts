@@ -153,9 +153,13 @@ test('what replaces must be able to stand in for what it replaces', () => {
   expect(replace('foward', () => 0)).toThrow(refused('no method "foward"'));
   expect(replace('forward', 7)).toThrow(refused('it was given number, not a function'));
   expect(replace('forward', BranchFree)).toThrow(refused('BranchFree is a class'));
-  expect(replace('forward', async (x: number) => x)).toThrow(refused('the method is a Function, and what would replace it is a AsyncFunction'));
+  expect(replace('forward', async (x: number) => x)).toThrow(
+    refused('the method is a Function, and what would replace it is a AsyncFunction'),
+  );
   expect(replace('prefetch', () => undefined)).toThrow(refused('the method is a AsyncFunction'));
-  expect(replace('forward', (x: number, y: number) => x + y)).toThrow(refused('forward takes 1 parameters, and what would replace it takes 2'));
+  expect(replace('forward', (x: number, y: number) => x + y)).toThrow(
+    refused('forward takes 1 parameters, and what would replace it takes 2'),
+  );
   const wrap = (wrapper: unknown) => () => patches.wrapChild(layer, 'attention', () => wrapper as object);
   expect(() => patches.wrapChild(layer, 'mlp', (inner: object) => ({ inner }))).toThrow(refused('no child "mlp"'));
   expect(wrap(undefined)).toThrow(refused('undefined is not a module'));
@@ -206,7 +210,10 @@ test('a patch says what upstream is to change, and is an error with an upstream 
   expect(patched('0.1.9')).toMatchObject([options]);
   expect(patched(null)).toHaveLength(1);
   expect(() => patched('0.2.1')).toThrow(
-    code('GRAFT_PATCH_REFUSED', { what: expect.stringContaining('upstream is 0.2.1'), fix: 'remove the patch: https://example.com/pull/7.' }),
+    code('GRAFT_PATCH_REFUSED', {
+      what: expect.stringContaining('upstream is 0.2.1'),
+      fix: 'remove the patch: https://example.com/pull/7.',
+    }),
   );
   expect(() => patched('0.1.9', { removeWhen: 'soon' })).toThrow(refused('removeWhen "soon" is not a semver range'));
 });

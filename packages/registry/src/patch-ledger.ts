@@ -103,7 +103,11 @@ export class PatchLedger {
   }
 
   /** The patches that a hook may make, until `close`. */
-  open(owner: PatchOwner, model: PatchedModel, hookReason: string | null = null): { patches: Patches; warnings: readonly string[]; close(): void } {
+  open(
+    owner: PatchOwner,
+    model: PatchedModel,
+    hookReason: string | null = null,
+  ): { patches: Patches; warnings: readonly string[]; close(): void } {
     let isOpen = true;
     const warnings: string[] = [];
     const apply = (
@@ -129,14 +133,18 @@ export class PatchLedger {
       const covers = keeps ? undefined : before;
       this.patches.push({ record, instance, name, covers, read: null, ...rest });
       if (covers !== undefined && covers.record.plugin !== owner.plugin)
-        warnings.push(`${patchText(record)} covers ${patchText(covers.record)} of plugin "${covers.record.plugin}" at ${path || 'the model'}.`);
+        warnings.push(
+          `${patchText(record)} covers ${patchText(covers.record)} of plugin "${covers.record.plugin}" at ${path || 'the model'}.`,
+        );
     };
     const patches: Patches = {
-      swapClass: (instance, Class, options = {}) => apply('swapClass', instance, null, options, (refuse) => swapClass(instance, Class, refuse)),
+      swapClass: (instance, Class, options = {}) =>
+        apply('swapClass', instance, null, options, (refuse) => swapClass(instance, Class, refuse)),
       lend: (host, name, value, options = {}) => apply('lend', host, name, options, (refuse) => lend(host, name, value, refuse)),
       replaceMethod: (instance, name, method, options = {}) =>
         apply('replaceMethod', instance, name, options, (refuse) => replaceMethod(instance, name, method, refuse)),
-      wrapChild: (host, name, wrap, options = {}) => apply('wrapChild', host, name, options, (refuse) => wrapChild(host, name, wrap, refuse)),
+      wrapChild: (host, name, wrap, options = {}) =>
+        apply('wrapChild', host, name, options, (refuse) => wrapChild(host, name, wrap, refuse)),
       setField: (instance, name, value, options = {}) =>
         apply('setField', instance, name, options, (refuse) => setField(instance, name, value, refuse)),
       warn: (message) => void warnings.push(message),
@@ -223,7 +231,10 @@ type Refuse = (problem: string, fix: string) => never;
 
 function outsideText(instance: object): [problem: string, fix: string] {
   if (typeof instance === 'function' || isPrototype(instance))
-    return [`${nameOf(instance)} belongs to every model of the process, with and without the plugin`, 'patch an instance, or override the class.'];
+    return [
+      `${nameOf(instance)} belongs to every model of the process, with and without the plugin`,
+      'patch an instance, or override the class.',
+    ];
   return [`this ${nameOf(instance)} is not a module of the model, nor lent to one`, 'attach it first, or set the field where it is built.'];
 }
 
@@ -231,7 +242,10 @@ function expectNeeded({ removeWhen, upstream }: PatchOptions, version: string | 
   if (removeWhen === undefined) return;
   if (semver.validRange(removeWhen) === null) refuse(`removeWhen "${removeWhen}" is not a semver range`, 'write it like ">=0.2.0".');
   if (version === null || !semver.satisfies(version, removeWhen, { includePrerelease: true })) return;
-  refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${upstream === undefined ? '' : `: ${upstream}`}.`);
+  refuse(
+    `upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`,
+    `remove the patch${upstream === undefined ? '' : `: ${upstream}`}.`,
+  );
 }
 
 function swapClass(instance: object, Class: new (...args: never) => object, refuse: Refuse): Change {
@@ -240,7 +254,10 @@ function swapClass(instance: object, Class: new (...args: never) => object, refu
   const isBase = Object.prototype.isPrototypeOf.call(after, instance);
   const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
   if (!isBase && !isSubclass)
-    refuse(`neither ${Class.name} nor ${nameOf(instance)} extends the other`, `write \`class ${Class.name} extends ${nameOf(instance)}\`, or wrap the child.`);
+    refuse(
+      `neither ${Class.name} nor ${nameOf(instance)} extends the other`,
+      `write \`class ${Class.name} extends ${nameOf(instance)}\`, or wrap the child.`,
+    );
   // What the instance already is was initialised when it was built.
   for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object) {
     if (!declaresFields(at.constructor)) continue;
@@ -273,7 +290,11 @@ function replaceMethod(instance: object, name: string, method: Method, refuse: R
   if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
   if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, 'swap the class, or wrap the child.');
   const [was, is] = [before as Method, method].map((each) => each.constructor.name);
-  if (was !== is) refuse(`the method is a ${was}, and what would replace it is a ${is}`, 'a caller does not await what was not a promise: keep the kind of the method.');
+  if (was !== is)
+    refuse(
+      `the method is a ${was}, and what would replace it is a ${is}`,
+      'a caller does not await what was not a promise: keep the kind of the method.',
+    );
   if (name === 'forward') expectForward(before as Method, method, refuse);
   const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
   return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
@@ -291,7 +312,10 @@ function wrapChild<Child extends object>(host: object, name: string, wrap: (chil
 
 function setField(instance: object, name: string, value: unknown, refuse: Refuse): Change {
   if (name in instance)
-    refuse(`${nameOf(instance)} has a "${name}" already`, 'take another name, or replace what is there by lend, replaceMethod or wrapChild.');
+    refuse(
+      `${nameOf(instance)} has a "${name}" already`,
+      'take another name, or replace what is there by lend, replaceMethod or wrapChild.',
+    );
   const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
   return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
 }
@@ -304,11 +328,12 @@ interface Forwarding {
 const moduleMethods = ['forward', 'namedModules', 'namedParameters', 'namedBuffers'] as const;
 
 function expectStandIn(before: unknown, after: unknown, refuse: Refuse): void {
-  if (typeof after !== 'object' || after === null) return refuse(`${after === null ? 'null' : typeof after} is not a module`, 'give an object.');
+  if (typeof after !== 'object' || after === null) refuse(`${after === null ? 'null' : typeof after} is not a module`, 'give an object.');
   if (typeof before !== 'object' || before === null) return;
   const isMethod = (object: object, name: string) => typeof (object as Record<string, unknown>)[name] === 'function';
   const missing = moduleMethods.filter((name) => isMethod(before, name) && !isMethod(after, name));
-  if (missing.length > 0) refuse(`${nameOf(after)} has no ${missing.join(', ')}, which ${nameOf(before)} has`, 'give a module with the same methods.');
+  if (missing.length > 0)
+    refuse(`${nameOf(after)} has no ${missing.join(', ')}, which ${nameOf(before)} has`, 'give a module with the same methods.');
   expectForward((before as Forwarding).forward, (after as Forwarding).forward, refuse);
 }
 

@@ -36,7 +36,9 @@ export class Snapshot {
 
   /** A model with its modules, parameters and buffers, also those that it keeps out of the reach of own properties. */
   static ofModel(model: InspectableModel, options?: SnapshotOptions): Snapshot {
-    const named = [...model.namedParameters(), ...model.namedBuffers()].map(([name, facts]) => [`${name}, ${factsText(facts)}`, facts] as const);
+    const named = [...model.namedParameters(), ...model.namedBuffers()].map(
+      ([name, facts]) => [`${name}, ${factsText(facts)}`, facts] as const,
+    );
     return new Snapshot(new Map<string, object>([['', model], ...modulesOf(model), ...named]), options);
   }
 
@@ -60,7 +62,9 @@ export class Snapshot {
   /** What is different in `later`, taken of the same roots: one sentence a change. */
   differences(later: Snapshot): string[] {
     const names = new Set([...this.roots.keys(), ...later.roots.keys()]);
-    const moved = [...names].filter((name) => this.roots.get(name) !== later.roots.get(name)).map((name) => `${name} is not the same object`);
+    const moved = [...names]
+      .filter((name) => this.roots.get(name) !== later.roots.get(name))
+      .map((name) => `${name} is not the same object`);
     // What is no longer reached left a property that changed.
     const changed = [...this.seen].flatMap(([object, before]) => changesOf(before, later.seen.get(object) ?? before));
     return changed.length > 0 ? changed : moved;
@@ -69,7 +73,8 @@ export class Snapshot {
   /** Classes and property names by path: what two models of one class have in common after the same hooks. */
   outline(): string[] {
     return [...this.seen.values()].map(
-      ({ path, prototype, properties }) => `${path || 'the model'}: ${classOf(prototype)} {${[...properties.keys()].map(String).join(', ')}}`,
+      ({ path, prototype, properties }) =>
+        `${path || 'the model'}: ${classOf(prototype)} {${[...properties.keys()].map(String).join(', ')}}`,
     );
   }
 
@@ -78,7 +83,8 @@ export class Snapshot {
     const roots = new Set(this.roots.values());
     for (const [object, before] of this.seen) {
       if (Object.getPrototypeOf(object) !== before.prototype) Reflect.setPrototypeOf(object, before.prototype);
-      if ((roots.has(object) || !isLeft(object)) && changesOf(before, look(object, before.path, false), true).length > 0) putBack(object, before);
+      if ((roots.has(object) || !isLeft(object)) && changesOf(before, look(object, before.path, false), true).length > 0)
+        putBack(object, before);
     }
   }
 
@@ -167,7 +173,8 @@ function changesOf(before: Seen, now: Seen, inOrder = false): string[] {
     const change = propertyChange(before.properties.get(key), now.properties.get(key));
     if (change !== null) changes.push(`${join(before.path, key)} ${change}`);
   }
-  if (!sameItems(before.content, now.content)) changes.push(`${name} holds other ${typeof before.content === 'string' ? 'values' : 'entries'}`);
+  if (!sameItems(before.content, now.content))
+    changes.push(`${name} holds other ${typeof before.content === 'string' ? 'values' : 'entries'}`);
   if (inOrder && changes.length === 0 && !sameItems([...before.properties.keys()], [...now.properties.keys()]))
     changes.push(`${name} has its properties in another order`);
   return changes;

@@ -45,20 +45,10 @@ export class HpuLlama4ForCausalLM extends Llama4ForCausalLM {
   }
 }
 
-/** A Llama 4 with images, on Gaudi; its language model is patched as the one without. vllm_gaudi: `HpuLlama4ForConditionalGeneration`. */
+/** A Llama 4 with images, on Gaudi; its language model runs the hooks of its own class. vllm_gaudi: `HpuLlama4ForConditionalGeneration`. */
 export class HpuLlama4ForConditionalGeneration extends Llama4ForConditionalGeneration {
   override createLanguageModel(context: ModelContext): HpuLlama4ForCausalLM {
     return new HpuLlama4ForCausalLM(context);
-  }
-
-  @InitHook({ modes: inCompileMode, reason: 'makes the attention of all layers alike' })
-  unifyLayers(patches: Patches): void {
-    applyHpuLlama4InitPatches(this, patches);
-  }
-
-  @PostLoadHook({ modes: inCompileMode, reload: 'keep', reason: 'makes the feed-forward parts of all layers alike' })
-  unifyFeedForward(patches: Patches): void {
-    applyHpuLlama4PostLoadPatches(this, patches);
   }
 }
 

@@ -13,7 +13,10 @@ export function unifyAttentionTypes(layers: Iterable<Llama4DecoderLayer>, patche
     if (!(attn instanceof ChunkedLocalAttention)) continue;
     const { getKvCacheSpec } = attn;
     patches.swapClass(attn, Attention, { reason });
-    patches.replaceMethod(attn, 'getKvCacheSpec', getKvCacheSpec, { reason: 'the layer keeps the cache of its chunk' });
-    patches.setField(attn, 'wasChunkedLocal', true, { reason: 'marks a layer whose class was chunked-local' });
+    patches.replaceMethod(attn, 'getKvCacheSpec', getKvCacheSpec, {
+      reason: 'the layer keeps the cache of its chunk',
+      readBy: 'the engine',
+    });
+    patches.setField(attn, 'wasChunkedLocal', true, { reason: 'marks a layer whose class was chunked-local', readBy: 'the plugin' });
   }
 }

@@ -64,7 +64,10 @@ function partsOf<Context, Model extends InspectableModel>(built: BuiltModel<Cont
   const isModule = (object: Partial<InspectableModel>) => typeof object.namedParameters === 'function';
   const modules = [...snapshotOf(built).objects()].filter(([object]) => isModule(object));
   const named = [...built.model.namedParameters(), ...built.model.namedBuffers()];
-  return new Map([...modules.map(([object, path]) => [object, path || 'the model'] as const), ...named.map(([name, facts]) => [facts, name] as const)]);
+  return new Map([
+    ...modules.map(([object, path]) => [object, path || 'the model'] as const),
+    ...named.map(([name, facts]) => [facts, name] as const),
+  ]);
 }
 
 function isShareable(value: unknown): boolean {

@@ -381,7 +381,12 @@ describe('copies share nothing', () => {
   test('lets two engines share a frozen constant, also a function', async () => {
     const policy = token<() => string>('Policy', 'engine');
     const withPolicy = (value: () => string) => overriding(Plain, { bindEngine: (bind) => bind.bind(policy).toConstantValue(value) });
-    await expect(check('copies share nothing', withPolicy(() => 'float32'))).rejects.toThrow('the service Policy');
+    await expect(
+      check(
+        'copies share nothing',
+        withPolicy(() => 'float32'),
+      ),
+    ).rejects.toThrow('the service Policy');
     await check('copies share nothing', withPolicy(Object.freeze(() => 'float32')));
   });
 
@@ -401,8 +406,7 @@ describe('copies share nothing', () => {
       outcome: 'held',
       detail: expect.stringMatching(/1 services; not built: Runner \(Nothing binds Config\.\)$/),
     });
-    const bind: CheckPluginOptions<Context, Llama>['bind'] = ({ model }, from) =>
-      model.bind(Config).toConstantValue(from);
+    const bind: CheckPluginOptions<Context, Llama>['bind'] = ({ model }, from) => model.bind(Config).toConstantValue(from);
     expect((await check('copies share nothing', plugin, { bind })).detail).toMatch(/2 services$/);
     expect(alive).toBe(0);
   });

@@ -99,7 +99,13 @@ async function candidatesOf<Context, Model extends InspectableModel, Running>(
   const found = new Map<string, { target: CheckTarget; isNamed: boolean }>();
   for (const { of, platform: name } of [...(plugin.overrides ?? []), ...(plugin.hooks ?? [])]) {
     const platform = platforms.find((each) => each.name === name);
-    if (platform === undefined) throw unknownName(plugin, 'platform', name, platforms.map((each) => each.name));
+    if (platform === undefined)
+      throw unknownName(
+        plugin,
+        'platform',
+        name,
+        platforms.map((each) => each.name),
+      );
     const unknownMode = modes?.find((mode) => !platform.modes.includes(mode));
     if (unknownMode !== undefined) throw unknownName(plugin, 'mode', unknownMode, platform.modes);
     const model = registered.find((architecture) => of.slice(of.lastIndexOf('/') + 1) === architecture);
