@@ -235,21 +235,16 @@ export const manifest: UpstreamManifest = {
         "namedModules": { parameters: ["prefix","seen"], hash: "3320adea0b202b49" },
         "namedParameters": { parameters: [], hash: "f54cea0aebfe8926" },
         "namedBuffers": { parameters: [], hash: "07dcee0684d84279" },
-        "stateDict": { parameters: [], hash: "9213830824e4b589" },
         "fields": { parameters: ["type"], hash: "068d18e7bef1e203" },
       },
     },
     "ModuleList": {
       base: "Module",
-      fields: ["items"],
-      accessors: {
-        "get length": { parameters: [], hash: "f87596821ac992d9" },
-      },
+      fields: ["length"],
+      accessors: {},
       methods: {
-        "constructor": { parameters: ["items"], hash: "ac154fb7df1f5e00" },
-        "at": { parameters: ["index"], hash: "9271587fb9ff6067" },
-        "[Symbol.iterator]": { parameters: [], hash: "e57d3fb200e49aa7" },
-        "namedChildren": { parameters: [], hash: "f543bcc2572abaa1" },
+        "constructor": { parameters: ["items"], hash: "25119b5be5737bd3" },
+        "[Symbol.iterator]": { parameters: [], hash: "c210450dc562e4fa" },
       },
     },
     "Parameter": {

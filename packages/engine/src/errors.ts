@@ -134,18 +134,6 @@ export class PluginInCodeError extends GraftError {
   }
 }
 
-/** `forward` came to its end and gave something that is no output of a language model. */
-export class ModelOutputError extends GraftError {
-  constructor(modelClass: string, given: string) {
-    super({
-      code: 'GRAFT_MODEL_OUTPUT',
-      what: `forward gave ${given}; a tensor [batch, sequence, hidden] is expected, in a list with the residual streams where those were asked for.`,
-      where: `${modelClass}.forward`,
-      fix: 'return what the base class returns.',
-    });
-  }
-}
-
 /** Something that is not one of ours was thrown; it crosses the worker boundary as this. */
 export class EngineFailureError extends GraftError {
   constructor(what: string, cause?: unknown) {

@@ -15,7 +15,6 @@ export {
   EngineConfigError,
   EngineFailureError,
   InvalidRequestError,
-  ModelOutputError,
   NoBackendError,
   NoTokenizerError,
   NothingToVerifyError,

@@ -76,14 +76,26 @@ export class OpInputError extends GraftError {
   }
 }
 
+/** A method gave something else than tensors, or the model something else than its graph can give back. */
+export class ModelOutputError extends GraftError {
+  constructor(where: string, given: string, expected = 'a tensor, or tensors in a list or record') {
+    super({
+      code: 'GRAFT_MODEL_OUTPUT',
+      what: `It returned ${given}, expected ${expected}.`,
+      where,
+      fix: 'return what the base class returns; no method that forward calls can be async.',
+    });
+  }
+}
+
 /** `forward` threw something of its own. */
 export class ForwardError extends GraftError {
-  constructor(path: string, cause: unknown) {
+  constructor(path: string, method: string, cause: unknown) {
     super({
       code: 'GRAFT_FORWARD_FAILED',
-      what: `forward threw: ${messageOf(cause)}`,
+      what: `${method} threw: ${messageOf(cause)}`,
       where: path === '' ? 'the model itself' : path,
-      fix: 'mend that forward; the cause has its stack.',
+      fix: 'fix that method; the cause has its stack.',
       cause,
     });
   }

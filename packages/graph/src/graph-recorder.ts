@@ -52,12 +52,12 @@ export class GraphRecorder {
   }
 
   /** One slot a path, however often it is read. */
-  weight(path: string, keys: readonly string[], source: Parameter | Buffer): SymbolicTensor {
+  weight(path: string, source: Parameter | Buffer): SymbolicTensor {
     const known = this.weights.get(path);
     if (known !== undefined) return known.tensor;
     const tensor = this.tensor({ dtype: 'float32', dims: dimsOf(source.shape) });
     const format = source.dtype as StorageFormat;
-    this.weights.set(path, { path, keys, format, shape: source.shape, source, value: tensor.value, tensor });
+    this.weights.set(path, { path, format, shape: source.shape, source, value: tensor.value, tensor });
     return tensor;
   }
 

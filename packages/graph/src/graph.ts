@@ -19,10 +19,9 @@ export interface GraphInput {
 /** A parameter or buffer that the graph reads. In a region's graph the path is relative to the region's module. */
 export interface WeightSlot {
   readonly path: string;
-  readonly keys: readonly string[];
   readonly format: StorageFormat;
   readonly shape: readonly number[];
-  /** What was read at capture. Another layer that shares the graph binds its own, found under the same keys. */
+  /** What was read at capture. Another layer that shares the graph binds its own, found under the same path. */
   readonly source: Parameter | Buffer;
   readonly value: Value;
 }

@@ -15,6 +15,7 @@ export { CaptureCache, type CaptureEntry, type CaptureEvents, type OnRecompile, 
 export { diffGuards, type GuardDifference } from './capture/diff-guards.ts';
 export { checkGuard, type Guard, type GuardFailure, type GuardKind } from './capture/guard.ts';
 export { type BucketForecast, type Forecast, predict, type RegionForecast } from './capture/predict.ts';
+export { type Read, readsOf } from './capture/reads.ts';
 export { inlineRegions } from './compile/full.ts';
 export { type CallSlot, type CallWeight, planRegions, type RegionCall, type RegionPlan } from './compile/regional.ts';
 export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
@@ -26,6 +27,7 @@ export {
   DimCoercedError,
   ForwardError,
   GraphInvalidError,
+  ModelOutputError,
   NotCapturingError,
   OpInputError,
   ParameterWithoutStorageError,
@@ -59,5 +61,5 @@ export {
 } from './nn/storage.ts';
 export { type AttributesOf, type InputsOf, type NodeOf, type OpName, ops } from './ops/index.ts';
 export { Dim, type Dims, dimsOf, formatDims, sameDims } from './shape.ts';
-export { type Operand, SymbolicTensor, type Tensor } from './tensor.ts';
+export { describeResult, type Operand, SymbolicTensor, type Tensor } from './tensor.ts';
 export { verifyGraph } from './verify-graph.ts';

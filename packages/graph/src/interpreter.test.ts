@@ -166,7 +166,7 @@ describe('a model with two kinds of region', () => {
     const model = new Model();
     using program = await new InterpreterBackend().compile(captured(model), options);
     const before = await program.run(step([[1, 2]]));
-    (model.layers.at(2) as Layer).qkv.setStorage(filled([12, 4], 77).storage!);
+    (model.layers[2] as Layer).qkv.setStorage(filled([12, 4], 77).storage!);
     using changed = await new InterpreterBackend().compile(captured(model), options);
     expect((await changed.run(step([[1, 2]])))['logits']).not.toEqual(before['logits']);
   });

@@ -113,6 +113,13 @@ export class SymbolicTensor {
 
 export type Tensor = SymbolicTensor;
 
+/** What a method returned, for an error. */
+export function describeResult(value: unknown): string {
+  if (value instanceof SymbolicTensor) return `${value.dtype}${formatDims(value.dims)}`;
+  if (value === null || value === undefined) return String(value);
+  return value instanceof Promise ? 'a Promise' : typeof value === 'object' ? `a ${value.constructor.name}` : `a ${typeof value}`;
+}
+
 // Not methods of the class, so that the compiler refuses them too: `logits * 2`, a template string, `[...x]`, JSON.
 for (const name of [Symbol.toPrimitive, Symbol.iterator, 'valueOf', 'toString', 'toJSON', 'toFloat32'] as const) {
   Object.defineProperty(SymbolicTensor.prototype, name, {

@@ -1,4 +1,4 @@
-import { joinPath, Module, ModuleList } from '@graft/graph';
+import { joinPath, Module } from '@graft/graph';
 
 /** A field of a module, a list or a record, under the path that a capture would give it. */
 export interface Field {
@@ -12,9 +12,8 @@ export function* fieldsOf(host: object, path: string): IterableIterator<Field> {
   for (const key of Reflect.ownKeys(host)) {
     const descriptor = Reflect.getOwnPropertyDescriptor(host, key)!;
     if (Array.isArray(host) && key === 'length') continue;
-    const isTransparent = host instanceof ModuleList && key === 'items';
     const value: unknown = descriptor.get === undefined ? descriptor.value : descriptor.get;
-    yield { path: isTransparent ? path : joinPath(path, String(key)), key: String(key), value };
+    yield { path: joinPath(path, String(key)), key: String(key), value };
   }
 }
 

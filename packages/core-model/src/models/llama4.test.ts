@@ -82,7 +82,7 @@ test('tied embeddings have one weight, which gives the logits as well', () => {
 
 describe("a layer's kind", () => {
   const attentionOf = (more: Record<string, unknown>, layer: number): Llama4Attention =>
-    (new Llama4ForCausalLM(context(more)).model.layers.at(layer) as Llama4DecoderLayer).self_attn;
+    (new Llama4ForCausalLM(context(more)).model.layers[layer] as Llama4DecoderLayer).self_attn;
 
   test('with rope: rotated, normed when the config says so, chunked unless there is no chunk size', () => {
     const rope = attentionOf({}, 0);
@@ -110,7 +110,7 @@ describe("a layer's kind", () => {
 
 test('queries are scaled by ln(floor((position + 1) / floor_scale) + 1) * attn_scale + 1', async () => {
   const model = new Llama4ForCausalLM(context({ floor_scale: 8, attn_scale: 0.1 }));
-  const { self_attn } = model.model.layers.at(3) as Llama4DecoderLayer;
+  const { self_attn } = model.model.layers[3] as Llama4DecoderLayer;
   const positions = { dims: [2, 3], data: BigInt64Array.of(0n, 6n, 7n, 14n, 15n, 63n) };
   const { scale } = await runModule(self_attn, { positions }, (module, tensors) => ({ scale: module.getAttnScale(tensors.positions) }));
   expect(scale!.dims).toEqual([2, 3, 1]);
@@ -136,7 +136,7 @@ describe('on pipeline ranks', () => {
     );
     expect(Array.from({ length: 7 }, (_, layer) => held.filter((rank) => rank[layer]).length)).toEqual(new Array(7).fill(1));
     expect(ranks(size)[0]!.model.layers).toBeInstanceOf(ModuleList);
-    expect(ranks(size)[0]!.model.layers.at(3)).toBeInstanceOf(PipelineMissingLayer);
+    expect(ranks(size)[0]!.model.layers[3]).toBeInstanceOf(PipelineMissingLayer);
   });
 
   test('tied embeddings stand on both ends, since the last gives the logits', () => {

@@ -1,6 +1,16 @@
 import type { LanguageModel, ModelOutput } from '@graft/core-model';
-import { type CaptureCache, type CapturedModel, captureModel, Dim, ops, SymbolicTensor, type Tensor } from '@graft/graph';
-import { EngineConfigError, ModelOutputError } from '../errors.ts';
+import {
+  type CaptureCache,
+  type CapturedModel,
+  captureModel,
+  Dim,
+  describeResult,
+  ModelOutputError,
+  ops,
+  SymbolicTensor,
+  type Tensor,
+} from '@graft/graph';
+import { EngineConfigError } from '../errors.ts';
 
 /** A static shape of a step: what a device that compiles for shapes has a graph for. */
 export interface StepShape {
@@ -47,7 +57,11 @@ export function stepOutputs(
 ): { logits: Tensor; auxHiddenStates: Tensor[] } {
   const [hiddenStates, auxHiddenStates] = lastRankOutput(model, output);
   const rows = ops.gatherRows({ x: hiddenStates, indices: logitsIndices }); // [outputRows, hidden]
-  return { logits: model.computeLogits(rows), auxHiddenStates };
+  const logits: unknown = model.computeLogits(rows); // an override may give anything
+  const isRows = logits instanceof SymbolicTensor && logits.rank === 2 && logits.dim(0).equals(rows.dim(0)) && logits.dtype === 'float32';
+  if (!isRows)
+    throw new ModelOutputError(`${model.constructor.name}.computeLogits`, describeResult(logits), 'float32[outputRows, vocabulary]');
+  return { logits, auxHiddenStates };
 }
 
 function lastRankOutput(model: LanguageModel, output: ModelOutput): [Tensor, Tensor[]] {
@@ -55,7 +69,11 @@ function lastRankOutput(model: LanguageModel, output: ModelOutput): [Tensor, Ten
   if (result instanceof SymbolicTensor) return [result, aux];
   const given: unknown = result; // an override may give anything
   if (typeof given !== 'object' || given === null || !('hidden_states' in given))
-    throw new ModelOutputError(model.constructor.name, given === null ? 'null' : `something of type ${typeof given}`);
+    throw new ModelOutputError(
+      `${model.constructor.name}.forward`,
+      describeResult(given),
+      'a tensor [batch, sequence, hidden], or a list of it and the residual streams',
+    );
   throw new EngineConfigError(
     'The model gave intermediate tensors: it is not the last pipeline rank.',
     'pipeline',

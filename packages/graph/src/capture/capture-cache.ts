@@ -2,7 +2,7 @@ import { EventBus } from '@graft/common';
 import { RecompileRefusedError } from '../errors.ts';
 import type { CapturedRegion } from '../graph.ts';
 import { checkGuard, type Guard, type GuardFailure } from './guard.ts';
-import { Place } from './proxy.ts';
+import { ReadPath } from './proxy.ts';
 import type { Structure } from './pytree.ts';
 
 /** One captured graph of a region with all that must hold for it to be used again. */
@@ -45,8 +45,8 @@ export class CaptureCache {
    * capture is one, also the first of a region.
    */
   onRecompile: OnRecompile | null = null;
-  /** Where captures begin; see `Place`. */
-  readonly root = new Place();
+  /** Where captures begin. */
+  readonly root = new ReadPath();
   private readonly entries = new Map<string, CaptureEntry[]>();
   /** The same entries, of one region and for the same arguments together: a lookup tries only these. */
   private readonly byInputs = new Map<string, CaptureEntry[]>();

@@ -171,10 +171,45 @@ class Wrong extends Module {
   }
 }
 
+class Forgetful extends Module {
+  forward(x: Tensor): Tensor {
+    return ops.floor({ x }) && (undefined as unknown as Tensor);
+  }
+}
+
+class Late extends Module {
+  forward(x: Tensor): Tensor {
+    return this.rows(x) as unknown as Tensor;
+  }
+  async rows(x: Tensor): Promise<Tensor> {
+    return x;
+  }
+}
+
+class Counting extends Module {
+  forward(x: Tensor): Tensor {
+    return x.rank as unknown as Tensor;
+  }
+}
+
+class InMethod extends Module {
+  readonly child = new Floor();
+  forward(x: Tensor): Tensor {
+    return this.scaled(this.child.forward(x));
+  }
+  scaled(_x: Tensor): Tensor {
+    throw new Error('no');
+  }
+}
+
 describe.each([true, false])('what a forward does wrong is an error with the full path (inside a region: %s)', (region) => {
   test.each<[string, Child, string, string]>([
     ['an error of its own', new Throwing(), 'GRAFT_FORWARD_FAILED', 'child.child'],
     ['a TypeError', new Misspelt(), 'GRAFT_FORWARD_FAILED', 'child.child'],
+    ['an error in another method', new InMethod(), 'GRAFT_FORWARD_FAILED', 'child.child'],
+    ['no return', new Forgetful(), 'GRAFT_MODEL_OUTPUT', 'child.child.forward'],
+    ['a method that is async', new Late(), 'GRAFT_MODEL_OUTPUT', 'child.child.rows'],
+    ['a number', new Counting(), 'GRAFT_MODEL_OUTPUT', 'child.child.forward'],
     ['an op with wrong inputs', new Wrong(), 'GRAFT_OP_INPUT', 'op reshape, called by child.child'],
   ])('%s', (_what, child, code, where) => {
     expect(errorOf(child, region)).toEqual({ code, where });
@@ -184,4 +219,21 @@ describe.each([true, false])('what a forward does wrong is an error with the ful
 test('after a failed capture nothing is captured any more', () => {
   expect(() => errorOf(new Assigning(), true)).not.toThrow();
   expect(() => ops.floor({ x: null as unknown as Tensor })).toThrow('while nothing is captured');
+});
+
+test('an output of the model that is no tensor is named', () => {
+  const inputs = { x: { dtype: 'float32', dims: [Dim.of(2)] } } as const;
+  const capture = (y: unknown) => captureModel(new Floor(), { inputs, call: () => ({ y }) });
+  for (const y of [undefined, 3, [undefined]]) {
+    const where = Array.isArray(y) ? 'output y.0' : 'output y';
+    expect(() => capture(y)).toThrow(expect.objectContaining({ code: 'GRAFT_MODEL_OUTPUT', where }));
+  }
+  expect(() => capture([null])).not.toThrow();
+});
+
+test('an error in a method that is called after forward is that of this method', () => {
+  const inputs = { x: { dtype: 'float32', dims: [Dim.of(2)] } } as const;
+  const model = new Outer(new InMethod());
+  const capture = () => captureModel(model, { inputs, call: (m, { x }) => ({ y: (m.child as InMethod).scaled(x) }) });
+  expect(capture).toThrow(expect.objectContaining({ code: 'GRAFT_FORWARD_FAILED', where: 'child', what: 'scaled threw: no' }));
 });

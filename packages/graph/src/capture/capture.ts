@@ -1,18 +1,18 @@
 import { GraftError } from '@graft/common';
 import type { DType } from '../dtype.ts';
-import { CapturePrivateFieldError, ForwardError, OpInputError } from '../errors.ts';
+import { CapturePrivateFieldError, ForwardError, ModelOutputError, OpInputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
 import { GraphRecorder } from '../graph-recorder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
 import type { RuntimeSlot } from '../nn/runtime-slot.ts';
 import { ops } from '../ops/index.ts';
 import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
-import type { SymbolicTensor } from '../tensor.ts';
+import { describeResult, type SymbolicTensor } from '../tensor.ts';
 import { verifyGraph } from '../verify-graph.ts';
 import { CaptureCache, type CaptureEntry, type InputFact } from './capture-cache.ts';
 import type { Guard } from './guard.ts';
 import { inputFacts, inputName } from './input-facts.ts';
-import { CaptureProxies } from './proxy.ts';
+import { CaptureProxies, isNoOutput } from './proxy.ts';
 import { type Flat, flatten, type Structure, unflatten } from './pytree.ts';
 import { type CalledRegion, specialise, type Template } from './specialise.ts';
 import { renameSizes, templateOf, templateSymbol } from './templates.ts';
@@ -123,12 +123,20 @@ function templateFor<M extends Module>(
 /** What V8 says when a Proxy stands where an object with `#private` fields, methods or accessors should. */
 const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
 
-/** An error of a `forward`, with the path of the module whose it is. */
-function placed(error: unknown, path: string): GraftError {
+/** An error with the path of the module that raised it. */
+function placed(error: unknown, path: string, method: string): GraftError {
   if (error instanceof OpInputError) return error.calledBy(path);
   if (GraftError.is(error)) return error;
   if (error instanceof TypeError && privateAccess.test(error.message)) return new CapturePrivateFieldError(error.message, path, error);
-  return new ForwardError(path, error);
+  return new ForwardError(path, method, error);
+}
+
+/** @throws ModelOutputError for an output of the whole model that is neither a tensor nor null. */
+function checkOutputs(structure: Structure, path = ''): void {
+  if (structure.kind === 'list') for (const [i, item] of structure.items.entries()) checkOutputs(item, joinPath(path, String(i)));
+  if (structure.kind === 'record') for (const [key, item] of structure.entries) checkOutputs(item, joinPath(path, key));
+  if (structure.kind === 'leaf' && isNoOutput(structure.value))
+    throw new ModelOutputError(`output ${path}`, describeResult(structure.value));
 }
 
 /** What the capture of a model and those of its regions share. */
@@ -170,10 +178,12 @@ class Capture {
       try {
         return watchSizes(this.onAsked, () => body(proxy));
       } catch (error) {
-        throw placed(error, joinPath(this.prefix, this.recorder.currentPath));
+        const { path, method } = this.proxies.failed ?? { path: this.recorder.currentPath, method: 'forward' };
+        throw placed(error, joinPath(this.prefix, path), method);
       }
     });
     const { tensors, structure } = flatten(result);
+    if (this.prefix === '') checkOutputs(structure);
     const graph = this.recorder.finish(tensors.map(({ path, tensor }) => ({ name: path, tensor })));
     verifyGraph(graph, { typesAreInferred: true });
     return { graph, structure };

@@ -95,6 +95,11 @@ function describeDifference(guard: Guard, actual: Fact): string {
   return actual.text === guard.expected ? `another ${guard.kind} of that name` : actual.text;
 }
 
+/** The property keys that a path stands for. */
+export function keysOf(path: string): string[] {
+  return path === '' ? [] : path.split('.');
+}
+
 export function follow(root: object, keys: readonly Key[]): unknown {
   let value: unknown = root;
   for (const key of keys) {

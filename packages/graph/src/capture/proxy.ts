@@ -1,26 +1,21 @@
-import { CaptureArrowFieldError, CaptureAssignmentError, CaptureBoundMethodError } from '../errors.ts';
+import { CaptureArrowFieldError, CaptureAssignmentError, CaptureBoundMethodError, ModelOutputError } from '../errors.ts';
 import type { GraphRecorder } from '../graph-recorder.ts';
-import { ModuleList } from '../nn/containers.ts';
 import { joinPath, Module } from '../nn/module.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
 import { RuntimeSlot } from '../nn/runtime-slot.ts';
 import { Dim } from '../shape.ts';
-import { SymbolicTensor } from '../tensor.ts';
+import { describeResult, SymbolicTensor } from '../tensor.ts';
 import { type Fact, factOf, type Guard, type GuardKind, hasInternalSlots, keysFact, lengthFact } from './guard.ts';
 
 type Key = string | number | symbol;
 
-/**
- * Where something stands that is read: its path in the model's terms and the keys that lead to it from the root of a capture. All captures of a cache
- * share them, of every module: a place says nothing of what is there.
- */
-export class Place {
+/** The path under which something is read, and its keys from the root of a capture. All captures of a cache share them, of every module. */
+export class ReadPath {
   readonly path: string;
   readonly keys: readonly Key[];
   /** What was noted here last; most modules have the same at one place. */
   private last: Guard | null = null;
-  private readonly below = new Map<Key, Place>();
-  private readonly transparent = new Map<Key, Place>();
+  private readonly below = new Map<Key, ReadPath>();
   private readonly aspects = new Map<GuardKind, object>();
 
   constructor(path = '', keys: readonly Key[] = []) {
@@ -28,14 +23,12 @@ export class Place {
     this.keys = keys;
   }
 
-  /** @param isTransparent what stands there has this place's own path. */
-  child(key: Key, isTransparent: boolean): Place {
-    const places = isTransparent ? this.transparent : this.below;
-    const known = places.get(key);
+  child(key: Key): ReadPath {
+    const known = this.below.get(key);
     if (known !== undefined) return known;
-    const place = new Place(isTransparent ? this.path : joinPath(this.path, String(key)), [...this.keys, key]);
-    places.set(key, place);
-    return place;
+    const child = new ReadPath(joinPath(this.path, String(key)), [...this.keys, key]);
+    this.below.set(key, child);
+    return child;
   }
 
   /** Under which a fact of this kind is noted once: the value itself, or beside it the length or the keys of what it holds. */
@@ -69,15 +62,17 @@ export interface ProxyHost {
 export class CaptureProxies {
   readonly guards = new Map<object, Guard>();
   private readonly host: ProxyHost;
-  private readonly proxies = new Map<Place, { target: object; proxy: object }>();
-  /** Modules whose `forward` is running, outermost first. */
+  private readonly proxies = new Map<ReadPath, { target: object; proxy: object }>();
+  /** Modules whose methods are running, outermost first. */
   private readonly running: string[] = [];
+  /** The innermost method that threw. */
+  failed: { readonly path: string; readonly method: string } | null = null;
 
   constructor(host: ProxyHost) {
     this.host = host;
   }
 
-  wrap<T extends object>(target: T, place: Place): T {
+  wrap<T extends object>(target: T, place: ReadPath): T {
     const known = this.proxies.get(place);
     if (known?.target === target) return known.proxy as T;
     this.note(place, factOf(target));
@@ -86,60 +81,64 @@ export class CaptureProxies {
     return proxy;
   }
 
-  refuse(place: Place, key: string | symbol): never {
+  refuse(place: ReadPath, key: string | symbol): never {
     throw new CaptureAssignmentError(this.host.fullPath(joinPath(place.path, String(key))));
   }
 
-  read(object: object, key: string | symbol, receiver: unknown, place: Place): unknown {
+  read(object: object, key: string | symbol, receiver: unknown, place: ReadPath): unknown {
     if (object instanceof Module) this.host.recorder.currentPath = place.path;
     if (typeof key === 'symbol') return Reflect.get(object, key, receiver);
     if (accessor(object, key)) return Reflect.get(object, key, receiver);
     const value: unknown = Reflect.get(object, key);
-    const at = this.step(object, place, key);
+    const at = place.child(key);
     if (Array.isArray(object))
       return key === 'length' ? this.length(object, place) : typeof value === 'function' ? value : this.give(value, at);
     if (typeof value === 'function') return this.method(object, key, value as (...args: unknown[]) => unknown, at, place);
     return this.give(value, at);
   }
 
-  /** Items of a ModuleList stand under the list's own path. */
-  step(object: object, place: Place, key: Key): Place {
-    return place.child(key, key === 'items' && object instanceof ModuleList);
-  }
-
-  private length(list: readonly unknown[], place: Place): number {
+  private length(list: readonly unknown[], place: ReadPath): number {
     this.note(place, lengthFact(list));
     return list.length;
   }
 
-  private method(object: object, key: string, value: (...args: unknown[]) => unknown, at: Place, place: Place): unknown {
+  private method(object: object, key: string, value: (...args: unknown[]) => unknown, at: ReadPath, place: ReadPath): unknown {
     if (Object.hasOwn(object, key)) refuseInstanceFunction(value, this.host.fullPath(at.path));
     this.note(at, factOf(value));
-    if (key !== 'forward' || !(object instanceof Module)) return value;
-    return this.inside(place.path, this.host.regionForward(object, place.path) ?? value);
+    // What has a prototype is a class or a plain function that the module holds.
+    if (!(object instanceof Module) || (key !== 'forward' && Object.hasOwn(value, 'prototype'))) return value;
+    const region = key === 'forward' ? this.host.regionForward(object, place.path) : null;
+    return this.inside(object, place.path, key, region ?? value);
   }
 
-  /** Once a `forward` returns, nodes are placed in its caller again. When it throws, the path stays where that happened. */
-  private inside(path: string, forward: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
+  /** Once a method returns, nodes are placed in its caller again. */
+  private inside(module: Module, path: string, method: string, body: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
+    const proxies = this;
     const { host, running } = this;
     return function (this: unknown, ...args: unknown[]): unknown {
       running.push(path);
       try {
-        const result: unknown = Reflect.apply(forward, this, args);
+        const result: unknown = Reflect.apply(body, this, args);
+        if (result instanceof Promise || (method === 'forward' && isNoOutput(result)))
+          throw new ModelOutputError(`${host.fullPath(path) || module.constructor.name}.${method}`, describeResult(result));
         host.recorder.currentPath = running.at(-2) ?? '';
+        proxies.failed = null;
         return result;
+      } catch (error) {
+        proxies.failed ??= { path, method };
+        throw error;
       } finally {
         running.pop();
       }
     };
   }
 
-  private give(value: unknown, at: Place): unknown {
+  private give(value: unknown, at: ReadPath): unknown {
     if (value instanceof SymbolicTensor) return value;
     if (value instanceof Dim) return value;
     if (value instanceof Parameter || value instanceof Buffer) {
       this.note(at, factOf(value));
-      return this.host.recorder.weight(at.path, at.keys.map(String), value);
+      return this.host.recorder.weight(at.path, value);
     }
     if (value instanceof RuntimeSlot) {
       this.note(at, factOf(value));
@@ -156,7 +155,7 @@ export class CaptureProxies {
     return value;
   }
 
-  note(place: Place, fact: Fact): void {
+  note(place: ReadPath, fact: Fact): void {
     const aspect = place.aspect(fact.kind);
     if (!this.guards.has(aspect)) this.guards.set(aspect, place.guard(fact));
   }
@@ -166,9 +165,9 @@ export class CaptureProxies {
 class Traps implements ProxyHandler<object> {
   private readonly proxies: CaptureProxies;
   private readonly target: object;
-  private readonly place: Place;
+  private readonly place: ReadPath;
 
-  constructor(proxies: CaptureProxies, target: object, place: Place) {
+  constructor(proxies: CaptureProxies, target: object, place: ReadPath) {
     this.proxies = proxies;
     this.target = target;
     this.place = place;
@@ -208,9 +207,14 @@ class Traps implements ProxyHandler<object> {
   }
 
   has(_surface: object, key: string | symbol): boolean {
-    this.proxies.note(this.proxies.step(this.target, this.place, key), factOf(Reflect.get(this.target, key)));
+    this.proxies.note(this.place.child(key), factOf(Reflect.get(this.target, key)));
     return Reflect.has(this.target, key);
   }
+}
+
+/** What holds no tensor; null is a model's "none". */
+export function isNoOutput(value: unknown): boolean {
+  return value === undefined || value instanceof Promise || (typeof value !== 'object' && typeof value !== 'function');
 }
 
 function accessor(object: object, key: string): boolean {

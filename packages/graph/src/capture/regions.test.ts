@@ -215,7 +215,11 @@ describe('what goes into and out of a region', () => {
     captureModel(new Host(), {
       inputs,
       cache,
-      call: (host, { a, b }) => ({ out: (result = host.bundle.forward({ list: [a, b], none: null }, options)) }),
+      call: (host, { a, b }) => {
+        const { mode, ...out } = host.bundle.forward({ list: [a, b], none: null }, options) as Record<string, unknown>;
+        result = { ...out, mode };
+        return { out };
+      },
     });
     return result as Record<string, unknown>;
   };

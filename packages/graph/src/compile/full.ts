@@ -1,5 +1,5 @@
 import type { CapturedModel } from '../capture/capture.ts';
-import { follow } from '../capture/guard.ts';
+import { follow, keysOf } from '../capture/guard.ts';
 import type { StorageFormat } from '../dtype.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
@@ -51,7 +51,7 @@ class Inliner {
   private addRegion({ path, region, inputs, outputs }: RegionNode): void {
     const values = new Map<Value, Value>();
     for (const [i, { value }] of region.graph.inputs.entries()) values.set(value, this.renamed.get(inputs[i]!)!);
-    const module = follow(this.root, keysOf(this.root, path)) as object;
+    const module = follow(this.root, keysOf(path)) as object;
     this.bindWeights(region.graph.weights, path, module, values);
     this.bindSlots(region.graph.slots, path, values);
     for (const node of region.graph.nodes) if (node.kind === 'op') this.addOp(node, path, values);
@@ -74,15 +74,14 @@ class Inliner {
 
   private bindWeights(slots: readonly WeightSlot[], prefix: string, module: object, values: Map<Value, Value>): void {
     for (const slot of slots) {
-      const source = follow(module, slot.keys) as Parameter | Buffer;
+      const source = follow(module, keysOf(slot.path)) as Parameter | Buffer;
       const known = this.weights.get(source);
       if (known !== undefined) {
         values.set(slot.value, known.value);
         continue;
       }
       const value = this.define(slot.value, prefix, values);
-      const keys = [...keysOf(this.root, prefix), ...slot.keys];
-      this.weights.set(source, { ...slot, path: joinPath(prefix, slot.path), keys, format: source.dtype as StorageFormat, source, value });
+      this.weights.set(source, { ...slot, path: joinPath(prefix, slot.path), format: source.dtype as StorageFormat, source, value });
     }
   }
 
@@ -104,22 +103,4 @@ function localiseAttributes(attributes: OpNode['attributes'], prefix: string): O
   return Object.fromEntries(
     Object.entries(attributes).map(([name, value]) => [name, Array.isArray(value) ? value.map(localiseOne) : localiseOne(value)]),
   );
-}
-
-/** The property keys that a path stands for: a list's items are under its `items`. */
-export function keysOf(root: object, path: string): string[] {
-  const keys: string[] = [];
-  let value: unknown = root;
-  for (const name of path === '' ? [] : path.split('.')) {
-    const object = Object(value) as Record<string, unknown>;
-    const items = object['items'];
-    if (Array.isArray(items) && !(name in object)) {
-      keys.push('items', name);
-      value = (items as unknown[])[Number(name)];
-    } else {
-      keys.push(name);
-      value = object[name];
-    }
-  }
-  return keys;
 }

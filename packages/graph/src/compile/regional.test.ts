@@ -51,14 +51,14 @@ class Model extends Module {
   readonly last: Scale;
   constructor() {
     super();
-    this.last = this.between.at(0)!; // tied
+    this.last = this.between[0]!; // tied
   }
   forward(x: Tensor): { y: Tensor; first: Tensor; same: Tensor } {
-    const first = this.blocks.at(0)!.forward(x);
-    let y = this.between.at(0)!.forward(first);
-    y = this.blocks.at(1)!.forward(y);
-    y = this.between.at(1)!.forward(y);
-    y = this.blocks.at(2)!.forward(y);
+    const first = this.blocks[0]!.forward(x);
+    let y = this.between[0]!.forward(first);
+    y = this.blocks[1]!.forward(y);
+    y = this.between[1]!.forward(y);
+    y = this.blocks[2]!.forward(y);
     return { y: this.last.forward(y), first, same: x };
   }
 }
@@ -121,7 +121,7 @@ describe('planRegions', () => {
         .calls.filter(({ path }) => path === '')
         .map(({ region }) => region.name);
     const around = (between: (x: Tensor) => Tensor) =>
-      names((m, x) => ({ y: between(m.blocks.at(1)!.forward(between(m.blocks.at(0)!.forward(x)))) }));
+      names((m, x) => ({ y: between(m.blocks[1]!.forward(between(m.blocks[0]!.forward(x)))) }));
     expect(around((x) => ops.mulScalar({ x }, { value: 2 }))).toEqual(['segment#0', 'segment#0']);
     let factor = 1;
     expect(around((x) => ops.mulScalar({ x }, { value: factor++ }))).toEqual(['segment#0', 'segment#1']);
@@ -135,7 +135,7 @@ describe('planRegions', () => {
 
   test('a weight that a region gets as an argument, or that is a result, goes through a segment', () => {
     const { calls, outputs } = planRegions(
-      captured((m) => ({ y: m.blocks.at(0)!.forward(m.last.weight as unknown as Tensor), raw: m.last.weight })),
+      captured((m) => ({ y: m.blocks[0]!.forward(m.last.weight as unknown as Tensor), raw: m.last.weight })),
     );
     expect(calls.map(({ region, weights }) => [region.name, ...weights.map(({ path }) => path)])).toEqual([
       ['segment#0', 'last.weight'],

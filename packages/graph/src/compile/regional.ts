@@ -1,11 +1,10 @@
 import type { CapturedModel } from '../capture/capture.ts';
-import { follow } from '../capture/guard.ts';
+import { follow, keysOf } from '../capture/guard.ts';
 import type { CapturedRegion, Graph, GraphInput, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { Dim, formatDims } from '../shape.ts';
 import { verifyGraph } from '../verify-graph.ts';
-import { keysOf } from './full.ts';
 
 /** A weight that one call reads: the whole model's name for it, and what stands there. */
 export interface CallWeight {
@@ -92,13 +91,13 @@ class RegionPlanner {
   private addRegion({ path, region, inputs, outputs }: RegionNode, index: number): void {
     const given = [...new Set(inputs.filter((value) => this.weights.has(value) || this.slots.has(value)))];
     const passed = this.addSegment([], index, given);
-    const module = follow(this.root, keysOf(this.root, path)) as object;
+    const module = follow(this.root, keysOf(path)) as object;
     this.calls.push({
       region,
       path,
-      weights: region.graph.weights.map(({ path: own, keys }) => ({
+      weights: region.graph.weights.map(({ path: own }) => ({
         path: joinPath(path, own),
-        source: follow(module, keys) as Parameter | Buffer,
+        source: follow(module, keysOf(own)) as Parameter | Buffer,
       })),
       slots: region.graph.slots.map(({ path: own, slot }) => ({ path: joinPath(path, own), kind: slot })),
       inputs: inputs.map((value) => passed.get(value) ?? value),

@@ -1,7 +1,6 @@
 import type { HostTensor, ProgramStep } from '../backend.ts';
 import type { CapturedModel } from '../capture/capture.ts';
-import { follow } from '../capture/guard.ts';
-import { keysOf } from '../compile/full.ts';
+import { follow, keysOf } from '../capture/guard.ts';
 import type { Graph } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
@@ -34,8 +33,8 @@ export function runStep(
 export function weightsOf({ root, graph }: CapturedModel): Map<string, Parameter | Buffer> {
   const found = new Map<string, Parameter | Buffer>();
   const take = (path: string, weights: Graph['weights']): void => {
-    const module = follow(root, keysOf(root, path)) as object;
-    for (const weight of weights) found.set(joinPath(path, weight.path), follow(module, weight.keys) as Parameter | Buffer);
+    const module = follow(root, keysOf(path)) as object;
+    for (const weight of weights) found.set(joinPath(path, weight.path), follow(module, keysOf(weight.path)) as Parameter | Buffer);
   };
   take('', graph.weights);
   for (const node of graph.nodes) if (node.kind === 'region') take(node.path, node.region.graph.weights);

@@ -1,29 +1,19 @@
 import { Module } from './module.ts';
 
-/** A list of modules; its children are named 0, 1, ... */
+/** A list of modules, which are its properties 0, 1, ... */
 export class ModuleList<M extends Module = Module> extends Module implements Iterable<M> {
-  readonly items: M[];
+  readonly [index: number]: M;
+  readonly length: number;
 
   constructor(items: Iterable<M> = []) {
     super();
-    this.items = [...items];
+    const list = [...items];
+    Object.assign(this, list);
+    this.length = list.length;
   }
 
-  get length(): number {
-    return this.items.length;
-  }
-
-  /** @returns the module at `index`, or undefined past the end. */
-  at(index: number): M | undefined {
-    return this.items[index];
-  }
-
-  [Symbol.iterator](): IterableIterator<M> {
-    return this.items[Symbol.iterator]();
-  }
-
-  override *namedChildren(): IterableIterator<[string, Module]> {
-    for (const [index, item] of this.items.entries()) yield [String(index), item];
+  *[Symbol.iterator](): IterableIterator<M> {
+    for (let i = 0; i < this.length; i++) yield this[i]!;
   }
 }
 

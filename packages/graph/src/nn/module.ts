@@ -37,13 +37,6 @@ export class Module {
     yield* this.fields(Buffer);
   }
 
-  /** What a checkpoint holds: parameters and persistent buffers. */
-  stateDict(): Map<string, Parameter | Buffer> {
-    const state = new Map<string, Parameter | Buffer>(this.namedParameters());
-    for (const [name, buffer] of this.namedBuffers()) if (buffer.persistent) state.set(name, buffer);
-    return state;
-  }
-
   private *fields<F extends object>(type: abstract new (...args: never[]) => F): IterableIterator<[string, F]> {
     const seen = new Set<F>();
     for (const [prefix, module] of this.namedModules()) {
