@@ -9,6 +9,8 @@ import type { EngineConfig } from './config.ts';
 import type { Engine } from './engine.ts';
 import { type GenerateOptions, LlmEngine } from './llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
+import { SamplerScratch } from './sampler.ts';
+import type { SharedBySequences } from './sequence.ts';
 import type { StartOptions } from './start-engine.ts';
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -74,6 +76,14 @@ export const textOf = (deltas: readonly TokenDelta[]): string => deltas.map(({ t
 
 export async function generateIds(engine: LlmEngine, asked: GenerateRequest, options: GenerateOptions = {}): Promise<number[]> {
   return idsOf(await collect(engine.generate(asked, options)));
+}
+
+/** What the sequences of a test share; without a tokenizer and end tokens unless given. */
+export function sharedBy(more: Partial<SharedBySequences> = {}): SharedBySequences {
+  const { vocabSize = 320 } = more;
+  const counts = { promptTokens: 0, generationTokens: 0 };
+  const text = { tokenizer: null, eosTokenIds: new Set<number>(), maxModelLength: 1000 };
+  return { ...text, vocabSize, processors: [], scratch: new SamplerScratch(vocabSize), counts, ...more };
 }
 
 /** Waits until nothing runs or waits, and every slot is free: no later than the end of the step that is under way. */

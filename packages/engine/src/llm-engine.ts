@@ -1,28 +1,25 @@
 import { setImmediate } from 'node:timers/promises';
-import type { EventBus } from '@graft/common';
 import { type Checkpoint, openCheckpoint } from '@graft/core-model';
-import { assertSamePluginSet, type EngineContainer, type SelectedPlatform } from '@graft/registry';
+import { assertSamePluginSet } from '@graft/registry';
 import type { z } from 'zod';
+import { type AnswerSink, readAnswer } from './answer.ts';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
-import type { Engine, EngineEvents, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
-import { changesOf, commonFormat, infoOf } from './engine-info.ts';
-import { EngineClosedError, InvalidRequestError, ReloadBusyError } from './errors.ts';
+import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
+import { infoOf } from './engine-info.ts';
+import { EngineClosedError, InvalidRequestError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
-import type { PromptImages } from './image/prompt-images.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import { apiLogitsProcessors, type LogitsProcessor } from './logits-processors.ts';
-import { Permits } from './permits.ts';
-import { imagesOf, PromptReader } from './prompt-reader.ts';
-import { reloadModel } from './reload-model.ts';
+import { PromptReader, type ReadPrompt } from './prompt-reader.ts';
 import { GenerateRequest, type TokenDelta } from './request.ts';
-import { addStats, noStats } from './runner/add-stats.ts';
-import type { ModelRunner, RunResult } from './runner/model-runner.ts';
-import { Sampler, SamplerScratch } from './sampler.ts';
+import type { RunResult } from './runner/model-runner.ts';
+import { SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
-import { type DecodeGroup, Scheduler, type Step } from './scheduler.ts';
+import { type Batch, Scheduler } from './scheduler.ts';
 import { FirstComeFirstServed } from './scheduler-policy.ts';
-import { Sequence, type SequenceObserver, type SequenceOptions } from './sequence.ts';
+import { Sequence, type SequenceObserver, type SharedBySequences } from './sequence.ts';
+import { ServedModel } from './served-model.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
 import { type ModelText, openModelText } from './text/model-text.ts';
 import { LogitsProcessors, SchedulerPolicy } from './tokens.ts';
@@ -35,43 +32,18 @@ export interface GenerateOptions {
 
 /** The engine in process: requests become sequences, and a loop of steps (schedule, run, sample, emit) serves them together. */
 export class LlmEngine implements Engine {
-  private loaded: LoadedModel;
-  private served: EngineInfo;
-  private readonly config: EngineConfig;
-  private readonly platform: SelectedPlatform;
-  private readonly container: EngineContainer;
-  private readonly text: ModelText;
-  private readonly events: EventBus<EngineEvents> | undefined;
+  private readonly model: ServedModel;
   private readonly prompts: PromptReader;
   private readonly scheduler: Scheduler;
-  /** Requests with images that are in memory decoded: tiles take a hundred times what the files do, and the queue has no limit. */
-  private readonly imagePermits: Permits;
-  private readonly eosTokenIds: ReadonlySet<number>;
-  private readonly scratch: SamplerScratch;
-  private readonly processors: readonly LogitsProcessor[];
-  /** Of the runners that a reload replaced: what the engine counts never goes back. */
-  private replaced = noStats;
-  private readonly counters = { promptTokens: 0, generationTokens: 0 };
+  private readonly shared: SharedBySequences;
   private loop: Promise<void> | null = null;
-  private reloading: Reloading | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor({ loaded, info, config, platform, container, text, prompts, events, policy, processors }: EngineParts) {
-    this.loaded = loaded;
-    this.served = info;
-    this.config = config;
-    this.platform = platform;
-    this.container = container;
-    this.text = text;
-    this.events = events;
+  private constructor({ model, prompts, scheduler, shared }: EngineParts) {
+    this.model = model;
     this.prompts = prompts;
-    const { kvCache, maxPrefillTokens } = loaded.runner;
-    const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
-    this.imagePermits = new Permits(config.maxSequences);
-    this.scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });
-    this.processors = processors;
-    this.eosTokenIds = new Set([...loaded.config.eosTokenIds, ...(text.tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]);
-    this.scratch = new SamplerScratch(loaded.config.vocabSize);
+    this.scheduler = scheduler;
+    this.shared = shared;
   }
 
   /**
@@ -101,8 +73,13 @@ export class LlmEngine implements Engine {
       const policy = container.has(SchedulerPolicy) ? await container.getAsync(SchedulerPolicy) : new FirstComeFirstServed();
       const added = container.has(LogitsProcessors) ? await container.getAsync(LogitsProcessors) : [];
       const processors = [...apiLogitsProcessors, ...added];
+      const { kvCache, maxPrefillTokens } = loaded.runner;
+      const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
+      const scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });
+      const shared = sharedBySequences(loaded, text, processors);
       const { events } = options;
-      return new LlmEngine({ loaded, info, config, platform, container, text, prompts, events, policy, processors });
+      const context = { container, platform, config, ...(events !== undefined && { events }) };
+      return new LlmEngine({ model: new ServedModel(loaded, info, context), prompts, scheduler, shared });
     } catch (error) {
       loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
@@ -111,32 +88,36 @@ export class LlmEngine implements Engine {
   }
 
   get info(): EngineInfo {
-    return this.served;
+    return this.model.info;
   }
 
   /** See `Engine.generate`. */
-  async *generate(request: GenerateRequest, { signal, observer = {} }: GenerateOptions = {}): AsyncGenerator<TokenDelta, void, void> {
-    signal?.throwIfAborted();
+  generate(request: GenerateRequest, { signal, observer }: GenerateOptions = {}): AsyncGenerator<TokenDelta, void, void> {
+    return readAnswer((sink) => this.begin(request, sink, observer), signal);
+  }
+
+  /**
+   * As `generate`, for one who wants to be told of deltas as they come.
+   * @returns what ends the answer early and frees its slot; harmless after its end.
+   */
+  begin(request: GenerateRequest, sink: AnswerSink, observer?: SequenceObserver): () => void {
     const takenAt = performance.now();
     const { prompt, sampling } = this.parse(request);
-    using _permit = imagesOf(prompt).length === 0 ? null : await this.imagePermits.acquire(signal);
-    const reading = this.prompts.read(prompt, signal);
-    const read = reading instanceof Promise ? await reading : reading; // without images a sequence is there at once
-    signal?.throwIfAborted();
-    const sequence = this.createSequence({ ...read, sampling, takenAt, observer });
-    const onAbort = (): void => {
-      sequence.fail(signal?.reason);
-      this.release(sequence);
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
+    const reading = new AbortController();
+    let sequence: Sequence | null = null;
+    const add = (read: ReadPrompt): void => {
+      this.requireOpen(); // it may have been closed while images were decoded
+      sequence = new Sequence({ ...read, sampling, sink, shared: this.shared, takenAt, ...(observer !== undefined && { observer }) });
       this.scheduler.add(sequence);
       this.wake();
-      for await (const delta of sequence.stream) yield delta;
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-      this.release(sequence);
-    }
+    };
+    const read = this.prompts.read(prompt, reading.signal);
+    if (read instanceof Promise) read.then(add).catch((error: unknown) => sink.fail(error));
+    else add(read);
+    return () => {
+      reading.abort();
+      if (sequence !== null) this.release(sequence);
+    };
   }
 
   async tokenize(text: string): Promise<number[]> {
@@ -144,28 +125,23 @@ export class LlmEngine implements Engine {
   }
 
   /** See `Engine.reloadWeights`. */
-  async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
-    signal?.throwIfAborted();
-    if (this.closing !== null) throw new EngineClosedError();
-    if (this.reloading !== null) throw new ReloadBusyError(this.reloading.model);
-    const closed = new AbortController();
-    const ended = this.reload(model, {
-      signal: AbortSignal.any([closed.signal, ...(signal === undefined ? [] : [signal])]),
-      ...(onProgress !== undefined && { onProgress }),
+  async reloadWeights(model: string, options: ReloadOptions = {}): Promise<ReloadReport> {
+    options.signal?.throwIfAborted();
+    this.requireOpen();
+    return await this.model.reload(model, options, {
+      drain: async () => {
+        this.scheduler.hold();
+        await this.loop;
+      },
+      resume: () => {
+        this.scheduler.release();
+        this.wake();
+      },
     });
-    this.reloading = { model, closed, ended };
-    try {
-      return await ended;
-    } finally {
-      this.reloading = null;
-      this.scheduler.release();
-      this.wake();
-    }
   }
 
   async stats(): Promise<EngineStats> {
-    const { tokens, ...counts } = addStats(this.replaced, this.runner.stats);
-    return { ...this.scheduler.counts, ...this.counters, ...counts, computedTokens: tokens.computed, paddedTokens: tokens.padded };
+    return { ...this.scheduler.counts, ...this.shared.counts, ...this.model.stats };
   }
 
   /** Ends what runs and frees the model. Twice without harm. */
@@ -173,51 +149,15 @@ export class LlmEngine implements Engine {
     return (this.closing ??= this.end());
   }
 
-  private async reload(path: string, { signal, onProgress }: ReloadOptions & { signal: AbortSignal }): Promise<ReloadReport> {
-    using checkpoint = closing(await openCheckpoint(path));
-    const { config, platform, container, events } = this;
-    const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, {
-      container,
-      platform,
-      config,
-      checkpoint,
-      signal,
-      drain: () => this.drain(signal),
-      ...(events !== undefined && { events }),
-      ...(onProgress !== undefined && { onProgress }),
-    });
-    const { runner: old } = this;
-    this.loaded = loaded;
-    this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks), warmUp: loaded.warmUp };
-    if (old !== this.runner) {
-      this.replaced = addStats(this.replaced, old.stats);
-      old[Symbol.dispose]();
-    }
-    const { fromCache, bytes, parameters } = weights;
-    const { renames } = loaded.hooks.toJSON();
-    return { model: path, weights: this.served.weights, parameters, bytes, fromCache, hooks: [...hooks], renames: [...renames], timings };
-  }
-
-  /** Lets what runs come to its end, and nothing new begin. */
-  private async drain(signal: AbortSignal): Promise<void> {
-    this.scheduler.hold();
-    await unlessAborted(this.loop ?? Promise.resolve(), signal);
-  }
-
   private async end(): Promise<void> {
-    this.reloading?.closed.abort(new EngineClosedError());
+    const closed = new EngineClosedError();
+    this.model.abortReload(closed);
     for (const sequence of this.scheduler.sequences()) {
-      sequence.fail(new EngineClosedError());
+      sequence.fail(closed);
       this.release(sequence);
     }
     await this.loop;
-    await this.reloading?.ended.catch(() => undefined); // whoever asked for it hears of it
-    this.runner[Symbol.dispose]();
-    await this.container[Symbol.asyncDispose]();
-  }
-
-  private get runner(): ModelRunner {
-    return this.loaded.runner;
+    await this.model[Symbol.asyncDispose]();
   }
 
   private wake(): void {
@@ -226,107 +166,62 @@ export class LlmEngine implements Engine {
 
   private async run(): Promise<void> {
     while (this.scheduler.hasWork) {
-      await this.guarded(this.scheduler.sequences(), () => this.step(this.scheduler.schedule())); // what a plugin's policy throws ends requests, not the loop
+      await this.step().catch((error: unknown) => failAll(this.scheduler.sequences(), error)); // of a plugin's policy
       await setImmediate(); // aborts and new requests come in between two steps
     }
     this.loop = null; // in the same turn as the last look for work, so that no request falls between
   }
 
-  private async step({ prefill, decode }: Step): Promise<void> {
-    if (prefill !== null) await this.guarded([prefill.sequence], () => this.computePrompt(prefill.sequence, prefill.count));
-    for (const group of decode) await this.guarded(group.sequences, () => this.decode(group));
-  }
-
-  /** An error in a run ends the sequences of that run, not the engine. */
-  private async guarded(sequences: readonly Sequence[], body: () => Promise<void>): Promise<void> {
-    try {
-      await body();
-    } catch (error) {
-      for (const sequence of sequences) sequence.fail(error);
+  /** Schedule, run, sample, emit. An error ends the sequences that it is about, not the engine and not their neighbours. */
+  private async step(): Promise<void> {
+    for (const batch of this.scheduler.schedule()) {
+      const result = await this.compute(batch).catch((error: unknown) => failAll(batch.sequences, error));
+      if (result === null) continue;
+      for (const [row, sequence] of batch.sequences.entries()) {
+        if (sequence.ended) continue; // during the run
+        try {
+          const logits = sequence.advance(batch.count, rowOf(result, row, batch.sequences.length));
+          if (logits !== null) sequence.emit(sequence.sample(logits));
+        } catch (error) {
+          sequence.fail(error);
+        }
+      }
     }
   }
 
-  /** A tile of an image while there are any, then a piece: neither holds up those that decode for longer than the other. */
-  private computePrompt(sequence: Sequence, count: number): Promise<void> {
-    return sequence.images?.pending === true ? this.embedTile(sequence, sequence.images) : this.prefill(sequence, count);
-  }
-
-  private async embedTile(sequence: Sequence, images: PromptImages): Promise<void> {
-    if (sequence.ended) return;
-    images.take(await this.runner.embedImages!(images.nextTile(), sequence.abort.signal));
-    if (!images.pending) sequence.observer.onImageFeatures?.(images.all);
-  }
-
-  private async prefill(sequence: Sequence, count: number): Promise<void> {
-    const { computed, tokenIds, observer, promptLength } = sequence;
-    if (sequence.ended) return;
-    const piece = tokenIds.slice(computed, computed + count);
-    const logits = observer.promptLogits === true ? 'all' : 'last';
-    const images = sequence.images?.piece(computed, count);
-    const result = await this.runner.run({
-      firstSlot: sequence.slot!,
-      rows: [{ tokenIds: piece, computed, ...images?.row }],
-      ...images?.step,
-      logits,
+  /**
+   * The model's run of a batch, or a tile of a prompt's images while there are any: neither holds up those that decode for longer than the other. Null: no
+   * sequence got further. The run needs contiguous slots, so one that ended since `schedule` is computed once more and its result left.
+   */
+  private async compute({ firstSlot, sequences, count }: Batch): Promise<RunResult | null> {
+    if (sequences.every(({ ended }) => ended)) return null;
+    const [{ images, observer, abort, decoding }] = sequences as [Sequence];
+    if (images?.pending === true) {
+      images.take(await this.model.runner.embedImages!(images.nextTile(), abort.signal));
+      if (!images.pending) observer.onImageFeatures?.(images.all);
+      return null;
+    }
+    const pieces = sequences.map((sequence) => sequence.piece(count));
+    return await this.model.runner.run({
+      firstSlot,
+      rows: pieces.map(({ row }) => row),
+      ...pieces[0]!.step,
+      logits: observer.promptLogits === true && !decoding ? 'all' : 'last',
       isFree: (slot) => this.scheduler.isFree(slot),
-      signal: sequence.abort.signal,
+      ...(!decoding && { signal: abort.signal }),
     });
-    if (sequence.ended) return;
-    const { vocabSize } = result;
-    for (let i = 0; logits === 'all' && i < count; i++)
-      observer.onLogits?.(computed + i, result.logits.subarray(i * vocabSize, (i + 1) * vocabSize));
-    observer.onAuxHiddenStates?.(computed, count, result.auxHiddenStates);
-    sequence.computed += count;
-    this.counters.promptTokens += count;
-    if (sequence.computed < promptLength) return;
-    sequence.images = null;
-    const last = result.logits.subarray(result.logits.length - vocabSize);
-    if (logits === 'last') observer.onLogits?.(promptLength - 1, last);
-    this.take(sequence, last);
-  }
-
-  private async decode({ firstSlot, sequences }: DecodeGroup): Promise<void> {
-    if (sequences.every(({ ended }) => ended)) return;
-    // The run needs contiguous slots, so a sequence that ended since `schedule` is computed once more and its result left.
-    const rows = sequences.map(({ tokenIds, computed }) => ({ tokenIds: [tokenIds[computed]!], computed }));
-    const result = await this.runner.run({ firstSlot, rows, logits: 'last', isFree: (slot) => this.scheduler.isFree(slot) });
-    // What goes wrong in one row, such as logits that are not numbers, is no fault of its neighbours.
-    for (const [i, sequence] of sequences.entries())
-      await this.guarded([sequence], async () => this.decoded(sequence, rowOf(result, i, sequences.length)));
-  }
-
-  private decoded(sequence: Sequence, { logits, auxHiddenStates }: Pick<RunResult, 'logits' | 'auxHiddenStates'>): void {
-    const { ended, observer, computed } = sequence;
-    if (ended) return;
-    observer.onLogits?.(computed, logits);
-    observer.onAuxHiddenStates?.(computed, 1, auxHiddenStates);
-    sequence.computed++;
-    this.take(sequence, logits);
-  }
-
-  /** Samples the next token and passes it on. */
-  private take(sequence: Sequence, logits: Float32Array): void {
-    const forced = sequence.observer.forcedTokenIds?.[sequence.tokenIds.length - sequence.promptLength];
-    const sampled = sequence.sampler.sample(logits, forced);
-    this.counters.generationTokens++;
-    sequence.append(sampled);
   }
 
   private parse(request: GenerateRequest): z.output<typeof GenerateRequest> {
-    if (this.closing !== null) throw new EngineClosedError();
+    this.requireOpen();
     const parsed = GenerateRequest.safeParse(request);
     if (parsed.success) return parsed.data;
     const { what, where, fix } = describeIssue(parsed.error, Object.keys(SamplingParams.shape));
     throw new InvalidRequestError(what, where || 'request', fix);
   }
 
-  private createSequence({ promptIds, images, sampling, takenAt, observer }: SequenceParts): Sequence {
-    if (this.closing !== null) throw new EngineClosedError(); // while images were decoded
-    const { maxModelLength, vocabSize } = this.info;
-    const { tokenizer } = this.text;
-    const { eosTokenIds, processors, scratch } = this;
-    const sampler = new Sampler(sampling, { vocabSize, promptIds, processors, scratch });
-    return new Sequence({ promptIds, images, sampling, sampler, tokenizer, eosTokenIds, maxModelLength, takenAt, observer });
+  private requireOpen(): void {
+    if (this.closing !== null) throw new EngineClosedError();
   }
 
   private release(sequence: Sequence): void {
@@ -335,58 +230,46 @@ export class LlmEngine implements Engine {
   }
 }
 
+function failAll(sequences: readonly Sequence[], error: unknown): null {
+  for (const sequence of sequences) sequence.fail(error);
+  return null;
+}
+
+function sharedBySequences({ config, context }: LoadedModel, text: ModelText, processors: readonly LogitsProcessor[]): SharedBySequences {
+  const { tokenizer } = text;
+  const { vocabSize } = config;
+  return {
+    tokenizer,
+    eosTokenIds: new Set([...config.eosTokenIds, ...(tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]),
+    maxModelLength: context.maxModelLength,
+    vocabSize,
+    processors,
+    scratch: new SamplerScratch(vocabSize),
+    counts: { promptTokens: 0, generationTokens: 0 },
+  };
+}
+
 /** @throws EngineConfigError for a preprocessor_config.json that does not fit. */
 async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, info: EngineInfo, text: ModelText): Promise<PromptReader> {
-  const { model, imageLimits, maxModelLength, vocabSize } = info;
+  const { model, imageLimits, maxModelLength, maxSequences, vocabSize } = info;
   const { tower, family } = loaded;
   const images =
     info.readsImages && tower && family.images ? await ImageReader.open(checkpoint.path, tower, family.images, imageLimits) : null;
-  return new PromptReader({ model, text, images, imageLimits, maxModelLength, vocabSize });
+  return new PromptReader({ model, text, images, imageLimits, maxModelLength, maxSequences, vocabSize });
 }
 
 interface EngineParts {
-  loaded: LoadedModel;
-  info: EngineInfo;
-  config: EngineConfig;
-  platform: SelectedPlatform;
-  container: EngineContainer;
-  text: ModelText;
+  model: ServedModel;
   prompts: PromptReader;
-  events: EventBus<EngineEvents> | undefined;
-  policy: SchedulerPolicy;
-  processors: readonly LogitsProcessor[];
+  scheduler: Scheduler;
+  shared: SharedBySequences;
 }
 
-type SequenceParts = Pick<Required<SequenceOptions>, 'promptIds' | 'images' | 'sampling' | 'takenAt' | 'observer'>;
-
-/** A reload that is under way. */
-interface Reloading {
-  readonly model: string;
-  /** Aborted when the engine closes. */
-  readonly closed: AbortController;
-  readonly ended: Promise<ReloadReport>;
-}
-
-/** Waits for `promise`, at most until the signal. @throws the signal's reason. */
-async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  let stop = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    stop = () => signal.removeEventListener('abort', onAbort);
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    stop();
-  }
-}
-
-/** Row `i` of a run of one token a row. */
-function rowOf({ vocabSize, logits, auxHiddenStates }: RunResult, i: number, rows: number): Pick<RunResult, 'logits' | 'auxHiddenStates'> {
-  const part = (all: Float32Array, width: number): Float32Array => all.subarray(i * width, (i + 1) * width);
-  return { logits: part(logits, vocabSize), auxHiddenStates: auxHiddenStates.map((state) => part(state, state.length / rows)) };
+/** Row `i` of a run of as many tokens each. */
+function rowOf({ vocabSize, logits, auxHiddenStates }: RunResult, i: number, rows: number): RunResult {
+  if (rows === 1) return { vocabSize, logits, auxHiddenStates };
+  const part = (all: Float32Array): Float32Array => all.subarray((i * all.length) / rows, ((i + 1) * all.length) / rows);
+  return { vocabSize, logits: part(logits), auxHiddenStates: auxHiddenStates.map(part) };
 }
 
 function closing(checkpoint: Checkpoint): Checkpoint & Disposable {

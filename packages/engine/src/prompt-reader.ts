@@ -3,6 +3,7 @@ import { ImageCountError, ModelReadsNoImagesError } from './image/errors.ts';
 import type { ImageLimits } from './image/image-config.ts';
 import type { ImageReader } from './image/image-reader.ts';
 import type { ImageTiles, PromptImages } from './image/prompt-images.ts';
+import { Permits } from './permits.ts';
 import type { ChatMessage, Prompt, PromptImage } from './request.ts';
 import type { ModelText } from './text/model-text.ts';
 import type { EncodeOptions, Tokenizer } from './text/tokenizer.ts';
@@ -16,20 +17,25 @@ export interface PromptReaderOptions {
   imageLimits: ImageLimits;
   maxModelLength: number;
   vocabSize: number;
+  /** Requests whose images are in memory decoded; others wait: tiles take a hundred times what the files do, and the queue has no limit. */
+  maxSequences: number;
 }
 
 /** A prompt as the model takes it. */
 export interface ReadPrompt {
   promptIds: number[];
+  /** The caller's to dispose, so that the next request may decode its own. */
   images: PromptImages | null;
 }
 
 /** From what a request asks to continue to the ids of its tokens, and its images' tiles. */
 export class PromptReader {
   private readonly options: PromptReaderOptions;
+  private readonly permits: Permits;
 
   constructor(options: PromptReaderOptions) {
     this.options = options;
+    this.permits = new Permits(options.maxSequences);
   }
 
   /**
@@ -54,6 +60,19 @@ export class PromptReader {
   }
 
   private async readWithImages(reader: ImageReader, prompt: Prompt, images: PromptImage[], signal?: AbortSignal): Promise<ReadPrompt> {
+    const permit = await this.permits.acquire(signal);
+    try {
+      const read = await this.decode(reader, prompt, images, signal);
+      signal?.throwIfAborted();
+      read.images.permit = permit;
+      return read;
+    } catch (error) {
+      permit[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  private async decode(reader: ImageReader, prompt: Prompt, images: PromptImage[], signal?: AbortSignal) {
     if (!('messages' in prompt)) {
       const promptIds = this.checked(this.promptIds(prompt)); // before anything is decoded
       return { promptIds, images: reader.place(promptIds, await this.tilesOf(reader, images, signal)) };
@@ -107,7 +126,7 @@ export class PromptReader {
 
 const isFile = (image: PromptImage): image is Uint8Array => image instanceof Uint8Array;
 
-export function imagesOf(prompt: Prompt): PromptImage[] {
+function imagesOf(prompt: Prompt): PromptImage[] {
   if ('text' in prompt) return [];
   if ('tokenIds' in prompt) return prompt.images ?? [];
   const parts = prompt.messages.flatMap(({ content }) => (Array.isArray(content) ? content : []));

@@ -38,7 +38,6 @@ export type Prompt = z.output<typeof Prompt>;
 
 /** A request as it crosses the worker boundary. */
 export const GenerateRequest = z.strictObject({
-  requestId: z.string().exactOptional(),
   prompt: Prompt,
   sampling: SamplingParams.prefault({}),
 });

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { Llama4ForCausalLM, parseLlama4Config } from '@graft/core-model';
 import { describe, expect, test } from 'vitest';
-import { caseFolder, promptOf } from './engine.fixture.ts';
+import { caseFolder, promptOf, sharedBy } from './engine.fixture.ts';
 import { KvCachePlan } from './kv-cache.ts';
-import { Sampler } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
-import { Scheduler, type Step } from './scheduler.ts';
+import { type Batch, Scheduler } from './scheduler.ts';
 import type { SchedulerPolicy } from './scheduler-policy.ts';
 import { Sequence } from './sequence.ts';
 
@@ -22,27 +21,25 @@ function planOf(name: string, maxModelLength: number): KvCachePlan {
 const sequenceOf = (length: number): Sequence =>
   new Sequence({
     promptIds: promptOf(length),
-    sampling: SamplingParams.parse({}),
-    sampler: new Sampler(SamplingParams.parse({ temperature: 0 }), { vocabSize: 320 }),
-    tokenizer: null,
-    eosTokenIds: new Set(),
-    maxModelLength: 1000,
-    observer: {},
+    images: null,
+    sampling: SamplingParams.parse({ temperature: 0 }),
+    sink: { push: () => undefined, fail: () => undefined },
+    shared: sharedBy(),
   });
 
+const result = { vocabSize: 1, logits: new Float32Array(1), auxHiddenStates: [] };
+
 /** Does to the sequences what a run does. */
-function computed({ prefill, decode }: Step): void {
-  const next = (sequence: Sequence): void => sequence.append({ tokenId: 7, logprob: null, top: [] });
-  if (prefill !== null) {
-    prefill.sequence.computed += prefill.count;
-    if (prefill.sequence.computed === prefill.sequence.promptLength) next(prefill.sequence);
+function computed(batches: readonly Batch[]): void {
+  for (const { sequences, count } of batches) {
+    for (const sequence of sequences) if (sequence.advance(count, result) !== null) sequence.emit({ tokenId: 7, logprob: null, top: [] });
   }
-  for (const { sequences } of decode) {
-    for (const sequence of sequences) {
-      sequence.computed++;
-      next(sequence);
-    }
-  }
+}
+
+/** Of a turn with one: the sequence whose prompt is computed, and how much of it. */
+function prefillOf(batches: readonly Batch[]): [Sequence, number] | null {
+  const [first] = batches;
+  return first === undefined || first.sequences[0]!.decoding ? null : [first.sequences[0]!, first.count];
 }
 
 function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny', ...policy }: SchedulerTest = {}): Scheduler {
@@ -62,7 +59,7 @@ const shortestFirst: SchedulerPolicy = {
   prefillTokens: ({ limit, decoding }) => (decoding > 0 ? 2 : limit),
 };
 
-const slotsOf = ({ decode }: Step) => decode.map(({ firstSlot, sequences }) => sequences.map((_, i) => firstSlot + i));
+const slotsOf = (batches: readonly Batch[]) => batches.map(({ firstSlot, sequences }) => sequences.map((_, i) => firstSlot + i));
 
 describe('the scheduler', () => {
   test('a policy chooses who gets the free slot, and how long the piece of a prompt is', () => {
@@ -71,8 +68,9 @@ describe('the scheduler', () => {
     for (const sequence of [long, middle, short]) scheduler.add(sequence);
     const pieces = Array.from({ length: 4 }, () => {
       const step = scheduler.schedule();
+      const prefill = prefillOf(step);
       computed(step);
-      return [step.prefill!.sequence, step.prefill!.count];
+      return prefill;
     });
     expect(pieces).toEqual([
       [short, 3],
@@ -100,7 +98,7 @@ describe('the scheduler', () => {
     const pieces: [Sequence, number][] = [];
     for (let i = 0; i < 4; i++) {
       const step = scheduler.schedule();
-      pieces.push([step.prefill!.sequence, step.prefill!.count]);
+      pieces.push(prefillOf(step)!);
       computed(step);
     }
     expect(pieces).toEqual([
@@ -109,7 +107,7 @@ describe('the scheduler', () => {
       [a, 4],
       [b, 3],
     ]);
-    expect(scheduler.schedule().prefill).toBeNull();
+    expect(prefillOf(scheduler.schedule())).toBeNull();
   });
 
   test('decodes every sequence in every step, however long the prompt that is prefilled beside them', () => {
@@ -120,8 +118,10 @@ describe('the scheduler', () => {
     computed(scheduler.schedule());
     for (let i = 0; i < 10; i++) {
       const step = scheduler.schedule();
-      expect(step.prefill).toEqual({ sequence: long, count: 8 });
-      expect(step.decode).toEqual([{ firstSlot: 0, sequences: [a, b] }]);
+      expect(step).toEqual([
+        { firstSlot: 2, sequences: [long], count: 8 },
+        { firstSlot: 0, sequences: [a, b], count: 1 },
+      ]);
       computed(step);
     }
     expect(slotsOf(scheduler.schedule())).toEqual([[0, 1, 2]]);
@@ -152,7 +152,7 @@ describe('the scheduler', () => {
     a.cancel();
     const step = scheduler.schedule();
     expect(scheduler.counts).toEqual({ running: 2, waiting: 0, freeSlots: 0 });
-    expect(step.prefill?.sequence).toBe(b);
+    expect(prefillOf(step)![0]).toBe(b);
     expect(c.slot).toBe(0);
     for (const sequence of [a, b, c]) scheduler.remove(sequence);
     expect(scheduler.counts).toEqual({ running: 0, waiting: 0, freeSlots: 2 });
@@ -166,7 +166,7 @@ describe('the scheduler', () => {
     scheduler.add(b);
     const step = scheduler.schedule();
     scheduler.remove(a);
-    expect([step.prefill!.sequence, b.slot]).toEqual([a, null]);
+    expect([prefillOf(step)![0], b.slot]).toEqual([a, null]);
     scheduler.schedule();
     expect(b.slot).toBe(0);
   });
@@ -177,11 +177,12 @@ describe('the scheduler', () => {
     const sequence = sequenceOf(3 * chunk + 5);
     scheduler.add(sequence);
     while (!sequence.decoding) {
-      const { prefill } = scheduler.schedule();
-      const [from, to] = [sequence.computed, sequence.computed + prefill!.count];
+      const step = scheduler.schedule();
+      const [{ count }] = step as [Batch];
+      const [from, to] = [sequence.computed, sequence.computed + count];
       expect(Math.floor(from / chunk)).toBe(Math.floor((to - 1) / chunk));
-      expect(prefill!.count).toBe(Math.min(7, chunk - (from % chunk), sequence.promptLength - from));
-      computed({ prefill, decode: [] });
+      expect(count).toBe(Math.min(7, chunk - (from % chunk), sequence.promptLength - from));
+      computed(step);
     }
   });
 });

@@ -4,16 +4,15 @@ import { Slots } from './kv-cache.ts';
 import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
 import type { Sequence } from './sequence.ts';
 
-/** What one turn computes: at most one piece of a prompt, and one token of every sequence that decodes. */
-export interface Step {
-  readonly prefill: { readonly sequence: Sequence; readonly count: number } | null;
-  readonly decode: readonly DecodeGroup[];
-}
-
-/** Sequences in contiguous slots, lowest first: one run. The slot is kept here, since one that ends before the run has none any more. */
-export interface DecodeGroup {
+/**
+ * What one run computes: a piece of one prompt, or a token of each sequence that decodes. The sequences are in slots that follow one another, lowest first;
+ * the slot is kept here, since a sequence that ends before the run has none any more.
+ */
+export interface Batch {
   readonly firstSlot: number;
   readonly sequences: readonly Sequence[];
+  /** Tokens of each. */
+  readonly count: number;
 }
 
 export interface SchedulerOptions {
@@ -81,14 +80,18 @@ export class Scheduler {
     sequence.slot = null;
   }
 
-  /** The next turn's work; sequences that ended are let go first, and those that wait take their slots. */
-  schedule(): Step {
+  /**
+   * The next turn's runs: at most one piece of a prompt, and one token of every sequence that decodes. Sequences that ended are let go first, and those that
+   * wait take their slots.
+   */
+  schedule(): Batch[] {
     for (const sequence of this.running.filter(({ ended }) => ended)) this.remove(sequence);
     this.admit();
     const decoding = this.running.filter((sequence) => sequence.decoding);
     const prefilling = this.running.find((sequence) => !sequence.decoding);
-    const prefill = prefilling === undefined ? null : { sequence: prefilling, count: this.pieceOf(prefilling, decoding.length) };
-    return { prefill, decode: contiguous(decoding) };
+    const decode = contiguous(decoding);
+    if (prefilling === undefined) return decode;
+    return [{ firstSlot: prefilling.slot!, sequences: [prefilling], count: this.pieceOf(prefilling, decoding.length) }, ...decode];
   }
 
   private admit(): void {
@@ -102,8 +105,8 @@ export class Scheduler {
     }
   }
 
-  private pieceOf({ tokenIds, computed }: Sequence, decoding: number): number {
-    const limit = Math.min(this.prefillTokens, tokenIds.length - computed, this.kvCache.roomAfter(computed));
+  private pieceOf({ uncomputed, computed }: Sequence, decoding: number): number {
+    const limit = Math.min(this.prefillTokens, uncomputed, this.kvCache.roomAfter(computed));
     const tokens = this.policy.prefillTokens({ limit, decoding });
     if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() gave ${tokens}`, this.policy);
     return Math.min(limit, Math.floor(tokens));
@@ -116,13 +119,13 @@ function drop(list: Sequence[], sequence: Sequence): boolean {
   return index >= 0;
 }
 
-/** Groups of sequences whose slots follow one another. */
-function contiguous(sequences: readonly Sequence[]): DecodeGroup[] {
-  const groups: { firstSlot: number; sequences: Sequence[] }[] = [];
+/** One token each of sequences whose slots follow one another. */
+function contiguous(sequences: readonly Sequence[]): Batch[] {
+  const batches: { firstSlot: number; sequences: Sequence[]; count: 1 }[] = [];
   for (const sequence of [...sequences].sort((a, b) => a.slot! - b.slot!)) {
-    const group = groups.at(-1);
-    if (group !== undefined && group.firstSlot + group.sequences.length === sequence.slot) group.sequences.push(sequence);
-    else groups.push({ firstSlot: sequence.slot!, sequences: [sequence] });
+    const batch = batches.at(-1);
+    if (batch !== undefined && batch.firstSlot + batch.sequences.length === sequence.slot) batch.sequences.push(sequence);
+    else batches.push({ firstSlot: sequence.slot!, sequences: [sequence], count: 1 });
   }
-  return groups;
+  return batches;
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { chats, smollm2Folder, tokenTexts } from '../../../tests/fixtures/smollm2/load.ts';
-import { collect, textOf } from './engine.fixture.ts';
+import { sharedBy, textOf } from './engine.fixture.ts';
+import { PromptImages } from './image/prompt-images.ts';
 import type { TokenDelta } from './request.ts';
-import { Sampler } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { Sequence } from './sequence.ts';
 import { readTokenizer } from './text/tokenizer.ts';
@@ -10,67 +10,83 @@ import { readTokenizer } from './text/tokenizer.ts';
 const tokenizer = await readTokenizer(smollm2Folder);
 const eos = tokenizer.idOf('<|im_end|>')!;
 
-/** The deltas of an answer that consists of these tokens. */
-async function deltasOf(ids: readonly number[], sampling: Partial<SamplingParams> = {}): Promise<TokenDelta[]> {
+/** A sequence of one prompt token whose deltas and errors are kept. */
+function sequenceOf(sampling: Partial<SamplingParams> = {}) {
+  const deltas: TokenDelta[] = [];
+  const errors: unknown[] = [];
   const sequence = new Sequence({
     promptIds: [1],
-    sampling: SamplingParams.parse({ maxTokens: ids.length, ...sampling }),
-    sampler: new Sampler(SamplingParams.parse({}), { vocabSize: tokenizer.vocabSize }),
-    tokenizer,
-    eosTokenIds: new Set([eos]),
-    maxModelLength: 1000,
-    observer: {},
+    images: null,
+    sampling: SamplingParams.parse(sampling),
+    sink: { push: (delta) => deltas.push(delta), fail: (error) => errors.push(error) },
+    shared: sharedBy({ tokenizer, eosTokenIds: new Set([eos]), vocabSize: tokenizer.vocabSize }),
   });
-  for (const tokenId of ids) if (!sequence.ended) sequence.append({ tokenId, logprob: null, top: [] });
-  return collect(sequence.stream);
+  return { sequence, deltas, errors };
+}
+
+/** The deltas of an answer that consists of these tokens. */
+function deltasOf(ids: readonly number[], sampling: Partial<SamplingParams> = {}): TokenDelta[] {
+  const { sequence, deltas } = sequenceOf({ maxTokens: ids.length, ...sampling });
+  for (const tokenId of ids) if (!sequence.ended) sequence.emit({ tokenId, logprob: null, top: [] });
+  return deltas;
 }
 
 describe('the deltas of an answer in the words of a real model', () => {
-  test.each(chats)('are together its text: "$user"', async ({ greedyIds, greedyText }) => {
-    const deltas = await deltasOf(greedyIds);
+  test.each(chats)('are together its text: "$user"', ({ greedyIds, greedyText }) => {
+    const deltas = deltasOf(greedyIds);
     expect(textOf(deltas)).toBe(greedyText);
     expect(deltas.at(-1)!.finishReason).not.toBeNull();
   });
 
-  test.each(tokenTexts)('never hold half a character: $text', async ({ text, ids }) => {
-    const deltas = await deltasOf(ids, { ignoreEos: true });
+  test.each(tokenTexts)('never hold half a character: $text', ({ text, ids }) => {
+    const deltas = deltasOf(ids, { ignoreEos: true });
     expect(textOf(deltas)).toBe(tokenizer.decode(ids));
     if (!text.includes('\uFFFD')) expect(deltas.some((delta) => delta.text.includes('\uFFFD'))).toBe(false);
   });
 
-  test('tell of a character that never became whole', async () => {
+  test('tell of a character that never became whole', () => {
     const half = tokenizer.encode('\u{1F98A}').slice(0, 1);
-    expect(textOf(await deltasOf(half))).toBe('\uFFFD');
+    expect(textOf(deltasOf(half))).toBe('\uFFFD');
   });
 
-  test('stop at the end token, which has no text', async () => {
-    const deltas = await deltasOf([...tokenizer.encode('Paris'), eos, ...tokenizer.encode(' and more')]);
+  test('stop at the end token, which has no text', () => {
+    const deltas = deltasOf([...tokenizer.encode('Paris'), eos, ...tokenizer.encode(' and more')]);
     expect(textOf(deltas)).toBe('Paris');
     expect(deltas.at(-1)).toMatchObject({ text: '', tokenIds: [eos], finishReason: 'stop', stopReason: null });
   });
 
-  test('hold back what may begin a stop string, and give it out when it was none', async () => {
+  test('hold back what may begin a stop string, and give it out when it was none', () => {
     const ids = tokenizer.encode('one\n\ntwo\n');
-    expect(textOf(await deltasOf(ids, { stop: ['\n\nthree'] }))).toBe('one\n\ntwo\n');
-    const stopped = await deltasOf(ids, { stop: ['\n\ntwo'] });
+    expect(textOf(deltasOf(ids, { stop: ['\n\nthree'] }))).toBe('one\n\ntwo\n');
+    const stopped = deltasOf(ids, { stop: ['\n\ntwo'] });
     expect(textOf(stopped)).toBe('one');
     expect(stopped.at(-1)).toMatchObject({ finishReason: 'stop', stopReason: '\n\ntwo' });
   });
 });
 
-test('a sequence whose reader went away takes no more tokens, and harms nobody who still gives it one', async () => {
-  const sequence = new Sequence({
-    promptIds: [1],
-    sampling: SamplingParams.parse({}),
-    sampler: new Sampler(SamplingParams.parse({}), { vocabSize: tokenizer.vocabSize }),
-    tokenizer,
-    eosTokenIds: new Set(),
-    maxModelLength: 10,
-    observer: {},
-  });
-  const cancelled = sequence.stream.cancel();
-  expect(sequence.ended).toBe(true);
-  expect(sequence.abort.signal.aborted).toBe(true);
-  await cancelled;
+test('a sequence that nobody waits for any more tells nobody of a late error, and its run is ended', () => {
+  const { sequence, errors } = sequenceOf();
+  sequence.cancel();
   sequence.fail(new Error('late'));
+  expect([sequence.ended, sequence.abort.signal.aborted, errors]).toEqual([true, true, []]);
+});
+
+test('images are let go when the prompt is computed, and when the sequence ends before', () => {
+  const imagesOf = (sequence: Sequence) => {
+    let disposed = 0;
+    const images = new PromptImages({ images: [], tileDims: [], tokensPerTile: 0, rows: new Int32Array(1) });
+    images.permit = { [Symbol.dispose]: () => void disposed++ };
+    sequence.images = images;
+    return () => disposed;
+  };
+  const whole = sequenceOf().sequence;
+  const afterPrompt = imagesOf(whole);
+  whole.advance(1, { vocabSize: 1, logits: new Float32Array(1), auxHiddenStates: [] });
+  expect(afterPrompt()).toBe(1);
+  whole.cancel();
+  expect(afterPrompt()).toBe(1);
+  const failing = sequenceOf().sequence;
+  const afterError = imagesOf(failing);
+  failing.fail(new Error('out of memory'));
+  expect(afterError()).toBe(1);
 });

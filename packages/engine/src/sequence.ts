@@ -1,6 +1,10 @@
+import type { AnswerSink } from './answer.ts';
 import type { PromptImages } from './image/prompt-images.ts';
-import type { FinishReason, TokenDelta, TokenLogprob } from './request.ts';
-import type { SampledToken, Sampler } from './sampler.ts';
+import type { LogitsProcessor } from './logits-processors.ts';
+import type { ReadPrompt } from './prompt-reader.ts';
+import type { FinishReason, TokenLogprob } from './request.ts';
+import type { RunResult, RunRow, RunStep } from './runner/model-runner.ts';
+import { type SampledToken, Sampler, type SamplerScratch } from './sampler.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { Detokenizer } from './text/detokenizer.ts';
 import { StopStrings } from './text/stop-strings.ts';
@@ -20,27 +24,35 @@ export interface SequenceObserver {
   onImageFeatures?(features: Float32Array): void;
 }
 
-export interface SequenceOptions {
-  promptIds: readonly number[];
-  images?: PromptImages | null;
-  /** When the request came, as `performance.now()` says it: decoding its images is a part of what it waits. Default: now. */
-  takenAt?: number;
-  sampling: SamplingParams;
-  sampler: Sampler;
-  tokenizer: Tokenizer | null;
-  eosTokenIds: ReadonlySet<number>;
-  maxModelLength: number;
-  observer: SequenceObserver;
+/** What the sequences of an engine share. */
+export interface SharedBySequences {
+  readonly tokenizer: Tokenizer | null;
+  readonly eosTokenIds: ReadonlySet<number>;
+  readonly maxModelLength: number;
+  readonly vocabSize: number;
+  readonly processors: readonly LogitsProcessor[];
+  readonly scratch: SamplerScratch;
+  /** Tokens of prompts that were computed, and those that were generated. */
+  readonly counts: { promptTokens: number; generationTokens: number };
 }
 
-/** One request's tokens: what is computed, what was chosen, what may be shown. Its deltas are read from `stream`. */
+export interface SequenceOptions extends ReadPrompt {
+  sampling: SamplingParams;
+  /** Gets the deltas, and the error that ends it. */
+  sink: AnswerSink;
+  shared: SharedBySequences;
+  observer?: SequenceObserver;
+  /** When the request came, by `performance.now()`: decoding its images is part of the wait. Default: now. */
+  takenAt?: number;
+}
+
+/** One request's tokens: what is computed, what was chosen, what may be shown. */
 export class Sequence {
   readonly tokenIds: number[];
   readonly promptLength: number;
-  readonly sampler: Sampler;
   readonly observer: SequenceObserver;
-  readonly stream: ReadableStream<TokenDelta>;
   readonly abort = new AbortController();
+  readonly takenAt: number;
   /** Kept until the prompt is computed. */
   images: PromptImages | null;
   /** Slot in the KV cache; null while it waits. */
@@ -48,32 +60,37 @@ export class Sequence {
   /** Tokens whose keys and values are in the cache. */
   computed = 0;
   ended = false;
-  private readonly options: SequenceOptions;
+  private readonly sampling: SamplingParams;
+  private readonly sink: AnswerSink;
+  private readonly shared: SharedBySequences;
+  private readonly sampler: Sampler;
   private readonly stopStrings: StopStrings;
   private readonly detokenizer: Detokenizer | null;
-  readonly takenAt: number;
   private startedAt = 0;
   private firstTokenAt = 0;
-  private controller!: ReadableStreamDefaultController<TokenDelta>;
 
-  constructor(options: SequenceOptions) {
-    this.options = options;
-    this.tokenIds = [...options.promptIds];
-    this.promptLength = options.promptIds.length;
-    this.images = options.images ?? null;
-    this.takenAt = options.takenAt ?? performance.now();
-    this.sampler = options.sampler;
-    this.observer = options.observer;
-    this.stopStrings = new StopStrings(options.sampling.stop);
-    this.detokenizer = options.tokenizer === null ? null : new Detokenizer(options.tokenizer);
-    this.stream = new ReadableStream<TokenDelta>({
-      start: (controller) => void (this.controller = controller),
-      cancel: () => this.cancel(),
-    });
+  /** @throws what a logits processor throws for these parameters. */
+  constructor({ promptIds, images, sampling, sink, shared, observer = {}, takenAt = performance.now() }: SequenceOptions) {
+    this.tokenIds = [...promptIds];
+    this.promptLength = promptIds.length;
+    this.images = images;
+    this.sampling = sampling;
+    this.sink = sink;
+    this.shared = shared;
+    this.observer = observer;
+    this.takenAt = takenAt;
+    this.sampler = new Sampler(sampling, { ...shared, promptIds });
+    this.stopStrings = new StopStrings(sampling.stop);
+    this.detokenizer = shared.tokenizer === null ? null : new Detokenizer(shared.tokenizer);
+  }
+
+  /** Tokens that are not computed yet. */
+  get uncomputed(): number {
+    return this.tokenIds.length - this.computed;
   }
 
   get decoding(): boolean {
-    return this.computed === this.tokenIds.length - 1 && this.computed >= this.promptLength;
+    return this.computed >= this.promptLength;
   }
 
   start(slot: number): void {
@@ -81,29 +98,62 @@ export class Sequence {
     this.startedAt = performance.now();
   }
 
-  /** Takes the token that follows the last one. */
-  append(sampled: SampledToken): void {
+  /** The next `count` tokens as a row of a run, with the features of the images that stand among them. */
+  piece(count: number): { row: RunRow; step: Pick<RunStep, 'imageFeatures'> } {
+    const { computed } = this;
+    const images = this.images?.piece(computed, count);
+    return { row: { tokenIds: this.tokenIds.slice(computed, computed + count), computed, ...images?.row }, step: images?.step ?? {} };
+  }
+
+  /** Takes what a run computed for the next `count` tokens. @returns the logits that follow them; null while tokens are left to compute. */
+  advance(count: number, { vocabSize, logits, auxHiddenStates }: RunResult): Float32Array | null {
+    const { observer, computed } = this;
+    const isPrompt = !this.decoding;
+    if (isPrompt) this.shared.counts.promptTokens += count;
+    this.computed += count;
+    const isComplete = this.uncomputed === 0;
+    const rows = logits.length / vocabSize;
+    for (let row = 0; row < rows && observer.onLogits !== undefined; row++) {
+      if (isComplete || observer.promptLogits === true)
+        observer.onLogits(this.computed - rows + row, logits.subarray(row * vocabSize, (row + 1) * vocabSize));
+    }
+    observer.onAuxHiddenStates?.(computed, count, auxHiddenStates);
+    if (!isComplete) return null;
+    if (isPrompt) this.dropImages();
+    return logits.subarray(logits.length - vocabSize);
+  }
+
+  /** Chooses the token that follows. @throws LogitsInvalidError */
+  sample(logits: Float32Array): SampledToken {
+    return this.sampler.sample(logits, this.observer.forcedTokenIds?.[this.generated]);
+  }
+
+  /** Takes the token that follows the last one, and passes on what may be shown of it. */
+  emit(sampled: SampledToken): void {
     if (this.firstTokenAt === 0) this.firstTokenAt = performance.now();
     const { tokenId } = sampled;
     this.tokenIds.push(tokenId);
+    this.shared.counts.generationTokens++;
     const end = this.endAt(tokenId);
     // A token that ends the answer is no part of its text, whether it is a special one or not.
     const { emit, matched } = this.stopStrings.push(end?.[0] === 'stop' ? '' : (this.detokenizer?.push(tokenId) ?? ''));
     const [finishReason, stopReason] = matched !== null ? (['stop', matched] as const) : (end ?? [null, null]);
     const held = finishReason !== null && matched === null ? this.flushText() : '';
-    this.emit({ text: emit + held, tokenIds: [tokenId], ...this.logprobsOf(sampled), finishReason, stopReason });
+    const usage = { promptTokens: this.promptLength, completionTokens: this.generated };
+    const delta = { text: emit + held, tokenIds: [tokenId], ...this.logprobsOf(sampled), finishReason, stopReason, usage };
     if (finishReason !== null) this.end();
+    this.sink.push(finishReason === null ? delta : { ...delta, timing: this.timing() });
   }
 
   fail(error: unknown): void {
     if (this.ended) return;
-    this.ended = true;
-    this.controller.error(error);
+    this.end();
+    this.sink.fail(error);
   }
 
-  /** Nobody reads the stream any more. */
+  /** Nobody waits for the answer any more. */
   cancel(): void {
-    this.ended = true;
+    this.end();
     this.abort.abort();
   }
 
@@ -112,10 +162,11 @@ export class Sequence {
   }
 
   private endAt(tokenId: number): [FinishReason, number | null] | null {
-    const { sampling, eosTokenIds, maxModelLength } = this.options;
-    if (!sampling.ignoreEos && eosTokenIds.has(tokenId)) return ['stop', null];
-    if (sampling.stopTokenIds.includes(tokenId)) return ['stop', tokenId];
-    if (this.generated === sampling.maxTokens || this.tokenIds.length >= maxModelLength) return ['length', null];
+    const { stopTokenIds, ignoreEos, maxTokens } = this.sampling;
+    const { eosTokenIds, maxModelLength } = this.shared;
+    if (!ignoreEos && eosTokenIds.has(tokenId)) return ['stop', null];
+    if (stopTokenIds.includes(tokenId)) return ['stop', tokenId];
+    if (this.generated === maxTokens || this.tokenIds.length >= maxModelLength) return ['length', null];
     return null;
   }
 
@@ -126,24 +177,24 @@ export class Sequence {
 
   private logprobsOf({ tokenId, logprob, top }: SampledToken): { logprobs?: TokenLogprob[] } {
     if (logprob === null) return {};
-    const named = (id: number): string => this.options.tokenizer?.decode([id], { skipSpecialTokens: false }) ?? '';
+    const named = (id: number): string => this.shared.tokenizer?.decode([id], { skipSpecialTokens: false }) ?? '';
     return {
       logprobs: [{ tokenId, token: named(tokenId), logprob, top: top.map((entry) => ({ ...entry, token: named(entry.tokenId) })) }],
     };
   }
 
-  private emit(delta: Omit<TokenDelta, 'usage' | 'timing'>): void {
-    const usage = { promptTokens: this.promptLength, completionTokens: this.generated };
-    this.controller.enqueue(delta.finishReason === null ? { ...delta, usage } : { ...delta, usage, timing: this.timing() });
-  }
-
-  private timing(): NonNullable<TokenDelta['timing']> {
+  private timing() {
     const { takenAt, startedAt, firstTokenAt } = this;
     return { queuedMs: startedAt - takenAt, firstTokenMs: firstTokenAt - takenAt, totalMs: performance.now() - takenAt };
   }
 
   private end(): void {
     this.ended = true;
-    this.controller.close();
+    this.dropImages();
+  }
+
+  private dropImages(): void {
+    this.images?.[Symbol.dispose]();
+    this.images = null;
   }
 }

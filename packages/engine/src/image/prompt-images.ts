@@ -19,7 +19,9 @@ export interface PromptImagesOptions {
 }
 
 /** The images of one sequence, until its prompt is computed: tiles that wait for the tower, and the features that it gave. */
-export class PromptImages {
+export class PromptImages implements Disposable {
+  /** Disposed with the images: the permit to have them in memory. */
+  permit: Disposable | null = null;
   private readonly tileDims: readonly number[];
   private readonly rows: Int32Array;
   /** Those that wait, in order. */
@@ -32,6 +34,10 @@ export class PromptImages {
     this.rows = rows;
     this.tiles = images.flatMap(tilesOf);
     this.featureRows = this.tiles.length * tokensPerTile;
+  }
+
+  [Symbol.dispose](): void {
+    this.permit?.[Symbol.dispose]();
   }
 
   /** Whether a tile waits for the tower still. */

@@ -1,13 +1,14 @@
 import { Worker } from 'node:worker_threads';
-import { GraftError, type GraftErrorRecord, messageOf } from '@graft/common';
+import { GraftError, messageOf } from '@graft/common';
 import { assertSamePluginSet, type PluginRecord, pluginRecord } from '@graft/registry';
 import type { z } from 'zod';
+import { readAnswer } from '../answer.ts';
 import type { EngineConfig } from '../config.ts';
-import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from '../engine.ts';
+import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from '../engine.ts';
 import { EngineClosedError, EngineFailureError, PluginInCodeError } from '../errors.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
-import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
+import type { FromWorker, Reloaded, ToWorker, WorkerStart } from './protocol.ts';
 
 /**
  * Starts the engine in a worker, so that HTTP and the terminal stay quick while a model loads and runs. Both threads find the plugins, and the worker
@@ -90,10 +91,14 @@ function entryUrl(): URL {
   return import.meta.url.endsWith('.ts') ? new URL('../../dist/worker/entry.js', import.meta.url) : new URL('./entry.js', import.meta.url);
 }
 
+/** What waits for messages with its id. */
 interface Pending {
-  take(message: FromWorker): void;
+  take(value: unknown): void;
   fail(error: unknown): void;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
+
+type WithoutId<M> = M extends { id: number } ? Omit<M, 'id'> : never;
 
 /** The engine behind a worker thread. */
 class EngineWorker implements Engine {
@@ -107,9 +112,7 @@ class EngineWorker implements Engine {
   constructor(worker: Worker, info: EngineInfo) {
     this.worker = worker;
     this.served = info;
-    worker.on('message', (message: FromWorker) => {
-      if ('id' in message) this.pending.get(message.id)?.take(message);
-    });
+    worker.on('message', (message: FromWorker) => this.receive(message));
     worker.on('error', (error) => this.end(workerFailure(error)));
     this.ended = new Promise((resolve) => {
       worker.once('exit', () => {
@@ -123,77 +126,42 @@ class EngineWorker implements Engine {
     return this.served;
   }
 
-  async *generate(request: GenerateRequest, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<TokenDelta, void, void> {
-    signal?.throwIfAborted();
-    const id = this.nextId++;
-    let finished = false;
-    let controller!: ReadableStreamDefaultController<TokenDelta>;
-    const stream = new ReadableStream<TokenDelta>({ start: (c) => void (controller = c) });
-    const fail = (error: unknown): void => {
-      if (finished) return;
-      finished = true;
-      controller.error(error);
-    };
-    this.expect(id, {
-      take(message) {
-        if (finished) return;
-        if (message.type === 'delta') controller.enqueue(message.delta);
-        if (message.type === 'error') fail(fromRecord(message.error));
-        if (message.type !== 'end') return;
-        finished = true;
-        controller.close();
-      },
-      fail,
-    });
-    const onAbort = (): void => {
-      if (!finished) this.send({ type: 'abort', id });
-      fail(signal?.reason);
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      this.send({ type: 'generate', id, request });
-      for await (const delta of stream) yield delta;
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-      if (!finished) this.send({ type: 'abort', id });
-      finished = true;
-      this.pending.delete(id);
-    }
+  generate(request: GenerateRequest, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<TokenDelta, void, void> {
+    return readAnswer((sink) => {
+      const id = this.ask(
+        { type: 'generate', request },
+        { take: (delta) => sink.push(delta as TokenDelta), fail: (error) => sink.fail(error) },
+      );
+      return () => this.abort(id);
+    }, signal);
   }
 
   tokenize(text: string): Promise<number[]> {
-    return this.ask<number[]>((id) => ({ type: 'tokenize', id, text }));
+    return new Promise((take, fail) => void this.ask({ type: 'tokenize', text }, { take: take as Pending['take'], fail }));
   }
 
   /** An abort is answered once the worker has gone back to the old weights; a reload that was done before it heard stays done. */
   async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
     signal?.throwIfAborted();
-    const id = this.nextId++;
-    const onAbort = (): void => this.send({ type: 'abort', id });
-    const answer = new Promise<ReloadReport>((resolve, reject) => {
-      this.expect(id, {
-        take: (message) => {
-          if (message.type === 'reload-progress') onProgress?.(message.progress);
-          if (message.type === 'error') reject(signal?.aborted === true ? signal.reason : fromRecord(message.error));
-          if (message.type !== 'reloaded') return;
-          this.served = message.info;
-          resolve(message.report);
-        },
-        fail: reject,
-      });
-      this.send({ type: 'reload', id, model });
+    let onAbort = (): void => undefined;
+    const answer = new Promise<Reloaded>((take, fail) => {
+      const id = this.ask({ type: 'reload', model }, { take: take as Pending['take'], fail, onProgress });
+      onAbort = () => this.send({ type: 'abort', id });
     });
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      return await answer;
+      const { report, info } = await answer;
+      this.served = info;
+      return report;
+    } catch (error) {
+      throw signal?.aborted === true ? signal.reason : error;
     } finally {
       signal?.removeEventListener('abort', onAbort);
-      this.pending.delete(id);
     }
   }
 
   stats(): Promise<EngineStats> {
-    return this.ask<EngineStats>((id) => ({ type: 'stats', id }));
+    return new Promise((take, fail) => void this.ask({ type: 'stats' }, { take: take as Pending['take'], fail }));
   }
 
   async close(): Promise<void> {
@@ -202,24 +170,33 @@ class EngineWorker implements Engine {
     await this.ended;
   }
 
-  private ask<T>(message: (id: number) => ToWorker): Promise<T> {
-    const id = this.nextId++;
-    return new Promise<T>((resolve, reject) => {
-      this.expect(id, {
-        take: (answer) => {
-          this.pending.delete(id);
-          if (answer.type === 'answer') resolve(answer.value as T);
-          if (answer.type === 'error') reject(fromRecord(answer.error));
-        },
-        fail: reject,
-      });
-      this.send(message(id));
-    });
+  private receive(message: FromWorker): void {
+    if (message.type === 'deltas') {
+      for (const [id, delta] of message.deltas) this.settle(id, delta.finishReason !== null)?.take(delta);
+    }
+    if (message.type === 'progress' && message.id !== null) this.settle(message.id, false)?.onProgress?.(message.progress);
+    if (message.type === 'answer') this.settle(message.id, true)?.take(message.value);
+    if (message.type === 'error') this.settle(message.id, true)?.fail(GraftError.fromJSON(message.error));
   }
 
-  private expect(id: number, pending: Pending): void {
+  /** Who waits for messages with this id; after the last one nobody does. */
+  private settle(id: number, isLast: boolean): Pending | undefined {
+    const pending = this.pending.get(id);
+    if (isLast) this.pending.delete(id);
+    return pending;
+  }
+
+  private ask(message: WithoutId<ToWorker>, pending: Pending): number {
     if (!this.open) throw new EngineClosedError();
+    const id = this.nextId++;
     this.pending.set(id, pending);
+    this.send({ ...message, id } as ToWorker);
+    return id;
+  }
+
+  /** Where the worker is at it still. */
+  private abort(id: number): void {
+    if (this.pending.delete(id)) this.send({ type: 'abort', id });
   }
 
   private send(message: ToWorker): void {
@@ -231,8 +208,4 @@ class EngineWorker implements Engine {
     for (const pending of this.pending.values()) pending.fail(error);
     this.pending.clear();
   }
-}
-
-function fromRecord(record: GraftErrorRecord): GraftError {
-  return GraftError.fromJSON(record);
 }

@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { EventBus } from '@graft/common';
 import type { EngineEvents, LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
+import type { GenerateRequest, TokenDelta } from '../request.ts';
 import { errorRecord, type FromWorker, type ToWorker, type WorkerStart } from './protocol.ts';
 
 /** The worker's side: registry, container, model and loop live here; only records go out. */
@@ -14,60 +15,81 @@ async function start({ config, ...options }: WorkerStart): Promise<void> {
     if (message.type === 'close') starting.abort();
   };
   port.on('message', whileStarting);
-  const onProgress = (progress: LoadProgress): void => send({ type: 'progress', progress });
+  const onProgress = (progress: LoadProgress): void => send({ type: 'progress', id: null, progress });
   const events = new EventBus<EngineEvents>();
   events.on('graph:recompile', (event) => send({ type: 'event', name: 'graph:recompile', event }));
   events.on('hook:warning', (event) => send({ type: 'event', name: 'hook:warning', event }));
   const engine = await LlmEngine.start(config, { ...options, onProgress, events, signal: starting.signal });
-  const running = new Map<number, AbortController>();
   port.on('message', (message: ToWorker) => {
-    serve(engine, running, message).catch((error: unknown) => {
-      if ('id' in message) send({ type: 'error', id: message.id, error: errorRecord(error) });
+    serve(engine, message).catch((error: unknown) => {
+      if ('id' in message) sendError(message.id, error);
     });
   });
   port.off('message', whileStarting);
   send({ type: 'ready', info: engine.info });
 }
 
-async function serve(engine: LlmEngine, running: Map<number, AbortController>, message: ToWorker): Promise<void> {
+/** What an `abort` with this id ends. */
+const running = new Map<number, () => void>();
+
+async function serve(engine: LlmEngine, message: ToWorker): Promise<void> {
   switch (message.type) {
     case 'generate':
-      return abortable(running, message.id, async (signal) => {
-        for await (const delta of engine.generate(message.request, { signal })) send({ type: 'delta', id: message.id, delta });
-        send({ type: 'end', id: message.id });
-      });
+      return generate(engine, message.id, message.request);
     case 'reload':
-      return abortable(running, message.id, async (signal) => {
-        const onProgress = (progress: LoadProgress): void => send({ type: 'reload-progress', id: message.id, progress });
-        const report = await engine.reloadWeights(message.model, { signal, onProgress });
-        send({ type: 'reloaded', id: message.id, report, info: engine.info });
-      });
+      return reload(engine, message.id, message.model);
     case 'abort':
-      running.get(message.id)?.abort();
+      running.get(message.id)?.();
+      running.delete(message.id);
       return;
     case 'tokenize':
-      send({ type: 'answer', id: message.id, value: await engine.tokenize(message.text) });
-      return;
+      return send({ type: 'answer', id: message.id, value: await engine.tokenize(message.text) });
     case 'stats':
-      send({ type: 'answer', id: message.id, value: await engine.stats() });
-      return;
+      return send({ type: 'answer', id: message.id, value: await engine.stats() });
     case 'close':
       await engine.close();
-      send({ type: 'closed' });
       port.close();
   }
 }
 
-/** Runs what an `abort` message with this id ends. */
-async function abortable(running: Map<number, AbortController>, id: number, body: (signal: AbortSignal) => Promise<void>): Promise<void> {
+function generate(engine: LlmEngine, id: number, request: GenerateRequest): void {
+  const end = engine.begin(request, {
+    push(delta) {
+      if (delta.finishReason !== null) running.delete(id);
+      sendDelta(id, delta);
+    },
+    fail(error) {
+      running.delete(id);
+      sendError(id, error);
+    },
+  });
+  running.set(id, end);
+}
+
+async function reload(engine: LlmEngine, id: number, model: string): Promise<void> {
   const controller = new AbortController();
-  running.set(id, controller);
+  running.set(id, () => controller.abort());
   try {
-    await body(controller.signal);
+    const onProgress = (progress: LoadProgress): void => send({ type: 'progress', id, progress });
+    const report = await engine.reloadWeights(model, { signal: controller.signal, onProgress });
+    send({ type: 'answer', id, value: { report, info: engine.info } });
   } finally {
     running.delete(id);
   }
 }
+
+let deltas: [id: number, delta: TokenDelta][] = [];
+
+/** The deltas of a run come in one turn, and leave as one message at its end. */
+function sendDelta(id: number, delta: TokenDelta): void {
+  if (deltas.push([id, delta]) > 1) return;
+  queueMicrotask(() => {
+    send({ type: 'deltas', deltas });
+    deltas = [];
+  });
+}
+
+const sendError = (id: number, error: unknown): void => send({ type: 'error', id, error: errorRecord(error) });
 
 start(workerData as WorkerStart).catch((error: unknown) => {
   send({ type: 'start-failed', error: errorRecord(error) });

@@ -24,17 +24,20 @@ export type ToWorker =
   | { type: 'close' };
 
 export type FromWorker =
-  | { type: 'progress'; progress: LoadProgress }
-  | { [Name in keyof EngineEvents]: { type: 'event'; name: Name; event: EngineEvents[Name] } }[keyof EngineEvents]
+  /** Of the start, or of the reload with this id. */
+  | { type: 'progress'; id: number | null; progress: LoadProgress }
   | { type: 'ready'; info: EngineInfo }
   | { type: 'start-failed'; error: GraftErrorRecord }
-  | { type: 'delta'; id: number; delta: TokenDelta }
-  | { type: 'end'; id: number }
+  /** What a run of the model gave, for all answers at once. */
+  | { type: 'deltas'; deltas: [id: number, delta: TokenDelta][] }
+  | { type: 'answer'; id: number; value: number[] | EngineStats | Reloaded }
   | { type: 'error'; id: number; error: GraftErrorRecord }
-  | { type: 'answer'; id: number; value: number[] | EngineStats }
-  | { type: 'reload-progress'; id: number; progress: LoadProgress }
-  | { type: 'reloaded'; id: number; report: ReloadReport; info: EngineInfo }
-  | { type: 'closed' };
+  | { [Name in keyof EngineEvents]: { type: 'event'; name: Name; event: EngineEvents[Name] } }[keyof EngineEvents];
+
+export interface Reloaded {
+  report: ReloadReport;
+  info: EngineInfo;
+}
 
 /** An error as a record; one that is not ours keeps its message. */
 export function errorRecord(error: unknown): GraftErrorRecord {

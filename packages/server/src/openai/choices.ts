@@ -23,11 +23,11 @@ export interface Usage {
  * choice's generator is returned, so that no slot stays taken.
  * @throws what the engine throws; the other choices are ended first.
  */
-export async function* generateChoices(engine: Engine, call: ReadyCall, id: string, signal: AbortSignal): AsyncGenerator<ChoiceDelta> {
+export async function* generateChoices(engine: Engine, call: ReadyCall, signal: AbortSignal): AsyncGenerator<ChoiceDelta> {
   const streams = call.prompts.flatMap((prompt, promptIndex) =>
     Array.from({ length: call.n }, (_, i) => {
       const index = promptIndex * call.n + i;
-      const request: GenerateRequest = { requestId: `${id}-${index}`, prompt, sampling: samplingOf(call, i) };
+      const request: GenerateRequest = { prompt, sampling: samplingOf(call, i) };
       return { index, promptIndex, deltas: engine.generate(request, { signal }) };
     }),
   );

@@ -43,7 +43,7 @@ export async function answer({ engine, running, imageHosts }: Serving, reply: Fa
   using request = running.start(reply);
   try {
     const prompts = await resolveImages(call, engine, imageHosts, request.signal);
-    const pieces = generateChoices(engine, { ...call, prompts }, head.id, request.signal);
+    const pieces = generateChoices(engine, { ...call, prompts }, request.signal);
     if (call.stream) return await sendEvents(reply, wording.events(pieces, call, head), request.signal);
     return await wording.body(pieces, call, head);
   } catch (error) {
