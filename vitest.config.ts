@@ -19,8 +19,12 @@ export default defineConfig({
       tests('native', ['packages/*/src/**/*.native.test.ts', 'examples/**/*.native.test.ts', 'tests/*.native.test.ts'], {
         testTimeout: 60_000,
         pool: 'forks',
+        sequence: { groupOrder: 1 }, // after the unit tests: projects with different maxWorkers cannot run at once
       }),
-      tests('e2e', ['tests/e2e/**/*.e2e.test.ts'], { testTimeout: 180_000, hookTimeout: 300_000, pool: 'forks' }),
+      // By name only (`--project e2e`): these need Chromium and the real model.
+      ...(process.argv.some((argument) => argument.endsWith('e2e'))
+        ? [tests('e2e', ['tests/e2e/**/*.e2e.test.ts'], { testTimeout: 180_000, hookTimeout: 300_000, pool: 'forks' })]
+        : []),
     ],
   },
 });

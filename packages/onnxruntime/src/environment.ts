@@ -1,4 +1,3 @@
-import { OrtOptionsError } from './errors.ts';
 import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
 import { NativeResource } from './resource.ts';
 import { openSession, openSessionAsync, type Session } from './session.ts';
@@ -7,7 +6,7 @@ import type { SessionOptions } from './session-options.ts';
 export interface EnvironmentOptions {
   /** 0 verbose to 4 fatal. Default 4: failures come as errors, so that ONNX Runtime's own lines on stderr would only repeat them. */
   logLevel?: 0 | 1 | 2 | 3 | 4;
-  /** Threads that all sessions without `intraOpThreads` share. Without it every session has its own. */
+  /** A pool that all sessions without `intraOpThreads` share. Without it every session has threads of its own. */
   sharedThreads?: { intraOp: number; interOp?: number; spin?: boolean };
 }
 
@@ -16,11 +15,11 @@ const current: { handles: number; sharedThreads: boolean } = { handles: 0, share
 
 /**
  * ONNX Runtime itself: logging and shared threads. ONNX Runtime keeps one in a process and counts its users, so that several of
- * these are cheap and independent; only the first one's options count, and a later one that contradicts them is refused.
+ * these are cheap and independent; only the first one's options count.
  */
 export class Environment extends NativeResource {
   readonly version: string;
-  /** True when sessions may share this environment's threads. */
+  /** Whether there is a shared pool: whether the first environment of those that live asked for one. */
   readonly sharesThreads: boolean;
   /** @internal */
   readonly api: OrtApi;
@@ -37,17 +36,11 @@ export class Environment extends NativeResource {
 
   /**
    * Loads the library at the first call.
-   * @throws OrtPlatformError, OrtLibraryError; OrtOptionsError when a living environment has (or lacks) shared threads.
+   * @throws OrtPlatformError, OrtLibraryError
    */
   static create({ logLevel = 4, sharedThreads }: EnvironmentOptions = {}): Environment {
     const api = ortApi();
     const shares = sharedThreads !== undefined;
-    if (current.handles > 0 && shares && !current.sharedThreads) {
-      throw new OrtOptionsError({
-        what: 'Shared threads were asked for, but this process already has an environment without them.',
-        fix: 'create the environment with sharedThreads first, and pass that one on.',
-      });
-    }
     const handle = shares
       ? createWithThreads(api, logLevel, sharedThreads)
       : outOf<Handle<'Env'>>((out) => api.calls.CreateEnv(logLevel, 'graft', out));

@@ -65,6 +65,14 @@ export function openLibrary(path: string | null): LibraryHandle {
   }
 }
 
+/**
+ * Turns ONNX Runtime's telemetry off, unless the user has set the variable. Its C API could do so only for an environment that exists, which has then written a
+ * device id and opened a store of events. `setenv` of libc, because `process.env` of a worker is a copy that native code does not see.
+ */
+export function disableTelemetry(): void {
+  openLibrary(null).func('int setenv(const char *name, const char *value, int overwrite)')('ORT_DISABLE_TELEMETRY', '1', 0);
+}
+
 function ensureStacks(): void {
   const { sync_stack_size: sync = 0, async_stack_size: async = 0 } = koffi.config();
   if (sync >= STACK_BYTES && async >= STACK_BYTES) return;

@@ -1,6 +1,6 @@
 import koffi, { type TypeObject } from 'koffi';
 import { OrtCallError, OrtLibraryError } from './errors.ts';
-import { findLibrary, type NativeFunction, openLibrary } from './library.ts';
+import { disableTelemetry, findLibrary, type NativeFunction, openLibrary } from './library.ts';
 
 declare const kind: unique symbol;
 
@@ -96,7 +96,6 @@ export interface OrtCalls {
   CreateRunOptions(out: Out<RunOptionsHandle>): void;
   RunOptionsSetTerminate(options: RunOptionsHandle): void;
   RunOptionsUnsetTerminate(options: RunOptionsHandle): void;
-  AddRunConfigEntry(options: RunOptionsHandle, key: string, value: string): void;
   ReleaseRunOptions(options: RunOptionsHandle): void;
   RunWithBinding(session: SessionHandle, options: RunOptionsHandle | null, binding: Binding): void;
 }
@@ -165,7 +164,6 @@ const signatures: { readonly [Name in keyof OrtCalls]: Signature } = {
   SetGlobalInterOpNumThreads: [148, 'pi'],
   SetGlobalSpinControl: [149, 'pi'],
   AddInitializer: [150, 'psp'],
-  AddRunConfigEntry: [165, 'pss'],
   UpdateEnvWithCustomLogLevel: [226, 'pi'],
   SessionOptionsSetLoadCancellationFlag: [293, 'pb'],
 };
@@ -252,6 +250,7 @@ class StatusReader {
 }
 
 function openTable(path: string): { table: bigint[]; version: string } {
+  disableTelemetry(); // before the library's first code runs
   const getApiBase = openLibrary(path).func('OrtGetApiBase', 'void *', []);
   const [getApiPointer, getVersionPointer] = koffi.decode(getApiBase(), koffi.array('void *', 2)) as [bigint, bigint];
   const version: string = koffi.decode(getVersionPointer, koffi.proto('str', []))();

@@ -6,8 +6,6 @@ import type { Session } from './session.ts';
 export interface RunOptions {
   /** Stops the run at the next node; the run then rejects with the signal's reason. */
   signal?: AbortSignal;
-  /** Gives the arena's unused memory back after the run; for use after a long prefill. Costs a little time. */
-  shrinkArena?: boolean;
 }
 
 type RunOptionsHandle = Handle<'RunOptions'>;
@@ -15,42 +13,35 @@ type RunOptionsHandle = Handle<'RunOptions'>;
 /** Native run options, made once and used again: a run that was stopped leaves them usable. */
 export class RunOptionsPool implements Disposable {
   private readonly api: OrtApi;
-  private readonly idle = new Map<string, RunOptionsHandle[]>();
+  private readonly idle: RunOptionsHandle[] = [];
 
   constructor(api: OrtApi) {
     this.api = api;
   }
 
-  take(shrinkArena: boolean): { handle: RunOptionsHandle; giveBack: () => void } {
-    const key = shrinkArena ? 'shrink' : 'plain';
-    const list = this.idle.get(key) ?? [];
-    this.idle.set(key, list);
-    const handle = list.pop() ?? this.create(shrinkArena);
-    return { handle, giveBack: () => void list.push(handle) };
+  take(): RunOptionsHandle {
+    return this.idle.pop() ?? outOf<RunOptionsHandle>((out) => this.api.calls.CreateRunOptions(out));
+  }
+
+  giveBack(handle: RunOptionsHandle): void {
+    this.idle.push(handle);
   }
 
   [Symbol.dispose](): void {
-    for (const handle of [...this.idle.values()].flat()) this.api.calls.ReleaseRunOptions(handle);
-    this.idle.clear();
-  }
-
-  private create(shrinkArena: boolean): RunOptionsHandle {
-    const handle = outOf<RunOptionsHandle>((out) => this.api.calls.CreateRunOptions(out));
-    if (shrinkArena) this.api.calls.AddRunConfigEntry(handle, 'memory.enable_memory_arena_shrinkage', 'cpu:0');
-    return handle;
+    for (const handle of this.idle.splice(0)) this.api.calls.ReleaseRunOptions(handle);
   }
 }
 
 /** @internal */
-export function runSync(session: Session, binding: IoBinding, { shrinkArena = false }: Omit<RunOptions, 'signal'>): void {
-  using use = beginRun(session, binding, shrinkArena);
+export function runSync(session: Session, binding: IoBinding): void {
+  using use = beginRun(session, binding);
   session.environment.api.calls.RunWithBinding(session.handle, use.options, binding.handle);
 }
 
 /** @internal */
-export async function runAsync(session: Session, binding: IoBinding, { signal, shrinkArena = false }: RunOptions): Promise<void> {
+export async function runAsync(session: Session, binding: IoBinding, { signal }: RunOptions): Promise<void> {
   signal?.throwIfAborted();
-  using use = beginRun(session, binding, shrinkArena);
+  using use = beginRun(session, binding);
   const { api } = session.environment;
   const stop = (): void => api.calls.RunOptionsSetTerminate(use.options);
   signal?.addEventListener('abort', stop, { once: true });
@@ -65,7 +56,7 @@ export async function runAsync(session: Session, binding: IoBinding, { signal, s
 }
 
 /** Holds the session, the binding and run options until disposed, so that none of them is freed under the run. */
-function beginRun(session: Session, binding: IoBinding, shrinkArena: boolean): Disposable & { options: RunOptionsHandle } {
+function beginRun(session: Session, binding: IoBinding): Disposable & { options: RunOptionsHandle } {
   session.assertUsable();
   if (binding.session !== session) {
     throw new OrtOptionsError({ what: 'The binding belongs to another session.', fix: "create it with this session's createBinding()." });
@@ -73,11 +64,11 @@ function beginRun(session: Session, binding: IoBinding, shrinkArena: boolean): D
   binding.begin();
   session.retain();
   binding.retain();
-  const { handle, giveBack } = session.runOptions.take(shrinkArena);
+  const options = session.runOptions.take();
   return {
-    options: handle,
+    options,
     [Symbol.dispose]() {
-      giveBack();
+      session.runOptions.giveBack(options);
       binding.end();
       binding.release();
       session.release();

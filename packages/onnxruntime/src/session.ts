@@ -68,8 +68,8 @@ export class Session extends NativeResource {
    * Runs on this thread; the event loop stands still meanwhile.
    * @throws OrtCallError; OrtBusyError when a run with this binding is in flight; DisposedError
    */
-  runSync(binding: IoBinding, options: Omit<RunOptions, 'signal'> = {}): void {
-    runSync(this, binding, options);
+  runSync(binding: IoBinding): void {
+    runSync(this, binding);
   }
 
   /**

@@ -4,14 +4,15 @@ import type { Environment, Session } from '@graft/onnxruntime';
 /** The compiled graphs of a program, each once, by the hash of its ONNX model before it was optimised. */
 export class DeviceGraphs implements Disposable {
   private readonly environment: Environment;
-  private readonly threads: number;
+  /** Of each graph; null: all graphs share the environment's pool. */
+  private readonly ownThreads: number | null;
   private readonly resources = new Disposables();
   private readonly sessions = new Map<string, Session>();
   private optimised = 0;
 
   constructor(environment: Environment, threads: number) {
     this.environment = environment;
-    this.threads = threads;
+    this.ownThreads = environment.sharesThreads ? null : threads;
   }
 
   get count(): number {
@@ -51,7 +52,7 @@ export class DeviceGraphs implements Disposable {
   ): Promise<void> {
     const session = await this.environment.createSessionAsync(model, {
       ...options,
-      intraOpThreads: this.threads,
+      ...(this.ownThreads !== null && { intraOpThreads: this.ownThreads }),
       ...(signal !== undefined && { signal }),
     });
     if (this.resources.disposed) {

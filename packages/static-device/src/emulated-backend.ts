@@ -13,7 +13,7 @@ export type StaticMode = 'compile' | 'lazy';
 
 export interface EmulatedBackendOptions {
   mode: StaticMode;
-  /** Threads of a graph. Default: the physical cores that this process may use. */
+  /** Threads that all graphs share. Default: the physical cores that this process may use. */
   threads?: number;
   /**
    * Code outside of Graft that the model's `forward` calls, such as a hash of the plugins' files: part of what a recipe is for. The text of classes and of
@@ -43,7 +43,8 @@ export class EmulatedBackend implements StaticBackend {
     const { signal, kvSlots, bindSlot, recipeDirectory, onProgress } = options;
     signal?.throwIfAborted();
     using building = new Disposables();
-    const environment = building.use(Environment.create());
+    const threads = options.threads ?? this.options.threads ?? defaultThreads();
+    const environment = building.use(Environment.create({ sharedThreads: { intraOp: threads } }));
     const recipes =
       recipeDirectory === null
         ? null
@@ -51,7 +52,7 @@ export class EmulatedBackend implements StaticBackend {
     const report = (fraction: number): void => onProgress?.(fraction, 'copying the weights to the emulated device');
     const weights = building.use(await DeviceWeights.copyOf(model, report, signal));
     const caches = building.use(new DeviceCaches(kvSlots));
-    const graphs = building.use(new DeviceGraphs(environment, options.threads ?? this.options.threads ?? defaultThreads()));
+    const graphs = building.use(new DeviceGraphs(environment, threads));
     return new EmulatedProgram({ model, mode, bindSlot, kvSlots, weights, caches, graphs, recipes, resources: building });
   }
 }
