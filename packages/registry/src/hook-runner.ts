@@ -297,8 +297,7 @@ export class HookRunner {
     before: NamedParameters,
     undo: (hook: string) => boolean,
   ) {
-    const { patches, warnings, close } = this.ledger.open({ hook, plugin, phase }, this.patched(model), reason);
-    const { count } = this.ledger;
+    const { patches, warnings, made, close } = this.ledger.open({ hook, plugin, phase }, this.patched(model), reason);
     const started = performance.now();
     let where = hook;
     let parameters: NamedParameters;
@@ -318,7 +317,7 @@ export class HookRunner {
     const refused = phase === 'init' ? changes : changes.filter(({ kind }) => kind !== 'renamed');
     if (refused.length > 0) throw new HookChangedParametersError({ phase, hook, changes: refused.map(changeText), restored: undo(hook) });
     const renames = changes.map(({ before: from, after: to }) => ({ hook, from, to }));
-    return { parameters, patches: this.ledger.idsAfter(count), renames, durationMs, warnings };
+    return { parameters, patches: made, renames, durationMs, warnings };
   }
 
   /** The parts of a model are its modules and what is lent to one; they are looked up again for an object that was not there before. */

@@ -92,6 +92,10 @@ interface Change extends Pick<Patch, 'intact' | 'undo'> {
   readonly keeps?: boolean;
 }
 
+/** Refuses a change that cannot be made, or makes it. */
+type MakeChange = (refuse: Refuse) => Change;
+type Refuse = (problem: string, fix: string) => never;
+
 /** Every in-place change of one model: who, when, why, and how to undo it, last in first out. */
 export class PatchLedger {
   private readonly lifecycle: Lifecycle;
@@ -102,20 +106,16 @@ export class PatchLedger {
     this.lifecycle = lifecycle;
   }
 
-  /** The patches that a hook may make, until `close`. */
-  open(
-    owner: PatchOwner,
-    model: PatchedModel,
-    hookReason: string | null = null,
-  ): { patches: Patches; warnings: readonly string[]; close(): void } {
+  /** The patches that a hook may make, until `close`; `made` has the ids of those that it did make. */
+  open(owner: PatchOwner, model: PatchedModel, hookReason: string | null = null) {
     let isOpen = true;
-    const warnings: string[] = [];
+    const [warnings, made]: [string[], number[]] = [[], []];
     const apply = (
       operation: PatchOperation,
       instance: object,
       name: string | null,
-      options: PatchOptions,
-      change: (refuse: Refuse) => Change,
+      change: MakeChange,
+      options: PatchOptions = {},
     ): void => {
       this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded', 'reloading');
       const target = name === null ? nameOf(instance) : `${nameOf(instance)}.${name}`;
@@ -132,34 +132,22 @@ export class PatchLedger {
       const record = { id: this.nextId++, operation, target, path, detail, reason, upstream, removeWhen, readBy, ...owner };
       const covers = keeps ? undefined : before;
       this.patches.push({ record, instance, name, covers, read: null, ...rest });
-      if (covers !== undefined && covers.record.plugin !== owner.plugin)
-        warnings.push(
-          `${patchText(record)} covers ${patchText(covers.record)} of plugin "${covers.record.plugin}" at ${path || 'the model'}.`,
-        );
+      made.push(record.id);
+      if (covers === undefined || covers.record.plugin === owner.plugin) return;
+      warnings.push(
+        `${patchText(record)} covers ${patchText(covers.record)} of plugin "${covers.record.plugin}" at ${path || 'the model'}.`,
+      );
     };
     const patches: Patches = {
-      swapClass: (instance, Class, options = {}) =>
-        apply('swapClass', instance, null, options, (refuse) => swapClass(instance, Class, refuse)),
-      lend: (host, name, value, options = {}) => apply('lend', host, name, options, (refuse) => lend(host, name, value, refuse)),
-      replaceMethod: (instance, name, method, options = {}) =>
-        apply('replaceMethod', instance, name, options, (refuse) => replaceMethod(instance, name, method, refuse)),
-      wrapChild: (host, name, wrap, options = {}) =>
-        apply('wrapChild', host, name, options, (refuse) => wrapChild(host, name, wrap, refuse)),
-      setField: (instance, name, value, options = {}) =>
-        apply('setField', instance, name, options, (refuse) => setField(instance, name, value, refuse)),
+      swapClass: (instance, Class, options) => apply('swapClass', instance, null, swapClass(instance, Class), options),
+      lend: (host, name, value, options) => apply('lend', host, name, lend(host, name, value), options),
+      replaceMethod: (instance, name, method, options) =>
+        apply('replaceMethod', instance, name, replaceMethod(instance, name, method), options),
+      wrapChild: (host, name, wrap, options) => apply('wrapChild', host, name, wrapChild(host, name, wrap), options),
+      setField: (instance, name, value, options) => apply('setField', instance, name, setField(instance, name, value), options),
       warn: (message) => void warnings.push(message),
     };
-    return { patches, warnings, close: () => (isOpen = false) };
-  }
-
-  /** The number of patches in effect, to which `undoTo` goes back. */
-  get count(): number {
-    return this.patches.length;
-  }
-
-  /** The ids of the patches after the first `count`. */
-  idsAfter(count: number): number[] {
-    return this.patches.slice(count).map(({ record }) => record.id);
+    return { patches, warnings, made, close: () => void (isOpen = false) };
   }
 
   /** The entries as they are now; the result puts them back. The model is not touched: a snapshot restores it. */
@@ -169,7 +157,7 @@ export class PatchLedger {
   }
 
   /**
-   * Undoes the last patches until `count` are left.
+   * Undoes the last patches until `count` are left in effect.
    * @throws PatchOverwrittenError for one that was changed again without the ledger, which stays with those before it; LifecycleError at `ready`.
    */
   undoTo(count: number): void {
@@ -190,10 +178,8 @@ export class PatchLedger {
     const first = this.patches.findIndex(({ record }) => ids.has(record.id));
     if (first < 0) return;
     const others = this.patches.slice(first).filter(({ record }) => !ids.has(record.id));
-    if (others.length > 0) {
-      const later = others.map(({ record }) => patchText(record));
-      throw new PatchOrderError(patchText(this.patches[first]!.record), later);
-    }
+    const later = others.map(({ record }) => patchText(record));
+    if (later.length > 0) throw new PatchOrderError(patchText(this.patches[first]!.record), later);
     this.undoTo(first);
   }
 
@@ -226,15 +212,9 @@ function isPrototype(instance: object): boolean {
   return instance.constructor?.prototype === instance;
 }
 
-/** Never returns. */
-type Refuse = (problem: string, fix: string) => never;
-
 function outsideText(instance: object): [problem: string, fix: string] {
   if (typeof instance === 'function' || isPrototype(instance))
-    return [
-      `${nameOf(instance)} belongs to every model of the process, with and without the plugin`,
-      'patch an instance, or override the class.',
-    ];
+    return [`${nameOf(instance)} belongs to every model of the process`, 'patch an instance, or override the class.'];
   return [`this ${nameOf(instance)} is not a module of the model, nor lent to one`, 'attach it first, or set the field where it is built.'];
 }
 
@@ -248,77 +228,87 @@ function expectNeeded({ removeWhen, upstream }: PatchOptions, version: string | 
   );
 }
 
-function swapClass(instance: object, Class: new (...args: never) => object, refuse: Refuse): Change {
-  const before: object | null = Object.getPrototypeOf(instance);
-  const after: object = Class.prototype;
-  const isBase = Object.prototype.isPrototypeOf.call(after, instance);
-  const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
-  if (!isBase && !isSubclass)
-    refuse(
-      `neither ${Class.name} nor ${nameOf(instance)} extends the other`,
-      `write \`class ${Class.name} extends ${nameOf(instance)}\`, or wrap the child.`,
-    );
-  // What the instance already is was initialised when it was built.
-  for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object) {
-    if (!declaresFields(at.constructor)) continue;
-    refuse(
-      `${at.constructor.name} sets fields, which would not be initialised on an instance of ${nameOf(instance)}`,
-      'swap in a class that only has methods, or wrap the child.',
-    );
-  }
-  if (!Object.hasOwn(instance, 'forward')) expectForward((instance as Forwarding).forward, (after as Forwarding).forward, refuse);
-  const detail = `${nameOf(instance)} became ${Class.name}`;
-  Object.setPrototypeOf(instance, after);
-  return {
-    detail,
-    keeps: isSubclass,
-    intact: () => Object.getPrototypeOf(instance) === after,
-    undo: () => void Object.setPrototypeOf(instance, before),
+const swapClass =
+  (instance: object, Class: new (...args: never) => object): MakeChange =>
+  (refuse) => {
+    const before: object | null = Object.getPrototypeOf(instance);
+    const after: object = Class.prototype;
+    const isBase = Object.prototype.isPrototypeOf.call(after, instance);
+    const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
+    if (!isBase && !isSubclass)
+      refuse(
+        `neither ${Class.name} nor ${nameOf(instance)} extends the other`,
+        `write \`class ${Class.name} extends ${nameOf(instance)}\`, or wrap the child.`,
+      );
+    // What the instance already is was initialised when it was built.
+    for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object) {
+      if (!declaresFields(at.constructor)) continue;
+      refuse(
+        `${at.constructor.name} sets fields, which would not be initialised on an instance of ${nameOf(instance)}`,
+        'swap in a class that only has methods, or wrap the child.',
+      );
+    }
+    if (!Object.hasOwn(instance, 'forward')) expectForward((instance as Forwarding).forward, (after as Forwarding).forward, refuse);
+    const detail = `${nameOf(instance)} became ${Class.name}`;
+    Object.setPrototypeOf(instance, after);
+    return {
+      detail,
+      keeps: isSubclass,
+      intact: () => Object.getPrototypeOf(instance) === after,
+      undo: () => void Object.setPrototypeOf(instance, before),
+    };
   };
-}
 
-function lend(host: object, name: string, value: object, refuse: Refuse): Change {
-  expectStandIn((host as Record<string, unknown>)[name], value, refuse);
-  return define(host, name, { value, enumerable: false, configurable: true, writable: true }, `${nameOf(value)} was lent`);
-}
+const lend =
+  (host: object, name: string, value: object): MakeChange =>
+  (refuse) => {
+    expectStandIn((host as Record<string, unknown>)[name], value, refuse);
+    return define(host, name, { value, enumerable: false, configurable: true, writable: true }, `${nameOf(value)} was lent`);
+  };
 
-function replaceMethod(instance: object, name: string, method: Method, refuse: Refuse): Change {
-  const before = (instance as Record<string, unknown>)[name];
-  const fix = 'give one function, shared by all layers, that reads `this`.';
-  if (typeof method !== 'function') refuse(`it was given ${typeof method}, not a function`, fix);
-  if (typeof before !== 'function') refuse(`${nameOf(instance)} has no method "${name}"`, fix);
-  if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
-  if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, 'swap the class, or wrap the child.');
-  const [was, is] = [before as Method, method].map((each) => each.constructor.name);
-  if (was !== is)
-    refuse(
-      `the method is a ${was}, and what would replace it is a ${is}`,
-      'a caller does not await what was not a promise: keep the kind of the method.',
-    );
-  if (name === 'forward') expectForward(before as Method, method, refuse);
-  const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
-  return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
-}
+const replaceMethod =
+  (instance: object, name: string, method: Method): MakeChange =>
+  (refuse) => {
+    const before = (instance as Record<string, unknown>)[name];
+    const fix = 'give one function, shared by all layers, that reads `this`.';
+    if (typeof method !== 'function') refuse(`it was given ${typeof method}, not a function`, fix);
+    if (typeof before !== 'function') refuse(`${nameOf(instance)} has no method "${name}"`, fix);
+    if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
+    if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, 'swap the class, or wrap the child.');
+    const [was, is] = [before as Method, method].map((each) => each.constructor.name);
+    if (was !== is)
+      refuse(
+        `the method is a ${was}, and what would replace it is a ${is}`,
+        'a caller does not await what was not a promise: keep the kind of the method.',
+      );
+    if (name === 'forward') expectForward(before as Method, method, refuse);
+    const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
+    return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
+  };
 
-function wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, refuse: Refuse): Change {
-  const descriptor = Object.getOwnPropertyDescriptor(host, name);
-  const child: unknown = descriptor?.value;
-  if (descriptor === undefined || typeof child !== 'object' || child === null)
-    return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
-  const wrapper = wrap(child as Child);
-  expectStandIn(child, wrapper, refuse);
-  return { ...define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`), keeps: true };
-}
+const wrapChild =
+  <Child extends object>(host: object, name: string, wrap: (child: Child) => object): MakeChange =>
+  (refuse) => {
+    const descriptor = Object.getOwnPropertyDescriptor(host, name);
+    const child: unknown = descriptor?.value;
+    if (descriptor === undefined || typeof child !== 'object' || child === null)
+      return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
+    const wrapper = wrap(child as Child);
+    expectStandIn(child, wrapper, refuse);
+    return { ...define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`), keeps: true };
+  };
 
-function setField(instance: object, name: string, value: unknown, refuse: Refuse): Change {
-  if (name in instance)
-    refuse(
-      `${nameOf(instance)} has a "${name}" already`,
-      'take another name, or replace what is there by lend, replaceMethod or wrapChild.',
-    );
-  const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
-  return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
-}
+const setField =
+  (instance: object, name: string, value: unknown): MakeChange =>
+  (refuse) => {
+    if (name in instance)
+      refuse(
+        `${nameOf(instance)} has a "${name}" already`,
+        'take another name, or replace what is there by lend, replaceMethod or wrapChild.',
+      );
+    const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
+    return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
+  };
 
 interface Forwarding {
   readonly forward?: unknown;

@@ -9,15 +9,13 @@ import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
  * shared. A service that cannot be built here (its device is elsewhere) is named in the detail.
  * @throws CheckFailedError, and what building and the init hooks throw.
  */
-export async function checkCopiesShareNothing<Context, Model extends InspectableModel>(
-  ...subjects: [Subject<Context, Model>, Subject<Context, Model>]
-): Promise<CheckOutcome> {
-  await using first = await copy(subjects[0]);
-  await using second = await copy(subjects[1]);
+export async function checkCopiesShareNothing(subject: Subject, other: Subject): Promise<CheckOutcome> {
+  await using first = await copy(subject);
+  await using second = await copy(other);
   const modules = [...first.parts].filter(([part]) => second.parts.has(part)).map(([part, path]) => `${path} (${part.constructor.name})`);
   const services = [...first.services].filter(([name, value]) => isShareable(value) && second.services.get(name) === value);
   const shared = [...modules, ...services.map(([name]) => `the service ${name}`)];
-  if (shared.length > 0) throw new CheckFailedError('GRAFT_CHECK_SHARED', subjects[0].target, shared);
+  if (shared.length > 0) throw new CheckFailedError('GRAFT_CHECK_SHARED', subject.target, shared);
   const unbuilt = first.unbuilt.length === 0 ? '' : `; not built: ${first.unbuilt.join(', ')}`;
   return { outcome: 'held', detail: `${first.parts.size} modules and parameters, ${first.services.size} services${unbuilt}` };
 }
@@ -29,7 +27,7 @@ interface Copy extends AsyncDisposable {
   readonly unbuilt: readonly string[];
 }
 
-async function copy<Context, Model extends InspectableModel>(subject: Subject<Context, Model>): Promise<Copy> {
+async function copy(subject: Subject): Promise<Copy> {
   const { plugins, plugin: checked, target, options } = subject;
   const built = subject.build();
   const { model, context, runner } = built;
@@ -60,7 +58,7 @@ async function copy<Context, Model extends InspectableModel>(subject: Subject<Co
 }
 
 /** Lent modules too: they are no part of the tree, and are shared all the same if they are. */
-function partsOf<Context, Model extends InspectableModel>(built: BuiltModel<Context, Model>): Map<object, string> {
+function partsOf(built: BuiltModel): Map<object, string> {
   const isModule = (object: Partial<InspectableModel>) => typeof object.namedParameters === 'function';
   const modules = [...snapshotOf(built).objects()].filter(([object]) => isModule(object));
   const named = [...built.model.namedParameters(), ...built.model.namedBuffers()];

@@ -1,20 +1,31 @@
 import { GraftError } from '@graft/common';
 import type { HookRunnerRecord } from '../hook-runner.ts';
 import type { Phase } from '../hooks.ts';
-import type { InspectableModel } from '../model.ts';
 import { changeText, namedParameters, parameterChanges } from '../parameters.ts';
 import { Snapshot } from '../snapshot.ts';
 import { CheckFailedError } from './check-errors.ts';
 import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
 
 /**
+ * What the plugin's override relies on (`reliesOn`) is there: on upstream's classes, in their manifest and on a built model.
+ * @throws ContractBrokenError that names each breach, and what building throws.
+ */
+export async function checkContractHolds({ plugin, target, resolution, build }: Subject): Promise<CheckOutcome> {
+  await resolution.buildUnderContract(() => build().model);
+  const own = resolution.candidates.filter(({ plugin: by, platform }) => by === plugin.name && platform === target.platform);
+  const stated = own.filter(({ contract }) => contract !== 'none');
+  if (stated.length === 0) return { outcome: 'not checked', detail: 'no override here states a `reliesOn`' };
+  const notes = stated.flatMap(({ contractNotes }) => contractNotes);
+  return stated.every(({ contract }) => contract === 'holds')
+    ? { outcome: 'held', detail: 'all that `reliesOn` names is there' }
+    : { outcome: 'not checked', detail: `no breach was found, but not all could be looked at: ${notes.join('; ')}` };
+}
+
+/**
  * The override's model has upstream's parameters, as built and after its init hooks: a checkpoint of the architecture fits.
  * @throws CheckFailedError, HookChangedParametersError, and what building and the hooks throw.
  */
-export async function checkInitKeepsParameters<Context, Model extends InspectableModel>({
-  target,
-  ...subject
-}: Subject<Context, Model>): Promise<CheckOutcome> {
+export async function checkInitKeepsParameters({ target, ...subject }: Subject): Promise<CheckOutcome> {
   const upstream = namedParameters((await subject.buildUpstream()).namedParameters());
   const { model, context, runner } = subject.build();
   const expectSame = () => {
@@ -32,7 +43,7 @@ export async function checkInitKeepsParameters<Context, Model extends Inspectabl
  * run again on the same one.
  * @throws CheckFailedError, and what building and the hooks throw.
  */
-export async function checkPhasesRepeat<Context, Model extends InspectableModel>(subject: Subject<Context, Model>): Promise<CheckOutcome> {
+export async function checkPhasesRepeat(subject: Subject): Promise<CheckOutcome> {
   const [first, second] = [subject.build(), subject.build()];
   const counts: string[] = [];
   for (const phase of ['init', 'postLoad'] as const) {
@@ -50,7 +61,7 @@ export async function checkPhasesRepeat<Context, Model extends InspectableModel>
  * Undoing all that a phase's hooks did gives back parameters, buffers, classes, own properties and values as they were before it.
  * @throws CheckFailedError, PatchOverwrittenError, and what building and the hooks throw.
  */
-export async function checkUndoRestores<Context, Model extends InspectableModel>(subject: Subject<Context, Model>): Promise<CheckOutcome> {
+export async function checkUndoRestores(subject: Subject): Promise<CheckOutcome> {
   let undone = await undoPhase('init', subject.build(), subject);
   // A model whose init hooks were undone cannot go on; a second one takes the next phase.
   const second = subject.build();
@@ -60,16 +71,12 @@ export async function checkUndoRestores<Context, Model extends InspectableModel>
   return { outcome: 'held', detail: `${undone} patches undone` };
 }
 
-async function undoPhase<Context, Model extends InspectableModel>(
-  phase: Phase,
-  built: BuiltModel<Context, Model>,
-  { target }: Subject<Context, Model>,
-): Promise<number> {
+async function undoPhase(phase: Phase, built: BuiltModel, { target }: Subject): Promise<number> {
   const { model, context, runner } = built;
   const before = snapshotOf(built);
-  const { count } = runner.ledger;
+  const count = runner.ledger.toJSON().length;
   await runner.run(phase, model, context);
-  const patches = runner.ledger.count - count;
+  const patches = runner.ledger.toJSON().length - count;
   runner.ledger.undoTo(count);
   const differences = before.differences(snapshotOf(built));
   if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_UNDO', target, differences);
@@ -77,7 +84,7 @@ async function undoPhase<Context, Model extends InspectableModel>(
 }
 
 /** The context belongs to the caller, and models only read it. */
-export function snapshotOf<Context, Model extends InspectableModel>({ model, context }: BuiltModel<Context, Model>): Snapshot {
+export function snapshotOf({ model, context }: BuiltModel): Snapshot {
   return Snapshot.ofModel(model, { deep: true, ignored: typeof context === 'object' && context !== null ? [context] : [] });
 }
 
@@ -85,7 +92,7 @@ function withoutPostLoad(details: readonly string[]): CheckOutcome {
   return { outcome: 'not checked', detail: `${details.join(', ')}; its postLoad hooks were not run: give \`load\`` };
 }
 
-async function outcomeOf<Context, Model extends InspectableModel>(phase: Phase, built: BuiltModel<Context, Model>): Promise<string[]> {
+async function outcomeOf(phase: Phase, built: BuiltModel): Promise<string[]> {
   await built.runner.run(phase, built.model, built.context);
   return [...recordLines(built.runner.toJSON()), ...snapshotOf(built).outline()];
 }
@@ -103,7 +110,7 @@ function linesMissing(lines: readonly string[], from: readonly string[], whose: 
   return lines.filter((line) => !there.has(line)).map((line) => `${whose} model lacks "${line}"`);
 }
 
-async function isRefused<Context, Model>(phase: Phase, { model, context, runner }: BuiltModel<Context, Model & InspectableModel>) {
+async function isRefused(phase: Phase, { model, context, runner }: BuiltModel) {
   try {
     await runner.run(phase, model, context);
   } catch (error) {

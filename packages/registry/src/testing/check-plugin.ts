@@ -2,12 +2,20 @@ import { GraftError, messageOf } from '@graft/common';
 import type { InspectableModel } from '../model.ts';
 import { nearestNames, quotedList } from '../names.ts';
 import type { Plugin } from '../plugin.ts';
-import { checkContractHolds } from './check-contract.ts';
 import { checkCopiesShareNothing } from './check-copies.ts';
 import { CheckFailedError, CheckTargetError, PluginCheckFailedError, targetText } from './check-errors.ts';
-import { checkInitKeepsParameters, checkPhasesRepeat, checkUndoRestores } from './check-model.ts';
+import { checkContractHolds, checkInitKeepsParameters, checkPhasesRepeat, checkUndoRestores } from './check-model.ts';
 import { checkReloadEqualsFreshLoad } from './check-reload.ts';
-import { type CheckOutcome, type CheckPluginOptions, type CheckTarget, loadSubject, loadWith, type Subject, touchedBy } from './subject.ts';
+import {
+  type CheckOptions,
+  type CheckOutcome,
+  type CheckPluginOptions,
+  type CheckTarget,
+  loadSubject,
+  loadWith,
+  type Subject,
+  touchedBy,
+} from './subject.ts';
 
 /** One property of one model, as data. */
 export interface CheckRecord extends CheckTarget {
@@ -34,12 +42,13 @@ export interface PluginReport {
  */
 export async function checkPlugin<Context, Model extends InspectableModel, Running = unknown>(
   plugin: Plugin,
-  options: CheckPluginOptions<Context, Model, Running>,
+  typed: CheckPluginOptions<Context, Model, Running>,
 ): Promise<PluginReport> {
+  const options = typed as unknown as CheckOptions; // it gives what it takes back: contexts, models and what runs
   const records: CheckRecord[] = [];
   for (const target of await targetsOf(plugin, options)) {
     const open = () => loadSubject(plugin, options, target);
-    const check = (property: string, body: (subject: Subject<Context, Model>) => Promise<CheckOutcome>) =>
+    const check = (property: string, body: (subject: Subject) => Promise<CheckOutcome>) =>
       run(property, target, async () => {
         const subject = await open();
         const result = body(subject);
@@ -66,10 +75,7 @@ export async function checkPlugin<Context, Model extends InspectableModel, Runni
 }
 
 /** The targets that the plugin touches. A hook, or an override of a model, that touches none of its own is an error. */
-async function targetsOf<Context, Model extends InspectableModel, Running>(
-  plugin: Plugin,
-  options: CheckPluginOptions<Context, Model, Running>,
-): Promise<CheckTarget[]> {
+async function targetsOf(plugin: Plugin, options: CheckOptions): Promise<CheckTarget[]> {
   const targets: CheckTarget[] = [];
   const idle = new Map<string, string>();
   for (const { target, isNamed } of await candidatesOf(plugin, options)) {
@@ -90,9 +96,9 @@ async function targetsOf<Context, Model extends InspectableModel, Running>(
 }
 
 /** @throws CheckTargetError for a platform or mode that no plugin here brings. */
-async function candidatesOf<Context, Model extends InspectableModel, Running>(
+async function candidatesOf(
   plugin: Plugin,
-  { needs = [], modes, architectures }: CheckPluginOptions<Context, Model, Running>,
+  { needs = [], modes, architectures }: CheckOptions,
 ): Promise<{ target: CheckTarget; isNamed: boolean }[]> {
   const platforms = [...needs, plugin].flatMap((each) => each.platforms ?? []);
   const registered = (await loadWith(plugin, needs)).registry.list().map(({ architecture }) => architecture);

@@ -40,23 +40,26 @@ export interface CheckOutcome {
   readonly detail: string;
 }
 
-export interface BuiltModel<Context, Model> {
-  readonly model: Model;
-  readonly context: Context;
+/** The checks need no more of a model and its context than this. */
+export type CheckOptions = CheckPluginOptions<unknown, InspectableModel>;
+
+export interface BuiltModel {
+  readonly model: InspectableModel;
+  readonly context: unknown;
   readonly runner: HookRunner;
 }
 
 /** A registry with the plugin in it, and the models of one target that come out of it. */
-export interface Subject<Context, Model extends InspectableModel> {
+export interface Subject {
   readonly plugin: Plugin;
   readonly plugins: LoadedPlugins;
   readonly target: CheckTarget;
   readonly resolution: Resolution;
-  readonly options: CheckPluginOptions<Context, Model>;
-  build(): BuiltModel<Context, Model>;
-  buildUpstream(): Promise<Model>;
+  readonly options: CheckOptions;
+  build(): BuiltModel;
+  buildUpstream(): Promise<InspectableModel>;
   /** Takes a model on which `init` has run to where its post-load hooks may run; false where that takes weights that the options do not load. */
-  load(built: BuiltModel<Context, Model>): Promise<boolean>;
+  load(built: BuiltModel): Promise<boolean>;
   /** What has changed since the first build in the classes of the model, which are put back. */
   classChanges(): string[];
 }
@@ -69,14 +72,10 @@ export function loadWith(plugin: Plugin, needs: readonly Plugin[] = []): Promise
 }
 
 /** @throws what loading, resolving and importing throw. */
-export async function loadSubject<Context, Model extends InspectableModel>(
-  plugin: Plugin,
-  options: CheckPluginOptions<Context, Model>,
-  target: CheckTarget,
-): Promise<Subject<Context, Model>> {
+export async function loadSubject(plugin: Plugin, options: CheckOptions, target: CheckTarget): Promise<Subject> {
   const plugins = await loadWith(plugin, options.needs);
   const resolution = plugins.registry.resolve([target.architecture], target);
-  const Class = (await resolution.load()) as unknown as ModelClass<Context, Model>;
+  const Class = (await resolution.load()) as unknown as ModelClass<unknown, InspectableModel>;
   let classes: Snapshot | null = null;
   return {
     plugin,
@@ -91,7 +90,7 @@ export async function loadSubject<Context, Model extends InspectableModel>(
       return { model, context, runner: new HookRunner(resolution, plugins.hooks) };
     },
     async buildUpstream() {
-      const Upstream = (await plugins.registry.upstreamOf(target.architecture).load()) as unknown as ModelClass<Context, Model>;
+      const Upstream = (await plugins.registry.upstreamOf(target.architecture).load()) as unknown as ModelClass<unknown, InspectableModel>;
       return construct(Upstream, options.context(target));
     },
     async load({ model, context, runner }) {
@@ -109,9 +108,7 @@ export async function loadSubject<Context, Model extends InspectableModel>(
 }
 
 /** What a plugin does to a target: whether one of its classes serves in the model, and what becomes of each hook that it brings. */
-export async function touchedBy<Context, Model extends InspectableModel>(
-  subject: Subject<Context, Model>,
-): Promise<{ serves: boolean; hooks: HookRecord[] }> {
+export async function touchedBy(subject: Subject): Promise<{ serves: boolean; hooks: HookRecord[] }> {
   const { plugin, resolution } = subject;
   const { model, runner } = subject.build();
   const hooks = [...(await runner.plan('init', model)), ...(await runner.plan('postLoad', model))];
