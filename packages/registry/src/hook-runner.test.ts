@@ -476,7 +476,7 @@ test('a patch over another plugin’s is an event, and the covered one says so i
   await runner.run('init', new Tiny(), null);
   expect(seen).toEqual([expect.stringContaining('p2: patch 2 (replaceMethod of Tiny.namedBuffers) covers patch 1')]);
   expect(explainHooks(runner.toJSON())).toContain('; covered by patch 2 of plugin "p2"');
-  runner.ledger.markRead(new Map());
+  runner.ledger.markRead([]);
   expect(explainHooks(runner.toJSON())).toContain('; nobody reads it');
 });
 

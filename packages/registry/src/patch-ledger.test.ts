@@ -224,14 +224,14 @@ test('after a capture each patch says whether forward read it', () => {
   patches.replaceMethod(attention, 'forward', (x: number) => x);
   patches.setField(attention, 'mark', true, { readBy: 'the runner' });
   patches.lend(layer, 'gate', {});
-  ledger.markRead(new Map([[attention, new Set(['forward', 'heads'])]]));
+  ledger.markRead([null, 'forward', 'heads'].map((key) => ({ object: attention, key })));
   expect(ledger.toJSON().map(({ read, readBy }) => [read, readBy])).toEqual([
     [true, null],
     [true, null],
     [false, 'the runner'],
     [false, null],
   ]);
-  ledger.markRead(new Map([[layer, new Set(['gate'])]])); // another bucket
+  ledger.markRead([{ object: layer, key: 'gate' }]); // another bucket
   expect(ledger.toJSON().map(({ read }) => read)).toEqual([true, true, false, true]);
 });
 

@@ -183,12 +183,11 @@ export class PatchLedger {
     this.undoTo(first);
   }
 
-  /** Notes which patches a captured `forward` read. `reads` has the properties that it read of each object; a class is read with any of them. */
-  markRead(reads: ReadonlyMap<object, ReadonlySet<PropertyKey>>): void {
-    for (const patch of this.patches) {
-      const keys = reads.get(patch.instance);
-      patch.read = patch.read === true || (keys !== undefined && (patch.name === null || keys.has(patch.name)));
-    }
+  /** Notes which patches a captured `forward` read: the property `key` of an object, or its class (null). */
+  markRead(reads: Iterable<{ readonly object: object; readonly key: PropertyKey | null }>): void {
+    const keys = new Map<object, Set<PropertyKey | null>>();
+    for (const { object, key } of reads) keys.set(object, (keys.get(object) ?? new Set()).add(key));
+    for (const patch of this.patches) patch.read = patch.read === true || keys.get(patch.instance)?.has(patch.name) === true;
   }
 
   /** The patches in effect, oldest first. */
