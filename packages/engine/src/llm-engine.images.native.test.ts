@@ -56,6 +56,7 @@ async function firstLogits(engine: LlmEngine, prompt: GenerateRequest['prompt'])
 }
 
 const patch = imageTokenIds['<|patch|>']!;
+const tile = [patch, patch, patch, patch];
 
 describe('a chat with an image', () => {
   test('is the prompt of tokens around tiles that the published processor makes of it', async () => {
