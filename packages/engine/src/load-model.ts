@@ -16,6 +16,7 @@ import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
 import { createRunner } from './runner/create-runner.ts';
+import { markReads } from './mark-reads.ts';
 import type { ModelRunner, RunnerParts, WarmUpSummary } from './runner/model-runner.ts';
 
 export interface LoadOptions extends StepContext {
@@ -69,6 +70,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
 
   model.setAuxHiddenStateLayers(auxLayers(config, textConfig));
   const { runner, warmUp } = await prepareRunner({ ...options, model, context, tower }, step, signal);
+  markReads({ model, tower, config: textConfig, hooks });
   hooks.lifecycle.advance('ready'); // from here a patch throws
   return { model, config: textConfig, context, family, tower, resolution, hooks, runner, warmUp, timings: step.timings };
 }

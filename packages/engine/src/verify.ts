@@ -1,7 +1,7 @@
 import type { GraftErrorRecord } from '@graft/common';
 import { InterpreterBackend } from '@graft/graph';
 import { EngineContainer, type PatchGroup } from '@graft/registry';
-import type { LoadProgress } from './engine.ts';
+import type { EngineInfo, LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
 import { type GraphKind, graphKinds } from './graph-kinds.ts';
 import { LlmEngine } from './llm-engine.ts';
@@ -17,6 +17,7 @@ import {
   type IdsComparison,
   type LayerDifference,
 } from './verify/compare-runs.ts';
+import { type Parameters, problemsOf } from './verify/problems.ts';
 import type { VerifyImage } from './verify/prompt.ts';
 import { type RecordedRun, recordRun } from './verify/record-run.ts';
 import { findSubject, type Subject, type VerifySubject } from './verify/subject.ts';
@@ -55,8 +56,10 @@ export interface VerifiedModel {
 
 /** `verify --json`. */
 export interface VerifyRecord {
-  /** `failed`: at least one of the two did not come to its end; then nothing is compared. */
-  readonly verdict: 'equal' | 'differs' | 'failed';
+  /** `failed`: at least one of the two did not come to its end; then nothing is compared. `unproven`: the numbers are equal, and there are problems. */
+  readonly verdict: 'equal' | 'unproven' | 'differs' | 'failed';
+  /** What equal numbers do not show: parameters that differ, and patches, hooks and overrides without effect. */
+  readonly problems: readonly string[];
   readonly architecture: string;
   readonly platform: string;
   readonly mode: string;
@@ -88,8 +91,13 @@ export async function verify(asked: VerifyOptions, options: StartOptions = {}): 
   const run = { subject, maxTokens, options };
   const upstream = await runModel('upstream', { ...run, answer: null });
   const override = await runModel('override', { ...run, answer: upstream.run?.greedy ?? null });
+  const parameters = upstream.parameters && override.parameters && { upstream: upstream.parameters, override: override.parameters };
+  const problems = problemsOf(parameters, override.info);
+  const compared = compare(upstream.run, override.run, { tolerance, image: subject.prompt.image });
   const record: VerifyRecord = {
-    ...compare(upstream.run, override.run, { tolerance, image: subject.prompt.image }),
+    ...compared,
+    verdict: compared.verdict === 'equal' && problems.length > 0 ? 'unproven' : compared.verdict,
+    problems,
     architecture: subject.architecture,
     platform: subject.platform.platform.name,
     mode: subject.mode,
@@ -128,11 +136,19 @@ interface RunOptions {
 
 type Which = 'upstream' | 'override';
 
+interface ModelRun {
+  readonly model: VerifiedModel;
+  readonly run: RecordedRun | null;
+  /** Null where it failed before. */
+  readonly parameters: Parameters | null;
+  readonly info: EngineInfo | null;
+}
+
 /** One of the two, from its class to its last token; it is gone from memory when the other one's turn comes. */
 async function runModel(
   which: Which,
   { subject, maxTokens, answer, options }: RunOptions,
-): Promise<{ model: VerifiedModel; run: RecordedRun | null }> {
+): Promise<ModelRun> {
   const { signal } = options;
   const started = performance.now();
   let step = 'resolve';
@@ -151,12 +167,17 @@ async function runModel(
     failure: null,
   };
   let run: RecordedRun | null = null;
+  let parameters: Parameters | null = null;
+  let info: EngineInfo | null = null;
   try {
-    model = { ...model, ...(await kindsOf(which, subject, (at) => void (step = at))) };
+    const { kinds, modelClass, ...built } = await kindsOf(which, subject, (at) => void (step = at));
+    model = { ...model, modelClass, kinds };
+    parameters = built.parameters;
     const engine = await loadEngine(which, subject, { onProgress, ...(signal !== undefined && { signal }) });
     try {
       step = 'run';
-      model = { ...model, modelClass: engine.info.modelClass, patches: engine.info.changes.patches };
+      info = engine.info;
+      model = { ...model, modelClass: info.modelClass, patches: info.changes.patches };
       run = await recordRun(engine, { prompt: subject.prompt, maxTokens, answer, ...(signal !== undefined && { signal }) });
       const { captures, compiles } = await engine.stats();
       model = { ...model, captures, compiles, tokenIds: run.greedy };
@@ -169,7 +190,7 @@ async function runModel(
     run = null;
     model = { ...model, failure: { step, error: errorRecord(error) } };
   }
-  return { model: { ...model, seconds: (performance.now() - started) / 1000 }, run };
+  return { model: { ...model, seconds: (performance.now() - started) / 1000 }, run, parameters, info };
 }
 
 /** Of a model that is built from its config alone. */
@@ -177,7 +198,8 @@ async function kindsOf(which: Which, { plugins, platform, config, source }: Subj
   at('construct');
   const { model } = await buildModel({ plugins, platform, config, ...without(which) }, source.describe);
   at('capture');
-  return { modelClass: model.constructor.name, kinds: graphKinds(model) };
+  const parameters = new Map([...model.namedParameters()].map(([name, { shape }]) => [name, shape]));
+  return { modelClass: model.constructor.name, kinds: graphKinds(model), parameters };
 }
 
 async function loadEngine(which: Which, subject: Subject, options: Pick<StartOptions, 'onProgress' | 'signal'>): Promise<LlmEngine> {

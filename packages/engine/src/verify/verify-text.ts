@@ -18,7 +18,7 @@ export function verifyText(record: VerifyRecord): string {
       ['kinds of layers', String(upstream.kinds.length), String(override.kinds.length)],
       ['graphs captured', String(upstream.captures), String(override.captures)],
       ['graphs compiled', String(upstream.compiles), String(override.compiles)],
-      ['patches', patchCount(upstream), patchCount(override)],
+      ['patches, read by forward', patchCount(upstream), patchCount(override)],
       ['seconds', upstream.seconds.toFixed(1), override.seconds.toFixed(1)],
     ]),
     ...kindsText('upstream', upstream),
@@ -27,13 +27,16 @@ export function verifyText(record: VerifyRecord): string {
     ...failureText('upstream', upstream),
     ...failureText('override', override),
     ...(record.verdict === 'failed' ? [] : comparisonText(record)),
+    ...(record.problems.length === 0 ? [] : ['', 'problems:', ...record.problems.map((problem) => `  ${problem}`)]),
     '',
     verdictText(record),
   ].join('\n');
 }
 
 function patchCount({ patches }: VerifiedModel): string {
-  return String(patches.reduce((sum, { count }) => sum + count, 0));
+  const count = patches.reduce((sum, group) => sum + group.count, 0);
+  const read = patches.reduce((sum, group) => sum + (group.read ?? 0), 0);
+  return count === 0 ? '0' : `${count}, ${read}`;
 }
 
 function kindsText(which: string, { kinds }: VerifiedModel): string[] {
@@ -80,6 +83,7 @@ function comparisonText({ layers, logits, upstream, override, ids }: VerifyRecor
 
 function verdictText({ verdict, firstOver, logits, tolerance, ids }: VerifyRecord): string {
   if (verdict === 'failed') return 'FAILED: nothing could be compared.';
+  if (verdict === 'unproven') return 'UNPROVEN: the numbers are equal, and the problems above say why that proves little.';
   if (verdict === 'equal') return `EQUAL: every layer and the logits within ${scientific(tolerance)}, and the same greedy ids.`;
   const reasons = [
     ...(firstOver === null ? [] : [`${placeOf(firstOver)} is the first over ${scientific(tolerance)}`]),
