@@ -15,8 +15,8 @@ import { construct, HookRunner, type LoadedPlugins, type Resolution, type Select
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
-import { createRunner } from './runner/create-runner.ts';
 import { markReads } from './mark-reads.ts';
+import { createRunner } from './runner/create-runner.ts';
 import type { ModelRunner, RunnerParts, WarmUpSummary } from './runner/model-runner.ts';
 
 export interface LoadOptions extends StepContext {

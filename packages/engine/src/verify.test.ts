@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Llama4ForCausalLM, Llama4ForConditionalGeneration } from '@graft/core-model';
-import { ops, type Tensor } from '@graft/graph';
+import { Llama4ForCausalLM, Llama4ForConditionalGeneration, type ModelContext } from '@graft/core-model';
+import { Identity, ops, Parameter, type Tensor } from '@graft/graph';
 import { definePlugin, InitHook, type Patches, type Plugin, PostLoadHook } from '@graft/registry';
 import { afterEach, describe, expect, test } from 'vitest';
 import { caseFolder, failureOf, folderWithTokenizer, root, temporaryFolder } from './engine.fixture.ts';
@@ -135,6 +135,51 @@ describe('an override that computes something else', () => {
   });
 });
 
+describe('an override whose numbers prove nothing', () => {
+  test('because it patched the forward of modules that never run', async () => {
+    class PatchesSpare extends Llama4ForCausalLM {
+      readonly spare: { forward(x: Tensor): Tensor };
+
+      constructor(context: ModelContext) {
+        super(context);
+        this.spare = new Identity();
+      }
+
+      @InitHook({ reason: 'meant to be faster' })
+      replace(patches: Patches): void {
+        patches.replaceMethod(this.spare, 'forward', (x: Tensor) => x.mul(2));
+      }
+    }
+    const { text, record } = await verifyClass(PatchesSpare);
+    expect(record).toMatchObject({ verdict: 'unproven', firstOver: null, ids: { equal: true } });
+    expect(record.problems).toEqual([
+      'The replaceMethod of Identity.forward at spare.forward (PatchesSpare.replace) is never read by `forward`.',
+    ]);
+    expect(text).toContain('UNPROVEN: ');
+  });
+
+  test('because it has a parameter that no checkpoint has', async () => {
+    class Extra extends Llama4ForCausalLM {
+      readonly gate = new Parameter([4]);
+    }
+    const { record } = await verifyClass(Extra);
+    expect(record.verdict).toBe('unproven');
+    expect(record.problems).toEqual(['The parameter "gate" is in no checkpoint: upstream has none of that name.']);
+  });
+
+  test('because its hook changed nothing', async () => {
+    class Idle extends Llama4ForCausalLM {
+      @InitHook({ reason: 'meant to unify the layers' })
+      unify(): void {
+        for (const layer of this.model.layers) void layer;
+      }
+    }
+    const { record } = await verifyClass(Idle);
+    expect(record.verdict).toBe('unproven');
+    expect(record.problems).toEqual(['The hook Idle.unify of plugin "candidate" ran and changed nothing.']);
+  });
+});
+
 describe('an override that fails', () => {
   test('in a hook is in the record, with the step and the hook', async () => {
     class BreaksInHook extends Llama4ForCausalLM {
@@ -189,7 +234,7 @@ test('a plugin that only has hooks is held against upstream without them', async
         platform: 'interpreter',
         phase: 'init',
         run: function note(model: Llama4ForCausalLM, _context: unknown, patches: Patches) {
-          patches.setField(model, 'noted', true);
+          patches.setField(model, 'noted', true, { readBy: 'whoever wants to know' });
         },
       },
     ],

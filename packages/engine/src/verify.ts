@@ -145,10 +145,7 @@ interface ModelRun {
 }
 
 /** One of the two, from its class to its last token; it is gone from memory when the other one's turn comes. */
-async function runModel(
-  which: Which,
-  { subject, maxTokens, answer, options }: RunOptions,
-): Promise<ModelRun> {
+async function runModel(which: Which, { subject, maxTokens, answer, options }: RunOptions): Promise<ModelRun> {
   const { signal } = options;
   const started = performance.now();
   let step = 'resolve';

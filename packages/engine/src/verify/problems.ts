@@ -18,7 +18,9 @@ function parameterProblems(upstream: Parameters, override: Parameters): string[]
   return [
     ...added.map((name) => `The parameter "${name}" is in no checkpoint: upstream has none of that name.`),
     ...missing.map((name) => `Upstream's parameter "${name}" is missing: nothing takes its weights.`),
-    ...reshaped.map(([name, shape]) => `The parameter "${name}" is [${shape.join(', ')}], and [${upstream.get(name)!.join(', ')}] upstream.`),
+    ...reshaped.map(
+      ([name, shape]) => `The parameter "${name}" is [${shape.join(', ')}], and [${upstream.get(name)!.join(', ')}] upstream.`,
+    ),
   ];
 }
 
@@ -27,12 +29,13 @@ function hookProblems({ hooks, patches, renames }: EngineInfo['changes']): strin
   const idle = hooks.filter(
     ({ hook, outcome, warnings, reload }) => outcome === 'ran' && warnings.length === 0 && reload !== 'rerun' && !effective.has(hook),
   );
-  const unread = patches.filter(({ count, read, readBy, coveredBy }) => read !== null && read < count && readBy === null && coveredBy === null);
+  // The same patch of many layers may well be read on some alone: those that have the branch.
+  const unread = patches.filter(({ read, readBy, coveredBy }) => read === 0 && readBy === null && coveredBy === null);
   return [
     ...idle.map(({ hook, plugin }) => `The hook ${hook} of plugin "${plugin}" ran and changed nothing.`),
-    ...unread.map(({ count, read, operation, target, paths, hook }) => {
-      const places = read === 0 ? `at ${paths[0] || 'the model'}${count === 1 ? '' : ` and ${count - 1} more`}` : `in ${count - read!} of ${count} places`;
-      return `The ${operation} of ${target} (${hook}) is never read by \`forward\` ${places}.`;
+    ...unread.map(({ count, operation, target, paths, hook }) => {
+      const others = count === 1 ? '' : ` and ${count - 1} more`;
+      return `The ${operation} of ${target} at ${paths[0] || 'the model'}${others} (${hook}) is never read by \`forward\`.`;
     }),
   ];
 }
