@@ -55,14 +55,13 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
   });
   app.setErrorHandler(sendError);
   metrics.watchRequests(app); // before what may refuse one
-  const watched = metrics.watchAnswers();
   secure(app, options);
   const methodsOf = recordMethods(app);
   pageRoutes(app);
   healthRoute(app, engine, (request) => hasKey(request, options.apiKey));
   modelsRoutes(app, engine);
   metricsRoute(app, metrics);
-  const serving = { engine: watched, running, imageHosts: options.imageHosts ?? noImageHosts };
+  const serving = { engine, metrics, running, imageHosts: options.imageHosts ?? noImageHosts };
   chatCompletionsRoute(app, serving, bodyLimit + imagesOf(engine));
   completionsRoute(app, serving);
   if (options.enableReload === true) reloadRoute(app, engine, running);

@@ -1,4 +1,4 @@
-import { type Engine, type EngineStats, type GenerateRequest, graftVersion, type TokenDelta } from '@graft/engine';
+import { type Engine, type EngineStats, type FinishReason, graftVersion, type TokenDelta } from '@graft/engine';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -153,19 +153,18 @@ export class Metrics {
     raw.once('finish', onFinish).once('close', onClose);
   }
 
-  /** The same engine; what its answers took is counted. */
-  watchAnswers(): Engine {
-    const { engine } = this;
-    return {
-      get info() {
-        return engine.info;
-      },
-      generate: (request, options) => this.watched(request, options),
-      tokenize: (text) => engine.tokenize(text),
-      reloadWeights: (model, options) => engine.reloadWeights(model, options),
-      stats: () => engine.stats(),
-      close: () => engine.close(),
-    };
+  /** Counts an answer that ended, by why. */
+  countAnswer(finish_reason: FinishReason | 'error' | 'abandoned'): void {
+    this.answers.inc({ finish_reason });
+  }
+
+  /** @param delta the last one of an answer. */
+  observeTimes({ timing, usage }: TokenDelta): void {
+    if (timing === undefined) return;
+    this.queued.observe(timing.queuedMs / 1000);
+    this.firstToken.observe(timing.firstTokenMs / 1000);
+    const more = usage.completionTokens - 1;
+    if (more > 0) this.interToken.observe((timing.totalMs - timing.firstTokenMs) / 1000 / more);
   }
 
   /** The page that Prometheus scrapes; the engine is asked for its counts now. An engine that does not answer leaves the server's own metrics. */
@@ -182,32 +181,6 @@ export class Metrics {
     this.info.reset(); // a reload may serve another form of the weights
     this.info.set({ version: graftVersion, model, architecture, model_class: modelClass, platform, device, mode, weights }, 1);
     return this.registry.metrics();
-  }
-
-  private async *watched(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<TokenDelta, void, void> {
-    let outcome = 'abandoned';
-    try {
-      for await (const delta of this.engine.generate(request, options)) {
-        if (delta.finishReason !== null) {
-          outcome = delta.finishReason;
-          this.observeTimes(delta);
-        }
-        yield delta;
-      }
-    } catch (error) {
-      if (options?.signal?.aborted !== true) outcome = 'error';
-      throw error;
-    } finally {
-      this.answers.inc({ finish_reason: outcome });
-    }
-  }
-
-  private observeTimes({ timing, usage }: TokenDelta): void {
-    if (timing === undefined) return;
-    this.queued.observe(timing.queuedMs / 1000);
-    this.firstToken.observe(timing.firstTokenMs / 1000);
-    const more = usage.completionTokens - 1;
-    if (more > 0) this.interToken.observe((timing.totalMs - timing.firstTokenMs) / 1000 / more);
   }
 }
 

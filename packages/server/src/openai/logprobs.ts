@@ -1,7 +1,7 @@
 import type { TokenLogprob } from '@graft/engine';
 
 /** `logprobs` of a chat choice. */
-export function chatLogprobs(tokens: TokenLogprob[]) {
+export function chatLogprobs(tokens: readonly TokenLogprob[]) {
   return {
     content: tokens.map((one) => ({
       token: one.token,
@@ -14,7 +14,7 @@ export function chatLogprobs(tokens: TokenLogprob[]) {
 }
 
 /** `logprobs` of a text choice. `offset`: characters of the answer before these tokens. */
-export function textLogprobs(tokens: TokenLogprob[], offset: number) {
+export function textLogprobs(tokens: readonly TokenLogprob[], offset: number) {
   const offsets: number[] = [];
   for (const one of tokens) {
     offsets.push(offset);

@@ -2,42 +2,59 @@ import { once } from 'node:events';
 import type { FastifyReply } from 'fastify';
 import { toApiError } from './errors.ts';
 
-/**
- * Sends server-sent events, each a JSON object, and `[DONE]` after the last. Waits whenever the client reads more slowly
- * than we write. An error after the first event is sent as an event in OpenAI's shape and ends the stream.
- * The first event is awaited before the status line, so that an error before it still gets its own status.
- * @param signal aborted when the client has gone; nothing is written after that.
- */
-export async function sendEvents(reply: FastifyReply, events: AsyncGenerator<object>, signal: AbortSignal): Promise<void> {
-  const first = await events.next();
-  const { raw } = reply;
-  reply.hijack();
-  raw.writeHead(200, {
-    ...reply.getHeaders(),
-    'content-type': 'text/event-stream; charset=utf-8',
-    'cache-control': 'no-cache, no-transform',
-    'x-accel-buffering': 'no',
-  } as Record<string, string>);
-  const write = async (text: string) => {
-    if (!raw.write(`data: ${text}\n\n`) && !signal.aborted) await drained(reply, signal);
-  };
-  try {
-    for (let event = first; event.done !== true; event = await events.next()) {
-      if (raw.destroyed) return;
-      await write(JSON.stringify(event.value));
-    }
-    await write('[DONE]');
-  } catch (error) {
-    if (raw.destroyed) return;
-    const failure = toApiError(error);
-    if (failure.status >= 500 && error !== failure) reply.log.error({ err: error }, 'a stream ended in an error');
-    await write(JSON.stringify(failure.body));
-  } finally {
-    await events.return(undefined);
-    raw.end();
-  }
-}
+/** Server-sent events, each a JSON object, and `[DONE]` after the last. The first one brings the status line, so that an error before it still gets its own. */
+export class EventStream {
+  private readonly reply: FastifyReply;
+  private readonly signal: AbortSignal;
+  private hasBegun = false;
+  private drained: Promise<unknown> | null = null;
 
-async function drained(reply: FastifyReply, signal: AbortSignal): Promise<void> {
-  await once(reply.raw, 'drain', { signal }).catch(() => undefined);
+  /** @param signal aborted when the client has gone: nothing waits for it any more. */
+  constructor(reply: FastifyReply, signal: AbortSignal) {
+    this.reply = reply;
+    this.signal = signal;
+  }
+
+  /** Waits while the client reads more slowly than we write. */
+  async send(event: object): Promise<void> {
+    await this.write(JSON.stringify(event));
+  }
+
+  async end(): Promise<void> {
+    await this.write('[DONE]');
+    this.reply.raw.end();
+  }
+
+  /** Sends the error as an event in OpenAI's shape and ends the stream. @throws it where no event was sent before. */
+  async fail(error: unknown): Promise<void> {
+    if (!this.hasBegun) throw error;
+    const failure = toApiError(error);
+    const isHeard = !this.reply.raw.destroyed;
+    if (isHeard && failure.status >= 500 && error !== failure) this.reply.log.error({ err: error }, 'a stream ended in an error');
+    await this.write(JSON.stringify(failure.body));
+    this.reply.raw.end();
+  }
+
+  private async write(text: string): Promise<void> {
+    const { reply, signal } = this;
+    const { raw } = reply;
+    if (!this.hasBegun) this.begin();
+    if (raw.destroyed || raw.write(`data: ${text}\n\n`) || signal.aborted) return;
+    // Choices share the client, and its wait.
+    this.drained ??= once(raw, 'drain', { signal }).catch(() => undefined);
+    await this.drained;
+    this.drained = null;
+  }
+
+  private begin(): void {
+    const { reply } = this;
+    this.hasBegun = true;
+    reply.hijack();
+    reply.raw.writeHead(200, {
+      ...reply.getHeaders(),
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+    } as Record<string, string>);
+  }
 }

@@ -1,51 +1,83 @@
 import { randomUUID } from 'node:crypto';
-import type { Engine } from '@graft/engine';
+import type { Engine, FinishReason, GenerateRequest, TokenDelta, TokenLogprob } from '@graft/engine';
 import type { FastifyReply } from 'fastify';
 import type { ImageHosts } from '../images/fetch-image.ts';
 import { resolveImages } from '../images/resolve-images.ts';
-import { type ChoiceDelta, generateChoices } from '../openai/choices.ts';
+import type { Metrics } from '../metrics.ts';
 import { ApiError } from '../openai/errors.ts';
 import type { CompletionCall } from '../openai/schemas.ts';
-import { sendEvents } from '../openai/stream.ts';
+import { EventStream } from '../openai/stream.ts';
 import type { RunningRequests } from '../running-requests.ts';
 
 /** How a route words its answers; the two routes differ in nothing else. */
 export interface Wording {
   idPrefix: string;
-  /** The events of a stream. */
-  events(pieces: AsyncIterable<ChoiceDelta>, call: CompletionCall, head: AnswerHead): AsyncGenerator<object>;
-  /** The body of an answer that is not streamed. */
-  body(pieces: AsyncIterable<ChoiceDelta>, call: CompletionCall, head: AnswerHead): Promise<object>;
+  object: { whole: string; chunk: string };
+  /** What the first chunk of a choice says; null: there is none. `echo` is the prompt where it was asked for. */
+  opening(echo: string | null): object | null;
+  /** A piece of the text in a chunk; null: the chunk that ends a choice. */
+  piece(text: string | null): object;
+  whole(text: string): object;
+  /** @param offset characters of the answer's tokens before these. */
+  logprobs(tokens: readonly TokenLogprob[], offset: number): object;
 }
 
 /** What the routes answer from. */
 export interface Serving {
   engine: Engine;
+  metrics: Metrics;
   running: RunningRequests;
   imageHosts: ImageHosts;
 }
 
-export interface AnswerHead {
-  id: string;
-  /** Seconds since the epoch. */
-  created: number;
-  model: string;
+/** An answer to one prompt of a call. `index` counts over all prompts, as OpenAI does: `promptIndex * n + i`. */
+interface Choice {
+  readonly index: number;
+  readonly request: GenerateRequest;
+  readonly echo: string | null;
+  hasBegun: boolean;
+  text: string;
+  logprobs: TokenLogprob[];
+  /** Characters of the tokens whose log-probabilities were sent. */
+  offset: number;
+  finishReason: FinishReason | null;
+  usage: TokenDelta['usage'];
 }
+
+type Take = (choice: Choice, delta: TokenDelta) => Promise<void> | void;
 
 /**
  * Answers a validated call, streamed or whole. A client that goes away aborts the engine's work at once in both forms.
- * @throws ApiError 404 for a model that is not served; what `resolveImages` and the engine throws before its first piece.
+ * @throws ApiError 404 for a model that is not served; what `resolveImages` and the engine throw, of a stream before its first event.
  */
-export async function answer({ engine, running, imageHosts }: Serving, reply: FastifyReply, call: CompletionCall, wording: Wording) {
+export async function answer(serving: Serving, reply: FastifyReply, call: CompletionCall, wording: Wording) {
+  const { engine, running, imageHosts } = serving;
   const { model } = engine.info;
   if (call.model !== undefined && call.model !== model) throw modelNotFound(call.model, model);
   const head = { id: `${wording.idPrefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model };
   using request = running.start(reply);
+  const { signal } = request;
   try {
-    const prompts = await resolveImages(call, engine, imageHosts, request.signal);
-    const pieces = generateChoices(engine, { ...call, prompts }, request.signal);
-    if (call.stream) return await sendEvents(reply, wording.events(pieces, call, head), request.signal);
-    return await wording.body(pieces, call, head);
+    const choices = choicesOf(call, await resolveImages(call, engine, imageHosts, signal));
+    if (!call.stream) {
+      await generate(serving, choices, signal, collect);
+      return { ...head, object: wording.object.whole, choices: choices.map(wholeIn(call, wording)), usage: usageOf(choices, call) };
+    }
+    const stream = new EventStream(reply, signal);
+    const chunk = (chosen: object[], usage: object | null) =>
+      stream.send({ ...head, object: wording.object.chunk, choices: chosen, ...(call.includeUsage && { usage }) });
+    try {
+      await generate(
+        serving,
+        choices,
+        signal,
+        sendChunks(call, wording, (chosen) => chunk([chosen], null)),
+      );
+      if (call.includeUsage) await chunk([], usageOf(choices, call));
+      return await stream.end();
+    } catch (error) {
+      return await stream.fail(error);
+    }
   } catch (error) {
     // Nobody is there to read an answer; what was thrown is the abort itself.
     if (request.clientGone) return reply.hijack();
@@ -60,4 +92,87 @@ export function modelNotFound(asked: string, served: string): ApiError {
     param: 'model',
     code: 'model_not_found',
   });
+}
+
+/** Runs all choices at once. However it ends (return, throw, abort), each is ended, so that no slot stays taken. @throws the first error. */
+async function generate({ engine, metrics }: Serving, choices: readonly Choice[], signal: AbortSignal, take: Take): Promise<void> {
+  const failed = new AbortController();
+  const ended = AbortSignal.any([signal, failed.signal]);
+  const run = async (choice: Choice): Promise<void> => {
+    let outcome: FinishReason | 'error' | 'abandoned' = 'abandoned';
+    try {
+      for await (const delta of engine.generate(choice.request, { signal: ended })) {
+        choice.usage = delta.usage;
+        if (delta.finishReason !== null) {
+          outcome = delta.finishReason;
+          metrics.observeTimes(delta);
+        }
+        await take(choice, delta);
+      }
+    } catch (error) {
+      if (!ended.aborted) outcome = 'error';
+      failed.abort(error);
+    } finally {
+      metrics.countAnswer(outcome);
+    }
+  };
+  await Promise.all(choices.map(run));
+  failed.signal.throwIfAborted();
+}
+
+function choicesOf(call: CompletionCall, prompts: readonly GenerateRequest['prompt'][]): Choice[] {
+  const { n, sampling, echo } = call;
+  const { seed } = sampling;
+  return prompts.flatMap((prompt, promptIndex) =>
+    Array.from({ length: n }, (_, i) => ({
+      index: promptIndex * n + i,
+      // Choices of one prompt must differ though they share a seed.
+      request: { prompt, sampling: seed === undefined || i === 0 ? sampling : { ...sampling, seed: seed + i } },
+      echo: echo && 'text' in prompt ? prompt.text : null,
+      hasBegun: false,
+      text: '',
+      logprobs: [],
+      offset: 0,
+      finishReason: null,
+      usage: { promptTokens: 0, completionTokens: 0 },
+    })),
+  );
+}
+
+function collect(choice: Choice, { text, logprobs = [], finishReason }: TokenDelta): void {
+  choice.text += text;
+  choice.logprobs.push(...logprobs);
+  choice.finishReason = finishReason;
+}
+
+function wholeIn({ sampling }: CompletionCall, wording: Wording) {
+  return ({ index, echo, text, logprobs, finishReason }: Choice) => ({
+    index,
+    ...wording.whole((echo ?? '') + text),
+    logprobs: sampling.logprobs === undefined ? null : wording.logprobs(logprobs, 0),
+    finish_reason: finishReason,
+  });
+}
+
+function sendChunks({ sampling }: CompletionCall, wording: Wording, send: (chosen: object) => Promise<void>): Take {
+  const chosen = (index: number, piece: object, more: object = {}) =>
+    send({ index, ...piece, logprobs: null, finish_reason: null, ...more });
+  return async (choice, { text, logprobs = [], finishReason, stopReason }) => {
+    const { index, offset } = choice;
+    const opening = choice.hasBegun ? null : wording.opening(choice.echo);
+    choice.hasBegun = true;
+    choice.offset += logprobs.reduce((sum, { token }) => sum + token.length, 0);
+    if (opening !== null) await chosen(index, opening);
+    const asked = sampling.logprobs !== undefined && logprobs.length > 0;
+    if (text !== '' || asked) await chosen(index, wording.piece(text), asked ? { logprobs: wording.logprobs(logprobs, offset) } : {});
+    if (finishReason !== null) await chosen(index, wording.piece(null), { finish_reason: finishReason, stop_reason: stopReason });
+  };
+}
+
+/** OpenAI's `usage`; a prompt with `n` choices counts once. */
+function usageOf(choices: readonly Choice[], { n }: CompletionCall) {
+  const sum = (counts: number[]) => counts.reduce((a, b) => a + b, 0);
+  const prompt_tokens = sum(choices.filter(({ index }) => index % n === 0).map(({ usage }) => usage.promptTokens));
+  const completion_tokens = sum(choices.map(({ usage }) => usage.completionTokens));
+  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
 }
