@@ -51,13 +51,13 @@ const configs = {
 function program(model) {
   return `const { CaptureCache, predict } = await import(${built('graph')});
 const { captureLanguageModel } = await import(${built('engine')});
-const { parseLlama4Config } = await import(${built('core-model')});
+const { llama4, upstreamContext } = await import(${built('core-model')});
 const { HookRunner } = await import(${built('registry')});
 const { default: plugin } = await import(${built('llama4-hpu', 'plugin.js')});
 const { HpuLlama4ForCausalLM } = await import(${built('llama4-hpu', 'models/llama4.js')});
-const config = parseLlama4Config(${JSON.stringify(configs[model])});
+const config = llama4.parseConfig(${JSON.stringify(configs[model])});
 const mode = { platform: 'hpu', mode: 'compile' };
-const context = { ...mode, architectures: config.architectures, config, maxModelLength: 64, pipeline: { rank: 0, size: 1 }, overrideOptions: {} };
+const context = upstreamContext('Llama4ForCausalLM', config, { ...mode, maxModelLength: 64 });
 const model = new HpuLlama4ForCausalLM(context);
 const owner = { plugin: 'llama4-hpu', file: null };
 const runner = new HookRunner({ architecture: 'Llama4ForCausalLM', ...mode, chain: [], owner }, plugin.hooks.map((hook) => ({ ...hook, owner })));

@@ -1,4 +1,4 @@
-import type { Llama4ForCausalLM, Llama4Mlp, Llama4Moe } from '@graft/core-model';
+import type { Llama4ForCausalLM, Llama4Moe, LlamaMlp } from '@graft/core-model';
 import { Llama4DecoderLayer } from '@graft/core-model';
 import { Module, memoryStorage, type Tensor } from '@graft/graph';
 import { HpuLlama4ForCausalLM } from '@graft/llama4-hpu/api';
@@ -8,8 +8,8 @@ import { definePlugin, type Patches, PostLoadHook } from '@graft/registry';
 export const models: Llama4ForCausalLM[] = [];
 
 class Wrapped extends Module {
-  readonly inner: Llama4Mlp | Llama4Moe;
-  constructor(inner: Llama4Mlp | Llama4Moe) {
+  readonly inner: LlamaMlp | Llama4Moe;
+  constructor(inner: LlamaMlp | Llama4Moe) {
     super();
     this.inner = inner;
   }
@@ -24,7 +24,7 @@ class WrappingLlama4 extends HpuLlama4ForCausalLM {
   wrapSharedExperts(patches: Patches): void {
     for (const layer of this.decoderLayers()) {
       if ('shared_expert' in layer.feed_forward)
-        patches.wrapChild(layer.feed_forward, 'shared_expert', (inner: Llama4Mlp) => new Wrapped(inner));
+        patches.wrapChild(layer.feed_forward, 'shared_expert', (inner: LlamaMlp) => new Wrapped(inner));
     }
   }
 
@@ -36,8 +36,7 @@ class WrappingLlama4 extends HpuLlama4ForCausalLM {
 
   @PostLoadHook({ reload: 'undo-redo' })
   wrapFeedForward(patches: Patches): void {
-    for (const layer of this.decoderLayers())
-      patches.wrapChild(layer, 'feed_forward', (inner: Llama4Mlp | Llama4Moe) => new Wrapped(inner));
+    for (const layer of this.decoderLayers()) patches.wrapChild(layer, 'feed_forward', (inner: LlamaMlp | Llama4Moe) => new Wrapped(inner));
     if (!models.includes(this)) models.push(this);
   }
 

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { coreModels, type LanguageModel, type ModelContext, parseLlama4Config } from '@graft/core-model';
+import { coreModels, type LanguageModel, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { LlmEngine, verify } from '@graft/engine';
 import { type CapturedModel, captureModel, Dim, type InputSpec, Module, ops, type Tensor } from '@graft/graph';
 import { checkPlugin } from '@graft/registry/testing';
@@ -78,17 +78,10 @@ test('the testing kit finds every property of the override to hold', async () =>
   const model = caseFolder('scout-tiny');
   const otherModel = withOtherWeights(model);
   onTestFinished(() => rmSync(otherModel, { recursive: true }));
-  const config = parseLlama4Config(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
+  const config = llama4.parseConfig(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
   const { records } = await checkPlugin<ModelContext, LanguageModel, LlmEngine>(plugin, {
     needs: [coreModels],
-    context: ({ architecture, platform, mode }) => ({
-      architectures: [architecture],
-      config,
-      platform,
-      mode: mode!,
-      maxModelLength: 32,
-      pipeline: { rank: 0, size: 1 },
-    }),
+    context: ({ architecture, platform, mode }) => upstreamContext(architecture, config, { platform, mode: mode!, maxModelLength: 32 }),
     reload: () => ({
       checkpoints: [model, otherModel],
       load: start,

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { coreModels, type LanguageModel, Llama4ForCausalLM, type ModelContext, parseLlama4Config } from '@graft/core-model';
+import { coreModels, type LanguageModel, Llama4ForCausalLM, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel, graftVersion } from '@graft/engine';
 import { CaptureCache, inlineRegions } from '@graft/graph';
 import { exportGraph } from '@graft/onnx-export';
@@ -33,19 +33,12 @@ test('a cache gives the rows in use of neighbouring slots, and takes them back l
 });
 
 test('the override leaves every rotation to the attention kernel, where upstream has two nodes a layer for it', async () => {
-  const config = parseLlama4Config(
+  const config = llama4.parseConfig(
     JSON.parse(readFileSync(new URL('../../tests/parity/cases/scout-tiny/config.json', import.meta.url), 'utf8')),
   );
-  const context: ModelContext = {
-    architectures: ['Llama4ForCausalLM'],
-    config,
-    platform: 'wasm',
-    mode: 'full',
-    maxModelLength: 32,
-    pipeline: { rank: 0, size: 1 },
-  };
+  const context = upstreamContext('Llama4ForCausalLM', config, { platform: 'wasm', maxModelLength: 32 });
   const { registry, hooks } = await load();
-  const resolution = registry.resolve(context.architectures, context);
+  const resolution = registry.resolve([context.architecture], context);
   const patched = construct(await resolution.load<ModelContext, Llama4ForCausalLM>(), context);
   await new HookRunner(resolution, hooks).run('init', patched, context);
   const rotated = config.layers.filter(({ rope }) => rope).length;

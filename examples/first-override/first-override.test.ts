@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { coreModels, Llama4ForCausalLM, type ModelContext, parseLlama4Config } from '@graft/core-model';
+import { coreModels, Llama4ForCausalLM, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel, graftVersion, type LlmEngine } from '@graft/engine';
 import { CaptureCache, type CapturedModel, inlineRegions } from '@graft/graph';
 import { construct, explainHooks, HookRunner, loadPlugins } from '@graft/registry';
@@ -13,15 +13,8 @@ import interpreterCpu from './interpreter-cpu.ts';
 import firstOverride, { FirstOverride, softCap } from './plugin.ts';
 
 const architecture = 'Llama4ForCausalLM';
-const config = parseLlama4Config(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
-const context: ModelContext = {
-  architectures: [architecture],
-  config,
-  platform: 'cpu',
-  mode: 'full',
-  maxModelLength: 32,
-  pipeline: { rank: 0, size: 1 },
-};
+const config = llama4.parseConfig(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
+const context = upstreamContext(architecture, config, { maxModelLength: 32 });
 
 describe('through the engine', () => {
   let upstream: Continued;

@@ -1,15 +1,9 @@
-export {
-  architecturesOf,
-  type LayerConfig,
-  type Llama4TextConfig,
-  type ParseConfigOptions,
-  parseLlama4Config,
-} from './config.ts';
-export type { ModelContext, PipelineStage } from './context.ts';
+export { type Llama4TextConfig, parseLlama4Config, parseLlama4VisionConfig, smallConfigs } from './config.ts';
+export { type ModelContext, type PipelineStage, upstreamContext } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
 export { contradiction, type DecoderConfig, decoderConfig, invalid, positive, type RopeConfig } from './families/config-schema.ts';
 export { decoderWeights, ggufWeights, qkvRows } from './families/decoder-weights.ts';
-export { defineFamily, type FamilyDeclaration } from './families/define-family.ts';
+export { architecturesOf, defineFamily, type FamilyDeclaration } from './families/define-family.ts';
 export type {
   FamilyImages,
   GgufFile,
@@ -17,13 +11,14 @@ export type {
   ImageTower,
   ModelConfig,
   ModelFamily,
+  ParseConfigOptions,
   RawConfig,
   ReadAs,
 } from './families/family.ts';
 export { GgufMetadata, ggufDecoderConfig } from './families/gguf-config.ts';
 export { type LlamaConfig, llama } from './families/llama.ts';
 export { llama4 } from './families/llama4.ts';
-export type { Llama4Config } from './families/llama4-config.ts';
+export type { LayerConfig, Llama4Config, Llama4VisionConfig } from './families/llama4-config.ts';
 export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';
 export { Embedding } from './layers/embedding.ts';
 export { FusedMoe } from './layers/fused-moe.ts';
@@ -42,26 +37,30 @@ export {
   UnfoldConvolution,
   VisionRotaryEmbedding,
 } from './layers/vision.ts';
+export {
+  DecoderForCausalLM,
+  DecoderLayer,
+  DecoderModel,
+  PipelineMissingLayer,
+  type ResidualLayer,
+} from './models/decoder.ts';
 export { coreModels } from './models/index.ts';
 export type { IntermediateTensors, LanguageModel, ModelOutput, MultimodalModel } from './models/interfaces.ts';
+export { LlamaAttention, LlamaDecoderLayer, LlamaForCausalLM, LlamaMlp, LlamaModel } from './models/llama.ts';
 export {
   Llama4Attention,
   Llama4DecoderLayer,
   Llama4ForCausalLM,
-  Llama4Mlp,
   Llama4Model,
   Llama4Moe,
-  PipelineMissingLayer,
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
 export { type LayerRange, pipelineLayers } from './models/pipeline.ts';
-export { smallConfigs } from './small-configs.ts';
-export { type Llama4VisionConfig, parseLlama4VisionConfig } from './vision-config.ts';
 export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
 export { ggufPreTokenizers, gpt2Words } from './weights/gguf-pre-tokenizers.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
-export { keysOfOtherRanks } from './weights/mapping.ts';
+export { keysOfOtherRanks, type MapParameters } from './weights/map-parameters.ts';
 export {
   either,
   halvesFromPairs,

@@ -34,6 +34,37 @@ export const manifest: UpstreamManifest = {
         "getKvCacheSpec": { parameters: [], hash: "614a08d2d9aae7e9" },
       },
     },
+    "DecoderForCausalLM": {
+      base: "Module",
+      fields: ["model","lm_head"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ config, pipeline, build }","model"], hash: "c4f3a5775fa37ebd" },
+        "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "aba1360098516817" },
+        "computeLogits": { parameters: ["hiddenStates"], hash: "34f343d2e4fc51a3" },
+        "setAuxHiddenStateLayers": { parameters: ["layers"], hash: "cd298eb3eedf38ca" },
+      },
+    },
+    "DecoderLayer": {
+      base: "Module",
+      fields: ["static region","self_attn","mlp","input_layernorm","post_attention_layernorm"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ config, build }","attention","mlp"], hash: "65b79059dc950e83" },
+        "forward": { parameters: ["positions","hiddenStates","residual"], hash: "e012ff48f8fb6202" },
+      },
+    },
+    "DecoderModel": {
+      base: "Module",
+      fields: ["embed_tokens","layers","norm","startLayer","endLayer","auxHiddenStateLayers"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ config, pipeline, build }","buildLayer"], hash: "808d7347a75fc328" },
+        "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "c1f14c8a659673ec" },
+        "embedInputIds": { parameters: ["inputIds"], hash: "78480210d9757ac3" },
+        "maybeAddHiddenState": { parameters: ["states","index","hiddenStates","residual"], hash: "b8a1fa18ae885f0a" },
+      },
+    },
     "Embedding": {
       base: "Module",
       fields: ["weight"],
@@ -92,7 +123,7 @@ export const manifest: UpstreamManifest = {
       fields: ["qSize","kvSize","nope","attnTemperatureTuning","floorScale","attnScale","qkv_proj","o_proj","rotary_emb","qk_norm","attn"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["config","layer","rotary"], hash: "c7b2e490a646cf9d" },
+        "constructor": { parameters: ["{ config, build }","layerIndex","rotary"], hash: "36d9b10274a28ef6" },
         "forward": { parameters: ["positions","hiddenStates"], hash: "2394f42d08272ed8" },
         "getAttnScale": { parameters: ["positions"], hash: "36018675d833b76e" },
       },
@@ -102,20 +133,16 @@ export const manifest: UpstreamManifest = {
       fields: ["static region","self_attn","feed_forward","input_layernorm","post_attention_layernorm"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["config","layer","rotary"], hash: "6d79e2a6a4424faa" },
-        "forward": { parameters: ["positions","hiddenStates","residual"], hash: "5ea3411f210a711f" },
+        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "ebc113f920474313" },
+        "forward": { parameters: ["positions","hiddenStates","residual"], hash: "cff43b7feb9c4a68" },
       },
     },
     "Llama4ForCausalLM": {
-      base: "Module",
-      fields: ["model","lm_head"],
+      base: "DecoderForCausalLM",
+      fields: [],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context"], hash: "f576fcfd3d7f5078" },
-        "createModel": { parameters: ["context"], hash: "9b9a86d6dd755e13" },
-        "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "aba1360098516817" },
-        "computeLogits": { parameters: ["hiddenStates"], hash: "34f343d2e4fc51a3" },
-        "setAuxHiddenStateLayers": { parameters: ["layers"], hash: "cd298eb3eedf38ca" },
+        "constructor": { parameters: ["context"], hash: "3f0b1ca9e818b7c0" },
       },
     },
     "Llama4ForConditionalGeneration": {
@@ -123,8 +150,7 @@ export const manifest: UpstreamManifest = {
       fields: ["vision_model","multi_modal_projector","language_model"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context"], hash: "8c40c749da70570c" },
-        "createLanguageModel": { parameters: ["context"], hash: "2dec1aab3f27a45b" },
+        "constructor": { parameters: ["context"], hash: "4f74d82aa34aacdb" },
         "embedImages": { parameters: ["pixelValues"], hash: "be0d82b4d72bb05a" },
         "embedInputIds": { parameters: ["inputIds","imageFeatures","imageRows"], hash: "f75c470285c70d5e" },
         "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "09da765285bf69ca" },
@@ -132,25 +158,12 @@ export const manifest: UpstreamManifest = {
         "setAuxHiddenStateLayers": { parameters: ["layers"], hash: "05496a4d744f316c" },
       },
     },
-    "Llama4Mlp": {
-      base: "Module",
-      fields: ["gate_up_proj","down_proj"],
-      accessors: {},
-      methods: {
-        "constructor": { parameters: ["hiddenSize","intermediateSize"], hash: "6daf379a03714dcd" },
-        "forward": { parameters: ["x"], hash: "46cbddf43b652f0a" },
-      },
-    },
     "Llama4Model": {
-      base: "Module",
-      fields: ["embed_tokens","layers","norm","startLayer","endLayer","auxHiddenStateLayers"],
+      base: "DecoderModel",
+      fields: [],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ config, maxModelLength, pipeline }"], hash: "7dc6d5a2191ea073" },
-        "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "27b4c2ecdc1e2591" },
-        "embedInputIds": { parameters: ["inputIds"], hash: "78480210d9757ac3" },
-        "initialResidual": { parameters: ["_hiddenStates"], hash: "ee1e1404e5b52c58" },
-        "maybeAddHiddenState": { parameters: ["states","index","hiddenStates","residual"], hash: "b8a1fa18ae885f0a" },
+        "constructor": { parameters: ["context"], hash: "066891a47b1c34e7" },
       },
     },
     "Llama4Moe": {
@@ -158,7 +171,7 @@ export const manifest: UpstreamManifest = {
       fields: ["router","experts","shared_expert"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["config"], hash: "41e96f85b151f124" },
+        "constructor": { parameters: ["context"], hash: "cb15168b1dc98814" },
         "forward": { parameters: ["x"], hash: "f5d564582f2b6f5d" },
       },
     },
@@ -167,7 +180,7 @@ export const manifest: UpstreamManifest = {
       fields: ["linear_1"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ outputSize }","textHiddenSize"], hash: "764ae2d6940d8f4e" },
+        "constructor": { parameters: ["{ build }","{ outputSize }","textHiddenSize"], hash: "fffba2d1be347ef0" },
         "forward": { parameters: ["imageFeatures"], hash: "16ff15fb831eaeef" },
       },
     },
@@ -176,7 +189,7 @@ export const manifest: UpstreamManifest = {
       fields: ["qkv_proj","o_proj","rotary_emb","hiddenSize"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ hiddenSize }","rotary"], hash: "24c468ec4aa0f8e3" },
+        "constructor": { parameters: ["{ build }","{ hiddenSize }","rotary"], hash: "13814b4427cb6095" },
         "forward": { parameters: ["places","hiddenStates"], hash: "7028f43a19f21f1b" },
       },
     },
@@ -185,7 +198,7 @@ export const manifest: UpstreamManifest = {
       fields: ["layers"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["config","rotary"], hash: "785b6965b6c6c304" },
+        "constructor": { parameters: ["context","config","rotary"], hash: "46bf52e9a161576d" },
         "forward": { parameters: ["places","hiddenStates"], hash: "bf89e3957410ebcf" },
       },
     },
@@ -194,7 +207,7 @@ export const manifest: UpstreamManifest = {
       fields: ["static region","self_attn","mlp","input_layernorm","post_attention_layernorm"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["config","rotary"], hash: "a3cdee3d09cf31a4" },
+        "constructor": { parameters: ["context","config","rotary"], hash: "cd7df93de8622fed" },
         "forward": { parameters: ["places","hiddenStates"], hash: "eadddf840efa6d2f" },
       },
     },
@@ -203,7 +216,7 @@ export const manifest: UpstreamManifest = {
       fields: ["fc1","fc2","outputActivation"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["sizes","options"], hash: "f2917eed1ae8dd10" },
+        "constructor": { parameters: ["{ build }","sizes","options"], hash: "64cbf0c279009f41" },
         "forward": { parameters: ["x"], hash: "1d4c010d2f5978de" },
       },
     },
@@ -212,7 +225,7 @@ export const manifest: UpstreamManifest = {
       fields: ["patch_embedding","class_embedding","positional_embedding_vlm","rotary_embedding","layernorm_pre","layernorm_post","model","vision_adapter","numPatches"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["config"], hash: "26ae9d2fade92aa1" },
+        "constructor": { parameters: ["context","config"], hash: "ec0acad4f523e82b" },
         "forward": { parameters: ["pixelValues"], hash: "fdd7cfc434152fed" },
         "withClassToken": { parameters: ["patches"], hash: "fef54048ee2b3153" },
       },
@@ -222,8 +235,50 @@ export const manifest: UpstreamManifest = {
       fields: ["mlp","patchesPerSide","factor"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ intermediateSize, outputSize, patchesPerSide, shuffleFactor }"], hash: "7a26c90b639bf107" },
+        "constructor": { parameters: ["context","{ intermediateSize, outputSize, patchesPerSide, shuffleFactor }"], hash: "4a6af288748e6faa" },
         "forward": { parameters: ["patches"], hash: "f479e814aefc2f29" },
+      },
+    },
+    "LlamaAttention": {
+      base: "Module",
+      fields: ["qSize","kvSize","qkv_proj","o_proj","rotary_emb","attn"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ config, build }","rotary"], hash: "5d4a77e03cc599f0" },
+        "forward": { parameters: ["positions","hiddenStates"], hash: "4a99b8d81a821e7f" },
+      },
+    },
+    "LlamaDecoderLayer": {
+      base: "DecoderLayer",
+      fields: ["self_attn","mlp"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["context","rotary"], hash: "4fc3e96bdd2e4d54" },
+      },
+    },
+    "LlamaForCausalLM": {
+      base: "DecoderForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["context"], hash: "d1fb1f8e2fc81be5" },
+      },
+    },
+    "LlamaMlp": {
+      base: "Module",
+      fields: ["gate_up_proj","down_proj"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ build }","hiddenSize","intermediateSize","options"], hash: "c0a47a3100fefff6" },
+        "forward": { parameters: ["x"], hash: "46cbddf43b652f0a" },
+      },
+    },
+    "LlamaModel": {
+      base: "DecoderModel",
+      fields: [],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["context"], hash: "266bcf7e39feb9d0" },
       },
     },
     "Module": {
@@ -273,17 +328,17 @@ export const manifest: UpstreamManifest = {
       methods: {
         "constructor": { parameters: ["hiddenSize","epsilon"], hash: "6b58e928e79ad608" },
         "forward": { parameters: ["x"], hash: "d255dbbfc702d8ef" },
-        "forwardWithResidual": { parameters: ["x","residual"], hash: "491f4a7f66cb708f" },
+        "forwardWithResidual": { parameters: ["x","residual"], hash: "3827b00f9e448ea8" },
       },
     },
     "RotaryEmbedding": {
       base: "Module",
-      fields: ["headDim","cosCache","sinCache"],
+      fields: ["headDim","interleaved","cosCache","sinCache"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["headDim","maxPositions","rope"], hash: "536ae2271a3588cb" },
+        "constructor": { parameters: ["headDim","maxPositions","rope","{ interleaved = false }"], hash: "fc64378cd309efa6" },
         "forward": { parameters: ["positions","query","key"], hash: "e9764d8de69f6c28" },
-        "rotate": { parameters: ["x","positions"], hash: "e6afa90c5417ff94" },
+        "rotate": { parameters: ["x","positions"], hash: "2b948919a23ac67b" },
       },
     },
     "RuntimeSlot": {
@@ -300,7 +355,7 @@ export const manifest: UpstreamManifest = {
       fields: ["linear","patchesPerSide","patchSize","numChannels"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ numChannels, patchSize, patchesPerSide, hiddenSize }"], hash: "c44f996fcff94c82" },
+        "constructor": { parameters: ["{ build }","{ numChannels, patchSize, patchesPerSide, hiddenSize }"], hash: "196ee8c76f7566fc" },
         "forward": { parameters: ["pixelValues"], hash: "06f6bec86a7fd284" },
       },
     },

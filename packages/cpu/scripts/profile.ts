@@ -8,9 +8,10 @@ import {
   faithfulPolicy,
   float32Policy,
   Llama4ForCausalLM,
+  llama4,
   loadWeights,
   openCheckpoint,
-  parseLlama4Config,
+  upstreamContext,
   type WeightPolicy,
 } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
@@ -36,16 +37,8 @@ const out = (line: string): void => void process.stdout.write(`${line}\n`);
 const rows = 1024;
 
 const checkpoint = await openCheckpoint(positionals[0]!);
-const config = parseLlama4Config(checkpoint.config);
-const context = {
-  architectures: config.architectures,
-  config,
-  platform: 'cpu',
-  mode: 'full',
-  maxModelLength: rows,
-  pipeline: { rank: 0, size: 1 },
-};
-const model = new Llama4ForCausalLM(context);
+const config = llama4.parseConfig(checkpoint.config);
+const model = new Llama4ForCausalLM(upstreamContext('Llama4ForCausalLM', config, { maxModelLength: rows }));
 let start = performance.now();
 const dense = options.dense === undefined ? null : new RegExp(options.dense);
 const policy: WeightPolicy = (parameter) =>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { DisposedError } from '@graft/common';
-import { Llama4ForCausalLM, parseLlama4Config } from '@graft/core-model';
+import { Llama4ForCausalLM, llama4, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import {
   CaptureCache,
@@ -37,8 +37,7 @@ const options: CompileOptions = {
 
 /** Every kind of layer there is: MoE and dense, RoPE with q/k norm and NoPE with temperature tuning. */
 function tinyModel(format: StorageFormat, more: Record<string, unknown> = {}): Llama4ForCausalLM {
-  const config = parseLlama4Config({
-    architectures: ['Llama4ForCausalLM'],
+  const config = llama4.parseConfig({
     vocab_size: 96,
     hidden_size: 32,
     intermediate_size: 32,
@@ -55,15 +54,7 @@ function tinyModel(format: StorageFormat, more: Record<string, unknown> = {}): L
     eos_token_id: 2,
     ...more,
   });
-  const pipeline = { rank: 0, size: 1 };
-  const model = new Llama4ForCausalLM({
-    architectures: config.architectures,
-    config,
-    platform: 'cpu',
-    mode: 'full',
-    maxModelLength: rows,
-    pipeline,
-  });
+  const model = new Llama4ForCausalLM(upstreamContext('Llama4ForCausalLM', config));
   let seed = 1;
   for (const [name, weight] of model.namedParameters()) {
     const quantised = weight.shape.length > 1 && !name.endsWith('router.weight');

@@ -1,8 +1,8 @@
 import {
   coreModels,
   type IntermediateTensors,
-  type LanguageModel,
   Linear,
+  type Llama4Config,
   Llama4ForCausalLM,
   Llama4Model,
   type ModelContext,
@@ -19,26 +19,22 @@ import { failureOf, tinyConfig } from './engine.fixture.ts';
 import interpreter from './interpreter-plugin.fixture.ts';
 import { loadModel } from './load-model.ts';
 
-/** Upstream after it moved: `model` is `decoder`, `createModel` is `makeDecoder`. */
-class Renamed extends Module implements LanguageModel {
+/** Upstream after it moved: `model` is `decoder`, `computeLogits` is `logitsOf`. */
+class Renamed extends Module {
   readonly decoder: Llama4Model;
   readonly output: Linear;
 
-  constructor(context: ModelContext) {
+  constructor(context: ModelContext<Llama4Config>) {
     super();
-    this.decoder = this.makeDecoder(context);
+    this.decoder = new Llama4Model(context);
     this.output = new Linear(context.config.hiddenSize, context.config.vocabSize);
-  }
-
-  makeDecoder(context: ModelContext): Llama4Model {
-    return new Llama4Model(context);
   }
 
   forward(inputIds: Tensor, positions: Tensor, intermediateTensors: IntermediateTensors | null, inputsEmbeds: Tensor | null): ModelOutput {
     return this.decoder.forward(inputIds, positions, intermediateTensors, inputsEmbeds);
   }
 
-  computeLogits(hiddenStates: Tensor): Tensor {
+  logitsOf(hiddenStates: Tensor): Tensor {
     return this.output.forward(hiddenStates);
   }
 
@@ -51,7 +47,7 @@ const renamedModels = definePlugin({ name: 'core-model', models: [{ architecture
 
 const reliesOn: ReliesOn = {
   attributes: ['model.layers.*.self_attn.attn'],
-  methods: ['createModel(context)'],
+  methods: ['computeLogits(hiddenStates)'],
   parameters: ['model.layers.*.self_attn.qkv_proj.weight', 'model.norm.weight'],
 };
 
@@ -91,7 +87,7 @@ describe('R13 the drift contract of an override is held at load', () => {
     expect(error.code).toBe('GRAFT_CONTRACT_BROKEN');
     for (const words of [
       'attribute "model.layers.*.self_attn.attn": Vendor has no "model"; now there is',
-      'method "createModel(context)" of Renamed: now there is "makeDecoder"',
+      'method "computeLogits(hiddenStates)" of Renamed',
       'parameter "model.layers.*.self_attn.qkv_proj.weight": now there is "decoder.layers.0.self_attn.qkv_proj.weight"',
       'parameter "model.norm.weight": now there is "decoder.norm.weight"',
     ]) {

@@ -49,7 +49,7 @@ test('the kinds of layers are told with the layers that share each, and in what 
     b: 'null',
   });
   expect(text).toContain(
-    '  decoder-layer#1 serves model.layers.1, 5; unlike decoder-layer#0: residual is float32[batch, sequence, 32], not null; feed_forward is Llama4Moe, not Llama4Mlp',
+    '  decoder-layer#1 serves model.layers.1, 5; unlike decoder-layer#0: residual is float32[batch, sequence, 32], not null; feed_forward is Llama4Moe, not LlamaMlp',
   );
   expect(text).toContain('  decoder-layer#2 serves model.layers.2, 4, 6; unlike decoder-layer#0: ');
 });

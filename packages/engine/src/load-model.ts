@@ -9,9 +9,8 @@ import {
   type ModelContext,
   type ModelFamily,
   parseLlama4Config,
-  parseLlama4VisionConfig,
 } from '@graft/core-model';
-import { construct, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
+import { buildUpstream, construct, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
@@ -104,10 +103,10 @@ export async function buildModel(
   const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
   const { options, requireRead } = watchedOptions((without === undefined && config.overrideOptions) || {});
   const textContext = contextOf(textConfig, platform, { ...config, overrideOptions: options });
-  const chosen = plugins.registry.resolve(textContext.architectures, textContext); // which class, and why
+  const chosen = plugins.registry.resolve(textConfig.architectures, textContext); // which class, and why
   const resolution = without === 'overrides' ? plugins.registry.upstreamOf(chosen.architecture) : chosen;
   const takesImages = resolution.capabilities['images'] === true;
-  const context = { ...textContext, vision: takesImages ? parseLlama4VisionConfig(source.config, { where: source.path }) : null };
+  const context = { ...textContext, architecture: resolution.architecture, vision: takesImages ? textConfig.vision : null };
   const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
   const hooks = new HookRunner(resolution, plugins.hooks);
   hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
@@ -164,8 +163,9 @@ export function contextOf(
     );
   }
   return {
-    architectures: config.architectures,
+    architecture: config.architectures[0]!,
     config,
+    build: buildUpstream,
     platform: platform.name,
     mode,
     maxModelLength,

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Llama4ForCausalLM, parseLlama4Config } from '@graft/core-model';
+import { Llama4ForCausalLM, llama4, upstreamContext } from '@graft/core-model';
 import { describe, expect, test } from 'vitest';
 import { caseFolder, promptOf, sharedBy } from './engine.fixture.ts';
 import { KvCachePlan } from './kv-cache.ts';
@@ -9,13 +9,8 @@ import type { SchedulerPolicy } from './scheduler-policy.ts';
 import { Sequence } from './sequence.ts';
 
 function planOf(name: string, maxModelLength: number): KvCachePlan {
-  const config = parseLlama4Config(JSON.parse(readFileSync(`${caseFolder(name)}/config.json`, 'utf8')));
-  const pipeline = { rank: 0, size: 1 };
-  const { architectures } = config;
-  return new KvCachePlan(
-    new Llama4ForCausalLM({ architectures, config, platform: 'none', mode: 'none', maxModelLength, pipeline }),
-    maxModelLength,
-  );
+  const config = llama4.parseConfig(JSON.parse(readFileSync(`${caseFolder(name)}/config.json`, 'utf8')));
+  return new KvCachePlan(new Llama4ForCausalLM(upstreamContext('Llama4ForCausalLM', config, { maxModelLength })), maxModelLength);
 }
 
 const sequenceOf = (length: number): Sequence =>

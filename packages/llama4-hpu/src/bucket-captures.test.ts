@@ -1,12 +1,14 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
+  architecturesOf,
   type LanguageModel,
+  type Llama4Config,
   Llama4ForCausalLM,
   Llama4ForConditionalGeneration,
+  llama4,
   type ModelContext,
-  parseLlama4Config,
-  parseLlama4VisionConfig,
+  upstreamContext,
 } from '@graft/core-model';
 import { captureLanguageModel, captureMultimodalModel, captureVisionModel, type StepShape } from '@graft/engine';
 import { CaptureCache, type CapturedModel, verifyGraph } from '@graft/graph';
@@ -24,19 +26,26 @@ const shapes: StepShape[] = [
 ].map(([batch, sequence]) => ({ batch: batch!, sequence: sequence! }));
 
 /** A reference case, or a published model of 48 layers: its config, no weight. */
-function contextFor(name: string, options: Record<string, unknown>): ModelContext {
+function contextFor(name: string, options: Record<string, unknown>): ModelContext<Llama4Config> {
   if (name === 'Maverick' || name === 'Scout') return contextOf(name, {}, options);
-  const config = JSON.parse(readFileSync(new URL(`${name}/config.json`, cases), 'utf8')) as unknown;
-  const text = parseLlama4Config(config, { where: name });
-  const facts = { architectures: text.architectures, config: text, platform: 'hpu', mode: 'compile', maxModelLength: 64 };
-  return { ...facts, vision: parseLlama4VisionConfig(config, { where: name }), pipeline: { rank: 0, size: 1 }, overrideOptions: options };
+  const raw = JSON.parse(readFileSync(new URL(`${name}/config.json`, cases), 'utf8')) as unknown;
+  const [architecture = ''] = architecturesOf(raw);
+  return upstreamContext(architecture, llama4.parseConfig(raw, { where: name }), {
+    platform: 'hpu',
+    mode: 'compile',
+    maxModelLength: 64,
+    overrideOptions: options,
+  });
 }
 
 type Variant = 'upstream' | 'branchFree false' | 'default';
 
-async function build(name: string, variant: Variant): Promise<{ model: LanguageModel; context: ModelContext; forwards: () => number }> {
+async function build(
+  name: string,
+  variant: Variant,
+): Promise<{ model: LanguageModel; context: ModelContext<Llama4Config>; forwards: () => number }> {
   const context = contextFor(name, variant === 'branchFree false' ? { branchFree: false } : {});
-  const isText = context.architectures[0] === 'Llama4ForCausalLM';
+  const isText = context.architecture === 'Llama4ForCausalLM';
   const [text, images] =
     variant === 'upstream'
       ? [Llama4ForCausalLM, Llama4ForConditionalGeneration]
@@ -104,7 +113,8 @@ describe.each(names)('the buckets of %s', (name) => {
         ]),
       ); // they share the layers' graphs
       expect(forwards() - before).toBe(2 + 2 * shapes.length);
-      if (context.vision) expectSame((cache, tiles: number) => captureVisionModel(model, cache, context.vision!, tiles), [1, 3]);
+      if (context.config.vision)
+        expectSame((cache, tiles: number) => captureVisionModel(model, cache, context.config.vision!, tiles), [1, 3]);
     },
   );
 });

@@ -1,10 +1,12 @@
 import {
   type LanguageModel,
+  type Llama4Config,
   Llama4DecoderLayer,
   Llama4ForCausalLM,
   Llama4ForConditionalGeneration,
+  llama4,
   type ModelContext,
-  parseLlama4Config,
+  upstreamContext,
 } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, type CapturedModel } from '@graft/graph';
@@ -19,9 +21,12 @@ const published = {
 export type Published = keyof typeof published;
 
 /** A context like that of the published model; `more` replaces keys of its config. */
-export function contextOf(name: Published, more: Record<string, unknown> = {}, options: Record<string, unknown> = {}): ModelContext {
-  const config = parseLlama4Config({
-    architectures: ['Llama4ForCausalLM'],
+export function contextOf(
+  name: Published,
+  more: Record<string, unknown> = {},
+  options: Record<string, unknown> = {},
+): ModelContext<Llama4Config> {
+  const config = llama4.parseConfig({
     vocab_size: 202048,
     hidden_size: 5120,
     intermediate_size: 8192,
@@ -34,8 +39,7 @@ export function contextOf(name: Published, more: Record<string, unknown> = {}, o
     ...published[name],
     ...more,
   });
-  const facts = { architectures: config.architectures, config, platform: 'hpu', mode: 'compile', maxModelLength: 64 };
-  return { ...facts, pipeline: { rank: 0, size: 1 }, overrideOptions: options };
+  return upstreamContext('Llama4ForCausalLM', config, { platform: 'hpu', mode: 'compile', maxModelLength: 64, overrideOptions: options });
 }
 
 const owner = { plugin: 'llama4-hpu', file: null };

@@ -4,7 +4,7 @@ import { contextOf, runHooks } from './layer-graphs.fixture.ts';
 import { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
 import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from './models/llama4.ts';
 
-const ofMaverick = ['Llama4Mlp over chunked-local-8192', 'Llama4Moe over chunked-local-8192', 'Llama4Moe over full'];
+const ofMaverick = ['LlamaMlp over chunked-local-8192', 'Llama4Moe over chunked-local-8192', 'Llama4Moe over full'];
 
 describe.each([HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration])('on %o', (Model) => {
   test.each(['compile', 'lazy'])('layers keep their kinds in mode %s, whatever class their parts have then', async (mode) => {

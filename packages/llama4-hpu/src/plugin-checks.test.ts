@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { coreModels, type LanguageModel, type ModelContext, parseLlama4Config } from '@graft/core-model';
+import { coreModels, type LanguageModel, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { LlmEngine } from '@graft/engine';
 import { checkPlugin } from '@graft/registry/testing';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -19,21 +19,14 @@ const emulated = new URL('./interpreter-hpu.fixture.ts', import.meta.url).href;
 
 describe.each(['scout-tiny', 'maverick-tiny'])('on %s the testing kit finds', (name) => {
   const model = fileURLToPath(new URL(`../../../tests/parity/cases/${name}`, import.meta.url));
-  const config = parseLlama4Config(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
+  const config = llama4.parseConfig(JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')));
 
   test('both overrides to hold what they promise in every mode, and a reload to equal a fresh load', { timeout: 60_000 }, async () => {
     const otherModel = withOtherWeights(model);
     folders.push(otherModel);
     const { records } = await checkPlugin<ModelContext, LanguageModel, LlmEngine>(llama4Hpu, {
       needs: [coreModels],
-      context: ({ architecture, platform, mode }) => ({
-        architectures: [architecture],
-        config,
-        platform,
-        mode: mode!,
-        maxModelLength: 64,
-        pipeline: { rank: 0, size: 1 },
-      }),
+      context: ({ architecture, platform, mode }) => upstreamContext(architecture, config, { platform, mode: mode!, maxModelLength: 64 }),
       load: () => undefined, // the post-load hook reads no values
       reload: (target) => {
         // The emulated platform has one mode, and these folders hold text only.

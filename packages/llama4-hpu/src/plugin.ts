@@ -9,7 +9,10 @@ const runnerPatches = () => import('./runner-patches.ts');
 const runner = () => import('./runner.ts');
 
 // Zeros in the place of no residual: where the first one comes from, and who takes it.
-const residual = ['Llama4Model.initialResidual(hiddenStates)', 'Llama4DecoderLayer.forward(positions, hiddenStates, residual)'];
+const residual = [
+  'Llama4Model.forward(inputIds, positions, intermediateTensors, inputsEmbeds)',
+  'Llama4DecoderLayer.forward(positions, hiddenStates, residual)',
+];
 
 // What the hooks patch, and the method that `branchFreeAttentionForward` is a changed copy of.
 const patched = {
@@ -66,7 +69,7 @@ export default definePlugin({
       of: 'Llama4ForCausalLM',
       platform: 'hpu',
       model: () => llama4().then((m) => m.HpuLlama4ForCausalLM),
-      reliesOn: { ...patched, methods: ['createModel(context)', ...residual, ...patchedMethods] },
+      reliesOn: { ...patched, methods: [...residual, ...patchedMethods] },
     },
     {
       of: 'Llama4ForConditionalGeneration',
@@ -74,7 +77,7 @@ export default definePlugin({
       model: () => llama4().then((m) => m.HpuLlama4ForConditionalGeneration),
       reliesOn: {
         ...patched,
-        methods: ['createLanguageModel(context)', 'Llama4ForCausalLM.createModel(context)', ...residual, ...patchedMethods],
+        methods: [...residual, ...patchedMethods],
       },
     },
   ],

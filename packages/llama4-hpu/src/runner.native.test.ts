@@ -173,7 +173,7 @@ test('buckets that differ in their context alone share a graph, which is warmed 
 test('the runner knows its layers', async () => {
   await startHpu('maverick-tiny', { plugins: [recording] });
   expect(runners.at(-1)).toMatchObject({
-    layerKinds: ['Llama4Mlp over chunked-local-16', 'Llama4Moe over chunked-local-16', 'Llama4Moe over full'],
+    layerKinds: ['LlamaMlp over chunked-local-16', 'Llama4Moe over chunked-local-16', 'Llama4Moe over full'],
     hasHeterogeneousLayers: true,
     hasChunkedAttention: true,
   });

@@ -17,7 +17,7 @@ class Layer extends Module {
   constructor(headDim = 16) {
     super();
     this.attn = new Attention({ ...heads, headDim });
-    this.rotary = new RotaryEmbedding(headDim, 64, { type: 'default', theta: 10000 });
+    this.rotary = new RotaryEmbedding(headDim, 64, { type: 'default', theta: 10000 }, { interleaved: true });
     this.kvWidth = 2 * headDim;
   }
 

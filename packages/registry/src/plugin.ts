@@ -27,7 +27,7 @@ export interface ModelDeclaration {
 export interface ReliesOn {
   /** Paths on the built model, where `*` is any element: `model.layers.*.self_attn`; or fields and accessors: `Llama4Attention.attn`. */
   attributes?: readonly string[];
-  /** `createModel`, or with its parameters: `createModel(context)`, `Llama4Model.initialResidual(hiddenStates)`. */
+  /** `forward`, or with its parameters: `computeLogits(hiddenStates)`, `RmsNorm.forward(x)`. */
   methods?: readonly string[];
   /** Names of the built model's parameters, where `*` is any segment: `model.layers.*.self_attn.qkv_proj.weight`. */
   parameters?: readonly string[];

@@ -1,13 +1,15 @@
 import { fileURLToPath } from 'node:url';
 import {
+  architecturesOf,
   float32Policy,
+  type Llama4Config,
   Llama4ForCausalLM,
   Llama4ForConditionalGeneration,
+  llama4,
   loadWeights,
   type ModelContext,
   openCheckpoint,
-  parseLlama4Config,
-  parseLlama4VisionConfig,
+  upstreamContext,
 } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import {
@@ -28,7 +30,7 @@ export type CaseModel = Llama4ForCausalLM | Llama4ForConditionalGeneration;
 
 export interface OpenedCase {
   readonly model: CaseModel;
-  readonly context: ModelContext;
+  readonly context: ModelContext<Llama4Config>;
   bindSlot(path: string, kind: string): SlotBinding;
 }
 
@@ -38,19 +40,11 @@ const spareRows = 16;
 /** A reference case with its weights, as upstream builds it. */
 export async function openCase(name: string, { maxModelLength = 64 }: { maxModelLength?: number } = {}): Promise<OpenedCase> {
   const checkpoint = await openCheckpoint(caseFolder(name));
-  const config = parseLlama4Config(checkpoint.config, { where: name });
-  const context: ModelContext = {
-    architectures: config.architectures,
-    config,
-    platform: 'static',
-    mode: 'compile',
-    vision: parseLlama4VisionConfig(checkpoint.config, { where: name }),
-    maxModelLength,
-    pipeline: { rank: 0, size: 1 },
-  };
-  const [architecture = ''] = config.architectures;
+  const config = llama4.parseConfig(checkpoint.config, { where: name });
+  const [architecture = ''] = architecturesOf(checkpoint.config);
+  const context = upstreamContext(architecture, config, { platform: 'static', mode: 'compile', maxModelLength });
   const model = architecture === 'Llama4ForCausalLM' ? new Llama4ForCausalLM(context) : new Llama4ForConditionalGeneration(context);
-  await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null });
+  await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: llama4.weights(config) });
   return { model, context, bindSlot: (path, kind) => bindSlot(model, maxModelLength, path, kind) };
 }
 

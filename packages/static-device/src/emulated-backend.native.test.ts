@@ -46,16 +46,16 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
 
 test.each(['compile', 'lazy'] as const)('images in mode %s: the tower a tile at a time, and its features in a prompt', async (mode) => {
   const opened = await openCase('vision-tiny');
-  const { numChannels, imageSize } = opened.context.vision!;
+  const { numChannels, imageSize } = opened.context.config.vision!;
   const hiddenSize = opened.context.config.hiddenSize;
   const model = opened.model as Llama4ForConditionalGeneration;
   using program = await open(opened, mode);
-  await program.add('tile', () => captureVisionModel(model, new CaptureCache(), opened.context.vision!, 1));
+  await program.add('tile', () => captureVisionModel(model, new CaptureCache(), opened.context.config.vision!, 1));
   await program.add('1x8 images', () => captureMultimodalModel(model, new CaptureCache(), hiddenSize, { batch: 1, sequence: 8 }));
 
   const pixels = float32([1, numChannels, imageSize, imageSize]);
   const { imageFeatures } = await program.run('tile', { firstSlot: 0, batch: 1, inputs: { pixelValues: pixels } });
-  using tower = await oracleFor(opened, captureVisionModel(model, new CaptureCache(), opened.context.vision!), kvSlots);
+  using tower = await oracleFor(opened, captureVisionModel(model, new CaptureCache(), opened.context.config.vision!), kvSlots);
   const features = (await tower.run({ firstSlot: 0, batch: 1, inputs: { pixelValues: pixels } }))['imageFeatures']!;
   expect(difference(imageFeatures!, features)).toBeLessThan(1e-5);
 

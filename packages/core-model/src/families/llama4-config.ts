@@ -107,7 +107,7 @@ export const Llama4Config = decoderConfig(
   { ropeTheta: 500_000 },
 ).transform((all, context) => {
   const { moeLayers, interleaveMoeLayerStep: step, noRopeLayers, noRopeLayerInterval: interval, ...rest } = all;
-  const { layerTypes, visionConfig, imageTokenIndex, imageTokenId, hiddenAct: _, ...config } = rest;
+  const { visionConfig, imageTokenIndex, imageTokenId, hiddenAct: _, ...config } = rest;
   const count = config.numHiddenLayers;
   if (config.numExpertsPerTok > config.numLocalExperts) {
     const experts = `num_experts_per_tok ${config.numExpertsPerTok} is more than num_local_experts ${config.numLocalExperts}`;
@@ -125,7 +125,7 @@ export const Llama4Config = decoderConfig(
       moe: moeLayers ? moeLayers.includes(i) : step > 0 && (i + 1) % step === 0,
     }),
   );
-  checkLayerTypes(layerTypes, layers, config.attentionChunkSize, context);
+  checkLayerTypes(config.layerTypes, layers, config.attentionChunkSize, context);
   const image = imageTokenIndex ?? imageTokenId;
   if (visionConfig && image === undefined)
     invalid(context, 'A model with images needs the token that stands for them.', ['image_token_index']);

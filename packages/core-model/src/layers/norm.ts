@@ -15,8 +15,9 @@ export class RmsNorm extends Module {
     return ops.rmsNorm({ x, weight: this.weight }, { epsilon: this.epsilon });
   }
 
-  /** Adds `x` to the residual stream first. @returns the norm and the sum. */
-  forwardWithResidual(x: Tensor, residual: Tensor): [Tensor, Tensor] {
+  /** Adds `x` to the residual stream first; without one, `x` is its start. @returns the norm and the stream. */
+  forwardWithResidual(x: Tensor, residual: Tensor | null): [Tensor, Tensor] {
+    if (residual === null) return [this.forward(x), x];
     const [normed, sum] = ops.addRmsNorm({ x, residual, weight: this.weight }, { epsilon: this.epsilon });
     return [normed, sum];
   }

@@ -32,7 +32,7 @@ test('llama3 keeps short wavelengths, stretches long ones by the factor and mixe
 });
 
 test('tables have a row for each position that is served, and are not in the checkpoint', () => {
-  const rotary = new RotaryEmbedding(8, 5, { type: 'default', theta: 10000 });
+  const rotary = new RotaryEmbedding(8, 5, { type: 'default', theta: 10000 }, { interleaved: true });
   expect(rotary.cosCache.shape).toEqual([5, 4]);
   expect([...rotary.namedParameters()].map(([name]) => name)).toEqual([]);
   const angles = [0, 1, 2, 3, 4].flatMap((position) => plain.map((f) => position * f));
@@ -41,7 +41,7 @@ test('tables have a row for each position that is served, and are not in the che
 });
 
 test('neighbours are a pair, rotated by position times frequency; position 0 changes nothing; keys may have fewer heads', async () => {
-  const rotary = new RotaryEmbedding(4, 8, { type: 'default', theta: 10000 }); // frequencies 1 and 0.01
+  const rotary = new RotaryEmbedding(4, 8, { type: 'default', theta: 10000 }, { interleaved: true }); // frequencies 1 and 0.01
   const query = { dims: [1, 2, 8], data: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 1, 0, 0, 1, 0, 1) };
   const key = { dims: [1, 2, 4], data: Float32Array.of(9, 8, 7, 6, 1, 0, 0, 1) };
   const positions = { dims: [1, 2], data: BigInt64Array.of(0n, 3n) };

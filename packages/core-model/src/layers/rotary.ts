@@ -1,19 +1,21 @@
 import { Buffer, Module, ops, type Tensor } from '@graft/graph';
-import type { RopeConfig } from '../config.ts';
+import type { RopeConfig } from '../families/config-schema.ts';
 
 /**
- * Rotates queries and keys by their absolute positions, pairs interleaved (RoFormer, section 3.4.2; vLLM: `get_rope(..., is_neox_style=False)`).
- * The tables are sized by the served length, not by the model's limit.
+ * Rotates queries and keys by their absolute positions (RoFormer, section 3.4.2; vLLM: `get_rope`). The elements of a pair are half a head apart, or
+ * neighbours where `interleaved`. The tables are sized by the served length, not by the model's limit.
  */
 export class RotaryEmbedding extends Module {
   readonly headDim: number;
+  readonly interleaved: boolean;
   /** `[maxPositions, headDim / 2]` */
   readonly cosCache: Buffer;
   readonly sinCache: Buffer;
 
-  constructor(headDim: number, maxPositions: number, rope: RopeConfig) {
+  constructor(headDim: number, maxPositions: number, rope: RopeConfig, { interleaved = false }: { interleaved?: boolean } = {}) {
     super();
     this.headDim = headDim;
+    this.interleaved = interleaved;
     const frequencies = inverseFrequencies(headDim, rope);
     const shape = [maxPositions, frequencies.length];
     const angles = Float32Array.from({ length: maxPositions * frequencies.length }, (_, i) =>
@@ -30,7 +32,8 @@ export class RotaryEmbedding extends Module {
 
   private rotate(x: Tensor, positions: Tensor): Tensor {
     const numHeads = x.dim(-1).dividedBy(this.headDim).value;
-    return ops.rotaryEmbedding({ x, positions, cos: this.cosCache, sin: this.sinCache }, { numHeads, headDim: this.headDim });
+    const { headDim, interleaved, cosCache: cos, sinCache: sin } = this;
+    return ops.rotaryEmbedding({ x, positions, cos, sin }, { numHeads, headDim, interleaved });
   }
 }
 

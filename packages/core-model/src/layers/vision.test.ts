@@ -1,7 +1,9 @@
 import { memoryStorage, type Parameter } from '@graft/graph';
 import { expect, test } from 'vitest';
+import { upstreamContext } from '../context.ts';
+import { llama4 } from '../families/llama4.ts';
+import type { Llama4VisionConfig } from '../families/llama4-config.ts';
 import { expectClose, runModule } from '../run-module.fixture.ts';
-import type { Llama4VisionConfig } from '../vision-config.ts';
 import { LayerNorm } from './norm.ts';
 import { Llama4VisionMlp, Llama4VisionModel, pixelShuffle, UnfoldConvolution, VisionRotaryEmbedding } from './vision.ts';
 
@@ -23,13 +25,15 @@ const config: Llama4VisionConfig = {
   imageTokenIndex: 7,
 };
 
+const context = upstreamContext('any', llama4.parseConfig(llama4.small()['Llama4ForCausalLM']));
+
 const fill = (parameter: Parameter, values: Iterable<number>): void =>
   parameter.setStorage(memoryStorage('float32', parameter.shape, { data: Float32Array.from(values) }));
 
 const counted = (dims: number[]) => ({ dims, data: Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, i) => i) });
 
 test("a patch's pixels stand channel by channel, row by row, and patches row by row", async () => {
-  const unfold = new UnfoldConvolution({ ...config, hiddenSize: 12 });
+  const unfold = new UnfoldConvolution(context, { ...config, hiddenSize: 12 });
   fill(
     unfold.linear.weight,
     Array.from({ length: 144 }, (_, i) => (i % 13 === 0 ? 1 : 0)), // the identity
@@ -70,7 +74,7 @@ test('the first pairs of a head turn by the column, the others by the row, both 
 test('an MLP has a GELU inside, and after it where it is the adapter', async () => {
   const gelu1 = 0.8413447;
   for (const outputActivation of [false, true]) {
-    const mlp = new Llama4VisionMlp([1, 1, 1], { bias: false, outputActivation });
+    const mlp = new Llama4VisionMlp(context, [1, 1, 1], { bias: false, outputActivation });
     fill(mlp.fc1.weight, [1]);
     fill(mlp.fc2.weight, [1 / gelu1]);
     const { y } = await runModule(mlp, { x: { dims: [1, 1], data: Float32Array.of(1) } }, (module, { x }) => ({ y: module.forward(x) }));
@@ -79,7 +83,9 @@ test('an MLP has a GELU inside, and after it where it is the adapter', async () 
 });
 
 test("the tower's parameters have vLLM's names", () => {
-  const shapes = Object.fromEntries([...new Llama4VisionModel(config).namedParameters()].map(([name, { shape }]) => [name, shape]));
+  const shapes = Object.fromEntries(
+    [...new Llama4VisionModel(context, config).namedParameters()].map(([name, { shape }]) => [name, shape]),
+  );
   const layer = (i: number) => ({
     [`model.layers.${i}.self_attn.qkv_proj.weight`]: [12, 4],
     [`model.layers.${i}.self_attn.qkv_proj.bias`]: [12],

@@ -1,5 +1,6 @@
 import { Buffer, Module, ModuleList, ops, Parameter, type Region, type Tensor } from '@graft/graph';
-import type { Llama4VisionConfig } from '../vision-config.ts';
+import type { ModelContext } from '../context.ts';
+import type { Llama4VisionConfig } from '../families/llama4-config.ts';
 import { Linear } from './linear.ts';
 import { LayerNorm } from './norm.ts';
 import { inverseFrequencies } from './rotary.ts';
@@ -11,9 +12,9 @@ export class UnfoldConvolution extends Module {
   readonly patchSize: number;
   readonly numChannels: number;
 
-  constructor({ numChannels, patchSize, patchesPerSide, hiddenSize }: Llama4VisionConfig) {
+  constructor({ build }: ModelContext, { numChannels, patchSize, patchesPerSide, hiddenSize }: Llama4VisionConfig) {
     super();
-    this.linear = new Linear(numChannels * patchSize ** 2, hiddenSize);
+    this.linear = build(Linear, numChannels * patchSize ** 2, hiddenSize);
     this.patchesPerSide = patchesPerSide;
     this.patchSize = patchSize;
     this.numChannels = numChannels;
@@ -89,11 +90,11 @@ export class Llama4VisionAttention extends Module {
   readonly rotary_emb: VisionRotaryEmbedding;
   readonly hiddenSize: number;
 
-  constructor({ hiddenSize }: Llama4VisionConfig, rotary: VisionRotaryEmbedding) {
+  constructor({ build }: ModelContext, { hiddenSize }: Llama4VisionConfig, rotary: VisionRotaryEmbedding) {
     super();
     this.hiddenSize = hiddenSize;
-    this.qkv_proj = new Linear(hiddenSize, 3 * hiddenSize, { bias: true });
-    this.o_proj = new Linear(hiddenSize, hiddenSize, { bias: true });
+    this.qkv_proj = build(Linear, hiddenSize, 3 * hiddenSize, { bias: true });
+    this.o_proj = build(Linear, hiddenSize, hiddenSize, { bias: true });
     this.rotary_emb = rotary;
   }
 
@@ -112,10 +113,14 @@ export class Llama4VisionMlp extends Module {
   readonly fc2: Linear;
   readonly outputActivation: boolean;
 
-  constructor(sizes: readonly [input: number, inner: number, output: number], options: { bias: boolean; outputActivation: boolean }) {
+  constructor(
+    { build }: ModelContext,
+    sizes: readonly [input: number, inner: number, output: number],
+    options: { bias: boolean; outputActivation: boolean },
+  ) {
     super();
-    this.fc1 = new Linear(sizes[0], sizes[1], options);
-    this.fc2 = new Linear(sizes[1], sizes[2], options);
+    this.fc1 = build(Linear, sizes[0], sizes[1], options);
+    this.fc2 = build(Linear, sizes[1], sizes[2], options);
     this.outputActivation = options.outputActivation;
   }
 
@@ -133,13 +138,14 @@ export class Llama4VisionEncoderLayer extends Module {
   readonly input_layernorm: LayerNorm;
   readonly post_attention_layernorm: LayerNorm;
 
-  constructor(config: Llama4VisionConfig, rotary: VisionRotaryEmbedding) {
+  constructor(context: ModelContext, config: Llama4VisionConfig, rotary: VisionRotaryEmbedding) {
     super();
+    const { build } = context;
     const { hiddenSize, intermediateSize } = config;
-    this.self_attn = new Llama4VisionAttention(config, rotary);
-    this.mlp = new Llama4VisionMlp([hiddenSize, intermediateSize, hiddenSize], { bias: true, outputActivation: false });
-    this.input_layernorm = new LayerNorm(hiddenSize);
-    this.post_attention_layernorm = new LayerNorm(hiddenSize);
+    this.self_attn = build(Llama4VisionAttention, context, config, rotary);
+    this.mlp = build(Llama4VisionMlp, context, [hiddenSize, intermediateSize, hiddenSize], { bias: true, outputActivation: false });
+    this.input_layernorm = build(LayerNorm, hiddenSize);
+    this.post_attention_layernorm = build(LayerNorm, hiddenSize);
   }
 
   /** `places [tiles, tokens]` (int64), `hiddenStates [tiles, tokens, hidden]` -> as the latter. */
@@ -153,9 +159,11 @@ export class Llama4VisionEncoderLayer extends Module {
 export class Llama4VisionEncoder extends Module {
   readonly layers: ModuleList<Llama4VisionEncoderLayer>;
 
-  constructor(config: Llama4VisionConfig, rotary: VisionRotaryEmbedding) {
+  constructor(context: ModelContext, config: Llama4VisionConfig, rotary: VisionRotaryEmbedding) {
     super();
-    this.layers = new ModuleList(Array.from({ length: config.numHiddenLayers }, () => new Llama4VisionEncoderLayer(config, rotary)));
+    this.layers = new ModuleList(
+      Array.from({ length: config.numHiddenLayers }, () => context.build(Llama4VisionEncoderLayer, context, config, rotary)),
+    );
   }
 
   forward(places: Tensor, hiddenStates: Tensor): Tensor {
@@ -171,9 +179,9 @@ export class Llama4VisionPixelShuffleMlp extends Module {
   readonly patchesPerSide: number;
   readonly factor: number;
 
-  constructor({ intermediateSize, outputSize, patchesPerSide, shuffleFactor }: Llama4VisionConfig) {
+  constructor(context: ModelContext, { intermediateSize, outputSize, patchesPerSide, shuffleFactor }: Llama4VisionConfig) {
     super();
-    this.mlp = new Llama4VisionMlp([intermediateSize, outputSize, outputSize], { bias: false, outputActivation: true });
+    this.mlp = context.build(Llama4VisionMlp, context, [intermediateSize, outputSize, outputSize], { bias: false, outputActivation: true });
     this.patchesPerSide = patchesPerSide;
     this.factor = shuffleFactor;
   }
@@ -205,18 +213,19 @@ export class Llama4VisionModel extends Module {
   readonly vision_adapter: Llama4VisionPixelShuffleMlp;
   readonly numPatches: number;
 
-  constructor(config: Llama4VisionConfig) {
+  constructor(context: ModelContext, config: Llama4VisionConfig) {
     super();
+    const { build } = context;
     const { hiddenSize, patchesPerSide } = config;
     this.numPatches = patchesPerSide ** 2;
-    this.patch_embedding = new UnfoldConvolution(config);
+    this.patch_embedding = build(UnfoldConvolution, context, config);
     this.class_embedding = new Parameter([hiddenSize]);
     this.positional_embedding_vlm = new Parameter([this.numPatches + 1, hiddenSize]);
-    this.rotary_embedding = new VisionRotaryEmbedding(config);
-    this.layernorm_pre = new LayerNorm(hiddenSize);
-    this.layernorm_post = new LayerNorm(hiddenSize);
-    this.model = new Llama4VisionEncoder(config, this.rotary_embedding);
-    this.vision_adapter = new Llama4VisionPixelShuffleMlp(config);
+    this.rotary_embedding = build(VisionRotaryEmbedding, config);
+    this.layernorm_pre = build(LayerNorm, hiddenSize);
+    this.layernorm_post = build(LayerNorm, hiddenSize);
+    this.model = build(Llama4VisionEncoder, context, config, this.rotary_embedding);
+    this.vision_adapter = build(Llama4VisionPixelShuffleMlp, context, config);
   }
 
   /** `[tiles, channels, side, side]` -> `[tiles, tokens, output]`. */
@@ -237,9 +246,9 @@ export class Llama4VisionModel extends Module {
 export class Llama4MultiModalProjector extends Module {
   readonly linear_1: Linear;
 
-  constructor({ outputSize }: Llama4VisionConfig, textHiddenSize: number) {
+  constructor({ build }: ModelContext, { outputSize }: Llama4VisionConfig, textHiddenSize: number) {
     super();
-    this.linear_1 = new Linear(outputSize, textHiddenSize);
+    this.linear_1 = build(Linear, outputSize, textHiddenSize);
   }
 
   /** `[tiles, tokens, output]` -> `[tiles, tokens, hidden]`. */

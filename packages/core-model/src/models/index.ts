@@ -1,18 +1,51 @@
-import { definePlugin } from '@graft/registry';
+import { definePlugin, type LazyClass } from '@graft/registry';
 
+const llama = () => import('../families/llama.ts').then((m) => m.llama);
 const llama4 = () => import('../families/llama4.ts').then((m) => m.llama4);
+const llamaModels = () => import('./llama.ts');
+const llama4Models = () => import('./llama4.ts');
+const multimodal = () => import('./mllama4.ts');
+const attention = () => import('../layers/attention.ts');
+const embedding = () => import('../layers/embedding.ts');
+const linear = () => import('../layers/linear.ts');
+const moe = () => import('../layers/fused-moe.ts');
+const norm = () => import('../layers/norm.ts');
+const rotary = () => import('../layers/rotary.ts');
+const vision = () => import('../layers/vision.ts');
 
-/** The upstream models; nothing of them is imported before one is resolved. */
+/** Classes of a module that may be overridden, by their names. */
+function partsOf<M>(module: () => Promise<M>, ...names: (keyof M & string)[]): Record<string, LazyClass> {
+  return Object.fromEntries(
+    names.map((name): [string, LazyClass] => [name, () => module().then((m) => m[name] as Awaited<ReturnType<LazyClass>>)]),
+  );
+}
+
+/** The upstream models and their parts; nothing of them is imported before a model is resolved. */
 export const coreModels = definePlugin({
   name: 'core-model',
   manifest: () => import('../manifest.ts').then((m) => m.manifest),
   models: [
-    { architecture: 'Llama4ForCausalLM', model: () => import('./llama4.ts').then((m) => m.Llama4ForCausalLM), family: llama4 },
+    { architecture: 'LlamaForCausalLM', model: () => llamaModels().then((m) => m.LlamaForCausalLM), family: llama },
+    { architecture: 'MistralForCausalLM', model: () => llamaModels().then((m) => m.LlamaForCausalLM), family: llama },
+    { architecture: 'Llama4ForCausalLM', model: () => llama4Models().then((m) => m.Llama4ForCausalLM), family: llama4 },
     {
       architecture: 'Llama4ForConditionalGeneration',
-      model: () => import('./mllama4.ts').then((m) => m.Llama4ForConditionalGeneration),
+      model: () => multimodal().then((m) => m.Llama4ForConditionalGeneration),
       family: llama4,
       capabilities: { images: true },
     },
   ],
+  layers: {
+    ...partsOf(llamaModels, 'LlamaAttention', 'LlamaDecoderLayer', 'LlamaMlp', 'LlamaModel'),
+    ...partsOf(llama4Models, 'Llama4Attention', 'Llama4DecoderLayer', 'Llama4Model', 'Llama4Moe'),
+    ...partsOf(attention, 'Attention', 'ChunkedLocalAttention'),
+    ...partsOf(embedding, 'Embedding'),
+    ...partsOf(linear, 'Linear'),
+    ...partsOf(moe, 'FusedMoe'),
+    ...partsOf(norm, 'HeadRmsNorm', 'LayerNorm', 'RmsNorm'),
+    ...partsOf(rotary, 'RotaryEmbedding'),
+    ...partsOf(vision, 'Llama4MultiModalProjector', 'Llama4VisionAttention', 'Llama4VisionEncoder', 'Llama4VisionEncoderLayer'),
+    ...partsOf(vision, 'Llama4VisionMlp', 'Llama4VisionModel', 'Llama4VisionPixelShuffleMlp'),
+    ...partsOf(vision, 'UnfoldConvolution', 'VisionRotaryEmbedding'),
+  },
 });

@@ -1,16 +1,18 @@
 import { type CapturedModel, captureModel, Dim, type Module, ModuleList } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import { parseLlama4Config } from '../config.ts';
-import type { ModelContext, PipelineStage } from '../context.ts';
+import { type ModelContext, type PipelineStage, upstreamContext } from '../context.ts';
+import { llama4 } from '../families/llama4.ts';
+import type { Llama4Config } from '../families/llama4-config.ts';
 import { Attention, ChunkedLocalAttention } from '../layers/attention.ts';
 import { expectClose, runModule } from '../run-module.fixture.ts';
+import { PipelineMissingLayer } from './decoder.ts';
 import type { LanguageModel } from './interfaces.ts';
-import { type Llama4Attention, Llama4DecoderLayer, Llama4ForCausalLM, Llama4Mlp, Llama4Moe, PipelineMissingLayer } from './llama4.ts';
+import { LlamaMlp } from './llama.ts';
+import { type Llama4Attention, Llama4DecoderLayer, Llama4ForCausalLM, Llama4Moe } from './llama4.ts';
 import { Llama4ForConditionalGeneration } from './mllama4.ts';
 
-function context(more: Record<string, unknown> = {}, pipeline: PipelineStage = { rank: 0, size: 1 }): ModelContext {
-  const config = parseLlama4Config({
-    architectures: ['Llama4ForCausalLM'],
+function context(more: Record<string, unknown> = {}, pipeline: PipelineStage = { rank: 0, size: 1 }): ModelContext<Llama4Config> {
+  const config = llama4.parseConfig({
     vocab_size: 20,
     hidden_size: 8,
     intermediate_size: 6,
@@ -25,7 +27,7 @@ function context(more: Record<string, unknown> = {}, pipeline: PipelineStage = {
     num_local_experts: 3,
     ...more,
   });
-  return { architectures: config.architectures, config, platform: 'any', mode: 'any', maxModelLength: 32, pipeline };
+  return upstreamContext('Llama4ForCausalLM', config, { maxModelLength: 32, pipeline });
 }
 
 const names = (model: Module): string[] => [...model.namedParameters()].map(([name]) => name);
@@ -104,7 +106,7 @@ describe("a layer's kind", () => {
 
   test('decides the feed-forward part', () => {
     const layers = [...new Llama4ForCausalLM(context()).model.layers] as Llama4DecoderLayer[];
-    expect(layers.map((layer) => layer.feed_forward.constructor)).toEqual([Llama4Mlp, Llama4Moe, Llama4Mlp, Llama4Moe]);
+    expect(layers.map((layer) => layer.feed_forward.constructor)).toEqual([LlamaMlp, Llama4Moe, LlamaMlp, Llama4Moe]);
   });
 });
 

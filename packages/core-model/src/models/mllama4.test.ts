@@ -1,11 +1,10 @@
 import { fileURLToPath } from 'node:url';
 import { aligned, captureModel, Dim } from '@graft/graph';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { parseLlama4Config } from '../config.ts';
-import type { ModelContext, PipelineStage } from '../context.ts';
+import { type PipelineStage, upstreamContext } from '../context.ts';
 import { ImagesNotBuiltError } from '../errors.ts';
+import { llama4 } from '../families/llama4.ts';
 import { expectClose, runModule } from '../run-module.fixture.ts';
-import { parseLlama4VisionConfig } from '../vision-config.ts';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.ts';
 import { openFileBytes } from '../weights/file-bytes.ts';
 import { loadWeights } from '../weights/load-weights.ts';
@@ -22,17 +21,8 @@ async function open(): Promise<Checkpoint> {
 }
 
 function build(checkpoint: Checkpoint, images: boolean, pipeline: PipelineStage = { rank: 0, size: 1 }): Llama4ForConditionalGeneration {
-  const config = parseLlama4Config(checkpoint.config);
-  const context: ModelContext = {
-    architectures: config.architectures,
-    config,
-    ...(images && { vision: parseLlama4VisionConfig(checkpoint.config) }),
-    platform: 'any',
-    mode: 'any',
-    maxModelLength: 64,
-    pipeline,
-  };
-  return new Llama4ForConditionalGeneration(context);
+  const config = llama4.parseConfig(checkpoint.config, { images });
+  return new Llama4ForConditionalGeneration(upstreamContext('Llama4ForConditionalGeneration', config, { maxModelLength: 64, pipeline }));
 }
 
 const names = (model: Llama4ForConditionalGeneration): string[] => [...model.namedParameters()].map(([name]) => name);

@@ -1,13 +1,14 @@
 import { Module, ops, type Tensor } from '@graft/graph';
 import type { ModelContext } from '../context.ts';
 import { ImagesNotBuiltError } from '../errors.ts';
+import type { Llama4Config } from '../families/llama4-config.ts';
 import { Llama4MultiModalProjector, Llama4VisionModel } from '../layers/vision.ts';
 import type { IntermediateTensors, ModelOutput, MultimodalModel } from './interfaces.ts';
 import { Llama4ForCausalLM } from './llama4.ts';
 
 /**
- * A Llama 4 with images. Built without `context.vision` it serves text alone: it has no tower and no projector, and those of its checkpoint are not
- * loaded. vLLM: `Llama4ForConditionalGeneration`, in the second case with no image allowed a prompt.
+ * A Llama 4 with images. Where its config has no vision tower it serves text alone: it has no tower and no projector, and those of its
+ * checkpoint are not loaded. vLLM: `Llama4ForConditionalGeneration`, in the second case with no image allowed a prompt.
  */
 export class Llama4ForConditionalGeneration extends Module implements MultimodalModel {
   /** Null for text alone, and on a pipeline rank that embeds nothing. */
@@ -15,17 +16,13 @@ export class Llama4ForConditionalGeneration extends Module implements Multimodal
   readonly multi_modal_projector: Llama4MultiModalProjector | null;
   readonly language_model: Llama4ForCausalLM;
 
-  constructor(context: ModelContext) {
+  constructor(context: ModelContext<Llama4Config>) {
     super();
-    const vision = context.pipeline.rank === 0 ? (context.vision ?? null) : null;
-    this.vision_model = vision === null ? null : new Llama4VisionModel(vision);
-    this.multi_modal_projector = vision === null ? null : new Llama4MultiModalProjector(vision, context.config.hiddenSize);
-    this.language_model = this.createLanguageModel(context);
-  }
-
-  /** Makes the language model; a seam for overrides. */
-  createLanguageModel(context: ModelContext): Llama4ForCausalLM {
-    return new Llama4ForCausalLM(context);
+    const { config, pipeline, build } = context;
+    const vision = pipeline.rank === 0 ? config.vision : null;
+    this.vision_model = vision === null ? null : build(Llama4VisionModel, context, vision);
+    this.multi_modal_projector = vision === null ? null : build(Llama4MultiModalProjector, context, vision, config.hiddenSize);
+    this.language_model = build(Llama4ForCausalLM, context);
   }
 
   /**

@@ -1,11 +1,4 @@
-import {
-  float32Policy,
-  Llama4ForConditionalGeneration,
-  loadWeights,
-  openCheckpoint,
-  parseLlama4Config,
-  parseLlama4VisionConfig,
-} from '@graft/core-model';
+import { float32Policy, Llama4ForConditionalGeneration, llama4, loadWeights, openCheckpoint, upstreamContext } from '@graft/core-model';
 import { CaptureCache, type CapturedModel, type HostTensor, InterpreterBackend } from '@graft/graph';
 import { expect, onTestFinished, test } from 'vitest';
 import { caseFolder } from '../engine.fixture.ts';
@@ -18,14 +11,10 @@ import { runResult, stepTensors } from './program-step.ts';
 async function load() {
   const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
   onTestFinished(() => checkpoint.close());
-  const config = parseLlama4Config(checkpoint.config);
-  const vision = parseLlama4VisionConfig(checkpoint.config)!;
-  const { architectures } = config;
-  const pipeline = { rank: 0, size: 1 };
-  const context = { architectures, config, vision, platform: 'any', mode: 'any', maxModelLength: 32, pipeline };
-  const model = new Llama4ForConditionalGeneration(context);
-  await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null });
-  return { model, vision, hiddenSize: config.hiddenSize };
+  const config = llama4.parseConfig(checkpoint.config);
+  const model = new Llama4ForConditionalGeneration(upstreamContext('Llama4ForConditionalGeneration', config, { maxModelLength: 32 }));
+  await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: llama4.weights(config) });
+  return { model, vision: config.vision!, hiddenSize: config.hiddenSize };
 }
 
 async function runnerOf(model: Llama4ForConditionalGeneration, captured: CapturedModel) {

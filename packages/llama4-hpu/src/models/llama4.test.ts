@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import {
   type LanguageModel,
+  type Llama4Config,
   Llama4ForCausalLM,
   Llama4ForConditionalGeneration,
+  llama4,
   type ModelContext,
-  parseLlama4Config,
+  upstreamContext,
 } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache } from '@graft/graph';
@@ -12,16 +14,9 @@ import { describe, expect, test } from 'vitest';
 import { caseFolder, expectAlike, runVariants, textCases } from '../run-variants.fixture.ts';
 import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration, HpuLlama4Model } from './llama4.ts';
 
-function context(name: string): ModelContext {
-  const config = parseLlama4Config(JSON.parse(readFileSync(`${caseFolder(name)}/config.json`, 'utf8')));
-  return {
-    architectures: config.architectures,
-    config,
-    platform: 'hpu',
-    mode: 'compile',
-    maxModelLength: 64,
-    pipeline: { rank: 0, size: 1 },
-  };
+function context(name: string): ModelContext<Llama4Config> {
+  const config = llama4.parseConfig(JSON.parse(readFileSync(`${caseFolder(name)}/config.json`, 'utf8')));
+  return upstreamContext('Llama4ForCausalLM', config, { platform: 'hpu', mode: 'compile', maxModelLength: 64 });
 }
 
 /** Graphs of the decoder layers, and for each recompile the inputs and paths of the guards that failed. */

@@ -1,6 +1,14 @@
-import { Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4Model, type ModelContext } from '@graft/core-model';
+import {
+  type IntermediateTensors,
+  type Llama4Config,
+  Llama4ForCausalLM,
+  Llama4ForConditionalGeneration,
+  Llama4Model,
+  type ModelContext,
+  type ModelOutput,
+} from '@graft/core-model';
 import type { Tensor } from '@graft/graph';
-import { InitHook, type Patches, PostLoadHook } from '@graft/registry';
+import { type Build, InitHook, type Patches, PostLoadHook } from '@graft/registry';
 import { decoderLayers } from '../layer-kinds.ts';
 import { hpuOptionsOf } from '../options.ts';
 import { unifyAttentionTypes } from '../patches/attention-types.ts';
@@ -10,28 +18,37 @@ import { unifyFeedForwardTypes } from '../patches/feed-forward-types.ts';
 const inCompileMode = ['compile'];
 
 /**
- * Removes the guard on `residual`, which is null on the first decoder layer only: with zeros there, the first layer takes the same graph as the others
- * of its kind. Adding zeros changes no value. vllm_gaudi: `HpuLlama4Model`, which copies upstream's `forward` for it.
+ * Removes the guard on `residual`, which is null on the first decoder layer only: with zeros there, as if a rank before had handed them over,
+ * the first layer takes the same graph as the others of its kind. Adding zeros changes no value. vllm_gaudi: `HpuLlama4Model`, which copies upstream's
+ * `forward` for it.
  */
 export class HpuLlama4Model extends Llama4Model {
   /** Whether the init hook makes attention branch-free; see `HpuLlama4Options`. */
   readonly branchFree: boolean;
 
-  constructor(context: ModelContext) {
+  constructor(context: ModelContext<Llama4Config>) {
     super(context);
     this.branchFree = hpuOptionsOf(context).branchFree;
   }
 
-  /** `[batch, sequence, hidden]` -> zeros of the same shape and dtype. */
-  override initialResidual(hiddenStates: Tensor): Tensor {
-    return hiddenStates.zerosLike();
+  override forward(ids: Tensor, positions: Tensor, intermediate: IntermediateTensors | null, inputsEmbeds: Tensor | null): ModelOutput {
+    if (intermediate !== null) return super.forward(ids, positions, intermediate, inputsEmbeds);
+    const embedded = inputsEmbeds ?? this.embedInputIds(ids);
+    return super.forward(ids, positions, { hidden_states: embedded, residual: embedded.zerosLike() }, null);
   }
+}
+
+/** `context`, whose `build` gives an `Hpu` for an `Upstream`. */
+function building<C extends new (context: ModelContext<Llama4Config>) => object>(context: ModelContext<Llama4Config>, Upstream: C, Hpu: C) {
+  const build: Build = (Class, ...args) =>
+    context.build((Class as unknown) === Upstream ? (Hpu as unknown as typeof Class) : Class, ...args);
+  return { ...context, build };
 }
 
 /** A Llama 4 that continues text, on Gaudi. vllm_gaudi: `HpuLlama4ForCausalLM`, which it does not register and gives no post-load patch; here it is whole. */
 export class HpuLlama4ForCausalLM extends Llama4ForCausalLM {
-  override createModel(context: ModelContext): HpuLlama4Model {
-    return new HpuLlama4Model(context);
+  constructor(context: ModelContext<Llama4Config>) {
+    super(building(context, Llama4Model, HpuLlama4Model));
   }
 
   @InitHook({ modes: inCompileMode, reason: 'makes the attention of all layers alike' })
@@ -47,8 +64,8 @@ export class HpuLlama4ForCausalLM extends Llama4ForCausalLM {
 
 /** A Llama 4 with images, on Gaudi; its language model runs the hooks of its own class. vllm_gaudi: `HpuLlama4ForConditionalGeneration`. */
 export class HpuLlama4ForConditionalGeneration extends Llama4ForConditionalGeneration {
-  override createLanguageModel(context: ModelContext): HpuLlama4ForCausalLM {
-    return new HpuLlama4ForCausalLM(context);
+  constructor(context: ModelContext<Llama4Config>) {
+    super(building(context, Llama4ForCausalLM, HpuLlama4ForCausalLM));
   }
 }
 

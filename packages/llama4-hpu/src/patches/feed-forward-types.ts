@@ -1,4 +1,4 @@
-import type { Llama4DecoderLayer, Llama4Mlp, Llama4Moe } from '@graft/core-model';
+import type { Llama4DecoderLayer, Llama4Moe, LlamaMlp } from '@graft/core-model';
 import { Module, type Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
 
@@ -7,9 +7,9 @@ import type { Patches } from '@graft/registry';
  * vllm_gaudi: `HpuLlama4FeedForward`.
  */
 export class HpuLlama4FeedForward extends Module {
-  readonly inner: Llama4Moe | Llama4Mlp;
+  readonly inner: Llama4Moe | LlamaMlp;
 
-  constructor(inner: Llama4Moe | Llama4Mlp) {
+  constructor(inner: Llama4Moe | LlamaMlp) {
     super();
     this.inner = inner;
   }
@@ -28,6 +28,6 @@ export function unifyFeedForwardTypes(layers: Iterable<Llama4DecoderLayer>, patc
   const reason = 'the guard on the class of feed_forward; that on feed_forward.inner stays';
   for (const layer of layers) {
     if (layer.feed_forward instanceof HpuLlama4FeedForward) continue;
-    patches.wrapChild(layer, 'feed_forward', (inner: Llama4Moe | Llama4Mlp) => new HpuLlama4FeedForward(inner), { reason });
+    patches.wrapChild(layer, 'feed_forward', (inner: Llama4Moe | LlamaMlp) => new HpuLlama4FeedForward(inner), { reason });
   }
 }

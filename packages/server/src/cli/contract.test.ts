@@ -16,7 +16,7 @@ test('graft contract prints an architecture’s class as a reliesOn to paste, wi
   const { code, out } = await run('contract', 'Llama4ForCausalLM', '--model', model);
   expect(code).toBe(0);
   expect(out).toMatch(/^\/\/ Llama4ForCausalLM of plugin "core-model" 0\.1\.0/);
-  expect(out).toContain("    'createModel(context)',\n");
+  expect(out).toContain("    'computeLogits(hiddenStates)',\n");
   expect(out).toContain("    'model.layers.*.feed_forward.experts.w13_weight',\n");
   expect(out).toMatch(/\/\/ {3}'forward': '[0-9a-f]{16}',\n/);
 });
