@@ -37,6 +37,13 @@ export const EngineConfig = z.strictObject({
     .min(1)
     .exactOptional()
     .describe("Where converted weights are kept. Default: graft/ in the user's cache folder."),
+  cacheBytes: z
+    .int()
+    .nonnegative()
+    .default(20 * 2 ** 30)
+    .describe(
+      'Bytes that converted weights and compiled graphs may take there. What was used least recently goes, and what nobody used for 30 days.',
+    ),
   platformOptions: z
     .record(z.string(), z.unknown())
     .default({})

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import {
   failureOf,
@@ -87,6 +87,18 @@ describe('a start', () => {
       expect(watch.programsAlive).toBe(alive);
     },
   );
+
+  test('removes converted weights and recipes over cacheBytes from the cache folder, never its own', async () => {
+    const cacheDirectory = temporaryFolder();
+    const [weights, recipes] = [`${'d'.repeat(40)}.weights`, `recipes/${'e'.repeat(40)}`];
+    mkdirSync(`${cacheDirectory}/recipes`);
+    for (const name of [weights, recipes]) writeFileSync(`${cacheDirectory}/${name}`, 'old');
+    const engine = await startTiny({ cacheDirectory, cacheBytes: 0 });
+    const left = readdirSync(cacheDirectory, { recursive: true }).map(String);
+    expect(left.filter((name) => [weights, recipes].includes(name))).toEqual([]);
+    expect(left).toContainEqual(expect.stringMatching(/\.weights$/));
+    expect(await generateIds(engine, request(promptOf(3), { maxTokens: 1 }))).toHaveLength(1);
+  });
 
   test('whose tokenizer is damaged ends before the model is built', async () => {
     const folder = folderWithConfig('dense-tiny', {});

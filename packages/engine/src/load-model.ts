@@ -1,4 +1,5 @@
-import { Disposables } from '@graft/common';
+import { join } from 'node:path';
+import { Disposables, evictCacheEntries } from '@graft/common';
 import {
   type Checkpoint,
   type ImageTower,
@@ -87,6 +88,8 @@ export async function prepareRunner(
   const warmUp = (await (runner.warmUp && step('warmUp', 'warming up', (report) => runner.warmUp!(report, signal)))) ?? null;
   signal?.throwIfAborted();
   runner.ready(); // from here a further capture is a recompile
+  const { cacheDirectory, cacheBytes } = parts.config;
+  if (cacheDirectory !== undefined) evictCacheEntries([cacheDirectory, join(cacheDirectory, 'recipes')], { maxBytes: cacheBytes });
   unfinished.move();
   return { runner, warmUp };
 }

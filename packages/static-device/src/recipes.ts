@@ -1,18 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf } from '@graft/common';
+import { messageOf, useCacheEntry } from '@graft/common';
 import type { CompileOptions } from '@graft/graph';
 import { z } from 'zod';
 import { BucketPlan } from './bucket-plan.ts';
@@ -37,7 +26,7 @@ export interface Recipe {
 /**
  * The recipes of one model: a folder with a JSON file for each bucket and the optimised graphs, which bear the hash of their content. Weights are inputs of
  * the graphs, so that no value of a weight is in them. Files are written beside their place and renamed, and equal names mean equal content: processes that
- * write at once do not harm each other. What is damaged or not as it should be counts as not there. A folder that no start has used for 30 days is removed.
+ * write at once do not harm each other. What is damaged or not as it should be counts as not there.
  */
 export class Recipes {
   private readonly folder: string;
@@ -51,13 +40,8 @@ export class Recipes {
   /** A folder that is there and cannot be written serves as long as it has all that is asked for. @throws StaticDeviceRecipeError when there is none. */
   static open(directory: string, key: string): Recipes {
     const folder = join(directory, key);
-    guard(folder, () => {
-      mkdirSync(folder, { recursive: true });
-      if (!isWritable(folder)) return;
-      removeLeftovers(folder);
-      utimesSync(folder, new Date(), new Date());
-      removeForgotten(directory);
-    });
+    guard(folder, () => mkdirSync(folder, { recursive: true }));
+    useCacheEntry(directory, key);
     return new Recipes(folder);
   }
 
@@ -125,35 +109,6 @@ export class Recipes {
 
   private temporary(extension: string): string {
     return join(this.folder, `${process.pid}-${randomBytes(6).toString('hex')}.${extension}.tmp`);
-  }
-}
-
-function isWritable(folder: string): boolean {
-  try {
-    accessSync(folder, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Half-written files of processes that ended meanwhile; one that is younger may still be written. */
-function removeLeftovers(folder: string): void {
-  const hourAgo = Date.now() - 3_600_000;
-  for (const name of readdirSync(folder).filter((each) => each.endsWith('.tmp'))) {
-    const path = join(folder, name);
-    if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? hourAgo) < hourAgo) rmSync(path, { force: true });
-  }
-}
-
-const daysKept = 30;
-
-/** Recipes of models that nobody has started for a long time: each change of the code leaves some behind. */
-function removeForgotten(directory: string): void {
-  const limit = Date.now() - daysKept * 86_400_000;
-  for (const name of readdirSync(directory).filter((each) => /^[0-9a-f]{40}$/.test(each))) {
-    const path = join(directory, name);
-    if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? limit) < limit) rmSync(path, { recursive: true, force: true });
   }
 }
 

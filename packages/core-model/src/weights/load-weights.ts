@@ -97,6 +97,7 @@ async function throughCache(plan: PlannedParameter[], checkpoint: Checkpoint, di
       }),
     );
   }
+  cache.use();
   return { fromCache, storages: plan.map((parameter): [string, WeightStorage] => [parameter.name, cache.storage(parameter)]) };
 }
 

@@ -1,20 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf } from '@graft/common';
+import { messageOf, useCacheEntry } from '@graft/common';
 import { partBytes, partsOf, type StoragePart, type WeightStorage } from '@graft/graph';
 import type { PlannedParameter } from './convert-parameter.ts';
 import { WeightCacheError } from './errors.ts';
@@ -98,7 +85,6 @@ export class WeightCache {
    */
   async build(fill: (write: (parameter: string, part: string, offset: number, bytes: Uint8Array) => void) => Promise<void>): Promise<void> {
     this.guard(() => mkdirSync(this.directory, { recursive: true }));
-    this.removeStale();
     const unique = `${this.key}.${process.pid}-${randomBytes(6).toString('hex')}`;
     const data = join(this.directory, `${unique}.weights.tmp`);
     const index = join(this.directory, `${unique}.json.tmp`);
@@ -113,6 +99,11 @@ export class WeightCache {
       rmSync(data, { force: true });
       rmSync(index, { force: true });
     }
+  }
+
+  /** Keeps the cache from being evicted for as long as this process lives. */
+  use(): void {
+    useCacheEntry(this.directory, this.key);
   }
 
   /** The parameter's storage: parts in the data file, read when asked for. */
@@ -175,16 +166,6 @@ export class WeightCache {
       return readFully(descriptor, this.dataPath, offset, bytes);
     } finally {
       closeSync(descriptor);
-    }
-  }
-
-  /** Temporary files that nobody has written to for an hour belong to a process that died. */
-  private removeStale(): void {
-    for (const name of readdirSync(this.directory)) {
-      if (!/^[0-9a-f]{40}\.\d+-[0-9a-f]{12}\.(weights|json)\.tmp$/.test(name)) continue;
-      const path = join(this.directory, name);
-      const modified = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
-      if (Date.now() - modified > 3_600_000) rmSync(path, { force: true });
     }
   }
 
