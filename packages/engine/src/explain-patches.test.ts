@@ -67,6 +67,24 @@ test('the hooks of a model are told from its config alone: each that ran or woul
   );
 });
 
+test('a patch that upstream no longer needs is an error at load', async () => {
+  const plugin = (Model: typeof Llama4ForCausalLM) =>
+    definePlugin({
+      name: 'late',
+      after: ['core-model'],
+      overrides: [{ of: 'Llama4ForCausalLM', platform: 'interpreter', model: async () => Model }],
+    });
+  const link = 'https://example.com/upstream/7';
+  class Obsolete extends Llama4ForCausalLM {
+    @InitHook()
+    lend(patches: Patches): void {
+      patches.lend(this, 'gate', {}, { upstream: link, removeWhen: '>=0.1.0' });
+    }
+  }
+  const obsolete = await failureOf(startTiny({}, { pluginsInCode: [plugin(Obsolete)] }));
+  expect(obsolete).toMatchObject({ code: 'GRAFT_HOOK_FAILED', cause: { code: 'GRAFT_PATCH_REFUSED', fix: `remove the patch: ${link}.` } });
+});
+
 test('a running engine tells its hooks and patches, like ones together', async () => {
   const engine = await startTiny({}, { pluginsInCode: [override] });
   expect(engine.info.changes.hooks.map(({ hook, outcome }) => [hook, outcome])).toEqual([

@@ -11,7 +11,7 @@ import {
   type ModelFamily,
   parseLlama4Config,
 } from '@graft/core-model';
-import { buildUpstream, construct, HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
+import { buildUpstream, construct, type HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
@@ -111,7 +111,7 @@ export async function buildModel(
   const takesImages = resolution.capabilities['images'] === true;
   const context = { ...textContext, architecture: resolution.architecture, vision: takesImages ? textConfig.vision : null };
   const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
-  const hooks = new HookRunner(resolution, plugins.hooks);
+  const hooks = await plugins.createHookRunner(resolution);
   hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
   const build = () => construct(Model, context);
   const model = await step('construct', `building ${Model.name}`, () => resolution.buildUnderContract(build)); // what overrides rely on is there

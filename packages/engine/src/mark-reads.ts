@@ -6,15 +6,10 @@ import { captureLanguageModel } from './runner/capture-language-model.ts';
 
 /** Tells the ledger which patches `forward` reads. A model that was patched is captured for it once more: where recipes serve, runners capture nothing. */
 export function markReads({ model, tower, config, hooks }: Pick<BuiltModel, 'model' | 'tower' | 'config' | 'hooks'>): void {
-  if (hooks.ledger.count === 0) return;
+  if (hooks.ledger.toJSON().length === 0) return;
   const cache = new CaptureCache();
   const captured = hasImages(model, { tower })
     ? [captureMultimodalModel(model, cache, config.hiddenSize), captureVisionModel(model, cache, tower!)]
     : [captureLanguageModel(model, cache)];
-  const reads = new Map<object, Set<PropertyKey>>();
-  for (const { object, key } of captured.flatMap(readsOf)) {
-    const keys = reads.get(object) ?? new Set();
-    reads.set(object, key === null ? keys : keys.add(key));
-  }
-  hooks.ledger.markRead(reads);
+  hooks.ledger.markRead(captured.flatMap(readsOf));
 }

@@ -450,11 +450,13 @@ test('a plugin’s hook names a layer, the model or all models, and says where i
   expect(runner.toJSON().hooks.at(-1)).toMatchObject({ paths: [], outcome: 'skipped: not in this model' });
 });
 
-test('a mode that the platform lacks is an error with the nearest one', async () => {
+test('a hook for modes that the platform lacks is told to the user with the nearest one', async () => {
   const misspelt = new HookRunner({ ...target, modes: ['compile', 'lazy'] }, [hook('init', () => {}, { modes: ['complie'] })]);
-  await expect(misspelt.run('init', new Tiny(), null)).rejects.toThrow(
-    code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('the mode "complie"'), fix: expect.stringContaining('"compile"') }),
-  );
+  const seen: string[] = [];
+  misspelt.events.on('hook:warning', ({ hook: name, message }) => void seen.push(`${name}: ${message}`));
+  await misspelt.run('init', new Tiny(), null);
+  const nearest = '(nearest: "compile" or "lazy")';
+  expect(seen).toEqual([`vendor: hook 1: It runs in "complie" alone, and platform "hpu" has no such mode ${nearest}.`]);
 });
 
 test('one hook is switched off by its name', async () => {

@@ -2,7 +2,7 @@ import { EventBus, messageOf } from '@graft/common';
 import { type HookDeclaration, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
-import { HookChangedParametersError, HookFailedError, HookTargetError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
+import { HookChangedParametersError, HookFailedError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
 import { nearestNames, quotedList } from './names.ts';
 import { changeText, type NamedParameters, namedParameters, parameterChanges } from './parameters.ts';
 import { type PatchedModel, type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
@@ -53,7 +53,7 @@ export interface HookEvents {
 export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode' | 'chain' | 'owner'> {
   /** The version of the plugin that brings the upstream class, for `removeWhen` of patches. */
   readonly upstreamVersion?: string | null;
-  /** The modes that the platform has; a hook that names another one is an error. */
+  /** The modes that the platform has; a hook for none of them is told to the user. */
   readonly modes?: readonly string[];
   /** Hooks that are switched off: `plugin: name`, as records have them, or `plugin: Class.method`. */
   readonly without?: readonly string[];
@@ -101,7 +101,7 @@ export class HookRunner {
    * Runs one phase. First the hook methods of each class in the tree, base before subclass, then plugin hooks in plugin order; each for all of its
    * instances, in the order of the tree as the phase finds it.
    * `init` takes the model from `constructed` to `initialized`; `postLoad` needs `loaded`, and runs once.
-   * @throws HookChangedParametersError, HookFailedError, HookTargetError, LifecycleError.
+   * @throws HookChangedParametersError, HookFailedError, LifecycleError.
    */
   async run<Context>(phase: Phase, model: InspectableModel, context: Context): Promise<void> {
     const call = `run('${phase}')`;
@@ -185,14 +185,7 @@ export class HookRunner {
   private async hooksFor(phase: Phase, model: InspectableModel): Promise<Hook[]> {
     const modules = [...modulesOf(model)];
     const ofPlugins = await Promise.all(this.hooks.map((hook, index) => this.pluginHook(hook, index, modules)));
-    const hooks = [...this.classHooks(phase, modules), ...ofPlugins.filter((hook) => hook.phase === phase)];
-    for (const { hook, modes } of hooks) {
-      const unknown = modes?.find((mode) => this.target.modes?.includes(mode) === false);
-      if (unknown === undefined) continue;
-      const nearest = quotedList(nearestNames(unknown, this.target.modes!));
-      throw new HookTargetError(hook, `it names the mode "${unknown}", which platform "${this.target.platform}" lacks`, `use ${nearest}.`);
-    }
-    return hooks;
+    return [...this.classHooks(phase, modules), ...ofPlugins.filter((hook) => hook.phase === phase)];
   }
 
   /** One a declaration, whichever classes inherit it. */
@@ -240,6 +233,14 @@ export class HookRunner {
     return without.some((name) => name === hook || name === `${plugin}: ${hook}`) ? 'skipped: switched off' : null;
   }
 
+  /** A class may serve on several platforms, so that a mode of another one is no error. */
+  private modeWarnings({ modes }: Hook): string[] {
+    const known = this.target.modes;
+    if (known === undefined || modes === null || modes.some((mode) => known.includes(mode))) return [];
+    const nearest = quotedList(nearestNames(modes[0] ?? '', known));
+    return [`It runs in ${quotedList(modes)} alone, and platform "${this.target.platform}" has no such mode (nearest: ${nearest}).`];
+  }
+
   /** What takes everything back to where it is now, once; false where it could not, and the model is `failed`. */
   private transaction(model: InspectableModel): (hook: string) => boolean {
     const before = Snapshot.ofModel(model);
@@ -270,7 +271,7 @@ export class HookRunner {
     for (const hook of hooks) {
       const outcome = this.skipped(hook) ?? (outcomes === undefined ? 'ran' : outcomes[hook.reload!]);
       if (outcome === 'kept' || outcome.startsWith('skipped')) {
-        records.push(recordOf(hook, outcome));
+        records.push(recordOf(hook, outcome, { warnings: this.modeWarnings(hook) }));
         continue;
       }
       const ran = await this.runHook(hook, model, context, parameters, undo);

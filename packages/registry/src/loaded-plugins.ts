@@ -2,7 +2,7 @@ import { GraftError, messageOf } from '@graft/common';
 import semver from 'semver';
 import { type Binding, BindingRecorder } from './binder.ts';
 import { EngineContainer } from './containers.ts';
-import type { LoadedHook } from './hook-runner.ts';
+import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import type { LazyClass } from './model.ts';
 import { ModelRegistry } from './model-registry.ts';
 import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
@@ -68,6 +68,15 @@ export class LoadedPlugins {
     return this.loaded.flatMap((loaded) =>
       (loaded.plugin.hooks ?? []).map((hook) => ({ ...hook, owner: ownerOf(loaded), upstream: this.declared(hook.of) })),
     );
+  }
+
+  /** What runs the hooks of a model, and knows the modes of its platform and the version of the plugin that brings the upstream class. */
+  async createHookRunner({ architecture, platform, mode, chain, owner, without = [] }: HookTarget): Promise<HookRunner> {
+    const modes = this.platforms.find(({ name }) => name === platform)?.modes;
+    const plugin = this.loaded.find(({ name }) => name === chain[0]?.plugin)?.plugin;
+    const upstreamVersion = plugin?.version ?? (await plugin?.manifest?.())?.version ?? null;
+    const target = { architecture, platform, mode, chain, owner, without, upstreamVersion, ...(modes !== undefined && { modes }) };
+    return new HookRunner(target, this.hooks);
   }
 
   /** The class that a plugin declares under a name, short or qualified by the plugin's. */

@@ -15,7 +15,8 @@ export class LifecycleError extends GraftError {
 
 /** A hook decorator on something that cannot be a hook. */
 export class HookTargetError extends GraftError {
-  constructor(name: string, problem: string, fix = 'put the decorator on a public method of a model class.') {
+  constructor(name: string, problem: string) {
+    const fix = 'put the decorator on a public method of a model or layer class.';
     super({ code: 'GRAFT_HOOK_TARGET', what: `${name} cannot be a hook: ${problem}.`, where: name, fix });
   }
 }
