@@ -25,10 +25,10 @@ export async function* readAnswer(
   };
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    for (let finished = false; !finished; ) {
+    for (;;) {
       const delta = queue.take() ?? (await queue.next());
-      finished = delta.finishReason !== null;
       yield delta;
+      if (delta.finishReason !== null) return;
     }
   } finally {
     signal?.removeEventListener('abort', onAbort);

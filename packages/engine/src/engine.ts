@@ -1,7 +1,7 @@
 import type { HookRecord, PatchGroup, RenameRecord } from '@graft/registry';
 import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
-import type { WarmUpSummary } from './runner/model-runner.ts';
+import type { RunnerStats, WarmUpSummary } from './runner/model-runner.ts';
 
 /** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
 export interface LoadProgress {
@@ -72,27 +72,13 @@ export interface EngineInfo {
   createdAt: number;
 }
 
-export interface EngineStats {
+/** Counts of an engine since its start; a reload that replaces graphs adds its own. */
+export interface EngineStats extends RunnerStats {
   running: number;
   waiting: number;
   freeSlots: number;
   promptTokens: number;
   generationTokens: number;
-  /** Graphs captured from the `forward` of a region. */
-  captures: number;
-  /** Graphs compiled so far; a reload that replaces them adds its own, as with all counts. */
-  compiles: number;
-  /** Those of them that were optimised in this process. */
-  optimisations: number;
-  /** Buckets whose graphs came from recipes of an earlier start. */
-  recipes: number;
-  recompiles: number;
-  /** The latest of them, at most 50, oldest first. */
-  recentRecompiles: readonly Recompile[];
-  warmUpSeconds: number;
-  /** Tokens that sequences asked for, and those computed beside them to fill a bucket. */
-  computedTokens: number;
-  paddedTokens: number;
 }
 
 export interface ReloadOptions {

@@ -54,32 +54,3 @@ function groupOf(spec: KvCacheSpec, maxModelLength: number, paddingRows: number)
   const rows = Math.min(spec.chunkSize, maxModelLength) + paddingRows;
   return { name: `chunked-local-${spec.chunkSize}`, chunkSize: spec.chunkSize, rows };
 }
-
-/** Slots in the KV cache; the lowest free one is taken, so that active sequences lie close together. */
-export class Slots {
-  private readonly taken: boolean[];
-
-  constructor(count: number) {
-    this.taken = new Array<boolean>(count).fill(false);
-  }
-
-  get free(): number {
-    return this.taken.filter((taken) => !taken).length;
-  }
-
-  isFree(slot: number): boolean {
-    return this.taken[slot] === false;
-  }
-
-  /** @returns null when all are taken. */
-  take(): number | null {
-    const slot = this.taken.indexOf(false);
-    if (slot < 0) return null;
-    this.taken[slot] = true;
-    return slot;
-  }
-
-  release(slot: number): void {
-    this.taken[slot] = false;
-  }
-}

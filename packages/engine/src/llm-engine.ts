@@ -39,7 +39,7 @@ export class LlmEngine implements Engine {
   private loop: Promise<void> | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor({ model, prompts, scheduler, shared }: EngineParts) {
+  private constructor(model: ServedModel, prompts: PromptReader, scheduler: Scheduler, shared: SharedBySequences) {
     this.model = model;
     this.prompts = prompts;
     this.scheduler = scheduler;
@@ -79,7 +79,7 @@ export class LlmEngine implements Engine {
       const shared = sharedBySequences(loaded, text, processors);
       const { events } = options;
       const context = { container, platform, config, ...(events !== undefined && { events }) };
-      return new LlmEngine({ model: new ServedModel(loaded, info, context), prompts, scheduler, shared });
+      return new LlmEngine(new ServedModel(loaded, info, context), prompts, scheduler, shared);
     } catch (error) {
       loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
@@ -256,13 +256,6 @@ async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, inf
   const images =
     info.readsImages && tower && family.images ? await ImageReader.open(checkpoint.path, tower, family.images, imageLimits) : null;
   return new PromptReader({ model, text, images, imageLimits, maxModelLength, maxSequences, vocabSize });
-}
-
-interface EngineParts {
-  model: ServedModel;
-  prompts: PromptReader;
-  scheduler: Scheduler;
-  shared: SharedBySequences;
 }
 
 /** Row `i` of a run of as many tokens each. */

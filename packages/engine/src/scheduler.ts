@@ -1,6 +1,5 @@
 import { SchedulerPolicyError } from './errors.ts';
 import type { KvCachePlan } from './kv-cache.ts';
-import { Slots } from './kv-cache.ts';
 import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -28,26 +27,26 @@ export interface SchedulerOptions {
 export class Scheduler {
   private readonly waiting: Sequence[] = [];
   private readonly running: Sequence[] = [];
-  private readonly slots: Slots;
+  private readonly maxSequences: number;
   private readonly prefillTokens: number;
   private readonly kvCache: KvCachePlan;
   private readonly policy: SchedulerPolicy;
   private held = false;
 
   constructor({ maxSequences, prefillTokens, kvCache, policy = new FirstComeFirstServed() }: SchedulerOptions) {
-    this.slots = new Slots(maxSequences);
+    this.maxSequences = maxSequences;
     this.prefillTokens = prefillTokens;
     this.kvCache = kvCache;
     this.policy = policy;
   }
 
   get counts(): { running: number; waiting: number; freeSlots: number } {
-    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.slots.free };
+    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.maxSequences - this.running.length };
   }
 
   /** Whether no sequence holds the slot. It stays so until the next `schedule`. */
   isFree(slot: number): boolean {
-    return this.slots.isFree(slot);
+    return this.running.every((sequence) => sequence.slot !== slot);
   }
 
   get hasWork(): boolean {
@@ -75,9 +74,7 @@ export class Scheduler {
   /** Frees the sequence's slot. Called between runs or during one: a slot is given away only by `schedule`. */
   remove(sequence: Sequence): void {
     drop(this.waiting, sequence);
-    if (!drop(this.running, sequence)) return;
-    this.slots.release(sequence.slot!);
-    sequence.slot = null;
+    if (drop(this.running, sequence)) sequence.slot = null;
   }
 
   /**
@@ -95,11 +92,11 @@ export class Scheduler {
   }
 
   private admit(): void {
-    while (this.waiting.length > 0 && !this.held) {
-      if (this.slots.free === 0) return;
+    while (this.waiting.length > 0 && !this.held && this.running.length < this.maxSequences) {
       const sequence = this.policy.next(this.waiting);
       if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.policy);
-      const slot = this.slots.take()!;
+      let slot = 0;
+      while (!this.isFree(slot)) slot++; // the lowest, so that active sequences lie close together
       sequence.start(slot);
       this.running.push(sequence);
     }

@@ -1,12 +1,12 @@
 import { openCheckpoint } from '@graft/core-model';
-import type { EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
+import type { EngineInfo, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat } from './engine-info.ts';
 import { ReloadBusyError } from './errors.ts';
 import type { LoadedModel } from './load-model.ts';
 import type { StepContext } from './load-steps.ts';
 import { type ReloadModelOptions, reloadModel } from './reload-model.ts';
 import { addStats, noStats } from './runner/add-stats.ts';
-import type { ModelRunner } from './runner/model-runner.ts';
+import type { ModelRunner, RunnerStats } from './runner/model-runner.ts';
 
 /** The loop of steps, as an exchange of weights needs it. */
 export interface StepLoop extends Pick<ReloadModelOptions, 'drain'> {
@@ -38,9 +38,8 @@ export class ServedModel implements AsyncDisposable {
     return this.served;
   }
 
-  get stats() {
-    const { tokens, ...counts } = addStats(this.replaced, this.runner.stats);
-    return { ...counts, computedTokens: tokens.computed, paddedTokens: tokens.padded } satisfies Partial<EngineStats>;
+  get stats(): RunnerStats {
+    return addStats(this.replaced, this.runner.stats);
   }
 
   /** See `Engine.reloadWeights`. */

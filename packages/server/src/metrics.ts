@@ -2,59 +2,28 @@ import { type Engine, type EngineStats, type FinishReason, graftVersion, type To
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-/** A number of the engine's stats, and how Prometheus shows it. */
-interface StatMetric {
-  name: string;
-  kind: 'counter' | 'gauge';
-  help: string;
-  of(stats: EngineStats): number;
-}
+/** What the engine counts, and how Prometheus shows it; `_total` makes it a counter. */
+const statMetrics = [
+  ['graft_captures_total', 'captures', 'Graphs captured from the forward of a module.'],
+  ['graft_compiles_total', 'compiles', 'Graphs compiled for the platform, those from recipes too.'],
+  ['graft_graph_optimisations_total', 'optimisations', 'Graphs that this process optimised; a start whose recipes are all there has none.'],
+  ['graft_recipes_total', 'recipes', 'Buckets whose graphs came from the recipes of an earlier start.'],
+  ['graft_warm_up_seconds', 'warmUpSeconds', 'What the warm-up took.'],
+  [
+    'graft_recompiles_total',
+    'recompiles',
+    'Graphs captured after the engine was ready, because none that it had fitted. It should stay 0.',
+  ],
+  ['graft_prompt_tokens_total', 'promptTokens', 'Prompt tokens computed for requests.'],
+  ['graft_generation_tokens_total', 'generationTokens', 'Tokens generated.'],
+  ['graft_computed_tokens_total', 'computedTokens', 'Tokens of sequences that went through the model.'],
+  ['graft_padded_tokens_total', 'paddedTokens', 'Tokens computed with these, to fill a static shape.'],
+  ['graft_sequences_running', 'running', 'Sequences that hold a slot.'],
+  ['graft_sequences_waiting', 'waiting', 'Sequences that wait for a slot.'],
+  ['graft_slots_free', 'freeSlots', 'Slots of the KV cache that no sequence holds.'],
+] as const satisfies readonly (readonly [name: string, count: keyof EngineStats, help: string])[];
 
-const statMetrics: readonly StatMetric[] = [
-  { name: 'graft_captures_total', kind: 'counter', help: 'Graphs captured from the forward of a module.', of: (s) => s.captures },
-  {
-    name: 'graft_compiles_total',
-    kind: 'counter',
-    help: 'Graphs compiled for the platform, those from recipes too.',
-    of: (s) => s.compiles,
-  },
-  {
-    name: 'graft_graph_optimisations_total',
-    kind: 'counter',
-    help: 'Graphs that this process optimised; a start whose recipes are all there has none.',
-    of: (s) => s.optimisations,
-  },
-  {
-    name: 'graft_recipes_total',
-    kind: 'counter',
-    help: 'Buckets whose graphs came from the recipes of an earlier start.',
-    of: (s) => s.recipes,
-  },
-  { name: 'graft_warm_up_seconds', kind: 'gauge', help: 'What the warm-up took.', of: (s) => s.warmUpSeconds },
-  {
-    name: 'graft_recompiles_total',
-    kind: 'counter',
-    help: 'Graphs captured after the engine was ready, because none that it had fitted. It should stay 0.',
-    of: (s) => s.recompiles,
-  },
-  { name: 'graft_prompt_tokens_total', kind: 'counter', help: 'Prompt tokens computed for requests.', of: (s) => s.promptTokens },
-  { name: 'graft_generation_tokens_total', kind: 'counter', help: 'Tokens generated.', of: (s) => s.generationTokens },
-  {
-    name: 'graft_computed_tokens_total',
-    kind: 'counter',
-    help: 'Tokens of sequences that went through the model.',
-    of: (s) => s.computedTokens,
-  },
-  {
-    name: 'graft_padded_tokens_total',
-    kind: 'counter',
-    help: 'Tokens computed beside these, to fill a static shape.',
-    of: (s) => s.paddedTokens,
-  },
-  { name: 'graft_sequences_running', kind: 'gauge', help: 'Sequences that hold a slot.', of: (s) => s.running },
-  { name: 'graft_sequences_waiting', kind: 'gauge', help: 'Sequences that wait for a slot.', of: (s) => s.waiting },
-  { name: 'graft_slots_free', kind: 'gauge', help: 'Slots of the KV cache that no sequence holds.', of: (s) => s.freeSlots },
-];
+type StatKey = (typeof statMetrics)[number][1];
 
 const infoLabels = ['version', 'model', 'architecture', 'model_class', 'platform', 'device', 'mode', 'weights'] as const;
 
@@ -66,7 +35,7 @@ const tokenTimes = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.075, 0.1, 0.15, 0.
 export class Metrics {
   private readonly registry = new Registry();
   private readonly engine: Engine;
-  private readonly stats: readonly (readonly [StatMetric, Counter | Gauge])[];
+  private readonly stats: readonly (readonly [StatKey, Counter | Gauge])[];
   private readonly registers = { registers: [this.registry] };
   private readonly up = new Gauge({
     name: 'graft_engine_up',
@@ -119,10 +88,9 @@ export class Metrics {
 
   constructor(engine: Engine) {
     this.engine = engine;
-    this.stats = statMetrics.map((metric) => {
-      const { name, help, kind } = metric;
-      const Metric = kind === 'counter' ? Counter : Gauge;
-      return [metric, new Metric({ name, help, ...this.registers })];
+    this.stats = statMetrics.map(([name, key, help]) => {
+      const Metric = name.endsWith('_total') ? Counter : Gauge;
+      return [key, new Metric({ name, help, ...this.registers })];
     });
     processMetrics(this.registry);
   }
@@ -171,11 +139,10 @@ export class Metrics {
   async page(): Promise<string> {
     const stats = await this.engine.stats().catch(() => null);
     this.up.set(stats === null ? 0 : 1);
-    for (const [{ kind, of }, metric] of this.stats) {
+    for (const [key, metric] of this.stats) {
       metric.reset();
       if (stats === null) metric.remove();
-      else if (kind === 'counter') metric.inc(of(stats));
-      else (metric as Gauge).set(of(stats));
+      else metric.inc(stats[key]);
     }
     const { model, architecture, modelClass, platform, device, mode, weights } = this.engine.info;
     this.info.reset(); // a reload may serve another form of the weights

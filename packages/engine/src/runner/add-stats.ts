@@ -9,7 +9,8 @@ export const noStats: RunnerStats = {
   recompiles: 0,
   recentRecompiles: [],
   warmUpSeconds: 0,
-  tokens: { computed: 0, padded: 0 },
+  computedTokens: 0,
+  paddedTokens: 0,
 };
 
 /** What two runners did, one after the other; the warm-up is the later one's. */
@@ -22,6 +23,7 @@ export function addStats(before: RunnerStats, now: RunnerStats): RunnerStats {
     recompiles: before.recompiles + now.recompiles,
     recentRecompiles: latest(before.recentRecompiles, now.recentRecompiles),
     warmUpSeconds: now.warmUpSeconds,
-    tokens: { computed: before.tokens.computed + now.tokens.computed, padded: before.tokens.padded + now.tokens.padded },
+    computedTokens: before.computedTokens + now.computedTokens,
+    paddedTokens: before.paddedTokens + now.paddedTokens,
   };
 }

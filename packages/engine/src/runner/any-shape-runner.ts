@@ -18,7 +18,7 @@ export class AnyShapeRunner implements ModelRunner {
   /** What `capture` captured into; a capture after `ready` is a recompile. */
   protected readonly cache = new CaptureCache();
   private readonly programs = new Disposables();
-  private readonly tokens = { computed: 0, padded: 0 };
+  private computedTokens = 0;
   private captured: { language: CapturedModel; vision: CapturedModel | null } | null = null;
   private language: Program | null = null;
   private vision: Program | null = null;
@@ -60,7 +60,7 @@ export class AnyShapeRunner implements ModelRunner {
     const { firstSlot, rows, signal } = step;
     const inputs = stepTensors(this.vision === null ? step : { imageFeatures: this.noFeatures(), ...step }, this.kvCache.groups);
     const outputs = await this.language!.run({ firstSlot, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
-    this.tokens.computed += rows.length * rows[0]!.tokenIds.length;
+    this.computedTokens += rows.length * rows[0]!.tokenIds.length;
     return runResult(outputs);
   }
 
@@ -81,7 +81,8 @@ export class AnyShapeRunner implements ModelRunner {
       recompiles: this.recompiles.count,
       recentRecompiles: this.recompiles.recent,
       warmUpSeconds: 0,
-      tokens: { ...this.tokens },
+      computedTokens: this.computedTokens,
+      paddedTokens: 0,
     };
   }
 

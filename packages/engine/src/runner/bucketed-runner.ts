@@ -36,7 +36,7 @@ export class BucketedModelRunner implements ModelRunner {
   private readonly buckets: readonly Bucket[];
   private readonly graphs: BucketGraphs;
   private readonly formats: string;
-  private readonly tokens = { computed: 0, padded: 0 };
+  private readonly tokens = { computedTokens: 0, paddedTokens: 0 };
   /** Ends when nothing runs on the device: steps and tiles take turns. */
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -104,7 +104,7 @@ export class BucketedModelRunner implements ModelRunner {
 
   ready(): void {
     this.graphs.ready();
-    this.tokens.computed = this.tokens.padded = 0; // those of the warm-up are no sequence's
+    this.tokens.computedTokens = this.tokens.paddedTokens = 0; // those of the warm-up are no sequence's
   }
 
   async run(step: RunStep): Promise<RunResult> {
@@ -157,7 +157,7 @@ export class BucketedModelRunner implements ModelRunner {
       count: captures,
       recompiles: { count: recompiles, recent: recentRecompiles },
     } = this.graphs;
-    return { captures, compiles, optimisations, recipes, recompiles, recentRecompiles, warmUpSeconds, tokens: { ...this.tokens } };
+    return { captures, compiles, optimisations, recipes, recompiles, recentRecompiles, warmUpSeconds, ...this.tokens };
   }
 
   [Symbol.dispose](): void {
@@ -199,8 +199,8 @@ export class BucketedModelRunner implements ModelRunner {
     const inputs = stepTensors({ rows, logits: 'last', ...features }, this.kvCache.groups);
     return this.inTurn(async () => {
       const outputs = await this.runGraph(graphKey(bucket, imageFeatures !== null), { firstSlot, batch: bucket.batch, inputs }, signal);
-      this.tokens.computed += realRows * tokens;
-      this.tokens.padded += bucket.batch * bucket.query - realRows * tokens;
+      this.tokens.computedTokens += realRows * tokens;
+      this.tokens.paddedTokens += bucket.batch * bucket.query - realRows * tokens;
       const result = withoutPadding(runResult(outputs), piece);
       return this.hasImages() ? copyOf(result) : result; // a tile may be the next to run
     });

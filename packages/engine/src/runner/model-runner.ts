@@ -50,10 +50,12 @@ export interface RunnerStats {
   readonly recipes: number;
   /** Graphs made after `ready`: a promise that there are none. */
   readonly recompiles: number;
+  /** The latest of them, at most 50, oldest first. */
   readonly recentRecompiles: readonly Recompile[];
   readonly warmUpSeconds: number;
-  /** Tokens that a sequence asked for, and those computed beside them to fill a bucket. */
-  readonly tokens: { readonly computed: number; readonly padded: number };
+  /** Tokens that sequences asked for, and those computed with them to fill a bucket. */
+  readonly computedTokens: number;
+  readonly paddedTokens: number;
 }
 
 /** One kind of bucket in a warm-up. */
