@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { coreModels, Llama4ForCausalLM, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel, graftVersion, type LlmEngine } from '@graft/engine';
-import { CaptureCache, type CapturedModel, inlineRegions } from '@graft/graph';
+import { CaptureCache, type CapturedModel, inlineRegions, ops } from '@graft/graph';
 import { construct, explainHooks, HookRunner, loadPlugins } from '@graft/registry';
 import { checkPlugin } from '@graft/registry/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -112,7 +112,7 @@ test('R16 the override is under 80 lines', () => {
 
 function attentionScales(captured: CapturedModel): unknown[] {
   const nodes = inlineRegions(captured).nodes;
-  return nodes.flatMap((node) => (node.kind === 'op' && node.op === 'attention' ? [node.attributes['scale']] : []));
+  return nodes.flatMap((node) => (node.kind === 'op' && node.op === ops.attention ? [node.attributes['scale']] : []));
 }
 
 function load() {

@@ -1,8 +1,10 @@
 import { Disposables } from '@graft/common';
-import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type Program } from '@graft/graph';
-import { type Activations, exportGraph, hasExactKernel, WeightStore } from '@graft/onnx-export';
+import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type OpNode, type Program } from '@graft/graph';
+import { type Activations, exportGraph, hasExactKernel, loweringOf, type OnnxLowering, WeightStore } from '@graft/onnx-export';
 import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
 import { type CompiledGraph, OrtProgram } from './ort-program.ts';
+
+const platform = 'cpu';
 
 export interface OrtBackendOptions {
   /** Threads of a step, unless `compile` says otherwise. Default: the physical cores that this process may use. */
@@ -11,6 +13,8 @@ export interface OrtBackendOptions {
   spinDurationUs?: number;
   /** Whether attentions take over the split and the rotation before them. Default true. */
   fuse?: boolean;
+  /** Lowerings that plugins add; those for platform "cpu" are used. */
+  lowerings?: readonly OnnxLowering[];
   /** For measuring: turns ONNX Runtime's profiler on; the file's name begins with this. */
   profilePath?: string;
 }
@@ -22,9 +26,11 @@ export interface OrtBackendOptions {
 export class OrtBackend implements Backend {
   readonly name = 'onnxruntime-cpu';
   private readonly options: OrtBackendOptions;
+  private readonly lowerings: readonly OnnxLowering[];
 
   constructor(options: OrtBackendOptions = {}) {
     this.options = options;
+    this.lowerings = (options.lowerings ?? []).filter((lowering) => lowering.platform === platform);
   }
 
   /**
@@ -40,7 +46,13 @@ export class OrtBackend implements Backend {
     const graph = inlineRegions(model);
     const environment = building.use(Environment.create());
     const compile = async (activations: Activations): Promise<CompiledGraph> => {
-      const exported = exportGraph(graph, weights, { bindSlot: options.bindSlot, fuse: this.options.fuse ?? true, activations });
+      const exported = exportGraph(graph, weights, {
+        bindSlot: options.bindSlot,
+        fuse: this.options.fuse ?? true,
+        activations,
+        lowerings: this.lowerings,
+        platform,
+      });
       const session = await environment.createSessionAsync(exported.model, {
         ...this.sessionOptions(options, activations),
         initializers: weights.initializers,
@@ -55,6 +67,10 @@ export class OrtBackend implements Backend {
     weights.dropPages();
     onProgress?.(1, 'compiled');
     return new OrtProgram({ decode, prefill, kvSlots: options.kvSlots, weightBytes: weights.bytes, resources: building });
+  }
+
+  loweringOf(node: OpNode): OnnxLowering | null {
+    return loweringOf(node, this.lowerings);
   }
 
   private sessionOptions({ threads }: CompileOptions, activations: Activations): SessionOptions {

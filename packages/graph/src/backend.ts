@@ -1,6 +1,30 @@
 import type { CapturedModel } from './capture/capture.ts';
 import type { DType } from './dtype.ts';
+import type { OpNode } from './graph.ts';
 import type { Module } from './nn/module.ts';
+import type { OpFacts } from './ops/define-op.ts';
+import type { NodeOf } from './ops/index.ts';
+
+/**
+ * How a plugin lowers an op for the backend of a platform; `Context` and `Result` are the backend's. Of several that support a node the one with the
+ * highest `priority` (default 0) is taken, of equals the first, and any of them before the backend's own.
+ */
+export interface OpLowering<Context, Result, O = OpFacts> {
+  readonly op: O;
+  readonly platform: string;
+  readonly priority?: number;
+  /** Largest difference from the interpreter, relative to the largest value where that is over 1. Default 1e-4; see `verify --ops`. */
+  readonly tolerance?: number;
+  /** Default: every node of the op. What no lowering supports is decomposed. */
+  supports?(node: NodeOf<O>): boolean;
+  lower(node: NodeOf<O>, context: Context): Result;
+}
+
+/** The lowering that serves a node, of those given for one platform; null when there is none. */
+export function chooseLowering<L extends OpLowering<never, unknown>>(lowerings: readonly L[], node: OpNode): L | null {
+  const able = lowerings.filter(({ op, supports }) => op === node.op && supports?.(node as never) !== false);
+  return able.reduce<L | null>((best, each) => (best === null || (each.priority ?? 0) > (best.priority ?? 0) ? each : best), null);
+}
 
 /** A tensor in ordinary memory, as it is given to a program and taken from it. Row-major. */
 export interface HostTensor {
@@ -52,6 +76,8 @@ export interface Program extends Disposable {
 export interface Backend {
   readonly name: string;
   compile(model: CapturedModel, options: CompileOptions): Promise<Program>;
+  /** The lowering that it has for a node; null when the op is decomposed. For `verify --ops`; a backend without it is held to 1e-4. */
+  loweringOf?(node: OpNode): Pick<OpLowering<never, unknown>, 'platform' | 'tolerance'> | null;
 }
 
 /**

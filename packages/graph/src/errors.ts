@@ -108,6 +108,18 @@ export class NotCapturingError extends GraftError {
   }
 }
 
+/** A backend has no lowering of an op, and the op no decomposition into ops that it lowers. */
+export class OpNotLoweredError extends GraftError {
+  constructor({ name, plugin }: { name: string; plugin: string | null }, path: string, platform: string) {
+    super({
+      code: 'GRAFT_OP_NOT_LOWERED',
+      what: `Platform "${platform}" has no lowering of the op "${name}"${plugin === null ? '' : ` of plugin "${plugin}"`}, and the op does not decompose.`,
+      where: path === '' ? 'the model itself' : path,
+      fix: `give the op a decompose, or add a lowering for "${platform}" in a plugin.`,
+    });
+  }
+}
+
 /** A graph breaks one of its own rules; a pass or a capture is at fault. */
 export class GraphInvalidError extends GraftError {
   constructor(what: string, where: string) {

@@ -2,7 +2,8 @@ import type { DType, StorageFormat } from './dtype.ts';
 import { NotCapturingError } from './errors.ts';
 import type { CapturedRegion, Graph, GraphInput, GraphNode, SlotInput, Value, WeightSlot } from './graph.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
-import type { OpName, ops } from './ops/index.ts';
+import type { OpFacts } from './ops/define-op.ts';
+import type { ops } from './ops/index.ts';
 import { type Dims, dimsOf, localise } from './shape.ts';
 import { SymbolicTensor } from './tensor.ts';
 
@@ -15,7 +16,8 @@ export interface TensorType {
 /** Collects a graph while a `forward` runs. One is active at a time, the innermost. */
 export class GraphRecorder {
   private static stack: GraphRecorder[] = [];
-  private nextId = 0;
+  /** Of the next value. */
+  nextId: number;
   private readonly inputs: GraphInput[] = [];
   private readonly weights = new Map<string, WeightSlot & { tensor: SymbolicTensor }>();
   private readonly slots = new Map<string, SlotInput & { tensor: SymbolicTensor }>();
@@ -25,8 +27,9 @@ export class GraphRecorder {
   /** What the methods of tensors call. */
   readonly ops: typeof ops;
 
-  constructor(known: typeof ops) {
+  constructor(known: typeof ops, firstId = 0) {
     this.ops = known;
+    this.nextId = firstId;
   }
 
   /** @throws NotCapturingError outside of a capture. */
@@ -70,7 +73,7 @@ export class GraphRecorder {
   }
 
   op(
-    op: OpName,
+    op: OpFacts,
     inputs: Record<string, SymbolicTensor | null>,
     attributes: Record<string, unknown>,
     types: readonly TensorType[],
@@ -85,6 +88,11 @@ export class GraphRecorder {
     const outputs = region.graph.outputs.map(({ value }) => this.tensor({ ...value, dims: localise(value.dims, path) }));
     this.nodes.push({ kind: 'region', path, region, inputs: inputs.map((t) => t.value), outputs: outputs.map((t) => t.value) });
     return outputs;
+  }
+
+  /** The ops recorded so far. */
+  get recorded(): readonly GraphNode[] {
+    return this.nodes;
   }
 
   finish(outputs: readonly { name: string; tensor: SymbolicTensor }[]): Graph {

@@ -1,6 +1,6 @@
 import type { DType, StorageFormat } from './dtype.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
-import type { OpName } from './ops/index.ts';
+import type { OpFacts } from './ops/define-op.ts';
 import type { Dims } from './shape.ts';
 
 /** What flows along an edge. Identity is the object; `id` is for names and sorting. */
@@ -35,7 +35,7 @@ export interface SlotInput {
 
 export interface OpNode {
   readonly kind: 'op';
-  readonly op: OpName;
+  readonly op: OpFacts;
   /** By the name that the op declares; an optional input that was not given is null. */
   readonly inputs: Readonly<Record<string, Value | null>>;
   readonly attributes: Readonly<Record<string, unknown>>;

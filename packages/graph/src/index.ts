@@ -1,14 +1,16 @@
-export type {
-  Backend,
-  CompileOptions,
-  HostTensor,
-  Program,
-  ProgramStep,
-  SlotBinding,
-  StaticBackend,
-  StaticFacts,
-  StaticOptions,
-  StaticProgram,
+export {
+  type Backend,
+  type CompileOptions,
+  chooseLowering,
+  type HostTensor,
+  type OpLowering,
+  type Program,
+  type ProgramStep,
+  type SlotBinding,
+  type StaticBackend,
+  type StaticFacts,
+  type StaticOptions,
+  type StaticProgram,
 } from './backend.ts';
 export { type CapturedModel, type CaptureOptions, captureModel, type InputSpec } from './capture/capture.ts';
 export { CaptureCache, type CaptureEntry, type CaptureEvents, type OnRecompile, type RecompileRecord } from './capture/capture-cache.ts';
@@ -16,6 +18,7 @@ export { diffGuards, type GuardDifference } from './capture/diff-guards.ts';
 export { checkGuard, type Guard, type GuardFailure, type GuardKind } from './capture/guard.ts';
 export { type BucketForecast, type Forecast, predict, type RegionForecast } from './capture/predict.ts';
 export { type Read, readsOf } from './capture/reads.ts';
+export { type DecomposeOptions, decomposeOps } from './compile/decompose.ts';
 export { inlineRegions } from './compile/full.ts';
 export { type CallSlot, type CallWeight, planRegions, type RegionCall, type RegionPlan } from './compile/regional.ts';
 export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
@@ -30,6 +33,7 @@ export {
   ModelOutputError,
   NotCapturingError,
   OpInputError,
+  OpNotLoweredError,
   ParameterWithoutStorageError,
   ProgramBusyError,
   ProgramInputError,
@@ -59,6 +63,7 @@ export {
   toFloat32,
   type WeightStorage,
 } from './nn/storage.ts';
+export { defineOp, type KernelContext, type OpFacts, type OpSample, type SampleInput } from './ops/define-op.ts';
 export { type AttributesOf, type InputsOf, type NodeOf, type OpName, ops } from './ops/index.ts';
 export { Dim, type Dims, dimsOf, formatDims, sameDims } from './shape.ts';
 export { describeResult, type Operand, SymbolicTensor, type Tensor } from './tensor.ts';

@@ -5,6 +5,7 @@ import { inlineRegions } from './compile/full.ts';
 import { ParameterWithoutStorageError } from './errors.ts';
 import type { Graph } from './graph.ts';
 import { elementCount, float32 } from './interpreter/host-tensor.ts';
+import { decomposed } from './interpreter/run.ts';
 import { runStep, weightsOf } from './interpreter/run-step.ts';
 import { SlotTensors } from './interpreter/slot-tensors.ts';
 import { InterpretedBuckets } from './interpreter/static-program.ts';
@@ -45,6 +46,7 @@ class InterpreterProgram implements Program {
 
   constructor(model: CapturedModel, slots: SlotTensors) {
     this.graph = model.graph;
+    decomposed(inlineRegions(model), ''); // an op that cannot run is told here, with its full path
     this.slots = slots;
     this.sources = new Map([...weightsOf(model)].map(([path, { shape, storage }]) => [path, { shape, storage }]));
     this.facts = { graphs: countGraphs(model.graph), weightBytes: weightBytes(model), cacheBytes: slots.cacheBytes };

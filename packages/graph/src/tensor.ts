@@ -52,9 +52,50 @@ export class SymbolicTensor {
     return typeof other === 'number' ? this.ops.mulScalar({ x: this }, { value: other }) : this.ops.mul({ a: this, b: other });
   }
 
-  /** Quotient of float32 tensors, with broadcasting. */
-  div(other: number): SymbolicTensor {
-    return this.ops.divScalar({ x: this }, { value: other });
+  /** Difference, with broadcasting. */
+  sub(other: Operand | number): SymbolicTensor {
+    return typeof other === 'number' ? this.add(-other) : this.ops.sub({ a: this, b: other });
+  }
+
+  /** Quotient, with broadcasting. */
+  div(other: Operand | number): SymbolicTensor {
+    return typeof other === 'number' ? this.ops.divScalar({ x: this }, { value: other }) : this.ops.div({ a: this, b: other });
+  }
+
+  /** The larger of two, with broadcasting. */
+  max(other: Operand | number): SymbolicTensor {
+    return this.ops.max({ a: this, b: this.operand(other) });
+  }
+
+  /** The smaller of two, with broadcasting. */
+  min(other: Operand | number): SymbolicTensor {
+    return this.ops.min({ a: this, b: this.operand(other) });
+  }
+
+  /** Whether each element is less, as bool. */
+  less(other: Operand | number): SymbolicTensor {
+    return this.ops.less({ a: this, b: this.operand(other) });
+  }
+
+  /** Whether each element is equal, as bool. */
+  equal(other: Operand | number): SymbolicTensor {
+    return this.ops.equal({ a: this, b: this.operand(other) });
+  }
+
+  /** This where the condition (bool) holds, else `other`. */
+  where(condition: Operand, other: Operand | number): SymbolicTensor {
+    return this.ops.where({ condition, a: this, b: this.operand(other) });
+  }
+
+  /** Products of the matrices in the last two axes. */
+  matmul(other: Operand): SymbolicTensor {
+    return this.ops.matmul({ a: this, b: other });
+  }
+
+  private operand(other: Operand | number): Operand {
+    if (typeof other !== 'number') return other;
+    if (this.dtype === 'bool') throw new OpInputError('constant', `The number ${other} cannot stand next to a bool.`);
+    return this.ops.constant({}, { value: other, dtype: this.dtype });
   }
 
   neg(): SymbolicTensor {
@@ -75,6 +116,38 @@ export class SymbolicTensor {
 
   gelu(): SymbolicTensor {
     return this.ops.gelu({ x: this });
+  }
+
+  exp(): SymbolicTensor {
+    return this.ops.exp({ x: this });
+  }
+
+  sqrt(): SymbolicTensor {
+    return this.ops.sqrt({ x: this });
+  }
+
+  tanh(): SymbolicTensor {
+    return this.ops.tanh({ x: this });
+  }
+
+  /** Over the last axis. */
+  softmax(): SymbolicTensor {
+    return this.ops.softmax({ x: this });
+  }
+
+  /** Over the last axis, which stays with size 1. */
+  reduceSum(): SymbolicTensor {
+    return this.ops.reduceSum({ x: this });
+  }
+
+  /** Over the last axis, which stays with size 1. */
+  reduceMean(): SymbolicTensor {
+    return this.ops.reduceMean({ x: this });
+  }
+
+  /** Over the last axis, which stays with size 1. */
+  reduceMax(): SymbolicTensor {
+    return this.ops.reduceMax({ x: this });
   }
 
   cast(dtype: DType): SymbolicTensor {

@@ -1,7 +1,5 @@
 import { GraphInvalidError } from './errors.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, Value } from './graph.ts';
-import type { OpFacts } from './ops/define-op.ts';
-import { ops } from './ops/index.ts';
 import { formatDims, localise, sameDims } from './shape.ts';
 
 /**
@@ -36,12 +34,11 @@ export function verifyGraph(graph: Graph, { typesAreInferred = false }: { typesA
 }
 
 function placeOf(node: GraphNode): string {
-  return `${node.kind === 'op' ? node.op : node.region.name} at ${node.path}`;
+  return `${node.kind === 'op' ? node.op.name : node.region.name} at ${node.path}`;
 }
 
 function verifyTypes(node: OpNode): void {
-  const op: OpFacts = ops[node.op];
-  const types = op.inferTypes({ ...node.inputs }, { ...node.attributes });
+  const types = node.op.inferTypes({ ...node.inputs }, { ...node.attributes });
   if (types.length !== node.outputs.length)
     throw new GraphInvalidError(`It has ${node.outputs.length} outputs, its op gives ${types.length}.`, placeOf(node));
   for (const [i, type] of types.entries()) {
@@ -56,7 +53,7 @@ function verifyTypes(node: OpNode): void {
 }
 
 function verifyWrites(node: OpNode, slots: ReadonlySet<Value>, written: Set<Value>): void {
-  for (const name of (ops[node.op] as OpFacts).inPlaceOf) {
+  for (const name of node.op.inPlaceOf) {
     const target = node.inputs[name];
     if (target === null || target === undefined || !slots.has(target))
       throw new GraphInvalidError(`It writes to "${name}", which is no runtime slot.`, placeOf(node));

@@ -1,8 +1,8 @@
-import type { CompileOptions, Dim, DType, Graph, OpNode, Value } from '@graft/graph';
+import { type CompileOptions, type Dim, type DType, decomposeOps, type Graph, type OpNode, ops, type Value } from '@graft/graph';
 import { LoweringError } from './errors.ts';
 import { findFusions } from './fusions.ts';
 import { type Activations, cacheWidth, declaredDims, LoweringContext, type WeightInput } from './lowering-context.ts';
-import { lower } from './lowerings.ts';
+import { loweringOf, type OnnxLowering, ownLowering } from './lowerings.ts';
 import type { WeightStore } from './weight-store.ts';
 
 /** What a step must bring, under this name. */
@@ -58,6 +58,10 @@ export interface ExportOptions {
    * other neighbours. Default true.
    */
   fuse?: boolean;
+  /** A plugin's, for the platform that the graph is for. */
+  lowerings?: readonly OnnxLowering[];
+  /** For errors. Default "onnx". */
+  platform?: string;
   /** What becomes of activations in products with 4 bit weights. Default: rounded. */
   activations?: Activations;
 }
@@ -93,17 +97,23 @@ class Exporter {
   }
 
   run(): ExportedGraph {
-    const { graph, context } = this;
+    const { context } = this;
+    const { lowerings = [], platform = 'onnx' } = this.options;
+    const graph = decomposeOps(this.graph, { isLowered: (node) => loweringOf(node, lowerings) !== null, platform });
     for (const { name, value } of graph.inputs) this.addInput(name, value, `input ${name}`);
     for (const slot of graph.weights) context.weight(slot);
     for (const { path, slot, value } of graph.slots) this.addSlot(path, slot, value);
-    const { absorbed, attention } = context.fuse ? findFusions(graph) : { absorbed: new Set<OpNode>(), attention: new Map() };
+    const { absorbed, attention } = context.fuse
+      ? findFusions(graph, (node) => ownLowering(node, lowerings) !== null)
+      : { absorbed: new Set<OpNode>(), attention: new Map() };
     for (const node of graph.nodes) {
       if (node.kind === 'region') throw new LoweringError(`Region "${node.region.name}" is not inlined.`, node.path);
       if (absorbed.has(node)) continue;
       context.path = node.path;
-      lower(node, attention.get(node) ?? null, context);
-      if (node.op === 'attention') this.addGroup(node);
+      const lowered = { ...node, fused: attention.get(node) ?? null };
+      const names = loweringOf(node, lowerings)!.lower(lowered as never, context);
+      for (const [i, name] of names.entries()) context.alias(node.outputs[i]!, name);
+      if (node.op === ops.attention) this.addGroup(node);
     }
     const outputs = graph.outputs.map(({ name, value }) => this.addOutput(name, value));
     return {
@@ -172,7 +182,11 @@ class Exporter {
     context.path = `output ${name}`;
     let tensor = context.name(value);
     const taken =
-      this.outputTensors.has(tensor) || this.inputNames.has(value) || context.weightOf(value) !== null || this.inputs.has(tensor);
+      this.outputTensors.has(tensor) ||
+      this.inputNames.has(value) ||
+      context.weightOf(value) !== null ||
+      this.inputs.has(tensor) ||
+      context.isConstant(tensor);
     if (taken) tensor = context.op('Identity', [tensor]);
     this.outputTensors.add(tensor);
     context.onnx.output(tensor, value.dtype, declaredDims(value.dims));

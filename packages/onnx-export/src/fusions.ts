@@ -1,7 +1,7 @@
-import type { AttributesOf, Graph, OpNode, Value } from '@graft/graph';
+import { type AttributesOf, type Graph, type OpFacts, type OpNode, ops, type Value } from '@graft/graph';
 import { cacheWidth } from './lowering-context.ts';
 
-type Rotation = AttributesOf<'rotaryEmbedding'>;
+type Rotation = AttributesOf<typeof ops.rotaryEmbedding>;
 
 /** What an attention takes over from the nodes before it, so that these need no node of their own. */
 export interface AttentionInputs {
@@ -24,7 +24,7 @@ export interface Fusions {
  * GroupQueryAttention rotates query and key itself and reads them out of one tensor: where nothing else stands between the split, the rotation and
  * the attention, three nodes of a layer (and two copies of what flows through them) fall away.
  */
-export function findFusions(graph: Graph): Fusions {
+export function findFusions(graph: Graph, isOurs: (node: OpNode) => boolean): Fusions {
   const uses = countUses(graph);
   const producers = new Map<Value, OpNode>();
   const absorbed = new Set<OpNode>();
@@ -32,13 +32,13 @@ export function findFusions(graph: Graph): Fusions {
   for (const node of graph.nodes) {
     if (node.kind !== 'op') continue;
     for (const output of node.outputs) producers.set(output, node);
-    if (node.op === 'attention') attention.set(node, attentionInputs(node));
+    if (node.op === ops.attention && isOurs(node)) attention.set(node, attentionInputs(node));
   }
   return { absorbed, attention };
 
-  function onlyUse(value: Value, op: OpNode['op']): OpNode | null {
+  function onlyUse(value: Value, op: OpFacts): OpNode | null {
     const node = producers.get(value);
-    return node?.op === op && uses.get(value) === 1 ? node : null;
+    return node?.op === op && uses.get(value) === 1 && isOurs(node) ? node : null;
   }
 
   function attentionInputs(node: OpNode): AttentionInputs {
@@ -50,13 +50,16 @@ export function findFusions(graph: Graph): Fusions {
   }
 
   function withoutRotary(node: OpNode, { query, key, value }: Pick<AttentionInputs, 'query' | 'key' | 'value'>) {
-    const q = onlyUse(query, 'rotaryEmbedding');
-    const k = onlyUse(key, 'rotaryEmbedding');
+    const q = onlyUse(query, ops.rotaryEmbedding);
+    const k = onlyUse(key, ops.rotaryEmbedding);
     if (q === null || k === null) return null;
     if (['positions', 'cos', 'sin'].some((name) => q.inputs[name] !== k.inputs[name])) return null;
-    const { headDim } = node.attributes as AttributesOf<'attention'>;
+    const { headDim } = node.attributes as AttributesOf<typeof ops.attention>;
     if (headDim % 16 !== 0) return null; // GroupQueryAttention rotates no other heads
-    const [rotation, other] = [q, k].map(({ attributes }) => attributes as AttributesOf<'rotaryEmbedding'>) as [Rotation, Rotation];
+    const [rotation, other] = [q, k].map(({ attributes }) => attributes as AttributesOf<typeof ops.rotaryEmbedding>) as [
+      Rotation,
+      Rotation,
+    ];
     if (rotation.headDim !== headDim || other.headDim !== headDim || rotation.interleaved !== other.interleaved) return null;
     absorbed.add(q).add(k);
     const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']!, interleaved: rotation.interleaved };
@@ -64,11 +67,11 @@ export function findFusions(graph: Graph): Fusions {
   }
 
   function packedSource(node: OpNode, parts: readonly Value[]): Value | null {
-    const [split] = parts.map((part) => onlyUse(part, 'split'));
+    const [split] = parts.map((part) => onlyUse(part, ops.split));
     if (split === null || split === undefined || split.outputs.length !== 3) return null;
     if (parts.some((part, i) => split.outputs[i] !== part || uses.get(part) !== 1)) return null;
-    const { numHeads, numKvHeads, headDim } = node.attributes as AttributesOf<'attention'>;
-    const { sizes } = split.attributes as AttributesOf<'split'>;
+    const { numHeads, numKvHeads, headDim } = node.attributes as AttributesOf<typeof ops.attention>;
+    const { sizes } = split.attributes as AttributesOf<typeof ops.split>;
     if (cacheWidth(headDim) !== headDim) return null; // heads are padded one by one
     if (sizes.join() !== [numHeads, numKvHeads, numKvHeads].map((heads) => heads * headDim).join()) return null;
     absorbed.add(split);

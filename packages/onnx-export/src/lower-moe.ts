@@ -1,4 +1,4 @@
-import type { InputsOf, Value } from '@graft/graph';
+import type { InputsOf, ops, Value } from '@graft/graph';
 import { elementTypeFacts, int, ints } from '@graft/onnxruntime';
 import { matMul, siluAndMul } from './lower-matmul.ts';
 import type { LoweringContext, Name } from './lowering-context.ts';
@@ -7,7 +7,7 @@ import type { LoweringContext, Name } from './lowering-context.ts';
  * Mixture of experts with plain matrix products: the tokens are sorted by expert and cut into one slice an expert, most of which have no rows.
  * An idle expert costs its few empty nodes; every weight is a constant of the top-level graph, so that it is packed once and read only when used.
  */
-export function lowerFusedMoe({ x, routerLogits, w13, w2 }: InputsOf<'fusedMoe', Value>, topK: number, c: LoweringContext): Name {
+export function lowerFusedMoe({ x, routerLogits, w13, w2 }: InputsOf<typeof ops.fusedMoe, Value>, topK: number, c: LoweringContext): Name {
   const experts = w13.dims[0]!.value;
   const hidden = x.dims.at(-1)!.value;
   const intermediate = w2.dims[2]!.value;
@@ -30,7 +30,7 @@ export function lowerFusedMoe({ x, routerLogits, w13, w2 }: InputsOf<'fusedMoe',
  * Mixture of experts as one batched product over all of them: each expert gets every token, scaled by the sigmoid of its logit where it was chosen and by
  * zero where not, and the results are added. Work and shapes do not depend on the routing, which is what a device of static graphs needs.
  */
-export function lowerStaticMoe({ x, routerLogits, w13, w2 }: InputsOf<'fusedMoe', Value>, topK: number, c: LoweringContext): Name {
+export function lowerStaticMoe({ x, routerLogits, w13, w2 }: InputsOf<typeof ops.fusedMoe, Value>, topK: number, c: LoweringContext): Name {
   const axis = (value: number): Name => c.constant('int64', [1], [value]);
   const product = (rows: Name, weight: Value): Name =>
     c.op('FusedMatMul', [rows, c.name(weight)], { microsoft: true, attributes: { transB: int(1) } });

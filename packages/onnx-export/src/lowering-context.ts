@@ -181,6 +181,11 @@ export class LoweringContext {
     });
   }
 
+  /** Whether a tensor is what `constant` made. */
+  isConstant(name: Name): boolean {
+    return name.startsWith('constant#');
+  }
+
   /** Something made at most once a graph. */
   once(key: string, make: () => Name): Name {
     let name = this.memo.get(key);

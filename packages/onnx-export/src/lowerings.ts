@@ -1,9 +1,12 @@
 import {
-  type AttributesOf,
+  chooseLowering,
   type DType,
-  type InputsOf,
+  type NodeOf,
+  type OpFacts,
+  type OpLowering,
   type OpName,
   type OpNode,
+  ops,
   quantBlock,
   sameDims,
   type Value,
@@ -16,21 +19,35 @@ import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
 import { lowerFusedMoe, lowerStaticMoe } from './lower-moe.ts';
 import { type Attributes, cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
 
-export interface LoweredNode<K extends OpName> {
-  readonly inputs: InputsOf<K, Value>;
-  readonly attributes: AttributesOf<K>;
-  readonly outputs: readonly Value[];
-  /** For attention: what it does in place of the nodes before it. */
-  readonly fused: AttentionInputs | null;
-}
+/** A node of one of our ops; for attention, with what it does in place of the nodes before it. */
+export type LoweredNode<K extends OpName> = NodeOf<(typeof ops)[K]> & { readonly fused: AttentionInputs | null };
 
 /** Adds the ONNX nodes of one op and gives the tensors of its outputs; those written in place of a cache may be left out. */
 export type Lowering<K extends OpName> = (node: LoweredNode<K>, context: LoweringContext) => readonly Name[];
 
-/** One for each op there is: an op without one does not compile. */
+/** A plugin's lowering of an op for a platform that runs ONNX. */
+export type OnnxLowering<O = OpFacts> = OpLowering<LoweringContext, readonly Name[], O>;
+
+/** One for each op of ours: an op without one does not compile. */
 export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
-  add: ({ inputs: { a, b } }, c) => [c.op('Add', [c.name(a), c.name(b)])],
-  mul: ({ inputs: { a, b } }, c) => [c.op('Mul', [c.name(a), c.name(b)])],
+  add: binary('Add'),
+  sub: binary('Sub'),
+  div: binary('Div'),
+  max: binary('Max'),
+  min: binary('Min'),
+  less: binary('Less'),
+  equal: binary('Equal'),
+  matmul: binary('MatMul'),
+  where: ({ inputs: { condition, a, b } }, c) => [c.op('Where', [c.name(condition), c.name(a), c.name(b)])],
+  constant: ({ attributes: { value, dtype } }, c) => [c.constant(dtype, [], [value])],
+  exp: ({ inputs: { x } }, c) => [c.op('Exp', [c.name(x)])],
+  sqrt: ({ inputs: { x } }, c) => [c.op('Sqrt', [c.name(x)])],
+  tanh: ({ inputs: { x } }, c) => [c.op('Tanh', [c.name(x)])],
+  softmax: ({ inputs: { x } }, c) => [c.op('Softmax', [c.name(x)], { attributes: { axis: int(-1) } })],
+  reduceSum: reduction('ReduceSum'),
+  reduceMean: reduction('ReduceMean'),
+  reduceMax: reduction('ReduceMax'),
+  mul: binary('Mul'),
   addScalar: ({ inputs: { x }, attributes: { value } }, c) => [c.op('Add', [c.name(x), scalar(c, x.dtype, value)])],
   mulScalar: ({ inputs: { x }, attributes: { value } }, c) => [c.op('Mul', [c.name(x), scalar(c, x.dtype, value)])],
   divScalar: ({ inputs: { x }, attributes: { value } }, c) => [c.op('Div', [c.name(x), scalar(c, x.dtype, value)])],
@@ -97,14 +114,29 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   fusedMoe: ({ inputs, attributes: { topK } }, c) => [(c.hasWeightInputs ? lowerStaticMoe : lowerFusedMoe)(inputs, topK, c)],
 };
 
-/** Lowers one node of an inlined graph. */
-export function lower(node: OpNode, fused: AttentionInputs | null, context: LoweringContext): void {
-  const lowering = lowerings[node.op] as Lowering<OpName>;
-  const names = lowering(
-    { inputs: node.inputs, attributes: node.attributes, outputs: node.outputs, fused } as LoweredNode<OpName>,
-    context,
-  );
-  for (const [i, name] of names.entries()) context.alias(node.outputs[i]!, name);
+const own = new Map<OpFacts, OnnxLowering>(
+  Object.entries(lowerings).map(([name, lower]) => {
+    const op = ops[name as OpName];
+    return [op, { op, platform: 'onnx', lower } as OnnxLowering];
+  }),
+);
+
+/** Ours for a node; null when there is none, or a plugin's is taken instead. */
+export function ownLowering(node: OpNode, added: readonly OnnxLowering[]): OnnxLowering | null {
+  return chooseLowering(added, node) === null ? (own.get(node.op) ?? null) : null;
+}
+
+/** The lowering that a node gets: one of those added, else ours; null when it is decomposed. */
+export function loweringOf(node: OpNode, added: readonly OnnxLowering[]): OnnxLowering | null {
+  return chooseLowering(added, node) ?? own.get(node.op) ?? null;
+}
+
+function binary(type: string) {
+  return ({ inputs: { a, b } }: { inputs: { a: Value; b: Value } }, c: LoweringContext) => [c.op(type, [c.name(a), c.name(b)])];
+}
+
+function reduction(type: string) {
+  return ({ inputs: { x } }: { inputs: { x: Value } }, c: LoweringContext) => [c.op(type, [c.name(x), c.constant('int64', [1], [-1])])];
 }
 
 function scalar(c: LoweringContext, dtype: DType, value: number): Name {

@@ -1,4 +1,4 @@
-import { type CapturedModel, captureModel, Dim, type Module, ModuleList } from '@graft/graph';
+import { type CapturedModel, captureModel, Dim, type Module, ModuleList, ops } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
 import { type ModelContext, type PipelineStage, upstreamContext } from '../context.ts';
 import { llama4 } from '../families/llama4.ts';
@@ -79,7 +79,7 @@ test('tied embeddings have one weight, which gives the logits as well', () => {
   const { graph } = capture(model);
   const last = graph.nodes.at(-1)!;
   const embedding = graph.weights.find(({ path }) => path === 'model.embed_tokens.weight');
-  expect(last).toMatchObject({ kind: 'op', op: 'linear', inputs: { weight: embedding!.value } });
+  expect(last).toMatchObject({ kind: 'op', op: ops.linear, inputs: { weight: embedding!.value } });
 });
 
 describe("a layer's kind", () => {
@@ -180,7 +180,7 @@ describe('auxiliary hidden states', () => {
         if (maker.kind === 'region') return maker.path;
         const summed = Object.values(maker.inputs).map((input) => graph.nodes.find(({ outputs }) => outputs.includes(input!)));
         const layers = new Set(summed.map((node) => (node?.kind === 'region' ? node.path : node?.kind)));
-        return maker.op === 'embedding' ? 'embedding' : `${maker.op} of ${[...layers].join()}`;
+        return maker.op === ops.embedding ? 'embedding' : `${maker.op.name} of ${[...layers].join()}`;
       });
 
   test('0 is the embedding, k what enters layer k, the number of layers what leaves the last; in order', () => {
@@ -201,7 +201,7 @@ test('given embeddings take the place of the embedded ids', () => {
   const { graph } = capture(new Llama4ForCausalLM(context()), (model, { inputIds, positions, hidden }) => ({
     out: model.forward(inputIds, positions, null, hidden),
   }));
-  expect(graph.nodes.some((node) => node.kind === 'op' && node.op === 'embedding')).toBe(false);
+  expect(graph.nodes.some((node) => node.kind === 'op' && node.op === ops.embedding)).toBe(false);
   expect(graph.weights.map(({ path }) => path)).not.toContain('model.embed_tokens.weight');
 });
 

@@ -26,7 +26,7 @@ function difference(model: Model, other: Model): GuardFailure | undefined {
 }
 
 function opsOf({ nodes }: Graph): string[] {
-  return nodes.map((node) => (node.kind === 'op' ? `${node.op} at ${node.path}` : `${node.region.name} at ${node.path}`));
+  return nodes.map((node) => (node.kind === 'op' ? `${node.op.name} at ${node.path}` : `${node.region.name} at ${node.path}`));
 }
 
 class Scale extends Module {

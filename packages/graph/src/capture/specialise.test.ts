@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { OpNode } from '../graph.ts';
 import { ModuleList } from '../nn/containers.ts';
 import { Module } from '../nn/module.ts';
 import { Parameter } from '../nn/parameter.ts';
@@ -204,7 +205,7 @@ test.each<[string, (x: Tensor) => boolean]>([
     const call = (m: Inside, given: { x: Tensor }) => ({ y: m.forward(given.x) });
     const capture = (cache: CaptureCache, sizes: Record<string, number>) => captureModel(model, { inputs, call, cache, sizes });
     const cache = expectSame(capture, shapes);
-    expect(new Set(cache.list('asking').map(({ region }) => (region.graph.nodes[0] as { op: string }).op))).toEqual(
+    expect(new Set(cache.list('asking').map(({ region }) => (region.graph.nodes[0] as OpNode).op.name))).toEqual(
       new Set(['sigmoid', 'mul']),
     );
   }

@@ -62,7 +62,7 @@ function captured(model = new Tied()) {
 test('every region call becomes ops at the paths of the module that is called', () => {
   const graph = inlineRegions(captured());
   expect(graph.nodes.every((node) => node.kind === 'op')).toBe(true);
-  expect(graph.nodes.filter((node) => node.kind === 'op' && node.op === 'rmsNorm').map(({ path }) => path)).toEqual([
+  expect(graph.nodes.filter((node) => node.kind === 'op' && node.op === ops.rmsNorm).map(({ path }) => path)).toEqual([
     'blocks.0.norm',
     'blocks.0.shared',
     'blocks.1.norm',
@@ -85,7 +85,7 @@ test('slots and their symbols belong to the layer, also in attributes', () => {
     'blocks.0.state: batch @blocks.0 4',
     'blocks.1.state: batch @blocks.1 4',
   ]);
-  const reshapes = graph.nodes.filter((node) => node.kind === 'op' && node.op === 'reshape');
+  const reshapes = graph.nodes.filter((node) => node.kind === 'op' && node.op === ops.reshape);
   expect(reshapes.map((node) => (node.kind === 'op' ? (node.attributes['dims'] as unknown[]).map(String) : []))).toEqual([
     ['@blocks.0', 'batch', '4'],
     ['@blocks.1', 'batch', '4'],

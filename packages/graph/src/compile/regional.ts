@@ -154,7 +154,7 @@ function identityOf({ inputs, weights, slots, nodes, outputs }: Graph): string {
     weights.map(({ value, format }) => [define(value), format]),
     slots.map(({ value, slot }) => [define(value), slot]),
     nodes.map((node) => [
-      (node as OpNode).op,
+      (node as OpNode).op.name,
       Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : numbers.get(value as Value)]),
       attributesText((node as OpNode).attributes),
       node.outputs.map(define),

@@ -2,6 +2,7 @@ import type { HostTensor } from '../backend.ts';
 import { dot } from './dense.ts';
 import { asRows, float32, floatsOf, numbersOf } from './host-tensor.ts';
 import type { Kernel } from './kernel.ts';
+import { softmax } from './reductions.ts';
 
 export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, sin }, { numHeads, headDim, interleaved }, { fail }) => {
   const source = floatsOf(x);
@@ -92,11 +93,4 @@ function extend(tokens: HostTensor, cache: HostTensor, b: number, start: number,
       target.set(source.subarray(from, from + headDim), ((b * heads + head) * rows + start + i) * headDim);
     }
   }
-}
-
-function softmax(scores: Float64Array): Float64Array {
-  const largest = scores.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const powers = scores.map((score) => Math.exp(score - largest));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
 }

@@ -1,6 +1,7 @@
 import type { HostTensor } from '../backend.ts';
+import type { KernelContext } from '../ops/define-op.ts';
 import { asRows, elementCount, float32, floatsOf, numbersOf, zeros } from './host-tensor.ts';
-import type { Kernel, KernelContext, Kernels } from './kernel.ts';
+import type { Kernel, Kernels } from './kernel.ts';
 
 type DenseKernels = Pick<
   Kernels,

@@ -4,7 +4,28 @@ import type { Kernel, Kernels } from './kernel.ts';
 
 type ElementwiseKernels = Pick<
   Kernels,
-  'add' | 'mul' | 'addScalar' | 'divScalar' | 'mulScalar' | 'floor' | 'log' | 'sigmoid' | 'gelu' | 'cast' | 'siluAndMul'
+  | 'add'
+  | 'sub'
+  | 'mul'
+  | 'div'
+  | 'max'
+  | 'min'
+  | 'less'
+  | 'equal'
+  | 'where'
+  | 'constant'
+  | 'exp'
+  | 'sqrt'
+  | 'tanh'
+  | 'addScalar'
+  | 'divScalar'
+  | 'mulScalar'
+  | 'floor'
+  | 'log'
+  | 'sigmoid'
+  | 'gelu'
+  | 'cast'
+  | 'siluAndMul'
 >;
 
 export function sigmoidOf(x: number): number {
@@ -32,7 +53,7 @@ export function geluOf(x: number): number {
 }
 
 /** For each element of a result of shape `dims`, the index of the element of `source` that broadcasting puts there. */
-function broadcastIndex(source: readonly number[], dims: readonly number[]): (index: number) => number {
+export function broadcastIndex(source: readonly number[], dims: readonly number[]): (index: number) => number {
   if (elementCount(source) === elementCount(dims)) return (index) => index;
   return (index) => {
     let rest = index;
@@ -52,10 +73,11 @@ function broadcastIndex(source: readonly number[], dims: readonly number[]): (in
 function binary<T extends number | bigint>(
   { a, b }: { a: HostTensor; b: HostTensor },
   dims: readonly number[],
-  combine: (x: T, y: T) => T,
+  combine: (x: T, y: T) => T | boolean,
+  dtype = a.dtype,
 ): readonly HostTensor[] {
-  const result = zeros(a.dtype, dims);
-  const [left, right, out] = [a.data, b.data, result.data] as unknown as [T[], T[], T[]];
+  const result = zeros(dtype, dims);
+  const [left, right, out] = [a.data, b.data, result.data] as unknown as [T[], T[], (T | boolean)[]];
   const [leftAt, rightAt] = [broadcastIndex(a.dims, dims), broadcastIndex(b.dims, dims)];
   for (let i = 0; i < out.length; i++) out[i] = combine(left[leftAt(i)]!, right[rightAt(i)]!);
   return [result];
@@ -96,9 +118,34 @@ const siluAndMul: Kernel<'siluAndMul'> = ({ x }, _attributes, { outputDims }) =>
   return [result];
 };
 
+const where: Kernel<'where'> = ({ condition, a, b }, _attributes, { outputDims }) => {
+  const result = zeros(a.dtype, outputDims[0]!);
+  const at = [condition, a, b].map(({ dims }) => broadcastIndex(dims, result.dims));
+  const [left, right, out] = [a.data, b.data, result.data] as unknown as [number[], number[], number[]];
+  for (let i = 0; i < out.length; i++) out[i] = Number(condition.data[at[0]!(i)]) === 0 ? right[at[2]!(i)]! : left[at[1]!(i)]!;
+  return [result];
+};
+
+/** Of numbers or of bigints, which `Math.max` does not take. */
+function larger<T extends number | bigint>(x: T, y: T): T {
+  if (y > x) return y;
+  return x;
+}
+
 export const elementwise: ElementwiseKernels = {
   add: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x + y),
   mul: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x * y),
+  sub: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x - y),
+  div: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x / y),
+  max: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, larger),
+  min: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => (larger(x, y) === x ? y : x)),
+  less: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x < y, 'bool'),
+  equal: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x === y, 'bool'),
+  where,
+  constant: (_inputs, { value, dtype }) => unary(zeros(dtype, []), () => value),
+  exp: ({ x }) => unary(x, Math.exp),
+  sqrt: ({ x }) => unary(x, Math.sqrt),
+  tanh: ({ x }) => unary(x, Math.tanh),
   addScalar: ({ x }, { value }) => unary(x, (element) => element + value),
   divScalar: ({ x }, { value }) => unary(x, (element) => element / value),
   mulScalar: ({ x }, { value }) => unary(x, (element) => element * value),

@@ -1,11 +1,10 @@
 import type { HostTensor } from '../backend.ts';
+import { decomposeOps } from '../compile/decompose.ts';
 import { GraphInvalidError, ProgramInputError } from '../errors.ts';
 import type { Graph, GraphNode, OpNode, RegionNode, Value } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
-import type { OpName } from '../ops/index.ts';
 import { localise } from '../shape.ts';
-import type { Kernel } from './kernel.ts';
-import { kernels } from './kernels.ts';
+import { kernelOf } from './kernels.ts';
 import type { Sizes } from './sizes.ts';
 
 /** All that the graphs of one step share. */
@@ -25,16 +24,27 @@ type Values = Map<Value, HostTensor>;
  * @returns the outputs in the graph's order.
  */
 export function runGraph(graph: Graph, path: string, inputs: readonly HostTensor[], step: StepContext): HostTensor[] {
+  const { nodes, outputs } = decomposed(graph, path);
   const values: Values = new Map();
   for (const [i, { value }] of graph.inputs.entries()) values.set(value, inputs[i]!);
   for (const weight of graph.weights) values.set(weight.value, step.weight(joinPath(path, weight.path)));
   for (const slot of graph.slots) values.set(slot.value, step.slots.get(joinPath(path, slot.path))!);
-  for (const node of graph.nodes) {
+  for (const node of nodes) {
     step.signal?.throwIfAborted();
     const results = node.kind === 'op' ? runOp(node, path, values, step) : runRegion(node, values, step);
     for (const [i, result] of results.entries()) define(node, i, result, path, values, step);
   }
-  return graph.outputs.map(({ value }) => values.get(value)!);
+  return outputs.map(({ value }) => values.get(value)!);
+}
+
+/** Decomposed graphs by the captured ones. */
+const known = new WeakMap<Graph, Graph>();
+
+/** The graph in ops that have a kernel. @throws OpNotLoweredError */
+export function decomposed(graph: Graph, path: string): Graph {
+  const done = known.get(graph) ?? decomposeOps(graph, { isLowered: ({ op }) => kernelOf(op) !== null, platform: 'interpreter', path });
+  known.set(graph, done);
+  return done;
 }
 
 function runRegion({ path, region, inputs }: RegionNode, values: Values, step: StepContext): HostTensor[] {
@@ -48,11 +58,10 @@ function runRegion({ path, region, inputs }: RegionNode, values: Values, step: S
 
 function runOp(node: OpNode, path: string, values: Values, step: StepContext): readonly HostTensor[] {
   const inputs = Object.fromEntries(Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : values.get(value)!]));
-  const kernel = kernels[node.op] as unknown as Kernel<OpName>;
-  return kernel(inputs as never, node.attributes as never, {
+  return kernelOf(node.op)!(inputs as never, node.attributes as never, {
     outputDims: node.outputs.map((value) => localise(value.dims, path).map((dim) => step.sizes.evaluate(dim))),
     fail(what) {
-      throw new ProgramInputError(what, `${node.op} at ${joinPath(path, node.path)}`);
+      throw new ProgramInputError(what, `${node.op.name} at ${joinPath(path, node.path)}`);
     },
   });
 }
@@ -64,7 +73,7 @@ function define(node: GraphNode, index: number, result: HostTensor, path: string
   if (result.dtype !== value.dtype || result.dims.join() !== expected.join()) {
     throw new GraphInvalidError(
       `It gives ${result.dtype}[${result.dims.join(', ')}] where its graph says ${value.dtype}[${expected.join(', ')}].`,
-      `${node.kind === 'op' ? node.op : node.region.name} at ${joinPath(path, node.path)}`,
+      `${node.kind === 'op' ? node.op.name : node.region.name} at ${joinPath(path, node.path)}`,
     );
   }
   values.set(value, result);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { OpInputError } from '../errors.ts';
-import { expectDim } from '../shape.ts';
+import { type Dim, expectDim } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
 import { defineOp } from './define-op.ts';
 
 /**
@@ -11,6 +12,10 @@ import { defineOp } from './define-op.ts';
 export const rotaryEmbedding = defineOp({
   name: 'rotaryEmbedding',
   inputs: ['x', 'positions', 'cos', 'sin'],
+  samples: [true, false].map((interleaved) => ({
+    inputs: { positions: { dims: [2, 3], dtype: 'int64', below: 9 }, cos: { dims: [9, 2] }, sin: { dims: [9, 2] } },
+    attributes: { numHeads: 2, headDim: 4, interleaved },
+  })),
   attributes: z.strictObject({
     numHeads: z.int().positive(),
     headDim: z.int().positive().multipleOf(2),
@@ -36,6 +41,7 @@ export const attention = defineOp({
   name: 'attention',
   inputs: ['query', 'key', 'value', 'keyCache', 'valueCache', 'queryStart', 'sequenceLengths', 'totalLength'],
   inPlaceOf: ['keyCache', 'valueCache'],
+  samples: null,
   attributes: z.strictObject({
     numHeads: z.int().positive(),
     numKvHeads: z.int().positive(),
@@ -68,6 +74,16 @@ export const attention = defineOp({
 export const selfAttention = defineOp({
   name: 'selfAttention',
   inputs: ['query', 'key', 'value'],
+  samples: [{ attributes: { numHeads: 2, headDim: 4, scale: 0.5 } }],
+  decompose({ query, key, value }, { numHeads, headDim, scale }) {
+    const [batch, sequence] = query.dims as [Dim, Dim, Dim];
+    const heads = (x: Tensor): Tensor => x.reshape(batch, sequence, numHeads, headDim).permute(0, 2, 1, 3); // [batch, heads, sequence, headDim]
+    const scores = heads(query)
+      .matmul(heads(key).permute(0, 1, 3, 2))
+      .mul(scale); // [batch, heads, sequence, sequence]
+    const mixed = scores.softmax().matmul(heads(value)).permute(0, 2, 1, 3);
+    return mixed.reshape(batch, sequence, numHeads * headDim);
+  },
   attributes: z.strictObject({
     numHeads: z.int().positive(),
     headDim: z.int().positive(),

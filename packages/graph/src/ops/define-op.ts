@@ -1,20 +1,47 @@
 import type { z } from 'zod';
+import type { HostTensor } from '../backend.ts';
+import type { DType } from '../dtype.ts';
 import { OpInputError } from '../errors.ts';
 import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { type Operand, SymbolicTensor } from '../tensor.ts';
-import type { OpName } from './index.ts';
 
-type Types<Names extends readonly string[], Optional extends readonly string[]> = { readonly [N in Names[number]]: TensorType } & {
-  readonly [N in Optional[number]]: TensorType | null;
+/** By the name that an op declares; null is an optional one that was not given. */
+export type InputRecord<Names extends readonly string[], Optional extends readonly string[], V> = { readonly [N in Names[number]]: V } & {
+  readonly [N in Optional[number]]: V | null;
 };
+type Types<Names extends readonly string[], Optional extends readonly string[]> = InputRecord<Names, Optional, TensorType>;
 type Tensors<Names extends readonly string[], Optional extends readonly string[]> = { readonly [N in Names[number]]: Operand } & {
   readonly [N in Optional[number]]?: Operand | null;
 };
 type Results<R> = R extends readonly TensorType[] ? { [K in keyof R]: SymbolicTensor } : SymbolicTensor;
 
-/** All that is known of an op; backends add a lowering or a kernel for its name. */
+/** What the interpreter's kernel of an op may know besides its inputs. */
+export interface KernelContext {
+  /** Dimensions of each output as inference gave them, with the step's sizes in place of symbols. */
+  readonly outputDims: readonly (readonly number[])[];
+  /** Refuses the values of an input, which no inference sees. @throws ProgramInputError */
+  fail(what: string): never;
+}
+
+/** An input of a sample: random numbers in [0.1, 1), or whole numbers in [0, below). */
+export interface SampleInput {
+  readonly dims: readonly number[];
+  readonly dtype?: DType;
+  readonly below?: number;
+  readonly isWeight?: boolean;
+}
+
+/** A call by which lowerings are compared with the interpreter. An input that it leaves out is float32 [2, 3, 8]. */
+export interface OpSample {
+  readonly inputs?: Readonly<Record<string, SampleInput>>;
+  readonly attributes?: Readonly<Record<string, unknown>>;
+}
+
+/** All that is known of an op; backends add a lowering. */
 export interface OpFacts {
   readonly name: string;
+  /** The plugin that brings it; null for one of ours. */
+  readonly plugin: string | null;
   readonly inputs: readonly string[];
   readonly optional: readonly string[];
   /** Output i is written to the memory of input `inPlaceOf[i]`; only outputs after the first ones that `forward` sees. */
@@ -23,6 +50,12 @@ export interface OpFacts {
   readonly elementwise: boolean;
   readonly attributes: z.ZodType<Record<string, unknown>>;
   inferTypes(inputs: Record<string, TensorType | null>, attributes: Record<string, unknown>): readonly TensorType[];
+  /** The same by other ops, while a graph is recorded; null where it has no such form. */
+  readonly decompose: ((inputs: never, attributes: never) => SymbolicTensor | readonly SymbolicTensor[]) | null;
+  /** The interpreter's, for an op of a plugin; null: it is decomposed, or one of ours. */
+  readonly kernel: ((inputs: never, attributes: never, context: KernelContext) => readonly HostTensor[]) | null;
+  /** Null: it cannot be compared alone, such as an op that writes to a cache. */
+  readonly samples: readonly OpSample[] | null;
 }
 
 export interface OpDeclaration<
@@ -41,6 +74,24 @@ export interface OpDeclaration<
   list?: boolean;
   attributes: Attributes;
   infer(inputs: Types<Names, Optional>, attributes: z.output<Attributes>): R;
+  /** The plugin that brings the op, for errors. */
+  plugin?: string;
+  /**
+   * The op by smaller ones, for a backend that has no lowering of it; called while a graph is recorded.
+   * @returns the outputs that `forward` sees, of the types that `infer` gives.
+   */
+  decompose?(
+    inputs: InputRecord<Names, Optional, SymbolicTensor>,
+    attributes: z.output<Attributes>,
+  ): SymbolicTensor | readonly SymbolicTensor[];
+  /** The op for the interpreter, the oracle of all backends; not needed where it decomposes. */
+  kernel?(
+    inputs: InputRecord<Names, Optional, HostTensor>,
+    attributes: z.output<Attributes>,
+    context: KernelContext,
+  ): readonly HostTensor[];
+  /** Default: one call with float32 [2, 3, 8] for each input. */
+  samples?: readonly OpSample[] | null;
 }
 
 export type Op<
@@ -57,7 +108,10 @@ export type Op<
   ): Results<R>;
 };
 
-/** Declares an op once: its inputs, attributes and inference. The result is the function that `forward` calls. */
+/**
+ * Declares an op once: inputs, attributes, inference, and how it runs where no backend lowers it (`decompose`, or a `kernel` for the interpreter).
+ * The result is the function that `forward` calls. A plugin's op is told from others by identity, so export the one value.
+ */
 export function defineOp<
   const Names extends readonly string[],
   const Optional extends readonly string[] = [],
@@ -79,7 +133,7 @@ export function defineOp<
   const parse = (attributes: unknown) =>
     attributes === undefined ? (withoutAttributes ??= schema.safeParse({})) : schema.safeParse(attributes);
 
-  const call = (given: Record<string, SymbolicTensor | null | undefined>, attributes?: unknown): unknown => {
+  function call(given: Record<string, SymbolicTensor | null | undefined>, attributes?: unknown): unknown {
     const recorder = GraphRecorder.active;
     const tensors: Record<string, SymbolicTensor | null> = {};
     for (const input of known) tensors[input] = checkInput(name, input, given[input], recorder, inputs.includes(input));
@@ -92,10 +146,23 @@ export function defineOp<
         `Its attributes are wrong: ${parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join('; ')}`,
       );
     const types = inferTypes(tensors, parsed.data);
-    const visible = recorder.op(name as OpName, tensors, parsed.data, types).slice(0, types.length - inPlaceOf.length);
+    const visible = recorder.op(call as unknown as OpFacts, tensors, parsed.data, types).slice(0, types.length - inPlaceOf.length);
     return declaration.list === true ? visible : visible[0];
+  }
+  const { plugin = null, decompose = null, kernel = null, samples = [{}] } = declaration;
+  const facts: OpFacts = {
+    name,
+    plugin,
+    inputs,
+    optional,
+    inPlaceOf,
+    elementwise,
+    attributes: schema,
+    inferTypes,
+    decompose,
+    kernel,
+    samples,
   };
-  const facts: OpFacts = { name, inputs, optional, inPlaceOf, elementwise, attributes: schema, inferTypes };
   Object.defineProperty(call, 'name', { value: name });
   const { name: _, ...assignable } = facts;
   return Object.assign(call, assignable) as unknown as Op<Names, Optional, Attributes, R>;

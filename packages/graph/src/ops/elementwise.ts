@@ -27,7 +27,7 @@ function broadcastDims(op: string, a: Dims, b: Dims): Dims {
   });
 }
 
-const binary = (name: 'add' | 'mul') =>
+const binary = (name: string, result?: 'bool') =>
   ({
     name,
     inputs: ['a', 'b'],
@@ -35,7 +35,7 @@ const binary = (name: 'add' | 'mul') =>
     attributes: none,
     infer({ a, b }: { a: TensorType; b: TensorType }): TensorType {
       if (a.dtype !== b.dtype || a.dtype === 'bool') throw new OpInputError(name, `The inputs are ${a.dtype} and ${b.dtype}.`);
-      return { dtype: a.dtype, dims: broadcast(name, a.dims, b.dims) };
+      return { dtype: result ?? a.dtype, dims: broadcast(name, a.dims, b.dims) };
     },
   }) as const;
 
@@ -56,16 +56,52 @@ const scalarLike =
     return same({ x });
   };
 
+const unary = (name: string) => ({ name, inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly(name) }) as const;
+
 /** Sum, with broadcasting. */
 export const add = defineOp(binary('add'));
 /** Product, with broadcasting. */
 export const mul = defineOp(binary('mul'));
+/** Difference, with broadcasting. */
+export const sub = defineOp(binary('sub'));
+/** Quotient, with broadcasting. */
+export const div = defineOp(binary('div'));
+/** The larger of two, with broadcasting. */
+export const max = defineOp(binary('max'));
+/** The smaller of two, with broadcasting. */
+export const min = defineOp(binary('min'));
+/** `a < b`, with broadcasting. -> bool */
+export const less = defineOp(binary('less', 'bool'));
+/** `a = b`, with broadcasting. -> bool */
+export const equal = defineOp(binary('equal', 'bool'));
+/** `a` where the condition (bool) holds, else `b`; all three broadcast. */
+export const where = defineOp({
+  name: 'where',
+  inputs: ['condition', 'a', 'b'],
+  elementwise: true,
+  attributes: none,
+  samples: [{ inputs: { condition: { dtype: 'bool', dims: [2, 3, 1], below: 2 } } }],
+  infer({ condition, a, b }) {
+    if (condition.dtype !== 'bool' || a.dtype !== b.dtype)
+      throw new OpInputError('where', `The inputs are ${condition.dtype}, ${a.dtype} and ${b.dtype}; expected bool and two of one type.`);
+    return { dtype: a.dtype, dims: broadcast('where', condition.dims, broadcast('where', a.dims, b.dims)) };
+  },
+});
+/** One number. -> `[]` */
+export const constant = defineOp({
+  name: 'constant',
+  inputs: [],
+  attributes: z.strictObject({ value: z.number(), dtype: z.enum(['float32', 'int64', 'int32']).default('float32') }),
+  samples: [{ attributes: { value: 3 } }],
+  infer: (_inputs, { dtype }) => ({ dtype, dims: [] }),
+});
 /** `x + value`. */
 export const addScalar = defineOp({
   name: 'addScalar',
   inputs: ['x'],
   elementwise: true,
   attributes: scalar,
+  samples: [{ attributes: { value: 1.5 } }],
   infer: scalarLike('addScalar'),
 });
 /** `x * value`. */
@@ -74,6 +110,7 @@ export const mulScalar = defineOp({
   inputs: ['x'],
   elementwise: true,
   attributes: scalar,
+  samples: [{ attributes: { value: 1.5 } }],
   infer: scalarLike('mulScalar'),
 });
 /** `x / value`. */
@@ -82,16 +119,23 @@ export const divScalar = defineOp({
   inputs: ['x'],
   elementwise: true,
   attributes: scalar,
+  samples: [{ attributes: { value: 1.5 } }],
   infer: floatOnly('divScalar'),
 });
 /** The largest whole number not above `x`. */
-export const floor = defineOp({ name: 'floor', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('floor') });
+export const floor = defineOp(unary('floor'));
 /** Natural logarithm. */
-export const log = defineOp({ name: 'log', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('log') });
+export const log = defineOp(unary('log'));
+/** `e` to the power of `x`. */
+export const exp = defineOp(unary('exp'));
+/** Square root. */
+export const sqrt = defineOp(unary('sqrt'));
+/** Hyperbolic tangent. */
+export const tanh = defineOp(unary('tanh'));
 /** `1 / (1 + exp(-x))`. */
-export const sigmoid = defineOp({ name: 'sigmoid', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('sigmoid') });
+export const sigmoid = defineOp({ ...unary('sigmoid'), decompose: ({ x }) => constant({}, { value: 1 }).div(x.neg().exp().add(1)) });
 /** `x / 2 * (1 + erf(x / sqrt(2)))`: GELU in its exact form (Hendrycks and Gimpel 2016). */
-export const gelu = defineOp({ name: 'gelu', inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly('gelu') });
+export const gelu = defineOp(unary('gelu'));
 
 /** The same values in another element type. */
 export const cast = defineOp({
@@ -99,6 +143,7 @@ export const cast = defineOp({
   inputs: ['x'],
   elementwise: true,
   attributes: z.strictObject({ dtype: z.enum(['float32', 'int64', 'int32', 'bool']) }),
+  samples: [{ attributes: { dtype: 'int64' } }],
   infer: ({ x }, { dtype }) => ({ dtype, dims: x.dims }),
 });
 /** `silu(gate) * up` of `x [..., 2n]`, whose first half is the gate. -> `[..., n]`. vLLM: `SiluAndMul`. */
@@ -106,6 +151,11 @@ export const siluAndMul = defineOp({
   name: 'siluAndMul',
   inputs: ['x'],
   attributes: none,
+  decompose({ x }) {
+    const half = x.dim(-1).value / 2;
+    const [gate, up] = x.split(half, half);
+    return gate.mul(gate.sigmoid()).mul(up);
+  },
   infer({ x }) {
     const last = x.dims.at(-1);
     if (last === undefined) throw new OpInputError('siluAndMul', 'The input has no axis.');

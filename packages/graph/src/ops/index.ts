@@ -1,13 +1,37 @@
-import type { OpNode } from '../graph.ts';
+import type { Value } from '../graph.ts';
 import { attention, rotaryEmbedding, selfAttention } from './attention.ts';
-import type { Op } from './define-op.ts';
-import { add, addScalar, cast, divScalar, floor, gelu, log, mul, mulScalar, sigmoid, siluAndMul } from './elementwise.ts';
+import type { InputRecord, Op } from './define-op.ts';
+import {
+  add,
+  addScalar,
+  cast,
+  constant,
+  div,
+  divScalar,
+  equal,
+  exp,
+  floor,
+  gelu,
+  less,
+  log,
+  max,
+  min,
+  mul,
+  mulScalar,
+  sigmoid,
+  siluAndMul,
+  sqrt,
+  sub,
+  tanh,
+  where,
+} from './elementwise.ts';
 import { concat, gatherRows, permute, replaceRows, reshape, slice, split, zerosLike } from './layout.ts';
 import { embedding, linear } from './linear.ts';
 import { fusedMoe } from './moe.ts';
 import { addRmsNorm, layerNorm, rmsNorm } from './norm.ts';
+import { matmul, reduceMax, reduceMean, reduceSum, softmax } from './reductions.ts';
 
-/** Every op there is. A backend's lowerings are a mapped type over this set, so that one without a lowering does not compile. */
+/** The ops that Graft brings; plugins define more. A backend's lowerings are a mapped type over this set, so that one without a lowering does not compile. */
 export const ops = {
   add,
   addRmsNorm,
@@ -15,18 +39,29 @@ export const ops = {
   attention,
   cast,
   concat,
+  constant,
+  div,
   divScalar,
   embedding,
+  equal,
+  exp,
   floor,
   fusedMoe,
   gatherRows,
   gelu,
   layerNorm,
+  less,
   linear,
   log,
+  matmul,
+  max,
+  min,
   mul,
   mulScalar,
   permute,
+  reduceMax,
+  reduceMean,
+  reduceSum,
   replaceRows,
   reshape,
   rmsNorm,
@@ -35,23 +70,28 @@ export const ops = {
   sigmoid,
   siluAndMul,
   slice,
+  softmax,
   split,
+  sqrt,
+  sub,
+  tanh,
+  where,
   zerosLike,
 } as const;
 
 export type OpName = keyof typeof ops;
 
-/** Attributes of one op, after validation. */
-export type AttributesOf<Name extends OpName> = (typeof ops)[Name] extends Op<infer _N, infer _O, infer A, infer _R> ? A['_output'] : never;
+/** Attributes of an op, after validation. */
+export type AttributesOf<O> = O extends Op<infer _N, infer _O, infer A, infer _R> ? A['_output'] : never;
 
-/** Input names of one op; optional ones map to null when they are not given. */
-export type InputsOf<Name extends OpName, V> =
-  (typeof ops)[Name] extends Op<infer N, infer O, infer _A, infer _R>
-    ? { readonly [K in N[number]]: V } & { readonly [K in O[number]]: V | null }
-    : never;
+/** Inputs of an op by name. */
+export type InputsOf<O, V> = O extends Op<infer N, infer P, infer _A, infer _R> ? InputRecord<N, P, V> : never;
 
-/** A node whose op is known: its attributes are typed. */
-export type NodeOf<Name extends OpName> = Omit<OpNode, 'op' | 'attributes'> & {
-  readonly op: Name;
-  readonly attributes: AttributesOf<Name>;
-};
+/** A node whose op is known: its inputs and attributes are typed. */
+export interface NodeOf<O> {
+  readonly inputs: InputsOf<O, Value>;
+  readonly attributes: AttributesOf<O>;
+  readonly outputs: readonly Value[];
+  /** The module that called the op. */
+  readonly path: string;
+}

@@ -7,6 +7,7 @@ import { defineOp } from './define-op.ts';
 export const reshape = defineOp({
   name: 'reshape',
   inputs: ['x'],
+  samples: [{ attributes: { dims: [3, 16] } }],
   attributes: z.strictObject({ dims: z.array(z.union([z.int().nonnegative(), z.custom<Dim>((dim) => dim instanceof Dim)])) }),
   infer({ x }, { dims }) {
     const target = dimsOf(dims);
@@ -21,6 +22,7 @@ export const split = defineOp({
   name: 'split',
   inputs: ['x'],
   list: true,
+  samples: [{ attributes: { sizes: [3, 5] } }],
   attributes: z.strictObject({ sizes: z.array(z.int().positive()).min(1) }),
   infer({ x }, { sizes }) {
     const total = sizes.reduce((sum, size) => sum + size, 0);
@@ -34,6 +36,7 @@ export const split = defineOp({
 export const gatherRows = defineOp({
   name: 'gatherRows',
   inputs: ['x', 'indices'],
+  samples: [{ inputs: { indices: { dims: [4], dtype: 'int64', below: 6 } } }],
   attributes: z.strictObject({}),
   infer({ x, indices }) {
     if (indices.dtype !== 'int64' || indices.dims.length !== 1) throw new OpInputError('gatherRows', 'The indices must be int64 [count].');
@@ -53,6 +56,7 @@ export const zerosLike = defineOp({
 export const permute = defineOp({
   name: 'permute',
   inputs: ['x'],
+  samples: [{ attributes: { axes: [2, 0, 1] } }],
   attributes: z.strictObject({ axes: z.array(z.int().nonnegative()) }),
   infer({ x }, { axes }) {
     const sorted = [...axes].sort((a, b) => a - b);
@@ -66,6 +70,7 @@ export const permute = defineOp({
 export const concat = defineOp({
   name: 'concat',
   inputs: ['a', 'b'],
+  samples: [{ inputs: { b: { dims: [2, 5, 8] } }, attributes: { axis: 1 } }],
   attributes: z.strictObject({ axis: z.int().nonnegative() }),
   infer({ a, b }, { axis }) {
     const [first, second] = [a.dims[axis], b.dims[axis]];
@@ -83,6 +88,7 @@ export const concat = defineOp({
 export const slice = defineOp({
   name: 'slice',
   inputs: ['x'],
+  samples: [{ attributes: { axis: 2, start: 2, end: 5 } }],
   attributes: z.strictObject({ axis: z.int().nonnegative(), start: z.int().nonnegative(), end: z.int().positive() }),
   infer({ x }, { axis, start, end }) {
     const dim = x.dims[axis];
@@ -100,6 +106,7 @@ export const slice = defineOp({
 export const replaceRows = defineOp({
   name: 'replaceRows',
   inputs: ['x', 'rows', 'indices'],
+  samples: [{ inputs: { rows: { dims: [4, 8] }, indices: { dims: [2, 3], dtype: 'int64', below: 4 } } }],
   attributes: z.strictObject({}),
   infer({ x, rows, indices }) {
     if (indices.dtype !== 'int64' || !sameDims(indices.dims, x.dims.slice(0, -1)))

@@ -12,6 +12,17 @@ import { defineOp } from './define-op.ts';
 export const fusedMoe = defineOp({
   name: 'fusedMoe',
   inputs: ['x', 'routerLogits', 'w13', 'w2'],
+  samples: [
+    {
+      inputs: {
+        x: { dims: [5, 8] },
+        routerLogits: { dims: [5, 3] },
+        w13: { dims: [3, 8, 8], isWeight: true },
+        w2: { dims: [3, 8, 4], isWeight: true },
+      },
+      attributes: { topK: 2 },
+    },
+  ],
   attributes: z.strictObject({ topK: z.int().positive() }),
   infer({ x, routerLogits, w13, w2 }, { topK }) {
     const experts = w13.dims[0];

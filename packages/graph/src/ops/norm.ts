@@ -10,6 +10,11 @@ export const rmsNorm = defineOp({
   inputs: ['x'],
   optional: ['weight'],
   attributes,
+  samples: [{ inputs: { weight: { dims: [8] } }, attributes: { epsilon: 1e-5 } }, { attributes: { epsilon: 1e-5 } }],
+  decompose({ x, weight }, { epsilon }) {
+    const normed = x.div(x.mul(x).reduceMean().add(epsilon).sqrt());
+    return weight === null ? normed : normed.mul(weight);
+  },
   infer({ x, weight }) {
     if (weight !== null) expectDim("rmsNorm's weight", weight.dims[0], x.dims.at(-1));
     return { dtype: x.dtype, dims: x.dims };
@@ -22,6 +27,11 @@ export const addRmsNorm = defineOp({
   inputs: ['x', 'residual', 'weight'],
   attributes,
   list: true,
+  samples: [{ inputs: { weight: { dims: [8] } }, attributes: { epsilon: 1e-5 } }],
+  decompose({ x, residual, weight }, { epsilon }) {
+    const sum = x.add(residual);
+    return [rmsNorm({ x: sum, weight }, { epsilon }), sum];
+  },
   infer({ x, residual, weight }) {
     expectDim("addRmsNorm's weight", weight.dims[0], x.dims.at(-1));
     expectDim("addRmsNorm's residual", residual.dims.at(-1), x.dims.at(-1));
@@ -35,6 +45,11 @@ export const layerNorm = defineOp({
   name: 'layerNorm',
   inputs: ['x', 'weight', 'bias'],
   attributes,
+  samples: [{ inputs: { weight: { dims: [8] }, bias: { dims: [8] } }, attributes: { epsilon: 1e-5 } }],
+  decompose({ x, weight, bias }, { epsilon }) {
+    const centred = x.sub(x.reduceMean());
+    return centred.div(centred.mul(centred).reduceMean().add(epsilon).sqrt()).mul(weight).add(bias);
+  },
   infer({ x, weight, bias }) {
     expectDim("layerNorm's weight", weight.dims[0], x.dims.at(-1));
     expectDim("layerNorm's bias", bias.dims[0], x.dims.at(-1));

@@ -1,0 +1,34 @@
+import { OrtBackend } from '@graft/cpu/api';
+import { InterpreterBackend, ops } from '@graft/graph';
+import type { OnnxLowering } from '@graft/onnx-export';
+import { expect, test } from 'vitest';
+import { verifyOps } from './ops.ts';
+
+test('every op that can be tried alone gives on cpu what the interpreter gives', async () => {
+  const checks = await verifyOps(new OrtBackend(), Object.values(ops));
+  expect(checks.filter(({ held }) => !held)).toEqual([]);
+  expect(new Set(checks.map(({ op }) => op))).toEqual(new Set(Object.keys(ops)));
+  expect(checks.filter(({ sample }) => sample === null).map(({ op }) => op)).toEqual(['attention']);
+});
+
+test('a spoilt lowering is found, alone', async () => {
+  const spoilt: OnnxLowering<typeof ops.rmsNorm> = {
+    op: ops.rmsNorm,
+    platform: 'cpu',
+    lower: ({ inputs: { x } }, c) => [c.name(x)],
+  };
+  const checks = await verifyOps(new OrtBackend({ lowerings: [spoilt] }), Object.values(ops));
+  expect(new Set(checks.filter(({ held }) => !held).map(({ op }) => op))).toEqual(new Set(['rmsNorm']));
+});
+
+test('a tolerance is that of the lowering', async () => {
+  const lax: OnnxLowering<typeof ops.floor> = {
+    op: ops.floor,
+    platform: 'cpu',
+    tolerance: 1.5,
+    lower: ({ inputs: { x } }, c) => [c.op('Ceil', [c.name(x)])],
+  };
+  const [check] = await verifyOps(new OrtBackend({ lowerings: [lax] }), [ops.floor]);
+  expect(check).toMatchObject({ op: 'floor', by: 'lowering', tolerance: 1.5, held: true, difference: 1 });
+  expect((await verifyOps(new InterpreterBackend(), [ops.floor]))[0]).toMatchObject({ difference: 0, held: true });
+});

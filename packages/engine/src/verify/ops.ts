@@ -1,0 +1,113 @@
+import { messageOf } from '@graft/common';
+import {
+  type Backend,
+  captureModel,
+  dimsOf,
+  type HostTensor,
+  InterpreterBackend,
+  Module,
+  memoryStorage,
+  type OpFacts,
+  type OpSample,
+  Parameter,
+  type SampleInput,
+  type Tensor,
+} from '@graft/graph';
+import { Random } from '../random.ts';
+
+/** One sample of one op, run on a backend and on the interpreter. */
+export interface OpCheck {
+  readonly op: string;
+  /** The plugin that brings it; null for one of ours. */
+  readonly plugin: string | null;
+  /** Of the op's samples; null for an op that has none, which is not run. */
+  readonly sample: number | null;
+  readonly by: 'lowering' | 'decomposition';
+  readonly tolerance: number;
+  /** Relative to the largest value where that is over 1; null where nothing came out. */
+  readonly difference: number | null;
+  readonly failure: string | null;
+  readonly held: boolean;
+}
+
+/**
+ * Holds a backend's lowering of each op against the interpreter, on random inputs and within the tolerance that the lowering declares.
+ * @param list the ops to try: `Object.values(ops)` and those of plugins.
+ * @returns a check for each sample of each op, in order.
+ */
+export async function verifyOps(backend: Backend, list: readonly OpFacts[], { seed = 1 }: { seed?: number } = {}): Promise<OpCheck[]> {
+  const checks: OpCheck[] = [];
+  for (const op of list) {
+    if (op.samples === null)
+      checks.push({ ...factsOf(op), sample: null, by: 'lowering', tolerance: 0, difference: null, failure: null, held: true });
+    for (const [i, sample] of (op.samples ?? []).entries()) checks.push(await check(backend, op, sample, i, seed));
+  }
+  return checks;
+}
+
+const factsOf = ({ name, plugin }: OpFacts) => ({ op: name, plugin });
+
+async function check(backend: Backend, op: OpFacts, sample: OpSample, index: number, seed: number): Promise<OpCheck> {
+  const facts = { ...factsOf(op), sample: index };
+  const random = new Random(seed);
+  const entries = inputsOf(op, sample).map(([name, input]) => ({ name, input, tensor: randomTensor(input, random) }));
+  const given = entries.filter(({ input }) => input.isWeight !== true);
+  const weights = entries.filter(({ input }) => input.isWeight === true);
+  const model = Object.assign(new Module(), Object.fromEntries(weights.map(({ name, tensor }) => [name, weightOf(tensor)])));
+  const captured = captureModel(model, {
+    inputs: Object.fromEntries(given.map(({ name, tensor }) => [name, { dtype: tensor.dtype, dims: dimsOf(tensor.dims) }])),
+    call(proxy, inputs) {
+      const fields = Object.fromEntries(weights.map(({ name }) => [name, proxy[name as never]]));
+      const call = op as unknown as (inputs: object, attributes: object) => Tensor | Tensor[];
+      const results = [call({ ...inputs, ...fields }, sample.attributes ?? {})].flat();
+      return Object.fromEntries(results.map((result, i) => [`y${i}`, result.dtype === 'bool' ? result.cast('int32') : result]));
+    },
+  });
+  const node = captured.graph.nodes.find((candidate) => candidate.kind === 'op' && candidate.op === op);
+  const lowering = node?.kind === 'op' ? backend.loweringOf?.(node) : undefined;
+  const by = lowering === null ? 'decomposition' : 'lowering';
+  const tolerance = lowering?.tolerance ?? 1e-4;
+  const run = async (on: Backend) => {
+    using program = await on.compile(captured, { kvSlots: 1, threads: 1, bindSlot: () => ({ kind: 'cache', rows: 1 }) });
+    const inputs = Object.fromEntries(given.map(({ name, tensor }) => [name, tensor]));
+    const outputs = await program.run({ firstSlot: 0, batch: 1, inputs });
+    return Object.values(outputs).map(({ data }) => Float64Array.from(data as ArrayLike<number>, Number));
+  };
+  try {
+    const [expected, actual] = [await run(new InterpreterBackend()), await run(backend)];
+    const difference = Math.max(...expected.map((values, i) => differenceOf(values, actual[i]!)));
+    return { ...facts, by, tolerance, difference, failure: null, held: difference <= tolerance };
+  } catch (error) {
+    return { ...facts, by, tolerance, difference: null, failure: messageOf(error), held: false };
+  }
+}
+
+function inputsOf(op: OpFacts, { inputs = {} }: OpSample): [string, SampleInput][] {
+  const required = op.inputs.map((name): [string, SampleInput] => [name, inputs[name] ?? { dims: [2, 3, 8] }]);
+  return [...required, ...Object.entries(inputs).filter(([name]) => op.optional.includes(name))];
+}
+
+function randomTensor({ dims, dtype = 'float32', below = 4 }: SampleInput, random: Random): HostTensor {
+  const draw = Array.from({ length: dims.reduce((product, dim) => product * dim, 1) }, () => random.next());
+  const whole = draw.map((value) => Math.floor(value * below));
+  if (dtype === 'float32') return { dtype, dims, data: Float32Array.from(draw, (value) => 0.1 + 0.9 * value) };
+  const data = dtype === 'int64' ? BigInt64Array.from(whole, BigInt) : dtype === 'int32' ? Int32Array.from(whole) : Uint8Array.from(whole);
+  return { dtype, dims, data };
+}
+
+function weightOf({ dims, data }: HostTensor): Parameter {
+  const parameter = new Parameter(dims);
+  parameter.setStorage(memoryStorage('float32', dims, { data }));
+  return parameter;
+}
+
+/** NaN where only one of the two has it counts as infinite. */
+function differenceOf(expected: Float64Array, actual: Float64Array): number {
+  if (expected.length !== actual.length) return Number.POSITIVE_INFINITY;
+  const largest = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 1);
+  return expected.reduce((worst, value, i) => {
+    if (Object.is(value, actual[i])) return worst;
+    const gap = Math.abs(value - actual[i]!) / largest;
+    return Number.isNaN(gap) ? Number.POSITIVE_INFINITY : Math.max(worst, gap);
+  }, 0);
+}

@@ -1,0 +1,80 @@
+import { GraphInvalidError, OpNotLoweredError } from '../errors.ts';
+import type { Graph, GraphNode, OpNode, Value } from '../graph.ts';
+import { GraphRecorder } from '../graph-recorder.ts';
+import { joinPath } from '../nn/module.ts';
+import type { OpFacts } from '../ops/define-op.ts';
+import { ops } from '../ops/index.ts';
+import { sameDims } from '../shape.ts';
+import { SymbolicTensor } from '../tensor.ts';
+
+/** What a backend lowers. */
+export interface DecomposeOptions {
+  isLowered(node: OpNode): boolean;
+  /** For errors. */
+  platform: string;
+  /** Of the module whose graph this is, for errors. */
+  path?: string;
+}
+
+/**
+ * The graph with each op that a backend does not lower replaced by smaller ones, until it lowers all; the same graph where it does already.
+ * @throws OpNotLoweredError for an op that has neither a lowering nor a decomposition.
+ */
+export function decomposeOps(graph: Graph, options: DecomposeOptions): Graph {
+  if (graph.nodes.every((node) => node.kind === 'region' || options.isLowered(node))) return graph;
+  const decomposer = new Decomposer(graph, options);
+  for (const node of graph.nodes) decomposer.add(node, []);
+  return { ...graph, nodes: decomposer.nodes, outputs: graph.outputs.map(({ name, value }) => ({ name, value: decomposer.used(value) })) };
+}
+
+class Decomposer {
+  readonly nodes: GraphNode[] = [];
+  private readonly options: DecomposeOptions;
+  private readonly replaced = new Map<Value, Value>();
+  private nextId: number;
+
+  constructor({ inputs, weights, slots, nodes }: Graph, options: DecomposeOptions) {
+    this.options = options;
+    const values = [...[...inputs, ...weights, ...slots].map(({ value }) => value), ...nodes.flatMap(({ outputs }) => outputs)];
+    this.nextId = 1 + values.reduce((largest, { id }) => Math.max(largest, id), 0);
+  }
+
+  used(value: Value): Value {
+    return this.replaced.get(value) ?? value;
+  }
+
+  /** @param within the ops whose decomposition this node is a part of. */
+  add(node: GraphNode, within: readonly OpFacts[]): void {
+    if (node.kind === 'region') {
+      this.nodes.push({ ...node, inputs: node.inputs.map((value) => this.used(value)) });
+      return;
+    }
+    const given = Object.entries(node.inputs).map(([name, value]) => [name, value && this.used(value)] as const);
+    const current = { ...node, inputs: Object.fromEntries(given) };
+    if (this.options.isLowered(current)) this.nodes.push(current);
+    else this.decompose(current, within);
+  }
+
+  private decompose(node: OpNode, within: readonly OpFacts[]): void {
+    const { op, outputs, path } = node;
+    const where = joinPath(this.options.path ?? '', path);
+    if (op.decompose === null || within.includes(op)) throw new OpNotLoweredError(op, where, this.options.platform);
+    const recorder = new GraphRecorder(ops, this.nextId);
+    recorder.currentPath = path;
+    const inputs = Object.fromEntries(
+      Object.entries(node.inputs).map(([name, value]) => [name, value && new SymbolicTensor(value, recorder)]),
+    );
+    const result = recorder.run(() => op.decompose!(inputs as never, node.attributes as never));
+    this.nextId = recorder.nextId;
+    for (const part of recorder.recorded) this.add(part, [...within, op]);
+    for (const [i, { value }] of [result].flat().entries()) {
+      const expected = outputs[i];
+      if (expected === undefined || value.dtype !== expected.dtype || !sameDims(value.dims, expected.dims))
+        throw new GraphInvalidError(
+          `Output ${i} of its decomposition has another type than its inference gives.`,
+          `${op.name} at ${where}`,
+        );
+      this.replaced.set(expected, this.used(value));
+    }
+  }
+}
