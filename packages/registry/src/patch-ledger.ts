@@ -92,8 +92,6 @@ interface Change extends Pick<Patch, 'intact' | 'undo'> {
   readonly keeps?: boolean;
 }
 
-/** Refuses a change that cannot be made, or makes it. */
-type MakeChange = (refuse: Refuse) => Change;
 type Refuse = (problem: string, fix: string) => never;
 
 /** Every in-place change of one model: who, when, why, and how to undo it, last in first out. */
@@ -112,11 +110,11 @@ export class PatchLedger {
     const [warnings, made]: [string[], number[]] = [[], []];
     const apply = (
       operation: PatchOperation,
+      change: (refuse: Refuse) => Change,
+      options: PatchOptions | undefined,
       instance: object,
-      name: string | null,
-      change: MakeChange,
-      options: PatchOptions = {},
-    ): void => {
+      name: string | null = null,
+    ) => {
       this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded', 'reloading');
       const target = name === null ? nameOf(instance) : `${nameOf(instance)}.${name}`;
       const refuse: Refuse = (problem, fix) => {
@@ -125,10 +123,10 @@ export class PatchLedger {
       if (!isOpen) refuse(`the hook ${owner.hook} has ended`, 'patch while the hook runs, and await what it starts.');
       const place = model.pathOf(instance) ?? refuse(...outsideText(instance));
       const path = name === null ? place : place === '' ? name : `${place}.${name}`;
-      expectNeeded(options, model.upstreamVersion ?? null, refuse);
+      expectNeeded(options ?? {}, model.upstreamVersion ?? null, refuse);
       const before = this.patches.findLast((patch) => patch.instance === instance && patch.name === name);
       const { detail, keeps = false, ...rest } = change(refuse);
-      const { reason = hookReason, upstream = null, removeWhen = null, readBy = null } = options;
+      const { reason = hookReason, upstream = null, removeWhen = null, readBy = null } = options ?? {};
       const record = { id: this.nextId++, operation, target, path, detail, reason, upstream, removeWhen, readBy, ...owner };
       const covers = keeps ? undefined : before;
       this.patches.push({ record, instance, name, covers, read: null, ...rest });
@@ -139,12 +137,12 @@ export class PatchLedger {
       );
     };
     const patches: Patches = {
-      swapClass: (instance, Class, options) => apply('swapClass', instance, null, swapClass(instance, Class), options),
-      lend: (host, name, value, options) => apply('lend', host, name, lend(host, name, value), options),
-      replaceMethod: (instance, name, method, options) =>
-        apply('replaceMethod', instance, name, replaceMethod(instance, name, method), options),
-      wrapChild: (host, name, wrap, options) => apply('wrapChild', host, name, wrapChild(host, name, wrap), options),
-      setField: (instance, name, value, options) => apply('setField', instance, name, setField(instance, name, value), options),
+      swapClass: (at, Class, options) => apply('swapClass', (refuse) => swapClass(at, Class, refuse), options, at),
+      lend: (at, name, value, options) => apply('lend', (refuse) => lend(at, name, value, refuse), options, at, name),
+      replaceMethod: (at, name, method, options) =>
+        apply('replaceMethod', (refuse) => replaceMethod(at, name, method, refuse), options, at, name),
+      wrapChild: (at, name, wrap, options) => apply('wrapChild', (refuse) => wrapChild(at, name, wrap, refuse), options, at, name),
+      setField: (at, name, value, options) => apply('setField', (refuse) => setField(at, name, value, refuse), options, at, name),
       warn: (message) => void warnings.push(message),
     };
     return { patches, warnings, made, close: () => void (isOpen = false) };
@@ -221,118 +219,88 @@ function expectNeeded({ removeWhen, upstream }: PatchOptions, version: string | 
   if (removeWhen === undefined) return;
   if (semver.validRange(removeWhen) === null) refuse(`removeWhen "${removeWhen}" is not a semver range`, 'write it like ">=0.2.0".');
   if (version === null || !semver.satisfies(version, removeWhen, { includePrerelease: true })) return;
-  refuse(
-    `upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`,
-    `remove the patch${upstream === undefined ? '' : `: ${upstream}`}.`,
-  );
+  const link = upstream === undefined ? '' : `: ${upstream}`;
+  refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${link}.`);
 }
 
-const swapClass =
-  (instance: object, Class: new (...args: never) => object): MakeChange =>
-  (refuse) => {
-    const before: object | null = Object.getPrototypeOf(instance);
-    const after: object = Class.prototype;
-    const isBase = Object.prototype.isPrototypeOf.call(after, instance);
-    const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
-    if (!isBase && !isSubclass)
-      refuse(
-        `neither ${Class.name} nor ${nameOf(instance)} extends the other`,
-        `write \`class ${Class.name} extends ${nameOf(instance)}\`, or wrap the child.`,
-      );
-    // What the instance already is was initialised when it was built.
-    for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object) {
-      if (!declaresFields(at.constructor)) continue;
-      refuse(
-        `${at.constructor.name} sets fields, which would not be initialised on an instance of ${nameOf(instance)}`,
-        'swap in a class that only has methods, or wrap the child.',
-      );
-    }
-    if (!Object.hasOwn(instance, 'forward')) expectForward((instance as Forwarding).forward, (after as Forwarding).forward, refuse);
-    const detail = `${nameOf(instance)} became ${Class.name}`;
-    Object.setPrototypeOf(instance, after);
-    return {
-      detail,
-      keeps: isSubclass,
-      intact: () => Object.getPrototypeOf(instance) === after,
-      undo: () => void Object.setPrototypeOf(instance, before),
-    };
+function swapClass(instance: object, Class: new (...args: never) => object, refuse: Refuse): Change {
+  const before: object | null = Object.getPrototypeOf(instance);
+  const after: object = Class.prototype;
+  const [was, fix] = [nameOf(instance), 'swap in a class that extends it and only has methods, or wrap the child.'];
+  const isBase = Object.prototype.isPrototypeOf.call(after, instance);
+  const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
+  if (!isBase && !isSubclass) refuse(`neither ${Class.name} nor ${was} extends the other`, fix);
+  // What the instance already is was initialised when it was built.
+  for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object)
+    if (declaresFields(at.constructor))
+      refuse(`${at.constructor.name} sets fields, which are not initialised on an instance of ${was}`, fix);
+  if (!Object.hasOwn(instance, 'forward')) expectForward(instance, after, refuse);
+  Object.setPrototypeOf(instance, after);
+  return {
+    detail: `${was} became ${Class.name}`,
+    keeps: isSubclass,
+    intact: () => Object.getPrototypeOf(instance) === after,
+    undo: () => void Object.setPrototypeOf(instance, before),
   };
+}
 
-const lend =
-  (host: object, name: string, value: object): MakeChange =>
-  (refuse) => {
-    expectStandIn((host as Record<string, unknown>)[name], value, refuse);
-    return define(host, name, { value, enumerable: false, configurable: true, writable: true }, `${nameOf(value)} was lent`);
-  };
+function lend(host: object, name: string, value: object, refuse: Refuse): Change {
+  expectStandIn((host as Record<string, unknown>)[name], value, refuse);
+  return define(host, name, { value, enumerable: false, configurable: true, writable: true }, `${nameOf(value)} was lent`);
+}
 
-const replaceMethod =
-  (instance: object, name: string, method: Method): MakeChange =>
-  (refuse) => {
-    const before = (instance as Record<string, unknown>)[name];
-    const fix = 'give one function, shared by all layers, that reads `this`.';
-    if (typeof method !== 'function') refuse(`it was given ${typeof method}, not a function`, fix);
-    if (typeof before !== 'function') refuse(`${nameOf(instance)} has no method "${name}"`, fix);
-    if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
-    if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, 'swap the class, or wrap the child.');
-    const [was, is] = [before as Method, method].map((each) => each.constructor.name);
-    if (was !== is)
-      refuse(
-        `the method is a ${was}, and what would replace it is a ${is}`,
-        'a caller does not await what was not a promise: keep the kind of the method.',
-      );
-    if (name === 'forward') expectForward(before as Method, method, refuse);
-    const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
-    return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
-  };
+function replaceMethod(instance: object, name: string, method: Method, refuse: Refuse): Change {
+  const before = (instance as Record<string, unknown>)[name];
+  const fix = 'give one function of the same kind, shared by all layers, that reads `this`.';
+  if (typeof before !== 'function') return refuse(`${nameOf(instance)} has no method "${name}"`, fix);
+  if (typeof method !== 'function') return refuse(`it was given ${typeof method}, not a function`, fix);
+  if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
+  if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, fix);
+  const [was, is] = [before, method].map((each) => each.constructor.name); // AsyncFunction: a caller does not await what was no promise
+  if (was !== is) refuse(`the method is a ${was}, and what would replace it is a ${is}`, fix);
+  if (name === 'forward') expectForward(instance, { forward: method }, refuse);
+  const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
+  return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
+}
 
-const wrapChild =
-  <Child extends object>(host: object, name: string, wrap: (child: Child) => object): MakeChange =>
-  (refuse) => {
-    const descriptor = Object.getOwnPropertyDescriptor(host, name);
-    const child: unknown = descriptor?.value;
-    if (descriptor === undefined || typeof child !== 'object' || child === null)
-      return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
-    const wrapper = wrap(child as Child);
-    expectStandIn(child, wrapper, refuse);
-    return { ...define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`), keeps: true };
-  };
+function wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, refuse: Refuse): Change {
+  const descriptor = Object.getOwnPropertyDescriptor(host, name);
+  const child: unknown = descriptor?.value;
+  if (typeof child !== 'object' || child === null)
+    return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
+  const wrapper = wrap(child as Child);
+  expectStandIn(child, wrapper, refuse);
+  return { ...define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`), keeps: true };
+}
 
-const setField =
-  (instance: object, name: string, value: unknown): MakeChange =>
-  (refuse) => {
-    if (name in instance)
-      refuse(
-        `${nameOf(instance)} has a "${name}" already`,
-        'take another name, or replace what is there by lend, replaceMethod or wrapChild.',
-      );
-    const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
-    return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
-  };
-
-interface Forwarding {
-  readonly forward?: unknown;
+function setField(instance: object, name: string, value: unknown, refuse: Refuse): Change {
+  const fix = 'take another name, or replace what is there by lend, replaceMethod or wrapChild.';
+  if (name in instance) refuse(`${nameOf(instance)} has a "${name}" already`, fix);
+  const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
+  return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
 }
 
 /** What the rest of the model calls on a module, whatever its class. */
 const moduleMethods = ['forward', 'namedModules', 'namedParameters', 'namedBuffers'] as const;
 
 function expectStandIn(before: unknown, after: unknown, refuse: Refuse): void {
-  if (typeof after !== 'object' || after === null) refuse(`${after === null ? 'null' : typeof after} is not a module`, 'give an object.');
+  const fix = 'give a module with the same methods.';
+  if (typeof after !== 'object' || after === null) refuse(`${after === null ? 'null' : typeof after} is not a module`, fix);
   if (typeof before !== 'object' || before === null) return;
-  const isMethod = (object: object, name: string) => typeof (object as Record<string, unknown>)[name] === 'function';
-  const missing = moduleMethods.filter((name) => isMethod(before, name) && !isMethod(after, name));
-  if (missing.length > 0)
-    refuse(`${nameOf(after)} has no ${missing.join(', ')}, which ${nameOf(before)} has`, 'give a module with the same methods.');
-  expectForward((before as Forwarding).forward, (after as Forwarding).forward, refuse);
+  const missing = moduleMethods.filter((name) => methodOf(before, name) !== null && methodOf(after, name) === null);
+  if (missing.length > 0) refuse(`${nameOf(after)} has no ${missing.join(', ')}, which ${nameOf(before)} has`, fix);
+  expectForward(before, after, refuse);
 }
 
-function expectForward(before: unknown, after: unknown, refuse: Refuse): void {
-  if (typeof before !== 'function' || typeof after !== 'function' || before.length === after.length || takesRest(after)) return;
-  refuse(`forward takes ${before.length} parameters, and what would replace it takes ${after.length}`, 'take what the callers pass.');
+function expectForward(before: object, after: object, refuse: Refuse): void {
+  const [was, is] = [methodOf(before, 'forward'), methodOf(after, 'forward')];
+  if (was === null || is === null || was.length === is.length || /^[^)]*\.\.\./.test(sourceOf(is))) return; // `...rest` takes any number
+  refuse(`forward takes ${was.length} parameters, and what would replace it takes ${is.length}`, 'take what the callers pass.');
 }
 
-function takesRest(method: object): boolean {
-  return /^[^)]*\.\.\./.test(sourceOf(method));
+function methodOf(object: object, name: string): Method | null {
+  const method = (object as Record<string, unknown>)[name];
+  return typeof method === 'function' ? (method as Method) : null;
 }
 
 function sourceOf(method: object): string {

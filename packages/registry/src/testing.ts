@@ -1,5 +1,5 @@
 // What a plugin author runs in the tests of a plugin, under any runner: a property that does not hold throws a GraftError.
-export { CheckFailedError, CheckReloadError, CheckTargetError, PluginCheckFailedError } from './testing/check-errors.ts';
+export { CheckFailedError, CheckTargetError, PluginCheckFailedError } from './testing/check-errors.ts';
 export { type CheckRecord, checkPlugin, type PluginReport } from './testing/check-plugin.ts';
 export type { ReloadSubject } from './testing/check-reload.ts';
 export type { CheckOutcome, CheckPluginOptions, CheckTarget } from './testing/subject.ts';

@@ -1,6 +1,6 @@
 import { messageOf } from '@graft/common';
 import type { InspectableModel } from '../model.ts';
-import { CheckFailedError } from './check-errors.ts';
+import { CheckFailedError, targetText } from './check-errors.ts';
 import { snapshotOf } from './check-model.ts';
 import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
 
@@ -15,7 +15,7 @@ export async function checkCopiesShareNothing(subject: Subject, other: Subject):
   const modules = [...first.parts].filter(([part]) => second.parts.has(part)).map(([part, path]) => `${path} (${part.constructor.name})`);
   const services = [...first.services].filter(([name, value]) => isShareable(value) && second.services.get(name) === value);
   const shared = [...modules, ...services.map(([name]) => `the service ${name}`)];
-  if (shared.length > 0) throw new CheckFailedError('GRAFT_CHECK_SHARED', subject.target, shared);
+  if (shared.length > 0) throw new CheckFailedError('GRAFT_CHECK_SHARED', targetText(subject.target), shared);
   const unbuilt = first.unbuilt.length === 0 ? '' : `; not built: ${first.unbuilt.join(', ')}`;
   return { outcome: 'held', detail: `${first.parts.size} modules and parameters, ${first.services.size} services${unbuilt}` };
 }

@@ -42,20 +42,17 @@ const failures = {
     says: 'Two copies of the model in one process share parts',
     fix: 'make each in the constructor, in the hook, or in the function given to toDynamicValue; not at the top of a module.',
   },
+  GRAFT_CHECK_RELOAD: {
+    says: 'A reload was not shown to equal a fresh load of the same checkpoint',
+    fix: 'say on each postLoad hook what a reload does with it, and keep nothing that was computed from weights.',
+  },
 } as const;
 
 /** A property that does not hold, with what shows it. */
 export class CheckFailedError extends GraftError {
-  constructor(code: keyof typeof failures, target: CheckTarget, problems: readonly string[]) {
+  constructor(code: keyof typeof failures, where: string, problems: readonly string[]) {
     const { says, fix } = failures[code];
-    super({ code, what: `${says}: ${listed(problems)}.`, where: targetText(target), fix });
-  }
-}
-
-/** After a reload, outputs are not those of a fresh load of the same checkpoint. */
-export class CheckReloadError extends GraftError {
-  constructor(checkpoint: string, problem: string, fix: string) {
-    super({ code: 'GRAFT_CHECK_RELOAD', what: problem, where: `checkpoint ${checkpoint}`, fix });
+    super({ code, what: `${says}: ${listed(problems)}.`, where, fix });
   }
 }
 

@@ -3,7 +3,7 @@ import type { HookRunnerRecord } from '../hook-runner.ts';
 import type { Phase } from '../hooks.ts';
 import { changeText, namedParameters, parameterChanges } from '../parameters.ts';
 import { Snapshot } from '../snapshot.ts';
-import { CheckFailedError } from './check-errors.ts';
+import { CheckFailedError, targetText } from './check-errors.ts';
 import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
 
 /**
@@ -30,7 +30,7 @@ export async function checkInitKeepsParameters({ target, ...subject }: Subject):
   const { model, context, runner } = subject.build();
   const expectSame = () => {
     const changes = parameterChanges(upstream, namedParameters(model.namedParameters())).map(changeText);
-    if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_PARAMETERS', target, changes);
+    if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_PARAMETERS', targetText(target), changes);
   };
   expectSame();
   await runner.run('init', model, context);
@@ -51,7 +51,7 @@ export async function checkPhasesRepeat(subject: Subject): Promise<CheckOutcome>
     const [before, after] = [await outcomeOf(phase, first), await outcomeOf(phase, second)];
     const differences = [...linesMissing(before, after, 'the second'), ...linesMissing(after, before, 'the first')];
     if (differences.length === 0 && !(await isRefused(phase, first))) differences.push(`${phase} ran twice on one model`);
-    if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_REPEAT', subject.target, differences);
+    if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_REPEAT', targetText(subject.target), differences);
     counts.push(`${phase}: ${first.runner.toJSON().hooks.filter((hook) => hook.phase === phase && hook.outcome === 'ran').length} hooks`);
   }
   return { outcome: 'held', detail: counts.join(', ') };
@@ -79,7 +79,7 @@ async function undoPhase(phase: Phase, built: BuiltModel, { target }: Subject): 
   const patches = runner.ledger.toJSON().length - count;
   runner.ledger.undoTo(count);
   const differences = before.differences(snapshotOf(built));
-  if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_UNDO', target, differences);
+  if (differences.length > 0) throw new CheckFailedError('GRAFT_CHECK_UNDO', targetText(target), differences);
   return patches;
 }
 

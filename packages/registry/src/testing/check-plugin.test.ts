@@ -445,8 +445,8 @@ describe('reload equals a fresh load', () => {
   });
 
   test.each([
-    ['does nothing', async () => {}, 'After reload 1, outputs are not those of a fresh load: number 0 is'],
-    ['works once', async (running: Running) => void (running.now = weights['b']!), 'After reload 2'],
+    ['does nothing', async () => {}, 'after reload 1, number 0 is'],
+    ['works once', async (running: Running) => void (running.now = weights['b']!), 'after reload 2'],
     [
       'loses a sign',
       async (running: Running, to: string) => void (running.now = weights[to]!.map((value) => value + 2 ** -30)),

@@ -54,7 +54,7 @@ export async function checkPlugin<Context, Model extends InspectableModel, Runni
         const result = body(subject);
         await result.catch(() => undefined);
         const changes = subject.classChanges(); // whether the check held or failed, which they may explain
-        if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_CLASSES', target, changes);
+        if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_CLASSES', targetText(target), changes);
         return result;
       });
     records.push(
@@ -101,25 +101,20 @@ async function candidatesOf(
   { needs = [], modes, architectures }: CheckOptions,
 ): Promise<{ target: CheckTarget; isNamed: boolean }[]> {
   const platforms = [...needs, plugin].flatMap((each) => each.platforms ?? []);
+  const known = platforms.map((platform) => platform.name);
   const registered = (await loadWith(plugin, needs)).registry.list().map(({ architecture }) => architecture);
   const found = new Map<string, { target: CheckTarget; isNamed: boolean }>();
   for (const { of, platform: name } of [...(plugin.overrides ?? []), ...(plugin.hooks ?? [])]) {
     const platform = platforms.find((each) => each.name === name);
-    if (platform === undefined)
-      throw unknownName(
-        plugin,
-        'platform',
-        name,
-        platforms.map((each) => each.name),
-      );
+    if (platform === undefined) throw unknownName(plugin, 'platform', name, known);
     const unknownMode = modes?.find((mode) => !platform.modes.includes(mode));
     if (unknownMode !== undefined) throw unknownName(plugin, 'mode', unknownMode, platform.modes);
     const model = registered.find((architecture) => of.slice(of.lastIndexOf('/') + 1) === architecture);
     for (const architecture of model === undefined ? (architectures ?? registered) : [model]) {
       for (const mode of modes ?? platform.modes) {
         const target = { architecture, platform: name, mode };
-        const known = found.get(targetText(target));
-        found.set(targetText(target), { target, isNamed: known?.isNamed === true || model !== undefined });
+        const isNamed = model !== undefined || found.get(targetText(target))?.isNamed === true;
+        found.set(targetText(target), { target, isNamed });
       }
     }
   }

@@ -1,4 +1,4 @@
-import { CheckReloadError } from './check-errors.ts';
+import { CheckFailedError } from './check-errors.ts';
 import type { CheckOutcome } from './subject.ts';
 
 /** How a reload is tried: with an engine, or with a model that the test itself takes through its phases. */
@@ -18,27 +18,24 @@ export interface ReloadSubject<Running> {
 
 /**
  * After a reload, outputs equal those of a fresh load of the same checkpoint bit for bit, several times over.
- * @throws CheckReloadError where they differ, and where the two checkpoints give the same outputs, so that nothing would be shown.
+ * @throws CheckFailedError where they differ, and where the two checkpoints give the same outputs, so that nothing would be shown.
  */
 export async function checkReloadEqualsFreshLoad<Running>(subject: ReloadSubject<Running>): Promise<CheckOutcome> {
   const { checkpoints, rounds = 3 } = subject;
   const fresh = [await freshOutputs(subject, checkpoints[0]), await freshOutputs(subject, checkpoints[1])] as const;
-  if (firstDifference(fresh[0], fresh[1]) === null) {
-    const what = `The two checkpoints give the same ${fresh[0].length} outputs, so a reload that did nothing would pass.`;
-    throw new CheckReloadError(checkpoints.join(' and '), what, 'give two checkpoints of different weights.');
-  }
+  const failed = (where: string, problem: string) => new CheckFailedError('GRAFT_CHECK_RELOAD', where, [problem]);
+  if (firstDifference(fresh[0], fresh[1]) === null)
+    throw failed(
+      checkpoints.join(' and '),
+      `the two checkpoints give the same ${fresh[0].length} outputs, and a reload that did nothing would pass`,
+    );
   const running = await subject.load(checkpoints[0]);
   try {
     for (let round = 1; round <= rounds; round++) {
       const which = round % 2 === 1 ? 1 : 0;
       await subject.reload(running, checkpoints[which]);
       const problem = firstDifference([...(await subject.outputs(running))], fresh[which]);
-      if (problem !== null)
-        throw new CheckReloadError(
-          checkpoints[which],
-          `After reload ${round}, outputs are not those of a fresh load: ${problem}.`,
-          'say on each postLoad hook what a reload does with it, and keep nothing that was computed from weights.',
-        );
+      if (problem !== null) throw failed(checkpoints[which], `after reload ${round}, ${problem}`);
     }
   } finally {
     await subject.close?.(running);
