@@ -49,7 +49,7 @@ export interface HookEvents {
   'hook:warning': { hook: string; plugin: string; message: string };
 }
 
-/** What a runner reads on a resolution. */
+/** The part of a resolution that a runner reads. */
 export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode' | 'chain' | 'owner'> {
   /** The version of the plugin that brings the upstream class, for `removeWhen` of patches. */
   readonly upstreamVersion?: string | null;
@@ -172,12 +172,12 @@ export class HookRunner {
     }
   }
 
-  /** What `run` would do in a phase, without doing it. */
+  /** The records of a phase before it runs: `planned`, or skipped with the reason. Runs nothing. */
   async plan(phase: Phase, model: InspectableModel): Promise<HookRecord[]> {
     return (await this.hooksFor(phase, model)).map((hook) => recordOf(hook, this.skipped(hook) ?? 'planned'));
   }
 
-  /** What ran, what was renamed and which patches are in effect. */
+  /** The hooks so far, the renamed parameters and the patches in effect. */
   toJSON(): HookRunnerRecord {
     return { hooks: [...this.hookRecords], renames: [...this.renameRecords], patches: this.ledger.toJSON() };
   }
@@ -241,7 +241,7 @@ export class HookRunner {
     return [`It runs in ${quotedList(modes)} alone, and platform "${this.target.platform}" has no such mode (nearest: ${nearest}).`];
   }
 
-  /** What takes everything back to where it is now, once; false where it could not, and the model is `failed`. */
+  /** The result takes the model and the ledger back to this moment, once. It returns false where it cannot; the model is then `failed`. */
   private transaction(model: InspectableModel): (hook: string) => boolean {
     const before = Snapshot.ofModel(model);
     const restoreEntries = this.ledger.save();
@@ -348,7 +348,7 @@ function isSame(before: Snapshot, model: InspectableModel): boolean {
   }
 }
 
-/** What is lent to a module is a property that does not enumerate. */
+/** By object. A lent module is a property that does not enumerate. */
 function pathsOf(model: InspectableModel): ReadonlyMap<object, string> {
   const paths = new Map([...modulesOf(model)].map(([path, module]) => [module, path]));
   for (const [path, module] of modulesOf(model)) {

@@ -3,13 +3,13 @@ import type { Patches } from './patch-ledger.ts';
 
 export type Phase = 'init' | 'postLoad';
 
-/** What a reload of the weights does with a post-load hook: run it again, leave its effect, or undo it before and run it again after. */
+/** On a reload of the weights a post-load hook runs again, keeps its effect, or is undone before and runs again after. */
 export type PostLoadReload = 'rerun' | 'keep' | 'undo-redo';
 
 export interface InitHookOptions {
   /** The modes in which it runs; all when left out. */
   modes?: readonly string[];
-  /** What it removes, for `explain`. */
+  /** The guard or branch that the hook removes, for `explain`. */
   reason?: string;
 }
 
@@ -28,7 +28,7 @@ export interface HookDeclaration {
   readonly reload: PostLoadReload | null;
 }
 
-/** What the decorator says; the class and the method's name are known from where it is found. */
+/** The decorator's options. Class and method are known from where the mark stands. */
 type Mark = Omit<HookDeclaration, 'method' | 'prototype'>;
 
 /** Hook methods are public and take the ledger's patches, which they may ignore. */

@@ -71,7 +71,7 @@ export class PatchOrderError extends GraftError {
   }
 }
 
-/** What a patch changed was changed again without the ledger. */
+/** A patched property or class was changed again without the ledger. */
 export class PatchOverwrittenError extends GraftError {
   constructor(patch: string) {
     super({

@@ -34,7 +34,7 @@ export interface PatchRecord extends PatchOwner {
 }
 
 export interface PatchOptions {
-  /** What the change removes; the hook's reason unless given. */
+  /** The guard or branch that the patch removes. Default: the hook's reason. */
   reason?: string;
   /** A link to what upstream is asked to change, after which the patch can go. */
   upstream?: string;
@@ -47,7 +47,7 @@ export interface PatchOptions {
 type Method = (this: never, ...args: never) => unknown;
 
 /**
- * What a hook may do to a model in place, while it runs. A target is a module of the model's tree, or one lent to it.
+ * Changes a model in place, while the hook runs. A target is a module of the model's tree, or one lent to it.
  * Each throws PatchRefusedError for another target, and for a replacement that cannot stand in for what it replaces.
  */
 export interface Patches {
@@ -59,13 +59,13 @@ export interface Patches {
   replaceMethod(instance: object, name: string, method: Method, options?: PatchOptions): void;
   /** Puts `wrap(child)` in the place of a child. It has the `forward`, parameters, buffers and modules that the child has. */
   wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, options?: PatchOptions): void;
-  /** Gives an instance a field of its own: a marker, a constant, or a buffer, which is then a part of the tree. Refused where there is a field already. */
+  /** Adds a field to an instance: a marker, a constant, or a buffer, which is then a part of the tree. Refused where there is a field already. */
   setField(instance: object, name: string, value: unknown, options?: PatchOptions): void;
   /** Tells the user why something was left as it is. The hook's record and an event carry it. Changes nothing. */
   warn(message: string): void;
 }
 
-/** What the ledger knows of the model that is patched. */
+/** The model that is patched, as the ledger sees it. */
 export interface PatchedModel {
   /** The path of a part; null for an object that is not a part of the model. */
   pathOf(instance: object): string | null;
@@ -88,7 +88,7 @@ interface Patch {
 
 interface Change extends Pick<Patch, 'intact' | 'undo'> {
   readonly detail: string;
-  /** What was there is still used by what replaces it. */
+  /** The replacement uses what it replaces. */
   readonly keeps?: boolean;
 }
 
@@ -280,7 +280,7 @@ function setField(instance: object, name: string, value: unknown, refuse: Refuse
   return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
 }
 
-/** What the rest of the model calls on a module, whatever its class. */
+/** Methods that the rest of the model calls on a module of any class. */
 const moduleMethods = ['forward', 'namedModules', 'namedParameters', 'namedBuffers'] as const;
 
 function expectStandIn(before: unknown, after: unknown, refuse: Refuse): void {

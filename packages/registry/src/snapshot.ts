@@ -6,7 +6,7 @@ interface Seen {
   readonly path: string;
   readonly prototype: object | null;
   readonly properties: ReadonlyMap<PropertyKey, PropertyDescriptor>;
-  /** What own properties do not show: the entries of a Map or a Set, a hash of bytes. */
+  /** The entries of a Map or a Set, or a hash of bytes. */
   readonly content: string | readonly unknown[] | null;
 }
 
@@ -59,7 +59,7 @@ export class Snapshot {
     for (const [object, { path }] of this.seen) yield [object, path];
   }
 
-  /** What is different in `later`, taken of the same roots: one sentence a change. */
+  /** The changes up to `later`, a snapshot of the same roots. One sentence a change. */
   differences(later: Snapshot): string[] {
     const names = new Set([...this.roots.keys(), ...later.roots.keys()]);
     const moved = [...names]

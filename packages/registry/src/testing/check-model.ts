@@ -7,7 +7,7 @@ import { CheckFailedError, targetText } from './check-errors.ts';
 import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
 
 /**
- * What the plugin's override relies on (`reliesOn`) is there: on upstream's classes, in their manifest and on a built model.
+ * Upstream's classes, their manifest and a built model have all that the plugin's override relies on (`reliesOn`).
  * @throws ContractBrokenError that names each breach, and what building throws.
  */
 export async function checkContractHolds({ plugin, target, resolution, build }: Subject): Promise<CheckOutcome> {

@@ -310,7 +310,7 @@ describe('phases repeat', () => {
     });
   });
 
-  test('a change beside the ledger counts as well', async () => {
+  test('a change without the ledger counts as well', async () => {
     let models = 0;
     class Counting extends Llama {
       @InitHook()
@@ -340,7 +340,7 @@ describe('undo restores', () => {
       'context is not enumerable, and was so',
     ],
   ];
-  test.each(cases)('names %s that a postLoad hook changed beside the ledger', async (_name, change, says) => {
+  test.each(cases)('names %s that a postLoad hook changed without the ledger', async (_name, change, says) => {
     const plugin = overriding(Plain, {
       hooks: [{ of: 'Llama', platform: 'cpu', phase: 'postLoad', reload: 'keep', run: (model: Llama) => change(model) }],
     });

@@ -21,9 +21,9 @@ import {
 export interface CheckRecord extends CheckTarget {
   readonly property: string;
   readonly outcome: CheckOutcome['outcome'] | 'failed';
-  /** What was seen, or why not; of a failure, its code and what it says. */
+  /** The figures seen, or the reason why none were; of a failure, its code and message. */
   readonly detail: string;
-  /** What was thrown. */
+  /** The error of a failure. */
   readonly error?: unknown;
 }
 

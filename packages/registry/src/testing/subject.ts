@@ -60,7 +60,7 @@ export interface Subject {
   buildUpstream(): Promise<InspectableModel>;
   /** Takes a model on which `init` has run to where its post-load hooks may run; false where that takes weights that the options do not load. */
   load(built: BuiltModel): Promise<boolean>;
-  /** What has changed since the first build in the classes of the model, which are put back. */
+  /** Changes in the classes of the model since the first build. Puts the classes back. */
   classChanges(): string[];
 }
 
@@ -107,7 +107,7 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
   };
 }
 
-/** What a plugin does to a target: whether one of its classes serves in the model, and what becomes of each hook that it brings. */
+/** Whether a class of the plugin serves in the model, and the plan of each hook that the plugin brings. */
 export async function touchedBy(subject: Subject): Promise<{ serves: boolean; hooks: HookRecord[] }> {
   const { plugin, resolution } = subject;
   const { model, runner } = subject.build();
