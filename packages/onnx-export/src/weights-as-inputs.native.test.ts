@@ -12,6 +12,7 @@ import { type ElementType, Environment, Value } from '@graft/onnxruntime';
 import { expect, test } from 'vitest';
 import { difference, float32, holder, int64, parameter, specOf } from '../../../tests/compare.fixture.ts';
 import { type ExportedGraph, exportGraph } from './export-graph.ts';
+import { checkStep, sizesOf } from './step-check.ts';
 
 const noSlots = {
   kvSlots: 1,
@@ -32,15 +33,14 @@ function run({ model, inputs, outputs, weights }: ExportedGraph, given: Record<s
   };
   for (const { name } of inputs) bind(name, given[name]!);
   for (const { name, slot } of weights) bind(name, { dtype: 'float32', dims: slot.shape, data: slot.source.toFloat32() });
-  for (const { tensor } of outputs) binding.bindOutputToDevice(tensor);
+  const symbols = checkStep({ inputs, groups: [] }, { firstSlot: 0, batch: 1, inputs: given }, 1);
+  const results = outputs.map(({ name, tensor, dtype, dims }): [string, HostTensor] => {
+    const value = Value.allocate(dtype as 'float32', sizesOf(dims, symbols));
+    binding.bindOutput(tensor, value);
+    return [name, { dtype, dims: value.dims, data: value.view }];
+  });
   session.runSync(binding);
-  const results = binding.outputs();
-  return Object.fromEntries(
-    outputs.map(({ name, tensor, dtype }) => {
-      const { dims, view } = results.get(tensor)!;
-      return [name, { dtype, dims, data: (view as Float32Array).slice() }];
-    }),
-  );
+  return Object.fromEntries(results);
 }
 
 async function expectAsInterpreted(captured: CapturedModel, inputs: Record<string, HostTensor>): Promise<void> {

@@ -4,11 +4,12 @@ import { openSession, openSessionAsync, type Session } from './session.ts';
 import type { SessionOptions } from './session-options.ts';
 
 export interface EnvironmentOptions {
-  /** 0 verbose to 4 fatal. Default 4: failures come as errors, so that ONNX Runtime's own lines on stderr would only repeat them. */
-  logLevel?: 0 | 1 | 2 | 3 | 4;
   /** A pool that all sessions without `intraOpThreads` share. Without it every session has threads of its own. */
-  sharedThreads?: { intraOp: number; interOp?: number; spin?: boolean };
+  sharedThreads?: number;
 }
+
+/** Fatal alone: failures come as errors, which ONNX Runtime's own lines on stderr would only repeat. */
+const logLevel = 4;
 
 /** ONNX Runtime has one environment in a process; this counts who uses it. */
 const current: { handles: number; sharedThreads: boolean } = { handles: 0, sharedThreads: false };
@@ -38,11 +39,11 @@ export class Environment extends NativeResource {
    * Loads the library at the first call.
    * @throws OrtPlatformError, OrtLibraryError
    */
-  static create({ logLevel = 4, sharedThreads }: EnvironmentOptions = {}): Environment {
+  static create({ sharedThreads }: EnvironmentOptions = {}): Environment {
     const api = ortApi();
     const shares = sharedThreads !== undefined;
     const handle = shares
-      ? createWithThreads(api, logLevel, sharedThreads)
+      ? createWithThreads(api, sharedThreads)
       : outOf<Handle<'Env'>>((out) => api.calls.CreateEnv(logLevel, 'graft', out));
     if (current.handles === 0) current.sharedThreads = shares;
     current.handles += 1;
@@ -50,16 +51,16 @@ export class Environment extends NativeResource {
   }
 
   /**
-   * Loads a model from the bytes of a ModelProto, or from a file (then external weights are found beside it).
+   * Loads a model from the bytes of a ModelProto.
    * Blocks the event loop; see `createSessionAsync`.
    * @throws OrtCallError with ONNX Runtime's words; OrtOptionsError; DisposedError
    */
-  createSession(model: Uint8Array | string, options: SessionOptions): Session {
+  createSession(model: Uint8Array, options: SessionOptions): Session {
     return openSession(this, model, options);
   }
 
   /** `createSession` on another thread. An aborted `signal` stops it at the next step of the load; the promise then rejects with the signal's reason. */
-  createSessionAsync(model: Uint8Array | string, options: SessionOptions & { signal?: AbortSignal }): Promise<Session> {
+  createSessionAsync(model: Uint8Array, options: SessionOptions & { signal?: AbortSignal }): Promise<Session> {
     return openSessionAsync(this, model, options);
   }
 
@@ -73,12 +74,12 @@ export class Environment extends NativeResource {
   }
 }
 
-function createWithThreads(api: OrtApi, logLevel: number, threads: NonNullable<EnvironmentOptions['sharedThreads']>): Handle<'Env'> {
+function createWithThreads(api: OrtApi, threads: number): Handle<'Env'> {
   const options = outOf<Handle<'ThreadingOptions'>>((out) => api.calls.CreateThreadingOptions(out));
   try {
-    api.calls.SetGlobalIntraOpNumThreads(options, threads.intraOp);
-    api.calls.SetGlobalInterOpNumThreads(options, threads.interOp ?? 1);
-    api.calls.SetGlobalSpinControl(options, threads.spin === true ? 1 : 0);
+    api.calls.SetGlobalIntraOpNumThreads(options, threads);
+    api.calls.SetGlobalInterOpNumThreads(options, 1);
+    api.calls.SetGlobalSpinControl(options, 0);
     return outOf<Handle<'Env'>>((out) => api.calls.CreateEnvWithGlobalThreadPools(logLevel, 'graft', options, out));
   } finally {
     api.calls.ReleaseThreadingOptions(options);

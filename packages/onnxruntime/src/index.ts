@@ -14,10 +14,10 @@ export {
 } from './errors.ts';
 export { returnFreeMemory } from './free-memory.ts';
 export type { IoBinding } from './io-binding.ts';
-export { type Attribute, float, floats, int, ints } from './onnx/attributes.ts';
+export { type Attribute, float, int, ints } from './onnx/attributes.ts';
 export { decodeModel, encodeModel, GraphBuilder, type NodeOptions } from './onnx/builder.ts';
 export type { GraphProto, ModelProto, NodeProto, TensorProto } from './onnx/onnx_pb.ts';
-export { type DeclaredDim, type ExternalData, tensorProto } from './onnx/tensors.ts';
+export type { DeclaredDim, ExternalData } from './onnx/tensors.ts';
 export { MappedFile, type Memory, type MemoryRegion, PinnedBuffer } from './pinned.ts';
 export type { RunOptions } from './run.ts';
 export type { Session, TensorDeclaration } from './session.ts';

@@ -25,7 +25,6 @@ type Threading = Handle<'ThreadingOptions'>;
 export interface OrtCalls {
   CreateEnv(logLevel: number, name: string, out: Out<Env>): void;
   CreateEnvWithGlobalThreadPools(logLevel: number, name: string, threading: Threading, out: Out<Env>): void;
-  UpdateEnvWithCustomLogLevel(env: Env, logLevel: number): void;
   ReleaseEnv(env: Env): void;
   CreateThreadingOptions(out: Out<Threading>): void;
   SetGlobalIntraOpNumThreads(options: Threading, threads: number): void;
@@ -35,22 +34,16 @@ export interface OrtCalls {
 
   CreateSessionOptions(out: Out<Options>): void;
   SetOptimizedModelFilePath(options: Options, path: string): void;
-  SetSessionExecutionMode(options: Options, mode: number): void;
   EnableProfiling(options: Options, prefix: string): void;
   DisableMemPattern(options: Options): void;
-  EnableMemPattern(options: Options): void;
-  EnableCpuMemArena(options: Options): void;
-  DisableCpuMemArena(options: Options): void;
   SetSessionGraphOptimizationLevel(options: Options, level: number): void;
   SetIntraOpNumThreads(options: Options, threads: number): void;
-  SetInterOpNumThreads(options: Options, threads: number): void;
   DisablePerSessionThreads(options: Options): void;
   AddSessionConfigEntry(options: Options, key: string, value: string): void;
   AddInitializer(options: Options, name: string, value: ValueHandle): void;
   SessionOptionsSetLoadCancellationFlag(options: Options, cancel: boolean): void;
   ReleaseSessionOptions(options: Options): void;
 
-  CreateSession(env: Env, path: string, options: Options, out: Out<SessionHandle>): void;
   CreateSessionFromArray(env: Env, bytes: Uint8Array | bigint, byteLength: number, options: Options, out: Out<SessionHandle>): void;
   SessionGetInputCount(session: SessionHandle, out: Out<number | bigint>): void;
   SessionGetOutputCount(session: SessionHandle, out: Out<number | bigint>): void;
@@ -77,8 +70,6 @@ export interface OrtCalls {
     type: number,
     out: Out<ValueHandle>,
   ): void;
-  GetTensorMutableData(value: ValueHandle, out: Out<bigint>): void;
-  GetTensorTypeAndShape(value: ValueHandle, out: Out<TensorInfo>): void;
   ReleaseValue(value: ValueHandle): void;
   CreateCpuMemoryInfo(allocatorType: number, memoryType: number, out: Out<MemoryInfo>): void;
   GetAllocatorWithDefaultOptions(out: Out<Allocator>): void;
@@ -87,10 +78,6 @@ export interface OrtCalls {
   CreateIoBinding(session: SessionHandle, out: Out<Binding>): void;
   BindInput(binding: Binding, name: string, value: ValueHandle): void;
   BindOutput(binding: Binding, name: string, value: ValueHandle): void;
-  BindOutputToDevice(binding: Binding, name: string, memory: MemoryInfo): void;
-  GetBoundOutputValues(binding: Binding, allocator: Allocator, values: Out<bigint>, count: Out<number | bigint>): void;
-  ClearBoundInputs(binding: Binding): void;
-  ClearBoundOutputs(binding: Binding): void;
   ReleaseIoBinding(binding: Binding): void;
 
   CreateRunOptions(out: Out<RunOptionsHandle>): void;
@@ -106,19 +93,13 @@ type Signature = readonly [index: number, args: string, result?: 'status' | 'not
 /** Indices of the append-only table (API version 1 to 30); an index never changes. */
 const signatures: { readonly [Name in keyof OrtCalls]: Signature } = {
   CreateEnv: [3, 'isO'],
-  CreateSession: [7, 'pspO'],
   CreateSessionFromArray: [8, 'ppzpO'],
   CreateSessionOptions: [10, 'O'],
   SetOptimizedModelFilePath: [11, 'ps'],
-  SetSessionExecutionMode: [13, 'pi'],
   EnableProfiling: [14, 'ps'],
-  EnableMemPattern: [16, 'p'],
   DisableMemPattern: [17, 'p'],
-  EnableCpuMemArena: [18, 'p'],
-  DisableCpuMemArena: [19, 'p'],
   SetSessionGraphOptimizationLevel: [23, 'pi'],
   SetIntraOpNumThreads: [24, 'pi'],
-  SetInterOpNumThreads: [25, 'pi'],
   SessionGetInputCount: [30, 'pZ'],
   SessionGetOutputCount: [31, 'pZ'],
   SessionGetInputTypeInfo: [33, 'pzO'],
@@ -129,12 +110,10 @@ const signatures: { readonly [Name in keyof OrtCalls]: Signature } = {
   RunOptionsSetTerminate: [46, 'p'],
   RunOptionsUnsetTerminate: [47, 'p'],
   CreateTensorWithDataAsOrtValue: [49, 'ppzdziO'],
-  GetTensorMutableData: [51, 'pO'],
   CastTypeInfoToTensorInfo: [55, 'pO'],
   GetTensorElementType: [60, 'pI'],
   GetDimensionsCount: [61, 'pZ'],
   GetDimensions: [62, 'pdz'],
-  GetTensorTypeAndShape: [65, 'pO'],
   CreateCpuMemoryInfo: [69, 'iiO'],
   AllocatorFree: [76, 'pp'],
   GetAllocatorWithDefaultOptions: [78, 'O'],
@@ -156,15 +135,10 @@ const signatures: { readonly [Name in keyof OrtCalls]: Signature } = {
   ReleaseIoBinding: [135, 'p', 'nothing'],
   BindInput: [136, 'psp'],
   BindOutput: [137, 'psp'],
-  BindOutputToDevice: [138, 'psp'],
-  GetBoundOutputValues: [140, 'ppOZ'],
-  ClearBoundInputs: [141, 'p', 'nothing'],
-  ClearBoundOutputs: [142, 'p', 'nothing'],
   SetGlobalIntraOpNumThreads: [147, 'pi'],
   SetGlobalInterOpNumThreads: [148, 'pi'],
   SetGlobalSpinControl: [149, 'pi'],
   AddInitializer: [150, 'psp'],
-  UpdateEnvWithCustomLogLevel: [226, 'pi'],
   SessionOptionsSetLoadCancellationFlag: [293, 'pb'],
 };
 

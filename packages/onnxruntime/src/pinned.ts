@@ -162,12 +162,8 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
     const inStep = byteOffset + byteLength <= step + MAX_VIEW_BYTES;
     const start = whole ? 0 : inStep ? step : byteOffset - (byteOffset % PAGE_BYTES);
     const length = whole ? this.byteLength : Math.min(MAX_VIEW_BYTES, this.byteLength - start);
-    if (start + length < byteOffset + byteLength) return this.exactView(byteOffset, byteLength);
+    if (start + length < byteOffset + byteLength) return { buffer: this.cachedView(byteOffset, byteLength), start: byteOffset };
     return { buffer: this.cachedView(start, length), start };
-  }
-
-  private exactView(byteOffset: number, byteLength: number): { buffer: ArrayBuffer; start: number } {
-    return { buffer: this.cachedView(byteOffset, byteLength), start: byteOffset };
   }
 
   private cachedView(start: number, byteLength: number): ArrayBuffer {

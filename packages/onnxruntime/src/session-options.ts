@@ -1,6 +1,6 @@
 import type { Environment } from './environment.ts';
 import { OrtOptionsError } from './errors.ts';
-import { type Handle, type OrtApi, outOf } from './ort-api.ts';
+import { type Handle, outOf } from './ort-api.ts';
 import type { Value } from './value.ts';
 
 const optimizationLevels = { off: 0, basic: 1, extended: 2, all: 99 } as const;
@@ -8,20 +8,12 @@ const optimizationLevels = { off: 0, basic: 1, extended: 2, all: 99 } as const;
 export interface SessionOptions {
   /** Threads that work on one node, the calling one included. May be left out where the environment shares its threads. */
   intraOpThreads?: number;
-  /** Nodes that run at once. Default 1, one after the other. */
-  interOpThreads?: number;
   /** How long an idle thread spins before it sleeps, in microseconds. Default 100; 0 never spins, for machines with other work. */
   spinDurationUs?: number;
-  /** Plans memory by the first run's shapes. Default false: it only costs memory where shapes change. */
-  memoryPattern?: boolean;
-  /** Keeps freed memory for the next run. Default true. */
-  arena?: boolean;
   /** Default `all`. */
   graphOptimization?: keyof typeof optimizationLevels;
   /** Writes the optimised model there while loading. */
   optimizedModelPath?: string;
-  /** Where a model given as bytes finds its external weights. */
-  externalFilesFolder?: string;
   /** Turns profiling on; the file's name begins with this. A few hundred runs at most: long profiled runs have crashed. */
   profilePath?: string;
   /** ONNX Runtime's session configuration entries, as they are. */
@@ -39,7 +31,7 @@ export function createOptions(environment: Environment, options: SessionOptions)
   const handle = outOf<Handle<'SessionOptions'>>((out) => api.calls.CreateSessionOptions(out));
   try {
     setThreads(environment, handle, options);
-    setMemory(api, handle, options);
+    api.calls.DisableMemPattern(handle); // a plan of memory by the first run's shapes only costs memory where shapes change
     api.calls.SetSessionGraphOptimizationLevel(handle, optimizationLevels[options.graphOptimization ?? 'all']);
     if (options.optimizedModelPath !== undefined) api.calls.SetOptimizedModelFilePath(handle, options.optimizedModelPath);
     if (options.profilePath !== undefined) api.calls.EnableProfiling(handle, options.profilePath);
@@ -57,7 +49,6 @@ export function createOptions(environment: Environment, options: SessionOptions)
 
 function setThreads(environment: Environment, handle: Handle<'SessionOptions'>, options: SessionOptions): void {
   const { calls } = environment.api;
-  const interOp = options.interOpThreads ?? 1;
   if (options.intraOpThreads === undefined) {
     if (!environment.sharesThreads) {
       throw new OrtOptionsError({
@@ -68,24 +59,12 @@ function setThreads(environment: Environment, handle: Handle<'SessionOptions'>, 
     calls.DisablePerSessionThreads(handle);
   } else {
     calls.SetIntraOpNumThreads(handle, options.intraOpThreads);
-    calls.SetInterOpNumThreads(handle, interOp);
   }
-  calls.SetSessionExecutionMode(handle, interOp > 1 ? 1 : 0);
-}
-
-function setMemory(api: OrtApi, handle: Handle<'SessionOptions'>, options: SessionOptions): void {
-  if (options.memoryPattern === true) api.calls.EnableMemPattern(handle);
-  else api.calls.DisableMemPattern(handle);
-  if (options.arena === false) api.calls.DisableCpuMemArena(handle);
-  else api.calls.EnableCpuMemArena(handle);
 }
 
 function configEntries(options: SessionOptions): [key: string, value: string][] {
   const spin = options.spinDurationUs ?? 100;
   const entries: [string, string][] =
     spin > 0 ? [['session.intra_op.spin_duration_us', String(spin)]] : [['session.intra_op.allow_spinning', '0']];
-  if (options.externalFilesFolder !== undefined) {
-    entries.push(['session.model_external_initializers_file_folder_path', options.externalFilesFolder]);
-  }
   return [...entries, ...Object.entries(options.configEntries ?? {})];
 }

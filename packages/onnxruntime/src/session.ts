@@ -109,15 +109,14 @@ export class Session extends NativeResource {
 }
 
 /** @internal */
-export function openSession(environment: Environment, model: Uint8Array | string, options: SessionOptions): Session {
+export function openSession(environment: Environment, model: Uint8Array, options: SessionOptions): Session {
   environment.assertUsable();
   const { calls } = environment.api;
   const handle = createOptions(environment, options);
   try {
-    const session = outOf<Handle<'Session'>>((out) => {
-      if (typeof model === 'string') calls.CreateSession(environment.handle, model, handle, out);
-      else calls.CreateSessionFromArray(environment.handle, model, model.byteLength, handle, out);
-    });
+    const session = outOf<Handle<'Session'>>((out) =>
+      calls.CreateSessionFromArray(environment.handle, model, model.byteLength, handle, out),
+    );
     return new Session(environment.retain(), session, retained(options));
   } finally {
     calls.ReleaseSessionOptions(handle);
@@ -127,7 +126,7 @@ export function openSession(environment: Environment, model: Uint8Array | string
 /** @internal */
 export async function openSessionAsync(
   environment: Environment,
-  model: Uint8Array | string,
+  model: Uint8Array,
   { signal, ...options }: SessionOptions & { signal?: AbortSignal },
 ): Promise<Session> {
   signal?.throwIfAborted();
@@ -136,15 +135,14 @@ export async function openSessionAsync(
   const { calls } = api;
   const handle = createOptions(environment, options);
   // The bytes move out of the heap, since the caller may change or drop them while the other thread reads.
-  const bytes = typeof model === 'string' ? null : PinnedBuffer.from(model);
+  const bytes = PinnedBuffer.from(model);
   const initializers = retained(options);
   environment.retain();
   const cancel = (): void => calls.SessionOptionsSetLoadCancellationFlag(handle, true);
   signal?.addEventListener('abort', cancel, { once: true });
   const out: Out<Handle<'Session'>> = [null];
   try {
-    if (bytes === null) await api.callAsync('CreateSession', environment.handle, model as string, handle, out);
-    else await api.callAsync('CreateSessionFromArray', environment.handle, bytes.pointer, bytes.byteLength, handle, out);
+    await api.callAsync('CreateSessionFromArray', environment.handle, bytes.pointer, bytes.byteLength, handle, out);
     if (signal?.aborted === true) {
       calls.ReleaseSession(out[0] as Handle<'Session'>);
       throw signal.reason;
@@ -156,7 +154,7 @@ export async function openSessionAsync(
     throw signal?.aborted === true ? signal.reason : error;
   } finally {
     signal?.removeEventListener('abort', cancel);
-    bytes?.[Symbol.dispose]();
+    bytes[Symbol.dispose]();
     calls.ReleaseSessionOptions(handle);
   }
 }

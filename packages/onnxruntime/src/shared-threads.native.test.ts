@@ -11,7 +11,7 @@ function square(): Uint8Array {
 }
 
 test('sessions share the threads of an environment that has them, and later environments share them too', async () => {
-  using environment = Environment.create({ sharedThreads: { intraOp: 2 } });
+  using environment = Environment.create({ sharedThreads: 2 });
   using second = Environment.create();
   expect(second.sharesThreads).toBe(true);
   for (const each of [environment, second]) {
@@ -28,6 +28,6 @@ test('once the last environment is gone, the next one decides anew', () => {
   using environment = Environment.create();
   expect(environment.sharesThreads).toBe(false);
   expect(() => environment.createSession(square(), {})).toThrow(OrtOptionsError);
-  using late = Environment.create({ sharedThreads: { intraOp: 1 } });
+  using late = Environment.create({ sharedThreads: 1 });
   expect(late.sharesThreads).toBe(false);
 });

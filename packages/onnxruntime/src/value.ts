@@ -1,14 +1,10 @@
-import { type ElementType, elementCount, elementTypeFacts, elementTypeOfCode, fillElements, type TypedArrays } from './element-type.ts';
+import { type ElementType, elementCount, elementTypeFacts, fillElements, type TypedArrays } from './element-type.ts';
 import { OrtValueError } from './errors.ts';
 import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
 import { type Memory, PinnedBuffer } from './pinned.ts';
 import { NativeResource } from './resource.ts';
-import { tensorFacts } from './tensor-facts.ts';
-import { TrackedViews } from './tracked-views.ts';
 
-type Storage = { kind: 'memory'; memory: Memory; owned: PinnedBuffer | null } | { kind: 'runtime'; pointer: bigint; tracked: TrackedViews };
-
-/** A tensor for ONNX Runtime: element type, dims and memory, which is ours (`over`, `allocate`) or the runtime's own (an output it allocated). */
+/** A tensor for ONNX Runtime: element type, dims and memory of ours. */
 export class Value<T extends ElementType = ElementType> extends NativeResource {
   readonly type: T;
   readonly dims: readonly number[];
@@ -16,17 +12,27 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
   /** @internal */
   readonly handle: Handle<'Value'>;
   private readonly api: OrtApi;
-  private readonly storage: Storage;
+  private readonly memory: Memory;
+  /** Disposed with the value. */
+  private readonly owned: PinnedBuffer | null;
   private array: TypedArrays[T] | null = null;
 
-  private constructor(api: OrtApi, handle: Handle<'Value'>, type: T, dims: readonly number[], storage: Storage) {
+  private constructor(memory: Memory, type: T, dims: readonly number[], owned: PinnedBuffer | null) {
     super();
+    const api = ortApi();
+    const bytes = checkedBytes(type, dims);
+    const shape = BigInt64Array.from(dims, (dim) => BigInt(dim));
+    const { code } = elementTypeFacts(type);
     this.api = api;
-    this.handle = handle;
+    this.handle = outOf<Handle<'Value'>>((out) =>
+      api.calls.CreateTensorWithDataAsOrtValue(api.cpuMemory, memory.pointer, bytes, shape, shape.length, code, out),
+    );
+    memory.region.retain();
     this.type = type;
-    this.dims = dims;
-    this.byteLength = elementCount(dims) * elementTypeFacts(type).bytes;
-    this.storage = storage;
+    this.dims = [...dims];
+    this.byteLength = bytes;
+    this.memory = memory;
+    this.owned = owned;
   }
 
   /**
@@ -41,13 +47,13 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
         what: `${type} [${dims.join(', ')}] needs ${needed} bytes at offset ${byteOffset}; the memory has ${memory.byteLength}.`,
       });
     }
-    return Value.create(memory.slice(byteOffset, needed), type, dims, null);
+    return new Value(memory.slice(byteOffset, needed), type, dims, null);
   }
 
   /** A tensor of zeros in memory of its own, which lives as long as the value. */
   static allocate<T extends ElementType>(type: T, dims: readonly number[]): Value<T> {
     const buffer = PinnedBuffer.allocate(checkedBytes(type, dims));
-    return Value.create(buffer, type, dims, buffer);
+    return new Value(buffer, type, dims, buffer);
   }
 
   /** A tensor with a copy of `data`, in memory of its own. */
@@ -61,54 +67,11 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
     return value;
   }
 
-  /** Takes over a value that ONNX Runtime made. @internal */
-  static adopt(api: OrtApi, handle: Handle<'Value'>): Value {
-    const info = outOf<Handle<'TensorInfo'>>((out) => api.calls.GetTensorTypeAndShape(handle, out));
-    const { typeCode, dims } = tensorFacts(api, info);
-    api.calls.ReleaseTensorTypeAndShapeInfo(info);
-    const type = elementTypeOfCode(typeCode);
-    if (type === null) throw new OrtValueError({ what: `Values of ONNX element type ${typeCode} are not supported.` });
-    const pointer = outOf<bigint>((out) => api.calls.GetTensorMutableData(handle, out));
-    return new Value(
-      api,
-      handle,
-      type,
-      dims.map((dim) => dim ?? 0),
-      { kind: 'runtime', pointer, tracked: new TrackedViews() },
-    );
-  }
-
-  private static create<T extends ElementType>(memory: Memory, type: T, dims: readonly number[], owned: PinnedBuffer | null): Value<T> {
-    const api = ortApi();
-    const shape = BigInt64Array.from(dims, (dim) => BigInt(dim));
-    const handle = outOf<Handle<'Value'>>((out) =>
-      api.calls.CreateTensorWithDataAsOrtValue(
-        api.cpuMemory,
-        memory.pointer,
-        checkedBytes(type, dims),
-        shape,
-        shape.length,
-        elementTypeFacts(type).code,
-        out,
-      ),
-    );
-    memory.region.retain();
-    return new Value(api, handle, type, [...dims], { kind: 'memory', memory, owned });
-  }
-
-  /** The elements, row-major, without a copy. Must not be read after the value is disposed (memory of ours then reads as zeros). */
+  /** The elements, row-major, without a copy. Must not be read after the value is disposed (it then reads as zeros). */
   get view(): TypedArrays[T] {
     this.assertUsable();
-    this.array ??= this.makeView();
+    this.array ??= this.memory.elements(this.type, 0, elementCount(this.dims));
     return this.array;
-  }
-
-  private makeView(): TypedArrays[T] {
-    const count = elementCount(this.dims);
-    const { storage } = this;
-    if (storage.kind === 'memory') return storage.memory.elements(this.type, 0, count);
-    const { array } = elementTypeFacts(this.type);
-    return new array(storage.tracked.create(storage.pointer, this.byteLength), 0, count);
   }
 
   protected override describe(): string {
@@ -116,15 +79,10 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
   }
 
   protected override free(): void {
-    const { api, handle, storage } = this;
     this.array = null;
-    if (storage.kind === 'runtime') {
-      storage.tracked.whenUnused(() => api.calls.ReleaseValue(handle));
-      return;
-    }
-    api.calls.ReleaseValue(handle);
-    storage.memory.region.release();
-    storage.owned?.[Symbol.dispose]();
+    this.api.calls.ReleaseValue(this.handle);
+    this.memory.region.release();
+    this.owned?.[Symbol.dispose]();
   }
 }
 

@@ -44,7 +44,7 @@ export class EmulatedBackend implements StaticBackend {
     signal?.throwIfAborted();
     using building = new Disposables();
     const threads = options.threads ?? this.options.threads ?? defaultThreads();
-    const environment = building.use(Environment.create({ sharedThreads: { intraOp: threads } }));
+    const environment = building.use(Environment.create({ sharedThreads: threads }));
     const recipes =
       recipeDirectory === null
         ? null

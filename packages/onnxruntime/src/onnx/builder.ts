@@ -104,13 +104,7 @@ export class GraphBuilder {
     return this.node(opType, inputs, output === undefined ? rest : { ...rest, outputs: [output] })[0] as string;
   }
 
-  /** Makes names of an enclosing graph usable in this one, which becomes an attribute of one of its nodes (`If`, `Loop`). */
-  outer(...names: readonly string[]): this {
-    for (const name of names) this.tensors.add(name);
-    return this;
-  }
-
-  /** The graph so far, as the attribute of a node. */
+  /** The graph so far. */
   toGraph(): GraphProto {
     return this.graph;
   }
