@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type CheckpointTensor, openCheckpoint, openFileBytes, parseLlama4VisionConfig, readSafetensorsHeader } from '@graft/core-model';
+import { type CheckpointTensor, llama4, openCheckpoint, openFileBytes, readSafetensorsHeader } from '@graft/core-model';
 import { aligned, fromBfloat16 } from '@graft/graph';
 import { z } from 'zod';
 
@@ -81,7 +81,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
 }
 
 function imagesOf(expected: ReturnType<typeof readExpected>, config: unknown): ReferenceImages {
-  const { imageTokenIndex } = parseLlama4VisionConfig(config)!;
+  const { imageTokenIndex } = llama4.parseConfig(config).vision!;
   return {
     pixelValues: expected.float32('pixel_values'),
     pixelDims: expected.shape('pixel_values'),

@@ -50,7 +50,7 @@ export class ImagesNotBuiltError extends GraftError {
       code: 'GRAFT_IMAGES_NOT_BUILT',
       what: 'The model was built for text alone and has no vision tower.',
       where: `${model}.embedImages`,
-      fix: 'build it with a ModelContext whose `vision` is what parseLlama4VisionConfig gives for its config.json, on the first pipeline rank.',
+      fix: 'build it on the first pipeline rank, from a config that has a vision_config and is not parsed with `images: false`.',
     });
   }
 }

@@ -78,3 +78,4 @@ export {
 } from './weights/rules.ts';
 export { readSafetensorsHeader } from './weights/safetensors.ts';
 export { faithfulPolicy, float32Policy, type PolicySubject, type WeightPolicy } from './weights/weight-policy.ts';
+export { writeCheckpoint } from './weights/write-checkpoint.ts';

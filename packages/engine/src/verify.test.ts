@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Llama4ForCausalLM, Llama4ForConditionalGeneration, type ModelContext } from '@graft/core-model';
+import { type Llama4Config, Llama4ForCausalLM, Llama4ForConditionalGeneration, type ModelContext } from '@graft/core-model';
 import { Identity, ops, Parameter, type Tensor } from '@graft/graph';
 import { definePlugin, InitHook, type Patches, type Plugin, PostLoadHook } from '@graft/registry';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -140,7 +140,7 @@ describe('an override whose numbers prove nothing', () => {
     class PatchesSpare extends Llama4ForCausalLM {
       readonly spare: { forward(x: Tensor): Tensor };
 
-      constructor(context: ModelContext) {
+      constructor(context: ModelContext<Llama4Config>) {
         super(context);
         this.spare = new Identity();
       }

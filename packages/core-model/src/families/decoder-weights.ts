@@ -11,7 +11,7 @@ export function qkvRows({ numAttentionHeads, numKeyValueHeads, headDim }: Sizes)
 
 /**
  * The rules of a decoder's safetensors: Hugging Face's names, with q, k, v and gate, up stacked as vLLM has them.
- * @param rules a family's own, which come first.
+ * @param rules a family's own, which come first and replace a shared one of the same pattern.
  */
 export function decoderWeights(config: Sizes, rules: Rules = {}, options: WeightRulesOptions = {}): WeightRules {
   const shared = {
@@ -19,7 +19,7 @@ export function decoderWeights(config: Sizes, rules: Rules = {}, options: Weight
     '*.gate_up_proj.*': stack(['*.gate_proj.*', '*.up_proj.*']),
   };
   const unused = ['*.rotary_emb.inv_freq', ...(config.tieWordEmbeddings ? ['lm_head.weight'] : []), ...(options.unused ?? [])];
-  return new WeightRules({ ...rules, ...shared }, { ...options, unused });
+  return new WeightRules({ ...rules, ...shared, ...rules }, { ...options, unused });
 }
 
 export interface GgufWeights {
@@ -45,5 +45,5 @@ export function ggufWeights(config: Sizes, { rules = {}, mlp = 'mlp', rows }: Gg
     [`model.layers.*.${mlp}.gate_up_proj.*`]: stack(['blk.*.ffn_gate.*', 'blk.*.ffn_up.*']),
     [`model.layers.*.${mlp}.down_proj.*`]: 'blk.*.ffn_down.*',
   };
-  return new WeightRules({ ...rules, ...shared }, { unused: config.tieWordEmbeddings ? ['output.weight'] : [] });
+  return new WeightRules({ ...rules, ...shared, ...rules }, { unused: config.tieWordEmbeddings ? ['output.weight'] : [] });
 }

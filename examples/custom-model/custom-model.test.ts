@@ -1,0 +1,44 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Checkpoint, coreModels, loadWeights, openCheckpoint, upstreamContext, writeCheckpoint } from '@graft/core-model';
+import { graftVersion } from '@graft/engine';
+import { loadPlugins } from '@graft/registry';
+import { expect, onTestFinished, test } from 'vitest';
+import { qwen3 } from './src/family.ts';
+import { Qwen3ForCausalLM } from './src/model.ts';
+import plugin from './src/plugin.ts';
+
+const folder = fileURLToPath(new URL('../../tests/parity/cases/qwen3-norms', import.meta.url));
+
+async function open(path: string): Promise<Checkpoint> {
+  const checkpoint = await openCheckpoint(path);
+  onTestFinished(() => checkpoint.close());
+  return checkpoint;
+}
+
+test('the plugin brings the architecture and the parts of it that others may override', async () => {
+  const { registry } = await loadPlugins({ plugins: [coreModels, plugin], specifiers: [], graftVersion });
+  expect(registry.list().map(({ architecture }) => architecture)).toContain('Qwen3ForCausalLM');
+});
+
+test('what was loaded is written back byte by byte', async () => {
+  const checkpoint = await open(folder);
+  const config = qwen3.parseConfig(checkpoint.config);
+  const rules = qwen3.weights(config);
+  const model = new Qwen3ForCausalLM(upstreamContext('Qwen3ForCausalLM', config));
+  await loadWeights(model, checkpoint, { policy: () => 'bfloat16', cacheDirectory: null, rules });
+  const copy = mkdtempSync(join(tmpdir(), 'graft-custom-model-'));
+  onTestFinished(() => rmSync(copy, { recursive: true }));
+  writeCheckpoint(copy, new Map(model.namedParameters()), { rules, config: checkpoint.config as Record<string, unknown> });
+  const digests = ({ tensors }: Checkpoint) =>
+    new Map([...tensors].map(([key, t]) => [key, createHash('sha256').update(t.file.read(t.offset, t.byteLength)).digest('hex')]));
+  expect(digests(await open(copy))).toEqual(digests(checkpoint));
+});
+
+test('a sliding window, which is not computed, is refused by its key', () => {
+  const raw = { ...qwen3.small()['Qwen3ForCausalLM'], use_sliding_window: true };
+  expect(() => qwen3.parseConfig(raw)).toThrow('key "use_sliding_window"');
+});
