@@ -82,6 +82,6 @@ export type { SequenceObserver } from './sequence.ts';
 export type { StartOptions } from './start-engine.ts';
 export { BackendOf, LogitsProcessors, ModelRunnerOf, SchedulerPolicy, WeightPolicyOf } from './tokens.ts';
 export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';
-export { type OpCheck, verifyOps } from './verify/ops.ts';
+export { type OpCheck, verifyOps, verifyPlatformOps } from './verify/ops.ts';
 export { type VerifiedModel, type VerifyOptions, type VerifyRecord, verify } from './verify.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

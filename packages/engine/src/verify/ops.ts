@@ -9,11 +9,15 @@ import {
   memoryStorage,
   type OpFacts,
   type OpSample,
+  ops,
   Parameter,
   type SampleInput,
   type Tensor,
 } from '@graft/graph';
+import { NoBackendError } from '../errors.ts';
 import { Random } from '../random.ts';
+import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
+import { BackendOf } from '../tokens.ts';
 
 /** One sample of one op, run on a backend and on the interpreter. */
 export interface OpCheck {
@@ -28,6 +32,23 @@ export interface OpCheck {
   readonly difference: number | null;
   readonly failure: string | null;
   readonly held: boolean;
+}
+
+/** `verifyOps` for the backend of a platform, on the ops that Graft brings. @throws NoBackendError where the platform's plugins bind none. */
+export async function verifyPlatformOps(
+  asked: Parameters<typeof loadEnginePlugins>[0] & { seed?: number },
+  platform: string,
+  options: StartOptions = {},
+): Promise<OpCheck[]> {
+  const plugins = await loadEnginePlugins(asked, options);
+  await plugins.selectPlatform(platform);
+  const container = plugins.createEngineContainer();
+  try {
+    if (!container.has(BackendOf(platform))) throw new NoBackendError(platform);
+    return await verifyOps(await container.getAsync(BackendOf(platform)), Object.values(ops), asked);
+  } finally {
+    await container[Symbol.asyncDispose]();
+  }
 }
 
 /**

@@ -131,6 +131,7 @@ function addVerify(root: Command, environment: Environment, terminal: Terminal, 
     .option('--prompt <text>', "A prompt for the model's tokenizer. Default: 20 token ids.")
     .option('--prompt-ids <list>', 'A prompt as token ids, e.g. 1,15,7.', tokenIds)
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
+    .option('--ops', "Instead: each lowering of --platform's backend against the interpreter, within the tolerance that it declares.")
     .option('--json', 'The record behind the table.');
   addEngineFlags(command, [
     'model',

@@ -72,3 +72,12 @@ test('graft verify --help ends with 0', async () => {
   expect(code).toBe(0);
   expect(out).toContain('--prompt-ids <list>');
 });
+
+test('graft verify --ops lists each op of a platform with what it was off by, and asks for the platform', async () => {
+  const interpreter = file('packages/engine/src/interpreter-plugin.fixture.ts');
+  const { code, out } = await verify(interpreter, '--ops', '--platform', 'interpreter');
+  expect(code).toBe(0);
+  expect(out).toMatch(/^held +rmsNorm +lowering +off by 0\.0e\+0, allowed 1\.0e-4$/m);
+  expect(out).toMatch(/^- +attention +not run alone$/m);
+  expect(await verify(overrides, '--ops')).toMatchObject({ code: 2, err: expect.stringContaining('--platform') });
+});

@@ -1,4 +1,4 @@
-import { verify as verifyOverride } from '@graft/engine';
+import { type OpCheck, verify as verifyOverride, verifyPlatformOps } from '@graft/engine';
 import type { Environment } from './config.ts';
 import { UsageError } from './flags.ts';
 import { progressReport } from './progress.ts';
@@ -24,6 +24,7 @@ export interface VerifyOptions {
   prompt?: string;
   promptIds?: number[];
   json?: boolean;
+  ops?: boolean;
 }
 
 /**
@@ -37,6 +38,7 @@ export async function verify(
   environment: Environment,
   terminal: Terminal,
 ): Promise<number> {
+  if (options.ops === true) return verifyOps(options, json === true, environment, terminal);
   if (prompt !== undefined && promptIds !== undefined) throw new UsageError('Two prompts were given.', '--prompt and --prompt-ids');
   const { allowPlugins } = environment;
   const given = prompt ?? promptIds;
@@ -61,4 +63,20 @@ export async function verify(
     progress.end();
     stop.dispose();
   }
+}
+
+/** Each lowering of a platform against the interpreter, a line each. @returns 0 where all hold, else 1. */
+async function verifyOps(options: VerifyOptions, json: boolean, { allowPlugins }: Environment, terminal: Terminal): Promise<number> {
+  const { platform } = options;
+  if (platform === undefined) throw new UsageError('No platform was named.', '--platform');
+  const checks = await verifyPlatformOps({ ...(allowPlugins !== undefined && { allowPlugins }), ...options }, platform, defaultPlugins);
+  terminal.stdout.write(json ? `${JSON.stringify(checks, null, 2)}\n` : checks.map(lineOf).join(''));
+  return checks.every(({ held }) => held) ? 0 : 1;
+}
+
+function lineOf({ op, plugin, sample, by, difference, tolerance, failure, held }: OpCheck): string {
+  const name = `${plugin === null ? op : `${plugin}/${op}`}`.padEnd(20);
+  if (sample === null) return `-       ${name} not run alone\n`;
+  const result = failure ?? `off by ${difference!.toExponential(1)}, allowed ${tolerance.toExponential(1)}`;
+  return `${held ? 'held  ' : 'FAILED'}  ${name} ${by.padEnd(13)}  ${result}\n`;
 }
