@@ -60,7 +60,7 @@ const mode = { platform: 'hpu', mode: 'compile' };
 const context = upstreamContext('Llama4ForCausalLM', config, { ...mode, maxModelLength: 64 });
 const model = new HpuLlama4ForCausalLM(context);
 const owner = { plugin: 'llama4-hpu', file: null };
-const runner = new HookRunner({ architecture: 'Llama4ForCausalLM', ...mode, chain: [], owner }, plugin.hooks.map((hook) => ({ ...hook, owner })));
+const runner = new HookRunner({ architecture: 'Llama4ForCausalLM', ...mode, chain: [] }, plugin.hooks.map((hook) => ({ ...hook, owner, name: hook.run.name })));
 await runner.run('init', model, context);
 runner.lifecycle.advance('loaded');
 await runner.run('postLoad', model, context);

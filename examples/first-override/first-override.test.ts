@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { coreModels, Llama4ForCausalLM, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel, graftVersion, type LlmEngine } from '@graft/engine';
 import { CaptureCache, type CapturedModel, inlineRegions, ops } from '@graft/graph';
-import { construct, explainHooks, HookRunner, loadPlugins } from '@graft/registry';
+import { explainHooks, HookRunner, loadPlugins } from '@graft/registry';
 import { checkPlugin } from '@graft/registry/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { withOtherWeights } from '../../tests/fixtures/other-weights.ts';
@@ -52,7 +52,7 @@ describe('through the engine', () => {
 
 test('removing the plugin from a running registry gives upstream back', async () => {
   const plugins = await load();
-  const served = async () => (await plugins.registry.resolve([architecture], context).load()) as unknown;
+  const served = async () => (await plugins.registry.load(plugins.registry.resolve([architecture], context))).Model as unknown;
   expect(await served()).toBe(FirstOverride);
   await plugins.remove('first-override');
   expect(await served()).toBe(Llama4ForCausalLM);
@@ -60,9 +60,9 @@ test('removing the plugin from a running registry gives upstream back', async ()
 
 test('the hook scales the queries of every layer before the attention, and costs no graph', async () => {
   const { registry, hooks } = await load();
-  const resolution = registry.resolve([architecture], context);
-  const patched = construct(await resolution.load<ModelContext, FirstOverride>(), context);
-  const runner = new HookRunner(resolution, hooks);
+  const classes = await registry.load<ModelContext, FirstOverride>(registry.resolve([architecture], context));
+  const patched = await classes.construct(context);
+  const runner = new HookRunner(classes.resolution, hooks);
   await runner.run('init', patched, context);
   const others = config.numHiddenLayers - 1;
   const patch = `replaceMethod of ChunkedLocalAttention.forward at model.layers.0.self_attn.attn.forward and ${others} more`;

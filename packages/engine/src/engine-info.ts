@@ -18,7 +18,6 @@ interface EngineFacts {
 /** What an engine that has started says of itself. */
 export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts): EngineInfo {
   const { resolution, hooks, context, model, timings, warmUp } = loaded;
-  const record = resolution.toJSON();
   return {
     model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),
     architecture: resolution.architecture,
@@ -34,8 +33,8 @@ export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts)
     hasChatTemplate: text.template !== null,
     readsImages: readsImages(loaded),
     imageLimits: imageLimitsOf(config),
-    resolution: record,
-    explanation: explain(record),
+    resolution,
+    explanation: explain(resolution),
     changes: changesOf(hooks),
     plugins: plugins.plugins.map(({ name }) => name),
     timings,

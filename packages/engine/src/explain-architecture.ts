@@ -1,6 +1,5 @@
-import { messageOf } from '@graft/common';
 import { architecturesOf, readModelConfig } from '@graft/core-model';
-import { explain, type LoadedPlugins, type Platform, type ResolutionRecord } from '@graft/registry';
+import { type DetectedPlatform, describePlatform, detectPlatform, explain, type LoadedPlugins, type Resolution } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
@@ -18,31 +17,25 @@ export interface ExplainArchitectureOptions extends PlatformChoice, Partial<Pick
 export async function explainArchitecture(
   { architectures, model, platform, mode, ...where }: ExplainArchitectureOptions,
   options: StartOptions = {},
-): Promise<{ text: string; record: ResolutionRecord }> {
+): Promise<{ text: string; record: Resolution }> {
   const plugins = await loadEnginePlugins(where, options);
   const asked = await platformToExplain(plugins, platform);
   const resolution = plugins.registry.resolve(
     architectures ?? (model === undefined ? [] : architecturesOf(await readModelConfig(model), model)),
-    { platform: asked.name, ...(mode !== undefined && { mode }) },
+    { platform: asked.platform.name, mode: mode ?? null, device: asked },
   );
-  await resolution.load();
-  await resolution.checkContracts();
-  const record = resolution.toJSON();
-  return { text: `${explain(record)}\n${await describeDevice(asked)}`, record };
+  const classes = await plugins.registry.load(resolution);
+  await classes.checkContracts();
+  const record = classes.resolution;
+  return { text: `${explain(record)}\n${describeDevice(asked)}`, record };
 }
 
 /** The platform that was named, even if its device is not here: it can be asked about all the same. Without a name, the one that a start would choose. */
-export async function platformToExplain(plugins: LoadedPlugins, name: string | undefined): Promise<Platform> {
-  return plugins.platforms.find((platform) => platform.name === name) ?? (await plugins.selectPlatform(name)).platform;
+export async function platformToExplain(plugins: LoadedPlugins, name: string | undefined): Promise<DetectedPlatform> {
+  return detectPlatform(plugins.platforms.find((platform) => platform.name === name) ?? (await plugins.selectPlatform(name)).platform);
 }
 
 /** Whether the platform has a device, in its detector's words: `platform "NAME" is emulated: REASON`. */
-export async function describeDevice(platform: Platform): Promise<string> {
-  try {
-    const answer = await platform.detect();
-    const { device, reason } = typeof answer === 'string' ? { device: answer, reason: undefined } : answer;
-    return `platform "${platform.name}" is ${device}${reason === undefined ? '' : `: ${reason}`}`;
-  } catch (error) {
-    return `platform "${platform.name}" could not be detected: ${messageOf(error)}`;
-  }
+export function describeDevice({ platform, ...detected }: DetectedPlatform): string {
+  return `platform "${platform.name}" ${describePlatform(detected)}`;
 }

@@ -1,5 +1,5 @@
 import { type LanguageModel, type ModelContext, openCheckpoint, parseLlama4Config } from '@graft/core-model';
-import { type ClassContract, construct, contractText, describeContract, type LoadedPlugins } from '@graft/registry';
+import { type ClassContract, contractText, describeContract, type LoadedPlugins } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { contextOf } from './load-model.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
@@ -31,8 +31,9 @@ async function buildUpstream({ registry }: LoadedPlugins, architecture: string, 
   try {
     const config = parseLlama4Config(checkpoint.config, { where: path });
     const platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' as const };
-    const Model = await registry.upstreamOf(architecture).load<ModelContext, LanguageModel>();
-    return construct(Model, contextOf(config, { platform }, {}));
+    const classes = await registry.load<ModelContext, LanguageModel>(registry.upstreamOf(architecture));
+    const context = { ...contextOf(config, { platform }, {}), build: classes.build };
+    return classes.build(classes.Model, context);
   } finally {
     checkpoint.close();
   }

@@ -43,7 +43,7 @@ export async function explainGraphs(
   const platform = await platformToExplain(plugins, where.platform);
   const config = { configOverrides, overrideOptions, ...(mode !== undefined && { mode }) };
   const source = { path, config: await readModelConfig(path) };
-  const { resolution, model, context } = await buildModel({ plugins, platform: { platform }, config }, source);
+  const { resolution, model, context } = await buildModel({ plugins, platform, config }, source);
   const shapes: [string, StepShape | undefined][] =
     buckets.length === 0 ? [['any shape', undefined]] : buckets.map((shape) => [`${shape.batch}x${shape.sequence}`, shape]);
   const record: GraphsRecord = {

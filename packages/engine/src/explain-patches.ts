@@ -1,5 +1,5 @@
 import { readModelConfig } from '@graft/core-model';
-import { explain, explainHooks, type HookRunnerRecord, type ResolutionRecord } from '@graft/registry';
+import { explain, explainHooks, type HookRunnerRecord, type Resolution } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
 import { buildModel } from './load-model.ts';
@@ -14,7 +14,7 @@ export interface ExplainPatchesOptions extends PlatformChoice, Partial<Pick<Engi
 
 /** `explain --patches --json`. */
 export interface PatchesRecord extends HookRunnerRecord {
-  readonly resolution: ResolutionRecord;
+  readonly resolution: Resolution;
 }
 
 /**
@@ -31,10 +31,10 @@ export async function explainPatches(
   const overrides = { ...configOverrides, ...(architectures !== undefined && { architectures }) };
   const config = { configOverrides: overrides, overrideOptions, ...(mode !== undefined && { mode }) };
   const source = { path, config: await readModelConfig(path) };
-  const { resolution, hooks, model } = await buildModel({ plugins, platform: { platform }, config }, source);
+  const { resolution, hooks, model } = await buildModel({ plugins, platform, config }, source);
   const ran = hooks.toJSON();
   const planned = await hooks.plan('postLoad', model);
-  const record = { resolution: resolution.toJSON(), ...ran, hooks: [...ran.hooks, ...planned] };
-  const text = [explain(record.resolution), await describeDevice(platform), explainHooks(record)].join('\n');
+  const record = { resolution, ...ran, hooks: [...ran.hooks, ...planned] };
+  const text = [explain(record.resolution), describeDevice(platform), explainHooks(record)].join('\n');
   return { text, record };
 }

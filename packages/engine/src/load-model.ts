@@ -11,7 +11,14 @@ import {
   type ModelFamily,
   parseLlama4Config,
 } from '@graft/core-model';
-import { buildUpstream, construct, type HookRunner, type LoadedPlugins, type Resolution, type SelectedPlatform } from '@graft/registry';
+import {
+  buildUpstream,
+  type DetectedPlatform,
+  type HookRunner,
+  type LoadedPlugins,
+  type Resolution,
+  type SelectedPlatform,
+} from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
@@ -29,7 +36,7 @@ export interface LoadOptions extends StepContext {
 }
 
 export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without' | 'events'> {
-  platform: Pick<SelectedPlatform, 'platform'>;
+  platform: DetectedPlatform;
   config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>;
 }
 
@@ -106,15 +113,16 @@ export async function buildModel(
   const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
   const { options, requireRead } = watchedOptions((without === undefined && config.overrideOptions) || {});
   const textContext = contextOf(textConfig, platform, { ...config, overrideOptions: options });
-  const chosen = plugins.registry.resolve(textConfig.architectures, textContext); // which class, and why
-  const resolution = without === 'overrides' ? plugins.registry.upstreamOf(chosen.architecture) : chosen;
-  const takesImages = resolution.capabilities['images'] === true;
-  const context = { ...textContext, architecture: resolution.architecture, vision: takesImages ? textConfig.vision : null };
-  const Model = await step('resolve', 'importing the model class', () => resolution.load<ModelContext, LanguageModel>()); // only now is model code imported
+  const { registry } = plugins;
+  const chosen = registry.resolve(textConfig.architectures, { platform: textContext.platform, mode: textContext.mode, device: platform }); // which class, and why
+  const resolved = without === 'overrides' ? registry.upstreamOf(chosen.architecture) : chosen;
+  const vision = resolved.capabilities['images'] === true ? textConfig.vision : null;
+  const classes = await step('resolve', 'importing the model class', () => registry.load<ModelContext, LanguageModel>(resolved)); // only now is model code imported
+  const context = { ...textContext, architecture: resolved.architecture, vision, build: classes.build };
+  const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // what overrides rely on is there
+  const { resolution } = classes;
   const hooks = await plugins.createHookRunner(resolution);
   hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
-  const build = () => construct(Model, context);
-  const model = await step('construct', `building ${Model.name}`, () => resolution.buildUnderContract(build)); // what overrides rely on is there
   await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names
   requireRead(resolution.architecture);
   return { model, config: textConfig, context, family: llama4 as never, tower: context.vision, resolution, hooks };

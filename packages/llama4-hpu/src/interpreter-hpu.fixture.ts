@@ -3,7 +3,7 @@ import { InterpreterBackend } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 import llama4Hpu from './plugin.ts';
 
-const platform = (name: string) => ({ name, modes: ['compile'], detect: () => 'emulated' as const });
+const platform = (name: string) => ({ name, modes: ['compile', 'lazy', 'eager'], detect: () => 'emulated' as const });
 
 /** The plugin's overrides on a platform `hpu` that the interpreter emulates, and beside it `plain`, the same without overrides. */
 export default definePlugin({

@@ -53,7 +53,7 @@ export async function runHooks(
 ): Promise<HookRunner> {
   const architecture = model instanceof Llama4ForConditionalGeneration ? 'Llama4ForConditionalGeneration' : 'Llama4ForCausalLM';
   const hooks = llama4Hpu.hooks!.map((hook) => ({ ...hook, owner, upstream: async () => Llama4ForCausalLM }));
-  const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [], owner }, hooks);
+  const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [{ plugin: owner.plugin, className: null }] }, hooks);
   await runner.run('init', model, context);
   await load();
   runner.lifecycle.advance('loaded');

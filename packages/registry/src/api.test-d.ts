@@ -1,6 +1,5 @@
 // The public types, held by the compiler: `npm test -- types`.
 import {
-  construct,
   definePlugin,
   EngineContainer,
   HookRunner,
@@ -55,10 +54,12 @@ export const wrong = class extends Llama {
 
 // A resolution's class is what the caller says it is, and construct keeps it.
 export async function loadTyped(): Promise<Llama> {
-  const resolution = new ModelRegistry().resolve(['Llama'], { platform: 'cpu' });
-  const Model = await resolution.load<Context, Llama>();
-  const model = construct(Model, new Context());
-  await new HookRunner(resolution).run('init', model, model.context);
+  const registry = new ModelRegistry();
+  const classes = await registry.load<Context, Llama>(registry.resolve(['Llama'], { platform: 'cpu' }));
+  const model = await classes.construct(new Context());
+  // @ts-expect-error: a part takes what its constructor takes
+  classes.build(Llama, 'context');
+  await new HookRunner(classes.resolution).run('init', model, model.context);
   return model;
 }
 

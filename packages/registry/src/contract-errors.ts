@@ -1,20 +1,21 @@
 import { GraftError } from '@graft/common';
 import type { ContractReport } from './contract.ts';
 import { quotedList } from './names.ts';
-import { type Owner, ownerText } from './registration.ts';
+import { ownerText } from './registration.ts';
 
 /** Upstream moved: it no longer has what an override says it relies on. */
 export class ContractBrokenError extends GraftError {
   /** One report an override whose contract is broken. */
   readonly reports: readonly ContractReport[];
 
-  constructor(architecture: string, className: string, reports: readonly ContractReport[], cause?: unknown) {
-    const breaches = reports.flatMap((report) => report.breaches.map(({ text }) => text));
+  constructor(reports: readonly ContractReport[], cause?: unknown) {
+    const lines = reports.flatMap(({ breaches }) => breaches.map(({ text }) => `\n    ${text}`));
+    const names = [...new Set(reports.map(({ className }) => className))];
     super({
       code: 'GRAFT_CONTRACT_BROKEN',
-      what: `${reports.length === 1 ? 'An override' : `${reports.length} overrides`} of ${architecture} ${reports.length === 1 ? 'relies' : 'rely'} on what its base no longer has:${breaches.map((text) => `\n    ${text}`).join('')}\n  No weight was read.`,
-      where: reports.map(({ owner }: { owner: Owner }) => ownerText(owner)).join(' and '),
-      fix: `adapt the override to what upstream has now, then its reliesOn; \`graft contract ${className}\` prints the class as it is.`,
+      what: `${reports.length === 1 ? 'An override' : `${reports.length} overrides`} of ${names.join(' and ')} ${reports.length === 1 ? 'relies' : 'rely'} on what the base no longer has:${lines.join('')}\n  No weight was read.`,
+      where: reports.map(({ owner }) => ownerText(owner)).join(' and '),
+      fix: `adapt the override to what upstream has now, then its reliesOn; \`graft contract ${names[0]}\` prints the class as it is.`,
       ...(cause === undefined ? {} : { cause }),
     });
     this.reports = reports;

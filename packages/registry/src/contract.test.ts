@@ -1,13 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { buildManifest } from '../scripts/build-manifest.ts';
-import { construct } from './construct.ts';
 import { contractText, describeContract } from './describe-contract.ts';
 import { explain } from './explain.ts';
 import { LoadedPlugins } from './loaded-plugins.ts';
 import type { UpstreamManifest } from './manifest.ts';
 import type { ModelClass } from './model.ts';
 import { definePlugin, type OverrideDeclaration, type ReliesOn } from './plugin.ts';
-import { ResolutionRecord } from './resolution-record.ts';
+import { Resolution } from './resolution.ts';
 
 /** Upstream as the override was written against it. Evaluated and described from one text, so that class and manifest cannot disagree. */
 const upstreamText = `
@@ -64,11 +63,10 @@ async function overridden(
   });
   const model = async (): Promise<ModelClass> => class HpuLlama extends Llama {};
   await add({ name: 'vendor', overrides: [{ of: 'Llama', platform: 'hpu', model, reliesOn }, ...more] });
-  const resolution = plugins.registry.resolve(['Llama'], upstreamFacts);
-  const Model = await resolution.load();
-  const build = () => resolution.buildUnderContract(() => construct(Model, undefined as never));
-  const candidate = (plugin = 'vendor') => ResolutionRecord.parse(resolution.toJSON()).candidates.find((one) => one.plugin === plugin)!;
-  return { plugins, resolution, build, candidate };
+  const classes = await plugins.registry.load(plugins.registry.resolve(['Llama'], upstreamFacts));
+  const build = () => classes.construct(undefined as never);
+  const candidate = (plugin = 'vendor') => Resolution.parse(classes.resolution).candidates.find((one) => one.plugin === plugin)!;
+  return { plugins, classes, build, candidate };
 }
 
 async function failureOf(promise: Promise<unknown>): Promise<{ code: string; message: string; cause?: Error }> {
@@ -79,21 +77,21 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: string; mes
 }
 
 test('a contract that upstream keeps holds, and explain says so', async () => {
-  const { resolution, build, candidate } = await overridden(everything);
+  const { classes, build, candidate } = await overridden(everything);
   expect(candidate().contract).toBe('not checked');
   expect(await build()).toHaveProperty('layers');
   expect(candidate()).toMatchObject({ contract: 'holds', contractNotes: [] });
-  expect(explain(resolution.toJSON())).toContain('; contract holds');
+  expect(explain(classes.resolution)).toContain('; contract holds');
 });
 
-test('R13 renaming a relied-on attribute, parameter or method upstream fails the drift contract when the model is built, naming each', async () => {
+test('renaming a relied-on attribute, parameter or method upstream fails the drift contract when the model is built, naming each', async () => {
   const text = upstreamText
     .replace('scale = 1', 'scaling = 1')
     .replaceAll('depth', 'layerCount')
     .replaceAll('weight', 'kernel')
     .replace('createModel(', 'makeModel(')
     .replace('forward(query', 'attend(query');
-  const { resolution, build, candidate } = await overridden(everything, { text });
+  const { classes, build, candidate } = await overridden(everything, { text });
   const error = await failureOf(build());
   expect(error.code).toBe('GRAFT_CONTRACT_BROKEN');
   for (const words of [
@@ -115,7 +113,7 @@ test('R13 renaming a relied-on attribute, parameter or method upstream fails the
   expect(error.message).toContain('`graft contract Llama`');
   expect(candidate().contract).toBe('broken');
   expect(candidate().contractNotes).toHaveLength(10);
-  expect(explain(resolution.toJSON())).toContain('contract broken:\n      method "createModel(context)" of Llama');
+  expect(explain(classes.resolution)).toContain('contract broken:\n      method "createModel(context)" of Llama');
 });
 
 describe('a breach names what is there now', () => {
@@ -151,7 +149,7 @@ test('a copied method whose body upstream changed is a breach, and one whose com
 
 describe('without a manifest', () => {
   test('what only a manifest knows is not checked, and explain says so', async () => {
-    const { build, candidate, resolution } = await overridden(everything, { manifest: false });
+    const { build, candidate, classes } = await overridden(everything, { manifest: false });
     await build();
     expect(candidate().contract).toBe('not checked');
     expect(candidate().contractNotes).toEqual([
@@ -164,7 +162,7 @@ describe('without a manifest', () => {
       'attribute "Attention.scale": plugin "upstream" has no manifest',
       'attribute "Llama.depth": plugin "upstream" has no manifest',
     ]);
-    expect(explain(resolution.toJSON())).toContain('; contract not checked:\n      version');
+    expect(explain(classes.resolution)).toContain('; contract not checked:\n      version');
   });
 
   test('attributes, parameters and names of methods are checked all the same', async () => {
@@ -202,26 +200,34 @@ test('contracts of all overrides that stack are held, each against the class bel
 });
 
 test('a constructor that fails on what upstream no longer has is explained by the contract, with its error as the cause', async () => {
-  const { resolution } = await overridden({ methods: ['createLayers'] });
   const cause = new TypeError('this.createLayers is not a function');
-  const build = (): object => {
-    throw cause;
+  const failing: OverrideDeclaration = {
+    of: 'Llama',
+    platform: 'hpu',
+    priority: 1,
+    factory: async () => (Below: never) =>
+      class extends (Below as new () => object) {
+        constructor() {
+          super();
+          throw cause;
+        }
+      },
   };
-  const error = await failureOf(resolution.buildUnderContract(build));
-  expect(error).toMatchObject({ code: 'GRAFT_CONTRACT_BROKEN', cause });
-  const kept = await overridden({ methods: ['forward'] });
-  expect(await failureOf(kept.resolution.buildUnderContract(build))).toBe(cause);
+  const broken = await overridden({ methods: ['createLayers'] }, {}, [failing]);
+  expect(await failureOf(broken.build())).toMatchObject({ code: 'GRAFT_CONTRACT_BROKEN', cause: { cause } });
+  const kept = await overridden({ methods: ['forward'] }, {}, [failing]);
+  expect(await failureOf(kept.build())).toMatchObject({ code: 'GRAFT_CONSTRUCTION_FAILED', cause });
 });
 
 test('before a model is built, explain knows what classes and manifest say', async () => {
-  const { resolution, candidate } = await overridden({ methods: ['forward'], parameters: ['layers.0.weight'], attributes: ['layers'] });
-  await resolution.checkContracts();
+  const { classes, candidate } = await overridden({ methods: ['forward'], parameters: ['layers.0.weight'], attributes: ['layers'] });
+  await classes.checkContracts();
   expect(candidate()).toMatchObject({
     contract: 'not checked',
     contractNotes: ['attribute "layers": no model was built', 'parameter "layers.0.weight": no model was built'],
   });
   const broken = await overridden({ methods: ['backward'] });
-  await broken.resolution.checkContracts();
+  await broken.classes.checkContracts();
   expect(broken.candidate().contract).toBe('broken');
 });
 

@@ -1,11 +1,11 @@
 import semver from 'semver';
 import { loadManifest, ManifestChain, type UpstreamManifest } from './manifest.ts';
 import { parseMethod, sameParameters } from './method-name.ts';
-import type { InspectableModel, ModelClass } from './model.ts';
+import type { AnyClass, InspectableModel } from './model.ts';
 import { nearestNames } from './names.ts';
 import { findAttribute, matchesPath } from './paths.ts';
 import type { ReliesOn } from './plugin.ts';
-import { type OverrideEntry, type Owner, ownerText, type UpstreamEntry } from './registration.ts';
+import { type DeclaredClass, type Owner, ownerText } from './registration.ts';
 
 /** `none`: the override states no contract. `not checked`: no breach was found, and something could not be looked at. */
 export type ContractState = 'none' | 'not checked' | 'holds' | 'broken';
@@ -21,33 +21,36 @@ export interface ContractBreach {
 /** What the check of one override's `reliesOn` found. */
 export interface ContractReport {
   readonly owner: Owner;
+  /** The name of the upstream class. */
+  readonly className: string;
   readonly state: Exclude<ContractState, 'none'>;
   readonly breaches: readonly ContractBreach[];
   /** What could not be looked at, each with the reason. */
   readonly notChecked: readonly string[];
 }
 
-/** An override of a chain that states a contract, with the class that it builds on. */
+/** An override that states a contract, with the classes that it builds on. */
 export interface ContractSubject {
-  readonly entry: OverrideEntry & { readonly reliesOn: ReliesOn };
-  readonly upstream: UpstreamEntry;
-  readonly upstreamClass: ModelClass;
+  readonly owner: Owner;
+  readonly target: DeclaredClass;
+  readonly reliesOn: ReliesOn;
+  readonly upstreamClass: AnyClass;
   /** The class below it in the chain. */
-  readonly base: ModelClass;
+  readonly base: AnyClass;
 }
 
 type Finding = ContractBreach | { readonly notChecked: string };
 
 /**
  * Holds one `reliesOn` against its base: version, methods and copied methods on the class and in the manifest; attributes and parameters on a
- * built model, which is null where none was built.
+ * built instance, which is null where none was built.
  * @throws ManifestInvalidError
  */
 export async function checkContract(subject: ContractSubject, model: object | null): Promise<ContractReport> {
-  const { entry, upstream } = subject;
-  const manifest = await loadManifest(upstream.manifest, ownerText(upstream.owner));
+  const { owner, target, reliesOn, upstreamClass } = subject;
+  const manifest = await loadManifest(target.manifest, ownerText(target.owner));
   const check = new ContractCheck(subject, manifest);
-  const { version, methods = [], copied = {}, attributes = [], parameters = [] } = entry.reliesOn;
+  const { version, methods = [], copied = {}, attributes = [], parameters = [] } = reliesOn;
   const findings = [
     ...(version === undefined ? [] : check.version(version)),
     ...methods.flatMap((name) => check.method(name)),
@@ -58,7 +61,7 @@ export async function checkContract(subject: ContractSubject, model: object | nu
   const breaches = findings.filter((finding) => 'fact' in finding);
   const notChecked = findings.flatMap((finding) => ('fact' in finding ? [] : [finding.notChecked]));
   const state = breaches.length > 0 ? 'broken' : notChecked.length > 0 ? 'not checked' : 'holds';
-  return { owner: entry.owner, state, breaches, notChecked };
+  return { owner, className: upstreamClass.name, state, breaches, notChecked };
 }
 
 class ContractCheck {
@@ -69,15 +72,15 @@ class ContractCheck {
   constructor(subject: ContractSubject, manifest: UpstreamManifest | null) {
     this.subject = subject;
     this.manifest = manifest;
-    this.noManifest = `plugin "${subject.upstream.owner.plugin}" has no manifest`;
+    this.noManifest = `plugin "${subject.target.owner.plugin}" has no manifest`;
   }
 
   version(range: string): readonly Finding[] {
-    const { upstream } = this.subject;
-    const version = upstream.version ?? this.manifest?.version ?? null;
-    if (version === null) return [{ notChecked: `version "${range}": plugin "${upstream.owner.plugin}" states none` }];
+    const { target } = this.subject;
+    const version = target.version ?? this.manifest?.version ?? null;
+    if (version === null) return [{ notChecked: `version "${range}": plugin "${target.owner.plugin}" states none` }];
     if (semver.satisfies(version, range, { includePrerelease: true })) return [];
-    return [breach('version', range, `version "${range}" of plugin "${upstream.owner.plugin}": it is ${version} now`)];
+    return [breach('version', range, `version "${range}" of plugin "${target.owner.plugin}": it is ${version} now`)];
   }
 
   method(name: string): readonly Finding[] {
@@ -180,12 +183,12 @@ function nowText(name: string, known: readonly string[]): string {
   return nearest.length === 0 ? 'there is none now' : `now there is ${nearest.map((one) => `"${one}"`).join(', ')}`;
 }
 
-function* prototypesOf(Class: ModelClass): Iterable<object> {
+function* prototypesOf(Class: AnyClass): Iterable<object> {
   let prototype: object | null = Class.prototype as object;
   for (; prototype !== null && prototype !== Object.prototype; prototype = Object.getPrototypeOf(prototype)) yield prototype;
 }
 
-export function methodNames(Class: ModelClass): string[] {
+export function methodNames(Class: AnyClass): string[] {
   const names = new Set<string>();
   for (const prototype of prototypesOf(Class)) {
     for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
@@ -195,7 +198,7 @@ export function methodNames(Class: ModelClass): string[] {
   return [...names, ...staticMethodNames(Class)];
 }
 
-function staticMethodNames(Class: ModelClass): string[] {
+function staticMethodNames(Class: AnyClass): string[] {
   const names = new Set<string>();
   for (let at: object = Class; at !== Function.prototype; at = Object.getPrototypeOf(at) as object) {
     for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
@@ -205,7 +208,7 @@ function staticMethodNames(Class: ModelClass): string[] {
   return [...names];
 }
 
-function isAccessor(Class: ModelClass, name: string): boolean {
+function isAccessor(Class: AnyClass, name: string): boolean {
   for (const prototype of prototypesOf(Class)) {
     const own = Object.getOwnPropertyDescriptor(prototype, name);
     if (own !== undefined) return own.value === undefined;

@@ -42,7 +42,7 @@ export async function describeContract(
   const sources = await sourcesOf(plugins);
   const listed = plugins.registry.list().find(({ architecture }) => architecture === name);
   if (listed !== undefined) {
-    const Class = await plugins.registry.upstreamOf(name).load();
+    const { Model } = await plugins.registry.load(plugins.registry.upstreamOf(name));
     const source = sources.find(({ owner }) => owner.plugin === listed.owner.plugin) ?? {
       owner: listed.owner,
       version: null,
@@ -50,7 +50,7 @@ export async function describeContract(
     };
     const model = build === undefined ? null : await build(name);
     const parameters = model === null ? [] : [...new Set([...model.namedParameters()].map(([path]) => asPattern(path)))];
-    return contractOf({ source, className: Class.name, architecture: name, methods: methodNames(Class), parameters });
+    return contractOf({ source, className: Model.name, architecture: name, methods: methodNames(Model), parameters });
   }
   const source = sources.find(({ manifest }) => manifest !== null && Object.hasOwn(manifest.classes, name));
   if (source !== undefined) return contractOf({ source, className: name, architecture: null, methods: [], parameters: [] });

@@ -1,42 +1,67 @@
 import type { HookRecord, HookRunnerRecord } from './hook-runner.ts';
 import type { PatchRecord } from './patch-ledger.ts';
-import type { CandidateRecord, ChainRecord, ResolutionRecord } from './resolution-record.ts';
+import type { Candidate, Resolution, ResolvedHook } from './resolution.ts';
 
-/** A resolution in words, from its record, so that it can be rendered on either side of a worker boundary. */
-export function explain(record: ResolutionRecord): string {
-  const lines = [headline(record)];
-  for (const { architecture, reason, detail } of record.passedOver) lines.push(`  passed over ${architecture} (${reason}): ${detail}`);
+/** A resolution in words, from its data, so that it can be rendered on either side of a worker boundary. */
+export function explain({ layers, hooks, passedOver, chain, candidates, ...about }: Resolution): string {
+  const lines = [headline(about, chain)];
+  for (const { architecture, reason, detail } of passedOver) lines.push(`  passed over ${architecture} (${reason}): ${detail}`);
   lines.push('  class chain, upstream first:');
-  record.chain.forEach((link, index) => {
-    lines.push(`    ${index + 1}. ${chainLine(link)}`);
-  });
-  lines.push('  candidates:');
-  for (const candidate of record.candidates) lines.push(`    ${candidateLine(candidate)}`);
+  lines.push(...chain.map((link, index) => `    ${index + 1}. ${chainLine(link)}`));
+  lines.push('  candidates:', ...candidates.map((candidate) => `    ${candidateLine(candidate)}`));
+  for (const { name, plugin, candidates: overrides } of layers) {
+    const others = overrides.filter((one) => one.kind !== 'upstream');
+    lines.push(
+      `  ${name} of plugin "${plugin}":`,
+      ...others.map((candidate) => `    ${candidateLine(candidate)}${replacedText(candidate)}`),
+    );
+  }
+  if (hooks.length > 0) lines.push('  hooks that plugins declare:', ...hooks.map((hook) => `    ${declaredHookLine(hook)}`));
+  const hookOnly = new Set(hooks.filter(({ reason }) => reason === 'runs').map(({ plugin }) => plugin));
+  for (const one of [...candidates, ...layers.flatMap((layer) => layer.candidates)])
+    if (one.kind !== 'upstream') hookOnly.delete(one.plugin);
+  if (hookOnly.size > 0) lines.push(`  plugins with hooks and no override here: ${[...hookOnly].join(', ')}`);
   return lines.join('\n');
 }
 
-function headline({ architecture, platform, mode, chain }: ResolutionRecord): string {
-  const top = chain.at(-1);
-  const served =
-    top === undefined
-      ? 'nothing'
-      : `${top.className ?? `the ${top.kind === 'upstream' ? 'upstream class' : top.kind}`} of plugin "${top.plugin}"`;
+function headline(
+  { architecture, platform, mode }: Pick<Resolution, 'architecture' | 'platform' | 'mode'>,
+  chain: readonly Candidate[],
+): string {
+  const top = chain.at(-1)!;
+  const served = `${top.className ?? `the ${top.kind === 'upstream' ? 'upstream class' : top.kind}`} of plugin "${top.plugin}"`;
   const where = platform === null ? 'upstream' : `platform "${platform}"${mode === null ? '' : `, mode "${mode}"`}`;
   return `${architecture} (${where}) is served by ${served}`;
 }
 
-function chainLine({ className, kind, plugin, priority, file }: ChainRecord): string {
+function chainLine({ className, kind, plugin, priority, file }: Candidate): string {
   const rank = priority === null ? '' : `, priority ${priority}`;
   return `${className ?? '(not imported)'}: ${kind} of plugin "${plugin}"${rank}${file === null ? '' : ` (${file})`}`;
 }
 
-function candidateLine({ plugin, kind, platform, priority, reason, detail, contract, contractNotes }: CandidateRecord): string {
-  const facts = [kind, platform === null ? null : `platform "${platform}"`, priority === null ? null : `priority ${priority}`].filter(
-    (fact) => fact !== null,
-  );
+function candidateLine({ plugin, kind, platform, priority, modes, required, reason, detail, contract, contractNotes }: Candidate): string {
+  const facts = [
+    kind,
+    platform === null ? null : `platform "${platform}"`,
+    priority === null ? null : `priority ${priority}`,
+    modes === null ? null : `modes ${modes.join(', ')}`,
+    required ? 'required' : null,
+  ].filter((fact) => fact !== null);
   const notes = contractNotes.map((note) => `\n      ${note}`).join('');
   const drift = contract === 'none' ? '' : `; contract ${contract}${notes === '' ? '' : ':'}${notes}`;
   return `[${reason}] ${plugin} (${facts.join(', ')}): ${detail}${drift}`;
+}
+
+function replacedText({ className, reason, replaced }: Candidate): string {
+  if (replaced === null || !['selected', 'base', 'scoped'].includes(reason)) return '';
+  if (replaced.count === 0) return '; replaced nothing in this model';
+  const [first, ...others] = replaced.paths;
+  const place = first === undefined ? '' : ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
+  return `; ${className} replaced ${replaced.count === 1 ? '1 instance' : `${replaced.count} instances`}${place}`;
+}
+
+function declaredHookLine({ plugin: _, hook, of, phase, modes, reason, detail }: ResolvedHook): string {
+  return `[${reason}] ${hook} (of ${of}, ${phase}${modes === null ? '' : `, modes ${modes.join(', ')}`}): ${detail}`;
 }
 
 /** What the hooks of a model did, in words: each hook, each rename, and the patches in effect, like ones together and oldest first. */

@@ -6,7 +6,7 @@ import type { BufferFacts, InspectableModel, ParameterFacts } from './model.ts';
 import type { Patches } from './patch-ledger.ts';
 
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
-const target: HookTarget = { architecture: 'Tiny', platform: 'hpu', mode: 'compile', chain: [], owner: { plugin: 'tiny', file: null } };
+const target: HookTarget = { architecture: 'Tiny', platform: 'hpu', mode: 'compile', chain: [{ plugin: 'tiny', className: null }] };
 const weight = (dtype = 'float32', shape = [2, 3]): ParameterFacts => ({ dtype, shape });
 
 class Tiny implements InspectableModel {
@@ -96,7 +96,7 @@ test('a factory’s class may carry hooks, and its base is none the wiser', asyn
   const model = new (factory(Tiny))();
   const runner = new HookRunner({
     ...target,
-    chain: [{ plugin: 'vendor', file: null, kind: 'factory', priority: 0, className: 'Faster' }],
+    chain: [{ plugin: 'vendor', className: 'Faster' }],
   });
   await runner.run('init', model, null);
   await new HookRunner(target).run('init', new Tiny(), null);
@@ -225,9 +225,13 @@ test('a hook that throws undoes the whole phase, also what earlier hooks did', a
   const forward = () => 1;
   const runner = new HookRunner(target, [
     hook('init', (tiny, _, patches) => patches.lend(tiny, 'lent', { forward })),
-    hook('init', () => {
-      throw new Error('no such layer');
-    }),
+    hook(
+      'init',
+      () => {
+        throw new Error('no such layer');
+      },
+      { name: 'vendor: hook 2' },
+    ),
   ]);
   await expect(runner.run('init', model, null)).rejects.toThrow(
     code('GRAFT_HOOK_FAILED', { where: 'vendor: hook 2', what: expect.stringContaining('no such layer') }),
@@ -279,7 +283,7 @@ test('a patch says where in the model it was made; what is lent or attached is a
 test('the hooks of a phase can be told without running them', async () => {
   const runner = new HookRunner(target, [
     hook('postLoad', (tiny) => void tiny.log.push('ran'), { modes: ['lazy'] }),
-    hook('postLoad', () => {}),
+    hook('postLoad', () => {}, { name: 'vendor: hook 2' }),
   ]);
   const model = new Tiny();
   expect((await runner.plan('postLoad', model)).map(({ hook: name, outcome }) => [name, outcome])).toEqual([

@@ -8,11 +8,11 @@ import { changeText, type NamedParameters, namedParameters, parameterChanges } f
 import { type PatchedModel, type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
 import type { PluginHook } from './plugin.ts';
 import type { Owner } from './registration.ts';
-import type { Resolution } from './resolve.ts';
+import type { Candidate, Resolution } from './resolution.ts';
 import { modulesOf, Snapshot } from './snapshot.ts';
 
 /** A plugin's hook, with the plugin and the declared class that `of` names. */
-export type LoadedHook = PluginHook & { readonly owner: Owner; readonly upstream?: LazyClass | null };
+export type LoadedHook = PluginHook & { readonly owner: Owner; readonly name?: string; readonly upstream?: LazyClass | null };
 
 /** A hook of one model and what became of it, as data. */
 export interface HookRecord {
@@ -49,8 +49,12 @@ export interface HookEvents {
   'hook:warning': { hook: string; plugin: string; message: string };
 }
 
+type Link = Pick<Candidate, 'plugin' | 'className'>;
+
 /** The part of a resolution that a runner reads. */
-export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode' | 'chain' | 'owner'> {
+export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode'> {
+  readonly chain: readonly Link[];
+  readonly layers?: readonly { readonly candidates: readonly Link[] }[];
   /** The version of the plugin that brings the upstream class, for `removeWhen` of patches. */
   readonly upstreamVersion?: string | null;
   /** The modes that the platform has; a hook for none of them is told to the user. */
@@ -198,9 +202,11 @@ export class HookRunner {
         else found.get(key)!.push([path, instance]);
       }
     }
+    const { chain, layers = [] } = this.target;
+    const links = [...chain, ...layers.flatMap(({ candidates }) => candidates)];
     return [...found].map(([{ method, prototype, ...facts }, instances]) => {
       const className = prototype.constructor.name;
-      const plugin = this.target.chain.find((link) => link.className === className)?.plugin ?? this.target.owner.plugin;
+      const plugin = (links.find((link) => link.className === className) ?? chain.at(-1))?.plugin ?? 'application';
       const run: Hook['run'] = (instance, _, patches) =>
         (instance as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches);
       return { ...facts, hook: `${className}.${method}`, plugin, instances, run };
@@ -209,14 +215,14 @@ export class HookRunner {
 
   private async pluginHook(hook: LoadedHook, index: number, modules: readonly (readonly [string, object])[]): Promise<Hook> {
     const { owner, of, phase, modes = null, reason = null, reload = null, upstream = null, run } = hook;
-    const name = run.name === '' || run.name === 'run' ? `hook ${index + 1}` : run.name;
+    const name = hook.name ?? `${owner.plugin}: ${run.name === '' || run.name === 'run' ? `hook ${index + 1}` : run.name}`;
     // The model has the name under which it was resolved, whatever other names its class has; a part has its class.
     const Class = of === '*' ? null : ((await upstream?.()) ?? null);
     const isModel = of === '*' || of.slice(of.lastIndexOf('/') + 1) === this.target.architecture;
     const instances = modules.filter(([, instance], at) => (at === 0 ? isModel : Class !== null && instance instanceof Class));
     return {
       phase,
-      hook: `${owner.plugin}: ${name}`,
+      hook: name,
       plugin: owner.plugin,
       modes,
       reason,

@@ -2,7 +2,6 @@ export { inject, injectable, injectFromBase, type Newable, optional, type Servic
 export type { Binder, Binding, BindingSyntax, EngineBinder, ModelBinder, Services } from './binder.ts';
 export { type Build, buildUpstream } from './build.ts';
 export type { ModelCapabilities } from './capabilities.ts';
-export { construct } from './construct.ts';
 export { EngineContainer, ModelContainer } from './containers.ts';
 export type { ContractBreach, ContractReport, ContractState } from './contract.ts';
 export { ContractBrokenError, UnknownClassError } from './contract-errors.ts';
@@ -10,14 +9,22 @@ export { type ClassContract, contractText, describeContract } from './describe-c
 export { findPackageFile, listedPlugins, resolveSpecifier } from './discover.ts';
 export {
   ArchitectureConflictError,
+  CapabilityUnknownError,
   ConstructionFailedError,
   ModuleFailedError,
   NotAModelClassError,
   OverrideBaseError,
+  OverrideConditionError,
+  OverrideShapeError,
+  OverrideUnusedError,
   OverrideWithoutUpstreamError,
+  PartUndeclaredError,
   RegistrationConflictError,
   RetiredArchitectureError,
+  TargetAmbiguousError,
+  TargetModeError,
   UnknownArchitectureError,
+  WithoutUnknownError,
 } from './errors.ts';
 export { explain, explainHooks, groupPatches, type PatchGroup } from './explain.ts';
 export {
@@ -40,6 +47,7 @@ export {
   type PostLoadHookOptions,
   type PostLoadReload,
 } from './hooks.ts';
+export { describeIssue, type IssueWords, issueTexts } from './issues.ts';
 export { Lifecycle, type LifecycleState } from './lifecycle.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { type LoadedPlugin, LoadedPlugins, type PluginSource } from './loaded-plugins.ts';
@@ -70,14 +78,17 @@ export { type ArchitectureListing, ModelRegistry, type OverrideOptions, type Reg
 export { nearestNames } from './names.ts';
 export { type Patches, PatchLedger, type PatchOperation, type PatchOptions, type PatchOwner, type PatchRecord } from './patch-ledger.ts';
 export {
+  type Detected,
+  type DetectedPlatform,
   type Detection,
   type DeviceState,
+  detectPlatform,
   type Platform,
-  type PlatformCandidate,
   type SelectedPlatform,
   type ServedSizes,
   selectPlatform,
 } from './platform.ts';
+export { describePlatform } from './platform-candidate.ts';
 export { NoPlatformError, PlatformConflictError, PlatformUnavailableError, UnknownPlatformError } from './platform-errors.ts';
 export {
   definePlugin,
@@ -103,19 +114,20 @@ export {
   PluginNotFoundError,
   PluginSetsDifferError,
   PluginVersionError,
+  RegistrationInvalidError,
   UnknownPluginError,
 } from './plugin-errors.ts';
 export { assertSamePluginSet, diffPluginSets, type PluginRecord, pluginRecord } from './plugin-set.ts';
 export type { Owner } from './registration.ts';
 export {
+  type Candidate,
   type CandidateReason,
-  type CandidateRecord,
-  type ChainRecord,
-  type PassedOverRecord,
-  ResolutionRecord,
+  Resolution,
+  type ResolvedHook,
+  type ResolvedLayer,
   resolutionJsonSchema,
-} from './resolution-record.ts';
-export { Resolution, type ResolveContext } from './resolve.ts';
+} from './resolution.ts';
+export type { ResolveContext } from './resolve.ts';
 export {
   BinderClosedError,
   ServiceAsyncError,
@@ -127,4 +139,5 @@ export {
   TokenInvalidError,
   TokenScopeError,
 } from './service-errors.ts';
+export type { ServingClasses } from './serving-classes.ts';
 export { type Scope, token } from './tokens.ts';

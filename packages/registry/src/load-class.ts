@@ -1,69 +1,98 @@
 import { messageOf } from '@graft/common';
-import { ModuleFailedError, NotAModelClassError, OverrideBaseError } from './errors.ts';
-import type { ClassFactory, ModelClass } from './model.ts';
-import { type OverrideEntry, ownerText, type Registration, type UpstreamEntry } from './registration.ts';
+import { basesOf, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
+import type { AnyClass, ClassFactory } from './model.ts';
+import { type DeclaredClass, type OverrideEntry, type Owner, ownerText } from './registration.ts';
 
 /**
  * Imports classes and applies factories. Failures are never kept, so a lazy reference that works the second time is found to work.
  * What is kept is the class that a factory made of a base: the same two give the same class, since a class is an identity that graphs are guarded by.
  */
 export class ClassLoader {
-  private readonly made = new WeakMap<ModelClass, WeakMap<ClassFactory, ModelClass>>();
+  private readonly made = new WeakMap<AnyClass, WeakMap<ClassFactory, AnyClass>>();
   /** Errors seen before: the same error object again means that Node itself keeps the module as failed. */
   private readonly seenFailures = new WeakSet<object>();
 
-  /** The classes of a chain, upstream first. */
-  async load(upstream: UpstreamEntry, chain: readonly Registration[]): Promise<ModelClass[]> {
-    const classes: ModelClass[] = [];
-    for (const entry of chain) {
-      const below = classes.at(-1);
-      classes.push(
-        below === undefined || entry.kind === 'upstream' ? await this.upstream(upstream) : await this.override(entry, classes[0]!, below),
-      );
-    }
-    return classes;
+  async upstream(target: DeclaredClass): Promise<AnyClass> {
+    const what = `The class ${target.name}`;
+    return expectClass(await this.import(what, target.owner, target.load), what, target.owner);
   }
 
-  private async upstream(entry: UpstreamEntry): Promise<ModelClass> {
-    return expectClass(await this.import(entry, entry.model), entry);
+  async family({ name, owner, family }: DeclaredClass): Promise<object | null> {
+    return family === null ? null : this.import(`The family of ${name}`, owner, family);
   }
 
-  private async override(entry: OverrideEntry, upstream: ModelClass, below: ModelClass): Promise<ModelClass> {
-    if (entry.kind === 'subclass') return expectExtends(expectClass(await this.import(entry, entry.model), entry), upstream, entry);
-    const factory = await this.import(entry, entry.factory);
-    if (typeof factory !== 'function') throw new NotAModelClassError(entry, factory);
-    return this.apply(factory, below, entry);
+  /** A subclass of `Upstream`, or a factory that is not applied yet. */
+  async override(entry: OverrideEntry, Upstream: AnyClass): Promise<AnyClass | ClassFactory> {
+    const what = whatOf(entry);
+    const value: unknown = await this.import(what, entry.owner, entry.load as () => Promise<unknown>);
+    if (entry.kind === 'subclass') return expectReplaces(expectClass(value, what, entry.owner), Upstream, entry);
+    if (typeof value !== 'function') throw new NotAModelClassError(what, entry.owner, value);
+    return value as ClassFactory;
   }
 
-  private apply(factory: ClassFactory, Base: ModelClass, entry: OverrideEntry): ModelClass {
-    const ofBase = this.made.get(Base) ?? new WeakMap<ClassFactory, ModelClass>();
+  apply(factory: ClassFactory, Base: AnyClass, entry: OverrideEntry): AnyClass {
+    const ofBase = this.made.get(Base) ?? new WeakMap<ClassFactory, AnyClass>();
     this.made.set(Base, ofBase);
     let Made = ofBase.get(factory);
     if (Made === undefined) {
-      Made = expectExtends(expectClass(factory(Base as never), entry), Base, entry);
+      Made = expectReplaces(expectClass(factory(Base as never), whatOf(entry), entry.owner), Base, entry);
       ofBase.set(factory, Made);
     }
     return Made;
   }
 
-  private async import<T>(entry: Registration, lazy: () => Promise<T>): Promise<T> {
+  private async import<T>(what: string, owner: Owner, lazy: () => Promise<T>): Promise<T> {
     try {
       return await lazy();
     } catch (cause) {
       const again = typeof cause === 'object' && cause !== null && this.seenFailures.has(cause);
       if (typeof cause === 'object' && cause !== null) this.seenFailures.add(cause);
-      const what = `The ${entry.kind} of ${entry.architecture} could not be imported`;
-      throw new ModuleFailedError({ what, where: ownerText(entry.owner), cause, message: messageOf(cause), again });
+      throw new ModuleFailedError({
+        what: `${what} could not be imported`,
+        where: ownerText(owner),
+        cause,
+        message: messageOf(cause),
+        again,
+      });
     }
   }
 }
 
-function expectClass(value: unknown, entry: Registration): ModelClass {
-  if (typeof value === 'function' && typeof value.prototype === 'object' && value.prototype !== null) return value as ModelClass;
-  throw new NotAModelClassError(entry, value);
+const whatOf = ({ kind, target }: OverrideEntry): string => `The ${kind} that overrides ${target.name}`;
+
+function expectClass(value: unknown, what: string, owner: Owner): AnyClass {
+  if (typeof value === 'function' && typeof value.prototype === 'object' && value.prototype !== null) return value as AnyClass;
+  throw new NotAModelClassError(what, owner, value);
 }
 
-function expectExtends(Class: ModelClass, Base: ModelClass, entry: OverrideEntry): ModelClass {
-  if (Class.prototype instanceof Base) return Class;
-  throw new OverrideBaseError(entry, Class, Base);
+/** What replaces a class extends it, and can be built and called as it is. */
+function expectReplaces(Class: AnyClass, Base: AnyClass, entry: OverrideEntry): AnyClass {
+  if (!(Class.prototype instanceof Base)) throw new OverrideBaseError(entry, Class, Base);
+  const expected = { length: Math.max(...basesOf(Base).map(({ length }) => length)) }; // one that is inherited counts no parameters
+  const problems = Class.length > expected.length ? [parametersText('its constructor', Class, Base.name, expected)] : [];
+  for (let at = Class.prototype as object; at !== Base.prototype; at = Object.getPrototypeOf(at) as object) {
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
+      const replaced: unknown = name === 'constructor' ? undefined : methodOf(Base, name);
+      if (typeof replaced !== 'function') continue;
+      if (typeof value !== 'function' || isClass(value))
+        problems.push(`"${name}" is ${isClass(value) ? 'a class' : 'no method'}, and a method of ${Base.name}`);
+      else if (value.length > replaced.length) problems.push(parametersText(`"${name}"`, value, Base.name, replaced));
+    }
+  }
+  if (problems.length > 0) throw new OverrideShapeError(entry, Class.name, problems);
+  return Class;
+}
+
+function methodOf({ prototype }: AnyClass, name: string): unknown {
+  for (let at: object | null = prototype as object; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    const own = Object.getOwnPropertyDescriptor(at, name);
+    if (own !== undefined) return own.value;
+  }
+  return undefined;
+}
+
+const isClass = (value: unknown): boolean => typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
+
+function parametersText(what: string, { length }: { length: number }, baseName: string, { length: expected }: { length: number }): string {
+  return `${what} requires ${length} parameter${length === 1 ? '' : 's'}, and ${expected} in ${baseName}`;
 }

@@ -242,14 +242,13 @@ test('R7 unloading one of two plugins whose factories stack restores the other, 
   ] as const) {
     const loaded = await load({ plugins: [upstream, stacked('User', 2), stacked('Vendor', 1)] });
     const chain = async () => {
-      const resolution = loaded.registry.resolve(['Llama'], { platform: 'hpu' });
-      await resolution.load();
+      const { resolution } = await loaded.registry.load(loaded.registry.resolve(['Llama'], { platform: 'hpu' }));
       return resolution.chain.map(({ className }) => className);
     };
     expect(await chain()).toEqual(['Llama', 'Vendor', 'User']);
     await loaded.remove(removed);
     expect(await chain()).toEqual(['Llama', kept]);
-    expect(await loaded.registry.upstreamOf('Llama').load()).toBe(Llama);
+    expect((await loaded.registry.load(loaded.registry.upstreamOf('Llama'))).Model).toBe(Llama);
   }
 });
 

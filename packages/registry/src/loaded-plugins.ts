@@ -3,10 +3,9 @@ import semver from 'semver';
 import { type Binding, BindingRecorder } from './binder.ts';
 import { EngineContainer } from './containers.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
-import type { LazyClass } from './model.ts';
 import { ModelRegistry } from './model-registry.ts';
 import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
-import type { Plugin } from './plugin.ts';
+import type { Plugin, PluginHook } from './plugin.ts';
 import {
   PlatformDuplicateError,
   PluginDuplicateError,
@@ -43,7 +42,7 @@ export class LoadedPlugins {
 
   constructor({ graftVersion }: { graftVersion: string }) {
     this.graftVersion = graftVersion;
-    this.registry = new ModelRegistry({ loadedPlugins: () => this.loaded.map(({ name }) => name) });
+    this.registry = new ModelRegistry({ loadedPlugins: () => this.loaded.map(({ name }) => name), platforms: () => this.platforms });
   }
 
   get plugins(): readonly LoadedPlugin[] {
@@ -66,27 +65,18 @@ export class LoadedPlugins {
   /** Plugin hooks in plugin order, for `HookRunner`. */
   get hooks(): readonly LoadedHook[] {
     return this.loaded.flatMap((loaded) =>
-      (loaded.plugin.hooks ?? []).map((hook) => ({ ...hook, owner: ownerOf(loaded), upstream: this.declared(hook.of) })),
+      (loaded.plugin.hooks ?? []).map((hook, index) => {
+        return { ...hook, owner: ownerOf(loaded), name: hookName(loaded.plugin, hook, index), upstream: this.registry.declared(hook.of) };
+      }),
     );
   }
 
   /** What runs the hooks of a model, and knows the modes of its platform and the version of the plugin that brings the upstream class. */
-  async createHookRunner({ architecture, platform, mode, chain, owner, without = [] }: HookTarget): Promise<HookRunner> {
-    const modes = this.platforms.find(({ name }) => name === platform)?.modes;
-    const plugin = this.loaded.find(({ name }) => name === chain[0]?.plugin)?.plugin;
+  async createHookRunner(target: HookTarget): Promise<HookRunner> {
+    const modes = this.platforms.find(({ name }) => name === target.platform)?.modes;
+    const plugin = this.loaded.find(({ name }) => name === target.chain[0]?.plugin)?.plugin;
     const upstreamVersion = plugin?.version ?? (await plugin?.manifest?.())?.version ?? null;
-    const target = { architecture, platform, mode, chain, owner, without, upstreamVersion, ...(modes !== undefined && { modes }) };
-    return new HookRunner(target, this.hooks);
-  }
-
-  /** The class that a plugin declares under a name, short or qualified by the plugin's. */
-  private declared(of: string): LazyClass | null {
-    const name = of.slice(of.lastIndexOf('/') + 1);
-    for (const { plugin } of this.loaded) {
-      const lazy = plugin.layers?.[name] ?? plugin.models?.find(({ architecture }) => architecture === name)?.model;
-      if (lazy !== undefined && (of === name || of === `${plugin.name}/${name}`)) return lazy as LazyClass;
-    }
-    return null;
+    return new HookRunner({ ...target, upstreamVersion, ...(modes !== undefined && { modes }) }, this.hooks);
   }
 
   /** The set as data, for `assertSamePluginSet` on the other side of a worker boundary. */
@@ -143,10 +133,14 @@ export class LoadedPlugins {
     this.check(source);
     const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await recordBindings(source) };
     this.checkBindings(loaded);
-    this.registry.transaction(() => {
-      this.register(loaded);
-      this.loaded = [...this.loaded, loaded];
-    });
+    const before = this.loaded;
+    try {
+      this.loaded = [...before, loaded]; // its platforms are known when its overrides are checked
+      this.registry.transaction(() => this.register(loaded));
+    } catch (error) {
+      this.loaded = before;
+      throw error;
+    }
   }
 
   private isLoaded(source: PluginSource): boolean {
@@ -185,15 +179,13 @@ export class LoadedPlugins {
   private register(loaded: LoadedPlugin): void {
     const { plugin } = loaded;
     const owner = ownerOf(loaded);
-    for (const { architecture, model, capabilities } of plugin.models ?? []) {
-      const facts = { owner, version: plugin.version ?? null, manifest: plugin.manifest ?? null };
-      this.registry.register(architecture, model, { ...facts, ...(capabilities === undefined ? {} : { capabilities }) });
-    }
+    const facts = { owner, version: plugin.version ?? null, manifest: plugin.manifest ?? null };
+    for (const { architecture, model, ...more } of plugin.models ?? []) this.registry.register(architecture, model, { ...facts, ...more });
+    for (const [name, load] of Object.entries(plugin.layers ?? {})) this.registry.layer(name, load, facts);
+    for (const [name, where] of Object.entries(plugin.retired ?? {})) this.registry.retire(name, where, owner);
     for (const { of, ...options } of plugin.overrides ?? []) this.registry.override(of, { ...options, owner });
-    for (const [architecture, facts] of Object.entries(plugin.retired ?? {})) this.registry.retire(architecture, facts, owner);
-    for (const { of, phase } of plugin.hooks ?? [])
-      if (of !== '*' && plugin.layers?.[of] === undefined && this.declared(of) === null)
-        this.registry.requireRegistered(of, owner, `A hook of phase ${phase}`);
+    for (const [index, hook] of (plugin.hooks ?? []).entries()) this.registry.hook(hook, hookName(plugin, hook, index), owner);
+    for (const platform of plugin.platforms ?? []) this.registry.checkPlatform(platform);
   }
 
   /** One change at a time: a load that waits must not see half of another. */
@@ -225,6 +217,11 @@ async function recordBindings(source: PluginSource): Promise<Binding[]> {
     }
   }
   return steps.flatMap(({ recorder }) => recorder.bindings);
+}
+
+/** `plugin: name of the function`, or `plugin: hook 2` where it has none. */
+function hookName({ name }: Plugin, { run }: PluginHook, index: number): string {
+  return `${name}: ${run.name === '' || run.name === 'run' ? `hook ${index + 1}` : run.name}`;
 }
 
 function serves(plugin: Plugin, platform: string): boolean {

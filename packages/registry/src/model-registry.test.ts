@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { explain } from './explain.ts';
 import type { ModelClass } from './model.ts';
 import { ModelRegistry } from './model-registry.ts';
-import { ResolutionRecord, resolutionJsonSchema } from './resolution-record.ts';
+import { Resolution, resolutionJsonSchema } from './resolution.ts';
 
 class Llama {}
 class HpuLlama extends Llama {}
@@ -10,6 +10,7 @@ const llama = async () => Llama as ModelClass;
 const hpuLlama = async () => HpuLlama as ModelClass;
 const owner = (plugin: string) => ({ plugin, file: `file:///plugins/${plugin}.ts` });
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
+const served = async (registry: ModelRegistry, resolution: Resolution) => (await registry.load(resolution)).Model as unknown;
 const neverImported = async (): Promise<ModelClass> => {
   throw new Error('model code was imported');
 };
@@ -26,12 +27,12 @@ test('an override serves its platform, and upstream every other', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', model: hpuLlama });
-  expect(await registry.resolve(['Llama'], { platform: 'hpu' }).load()).toBe(HpuLlama);
-  expect(await registry.resolve(['Llama'], { platform: 'cpu' }).load()).toBe(Llama);
-  expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
+  expect(await served(registry, registry.resolve(['Llama'], { platform: 'hpu' }))).toBe(HpuLlama);
+  expect(await served(registry, registry.resolve(['Llama'], { platform: 'cpu' }))).toBe(Llama);
+  expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
 });
 
-test('R1 two overrides of equal priority conflict before any model code is imported, naming both plugins and their files', () => {
+test('two overrides of equal priority conflict before any model code is imported, naming both plugins and their files', () => {
   const registry = new ModelRegistry();
   registry.register('Llama', neverImported);
   registry.override('Llama', { platform: 'hpu', model: neverImported, owner: owner('one') });
@@ -50,31 +51,30 @@ test('the same priority on another platform is no conflict', () => {
   expect(registry.list()[0]!.overrides.map(({ platform }) => platform)).toEqual(['hpu', 'tpu']);
 });
 
-test('R7 factories compose in the order of their priority; removing one restores the other, and upstream stays resolvable', async () => {
+test('factories compose in the order of their priority; removing one restores the other, and upstream stays resolvable', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
   registry.override('Llama', { platform: 'hpu', priority: 1, factory: async () => faster, owner: owner('vendor') });
   const names = async () => {
-    const resolution = registry.resolve(['Llama'], { platform: 'hpu' });
-    await resolution.load();
+    const { resolution } = await registry.load(registry.resolve(['Llama'], { platform: 'hpu' }));
     return resolution.chain.map(({ className }) => className);
   };
   expect(await names()).toEqual(['Llama', 'Faster', 'Safer']);
-  expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
+  expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
   registry.removePlugin('user');
   expect(await names()).toEqual(['Llama', 'Faster']);
   registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
   registry.removePlugin('vendor');
   expect(await names()).toEqual(['Llama', 'Safer']);
-  expect(await registry.upstreamOf('Llama').load()).toBe(Llama);
+  expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
 });
 
 test('a factory gives the same class on the same base each time it is resolved', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', factory: async () => faster });
-  const load = () => registry.resolve(['Llama'], { platform: 'hpu' }).load();
+  const load = () => served(registry, registry.resolve(['Llama'], { platform: 'hpu' }));
   expect(await load()).toBe(await load());
 });
 
@@ -86,7 +86,7 @@ test('a factory stacks on a plain subclass below it; a plain subclass outranks w
   registry.override('Llama', { platform: 'hpu', priority: 3, factory: async () => safer, owner: owner('above') });
   registry.override('Llama', { platform: 'tpu', model: hpuLlama, owner: owner('other') });
   const resolution = registry.resolve(['Llama'], { platform: 'hpu' });
-  expect(Object.getPrototypeOf(await resolution.load())).toBe(HpuLlama);
+  expect(Object.getPrototypeOf(await served(registry, resolution))).toBe(HpuLlama);
   expect(resolution.candidates.map(({ plugin, reason }) => [plugin, reason])).toEqual([
     ['application', 'base'],
     ['below', 'outranked'],
@@ -96,16 +96,15 @@ test('a factory stacks on a plain subclass below it; a plain subclass outranks w
   ]);
 });
 
-test('R12 a resolution record validates against its schema, survives JSON and explains itself with every candidate', async () => {
+test('a resolution record validates against its schema, survives JSON and explains itself with every candidate', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama, { owner: owner('core-model') });
   registry.retire('OldLlama', { note: 'renamed in 0.1', replacedBy: 'Llama' });
   registry.override('Llama', { platform: 'hpu', model: hpuLlama, reliesOn: { methods: ['forward'] }, owner: owner('llama4-hpu') });
   const resolution = registry.resolve(['OldLlama', 'Llama'], { platform: 'hpu', mode: 'compile' });
-  const before = ResolutionRecord.parse(JSON.parse(JSON.stringify(resolution)));
+  const before = Resolution.parse(JSON.parse(JSON.stringify(resolution)));
   expect(before.chain.map(({ className }) => className)).toEqual([null, null]);
-  await resolution.load();
-  const record = ResolutionRecord.parse(JSON.parse(JSON.stringify(resolution)));
+  const record = Resolution.parse(JSON.parse(JSON.stringify((await registry.load(resolution)).resolution)));
   expect(record.passedOver).toEqual([{ architecture: 'OldLlama', reason: 'retired', detail: 'renamed in 0.1', nearest: ['Llama'] }]);
   expect(explain(record).split('\n')).toEqual([
     'Llama (platform "hpu", mode "compile") is served by HpuLlama of plugin "llama4-hpu"',
@@ -128,7 +127,7 @@ test('an architecture list is walked in order, with the reason why each name was
   expect(passedOver).toEqual([{ architecture: 'Lama', reason: 'unknown', detail: 'no loaded plugin registers it', nearest: ['Llama'] }]);
 });
 
-test('R11 an unknown architecture names the three nearest and the loaded plugins', () => {
+test('an unknown architecture names the three nearest and the loaded plugins', () => {
   const registry = new ModelRegistry({ loadedPlugins: () => ['core-model', 'cpu'] });
   for (const name of ['Llama4ForCausalLM', 'LlamaForCausalLM', 'Llama4ForConditionalGeneration', 'Whisper']) registry.register(name, llama);
   const resolve = () => registry.resolve(['Lama4ForCausalLM'], { platform: 'cpu' });
@@ -142,7 +141,7 @@ test('R11 an unknown architecture names the three nearest and the loaded plugins
   expect(() => registry.upstreamOf('Lama')).toThrow(code('GRAFT_UNKNOWN_ARCHITECTURE'));
 });
 
-test('R11 a retired architecture says which version or package it went to', () => {
+test('a retired architecture says which version or package it went to', () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.retire('Mixtral', { note: 'moved to the package @graft/mixtral in 0.3' });
@@ -175,10 +174,10 @@ test('an override that does not extend what it overrides is refused, a factory t
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', model: async () => Stranger as ModelClass });
   registry.override('Llama', { platform: 'tpu', factory: async () => () => Stranger as ModelClass });
-  await expect(registry.resolve(['Llama'], { platform: 'hpu' }).load()).rejects.toThrow(
+  await expect(served(registry, registry.resolve(['Llama'], { platform: 'hpu' }))).rejects.toThrow(
     code('GRAFT_OVERRIDE_BASE', { what: 'Stranger overrides Llama, but does not extend Llama.' }),
   );
-  await expect(registry.resolve(['Llama'], { platform: 'tpu' }).load()).rejects.toThrow(code('GRAFT_OVERRIDE_BASE'));
+  await expect(served(registry, registry.resolve(['Llama'], { platform: 'tpu' }))).rejects.toThrow(code('GRAFT_OVERRIDE_BASE'));
 });
 
 test('an override of another copy of upstream, and upstream itself as an override, are told apart from a wrong base', async () => {
@@ -189,13 +188,13 @@ test('an override of another copy of upstream, and upstream itself as an overrid
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', model: async () => FastLlama as ModelClass });
   registry.override('Llama', { platform: 'tpu', model: llama });
-  await expect(registry.resolve(['Llama'], { platform: 'hpu' }).load()).rejects.toThrow(
+  await expect(served(registry, registry.resolve(['Llama'], { platform: 'hpu' }))).rejects.toThrow(
     code('GRAFT_OVERRIDE_BASE', {
       what: 'FastLlama overrides Llama, but does not extend this Llama: it extends another class of that name.',
       fix: expect.stringContaining('one copy of the package'),
     }),
   );
-  await expect(registry.resolve(['Llama'], { platform: 'tpu' }).load()).rejects.toThrow(
+  await expect(served(registry, registry.resolve(['Llama'], { platform: 'tpu' }))).rejects.toThrow(
     code('GRAFT_OVERRIDE_BASE', {
       what: 'The subclass that overrides Llama is Llama itself.',
       fix: 'write `class MyLlama extends Llama`.',
@@ -206,12 +205,12 @@ test('an override of another copy of upstream, and upstream itself as an overrid
 test('a lazy reference that gives no class is an error that says what it gave', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', async () => undefined as unknown as ModelClass);
-  await expect(registry.upstreamOf('Llama').load()).rejects.toThrow(
+  await expect(served(registry, registry.upstreamOf('Llama'))).rejects.toThrow(
     code('GRAFT_NOT_A_MODEL_CLASS', { what: expect.stringContaining('undefined') }),
   );
 });
 
-test('R4 a lazy reference that rejects once is found to work the second time', async () => {
+test('a lazy reference that rejects once is found to work the second time', async () => {
   const registry = new ModelRegistry();
   let calls = 0;
   registry.register('Llama', async () => {
@@ -220,21 +219,21 @@ test('R4 a lazy reference that rejects once is found to work the second time', a
     return Llama as ModelClass;
   });
   const resolution = registry.resolve(['Llama'], { platform: 'cpu' });
-  await expect(resolution.load()).rejects.toThrow(code('GRAFT_MODULE_FAILED', { cause: new Error('network gone') }));
-  expect(await resolution.load()).toBe(Llama);
+  await expect(served(registry, resolution)).rejects.toThrow(code('GRAFT_MODULE_FAILED', { cause: new Error('network gone') }));
+  expect(await served(registry, resolution)).toBe(Llama);
 });
 
-test('R4 a module that Node keeps as failed gives the cause and the advice to restart', async () => {
+test('a module that Node keeps as failed gives the cause and the advice to restart', async () => {
   const registry = new ModelRegistry();
   const broken = 'data:text/javascript,throw new Error("broken at line 1")';
   registry.register('Llama', () => import(/* @vite-ignore */ broken), { owner: owner('core-model') });
-  const load = () => registry.upstreamOf('Llama').load();
+  const load = () => served(registry, registry.upstreamOf('Llama'));
   await expect(load()).rejects.toThrow(/broken at line 1/);
   await expect(load()).rejects.toThrow(
     code('GRAFT_MODULE_FAILED', {
       cause: new Error('broken at line 1'),
       where: expect.stringContaining('core-model'),
-      fix: expect.stringMatching(/^mend the cause and restart the process/),
+      fix: expect.stringMatching(/^correct the cause and restart the process/),
     }),
   );
 });

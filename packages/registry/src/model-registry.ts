@@ -1,63 +1,95 @@
 import type { ModelCapabilities } from './capabilities.ts';
-import { ArchitectureConflictError, architectureError, OverrideWithoutUpstreamError, RegistrationConflictError } from './errors.ts';
+import {
+  ArchitectureConflictError,
+  architectureError,
+  CapabilityUnknownError,
+  OverrideUnusedError,
+  OverrideWithoutUpstreamError,
+  RegistrationConflictError,
+  TargetAmbiguousError,
+  TargetModeError,
+  WithoutUnknownError,
+} from './errors.ts';
 import { ClassLoader } from './load-class.ts';
 import type { LazyManifest } from './manifest.ts';
-import type { LazyFactory, LazyModel } from './model.ts';
+import type { LazyClass, LazyFamily, LazyModel } from './model.ts';
 import { nearestNames } from './names.ts';
-import type { ReliesOn, RetiredArchitecture } from './plugin.ts';
-import type { OverrideEntry, Owner, UpstreamEntry } from './registration.ts';
-import { Resolution, type ResolveContext, resolveArchitectures } from './resolve.ts';
+import type { Platform } from './platform.ts';
+import {
+  hookSchema,
+  layersSchema,
+  modelSchema,
+  type OverrideDeclaration,
+  overrideSchema,
+  type PluginHook,
+  parseDeclared,
+  type RetiredArchitecture,
+  resolveSchema,
+} from './plugin.ts';
+import { type DeclaredClass, type OverrideEntry, type Owner, qualifiedName } from './registration.ts';
+import type { Resolution } from './resolution.ts';
+import {
+  classRecord,
+  conflicts,
+  overrideName,
+  type RegisteredHook,
+  type ResolveContext,
+  type ResolvedClass,
+  resolveClass,
+  resolveHook,
+  unscoped,
+} from './resolve.ts';
+import { deepFreeze, type ResolvedEntries, ServingClasses } from './serving-classes.ts';
 
 export interface RegisterOptions {
   capabilities?: ModelCapabilities;
+  family?: LazyFamily;
+  contains?: readonly string[];
   owner?: Owner;
   /** The upstream package's version and manifest, for the drift contracts of overrides. */
   version?: string | null;
   manifest?: LazyManifest | null;
 }
 
-export type OverrideOptions = {
-  platform: string;
-  /** 0 unless given. */
-  priority?: number;
-  reliesOn?: ReliesOn;
-  owner?: Owner;
-} & ({ model: LazyModel; factory?: never } | { factory: LazyFactory; model?: never });
+type Without<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never;
+export type OverrideOptions = Without<OverrideDeclaration, 'of'> & { owner?: Owner };
 
 /** One line of `list()`. */
 export interface ArchitectureListing {
   readonly architecture: string;
   readonly owner: Owner;
   readonly capabilities: ModelCapabilities;
-  readonly overrides: readonly {
-    readonly platform: string;
-    readonly priority: number;
-    readonly kind: 'subclass' | 'factory';
-    readonly owner: Owner;
-  }[];
+  readonly overrides: readonly Pick<OverrideEntry, 'platform' | 'priority' | 'kind' | 'owner'>[];
 }
 
 const application: Owner = { plugin: 'application', file: null };
 
-/** All that is registered. Entries and lists are never changed, so that a copy of the three maps is a snapshot. */
+/** All that is registered. Nothing in it is ever changed: each change replaces it, so that an older one is a snapshot. */
 interface RegistryState {
-  readonly upstream: Map<string, UpstreamEntry>;
-  /** By architecture, in the order of registration. */
-  readonly overrides: Map<string, readonly OverrideEntry[]>;
-  readonly retired: Map<string, readonly (RetiredArchitecture & { readonly owner: Owner })[]>;
+  readonly declared: readonly DeclaredClass[];
+  readonly overrides: readonly OverrideEntry[];
+  readonly hooks: readonly RegisteredHook[];
+  readonly retired: readonly (RetiredArchitecture & { readonly name: string; readonly owner: Owner })[];
+}
+
+/** What a registry is told of the plugins that are loaded, for errors and explanations. */
+export interface Surroundings {
+  loadedPlugins?: () => readonly string[];
+  platforms?: () => readonly Platform[];
 }
 
 /**
- * Which class runs an architecture on a platform. Registering, listing and resolving import no model code; only `Resolution.load` does.
+ * Which class serves an architecture, and each part of it, on a platform. Registering, listing and resolving import no model code; `load` does.
+ * Wrong arguments throw RegistrationInvalidError.
  */
 export class ModelRegistry {
-  private state: RegistryState = { upstream: new Map(), overrides: new Map(), retired: new Map() };
-  private readonly classes = new ClassLoader();
-  /** Names of the plugins that are loaded, for errors. */
-  private readonly loadedPlugins: () => readonly string[];
+  private state: RegistryState = { declared: [], overrides: [], hooks: [], retired: [] };
+  private readonly loader = new ClassLoader();
+  private readonly entries = new WeakMap<Resolution, ResolvedEntries>();
+  private readonly surroundings: Surroundings;
 
-  constructor({ loadedPlugins = () => [] }: { loadedPlugins?: () => readonly string[] } = {}) {
-    this.loadedPlugins = loadedPlugins;
+  constructor(surroundings: Surroundings = {}) {
+    this.surroundings = surroundings;
   }
 
   /**
@@ -67,60 +99,111 @@ export class ModelRegistry {
   register(
     architecture: string,
     model: LazyModel,
-    { capabilities = {}, owner = application, version = null, manifest = null }: RegisterOptions = {},
+    { owner = application, version = null, manifest = null, ...more }: RegisterOptions = {},
   ): void {
-    const existing = this.state.upstream.get(architecture);
-    if (existing !== undefined) throw new ArchitectureConflictError(architecture, existing.owner, owner);
-    const entry: UpstreamEntry = { kind: 'upstream', architecture, owner, model, capabilities, version, manifest };
-    this.state.upstream.set(architecture, entry);
+    const {
+      capabilities = {},
+      family = null,
+      contains = [],
+    } = parseDeclared('register', modelSchema, { architecture, model, ...more }, owner);
+    this.declare({ kind: 'model', name: architecture, owner, load: model as LazyClass, family, capabilities, contains, version, manifest });
   }
 
   /**
-   * Registers an override of an architecture on a platform. The upstream class stays reachable through `upstreamOf`.
-   * @throws OverrideWithoutUpstreamError when nothing is registered under that name; RegistrationConflictError at an equal priority.
+   * Declares a part of models that may be overridden. Two plugins may use one name: `plugin/Name` then tells them apart.
+   * @throws ArchitectureConflictError when this plugin has that name already.
    */
-  override(architecture: string, options: OverrideOptions): void {
-    const { platform, priority = 0, reliesOn = null, owner = application } = options;
-    this.requireRegistered(architecture, owner, 'An override');
-    const rival = this.overridesOf(architecture).find((entry) => entry.platform === platform && entry.priority === priority);
-    if (rival !== undefined) throw new RegistrationConflictError({ architecture, platform, priority, owners: [rival.owner, owner] });
-    const facts = { architecture, owner, platform, priority, reliesOn };
-    const entry: OverrideEntry =
-      options.factory === undefined
-        ? { ...facts, kind: 'subclass', model: options.model }
-        : { ...facts, kind: 'factory', factory: options.factory };
-    this.state.overrides.set(architecture, [...this.overridesOf(architecture), entry]);
+  layer(
+    name: string,
+    load: LazyClass,
+    { owner = application, version = null, manifest = null }: Omit<RegisterOptions, 'capabilities' | 'family' | 'contains'> = {},
+  ): void {
+    parseDeclared('layer', layersSchema, { [name]: load }, owner);
+    this.declare({ kind: 'layer', name, owner, load, family: null, capabilities: {}, contains: [], version, manifest });
   }
 
   /**
-   * For what is declared for an architecture, such as an override.
-   * @throws OverrideWithoutUpstreamError when nothing is registered under that name.
+   * Registers an override of a class on a platform. The upstream class stays reachable through `upstreamOf`.
+   * @param of an architecture or a layer, as `Name` or `plugin/Name`.
+   * @throws OverrideWithoutUpstreamError, TargetAmbiguousError for a name; RegistrationConflictError at an equal priority; TargetModeError;
+   * CapabilityUnknownError.
    */
-  requireRegistered(architecture: string, owner: Owner, declared: string): void {
-    if (this.state.upstream.has(architecture)) return;
-    throw new OverrideWithoutUpstreamError(architecture, owner, nearestNames(architecture, this.state.upstream.keys()), declared);
+  override(of: string, { owner = application, ...options }: OverrideOptions): void {
+    const parsed = parseDeclared('override', overrideSchema, { of, ...options }, owner);
+    const {
+      model,
+      factory,
+      priority = 0,
+      within = [],
+      modes = null,
+      when = null,
+      required = false,
+      capabilities = {},
+      reliesOn = null,
+    } = parsed;
+    const what = `An override of ${of}`;
+    const entry: OverrideEntry = {
+      kind: factory === undefined ? 'subclass' : 'factory',
+      target: this.declaredAs(of, owner, 'An override'),
+      owner,
+      load: (factory ?? model)!,
+      platform: parsed.platform,
+      priority,
+      within: within.map((name) => this.declaredAs(name, owner, `The scope of an override of ${of}`)),
+      modes,
+      when,
+      required,
+      capabilities,
+      reliesOn,
+    };
+    this.checkModes(what, entry);
+    for (const key of Object.keys(capabilities))
+      if (!Object.hasOwn(entry.target.capabilities, key)) throw new CapabilityUnknownError(entry, key);
+    // Which of two conditions holds is known at `resolve` alone, which checks again.
+    const rival = this.state.overrides.find((other) => conflicts(other, entry) && other.when === null && when === null);
+    if (rival !== undefined) throw new RegistrationConflictError(rival, entry);
+    this.change({ overrides: [...this.state.overrides, entry] });
   }
 
-  /** Records where an architecture went, so that asking for it says so. Of several notes the last counts, until its plugin is unloaded. */
-  retire(architecture: string, facts: RetiredArchitecture, owner: Owner = application): void {
-    this.state.retired.set(architecture, [...(this.state.retired.get(architecture) ?? []), { ...facts, owner }]);
+  /**
+   * Registers a plugin's hook, so that a resolution lists it.
+   * @throws as `override` for its names.
+   */
+  hook(hook: PluginHook, name: string, owner: Owner = application): void {
+    parseDeclared('hook', hookSchema, hook, owner);
+    const what = `A hook of phase ${hook.phase}`;
+    if (hook.of !== '*') this.declaredAs(hook.of, owner, what);
+    this.checkModes(what, { platform: hook.platform, modes: hook.modes ?? null, owner });
+    this.change({ hooks: [...this.state.hooks, { ...hook, owner, name }] });
   }
 
-  /** Takes away all that a plugin registered. What it overrode is what it was before. */
+  /** Records where a name went, so that asking for it says so. Of several notes the last counts, until its plugin is unloaded. */
+  retire(name: string, facts: RetiredArchitecture, owner: Owner = application): void {
+    this.change({ retired: [...this.state.retired, { ...facts, name, owner }] });
+  }
+
+  /** Checks the modes of what was registered before a platform was. @throws TargetModeError */
+  checkPlatform({ name }: Platform): void {
+    for (const entry of this.state.overrides) if (entry.platform === name) this.checkModes(`An override of ${entry.target.name}`, entry);
+    for (const { phase, platform, modes = null, owner } of this.state.hooks)
+      if (platform === name) this.checkModes(`A hook of phase ${phase}`, { platform, modes, owner });
+  }
+
+  /** Takes away all that a plugin registered, and what others registered of its classes. What it overrode is what it was before. */
   removePlugin(plugin: string): void {
-    const { upstream, overrides, retired } = this.state;
-    for (const [architecture, { owner }] of upstream) if (owner.plugin === plugin) upstream.delete(architecture);
-    keepOthers(overrides, plugin, (architecture) => upstream.has(architecture));
-    keepOthers(retired, plugin);
+    const { declared, overrides, hooks, retired } = this.state;
+    const stays = ({ owner }: { readonly owner: Owner }): boolean => owner.plugin !== plugin;
+    this.state = {
+      declared: declared.filter(stays),
+      overrides: overrides.filter((entry) => [entry, entry.target, ...entry.within].every(stays)),
+      hooks: hooks.filter(stays),
+      retired: retired.filter(stays),
+    };
   }
 
   /** Runs `change`; when it throws, the registry is as it was before. */
   transaction<R>(change: () => R): R {
-    const before = {
-      upstream: new Map(this.state.upstream),
-      overrides: new Map(this.state.overrides),
-      retired: new Map(this.state.retired),
-    };
+    const before = this.state;
     try {
       return change();
     } catch (error) {
@@ -129,75 +212,164 @@ export class ModelRegistry {
     }
   }
 
+  /** The class that is declared under a name, short or qualified; null where that is none or several. */
+  declared(of: string): LazyClass | null {
+    const [only, ...others] = this.declaredNamed(of);
+    return only === undefined || others.length > 0 ? null : only.load;
+  }
+
   /** Every registered architecture with its overrides, in the order of registration. */
   list(): ArchitectureListing[] {
-    return [...this.state.upstream.values()].map(({ architecture, owner, capabilities }) => ({
-      architecture,
-      owner,
-      capabilities,
-      overrides: this.overridesOf(architecture).map(({ platform, priority, kind, owner: by }) => ({ platform, priority, kind, owner: by })),
-    }));
+    return this.state.declared.flatMap((target) => {
+      if (target.kind !== 'model') return [];
+      const overrides = this.overridesOf(target).map(({ platform, priority, kind, owner }) => ({ platform, priority, kind, owner }));
+      return [{ architecture: target.name, owner: target.owner, capabilities: target.capabilities, overrides }];
+    });
   }
 
   /**
-   * The upstream class of an architecture, whatever overrides it: a resolution whose chain is that class alone.
+   * The upstream classes of an architecture, whatever overrides them.
    * @throws UnknownArchitectureError, RetiredArchitectureError.
    */
   upstreamOf(architecture: string): Resolution {
-    const entry = this.state.upstream.get(architecture);
-    if (entry === undefined) throw this.unknown([architecture]);
-    return new Resolution({
-      requested: [architecture],
-      passedOver: [],
-      upstream: entry,
-      overrides: [],
-      platform: null,
-      mode: null,
-      classes: this.classes,
-    });
+    return this.resolve([architecture], { platform: null });
   }
 
   /**
-   * The class that serves the first known name in `architectures` (as in config.json) on a platform, and why each other candidate does not.
-   * @throws UnknownArchitectureError with the nearest names; RetiredArchitectureError where the names were retired.
+   * The classes that serve the first known name in `architectures` (as in config.json) on a platform, and why each other candidate does not.
+   * @throws UnknownArchitectureError with the nearest names; RetiredArchitectureError where the names were retired; WithoutUnknownError;
+   * RegistrationConflictError, OverrideConditionError where a `when` decides; OverrideUnusedError for `requireOverride`.
    */
   resolve(architectures: readonly string[], context: ResolveContext): Resolution {
-    return resolveArchitectures(architectures, context, {
-      upstream: this.state.upstream,
-      retired: this.retiredNames(),
-      overridesOf: (architecture) => this.overridesOf(architecture),
-      unknown: (names) => this.unknown(names),
-      classes: this.classes,
+    parseDeclared('resolve', resolveSchema, { architectures, ...context }, application);
+    const { platform, mode = null, without = [], requireOverride = false } = context;
+    const known = architectures.findIndex((name) => this.modelNamed(name) !== undefined);
+    if (known < 0) throw this.unknown(architectures);
+    const target = this.modelNamed(architectures[known]!)!;
+    for (const name of without) this.checkWithout(name);
+
+    const platforms = this.surroundings.platforms?.().map(({ name }) => name) ?? null;
+    const facts = { ...context, knownPlatforms: platforms };
+    const resolved = (one: DeclaredClass): ResolvedClass => resolveClass(one, this.overridesOf(one), facts);
+    const model = resolved(target);
+    const isPart = ({ kind, name }: DeclaredClass): boolean => kind === 'layer' || target.contains.includes(name);
+    const isShown = (entry: OverrideEntry): boolean => entry.platform === platform || platforms?.includes(entry.platform) === false;
+    const layers = this.state.declared.filter((one) => one !== target && isPart(one) && this.overridesOf(one).some(isShown)).map(resolved);
+    const elsewhere = this.state.overrides.filter(
+      (entry) => entry.platform === platform && entry.target !== target && !isPart(entry.target),
+    );
+    const hooks = this.state.hooks.filter(
+      ({ of }) => of === '*' || this.declaredNamed(of).some((one) => one === target || one.kind === 'layer'),
+    );
+    const { chain, candidates } = classRecord(model);
+    const resolution: Resolution = deepFreeze({
+      version: 2,
+      requested: [...architectures],
+      architecture: target.name,
+      platform,
+      mode,
+      without: [...without],
+      capabilities: Object.assign({}, target.capabilities, ...unscoped(model).map(({ capabilities }) => capabilities)),
+      passedOver: architectures.slice(0, known).map((name) => this.passedOver(name)),
+      chain,
+      candidates,
+      layers: layers.map((one) => classRecord(one)),
+      hooks: hooks.map((hook) => resolveHook(hook, facts)),
     });
+    if (requireOverride && [model, ...layers].every(({ applicable }) => applicable.length === 0))
+      throw OverrideUnusedError.ofAll(resolution);
+    this.entries.set(resolution, {
+      model,
+      layers,
+      elsewhere: new Set(elsewhere.map((entry) => entry.target.name)),
+      requireOverride,
+    });
+    return resolution;
   }
 
-  private overridesOf(architecture: string): readonly OverrideEntry[] {
-    return this.state.overrides.get(architecture) ?? [];
+  /**
+   * Imports the classes of a resolution. No failure is kept: a second call tries again.
+   * The caller names the types: the registry knows neither contexts nor models.
+   * @param resolution as `resolve` of this registry gave it.
+   * @throws ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError.
+   */
+  async load<Context = never, Model extends object = object, Family extends object = object>(
+    resolution: Resolution,
+  ): Promise<ServingClasses<Context, Model, Family>> {
+    const entries = this.entries.get(resolution) ?? this.entries.get(this.resolve(resolution.requested, resolution))!;
+    return ServingClasses.load(resolution, entries, this.loader);
+  }
+
+  private change(changed: Partial<RegistryState>): void {
+    this.state = { ...this.state, ...changed };
+  }
+
+  private declare(entry: DeclaredClass): void {
+    const rival = this.state.declared.find(({ name, kind, owner }) => {
+      return name === entry.name && (owner.plugin === entry.owner.plugin || (kind === 'model' && entry.kind === 'model'));
+    });
+    if (rival !== undefined) throw new ArchitectureConflictError(entry.name, rival.owner, entry.owner);
+    this.change({ declared: [...this.state.declared, entry] });
+  }
+
+  private declaredNamed(of: string): readonly DeclaredClass[] {
+    return this.state.declared.filter((one) => one.name === of || qualifiedName(one) === of);
+  }
+
+  private declaredAs(of: string, owner: Owner, declared: string): DeclaredClass {
+    const found = this.declaredNamed(of);
+    if (found.length > 1) throw new TargetAmbiguousError(declared, of, owner, found);
+    if (found[0] !== undefined) return found[0];
+    const nearest = nearestNames(of, this.state.declared.map(of.includes('/') ? qualifiedName : ({ name }) => name));
+    throw new OverrideWithoutUpstreamError(declared, of, owner, { nearest, retired: this.retiredNames().get(of) });
+  }
+
+  private modelNamed(architecture: string): DeclaredClass | undefined {
+    return this.state.declared.find(({ kind, name }) => kind === 'model' && name === architecture);
+  }
+
+  private overridesOf(target: DeclaredClass): readonly OverrideEntry[] {
+    return this.state.overrides.filter((entry) => entry.target === target);
+  }
+
+  private checkModes(what: string, { platform, modes, owner }: Pick<OverrideEntry, 'platform' | 'modes' | 'owner'>): void {
+    const known = this.surroundings.platforms?.().find(({ name }) => name === platform);
+    const wrong = modes?.find((mode) => known?.modes.includes(mode) === false);
+    if (wrong !== undefined) throw new TargetModeError(what, owner, wrong, known!);
+  }
+
+  /** A hook method is known by its class alone, so of those only the plugin can be checked here. */
+  private checkWithout(name: string): void {
+    const known = [...this.state.overrides.map(overrideName), ...this.state.hooks.map((hook) => hook.name)];
+    const [, plugin] = /^(.+?): [^.]+\.[^.]+$/.exec(name) ?? [];
+    const plugins = new Set([...this.state.declared, ...this.state.overrides].map(({ owner }) => owner.plugin));
+    if (!known.includes(name) && !(plugin !== undefined && plugins.has(plugin)))
+      throw new WithoutUnknownError(name, nearestNames(name, known));
+  }
+
+  private passedOver(architecture: string): Resolution['passedOver'][number] {
+    const retired = this.retiredNames().get(architecture);
+    return {
+      architecture,
+      reason: retired === undefined ? 'unknown' : 'retired',
+      detail: retired?.note ?? 'no loaded plugin registers it',
+      nearest: nearestNames(architecture, this.architectures()),
+    };
   }
 
   private retiredNames(): Map<string, RetiredArchitecture> {
-    return new Map([...this.state.retired].map(([architecture, notes]) => [architecture, notes.at(-1)!]));
+    return new Map(this.state.retired.map((facts) => [facts.name, facts]));
+  }
+
+  private architectures(): string[] {
+    return this.state.declared.flatMap(({ kind, name }) => (kind === 'model' ? [name] : []));
   }
 
   private unknown(architectures: readonly string[]): Error {
-    const known = [...this.state.upstream.keys()];
     return architectureError(architectures, {
-      nearest: nearestNames(architectures[0] ?? '', known),
+      nearest: nearestNames(architectures[0] ?? '', this.architectures()),
       retired: this.retiredNames(),
-      plugins: this.loadedPlugins(),
+      plugins: this.surroundings.loadedPlugins?.() ?? [],
     });
-  }
-}
-
-/** Drops a plugin's entries from lists by architecture, and whole lists that `mayStay` refuses. */
-function keepOthers<Entry extends { readonly owner: Owner }>(
-  lists: Map<string, readonly Entry[]>,
-  plugin: string,
-  mayStay: (architecture: string) => boolean = () => true,
-): void {
-  for (const [architecture, entries] of lists) {
-    const kept = mayStay(architecture) ? entries.filter(({ owner }) => owner.plugin !== plugin) : [];
-    if (kept.length === 0) lists.delete(architecture);
-    else lists.set(architecture, kept);
   }
 }

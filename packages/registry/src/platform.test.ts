@@ -25,11 +25,6 @@ test('R14 the one platform that has a device is chosen, and each detector ran ex
   ];
   const selected = await selectPlatform([cpu, hpu, tpu]);
   expect(selected).toMatchObject({ platform: hpu, device: 'device', reason: 'the only platform with a device; /dev/accel0' });
-  expect(selected.considered.map(({ name, device }) => [name, device])).toEqual([
-    ['cpu', 'device'],
-    ['hpu', 'device'],
-    ['tpu', 'absent'],
-  ]);
   expect([cpu.calls, hpu.calls, tpu.calls]).toEqual([1, 1, 1]);
 });
 

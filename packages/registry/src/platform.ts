@@ -1,13 +1,15 @@
 import { messageOf } from '@graft/common';
-import { type DeviceState, describePlatform, type PlatformCandidate } from './platform-candidate.ts';
+import { type Detected, type DeviceState, describePlatform, type PlatformCandidate } from './platform-candidate.ts';
 import { NoPlatformError, PlatformConflictError, PlatformUnavailableError, UnknownPlatformError } from './platform-errors.ts';
 
-export type { DeviceState, PlatformCandidate };
+export type { Detected, DeviceState };
 
 export interface Detection {
   readonly device: DeviceState;
   /** Why, in one sentence: which file, driver or count decided. */
   readonly reason?: string;
+  /** What else it found: a driver's version, bytes of memory, a generation. */
+  readonly properties?: Readonly<Record<string, unknown>>;
 }
 
 /** What a plugin says about the hardware it serves. It binds its backend and runner through the container; the registry only chooses. */
@@ -33,13 +35,10 @@ export interface ServedSizes {
   readonly maxModelLength: number;
 }
 
-export interface SelectedPlatform {
-  readonly platform: Platform;
+export interface SelectedPlatform extends DetectedPlatform {
   readonly device: 'device' | 'emulated';
   /** Why this platform, and what its detector said. */
   readonly reason: string;
-  /** What every platform answered, in plugin order. */
-  readonly considered: readonly PlatformCandidate[];
 }
 
 /**
@@ -60,57 +59,61 @@ export async function selectPlatform(
       loadedPlugins,
     );
   }
-  const answers = await Promise.all(platforms.map(askPlatform));
-  const considered = answers.map(({ candidate }) => candidate);
-  const chosen = requested === undefined ? chooseAutomatically(answers) : chooseByName(answers, requested);
-  return { platform: chosen.platform, device: chosen.device, reason: chosen.reason, considered };
+  const answers = await Promise.all(platforms.map(detectPlatform));
+  return requested === undefined ? chooseAutomatically(answers) : chooseByName(answers, requested);
 }
 
-interface Answer {
-  platform: Platform;
-  candidate: PlatformCandidate;
-  cause?: unknown;
+/** A platform with what its detector said. */
+export interface DetectedPlatform extends Detected {
+  readonly platform: Platform;
 }
 
-type Choice = Pick<SelectedPlatform, 'platform' | 'device' | 'reason'>;
+interface Answer extends PlatformCandidate, DetectedPlatform {
+  readonly cause?: unknown;
+}
 
-async function askPlatform(platform: Platform): Promise<Answer> {
-  const about = { name: platform.name, fallback: platform.fallback ?? false };
+/** Runs a platform's detector, once. It may throw; this does not. */
+export async function detectPlatform(platform: Platform): Promise<Answer> {
+  const about = { platform, name: platform.name, fallback: platform.fallback ?? false };
   try {
     const answer = await platform.detect();
-    const { device, reason } = typeof answer === 'string' ? { device: answer, reason: undefined } : answer;
+    const {
+      device,
+      reason = `detect() answered "${device}"`,
+      properties = {},
+    }: Detection = typeof answer === 'string' ? { device: answer } : answer;
     if (device !== 'device' && device !== 'emulated' && device !== 'absent') {
       throw new TypeError(`detect() answered ${JSON.stringify(device)}; it may answer "device", "emulated" or "absent"`);
     }
-    return { platform, candidate: { ...about, device, reason: reason ?? `detect() answered "${device}"` } };
+    return { ...about, device, reason, properties };
   } catch (cause) {
-    return { platform, candidate: { ...about, device: 'failed', reason: messageOf(cause) }, cause };
+    return { ...about, device: 'failed', reason: messageOf(cause), properties: {}, cause };
   }
 }
 
-function chooseByName(answers: readonly Answer[], requested: string): Choice {
-  const answer = answers.find(({ platform }) => platform.name === requested)!;
-  const { device, reason } = answer.candidate;
-  if (device === 'absent' || device === 'failed') throw new PlatformUnavailableError(answer.candidate, answer.cause);
-  return { platform: answer.platform, device, reason: `asked for by name; ${reason}` };
+function chooseByName(answers: readonly Answer[], requested: string): SelectedPlatform {
+  const { cause, ...candidate } = answers.find(({ name }) => name === requested)!;
+  const { platform, device, reason, properties } = candidate;
+  if (device === 'absent' || device === 'failed') throw new PlatformUnavailableError(candidate, cause);
+  return { platform, device, reason: `asked for by name; ${reason}`, properties };
 }
 
-function chooseAutomatically(answers: readonly Answer[]): Choice {
-  const withDevice = answers.filter(({ candidate }) => candidate.device === 'device' && !candidate.fallback);
-  if (withDevice.length > 1) throw new PlatformConflictError(withDevice.map(({ candidate }) => candidate));
+function chooseAutomatically(answers: readonly Answer[]): SelectedPlatform {
+  const withDevice = answers.filter(({ device, fallback }) => device === 'device' && !fallback);
+  if (withDevice.length > 1) throw new PlatformConflictError(withDevice);
   const [only] = withDevice;
-  if (only !== undefined)
-    return { platform: only.platform, device: 'device', reason: `the only platform with a device; ${only.candidate.reason}` };
-  const fallbacks = answers.filter(
-    ({ candidate }) => candidate.fallback && (candidate.device === 'device' || candidate.device === 'emulated'),
-  );
-  if (fallbacks.length > 1) throw new PlatformConflictError(fallbacks.map(({ candidate }) => candidate));
+  if (only !== undefined) {
+    const { platform, reason, properties } = only;
+    return { platform, device: 'device', reason: `the only platform with a device; ${reason}`, properties };
+  }
+  const fallbacks = answers.filter(({ fallback, device }) => fallback && (device === 'device' || device === 'emulated'));
+  if (fallbacks.length > 1) throw new PlatformConflictError(fallbacks);
   const [fallback] = fallbacks;
-  if (fallback === undefined) throw new NoPlatformError(answers.map(({ candidate }) => candidate));
-  const others = answers.filter((answer) => answer !== fallback).map(({ candidate }) => `${candidate.name} ${describePlatform(candidate)}`);
-  const why =
+  if (fallback === undefined) throw new NoPlatformError(answers);
+  const others = answers.filter((answer) => answer !== fallback).map((answer) => `${answer.name} ${describePlatform(answer)}`);
+  const reason =
     others.length === 0
       ? 'the fallback, and the only platform loaded'
       : `the fallback, since no other platform has a device (${others.join('; ')})`;
-  return { platform: fallback.platform, device: fallback.candidate.device as 'device' | 'emulated', reason: why };
+  return { platform: fallback.platform, device: fallback.device as 'device' | 'emulated', reason, properties: fallback.properties };
 }

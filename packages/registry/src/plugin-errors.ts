@@ -15,6 +15,18 @@ export class PluginInvalidError extends GraftError {
   }
 }
 
+/** Arguments that the registry cannot take. */
+export class RegistrationInvalidError extends GraftError {
+  constructor(call: string, issues: readonly string[], owner: Owner) {
+    super({
+      code: 'GRAFT_REGISTRATION_INVALID',
+      what: `ModelRegistry.${call} was given arguments that are not valid: ${issues.join('; ')}.`,
+      where: ownerText(owner),
+      fix: 'correct the arguments named above.',
+    });
+  }
+}
+
 /** A module that should be a plugin and exports none. */
 export class NotAPluginError extends GraftError {
   constructor(specifier: string, file: string) {

@@ -34,7 +34,7 @@ const loadBoth = () => loadPlugins({ graftVersion: '0.1.0', specifiers: [], plug
 /** All that a plugin can change, as an application sees it. */
 function stateOf(loaded: LoadedPlugins) {
   const engine = loaded.createEngineContainer({ platform: 'hpu' });
-  const record = loaded.registry.resolve(['Llama'], { platform: 'hpu' }).toJSON();
+  const record = loaded.registry.resolve(['Llama'], { platform: 'hpu' });
   const messageOf = (name: string) => {
     try {
       return loaded.registry.resolve([name], { platform: 'hpu' }).architecture;

@@ -80,11 +80,13 @@ definePlugin({
 // What load() gives is what the caller says, and a context that does not fit does not compile.
 export async function loads({ registry }: LoadedPlugins): Promise<void> {
   const resolution = registry.resolve(['Llama'], { platform: 'cpu' });
-  const Typed: ModelClass<Context, Llama> = await resolution.load<Context, Llama>();
+  const { Model: Typed } = await registry.load<Context, Llama>(resolution);
+  const same: ModelClass<Context, Llama> = Typed;
+  new same(new Context());
   new Typed(new Context());
   // @ts-expect-error: another context
   new Typed({ layers: 'two' });
-  const Untyped = await resolution.load();
+  const { Model: Untyped } = await registry.load(resolution);
   // @ts-expect-error: without a type, nothing may be passed
   new Untyped(new Context());
   // @ts-expect-error: one name is a list of one, as in config.json

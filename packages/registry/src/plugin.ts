@@ -3,12 +3,14 @@ import * as z from 'zod';
 import type { EngineBinder, ModelBinder } from './binder.ts';
 import type { ModelCapabilities } from './capabilities.ts';
 import type { PostLoadReload } from './hooks.ts';
+import { issueTexts } from './issues.ts';
 import type { LazyManifest } from './manifest.ts';
 import { isMethodName } from './method-name.ts';
 import type { InspectableModel, LazyClass, LazyFactory, LazyFamily, LazyModel } from './model.ts';
 import type { Patches } from './patch-ledger.ts';
-import type { Platform } from './platform.ts';
-import { PluginInvalidError } from './plugin-errors.ts';
+import type { Detected, Platform } from './platform.ts';
+import { PluginInvalidError, RegistrationInvalidError } from './plugin-errors.ts';
+import type { Owner } from './registration.ts';
 
 /** An upstream class that the plugin brings. */
 export interface ModelDeclaration {
@@ -18,6 +20,8 @@ export interface ModelDeclaration {
   /** What the engine must know of the model beside its class; the registry carries it and reads nothing in it. */
   family?: LazyFamily;
   capabilities?: ModelCapabilities;
+  /** Architectures that it builds as parts of itself. Their overrides serve there too. */
+  contains?: readonly string[];
 }
 
 /**
@@ -42,8 +46,18 @@ interface OverrideFacts {
   of: string;
   /** The platform that it serves. */
   platform: string;
-  /** Higher wins; 0 unless given. Two equal ones for one architecture and platform are an error. */
+  /** Higher wins; 0 unless given. Two equal ones that can serve in one place are an error. */
   priority?: number;
+  /** Architectures and layers inside which it serves; everywhere when left out. */
+  within?: readonly string[];
+  /** The modes in which it serves; all when left out. */
+  modes?: readonly string[];
+  /** Whether it serves on this device: false, or the reason why not. Called at each resolution; properties of the device may be absent. */
+  when?(device: Detected): boolean | string;
+  /** Loading a model fails in which it replaces nothing: not one of these layers, or none in the classes of `within`. */
+  required?: boolean;
+  /** What upstream can do and this class cannot: `{ images: false }`. */
+  capabilities?: Readonly<Record<string, false>>;
   reliesOn?: ReliesOn;
 }
 
@@ -64,11 +78,11 @@ export interface PluginHook<Model = never, Context = never> {
   run(model: Model, context: Context, patches: Patches): void | Promise<void>;
 }
 
-/** An architecture that is no longer, or no longer here. */
+/** An architecture or a layer that is no longer here. */
 export interface RetiredArchitecture {
   /** What happened and where it went: a version, a package, a new name. */
   note: string;
-  /** The architecture that replaces it, if one does. */
+  /** The name that replaces it. */
   replacedBy?: string;
 }
 
@@ -88,7 +102,7 @@ export interface PluginDeclaration {
   manifest?: LazyManifest;
   overrides?: readonly OverrideDeclaration[];
   hooks?: readonly PluginHook[];
-  /** Retired or moved architectures by their old name. */
+  /** Retired or moved architectures and layers, by their old name. */
   retired?: Readonly<Record<string, RetiredArchitecture>>;
   /** Binds services that live as long as the engine. Called once at load; nothing is built then. */
   bindEngine?(bind: EngineBinder): void | Promise<void>;
@@ -118,11 +132,18 @@ const reliesOn = z.strictObject({
   copied: z.record(z.string(), nonEmpty).exactOptional(),
 });
 
-const override = z
+const modes = z.array(nonEmpty).exactOptional();
+
+export const overrideSchema = z
   .strictObject({
     of: nonEmpty,
     platform: nonEmpty,
     priority: z.number().exactOptional(),
+    within: z.array(nonEmpty).min(1, 'must name a class').exactOptional(),
+    modes,
+    when: functionSchema<(device: Detected) => boolean | string>().exactOptional(),
+    required: z.boolean().exactOptional(),
+    capabilities: z.record(z.string(), z.literal(false)).exactOptional(),
     model: functionSchema<LazyModel>().exactOptional(),
     factory: functionSchema<LazyFactory>().exactOptional(),
     reliesOn: reliesOn.exactOptional(),
@@ -132,12 +153,12 @@ const override = z
     'must give exactly one of "model" (a subclass) and "factory"',
   );
 
-const hook = z
+export const hookSchema = z
   .strictObject({
     of: nonEmpty,
     platform: nonEmpty,
     phase: z.enum(['init', 'postLoad']),
-    modes: z.array(nonEmpty).exactOptional(),
+    modes,
     reason: nonEmpty.exactOptional(),
     reload: z.enum(['rerun', 'keep', 'undo-redo']).exactOptional(),
     run: functionSchema<(model: InspectableModel, context: never, patches: Patches) => void | Promise<void>>(),
@@ -146,6 +167,23 @@ const hook = z
     ({ phase, reload }) => (phase === 'postLoad') === (reload !== undefined),
     'must give "reload" in phase "postLoad", and only there',
   );
+
+export const modelSchema = z.strictObject({
+  architecture: nonEmpty,
+  model: functionSchema<LazyModel>(),
+  family: functionSchema<LazyFamily>().exactOptional(),
+  capabilities: z.record(z.string(), z.unknown()).exactOptional(),
+  contains: z.array(nonEmpty).exactOptional(),
+});
+
+export const layersSchema = z.record(z.string().regex(/^[A-Za-z_$][\w$]*$/, 'must be a class name'), functionSchema<LazyClass>());
+
+export const resolveSchema = z.looseObject({
+  architectures: z.array(z.string()),
+  platform: nonEmpty.nullable(),
+  mode: z.string().nullish(),
+  without: z.array(nonEmpty).optional(),
+});
 
 const platform = z.looseObject({
   name,
@@ -163,20 +201,11 @@ const declarationSchema = z.strictObject({
   platforms: z
     .array(z.custom<Platform>((value) => platform.safeParse(withInherited(value)).success, 'must be a Platform: { name, modes, detect() }'))
     .exactOptional(),
-  models: z
-    .array(
-      z.strictObject({
-        architecture: nonEmpty,
-        model: functionSchema<LazyModel>(),
-        family: functionSchema<LazyFamily>().exactOptional(),
-        capabilities: z.record(z.string(), z.unknown()).exactOptional(),
-      }),
-    )
-    .exactOptional(),
-  layers: z.record(z.string().regex(/^[A-Za-z_$][\w$]*$/, 'must be a class name'), functionSchema<LazyClass>()).exactOptional(),
+  models: z.array(modelSchema).exactOptional(),
+  layers: layersSchema.exactOptional(),
   manifest: functionSchema<LazyManifest>().exactOptional(),
-  overrides: z.array(override).exactOptional(),
-  hooks: z.array(hook).exactOptional(),
+  overrides: z.array(overrideSchema).exactOptional(),
+  hooks: z.array(hookSchema).exactOptional(),
   retired: z.record(z.string(), z.strictObject({ note: nonEmpty, replacedBy: nonEmpty.exactOptional() })).exactOptional(),
   bindEngine: functionSchema<PluginDeclaration['bindEngine']>().exactOptional(),
   bindModel: functionSchema<PluginDeclaration['bindModel']>().exactOptional(),
@@ -197,12 +226,16 @@ export function definePlugin(declaration: PluginDeclaration): Plugin {
   const result = declarationSchema.safeParse(declaration);
   if (!result.success) {
     const named = typeof (declaration as { name?: unknown } | null)?.name === 'string' ? declaration.name : null;
-    throw new PluginInvalidError(
-      named,
-      result.error.issues.map((issue) => `${issue.path.length === 0 ? 'the declaration' : issue.path.join('.')}: ${issue.message}`),
-    );
+    throw new PluginInvalidError(named, issueTexts(result.error, declarationSchema, 'the declaration'));
   }
   return Object.freeze({ ...declaration, [brand]: true as const });
+}
+
+/** @throws RegistrationInvalidError that names each argument at fault. */
+export function parseDeclared<S extends z.ZodType>(call: string, schema: S, value: unknown, owner: Owner): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new RegistrationInvalidError(call, issueTexts(result.error, schema, 'the arguments'), owner);
 }
 
 /** Whether a value came from `definePlugin`, of this or of another copy of the package. */

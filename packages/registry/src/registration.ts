@@ -1,6 +1,7 @@
 import type { ModelCapabilities } from './capabilities.ts';
 import type { LazyManifest } from './manifest.ts';
-import type { LazyFactory, LazyModel } from './model.ts';
+import type { LazyClass, LazyFactory, LazyFamily } from './model.ts';
+import type { Detected } from './platform.ts';
 import type { ReliesOn } from './plugin.ts';
 
 /** Who made a registration: shown in errors and by `explain`. */
@@ -10,32 +11,44 @@ export interface Owner {
   readonly file: string | null;
 }
 
-export interface UpstreamEntry {
-  readonly kind: 'upstream';
-  readonly architecture: string;
+/** An upstream class that may be overridden: a model, or a part of one. */
+export interface DeclaredClass {
+  readonly kind: 'model' | 'layer';
+  /** The architecture, or the layer's short name. */
+  readonly name: string;
   readonly owner: Owner;
-  readonly model: LazyModel;
+  readonly load: LazyClass;
+  readonly family: LazyFamily | null;
   readonly capabilities: ModelCapabilities;
+  /** Architectures that it builds as parts of itself. */
+  readonly contains: readonly string[];
   /** The plugin's version; null where it states none. */
   readonly version: string | null;
-  /** What the drift contracts of overrides are held against; null where the plugin has none. */
+  /** The drift contracts of overrides are checked against it; null where the plugin has none. */
   readonly manifest: LazyManifest | null;
 }
 
-interface OverrideEntryFacts {
-  readonly architecture: string;
+/** An override with its names resolved and its defaults filled in. */
+export interface OverrideEntry {
+  readonly kind: 'subclass' | 'factory';
+  readonly target: DeclaredClass;
   readonly owner: Owner;
+  readonly load: LazyClass | LazyFactory;
   readonly platform: string;
   readonly priority: number;
+  /** It serves only inside one of these; everywhere when empty. */
+  readonly within: readonly DeclaredClass[];
+  /** null: all modes. */
+  readonly modes: readonly string[] | null;
+  readonly when: ((device: Detected) => boolean | string) | null;
+  readonly required: boolean;
+  readonly capabilities: ModelCapabilities;
   readonly reliesOn: ReliesOn | null;
 }
-
-export type OverrideEntry = OverrideEntryFacts &
-  ({ readonly kind: 'subclass'; readonly model: LazyModel } | { readonly kind: 'factory'; readonly factory: LazyFactory });
-
-export type Registration = UpstreamEntry | OverrideEntry;
 
 /** `plugin "cpu" (file:///...)`, the form that errors use. */
 export function ownerText({ plugin, file }: Owner): string {
   return `plugin "${plugin}" (${file ?? 'passed in code'})`;
 }
+
+export const qualifiedName = ({ name, owner }: DeclaredClass): string => `${owner.plugin}/${name}`;

@@ -4,7 +4,7 @@ import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import type { BufferFacts, InspectableModel, ParameterFacts } from './model.ts';
 import type { Patches } from './patch-ledger.ts';
 
-const target: HookTarget = { architecture: 'Tiny', platform: 'hpu', mode: 'compile', chain: [], owner: { plugin: 'tiny', file: null } };
+const target: HookTarget = { architecture: 'Tiny', platform: 'hpu', mode: 'compile', chain: [] };
 
 interface Weight extends ParameterFacts {
   value: number;
@@ -40,6 +40,7 @@ const hook = (reload: 'rerun' | 'keep' | 'undo-redo', run: Run, more: Partial<Lo
   reload,
   run: (model: Tiny, _: unknown, patches: Patches) => run(model, patches),
   owner: { plugin: `${reload}-plugin`, file: null },
+  name: `${reload}-plugin: hook`,
   ...more,
 });
 

@@ -1,241 +1,199 @@
-import type { ModelCapabilities } from './capabilities.ts';
-import { type ContractReport, type ContractSubject, checkContract } from './contract.ts';
-import { ContractBrokenError } from './contract-errors.ts';
-import type { ClassLoader } from './load-class.ts';
-import type { ModelClass } from './model.ts';
-import { nearestNames } from './names.ts';
-import type { RetiredArchitecture } from './plugin.ts';
-import type { OverrideEntry, Owner, Registration, UpstreamEntry } from './registration.ts';
-import type { CandidateReason, CandidateRecord, ChainRecord, PassedOverRecord, ResolutionRecord } from './resolution-record.ts';
+import { messageOf } from '@graft/common';
+import { OverrideConditionError, RegistrationConflictError } from './errors.ts';
+import { nearestNames, quotedList } from './names.ts';
+import type { Detected } from './platform.ts';
+import type { PluginHook } from './plugin.ts';
+import type { DeclaredClass, OverrideEntry, Owner } from './registration.ts';
+import type { Candidate, CandidateReason, ResolvedHook, ResolvedLayer } from './resolution.ts';
 
 export interface ResolveContext {
-  /** The name of the active platform. */
-  readonly platform: string;
-  /** The execution mode, for hooks; it does not change which class is chosen. */
-  readonly mode?: string;
-}
-
-interface ResolutionFacts {
-  requested: readonly string[];
-  passedOver: readonly PassedOverRecord[];
-  upstream: UpstreamEntry;
-  overrides: readonly OverrideEntry[];
-  /** null: upstream alone was asked for. */
-  platform: string | null;
-  mode: string | null;
-  classes: ClassLoader;
-}
-
-/** Which class runs an architecture, and why: the chain from upstream to the class that is built, and every candidate with one reason. */
-export class Resolution {
-  readonly architecture: string;
+  /** The name of the active platform; null for upstream alone. */
   readonly platform: string | null;
-  readonly mode: string | null;
-  readonly capabilities: ModelCapabilities;
-  /** The names that were asked for, and why those before `architecture` were passed over. */
-  readonly requested: readonly string[];
-  readonly passedOver: readonly PassedOverRecord[];
-  private readonly links: readonly Registration[];
-  private readonly classes: ClassLoader;
-  private readonly upstream: UpstreamEntry;
-  private loaded: readonly ModelClass[] = [];
-  private readonly entries: readonly Registration[];
-  private readonly contracts = new Map<Registration, ContractReport>();
-
-  constructor({ requested, passedOver, upstream, overrides, platform, mode, classes }: ResolutionFacts) {
-    this.architecture = upstream.architecture;
-    this.capabilities = upstream.capabilities;
-    this.platform = platform;
-    this.mode = mode;
-    this.requested = [...requested];
-    this.passedOver = passedOver;
-    this.classes = classes;
-    this.upstream = upstream;
-    this.links = chainOf(upstream, overrides, platform);
-    this.entries = [upstream, ...overrides];
-  }
-
-  /** From the upstream class to the one that is built. `className` is null until `load` has run. */
-  get chain(): readonly ChainRecord[] {
-    return this.links.map((entry, index) => ({
-      plugin: entry.owner.plugin,
-      file: entry.owner.file,
-      kind: entry.kind,
-      priority: entry.kind === 'upstream' ? null : entry.priority,
-      className: this.loaded[index]?.name ?? null,
-    }));
-  }
-
-  /** Every candidate with one reason, and the state of its drift contract. */
-  get candidates(): readonly CandidateRecord[] {
-    return this.entries.map((entry) => candidateRecord(entry, reasonFor(entry, this.links, this.platform), this.contracts.get(entry)));
-  }
-
-  /** Who brings the class that is built. */
-  get owner(): Owner {
-    return this.links.at(-1)!.owner;
-  }
-
-  /**
-   * Imports the model code and gives the class. No failure is kept: a second call tries again.
-   * The caller names the types: the registry knows neither contexts nor models.
-   * @throws ModuleFailedError, NotAModelClassError, OverrideBaseError.
-   */
-  async load<Context = never, Model extends object = object>(): Promise<ModelClass<Context, Model>> {
-    this.loaded = await this.classes.load(this.upstream, this.links);
-    return this.loaded.at(-1)! as unknown as ModelClass<Context, Model>;
-  }
-
-  /**
-   * Holds the drift contract (`reliesOn`) of each override in the chain against upstream, as far as that goes without a model. `candidates` says
-   * what came of it. For `explain`; a model that is to be loaded is built by `buildUnderContract`.
-   * @throws ManifestInvalidError and what `load` throws.
-   */
-  checkContracts(): Promise<readonly ContractReport[]> {
-    return this.holdContracts(null);
-  }
-
-  /**
-   * Builds a model and holds the drift contracts against it: before weights are read, and before a hook meets what is no longer there.
-   * @throws ContractBrokenError that names every breach; where the constructor threw too, with that as its cause.
-   */
-  async buildUnderContract<Model extends object>(build: () => Model): Promise<Model> {
-    const early = await this.checkContracts();
-    let model: Model;
-    try {
-      model = build();
-    } catch (cause) {
-      // A constructor that fails on what upstream no longer has is explained by the contract.
-      this.expectKept(early, cause);
-      throw cause;
-    }
-    this.expectKept(await this.holdContracts(model));
-    return model;
-  }
-
-  private async holdContracts(model: object | null): Promise<readonly ContractReport[]> {
-    const subjects = this.links.flatMap((entry, index) => (entry.kind === 'upstream' || entry.reliesOn === null ? [] : [{ entry, index }]));
-    if (subjects.length === 0) return [];
-    if (this.loaded.length === 0) await this.load();
-    for (const { entry, index } of subjects) {
-      const classes = { upstreamClass: this.loaded[0]!, base: this.baseOf(entry, index) };
-      const subject = { entry, upstream: this.upstream, ...classes } as ContractSubject;
-      this.contracts.set(entry, await checkContract(subject, model));
-    }
-    return [...this.contracts.values()];
-  }
-
-  /** A plain subclass extends upstream, whatever stands below it. */
-  private baseOf(entry: OverrideEntry, index: number): ModelClass {
-    return entry.kind === 'subclass' ? this.loaded[0]! : this.loaded[index - 1]!;
-  }
-
-  private expectKept(reports: readonly ContractReport[], cause?: unknown): void {
-    const broken = reports.filter(({ state }) => state === 'broken');
-    if (broken.length > 0) throw new ContractBrokenError(this.architecture, this.loaded[0]!.name, broken, cause);
-  }
-
-  toJSON(): ResolutionRecord {
-    return {
-      requested: [...this.requested],
-      architecture: this.architecture,
-      platform: this.platform,
-      mode: this.mode,
-      passedOver: [...this.passedOver],
-      chain: [...this.chain],
-      candidates: [...this.candidates],
-    };
-  }
+  readonly mode?: string | null;
+  /** What the platform's detector said, for `when`; without it an override that has a `when` does not serve. */
+  readonly device?: Detected | null;
+  /** Hooks and overrides to leave out, as `plugin: name`; an override's name is what it overrides. */
+  readonly without?: readonly string[];
+  /** Fails where nothing but upstream would serve. */
+  readonly requireOverride?: boolean;
 }
 
-/** Upstream, then the platform's overrides from the lowest priority up. A plain subclass starts from upstream again, a factory stacks. */
-function chainOf(upstream: UpstreamEntry, overrides: readonly OverrideEntry[], platform: string | null): Registration[] {
-  const chain: Registration[] = [upstream];
-  const applicable = overrides.filter((entry) => entry.platform === platform).sort((a, b) => a.priority - b.priority);
-  for (const entry of applicable) {
-    if (entry.kind === 'subclass') chain.splice(1);
-    chain.push(entry);
+/** The context, with the platforms that the loaded plugins bring; null where they are not known. */
+export interface ResolveFacts extends ResolveContext {
+  readonly knownPlatforms: readonly string[] | null;
+}
+
+export interface RegisteredHook extends PluginHook {
+  readonly owner: Owner;
+  /** `plugin: name of its function`, or `plugin: hook 2`. */
+  readonly name: string;
+}
+
+/** A class with its candidates as records, and the overrides that may serve, by rising priority. */
+export interface ResolvedClass {
+  readonly target: DeclaredClass;
+  readonly rows: readonly { readonly entry: OverrideEntry | null; readonly record: Candidate }[];
+  readonly applicable: readonly OverrideEntry[];
+}
+
+type Outcome<Reason extends string = CandidateReason> = { readonly reason: Reason; readonly detail: string };
+
+/**
+ * Judges every override of a class.
+ * @throws RegistrationConflictError where two that apply have one priority; OverrideConditionError where a `when` threw.
+ */
+export function resolveClass(target: DeclaredClass, overrides: readonly OverrideEntry[], facts: ResolveFacts): ResolvedClass {
+  const refusals = new Map(overrides.map((entry) => [entry, refusalOf(entry, facts)]));
+  const applicable = overrides.filter((entry) => refusals.get(entry) === null).sort((a, b) => a.priority - b.priority);
+  for (const [index, entry] of applicable.entries()) {
+    const rival = applicable.slice(0, index).find((other) => conflicts(entry, other));
+    if (rival !== undefined) throw new RegistrationConflictError(rival, entry);
   }
-  return chain;
+  const chain = unscoped({ applicable });
+  const above = chain[0];
+  const upstream: Outcome =
+    above === undefined ? { reason: 'selected', detail: upstreamDetail(overrides, facts) } : { reason: 'base', detail: baseDetail(above) };
+  const rows = overrides.map((entry) => {
+    const outcome = refusals.get(entry) ?? rankOf(entry, chain);
+    return { entry, record: candidateOf(entry, outcome) };
+  });
+  return { target, rows: [{ entry: null, record: upstreamCandidate(target, upstream) }, ...rows], applicable };
 }
 
-interface Reason {
-  reason: CandidateReason;
-  detail: string;
+/** The overrides that build on each other, from the lowest priority up: a plain subclass starts from upstream again, a factory stacks. */
+export function chainOf(applicable: readonly OverrideEntry[]): readonly OverrideEntry[] {
+  const start = applicable.findLastIndex(({ kind }) => kind === 'subclass');
+  return applicable.slice(Math.max(start, 0));
 }
 
-function reasonFor(entry: Registration, chain: readonly Registration[], platform: string | null): Reason {
+/** The chain where no scope applies. */
+export function unscoped({ applicable }: Pick<ResolvedClass, 'applicable'>): readonly OverrideEntry[] {
+  return chainOf(applicable.filter(({ within }) => within.length === 0));
+}
+
+/** Whether both can serve in one place at one priority. */
+export function conflicts(a: OverrideEntry, b: OverrideEntry): boolean {
+  const overlap = <T>(one: readonly T[] | null, other: readonly T[] | null) =>
+    !one?.length || !other?.length || one.some((x) => other.includes(x));
+  return (
+    a.target === b.target &&
+    a.platform === b.platform &&
+    a.priority === b.priority &&
+    overlap(a.modes, b.modes) &&
+    overlap(a.within, b.within)
+  );
+}
+
+/** The rows of a class as its record. `renew` gives what became known since. */
+export function classRecord(
+  { target, rows }: ResolvedClass,
+  renew: (entry: OverrideEntry | null) => Partial<Candidate> = () => ({}),
+): ResolvedLayer {
+  const candidates = rows.map(({ entry, record }) => ({ ...record, ...renew(entry) }));
+  const inChain = rows.flatMap(({ entry, record }, at) =>
+    record.reason === 'selected' || record.reason === 'base' ? [{ priority: entry?.priority ?? Number.NEGATIVE_INFINITY, at }] : [],
+  );
+  const chain = inChain.sort((a, b) => a.priority - b.priority).map(({ at }) => candidates[at]!);
+  return { name: target.name, plugin: target.owner.plugin, kind: target.kind, chain, candidates };
+}
+
+/** What becomes of a hook that a plugin declares. */
+export function resolveHook({ owner, name, of, platform, phase, ...hook }: RegisteredHook, facts: ResolveFacts): ResolvedHook {
+  const modes = hook.modes ?? null;
+  const outcome = notHere({ platform, modes }, facts) ??
+    switchedOff(name, facts) ?? { reason: 'runs' as const, detail: `serves platform "${platform}"` };
+  return { plugin: owner.plugin, hook: name, of, platform, phase, modes: modes === null ? null : [...modes], ...outcome };
+}
+
+function refusalOf(entry: OverrideEntry, facts: ResolveFacts): Outcome | null {
+  return notHere(entry, facts) ?? switchedOff(overrideName(entry), facts) ?? conditionOf(entry, facts);
+}
+
+/** As `--without` names it. */
+export const overrideName = ({ owner, target }: Pick<OverrideEntry, 'owner' | 'target'>): string => `${owner.plugin}: ${target.name}`;
+
+function notHere(
+  { platform, modes }: { platform: string; modes: readonly string[] | null },
+  facts: ResolveFacts,
+): Outcome<'other-platform' | 'other-mode'> | null {
+  if (platform !== facts.platform) return { reason: 'other-platform', detail: otherPlatformDetail(platform, facts) };
+  if (modes === null || (facts.mode != null && modes.includes(facts.mode))) return null;
+  return { reason: 'other-mode', detail: `serves mode ${quotedList(modes)}, not ${facts.mode == null ? 'none' : `"${facts.mode}"`}` };
+}
+
+function otherPlatformDetail(platform: string, { platform: asked, knownPlatforms }: ResolveFacts): string {
+  if (knownPlatforms === null || knownPlatforms.includes(platform)) {
+    return `serves platform "${platform}"${asked === null ? '; upstream was asked for' : `, not "${asked}"`}`;
+  }
+  return `no loaded plugin brings platform "${platform}" (nearest: ${quotedList(nearestNames(platform, knownPlatforms, 1))})`;
+}
+
+function switchedOff(name: string, { without = [] }: ResolveFacts): Outcome<'without'> | null {
+  return without.includes(name) ? { reason: 'without', detail: `switched off: --without "${name}"` } : null;
+}
+
+function conditionOf(entry: OverrideEntry, { device = null }: ResolveFacts): Outcome | null {
+  if (entry.when === null) return null;
+  if (device === null) return { reason: 'condition', detail: 'its `when` asks for the device, and none was detected' };
+  let answer: boolean | string;
+  try {
+    answer = entry.when(device);
+  } catch (cause) {
+    throw new OverrideConditionError(entry, messageOf(cause), cause);
+  }
+  if (answer === true) return null;
+  return { reason: 'condition', detail: `its \`when\` refused this device${answer === false ? '' : `: ${String(answer)}`}` };
+}
+
+function rankOf(entry: OverrideEntry, chain: readonly OverrideEntry[]): Outcome {
   const at = chain.indexOf(entry);
-  if (at === chain.length - 1) return { reason: 'selected', detail: selectedDetail(entry, platform) };
-  if (at >= 0) return { reason: 'base', detail: `the class that ${nameOf(chain[at + 1]!)} builds on` };
-  // Upstream is in every chain, so what is left is an override.
-  const override = entry as OverrideEntry;
-  if (override.platform !== platform)
-    return { reason: 'other-platform', detail: `serves platform "${override.platform}", not "${platform}"` };
-  const above = chain.find((other) => other.kind === 'subclass')!;
+  if (at >= 0 && at === chain.length - 1) {
+    return { reason: 'selected', detail: `the highest priority (${entry.priority}) on platform "${entry.platform}"` };
+  }
+  if (at >= 0) return { reason: 'base', detail: baseDetail(chain[at + 1]!) };
+  if (entry.within.length > 0)
+    return { reason: 'scoped', detail: `serves within ${entry.within.map(({ name }) => name).join(' and ')} alone` };
+  const detail = `${nameOf(chain[0]!)} has a higher priority and is a plain subclass, on which nothing below it stacks`;
+  return { reason: 'outranked', detail };
+}
+
+const baseDetail = (above: OverrideEntry): string => `the class that ${nameOf(above)} builds on`;
+const nameOf = ({ kind, owner }: OverrideEntry): string => `the ${kind} of plugin "${owner.plugin}"`;
+
+function upstreamDetail(overrides: readonly OverrideEntry[], { platform }: ResolveFacts): string {
+  if (platform === null) return 'upstream was asked for';
+  return overrides.some((entry) => entry.platform === platform)
+    ? `no override for platform "${platform}" applies everywhere`
+    : `no override serves platform "${platform}"`;
+}
+
+function upstreamCandidate({ owner }: DeclaredClass, outcome: Outcome): Candidate {
   return {
-    reason: 'outranked',
-    detail: `${nameOf(above)} has a higher priority and is a plain subclass, on which nothing below it stacks`,
+    ...owner,
+    kind: 'upstream',
+    platform: null,
+    priority: null,
+    within: [],
+    modes: null,
+    required: false,
+    ...outcome,
+    ...unknownYet,
   };
 }
 
-function selectedDetail(entry: Registration, platform: string | null): string {
-  if (entry.kind !== 'upstream') return `the highest priority (${entry.priority}) on platform "${entry.platform}"`;
-  return platform === null ? 'upstream was asked for' : `no override serves platform "${platform}"`;
+function candidateOf({ owner, kind, platform, priority, within, modes, required, reliesOn }: OverrideEntry, outcome: Outcome): Candidate {
+  return {
+    ...owner,
+    kind,
+    platform,
+    priority,
+    within: within.map(({ name }) => name),
+    modes: modes === null ? null : [...modes],
+    required,
+    ...outcome,
+    ...unknownYet,
+    contract: reliesOn === null ? 'none' : 'not checked',
+  };
 }
 
-function nameOf(entry: Registration): string {
-  return entry.kind === 'upstream'
-    ? `the upstream class of plugin "${entry.owner.plugin}"`
-    : `the ${entry.kind} of plugin "${entry.owner.plugin}"`;
-}
-
-function candidateRecord(entry: Registration, { reason, detail }: Reason, contract: ContractReport | undefined): CandidateRecord {
-  const { plugin, file } = entry.owner;
-  const shared = { plugin, file, kind: entry.kind, reason, detail };
-  if (entry.kind === 'upstream') return { ...shared, platform: null, priority: null, contract: 'none', contractNotes: [] };
-  const state = entry.reliesOn === null ? 'none' : (contract?.state ?? 'not checked');
-  const notes = contract === undefined ? [] : [...contract.breaches.map(({ text }) => text), ...contract.notChecked];
-  return { ...shared, platform: entry.platform, priority: entry.priority, contract: state, contractNotes: notes };
-}
-
-/** The registry's state, as far as resolving reads it. */
-export interface ResolutionSources {
-  upstream: ReadonlyMap<string, UpstreamEntry>;
-  retired: ReadonlyMap<string, RetiredArchitecture>;
-  overridesOf(architecture: string): readonly OverrideEntry[];
-  unknown(architectures: readonly string[]): Error;
-  classes: ClassLoader;
-}
-
-/** Walks `architectures` in order and resolves the first that is registered. */
-export function resolveArchitectures(
-  architectures: readonly string[],
-  { platform, mode }: ResolveContext,
-  sources: ResolutionSources,
-): Resolution {
-  const passedOver: PassedOverRecord[] = [];
-  for (const architecture of architectures) {
-    const upstream = sources.upstream.get(architecture);
-    if (upstream !== undefined) {
-      const overrides = sources.overridesOf(architecture);
-      return new Resolution({
-        requested: architectures,
-        passedOver,
-        upstream,
-        overrides,
-        platform,
-        mode: mode ?? null,
-        classes: sources.classes,
-      });
-    }
-    const retired = sources.retired.get(architecture);
-    passedOver.push({
-      architecture,
-      reason: retired === undefined ? 'unknown' : 'retired',
-      detail: retired?.note ?? 'no loaded plugin registers it',
-      nearest: nearestNames(architecture, sources.upstream.keys()),
-    });
-  }
-  throw sources.unknown(architectures);
-}
+const unknownYet = { className: null, contract: 'none', contractNotes: [], replaced: null } satisfies Partial<Candidate>;

@@ -6,8 +6,12 @@ import { duration } from '/messages.js';
 const reasonTexts = {
   selected: 'chosen',
   base: 'built upon',
-  'other-platform': 'other platform',
   outranked: 'outranked',
+  scoped: 'serves inside certain classes',
+  'other-platform': 'other platform',
+  'other-mode': 'other mode',
+  condition: 'refused this device',
+  without: 'switched off',
 };
 
 /** @param health the body of GET /health, or null with a `failure`. */
@@ -34,6 +38,7 @@ export function showPanel({ health, failure }) {
       emulated(engine),
       chain(engine),
       candidates(engine),
+      layers(engine),
       changes(engine),
       facts(engine, stats),
       times(engine),
@@ -81,6 +86,19 @@ function candidates({ resolution }) {
     ...list.map((one) => candidate(candidateName(one), one.reason, one.detail)),
   ];
   return section('Why this one', el('ul.candidates', {}, items));
+}
+
+/** Parts of the model that overrides replaced, and how often. */
+function layers({ resolution }) {
+  const items = (resolution?.layers ?? []).flatMap(({ name, candidates: all }) =>
+    all.filter(({ kind }) => kind !== 'upstream').map((one) => candidate(`${name}: ${candidateName(one)}`, one.reason, replacedText(one))),
+  );
+  return items.length === 0 ? null : section('Parts that overrides replace', el('ul.candidates', {}, items));
+}
+
+function replacedText({ detail, replaced }) {
+  if (!replaced?.count) return detail;
+  return `${replaced.count} instances${replaced.paths.length === 0 ? '' : `, first at ${replaced.paths[0] || 'the model'}`}; ${detail}`;
 }
 
 function candidateName({ plugin, kind, platform }) {

@@ -33,6 +33,7 @@ export const coreModels = definePlugin({
       model: () => multimodal().then((m) => m.Llama4ForConditionalGeneration),
       family: llama4,
       capabilities: { images: true },
+      contains: ['Llama4ForCausalLM'],
     },
   ],
   layers: {

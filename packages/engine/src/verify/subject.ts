@@ -157,7 +157,7 @@ function requireOverride(
   architectures: readonly string[],
   named: string | undefined,
 ): { architecture: string; platform: string } {
-  const { architecture } = plugins.registry.resolve(architectures, { platform: named ?? '' });
+  const { architecture } = plugins.registry.resolve(architectures, { platform: named ?? null });
   const listed = plugins.registry.list().find((one) => one.architecture === architecture)?.overrides ?? [];
   const hooked = plugins.hooks.filter((hook) => hook.of === architecture);
   const platforms = [...new Set([...listed, ...hooked].map(({ platform }) => platform))];
@@ -186,7 +186,7 @@ async function findPlatform(plugins: LoadedPlugins, name: string): Promise<Pick<
   } catch (error) {
     const platform = plugins.platforms.find((candidate) => candidate.name === name);
     if (platform === undefined || !GraftError.is(error) || error.code !== 'GRAFT_PLATFORM_UNAVAILABLE') throw error;
-    const standing: SelectedPlatform = { platform, device: 'emulated', reason: error.what, considered: [] };
+    const standing: SelectedPlatform = { platform, device: 'emulated', reason: error.what, properties: {} };
     return { platform: standing, device: standIn(error.what), onInterpreter: true };
   }
 }

@@ -10,9 +10,11 @@ import type { BuiltModel, CheckOutcome, Subject } from './subject.ts';
  * Upstream's classes, their manifest and a built model have all that the plugin's override relies on (`reliesOn`).
  * @throws ContractBrokenError that names each breach, and what building throws.
  */
-export async function checkContractHolds({ plugin, target, resolution, build }: Subject): Promise<CheckOutcome> {
-  await resolution.buildUnderContract(() => build().model);
-  const own = resolution.candidates.filter(({ plugin: by, platform }) => by === plugin.name && platform === target.platform);
+export async function checkContractHolds({ plugin, target, classes, options }: Subject): Promise<CheckOutcome> {
+  await classes.construct(options.context({ ...target, build: classes.build }));
+  const { candidates, layers } = classes.resolution;
+  const all = [...candidates, ...layers.flatMap((layer) => layer.candidates)];
+  const own = all.filter(({ plugin: by, platform }) => by === plugin.name && platform === target.platform);
   const stated = own.filter(({ contract }) => contract !== 'none');
   if (stated.length === 0) return { outcome: 'not checked', detail: 'no override here states a `reliesOn`' };
   const notes = stated.flatMap(({ contractNotes }) => contractNotes);

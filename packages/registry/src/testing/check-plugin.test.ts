@@ -187,7 +187,6 @@ describe('a check that would show nothing is refused', () => {
   test.each<[string, Plugin, Partial<CheckPluginOptions<Context, Llama>>, string]>([
     ['a misspelt platform', overriding(Good, { overrides: onCpuu }), {}, 'the platform "cpuu"'],
     ['a mode to check that the platform lacks', overriding(Good), { modes: ['eagre'] }, 'the mode "eagre"'],
-    ['a misspelt mode on a hook', overriding(Plain, { hooks: [hook({ modes: ['eagre'] })] }), {}, 'vendor: note (skipped: other mode)'],
     ['a misspelt mode on a hook method', overriding(Complied), {}, 'Complied.unify (skipped: other mode)'],
     ['an override that another outranks', overriding(Good), { needs: [core, outranking] }, 'nothing of it serves or runs'],
     [
@@ -200,6 +199,11 @@ describe('a check that would show nothing is refused', () => {
     const failure = checkPlugin(plugin, { needs: [core], context, ...more });
     await expect(failure).rejects.toMatchObject({ code: 'GRAFT_CHECK_TARGET', what: expect.stringContaining(says) });
   });
+});
+
+test('a misspelt mode on a hook of the plugin is refused when it is loaded', async () => {
+  const hooks = [{ of: 'Llama', platform: 'cpu', phase: 'init' as const, modes: ['eagre'], run() {} }];
+  await expect(checkPlugin(overriding(Plain, { hooks }), { needs: [core], context })).rejects.toMatchObject({ code: 'GRAFT_TARGET_MODE' });
 });
 
 describe('a hook on a layer', () => {

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { construct } from '../construct.ts';
+import type { Build } from '../build.ts';
 import type { EngineContainer, ModelContainer } from '../containers.ts';
 import { type HookRecord, HookRunner } from '../hook-runner.ts';
 import { loadPlugins } from '../load-plugins.ts';
 import type { LoadedPlugins } from '../loaded-plugins.ts';
-import type { InspectableModel, ModelClass } from '../model.ts';
+import type { InspectableModel } from '../model.ts';
 import type { Plugin } from '../plugin.ts';
-import type { Resolution } from '../resolve.ts';
+import type { ServingClasses } from '../serving-classes.ts';
 import { modulesOf, Snapshot } from '../snapshot.ts';
 import type { ReloadSubject } from './check-reload.ts';
 
@@ -21,7 +21,7 @@ export interface CheckPluginOptions<Context = never, Model extends InspectableMo
   /** The plugins that it comes after, in code: upstream models first, and the platform where the plugin does not bring it. */
   needs?: readonly Plugin[];
   /** A context for one model. Small is enough, and quick: nothing here depends on sizes. */
-  context(target: CheckTarget): Context;
+  context(target: CheckTarget & { readonly build: Build }): Context;
   /** The architectures on which overrides of layers and hooks on layers are tried; all that are registered unless given. */
   architectures?: readonly string[];
   /** The modes to check; all of the platform unless given. */
@@ -54,7 +54,7 @@ export interface Subject {
   readonly plugin: Plugin;
   readonly plugins: LoadedPlugins;
   readonly target: CheckTarget;
-  readonly resolution: Resolution;
+  readonly classes: ServingClasses<unknown, InspectableModel>;
   readonly options: CheckOptions;
   build(): BuiltModel;
   buildUpstream(): Promise<InspectableModel>;
@@ -74,24 +74,24 @@ export function loadWith(plugin: Plugin, needs: readonly Plugin[] = []): Promise
 /** @throws what loading, resolving and importing throw. */
 export async function loadSubject(plugin: Plugin, options: CheckOptions, target: CheckTarget): Promise<Subject> {
   const plugins = await loadWith(plugin, options.needs);
-  const resolution = plugins.registry.resolve([target.architecture], target);
-  const Class = (await resolution.load()) as unknown as ModelClass<unknown, InspectableModel>;
-  let classes: Snapshot | null = null;
+  const { registry } = plugins;
+  const classes = await registry.load<unknown, InspectableModel>(registry.resolve([target.architecture], target));
+  let before: Snapshot | null = null;
   return {
     plugin,
     plugins,
     target,
-    resolution,
+    classes,
     options,
     build() {
-      const context = options.context(target);
-      const model = construct(Class, context);
-      classes ??= Snapshot.ofModel(model).ofClasses();
-      return { model, context, runner: new HookRunner(resolution, plugins.hooks) };
+      const context = options.context({ ...target, build: classes.build });
+      const model = classes.build(classes.Model, context);
+      before ??= Snapshot.ofModel(model).ofClasses();
+      return { model, context, runner: new HookRunner(classes.resolution, plugins.hooks) };
     },
     async buildUpstream() {
-      const Upstream = (await plugins.registry.upstreamOf(target.architecture).load()) as unknown as ModelClass<unknown, InspectableModel>;
-      return construct(Upstream, options.context(target));
+      const { build, Model } = await registry.load<unknown, InspectableModel>(registry.upstreamOf(target.architecture));
+      return build(Model, options.context({ ...target, build }));
     },
     async load({ model, context, runner }) {
       if (options.load === undefined && (await runner.plan('postLoad', model)).length > 0) return false;
@@ -100,8 +100,8 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
       return true;
     },
     classChanges() {
-      const changes = classes?.differences(classes.again()) ?? [];
-      classes?.restore();
+      const changes = before?.differences(before.again()) ?? [];
+      before?.restore();
       return changes;
     },
   };
@@ -109,11 +109,12 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
 
 /** Whether a class of the plugin serves in the model, and the plan of each hook that the plugin brings. */
 export async function touchedBy(subject: Subject): Promise<{ serves: boolean; hooks: HookRecord[] }> {
-  const { plugin, resolution } = subject;
+  const { plugin, classes } = subject;
   const { model, runner } = subject.build();
   const hooks = [...(await runner.plan('init', model)), ...(await runner.plan('postLoad', model))];
   const upstream = new Set([...modulesOf(await subject.buildUpstream()).values()].map((module) => module.constructor));
   const [, ...parts] = modulesOf(model).values();
-  const serves = resolution.chain.some((link) => link.plugin === plugin.name) || parts.some((part) => !upstream.has(part.constructor));
+  const serves =
+    classes.resolution.chain.some((link) => link.plugin === plugin.name) || parts.some((part) => !upstream.has(part.constructor));
   return { serves, hooks: hooks.filter((hook) => hook.plugin === plugin.name) };
 }

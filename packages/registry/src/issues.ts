@@ -1,0 +1,67 @@
+import type * as z from 'zod';
+import { nearestNames, quotedList } from './names.ts';
+
+export interface IssueWords {
+  what: string;
+  /** The key's path, as `sampling.topP`; empty for the whole. */
+  where: string;
+  /** For a wrong key or a wrong choice, the nearest ones. */
+  fix: string | undefined;
+}
+
+/** The first thing wrong with a value, in the words of our errors. */
+export function describeIssue(error: z.ZodError, schema: z.ZodType): IssueWords {
+  return issueWords(deepest(error.issues[0]!), schema);
+}
+
+/** All that is wrong with a value, each as `key: problem`; of many, the first. @param whole names the value itself. */
+export function issueTexts(error: z.ZodError, schema: z.ZodType, whole: string): string[] {
+  const most = 5;
+  const texts = error.issues.slice(0, most).map((issue) => {
+    const { what, where, fix } = issueWords(deepest(issue), schema);
+    return `${where || whole}: ${what.slice(0, -1)}${fix === undefined ? '' : ` (${fix.slice(0, -1)})`}`;
+  });
+  const more = error.issues.length - most;
+  return more > 0 ? [...texts, `and ${more} more`] : texts;
+}
+
+function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {
+  const where = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0]!;
+    const nearest = nearestNames(key, keysAt(schema, issue.path));
+    return {
+      what: `"${key}" is no key here.`,
+      where: [...where, key].join('.'),
+      fix: nearest.length === 0 ? undefined : `did you mean ${nearest.map((name) => `"${name}"`).join(', ')}?`,
+    };
+  }
+  if (issue.code === 'invalid_value' && issue.values.length > 1 && typeof issue.input === 'string') {
+    const fix = `did you mean ${quotedList(nearestNames(issue.input, issue.values.map(String), 1))}?`;
+    return { what: `${issue.message}.`, where: where.join('.'), fix };
+  }
+  return { what: `${issue.message}.`, where: where.join('.'), fix: undefined };
+}
+
+/** A failed union says little; the branch that got furthest into the value says what is wrong. */
+function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+  if (issue.code !== 'invalid_union') return issue;
+  const branches = issue.errors.flatMap((branch) => branch.slice(0, 1).map(deepest));
+  const furthest = branches.reduce<z.core.$ZodIssue | null>((best, one) => (one.path.length > (best?.path.length ?? 0) ? one : best), null);
+  return furthest === null ? issue : { ...furthest, path: [...issue.path, ...furthest.path] };
+}
+
+/** The keys that a schema knows at a path, those of all branches of a union. */
+function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[]): string[] {
+  if (schema === undefined) return [];
+  const def = schema._zod.def as unknown as Record<string, unknown>;
+  const inner = (def['innerType'] ?? def['in'] ?? (typeof def['getter'] === 'function' ? (def['getter'] as () => unknown)() : undefined)) as
+    | z.core.$ZodType
+    | undefined;
+  if (inner !== undefined) return keysAt(inner, path);
+  if (Array.isArray(def['options'])) return (def['options'] as z.core.$ZodType[]).flatMap((option) => keysAt(option, path));
+  const [first, ...rest] = path;
+  const shape = def['shape'] as Record<string, z.core.$ZodType> | undefined;
+  if (first === undefined) return Object.keys(shape ?? {});
+  return keysAt(shape?.[String(first)] ?? ((def['element'] ?? def['valueType']) as z.core.$ZodType | undefined), rest);
+}
