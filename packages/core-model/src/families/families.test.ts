@@ -169,3 +169,29 @@ describe('overrides of a config', () => {
     ]);
   });
 });
+
+describe('a Llama’s config', () => {
+  const raw = llama.small()['LlamaForCausalLM']!;
+  const refusal = (more: Record<string, unknown>) => failure(() => llama.parseConfig({ ...raw, ...more }, { where: 'c.json' }));
+
+  test('is read as published and as transformers 5 writes it', () => {
+    const { rope_theta: _, ...rest } = raw;
+    const newer = { ...rest, rope_parameters: { rope_type: 'default', rope_theta: 10_000 }, dtype: 'bfloat16' };
+    const types = { layer_types: new Array<string>(4).fill('full_attention') };
+    expect(llama.parseConfig({ ...newer, ...types })).toEqual({
+      ...llama.parseConfig({ ...raw, torch_dtype: 'bfloat16' }),
+      layerTypes: types.layer_types,
+    });
+  });
+
+  test('with a window that is shorter than the context is refused, with a longer one it is none', async () => {
+    expect((await refusal({ sliding_window: 12 })).where).toBe('c.json, key "sliding_window"');
+    expect(llama.parseConfig({ ...raw, sliding_window: 4096 })).toEqual(llama.parseConfig(raw));
+    expect((await refusal({ layer_types: ['full_attention', 'sliding_attention', 'x', 'x'] })).where).toBe('c.json, key "layer_types.1"');
+  });
+
+  test('with biases in the MLP cannot be read as a Llama 4, which has none', async () => {
+    const { config } = llama.readAs['Llama4ForCausalLM']!;
+    expect((await failure(() => config({ ...raw, mlp_bias: true }, 'c.json'))).where).toBe('c.json, key "mlp_bias"');
+  });
+});

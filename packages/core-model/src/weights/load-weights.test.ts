@@ -3,9 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Module, Parameter, type StorageFormat } from '@graft/graph';
 import { expect, onTestFinished, test } from 'vitest';
+import { llama } from '../families/llama.ts';
+import { llama4 as family } from '../families/llama4.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { f32, failure, ggufBytes, llamaKeys, moduleOf, safetensorsOf, temporaryFile, temporaryFolder } from './checkpoint-files.fixture.ts';
 import { type LoadWeights, loadWeights, stageWeights } from './load-weights.ts';
+import { WeightRules } from './rules.ts';
 import { faithfulPolicy, float32Policy } from './weight-policy.ts';
 
 const cases = fileURLToPath(new URL('../../../../tests/parity/cases/', import.meta.url));
@@ -87,7 +90,9 @@ function expectSame(actual: readonly number[], expected: readonly number[], name
   expect([name, actual.length, at, actual[at]]).toEqual([name, expected.length, -1, expected[at]]);
 }
 
-const inMemory: LoadWeights = { policy: float32Policy, cacheDirectory: null };
+const asNamed = new WeightRules({});
+const rulesOf = ({ config }: Checkpoint): WeightRules => family.weights(family.parseConfig(config, { images: false }));
+const inMemory: LoadWeights = { policy: float32Policy, cacheDirectory: null, rules: asNamed };
 
 test.each(['scout-tiny', 'maverick-tiny', 'dense-tiny', 'top2-tiny', 'llama3rope-tiny', 'vision-tiny'])(
   '%s loads into the models parameters, each value where it belongs',
@@ -97,7 +102,7 @@ test.each(['scout-tiny', 'maverick-tiny', 'dense-tiny', 'top2-tiny', 'llama3rope
     const prefix = config.text_config === undefined ? '' : 'language_model.';
     const text = config.text_config ?? config;
     const model = llama4(text);
-    const report = await loadWeights(model, checkpoint, inMemory);
+    const report = await loadWeights(model, checkpoint, { ...inMemory, rules: rulesOf(checkpoint) });
     expect(report).toMatchObject({ fromCache: false, parameters: [...model.namedParameters()].length });
 
     const plain = plainTensors(join(cases, name));
@@ -138,8 +143,9 @@ test.each(['bfloat16', 'float16', 'int8b32', 'int4b32'] as const)(
     const checkpoint = await open(join(cases, 'scout-tiny'));
     const policy = (): StorageFormat => format;
     const [memory, cached] = [llama4(checkpoint.config as TextConfig), llama4(checkpoint.config as TextConfig)];
-    await loadWeights(memory, checkpoint, { policy, cacheDirectory: null });
-    await loadWeights(cached, checkpoint, { policy, cacheDirectory: temporaryFolder() });
+    const rules = rulesOf(checkpoint);
+    await loadWeights(memory, checkpoint, { policy, cacheDirectory: null, rules });
+    await loadWeights(cached, checkpoint, { policy, cacheDirectory: temporaryFolder(), rules });
     for (const [name, parameter] of memory.namedParameters()) {
       expect(parameter.dtype).toBe(format);
       expectSame(valuesIn(cached, name), [...parameter.toFloat32()], name);
@@ -291,7 +297,7 @@ test('a load that fails in its last parameter leaves the model as it was, and no
   const policy: LoadWeights['policy'] = () => 'int8b32';
   const broken = await open(tinyFolder(withNaN));
   for (const directory of [null, cacheDirectory]) {
-    const error = await failure(() => loadWeights(model, broken, { policy, cacheDirectory: directory }));
+    const error = await failure(() => loadWeights(model, broken, { policy, cacheDirectory: directory, rules: asNamed }));
     expect([error.code, error.where]).toEqual(['GRAFT_CHECKPOINT_CORRUPT', expect.stringContaining('tensor "b"')]);
   }
   expect(storagesOf(model)).toEqual(before);
@@ -304,19 +310,26 @@ test('a wrong dtype, a format that does not fit, a missing tensor: found before 
   writeFileSync(join(path, 'model.safetensors'), safetensorsOf({ a: { dtype: 'I64', shape: [4], data: new Uint8Array(32) } }));
   const cacheDirectory = join(temporaryFolder(), 'cache');
   const checkpoint = await open(path);
-  const wrong = await failure(() => loadWeights(moduleOf({ a: [4] }), checkpoint, { policy: float32Policy, cacheDirectory }));
+  const wrong = await failure(() =>
+    loadWeights(moduleOf({ a: [4] }), checkpoint, { policy: float32Policy, cacheDirectory, rules: asNamed }),
+  );
   expect([wrong.code, wrong.message]).toEqual(['GRAFT_CHECKPOINT_DTYPE', expect.stringMatching(/I64 cannot be loaded.*tensor "a"/s)]);
   const tiny = await open(tinyFolder());
   expect(
-    (await failure(() => loadWeights(moduleOf({ a: [2, 32], b: [32], c: [1] }), tiny, { policy: float32Policy, cacheDirectory }))).code,
+    (
+      await failure(() =>
+        loadWeights(moduleOf({ a: [2, 32], b: [32], c: [1] }), tiny, { policy: float32Policy, cacheDirectory, rules: asNamed }),
+      )
+    ).code,
   ).toBe('GRAFT_CHECKPOINT_MISSING_TENSOR');
   const narrow = temporaryFolder();
   writeFileSync(join(narrow, 'config.json'), '{}');
   writeFileSync(join(narrow, 'model.safetensors'), safetensorsOf({ a: { dtype: 'F32', shape: [3], data: f32(1, 2, 3) } }));
   const narrowCheckpoint = await open(narrow);
-  expect((await failure(() => loadWeights(moduleOf({ a: [3] }), narrowCheckpoint, { policy: () => 'int8b32', cacheDirectory }))).code).toBe(
-    'GRAFT_STORAGE_MISMATCH',
-  );
+  expect(
+    (await failure(() => loadWeights(moduleOf({ a: [3] }), narrowCheckpoint, { policy: () => 'int8b32', cacheDirectory, rules: asNamed })))
+      .code,
+  ).toBe('GRAFT_STORAGE_MISMATCH');
   expect(existsSync(cacheDirectory)).toBe(false);
 });
 
@@ -335,7 +348,7 @@ test('an abort stops the conversion, keeps the model and leaves no files', async
   const stopped = new Error('enough');
   const onProgress = (fraction: number) => fraction > 0 && controller.abort(stopped);
   await expect(
-    loadWeights(model, checkpoint, { policy: () => 'int8b32', cacheDirectory, signal: controller.signal, onProgress }),
+    loadWeights(model, checkpoint, { policy: () => 'int8b32', cacheDirectory, rules: asNamed, signal: controller.signal, onProgress }),
   ).rejects.toBe(stopped);
   expect(storagesOf(model)).toEqual([null]);
   expect(readdirSync(cacheDirectory)).toEqual([]);
@@ -346,6 +359,7 @@ test('progress rises to 1', async () => {
   const checkpoint = await open(join(cases, 'maverick-tiny'));
   await loadWeights(llama4(checkpoint.config as TextConfig), checkpoint, {
     ...inMemory,
+    rules: rulesOf(checkpoint),
     cacheDirectory: temporaryFolder(),
     onProgress: (fraction) => fractions.push(fraction),
   });
@@ -390,7 +404,11 @@ test('a quantised GGUF keeps its grid under the faithful policy, q4_0 and q4_1 s
   ];
   const checkpoint = await open(temporaryFile('tiny.gguf', ggufBytes({ keys: llamaKeys(), tensors })));
   const model = llama4({ ...(checkpoint.config as TextConfig), num_local_experts: 0 });
-  await loadWeights(model, checkpoint, { policy: faithfulPolicy, cacheDirectory: null });
+  await loadWeights(model, checkpoint, {
+    policy: faithfulPolicy,
+    cacheDirectory: null,
+    rules: llama.readAs['Llama4ForCausalLM']!.weights(family.parseConfig(checkpoint.config) as never, 'gguf'),
+  });
   const formats = Object.fromEntries(
     [...model.namedParameters()].map(([name, parameter]) => [name.replace('model.layers.0.', ''), parameter.dtype]),
   );

@@ -1,8 +1,11 @@
 import { expect, test } from 'vitest';
+import { llama } from '../families/llama.ts';
+import { llama4 } from '../families/llama4.ts';
 import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 import { failure } from './checkpoint-files.fixture.ts';
 import type { FileBytes } from './file-bytes.ts';
-import { mapParameters } from './mapping.ts';
+import { mapParameters } from './map-parameters.ts';
+import type { WeightRules } from './rules.ts';
 
 const file: FileBytes = { path: '/models/tiny', byteLength: 0, read: () => new Uint8Array(0), close: () => undefined };
 
@@ -23,9 +26,20 @@ function checkpoint(shapes: Record<string, number[]>, kind: Checkpoint['kind'] =
   };
 }
 
+// q has 64 rows, k and v 32.
+const sizes = { num_attention_heads: 4, num_key_value_heads: 2, head_dim: 16, hidden_size: 32 };
+const multimodal = llama4.small()['Llama4ForConditionalGeneration']!;
+const rulesOf = (overrides: Record<string, unknown> = {}, images = false): WeightRules =>
+  llama4.weights(llama4.parseConfig(multimodal, { overrides: { ...sizes, ...overrides }, images }));
+const ggufRules = llama.gguf!.weights(llama.parseConfig({ ...llama.small()['LlamaForCausalLM'], ...sizes }));
+
 /** For each parameter the keys that it is made of, with what is taken of each. */
-function sources(parameters: Record<string, number[]>, from: Checkpoint): Record<string, string[]> {
-  const mapped = mapParameters(Object.entries(parameters), from);
+function sources(
+  parameters: Record<string, number[]>,
+  from: Checkpoint,
+  rules = from.kind === 'gguf' ? ggufRules : rulesOf(),
+): Record<string, string[]> {
+  const mapped = mapParameters(Object.entries(parameters), from, { rules });
   return Object.fromEntries(
     mapped.map(({ name, segments }) => [
       name,
@@ -123,8 +137,8 @@ test('a GGUF has names of its own', () => {
       [`${seven}.self_attn.qkv_proj.weight`]: [128, 32],
       [`${seven}.self_attn.o_proj.weight`]: [32, 64],
       [`${seven}.post_attention_layernorm.weight`]: [32],
-      [`${seven}.feed_forward.gate_up_proj.weight`]: [96, 32],
-      [`${seven}.feed_forward.down_proj.weight`]: [32, 48],
+      [`${seven}.mlp.gate_up_proj.weight`]: [96, 32],
+      [`${seven}.mlp.down_proj.weight`]: [32, 48],
       'model.norm.weight': [32],
       'lm_head.weight': [100, 32],
     },
@@ -166,11 +180,12 @@ test('a text model leaves out vision, a model with vision does not', async () =>
     'vision_model.class_embedding': [8],
     'multi_modal_projector.linear_1.weight': [32, 8],
   };
-  expect(Object.keys(sources(model, from))).toEqual(Object.keys(model));
+  expect(Object.keys(sources(model, from, rulesOf({}, true)))).toEqual(Object.keys(model));
   const error = await failure(() =>
     sources(
       { 'language_model.model.norm.weight': [32], 'vision_model.class_embedding': [8] },
       checkpoint({ 'language_model.model.norm.weight': [32], 'vision_model.class_embedding': [8], 'vision_model.extra': [1] }),
+      rulesOf({}, true),
     ),
   );
   expect(error.message).toMatch(/no use for 1 of the checkpoint's 3 tensors: "vision_model.extra"/);
@@ -183,7 +198,10 @@ test('left out on purpose: a tied head, old rotary tables, what the caller ignor
     [`${layer}.self_attn.rotary_emb.inv_freq`]: [8],
     'model.layers.9.extra': [1],
   });
-  const mapped = mapParameters([['model.norm.weight', [32]]], from, { ignoreKeys: (key) => key.startsWith('model.layers.9.') });
+  const mapped = mapParameters([['model.norm.weight', [32]]], from, {
+    rules: rulesOf({ tie_word_embeddings: true }),
+    ignoreKeys: (key) => key.startsWith('model.layers.9.'),
+  });
   expect(mapped.map(({ name }) => name)).toEqual(['model.norm.weight']);
 });
 
@@ -238,10 +256,16 @@ const wrong: [what: string, model: Record<string, number[]>, from: Checkpoint, c
     { 'model.norm.weight': [32] },
     checkpoint({ 'model.norm.weight': [64] }),
     mismatch,
-    /"model.norm.weight" is \[32\] and cannot be made of "model.norm.weight" \[64\]/,
+    /"model.norm.weight" \[32\] needs "model.norm.weight" as \[32\], and it is \[64\]/,
   ],
   ['another rank', { 'model.norm.weight': [32] }, checkpoint({ 'model.norm.weight': [32, 1] }), mismatch, /\[32, 1\]/],
-  ['other columns', { [qkv]: [128, 32] }, checkpoint(projections([64, 32], [32, 32], [32, 16])), mismatch, /v_proj.weight" \[32, 16\]/],
+  [
+    'other columns',
+    { [qkv]: [128, 32] },
+    checkpoint(projections([64, 32], [32, 32], [32, 16])),
+    mismatch,
+    /v_proj.weight" as \[32, 32\], and it is \[32, 16\]/,
+  ],
   ['rows that do not add up', { [qkv]: [128, 32] }, checkpoint(projections([64, 32], [16, 32], [16, 32])), mismatch, /\[128, 32\]/],
   ['k and v that differ', { [qkv]: [128, 32] }, checkpoint(projections([64, 32], [48, 32], [16, 32])), mismatch, /\[48, 32\]/],
   [
@@ -249,14 +273,14 @@ const wrong: [what: string, model: Record<string, number[]>, from: Checkpoint, c
     { [`${experts}.w13_weight`]: [2, 96, 32] },
     checkpoint({ [`${experts}.gate_up_proj`]: [2, 96, 32] }),
     mismatch,
-    /dimensions exchanged/,
+    /as \[2, 32, 96\], and it is \[2, 96, 32\]/,
   ],
   [
     'an expert of another shape',
     { [`${experts}.w2_weight`]: [1, 32, 48] },
     checkpoint({ [`${experts}.0.down_proj.weight`]: [48, 32] }),
     mismatch,
-    /expert 0 of 1/,
+    /experts.0.down_proj.weight" as \[32, 48\], and it is \[48, 32\]/,
   ],
   [
     'a tensor that nothing uses',
