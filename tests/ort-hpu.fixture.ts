@@ -1,5 +1,5 @@
 import { OrtBackend } from '@graft/cpu/api';
-import { BackendOf } from '@graft/engine';
+import { Backend } from '@graft/engine';
 import llama4Hpu from '@graft/llama4-hpu';
 import { definePlugin } from '@graft/registry';
 
@@ -9,7 +9,7 @@ const platform = (name: string) => ({ name, modes: ['compile'], detect: () => 'e
 export default definePlugin({
   ...llama4Hpu,
   platforms: [platform('hpu'), platform('plain')],
-  bindEngine(bind) {
-    for (const name of ['hpu', 'plain']) bind.bind(BackendOf(name)).toDynamicValue(() => new OrtBackend());
+  bind(bind) {
+    bind(Backend).to(OrtBackend);
   },
 });

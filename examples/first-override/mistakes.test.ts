@@ -35,7 +35,7 @@ const mistakes: Mistake[] = [
     plugins: ['missing-token.ts'],
     platform: 'npu',
     code: 'GRAFT_SERVICE_NOT_BOUND',
-    pointsAt: ['Nothing binds KernelCache', 'needed for Backend(npu) of plugin "missing-token"', 'mistakes/missing-token.ts', 'bindEngine'],
+    pointsAt: ['Nothing binds KernelCache', 'needed for Backend of plugin "missing-token"', 'mistakes/missing-token.ts', 'bind()'],
   },
   {
     name: 'two plugins',
@@ -72,7 +72,7 @@ const mistakes: Mistake[] = [
     name: 'an async bind that rejects',
     plugins: ['rejecting-bind.ts'],
     code: 'GRAFT_PLUGIN_FAILED',
-    pointsAt: ['bindEngine', 'libnpu.so is not installed', 'mistakes/rejecting-bind.ts'],
+    pointsAt: ['bind threw', 'libnpu.so is not installed', 'mistakes/rejecting-bind.ts'],
   },
   {
     name: 'a detector that throws',

@@ -1,4 +1,4 @@
-import { BackendOf } from '@graft/engine';
+import { Backend } from '@graft/engine';
 import { InterpreterBackend } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 
@@ -6,7 +6,7 @@ import { definePlugin } from '@graft/registry';
 export default definePlugin({
   name: 'interpreter',
   platforms: [{ name: 'interpreter', modes: ['regional'], detect: () => 'device' }],
-  bindEngine(bind) {
-    bind.bind(BackendOf('interpreter')).toDynamicValue(() => new InterpreterBackend());
+  bind(bind) {
+    bind(Backend).to(InterpreterBackend);
   },
 });

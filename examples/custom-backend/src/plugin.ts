@@ -1,10 +1,10 @@
 import { float32Policy } from '@graft/core-model';
-import { BackendOf, WeightPolicyOf } from '@graft/engine';
+import { Backend, WeightPolicy } from '@graft/engine';
 import { definePlugin } from '@graft/registry';
 import { wasmPlatform } from './platform.ts';
 
 // Imported when a model is resolved and compiled. At the top of the module: further in, TypeScript 6.0.3 leaves a path's `.ts` as it is when it builds.
-const createBackend = async () => new (await import('./wasm-backend.ts')).WasmBackend();
+const backend = () => import('./wasm-backend.ts').then((m) => m.WasmBackend);
 const loadOverride = async () => (await import('./override.ts')).WasmLlama4ForCausalLM;
 
 export default definePlugin({
@@ -24,8 +24,8 @@ export default definePlugin({
       },
     },
   ],
-  bindEngine(bind) {
-    bind.bind(BackendOf('wasm')).toDynamicValue(createBackend);
-    bind.bind(WeightPolicyOf('wasm')).toConstantValue(float32Policy);
+  bind(bind) {
+    bind(Backend).to(backend);
+    bind(WeightPolicy).toConstantValue(float32Policy);
   },
 });

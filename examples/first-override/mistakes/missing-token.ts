@@ -1,16 +1,14 @@
 // Its backend needs a service that no plugin binds.
-import { BackendOf } from '@graft/engine';
+import { Backend } from '@graft/engine';
 import { InterpreterBackend } from '@graft/graph';
 import { definePlugin, token } from '@graft/registry';
 
-const KernelCache = token<Map<string, Uint8Array>>('KernelCache', 'engine');
+const KernelCache = token<Map<string, Uint8Array>>('KernelCache');
 
 export default definePlugin({
   name: 'missing-token',
   platforms: [{ name: 'npu', modes: ['full'], detect: () => 'device' }],
-  bindEngine(bind) {
-    bind
-      .bind(BackendOf('npu'))
-      .toDynamicValue((services) => Object.assign(new InterpreterBackend(), { kernels: services.get(KernelCache) }));
+  bind(bind) {
+    bind(Backend).toDynamicValue(async (services) => Object.assign(new InterpreterBackend(), { kernels: await services.get(KernelCache) }));
   },
 });

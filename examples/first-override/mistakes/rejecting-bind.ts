@@ -3,7 +3,7 @@ import { definePlugin } from '@graft/registry';
 
 export default definePlugin({
   name: 'rejecting-bind',
-  async bindEngine() {
+  async bind() {
     await Promise.reject(new Error('the driver library libnpu.so is not installed'));
   },
 });

@@ -15,6 +15,7 @@ import { Module, type Tensor } from '@graft/graph';
 import { definePlugin, type LazyModel, loadPlugins, type Plugin, type ReliesOn } from '@graft/registry';
 import { describe, expect, test } from 'vitest';
 import { EngineConfig, graftVersion } from './config.ts';
+import { createServices } from './default-services.ts';
 import { failureOf, tinyConfig } from './engine.fixture.ts';
 import interpreter from './interpreter-plugin.fixture.ts';
 import { loadModel } from './load-model.ts';
@@ -75,7 +76,7 @@ async function load(upstream: Plugin, model: LazyModel) {
   const platform = await plugins.selectPlatform('interpreter');
   const checkpoint = await openCheckpoint(config.model, { openFile });
   counted.bytes = 0;
-  const loading = loadModel({ plugins, container: plugins.createEngineContainer(), platform, checkpoint, config });
+  const loading = loadModel({ plugins, container: createServices(plugins, platform, config), platform, checkpoint, config });
   const loaded = loading.finally(() => checkpoint.close());
   return { loaded, counted };
 }

@@ -58,18 +58,6 @@ export class EngineConfigError extends GraftError {
   }
 }
 
-/** The platform's plugin binds no backend, so nothing can run there. */
-export class NoBackendError extends GraftError {
-  constructor(platform: string) {
-    super({
-      code: 'GRAFT_NO_BACKEND',
-      what: `Platform "${platform}" has no backend.`,
-      where: `token BackendOf("${platform}")`,
-      fix: "bind one in the plugin's bindEngine, or choose another platform.",
-    });
-  }
-}
-
 /** Nothing overrides the architecture there, so there is nothing to hold against upstream. */
 export class NothingToVerifyError extends GraftError {
   /** @param platforms those for which there is an override. */

@@ -15,7 +15,6 @@ export {
   EngineConfigError,
   EngineFailureError,
   InvalidRequestError,
-  NoBackendError,
   NoTokenizerError,
   NothingToVerifyError,
   PluginInCodeError,
@@ -60,14 +59,11 @@ export {
   type TokenLogprob,
 } from './request.ts';
 export { AnyShapeRunner } from './runner/any-shape-runner.ts';
-export { BucketedModelRunner, type BucketedRunnerOptions, type OpenedDevice } from './runner/bucketed-runner.ts';
-export { type Bucket, type BucketPolicy, leastPadded } from './runner/buckets.ts';
+export { BucketedModelRunner } from './runner/bucketed-runner.ts';
+export { type Bucket, leastPadded } from './runner/buckets.ts';
 export { captureMultimodalModel, captureVisionModel } from './runner/capture-image-model.ts';
 export { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
 export type {
-  CreateModelRunner,
-  ModelRunner,
-  RunnerParts,
   RunnerStats,
   RunResult,
   RunRow,
@@ -80,7 +76,16 @@ export { SamplingParams } from './sampling-params.ts';
 export { FirstComeFirstServed, type WaitingSequence } from './scheduler-policy.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartOptions } from './start-engine.ts';
-export { BackendOf, LogitsProcessors, ModelRunnerOf, SchedulerPolicy, WeightPolicyOf } from './tokens.ts';
+export {
+  Backend,
+  BucketPolicy,
+  LogitsProcessors,
+  ModelRunner,
+  RunnerParts,
+  SchedulerPolicy,
+  StaticBackend,
+  WeightPolicy,
+} from './tokens.ts';
 export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';
 export { type OpCheck, verifyOps, verifyPlatformOps } from './verify/ops.ts';
 export { type VerifiedModel, type VerifyOptions, type VerifyRecord, verify } from './verify.ts';

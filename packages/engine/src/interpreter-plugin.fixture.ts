@@ -1,6 +1,6 @@
-import { type Backend, InterpreterBackend, type Program, type ProgramStep } from '@graft/graph';
+import { InterpreterBackend, type Program, type ProgramStep } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
-import { BackendOf } from './tokens.ts';
+import { Backend } from './tokens.ts';
 
 /** What a test sees of the programs that run, and where it can step in. The interpreter itself computes. */
 export const watch = {
@@ -46,7 +46,7 @@ export default definePlugin({
     { name: 'interpreter', modes: ['regional'], detect: () => 'device' },
     { name: 'bare', modes: ['none'], detect: () => 'emulated' },
   ],
-  bindEngine(bind) {
-    bind.bind(BackendOf('interpreter')).toConstantValue(watchedInterpreter);
+  bind(bind) {
+    bind(Backend, { platform: 'interpreter' }).toConstantValue(watchedInterpreter);
   },
 });

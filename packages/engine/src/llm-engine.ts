@@ -4,20 +4,20 @@ import { assertSamePluginSet } from '@graft/registry';
 import type { z } from 'zod';
 import { type AnswerSink, readAnswer } from './answer.ts';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
+import { createServices } from './default-services.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { infoOf } from './engine-info.ts';
 import { EngineClosedError, InvalidRequestError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
 import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
-import { apiLogitsProcessors, type LogitsProcessor } from './logits-processors.ts';
+import type { LogitsProcessor } from './logits-processors.ts';
 import { PromptReader, type ReadPrompt } from './prompt-reader.ts';
 import { GenerateRequest, type TokenDelta } from './request.ts';
 import type { RunResult } from './runner/model-runner.ts';
 import { SamplerScratch } from './sampler.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type Batch, Scheduler } from './scheduler.ts';
-import { FirstComeFirstServed } from './scheduler-policy.ts';
 import { Sequence, type SequenceObserver, type SharedBySequences } from './sequence.ts';
 import { ServedModel } from './served-model.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
@@ -56,7 +56,7 @@ export class LlmEngine implements Engine {
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
     const platform = await plugins.selectPlatform(parsed.platform);
     using checkpoint = closing(await openCheckpoint(parsed.model));
-    const container = plugins.createEngineContainer();
+    const container = createServices(plugins, platform, parsed);
     return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
   }
 
@@ -70,9 +70,8 @@ export class LlmEngine implements Engine {
       loaded = await loadModel({ ...options, config });
       const info = infoOf({ config, loaded, plugins, platform, text });
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
-      const policy = container.has(SchedulerPolicy) ? await container.getAsync(SchedulerPolicy) : new FirstComeFirstServed();
-      const added = container.has(LogitsProcessors) ? await container.getAsync(LogitsProcessors) : [];
-      const processors = [...apiLogitsProcessors, ...added];
+      const policy = await container.get(SchedulerPolicy);
+      const processors = await container.get(LogitsProcessors);
       const { kvCache, maxPrefillTokens } = loaded.runner;
       const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
       const scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });
@@ -81,7 +80,6 @@ export class LlmEngine implements Engine {
       const context = { container, platform, config, ...(events !== undefined && { events }) };
       return new LlmEngine(new ServedModel(loaded, info, context), prompts, scheduler, shared);
     } catch (error) {
-      loaded?.runner[Symbol.dispose]();
       await container[Symbol.asyncDispose]();
       throw error;
     }

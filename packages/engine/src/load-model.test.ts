@@ -65,7 +65,7 @@ describe('a start', () => {
       'GRAFT_CONFIG_OVERRIDE_UNKNOWN',
       /"rope_tetha"[\s\S]*rope_theta/,
     ],
-    ['no platform with a backend', { platform: 'bare' }, 'GRAFT_NO_BACKEND', /"bare"/],
+    ['no backend for the platform', { platform: 'bare' }, 'GRAFT_SERVICE_NOT_BOUND', /Nothing binds Backend[\s\S]*ModelRunner/],
   ])('with %s ends in one error, and a good one succeeds after it', async (_, change, code, words) => {
     const alive = watch.programsAlive;
     const error = await failureOf(LlmEngine.start(tinyConfig(change)));

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { Disposables, evictCacheEntries } from '@graft/common';
+import { evictCacheEntries } from '@graft/common';
 import {
   type Checkpoint,
   type ImageTower,
@@ -18,13 +18,14 @@ import {
   type LoadedPlugins,
   type Resolution,
   type SelectedPlatform,
+  type ServiceContainer,
 } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
 import { markReads } from './mark-reads.ts';
-import { createRunner } from './runner/create-runner.ts';
-import type { ModelRunner, RunnerParts, WarmUpSummary } from './runner/model-runner.ts';
+import type { WarmUpSummary } from './runner/model-runner.ts';
+import { ModelRunner, RunnerParts } from './tokens.ts';
 
 export interface LoadOptions extends StepContext {
   plugins: LoadedPlugins;
@@ -53,8 +54,10 @@ export interface BuiltModel {
 }
 
 export interface LoadedModel extends BuiltModel {
-  /** Has the compiled graphs; disposed by whoever owns this. */
+  /** Has the compiled graphs. */
   readonly runner: ModelRunner;
+  /** The model's own, the runner among them; disposed by whoever owns this. */
+  readonly services: ServiceContainer;
   readonly warmUp: WarmUpSummary | null;
   /** Seconds of each step. */
   readonly timings: Record<string, number>;
@@ -62,7 +65,7 @@ export interface LoadedModel extends BuiltModel {
 
 /** The path of an override, from an architecture's name to a runner that is ready to serve. */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const { checkpoint, config, signal, fillWeights } = options;
+  const { checkpoint, config, fillWeights } = options;
   const step = stepper(options);
   const { model, config: textConfig, context, family, tower, resolution, hooks } = await buildModel(options, checkpoint, step);
 
@@ -76,29 +79,37 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
 
   model.setAuxHiddenStateLayers(auxLayers(config, textConfig));
-  const { runner, warmUp } = await prepareRunner({ ...options, model, context, tower }, step, signal);
+  const prepared = await prepareRunner({ ...options, model, context, tower }, step);
   markReads({ model, tower, config: textConfig, hooks });
   hooks.lifecycle.advance('ready'); // from here a patch throws
-  return { model, config: textConfig, context, family, tower, resolution, hooks, runner, warmUp, timings: step.timings };
+  return { model, config: textConfig, context, family, tower, resolution, hooks, ...prepared, timings: step.timings };
 }
 
-/** The path from a loaded model to a runner that is ready to serve. The caller owns it. */
+/** The path from a loaded model to a runner that is ready to serve. It is one of the model's services: their disposal is the runner's too. */
 export async function prepareRunner(
-  parts: RunnerParts,
+  { model, context, tower, config, events, container, signal }: RunnerParts & Pick<StepContext, 'container' | 'signal'>,
   step: StepRunner,
-  signal?: AbortSignal,
-): Promise<Pick<LoadedModel, 'runner' | 'warmUp'>> {
-  using unfinished = new Disposables();
-  const runner = unfinished.use(await step('open', 'opening the model on the device', (report) => createRunner({ ...parts, report })));
-  await step('capture', 'capturing forward', (report) => runner.capture(report, signal));
-  await step('compile', 'compiling', (report) => runner.compile(report, signal));
-  const warmUp = (await (runner.warmUp && step('warmUp', 'warming up', (report) => runner.warmUp!(report, signal)))) ?? null;
-  signal?.throwIfAborted();
-  runner.ready(); // from here a further capture is a recompile
-  const { cacheDirectory, cacheBytes } = parts.config;
-  if (cacheDirectory !== undefined) evictCacheEntries([cacheDirectory, join(cacheDirectory, 'recipes')], { maxBytes: cacheBytes });
-  unfinished.move();
-  return { runner, warmUp };
+): Promise<Pick<LoadedModel, 'runner' | 'services' | 'warmUp'>> {
+  const services = container.createModelContainer();
+  services.bind(RunnerParts).toConstantValue({ model, context, tower, config, ...(events !== undefined && { events }) });
+  try {
+    const runner = await step('open', 'opening the model on the device', async (report) => {
+      const made = await services.get(ModelRunner);
+      await made.open?.(report, signal);
+      return made;
+    });
+    await step('capture', 'capturing forward', (report) => runner.capture(report, signal));
+    await step('compile', 'compiling', (report) => runner.compile(report, signal));
+    const warmUp = (await (runner.warmUp && step('warmUp', 'warming up', (report) => runner.warmUp!(report, signal)))) ?? null;
+    signal?.throwIfAborted();
+    runner.ready(); // from here a further capture is a recompile
+    const { cacheDirectory, cacheBytes } = config;
+    if (cacheDirectory !== undefined) evictCacheEntries([cacheDirectory, join(cacheDirectory, 'recipes')], { maxBytes: cacheBytes });
+    return { runner, services, warmUp };
+  } catch (error) {
+    await services[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /**

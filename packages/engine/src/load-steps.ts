@@ -1,13 +1,13 @@
 import type { EventBus } from '@graft/common';
 import { float32Policy, type LoadWeights } from '@graft/core-model';
-import type { EngineContainer, SelectedPlatform } from '@graft/registry';
+import type { SelectedPlatform, ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
-import { WeightPolicyOf } from './tokens.ts';
+import { WeightPolicy } from './tokens.ts';
 
 /** What the steps that a load and a reload share need of an engine. */
 export interface StepContext {
-  container: EngineContainer;
+  container: ServiceContainer;
   platform: SelectedPlatform;
   config: EngineConfig;
   onProgress?: (progress: LoadProgress) => void;
@@ -50,8 +50,7 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
 }
 
 /** How this engine loads weights: the platform's forms of them, kept in the cache folder. */
-export async function weightOptions({ container, platform, config, signal }: StepContext, onProgress: Report): Promise<LoadWeights> {
-  const token = WeightPolicyOf(platform.platform.name);
-  const policy = config.weights === 'float32' || !container.has(token) ? float32Policy : await container.getAsync(token);
+export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<LoadWeights> {
+  const policy = config.weights === 'float32' ? float32Policy : await container.get(WeightPolicy);
   return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
 }

@@ -1,4 +1,3 @@
-import { Disposables } from '@graft/common';
 import { type Checkpoint, type LoadReport, parseLlama4Config, parseLlama4VisionConfig, stageWeights } from '@graft/core-model';
 import type { HookRecord, HookReload } from '@graft/registry';
 import { ReloadConfigError } from './errors.ts';
@@ -38,16 +37,18 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptio
   using reload = await step('postLoad', 'post-load hooks', () => hooks.reload(model, context, () => staged.apply())); // back to the old weights unless kept
 
   const inPlace = runner.acceptsWeights?.() === true;
-  using unfinished = new Disposables();
-  const next = inPlace ? loaded : await prepareRunner({ ...options, model, context, tower }, step, signal);
-  if (!inPlace) unfinished.use(next.runner);
-  await step('drain', 'running sequences end', drain);
-  signal?.throwIfAborted();
-  if (inPlace) await updateOrRestore(runner, reload);
+  const next = inPlace ? loaded : await prepareRunner({ ...options, model, context, tower }, step);
+  try {
+    await step('drain', 'running sequences end', drain);
+    signal?.throwIfAborted();
+    if (inPlace) await updateOrRestore(runner, reload);
+  } catch (error) {
+    if (!inPlace) await next.services[Symbol.asyncDispose]();
+    throw error;
+  }
   reload.keep(); // from here nothing can fail
-  unfinished.move();
-  const { runner: serving, warmUp } = next;
-  return { loaded: { ...loaded, runner: serving, warmUp }, weights: staged.report, hooks: reload.hooks, timings: step.timings };
+  const { runner: serving, services, warmUp } = next;
+  return { loaded: { ...loaded, runner: serving, services, warmUp }, weights: staged.report, hooks: reload.hooks, timings: step.timings };
 }
 
 /** Weights are copied one after the other, then tried: when one cannot be, or the runner refuses them, the old ones are put back. */

@@ -23,7 +23,7 @@ export class ServedModel implements AsyncDisposable {
   private replaced = noStats;
   private reloading: { readonly model: string; readonly closed: AbortController; readonly ended: Promise<ReloadReport> } | null = null;
 
-  /** Owns the model's runner and the container. */
+  /** Owns the container. */
   constructor(loaded: LoadedModel, info: EngineInfo, context: StepContext) {
     this.loaded = loaded;
     this.served = info;
@@ -65,7 +65,6 @@ export class ServedModel implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.reloading?.ended.catch(() => undefined); // whoever asked for it hears of it
-    this.runner[Symbol.dispose]();
     await this.context.container[Symbol.asyncDispose]();
   }
 
@@ -73,12 +72,12 @@ export class ServedModel implements AsyncDisposable {
     const checkpoint = await openCheckpoint(path);
     try {
       const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, { ...options, checkpoint });
-      const { runner: old } = this;
+      const { runner: old, services } = this.loaded;
       this.loaded = loaded;
       this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks), warmUp: loaded.warmUp };
       if (old !== this.runner) {
         this.replaced = addStats(this.replaced, old.stats);
-        old[Symbol.dispose]();
+        await services[Symbol.asyncDispose]();
       }
       const { fromCache, bytes, parameters } = weights;
       const { renames } = loaded.hooks.toJSON();

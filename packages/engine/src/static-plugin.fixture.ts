@@ -1,9 +1,8 @@
 import { fileURLToPath } from 'node:url';
-import { InterpreterBackend, type ProgramStep, type StaticBackend, type StaticProgram } from '@graft/graph';
+import { InterpreterBackend, type ProgramStep, type StaticProgram } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 import { BucketedModelRunner } from './runner/bucketed-runner.ts';
-import type { BucketPolicy } from './runner/buckets.ts';
-import { ModelRunnerOf } from './tokens.ts';
+import { BucketPolicy, ModelRunner, RunnerParts, StaticBackend } from './tokens.ts';
 
 /** What a test sees of a static program, and where it can step in. The interpreter itself computes. */
 export const device = {
@@ -66,11 +65,11 @@ const watched: StaticBackend = {
 export default definePlugin({
   name: 'static',
   platforms: [{ name: 'static', modes: ['compile'], detect: () => 'device', checkOptions: () => undefined }],
-  bindEngine(bind) {
-    bind
-      .bind(ModelRunnerOf('static'))
-      .toConstantValue((parts) =>
-        BucketedModelRunner.open(parts, { backend: watched, policy: parts.config.platformOptions as unknown as BucketPolicy }),
-      );
+  bind(bind) {
+    bind(StaticBackend).toConstantValue(watched);
+    bind(BucketPolicy).toDynamicValue(
+      async (services) => (await services.get(RunnerParts)).config.platformOptions as unknown as BucketPolicy,
+    );
+    bind(ModelRunner).to(BucketedModelRunner);
   },
 });

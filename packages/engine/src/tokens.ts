@@ -1,32 +1,38 @@
-import type { WeightPolicy } from '@graft/core-model';
-import type { Backend } from '@graft/graph';
-import { type ServiceIdentifier, token } from '@graft/registry';
+import type * as coreModel from '@graft/core-model';
+import type * as graph from '@graft/graph';
+import { listToken, token } from '@graft/registry';
 import type { LogitsProcessor } from './logits-processors.ts';
-import type { CreateModelRunner } from './runner/model-runner.ts';
-import type * as policy from './scheduler-policy.ts';
+import type * as buckets from './runner/buckets.ts';
+import type * as runner from './runner/model-runner.ts';
+import type * as scheduler from './scheduler-policy.ts';
 
-/** A service that each platform's plugin binds its own of, so that several platforms can be loaded beside each other. */
-function perPlatform<T>(name: string): (platform: string) => ServiceIdentifier<T> {
-  const tokens = new Map<string, ServiceIdentifier<T>>();
-  return (platform) => {
-    let found = tokens.get(platform);
-    if (found === undefined) tokens.set(platform, (found = token<T>(`${name}(${platform})`, 'engine')));
-    return found;
-  };
-}
+export type Backend = graph.Backend;
+/** What compiles and runs models on a platform. No default: a platform's plugin binds it. */
+export const Backend = token<Backend>('Backend');
 
-/** What compiles and runs models on a platform: `bind.bind(BackendOf('cpu')).toDynamicValue(...)` in `bindEngine`. */
-export const BackendOf = perPlatform<Backend>('Backend');
+export type StaticBackend = graph.StaticBackend;
+/** The device of a `BucketedModelRunner`, which compiles for static shapes. */
+export const StaticBackend = token<StaticBackend>('StaticBackend');
 
-/** How a platform makes the runner of a model's steps. Where none is bound: one for any shape, over `BackendOf`. */
-export const ModelRunnerOf = perPlatform<CreateModelRunner>('ModelRunner');
+export type BucketPolicy = buckets.BucketPolicy;
+/** The static shapes of a `BucketedModelRunner`. */
+export const BucketPolicy = token<BucketPolicy>('BucketPolicy', 'model');
 
-/** The platform's choice of weight forms (`--weights auto`). Where none is bound, everything is float32. */
-export const WeightPolicyOf = perPlatform<WeightPolicy>('WeightPolicy');
+export type ModelRunner = runner.ModelRunner;
+/** Runs a model's steps. Default: `AnyShapeRunner`, over the platform's `Backend`. */
+export const ModelRunner = token<ModelRunner>('ModelRunner', 'model');
 
-export type SchedulerPolicy = policy.SchedulerPolicy;
+export type RunnerParts = runner.RunnerParts;
+/** The loaded model that a runner runs. The engine binds it. */
+export const RunnerParts = token<RunnerParts>('RunnerParts', 'model');
+
+export type WeightPolicy = coreModel.WeightPolicy;
+/** The forms in which weights are kept (`--weights auto`). Default: float32. */
+export const WeightPolicy = token<WeightPolicy>('WeightPolicy');
+
+export type SchedulerPolicy = scheduler.SchedulerPolicy;
 /** Which waiting sequence is next, and how much of a prompt a step computes. Default: first come, first served. */
-export const SchedulerPolicy: ServiceIdentifier<SchedulerPolicy> = token('SchedulerPolicy', 'engine');
+export const SchedulerPolicy = token<SchedulerPolicy>('SchedulerPolicy');
 
-/** What changes the logits of each sequence before a token is chosen, in order. Default: what the parameters of the API ask for. */
-export const LogitsProcessors: ServiceIdentifier<readonly LogitsProcessor[]> = token('LogitsProcessors', 'engine');
+/** What changes the logits of each sequence before a token is chosen, in order. Ours come first: bias and penalties of the API. */
+export const LogitsProcessors = listToken<LogitsProcessor>('LogitsProcessors');

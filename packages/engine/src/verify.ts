@@ -1,13 +1,14 @@
 import type { GraftErrorRecord } from '@graft/common';
 import { InterpreterBackend } from '@graft/graph';
-import { EngineContainer, type PatchGroup } from '@graft/registry';
+import { type PatchGroup, ServiceContainer } from '@graft/registry';
+import { createServices, engineServices } from './default-services.ts';
 import type { EngineInfo, LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
 import { type GraphKind, graphKinds } from './graph-kinds.ts';
 import { LlmEngine } from './llm-engine.ts';
 import { buildModel } from './load-model.ts';
 import type { StartOptions } from './start-engine.ts';
-import { BackendOf } from './tokens.ts';
+import { Backend } from './tokens.ts';
 import {
   compareIds,
   compareImages,
@@ -224,9 +225,9 @@ function without(which: Which): { without?: 'overrides' } {
 }
 
 /** The platform's services, or the interpreter where it has none that run here. */
-function containerOf({ plugins, platform, onInterpreter }: Subject): EngineContainer {
-  if (!onInterpreter) return plugins.createEngineContainer();
-  const container = new EngineContainer([]);
-  container.bind(BackendOf(platform.platform.name)).toConstantValue(new InterpreterBackend());
+function containerOf({ plugins, platform, config, onInterpreter }: Subject): ServiceContainer {
+  if (!onInterpreter) return createServices(plugins, platform, config);
+  const container = new ServiceContainer(engineServices);
+  container.bind(Backend).toConstantValue(new InterpreterBackend());
   return container;
 }

@@ -1,7 +1,7 @@
-import type { Bucket } from '@graft/engine';
+import type { Bucket, BucketPolicy, RunnerParts } from '@graft/engine';
 import type { ServedSizes } from '@graft/registry';
 import { HpuOptionError } from './options.ts';
-import type { BucketRange, BucketStrategy, HpuPlatformOptions } from './platform-options.ts';
+import { type BucketRange, type BucketStrategy, type HpuPlatformOptions, parseHpuPlatformOptions } from './platform-options.ts';
 
 /** A range whose defaults are filled in. */
 export type FullRange = Required<BucketRange>;
@@ -32,6 +32,13 @@ export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): Buc
   ];
   const byShape = new Map(buckets.map((bucket) => [`${bucket.batch}x${bucket.query}@${bucket.context}`, bucket]));
   return [...byShape.values()].sort((a, b) => a.batch * a.query - b.batch * b.query || a.batch - b.batch || a.context - b.context);
+}
+
+/** The buckets that an engine's config asks for. @throws HpuOptionError */
+export function hpuBucketPolicy({ config, context }: Pick<RunnerParts, 'config' | 'context'>): BucketPolicy {
+  const { platformOptions, maxSequences, prefillTokens } = config;
+  const { maxModelLength } = context;
+  return { buckets: hpuBuckets(parseHpuPlatformOptions(platformOptions), { maxSequences, prefillTokens, maxModelLength }) };
 }
 
 /**

@@ -1,4 +1,4 @@
-export { type BucketRanges, bucketRanges, bucketSizes, type FullRange, hpuBuckets } from './buckets.ts';
+export { type BucketRanges, bucketRanges, bucketSizes, type FullRange, hpuBucketPolicy, hpuBuckets } from './buckets.ts';
 export { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
 export {
   applyHpuLlama4InitPatches,
@@ -19,5 +19,5 @@ export {
 export { HpuLlama4FeedForward, unifyFeedForwardTypes } from './patches/feed-forward-types.ts';
 export { type HpuMode, HpuPlatform } from './platform.ts';
 export { type BucketRange, type BucketStrategy, HpuPlatformOptions, parseHpuPlatformOptions } from './platform-options.ts';
-export { createHpuModelRunner, HpuModelRunner } from './runner.ts';
+export { EagerRunner, HpuModelRunner } from './runner.ts';
 export { chunkedAttentionLayers, hpuAttnScale, patchAttentionScale, setChunkedAttention } from './runner-patches.ts';

@@ -1,4 +1,4 @@
-import { BackendOf } from '@graft/engine';
+import { Backend } from '@graft/engine';
 import { InterpreterBackend } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 import llama4Hpu from './plugin.ts';
@@ -9,7 +9,7 @@ const platform = (name: string) => ({ name, modes: ['compile', 'lazy', 'eager'],
 export default definePlugin({
   ...llama4Hpu,
   platforms: [platform('hpu'), platform('plain')],
-  bindEngine(bind) {
-    for (const name of ['hpu', 'plain']) bind.bind(BackendOf(name)).toDynamicValue(() => new InterpreterBackend());
+  bind(bind) {
+    bind(Backend).to(InterpreterBackend);
   },
 });

@@ -1,12 +1,14 @@
-import { ModelRunnerOf } from '@graft/engine';
-import type { Module } from '@graft/graph';
+import { Backend, BucketPolicy, ModelRunner, RunnerParts, StaticBackend } from '@graft/engine';
+import { InterpreterBackend, type Module } from '@graft/graph';
 import { definePlugin, type Patches, type PluginHook } from '@graft/registry';
+import { hpuBucketPolicy } from './buckets.ts';
 import { HpuPlatform } from './platform.ts';
 
 // At the top of the module: further in, TypeScript 6.0.3 may leave the path's `.ts` as it is in the built file.
 const llama4 = () => import('./models/llama4.ts');
 const runnerPatches = () => import('./runner-patches.ts');
 const runner = () => import('./runner.ts');
+const device = () => import('@graft/static-device');
 
 // Zeros in the place of no residual: where the first one comes from, and who takes it.
 const residual = [
@@ -81,8 +83,19 @@ export default definePlugin({
       },
     },
   ],
-  // No choice of weight forms beside it: without one they are float32, which is what the emulated device has.
-  bindEngine(bind) {
-    bind.bind(ModelRunnerOf('hpu')).toDynamicValue(() => async (parts) => (await runner()).createHpuModelRunner(parts));
+  // No choice of weight forms: without one they are float32, which is what the emulated device has.
+  bind(bind) {
+    for (const mode of ['compile', 'lazy'] as const) {
+      bind(StaticBackend, { modes: [mode] }).toDynamicValue(async () => {
+        const { EmulatedBackend, packageCode } = await device();
+        return new EmulatedBackend({ mode, codeIdentity: packageCode(import.meta.url) });
+      });
+    }
+    const withBuckets = { modes: ['compile', 'lazy'] };
+    bind(BucketPolicy, withBuckets).toDynamicValue(async (services) => hpuBucketPolicy(await services.get(RunnerParts)));
+    bind(ModelRunner, withBuckets).to(() => runner().then((m) => m.HpuModelRunner));
+    // In mode `eager` the interpreter runs any shape an op at a time, and compiles nothing.
+    bind(ModelRunner, { modes: ['eager'] }).to(() => runner().then((m) => m.EagerRunner));
+    bind(Backend, { modes: ['eager'] }).to(InterpreterBackend);
   },
 });

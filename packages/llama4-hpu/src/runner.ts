@@ -1,39 +1,19 @@
 import {
   AnyShapeRunner,
   BucketedModelRunner,
-  type BucketPolicy,
-  type CreateModelRunner,
   type ModelRunner,
-  type OpenedDevice,
-  type RunnerParts,
   type RunnerStats,
   type RunStep,
   WarmUpError,
   type WarmUpSummary,
 } from '@graft/engine';
-import { InterpreterBackend } from '@graft/graph';
-import { EmulatedBackend, packageCode } from '@graft/static-device';
-import { hpuBuckets } from './buckets.ts';
 import { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
-import { parseHpuPlatformOptions } from './platform-options.ts';
 import { chunkedAttentionLayers } from './runner-patches.ts';
 
 type Report = Parameters<ModelRunner['compile']>[0];
 
-/**
- * The runner of a mode: static buckets on the emulated device, or in mode `eager` the interpreter, which runs any shape an op at a time and compiles nothing.
- * @throws HpuOptionError, EngineConfigError, and what opening the device throws.
- */
-export const createHpuModelRunner: CreateModelRunner = async (parts) => {
-  const options = parseHpuPlatformOptions(parts.config.platformOptions);
-  if (parts.context.mode === 'eager') return new EagerRunner(parts, new InterpreterBackend());
-  const { maxSequences, prefillTokens } = parts.config;
-  const { maxModelLength } = parts.context;
-  return HpuModelRunner.open(parts, { policy: { buckets: hpuBuckets(options, { maxSequences, prefillTokens, maxModelLength }) } });
-};
-
 /** Runs a captured step an op at a time: captured it is, and nothing of it compiled. */
-class EagerRunner extends AnyShapeRunner {
+export class EagerRunner extends AnyShapeRunner {
   override get stats(): RunnerStats {
     return { ...super.stats, compiles: 0, optimisations: 0 };
   }
@@ -50,28 +30,17 @@ const tolerance = 1e-3;
  */
 export class HpuModelRunner extends BucketedModelRunner {
   /** Each once, in the order of the layers: `Llama4Moe over full`. */
-  readonly layerKinds: readonly string[];
-  readonly hasHeterogeneousLayers: boolean;
-  /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
-  readonly hasChunkedAttention: boolean;
-  private readonly vocabSize: number;
-  private readonly maxModelLength: number;
-
-  protected constructor(parts: RunnerParts, policy: BucketPolicy, device: OpenedDevice) {
-    super(parts, policy, device);
-    const { model, context } = parts;
-    this.layerKinds = layerKinds(model);
-    this.hasHeterogeneousLayers = hasHeterogeneousLayers(model);
-    this.hasChunkedAttention = chunkedAttentionLayers(model).length > 0;
-    this.vocabSize = context.config.vocabSize;
-    this.maxModelLength = context.maxModelLength;
+  get layerKinds(): readonly string[] {
+    return layerKinds(this.parts.model);
   }
 
-  /** @throws EngineConfigError for buckets that leave sequences unserved, and what opening the device throws. */
-  static override async open(parts: RunnerParts, { policy }: { policy: BucketPolicy }): Promise<HpuModelRunner> {
-    const mode = parts.context.mode === 'lazy' ? 'lazy' : 'compile';
-    const backend = new EmulatedBackend({ mode, codeIdentity: packageCode(import.meta.url) });
-    return new HpuModelRunner(parts, policy, await BucketedModelRunner.openDevice(parts, { backend, policy }));
+  get hasHeterogeneousLayers(): boolean {
+    return hasHeterogeneousLayers(this.parts.model);
+  }
+
+  /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
+  get hasChunkedAttention(): boolean {
+    return chunkedAttentionLayers(this.parts.model).length > 0;
   }
 
   /**
@@ -91,10 +60,11 @@ export class HpuModelRunner extends BucketedModelRunner {
   private async validate(signal?: AbortSignal): Promise<void> {
     const query = Math.min(...this.warm.filter((bucket) => bucket.query > 1).map((bucket) => bucket.query));
     if (!Number.isFinite(query) || !this.warm.some((bucket) => bucket.batch === 1 && bucket.query === 1)) return;
+    const { maxModelLength, config } = this.parts.context;
     const pieces = this.hasChunkedAttention ? 2 : 1;
-    const size = Math.min(query, mostValidated, Math.floor(this.maxModelLength / pieces), this.kvCache.roomAfter(0) / pieces) | 0;
+    const size = Math.min(query, mostValidated, Math.floor(maxModelLength / pieces), this.kvCache.roomAfter(0) / pieces) | 0;
     if (size < 2) return;
-    const tokenIds = Array.from({ length: pieces * size }, (_, i) => (i * 7919 + 1) % this.vocabSize);
+    const tokenIds = Array.from({ length: pieces * size }, (_, i) => (i * 7919 + 1) % config.vocabSize);
     const stepOf = (computed: number, count: number): RunStep => ({
       firstSlot: 0,
       rows: [{ tokenIds: tokenIds.slice(computed, computed + count), computed }],

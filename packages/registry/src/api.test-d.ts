@@ -1,14 +1,5 @@
 // The public types, held by the compiler: `npm test -- types`.
-import {
-  definePlugin,
-  EngineContainer,
-  HookRunner,
-  InitHook,
-  ModelRegistry,
-  type Patches,
-  type ServiceIdentifier,
-  token,
-} from './index.ts';
+import { definePlugin, HookRunner, InitHook, ModelRegistry, type Patches, ServiceContainer, token } from './index.ts';
 
 class Context {
   readonly layers: number = 1;
@@ -64,9 +55,9 @@ export async function loadTyped(): Promise<Llama> {
 }
 
 // A token carries its type.
-const Threads: ServiceIdentifier<{ count: number }> = token('Threads', 'engine');
-const engine = new EngineContainer();
+const Threads = token<{ count: number }>('Threads');
+const engine = new ServiceContainer();
 engine.bind(Threads).toConstantValue({ count: 2 });
-export const count: number = engine.get(Threads).count;
+export const threads: Promise<{ count: number }> = engine.get(Threads);
 // @ts-expect-error: not what the token says
 engine.bind(Threads).toConstantValue({ count: 'two' });

@@ -1,13 +1,13 @@
 // Where hook decorators may stand, and what tokens carry, held by the compiler: `npm test -- types`.
 import {
+  type Bind,
   type BindingSyntax,
-  EngineContainer,
   InitHook,
-  type ModelBinder,
+  listToken,
   type Patches,
   PostLoadHook,
   type Scope,
-  type ServiceIdentifier,
+  ServiceContainer,
   token,
 } from './index.ts';
 
@@ -72,24 +72,32 @@ export const factory = (Base: typeof Hooked) => {
 interface Cache {
   bytes: number;
 }
-export const CacheToken: ServiceIdentifier<Cache> = token('Cache', 'engine');
+export const Cache = token<Cache>('Cache');
 const scope: Scope = 'model';
-export const RunnerToken: ServiceIdentifier<{ cache: Cache }> = token('Runner', scope);
+export const Runner = token<{ cache: Cache }>('Runner', scope);
+export const Names = listToken<string>('Names');
 // @ts-expect-error: a service lives as long as the engine or as long as a model
 token('Request', 'request');
-// @ts-expect-error: a token says how long its service lives
-token('Unscoped');
 
-export function bindModel(bind: ModelBinder): void {
-  const syntax: BindingSyntax<{ cache: Cache }> = bind.bind(RunnerToken);
-  syntax.toDynamicValue((services) => ({ cache: services.get(CacheToken) }));
-  syntax.toDynamicValue(async (services) => ({ cache: await services.getAsync(CacheToken) }));
+export function bindAll(bind: Bind): void {
+  const syntax: BindingSyntax<{ cache: Cache }> = bind(Runner);
+  syntax.toDynamicValue(async (services) => ({ cache: await services.get(Cache) }));
   // @ts-expect-error: not what the token says
   syntax.toDynamicValue(() => ({ cache: 1 }));
   // @ts-expect-error: a class of something else
   syntax.to(Date);
+  // @ts-expect-error: it imports a class of something else
+  syntax.to(async () => Date);
+  bind.many(Names).toConstantValue('x');
+  // @ts-expect-error: an element, not a list
+  bind.many(Names).toConstantValue(['x']);
+  // @ts-expect-error: one service is no list
+  bind.many(Cache);
+  bind.decorate(Names, (inner) => inner.slice(1));
+  // @ts-expect-error: the service's type stays
+  bind.decorate(Cache, () => 'x');
 }
 
-export const bytes: number = new EngineContainer().get(CacheToken).bytes;
+export const bytes: Promise<Cache> = new ServiceContainer().get(Cache);
 // @ts-expect-error: the type is the token's
-export const text: string = new EngineContainer().get(CacheToken).bytes;
+export const text: Promise<string> = new ServiceContainer().get(Cache);

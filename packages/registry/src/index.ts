@@ -1,8 +1,6 @@
-export { inject, injectable, injectFromBase, type Newable, optional, type ServiceIdentifier } from 'inversify';
-export type { Binder, Binding, BindingSyntax, EngineBinder, ModelBinder, Services } from './binder.ts';
+export { inject, injectable, type Newable, optional } from 'inversify';
 export { type Build, buildUpstream } from './build.ts';
 export type { ModelCapabilities } from './capabilities.ts';
-export { EngineContainer, ModelContainer } from './containers.ts';
 export type { ContractBreach, ContractReport, ContractState } from './contract.ts';
 export { ContractBrokenError, UnknownClassError } from './contract-errors.ts';
 export { type ClassContract, contractText, describeContract } from './describe-contract.ts';
@@ -50,7 +48,7 @@ export {
 export { describeIssue, type IssueWords, issueTexts } from './issues.ts';
 export { Lifecycle, type LifecycleState } from './lifecycle.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
-export { type LoadedPlugin, LoadedPlugins, type PluginSource } from './loaded-plugins.ts';
+export { type LoadedPlugin, LoadedPlugins, type PluginSource, type ServicesOptions } from './loaded-plugins.ts';
 export { type LazyManifest, ManifestInvalidError, UpstreamManifest } from './manifest.ts';
 export type {
   AnyClass,
@@ -108,7 +106,6 @@ export {
   PluginCycleError,
   PluginDuplicateError,
   PluginFailedError,
-  PluginInUseError,
   PluginInvalidError,
   PluginMissingError,
   PluginNotFoundError,
@@ -128,9 +125,11 @@ export {
   resolutionJsonSchema,
 } from './resolution.ts';
 export type { ResolveContext } from './resolve.ts';
+export { type Bind, type Binding, type BindingOptions, type BindingSyntax, defaultBindings, type Services } from './services/binder.ts';
+export { ServiceContainer } from './services/container.ts';
+export { type BoundRecord, describeServices, type ServiceRecord, servicesText } from './services/describe.ts';
 export {
   BinderClosedError,
-  ServiceAsyncError,
   ServiceCycleError,
   ServiceFailedError,
   ServiceNotBoundError,
@@ -138,6 +137,6 @@ export {
   TokenConflictError,
   TokenInvalidError,
   TokenScopeError,
-} from './service-errors.ts';
+} from './services/errors.ts';
+export { listToken, type Scope, type Token, token } from './services/tokens.ts';
 export type { ServingClasses } from './serving-classes.ts';
-export { type Scope, token } from './tokens.ts';

@@ -1,7 +1,5 @@
 import { GraftError, messageOf } from '@graft/common';
 import semver from 'semver';
-import { type Binding, BindingRecorder } from './binder.ts';
-import { EngineContainer } from './containers.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import { ModelRegistry } from './model-registry.ts';
 import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
@@ -10,13 +8,13 @@ import {
   PlatformDuplicateError,
   PluginDuplicateError,
   PluginFailedError,
-  PluginInUseError,
   PluginMissingError,
   PluginVersionError,
 } from './plugin-errors.ts';
-import { type PluginRecord, pluginRecord, pluginSetHash } from './plugin-set.ts';
+import { type PluginRecord, pluginRecord } from './plugin-set.ts';
 import type { Owner } from './registration.ts';
-import { TokenConflictError } from './service-errors.ts';
+import { type Binding, pluginBindings, requireNoRival, servesOn } from './services/binder.ts';
+import { ServiceContainer } from './services/container.ts';
 
 /** A plugin and where it came from. */
 export interface PluginSource {
@@ -31,6 +29,14 @@ export interface LoadedPlugin extends PluginSource {
   readonly name: string;
   readonly version: string | null;
   readonly bindings: readonly Binding[];
+}
+
+/** Where services are wanted. */
+export interface ServicesOptions {
+  platform: string;
+  /** Left out: bindings that name modes are left out too. */
+  mode?: string;
+  defaults?: readonly Binding[];
 }
 
 /** The plugins of one engine, and what they registered. A plugin is in it whole or not at all. */
@@ -84,10 +90,6 @@ export class LoadedPlugins {
     return this.loaded.map(({ plugin }) => pluginRecord(plugin));
   }
 
-  get hash(): string {
-    return pluginSetHash(this.records);
-  }
-
   /**
    * Loads one more plugin, whole or not at all. The same plugin again changes nothing.
    * @throws the error of the step that failed; the set, the registry and every binding are then as they were.
@@ -104,35 +106,23 @@ export class LoadedPlugins {
     });
   }
 
-  /**
-   * Unloads a plugin: what it overrode is what it was before. Containers made earlier keep its services.
-   * @throws PluginInUseError when another comes after it.
-   */
-  remove(name: string): Promise<void> {
-    return this.inTurn(async () => {
-      const users = this.loaded.filter(({ plugin }) => plugin.after?.includes(name)).map((user) => user.name);
-      if (users.length > 0) throw new PluginInUseError(name, users);
-      this.registry.removePlugin(name);
-      this.loaded = this.loaded.filter((plugin) => plugin.name !== name);
-    });
+  /** The bindings that an engine on this platform and in this mode has; `defaults` are for what no plugin binds. */
+  bindings({ platform, mode, defaults = [] }: ServicesOptions): readonly Binding[] {
+    const ofPlugins = this.loaded.flatMap(({ bindings }) => bindings);
+    return [...defaults, ...ofPlugins].filter((binding) => servesOn(binding, platform, mode));
   }
 
-  /**
-   * A container with the services of every plugin that serves `platform`: those that bring it, and those that bring no platform at all.
-   * Without `platform`, those of every plugin.
-   * @throws TokenConflictError when two plugins bind the same token.
-   */
-  createEngineContainer({ platform }: { platform?: string } = {}): EngineContainer {
-    const serving = this.loaded.filter(({ plugin }) => platform === undefined || serves(plugin, platform));
-    return new EngineContainer(serving.flatMap(({ bindings }) => bindings));
+  /** A container with the services of every plugin that binds for the platform. */
+  createEngineContainer(options: ServicesOptions): ServiceContainer {
+    return new ServiceContainer(this.bindings(options));
   }
 
   private async addNow(source: PluginSource): Promise<void> {
     const { plugin } = source;
     if (this.isLoaded(source)) return;
     this.check(source);
-    const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await recordBindings(source) };
-    this.checkBindings(loaded);
+    const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await pluginBindings(source) };
+    for (const other of this.loaded) for (const binding of loaded.bindings) requireNoRival(other.bindings, binding);
     const before = this.loaded;
     try {
       this.loaded = [...before, loaded]; // its platforms are known when its overrides are checked
@@ -169,13 +159,6 @@ export class LoadedPlugins {
     }
   }
 
-  private checkBindings(added: LoadedPlugin): void {
-    for (const other of this.loaded.filter(({ plugin }) => overlap(plugin, added.plugin))) {
-      const rival = other.bindings.find(({ token }) => added.bindings.some((binding) => binding.token === token));
-      if (rival !== undefined) throw new TokenConflictError(rival.name, rival.owner, ownerOf(added));
-    }
-  }
-
   private register(loaded: LoadedPlugin): void {
     const { plugin } = loaded;
     const owner = ownerOf(loaded);
@@ -200,35 +183,7 @@ export function ownerOf({ plugin, file }: PluginSource): Owner {
   return { plugin: plugin.name, file };
 }
 
-async function recordBindings(source: PluginSource): Promise<Binding[]> {
-  const { plugin } = source;
-  const owner = ownerOf(source);
-  const steps = [
-    { step: 'bindEngine', recorder: new BindingRecorder('engine', owner) },
-    { step: 'bindModel', recorder: new BindingRecorder('model', owner) },
-  ] as const;
-  for (const { step, recorder } of steps) {
-    try {
-      await plugin[step]?.(recorder);
-    } catch (cause) {
-      throw GraftError.is(cause) ? cause : new PluginFailedError(owner, step, messageOf(cause), cause);
-    } finally {
-      recorder.close();
-    }
-  }
-  return steps.flatMap(({ recorder }) => recorder.bindings);
-}
-
 /** `plugin: name of the function`, or `plugin: hook 2` where it has none. */
 function hookName({ name }: Plugin, { run }: PluginHook, index: number): string {
   return `${name}: ${run.name === '' || run.name === 'run' ? `hook ${index + 1}` : run.name}`;
-}
-
-function serves(plugin: Plugin, platform: string): boolean {
-  const own = plugin.platforms ?? [];
-  return own.length === 0 || own.some(({ name }) => name === platform);
-}
-
-function overlap(a: Plugin, b: Plugin): boolean {
-  return (a.platforms ?? []).length === 0 || (b.platforms ?? []).length === 0 || a.platforms!.some(({ name }) => serves(b, name));
 }

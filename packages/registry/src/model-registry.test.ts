@@ -51,7 +51,7 @@ test('the same priority on another platform is no conflict', () => {
   expect(registry.list()[0]!.overrides.map(({ platform }) => platform)).toEqual(['hpu', 'tpu']);
 });
 
-test('factories compose in the order of their priority; removing one restores the other, and upstream stays resolvable', async () => {
+test('factories compose in the order of their priority, and upstream stays resolvable', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
@@ -61,12 +61,6 @@ test('factories compose in the order of their priority; removing one restores th
     return resolution.chain.map(({ className }) => className);
   };
   expect(await names()).toEqual(['Llama', 'Faster', 'Safer']);
-  expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
-  registry.removePlugin('user');
-  expect(await names()).toEqual(['Llama', 'Faster']);
-  registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
-  registry.removePlugin('vendor');
-  expect(await names()).toEqual(['Llama', 'Safer']);
   expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
 });
 

@@ -189,18 +189,6 @@ export class ModelRegistry {
       if (platform === name) this.checkModes(`A hook of phase ${phase}`, { platform, modes, owner });
   }
 
-  /** Takes away all that a plugin registered, and what others registered of its classes. What it overrode is what it was before. */
-  removePlugin(plugin: string): void {
-    const { declared, overrides, hooks, retired } = this.state;
-    const stays = ({ owner }: { readonly owner: Owner }): boolean => owner.plugin !== plugin;
-    this.state = {
-      declared: declared.filter(stays),
-      overrides: overrides.filter((entry) => [entry, entry.target, ...entry.within].every(stays)),
-      hooks: hooks.filter(stays),
-      retired: retired.filter(stays),
-    };
-  }
-
   /** Runs `change`; when it throws, the registry is as it was before. */
   transaction<R>(change: () => R): R {
     const before = this.state;

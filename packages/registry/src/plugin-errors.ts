@@ -150,18 +150,6 @@ export class PluginFailedError extends GraftError {
   }
 }
 
-/** Another plugin that is loaded comes after the one to unload. */
-export class PluginInUseError extends GraftError {
-  constructor(name: string, users: readonly string[]) {
-    super({
-      code: 'GRAFT_PLUGIN_IN_USE',
-      what: `Plugin "${name}" cannot be unloaded: ${quotedList(users, 'none', 'and')} come after it.`,
-      where: `plugin "${name}"`,
-      fix: 'unload those first.',
-    });
-  }
-}
-
 /** A worker, or another process, has other plugins. */
 export class PluginSetsDifferError extends GraftError {
   constructor(differences: readonly string[]) {

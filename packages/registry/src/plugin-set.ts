@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Plugin } from './plugin.ts';
 import { PluginSetsDifferError } from './plugin-errors.ts';
 
@@ -32,11 +31,6 @@ export function pluginRecord(plugin: Plugin): PluginRecord {
     ),
     retired: Object.keys(plugin.retired ?? {}),
   };
-}
-
-/** SHA-256 of what the plugins declare, in their order. Files are left out: sources and built code are the same plugin. */
-export function pluginSetHash(records: readonly PluginRecord[]): string {
-  return createHash('sha256').update(JSON.stringify(records)).digest('hex');
 }
 
 /**

@@ -1,20 +1,19 @@
-import type { ServiceIdentifier } from 'inversify';
 import { expect, test } from 'vitest';
 import { explain } from './explain.ts';
 import { loadPlugins } from './load-plugins.ts';
 import type { LoadedPlugins } from './loaded-plugins.ts';
 import type { ModelClass } from './model.ts';
 import { definePlugin, type Plugin, type PluginDeclaration } from './plugin.ts';
-import { token } from './tokens.ts';
+import { type Token, token } from './services/tokens.ts';
 
 interface Named {
   name: string;
 }
-const Backend: ServiceIdentifier<Named> = token('Backend', 'engine');
-const Runner: ServiceIdentifier<Named> = token('Runner', 'model');
-const Extra: ServiceIdentifier<Named> = token('Extra', 'engine');
-const Other: ServiceIdentifier<Named> = token('Other', 'engine');
-const ModelExtra: ServiceIdentifier<Named> = token('ModelExtra', 'model');
+const Backend = token<Named>('Backend');
+const Runner = token<Named>('Runner', 'model');
+const Extra = token<Named>('Extra');
+const Other = token<Named>('Other');
+const ModelExtra = token<Named>('ModelExtra', 'model');
 const platform = (name: string) => ({ name, modes: ['compile'], detect: () => 'absent' as const });
 const model = async () => class Model {} as ModelClass;
 const hook = (architecture: string) => ({ of: architecture, platform: 'hpu', phase: 'init' as const, run() {} });
@@ -26,13 +25,15 @@ const hpu = definePlugin({
   platforms: [platform('hpu')],
   overrides: [{ of: 'Llama', platform: 'hpu', model }],
   hooks: [hook('Llama')],
-  bindEngine: (engine) => engine.bind(Backend).toConstantValue({ name: 'hpu' }),
-  bindModel: (container) => container.bind(Runner).toConstantValue({ name: 'runner' }),
+  bind(bind) {
+    bind(Backend).toConstantValue({ name: 'hpu' });
+    bind(Runner).toConstantValue({ name: 'runner' });
+  },
 });
 const loadBoth = () => loadPlugins({ graftVersion: '0.1.0', specifiers: [], plugins: [core, hpu] });
 
 /** All that a plugin can change, as an application sees it. */
-function stateOf(loaded: LoadedPlugins) {
+async function stateOf(loaded: LoadedPlugins) {
   const engine = loaded.createEngineContainer({ platform: 'hpu' });
   const record = loaded.registry.resolve(['Llama'], { platform: 'hpu' });
   const messageOf = (name: string) => {
@@ -47,19 +48,19 @@ function stateOf(loaded: LoadedPlugins) {
     record,
     explained: explain(record),
     unknown: ['New', 'OldLlama', 'OldNew'].map(messageOf),
-    bindings: [...engine.describe(), ...engine.createModelContainer().describe()],
-    services: [engine.get(Backend), engine.createModelContainer().get(Runner)],
+    bindings: loaded.bindings({ platform: 'hpu' }).map(({ name, owner }) => [name, owner.plugin]),
+    services: [await engine.get(Backend), await engine.createModelContainer().get(Runner)],
     hooks: loaded.hooks.map(({ owner, of }) => [owner.plugin, of]),
     platforms: loaded.platforms.map(({ name }) => name),
     plugins: loaded.plugins.map(({ name }) => name),
-    hash: loaded.hash,
+    records: loaded.records,
   };
 }
 
 /** Adds a plugin that fails; gives the error, after making sure that it left nothing. */
 async function failToAdd(plugin: Plugin): Promise<{ code?: string; message?: string; cause?: unknown } | null> {
   const loaded = await loadBoth();
-  const before = stateOf(loaded);
+  const before = await stateOf(loaded);
   const unhandled: unknown[] = [];
   const listen = (reason: unknown) => unhandled.push(reason);
   process.on('unhandledRejection', listen);
@@ -70,13 +71,13 @@ async function failToAdd(plugin: Plugin): Promise<{ code?: string; message?: str
   await new Promise((resolve) => setImmediate(resolve));
   process.off('unhandledRejection', listen);
   expect(unhandled).toEqual([]);
-  if (error !== null) expect(stateOf(loaded)).toEqual(before);
+  if (error !== null) expect(await stateOf(loaded)).toEqual(before);
   return error;
 }
 
 /** A plugin of every kind of declaration; `step` is called at each thing that is read of it and at each that it binds. */
-function everything(step: () => void, bindAt: (place: number) => typeof Backend | typeof Runner | null = () => null): Plugin {
-  const bindOr = <T extends Named>(place: number, own: ServiceIdentifier<T>) => (bindAt(place) ?? own) as ServiceIdentifier<Named>;
+function everything(step: () => void, bindAt: (place: number) => Token<Named> | null = () => null): Plugin {
+  const bindOr = (place: number, own: Token<Named>) => bindAt(place) ?? own;
   const plugin = definePlugin({
     name: 'bad',
     version: '1.0.0',
@@ -93,17 +94,14 @@ function everything(step: () => void, bindAt: (place: number) => typeof Backend 
     ],
     hooks: [hook('New'), hook('Llama')],
     retired: { OldNew: { note: 'gone' }, OldLlama: { note: 'gone for good' } },
-    async bindEngine(engine) {
+    async bind(bind) {
       step();
-      engine.bind(bindOr(0, Extra)).toConstantValue({ name: 'x' });
+      bind(bindOr(0, Extra)).toConstantValue({ name: 'x' });
       await Promise.resolve();
       step();
-      engine.bind(bindOr(1, Other)).toDynamicValue(() => ({ name: 'y' }));
+      bind(bindOr(1, Other)).toDynamicValue(() => ({ name: 'y' }));
       step();
-    },
-    bindModel(container) {
-      step();
-      container.bind(bindOr(2, ModelExtra)).toConstantValue({ name: 'z' });
+      bind(bindOr(2, ModelExtra)).toConstantValue({ name: 'z' });
       step();
     },
   });
@@ -173,21 +171,18 @@ const steps: [string, Partial<PluginDeclaration>, string][] = [
     'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
   ],
   ['a hook for nothing', { models: New, hooks: [hook('New'), hook('Lama')] }, 'GRAFT_OVERRIDE_WITHOUT_UPSTREAM'],
-  ['bindEngine', { models: New, bindEngine: boom }, 'GRAFT_PLUGIN_FAILED'],
-  ['a bindEngine that rejects', { models: New, bindEngine: async () => boom() }, 'GRAFT_PLUGIN_FAILED'],
-  ['bindModel', { bindEngine: (engine) => engine.bind(Extra).toConstantValue({ name: 'x' }), bindModel: boom }, 'GRAFT_PLUGIN_FAILED'],
-  ['a bindModel that rejects', { models: New, bindModel: async () => boom() }, 'GRAFT_PLUGIN_FAILED'],
+  ['bind', { models: New, bind: boom }, 'GRAFT_PLUGIN_FAILED'],
+  ['a bind that rejects', { models: New, bind: async () => boom() }, 'GRAFT_PLUGIN_FAILED'],
   [
     'a token that it binds twice',
     {
-      bindEngine(engine) {
-        engine.bind(Extra).toConstantValue({ name: 'x' });
-        engine.bind(Extra).toConstantValue({ name: 'y' });
+      bind(bind) {
+        bind(Extra).toConstantValue({ name: 'x' });
+        bind(Extra).toConstantValue({ name: 'y' });
       },
     },
     'GRAFT_TOKEN_CONFLICT',
   ],
-  ['a token of the other scope', { bindEngine: (engine) => engine.bind(Runner).toConstantValue({ name: 'x' }) }, 'GRAFT_TOKEN_SCOPE'],
 ];
 
 test.each(steps)('R2 a plugin that fails at %s leaves everything as before', async (_, declaration, expected) => {

@@ -69,7 +69,7 @@ export const notMade: Plugin = { name: 'made' };
 // A binder binds, and nothing else.
 definePlugin({
   name: 'binder',
-  bindEngine(bind) {
+  bind(bind) {
     // @ts-expect-error: it cannot read
     bind.get;
     // @ts-expect-error: nor unbind

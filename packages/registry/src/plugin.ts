@@ -1,6 +1,5 @@
 import semver from 'semver';
 import * as z from 'zod';
-import type { EngineBinder, ModelBinder } from './binder.ts';
 import type { ModelCapabilities } from './capabilities.ts';
 import type { PostLoadReload } from './hooks.ts';
 import { issueTexts } from './issues.ts';
@@ -11,6 +10,7 @@ import type { Patches } from './patch-ledger.ts';
 import type { Detected, Platform } from './platform.ts';
 import { PluginInvalidError, RegistrationInvalidError } from './plugin-errors.ts';
 import type { Owner } from './registration.ts';
+import type { Bind } from './services/binder.ts';
 
 /** An upstream class that the plugin brings. */
 export interface ModelDeclaration {
@@ -104,10 +104,8 @@ export interface PluginDeclaration {
   hooks?: readonly PluginHook[];
   /** Retired or moved architectures and layers, by their old name. */
   retired?: Readonly<Record<string, RetiredArchitecture>>;
-  /** Binds services that live as long as the engine. Called once at load; nothing is built then. */
-  bindEngine?(bind: EngineBinder): void | Promise<void>;
-  /** Binds services that live as long as one loaded model. */
-  bindModel?(bind: ModelBinder): void | Promise<void>;
+  /** Binds services. Called once at load; nothing is built then. */
+  bind?(bind: Bind): void | Promise<void>;
 }
 
 const brand = Symbol.for('graft.plugin');
@@ -207,8 +205,7 @@ const declarationSchema = z.strictObject({
   overrides: z.array(overrideSchema).exactOptional(),
   hooks: z.array(hookSchema).exactOptional(),
   retired: z.record(z.string(), z.strictObject({ note: nonEmpty, replacedBy: nonEmpty.exactOptional() })).exactOptional(),
-  bindEngine: functionSchema<PluginDeclaration['bindEngine']>().exactOptional(),
-  bindModel: functionSchema<PluginDeclaration['bindModel']>().exactOptional(),
+  bind: functionSchema<PluginDeclaration['bind']>().exactOptional(),
 });
 
 /** A platform's fields, inherited ones too, so that a class instance validates like a literal. */

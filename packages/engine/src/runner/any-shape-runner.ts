@@ -1,19 +1,22 @@
 import { Disposables } from '@graft/common';
 import type { LanguageModel, MultimodalModel } from '@graft/core-model';
-import { type Backend, CaptureCache, type CapturedModel, type CompileOptions, type HostTensor, type Program } from '@graft/graph';
+import { CaptureCache, type CapturedModel, type CompileOptions, type HostTensor, type Program } from '@graft/graph';
+import { inject, injectable } from '@graft/registry';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
+import { Backend, RunnerParts } from '../tokens.ts';
 import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
 import { captureLanguageModel } from './capture-language-model.ts';
-import type { ModelRunner, RunnerParts, RunnerStats, RunResult, RunStep } from './model-runner.ts';
+import type { ModelRunner, RunnerStats, RunResult, RunStep } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
 import { Recompiles } from './recompiles.ts';
 
 /** One program for steps of any shape; for a model with images a second one, the tower, that shares nothing with it. */
+@injectable()
 export class AnyShapeRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
   readonly maxPrefillTokens = Number.POSITIVE_INFINITY;
-  private readonly parts: RunnerParts;
+  protected readonly parts: RunnerParts;
   private readonly backend: Backend;
   /** What `capture` captured into; a capture after `ready` is a recompile. */
   protected readonly cache = new CaptureCache();
@@ -24,7 +27,7 @@ export class AnyShapeRunner implements ModelRunner {
   private vision: Program | null = null;
   private readonly recompiles: Recompiles;
 
-  constructor(parts: RunnerParts, backend: Backend) {
+  constructor(@inject(RunnerParts) parts: RunnerParts, @inject(Backend) backend: Backend) {
     this.parts = parts;
     this.backend = backend;
     this.recompiles = new Recompiles(parts);

@@ -1,79 +1,69 @@
 import { join } from 'node:path';
-import type { HostTensor, StaticBackend, StaticProgram } from '@graft/graph';
+import type { HostTensor, StaticProgram } from '@graft/graph';
+import { inject, injectable } from '@graft/registry';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
+import { BucketPolicy, RunnerParts, StaticBackend } from '../tokens.ts';
 import { hasImages } from './any-shape-runner.ts';
 import { BucketGraphs, graphKey, graphKeys, tileKey } from './bucket-graphs.ts';
-import { type Bucket, type BucketPolicy, oneOfEachGraph, requireSmallestBucket } from './buckets.ts';
+import { type Bucket, oneOfEachGraph, requireSmallestBucket } from './buckets.ts';
 import { joinResults } from './join-results.ts';
-import type { ModelRunner, RunnerParts, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
+import type { ModelRunner, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
 import { type StepPiece, stepPieces } from './step-pieces.ts';
 import { requireFinite, requireSame, summaryRows, tileValues, warmUpPiece } from './warm-up.ts';
-
-export interface BucketedRunnerOptions {
-  backend: StaticBackend;
-  policy: BucketPolicy;
-}
-
-/** A model on its device, with room for its caches. */
-export interface OpenedDevice {
-  readonly kvCache: KvCachePlan;
-  readonly program: StaticProgram;
-}
 
 /**
  * Runs a model on a device that compiles for static shapes: steps are filled up to buckets, or divided where none holds them. Rows of padding come after the
  * real ones; those of a decode batch stand on slots that no sequence holds, of which there are some behind those of the sequences.
  */
+@injectable()
 export class BucketedModelRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
   readonly maxPrefillTokens: number;
   /** Buckets that are made and tried ahead. */
   protected readonly warm: readonly Bucket[];
-  private readonly parts: RunnerParts;
-  private readonly program: StaticProgram;
+  protected readonly parts: RunnerParts;
+  private readonly backend: StaticBackend;
+  private readonly policy: BucketPolicy;
   private readonly buckets: readonly Bucket[];
-  private readonly graphs: BucketGraphs;
   private readonly formats: string;
   private readonly tokens = { computedTokens: 0, paddedTokens: 0 };
+  /** Both are there once the runner is open. */
+  private program!: StaticProgram;
+  private graphs!: BucketGraphs;
   /** Ends when nothing runs on the device: steps and tiles take turns. */
   private turn: Promise<unknown> = Promise.resolve();
 
-  /** @param device what `openDevice` gave for the same parts and buckets; the runner owns it. */
-  protected constructor(parts: RunnerParts, { buckets, warmUp = buckets }: BucketPolicy, { kvCache, program }: OpenedDevice) {
+  constructor(
+    @inject(RunnerParts) parts: RunnerParts,
+    @inject(StaticBackend) backend: StaticBackend,
+    @inject(BucketPolicy) policy: BucketPolicy,
+  ) {
+    const { buckets, warmUp = buckets } = policy;
     this.parts = parts;
-    this.program = program;
-    this.kvCache = kvCache;
+    this.backend = backend;
+    this.policy = policy;
     this.buckets = buckets;
     this.warm = parts.config.warmUp ? warmUp : [];
     this.maxPrefillTokens = largestQuery(buckets);
-    this.graphs = new BucketGraphs({ parts, program, buckets });
+    this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength, { paddingRows: this.maxPrefillTokens });
     this.formats = formatsOf(parts);
   }
 
-  /**
-   * Opens the model on the device; nothing is compiled yet.
-   * @throws EngineConfigError for buckets that leave sequences unserved; what the backend throws.
-   */
-  static async open(parts: RunnerParts, options: BucketedRunnerOptions): Promise<BucketedModelRunner> {
-    return new BucketedModelRunner(parts, options.policy, await BucketedModelRunner.openDevice(parts, options));
-  }
-
-  /** The first half of `open`, for a runner that knows more of its device. */
-  protected static async openDevice(parts: RunnerParts, { backend, policy }: BucketedRunnerOptions): Promise<OpenedDevice> {
-    const { model, context, config, signal, report } = parts;
-    requireSmallestBucket(policy, context.maxModelLength);
-    const kvCache = new KvCachePlan(model, context.maxModelLength, { paddingRows: largestQuery(policy.buckets) });
-    const program = await backend.open(model, {
-      bindSlot: (path, kind) => kvCache.bindSlot(path, kind),
-      kvSlots: config.maxSequences + Math.max(...policy.buckets.map(({ batch }) => batch)) - 1,
+  /** See `ModelRunner.open`. @throws EngineConfigError for buckets that leave sequences unserved; what the backend throws. */
+  async open(report: Report, signal?: AbortSignal): Promise<void> {
+    const { model, context, config } = this.parts;
+    requireSmallestBucket(this.policy, context.maxModelLength);
+    this.program = await this.backend.open(model, {
+      bindSlot: (path, kind) => this.kvCache.bindSlot(path, kind),
+      kvSlots: config.maxSequences + Math.max(...this.buckets.map(({ batch }) => batch)) - 1,
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
+      onProgress: report,
       ...(config.threads !== undefined && { threads: config.threads }),
       ...(signal !== undefined && { signal }),
-      ...(report !== undefined && { onProgress: report }),
     });
-    return { kvCache, program };
+    this.graphs = new BucketGraphs({ parts: this.parts, program: this.program, buckets: this.buckets });
   }
 
   async capture(report: Report, signal?: AbortSignal): Promise<void> {
@@ -161,7 +151,7 @@ export class BucketedModelRunner implements ModelRunner {
   }
 
   [Symbol.dispose](): void {
-    this.program[Symbol.dispose]();
+    this.program?.[Symbol.dispose](); // undefined where opening failed
   }
 
   private warmKeys(): string[] {

@@ -1,6 +1,7 @@
 import { openCheckpoint } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import { afterEach, expect, onTestFinished, test } from 'vitest';
+import { createServices } from '../default-services.ts';
 import { caseFolder, tinyConfig } from '../engine.fixture.ts';
 import { loadModel } from '../load-model.ts';
 import { loadEnginePlugins, parseConfig } from '../start-engine.ts';
@@ -18,8 +19,8 @@ async function runnerOn(platform: 'interpreter' | 'static'): Promise<ModelRunner
   const plugins = await loadEnginePlugins(config, {});
   const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
   onTestFinished(() => checkpoint.close());
-  const container = plugins.createEngineContainer();
   const selected = await plugins.selectPlatform(platform);
+  const container = createServices(plugins, selected, config);
   const { runner } = await loadModel({ plugins, platform: selected, container, checkpoint, config });
   onTestFinished(() => runner[Symbol.dispose]());
   return runner;

@@ -1,7 +1,6 @@
 import type { EventBus } from '@graft/common';
 import type { ImageTower, LanguageModel, ModelContext } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
-import type { EngineContainer, SelectedPlatform } from '@graft/registry';
 import type { EngineConfig } from '../config.ts';
 import type { EngineEvents, Recompile } from '../engine.ts';
 import type { KvCachePlan } from '../kv-cache.ts';
@@ -79,10 +78,13 @@ export interface WarmUpSummary {
 }
 
 /**
- * Runs a model's steps: it has the compiled graphs and their caches. `capture`, `compile`, `warmUp` and `ready` are called once and in this order, then
+ * Runs a model's steps: it has the compiled graphs and their caches. `open`, `capture`, `compile`, `warmUp` and `ready` are called once and in this order, then
  * `run` and `embedImages`, each one call at a time; the two may overlap.
  */
 export interface ModelRunner extends Disposable {
+  /** Opens the model on its device; nothing is compiled yet. */
+  open?(report: Report, signal?: AbortSignal): Promise<void>;
+  /** Known once the runner is open. */
   readonly kvCache: KvCachePlan;
   /** The most tokens of a prompt that a run takes; the scheduler also asks `kvCache.roomAfter`. */
   readonly maxPrefillTokens: number;
@@ -111,19 +113,11 @@ export interface ModelRunner extends Disposable {
 /** What a runner is made from. */
 export interface RunnerParts {
   /** Loaded, its hooks run. */
-  model: LanguageModel;
-  context: ModelContext;
+  readonly model: LanguageModel;
+  readonly context: ModelContext;
   /** What reads images; null: the model is served for text alone. */
-  tower: ImageTower | null;
-  config: EngineConfig;
-  container: EngineContainer;
-  platform: SelectedPlatform;
+  readonly tower: ImageTower | null;
+  readonly config: EngineConfig;
   /** Where recompiles are reported. */
-  events?: EventBus<EngineEvents>;
-  signal?: AbortSignal;
-  /** Of making the runner alone; its steps get their own. */
-  report?: Report;
+  readonly events?: EventBus<EngineEvents>;
 }
-
-/** Bound by a platform whose steps need more than a backend: `bind.bind(ModelRunnerOf(NAME)).toConstantValue(create)` in `bindEngine`. */
-export type CreateModelRunner = (parts: RunnerParts) => Promise<ModelRunner>;

@@ -4,23 +4,16 @@ import { definePlugin } from '@graft/registry';
 import { expect, test } from 'vitest';
 import { generateIds, promptOf, request, startTiny } from '../engine.fixture.ts';
 import type { EngineEvents, Recompile } from '../engine.ts';
-import { ModelRunnerOf } from '../tokens.ts';
+import { Backend, ModelRunner } from '../tokens.ts';
 import { addStats, noStats } from './add-stats.ts';
 import { AnyShapeRunner } from './any-shape-runner.ts';
 import { captureLanguageModel } from './capture-language-model.ts';
-import type { RunnerParts, RunResult, RunStep } from './model-runner.ts';
+import type { RunResult, RunStep } from './model-runner.ts';
 
 /** A vendor's runner that captures each step at its own shape. */
 class Specialising extends AnyShapeRunner {
-  private readonly model: RunnerParts['model'];
-
-  constructor(parts: RunnerParts) {
-    super(parts, new InterpreterBackend());
-    this.model = parts.model;
-  }
-
   override run(step: RunStep): Promise<RunResult> {
-    captureLanguageModel(this.model, this.cache, {
+    captureLanguageModel(this.parts.model, this.cache, {
       batch: step.rows.length,
       sequence: step.rows[0]!.tokenIds.length,
     });
@@ -31,7 +24,10 @@ class Specialising extends AnyShapeRunner {
 const plugin = definePlugin({
   name: 'specialising',
   platforms: [{ name: 'specialising', modes: ['regional'], detect: () => 'device' }],
-  bindEngine: (bind) => void bind.bind(ModelRunnerOf('specialising')).toConstantValue(async (parts) => new Specialising(parts)),
+  bind(bind) {
+    bind(Backend).toConstantValue(new InterpreterBackend());
+    bind(ModelRunner).to(Specialising);
+  },
 });
 
 async function run(onRecompile: 'allow' | 'warn') {

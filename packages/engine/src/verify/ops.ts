@@ -1,6 +1,5 @@
 import { messageOf } from '@graft/common';
 import {
-  type Backend,
   captureModel,
   dimsOf,
   type HostTensor,
@@ -14,10 +13,10 @@ import {
   type SampleInput,
   type Tensor,
 } from '@graft/graph';
-import { NoBackendError } from '../errors.ts';
+import { createServices } from '../default-services.ts';
 import { Random } from '../random.ts';
 import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
-import { BackendOf } from '../tokens.ts';
+import { Backend } from '../tokens.ts';
 
 /** One sample of one op, run on a backend and on the interpreter. */
 export interface OpCheck {
@@ -34,18 +33,16 @@ export interface OpCheck {
   readonly held: boolean;
 }
 
-/** `verifyOps` for the backend of a platform, on the ops that Graft brings. @throws NoBackendError where the platform's plugins bind none. */
+/** `verifyOps` for the backend of a platform, on the ops that Graft brings. @throws ServiceNotBoundError where nothing binds one. */
 export async function verifyPlatformOps(
   asked: Parameters<typeof loadEnginePlugins>[0] & { seed?: number },
   platform: string,
   options: StartOptions = {},
 ): Promise<OpCheck[]> {
   const plugins = await loadEnginePlugins(asked, options);
-  await plugins.selectPlatform(platform);
-  const container = plugins.createEngineContainer();
+  const container = createServices(plugins, await plugins.selectPlatform(platform), {});
   try {
-    if (!container.has(BackendOf(platform))) throw new NoBackendError(platform);
-    return await verifyOps(await container.getAsync(BackendOf(platform)), Object.values(ops), asked);
+    return await verifyOps(await container.get(Backend), Object.values(ops), asked);
   } finally {
     await container[Symbol.asyncDispose]();
   }

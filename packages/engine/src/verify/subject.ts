@@ -15,7 +15,7 @@ import { EngineConfigError, NothingToVerifyError } from '../errors.ts';
 import type { PlatformChoice } from '../explain-architecture.ts';
 import { contextOf } from '../load-model.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
-import { BackendOf, ModelRunnerOf } from '../tokens.ts';
+import { Backend, ModelRunner } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
 
@@ -72,7 +72,7 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
   const { path, config: raw } = source.describe;
   const textConfig = parseLlama4Config(raw, { where: path, overrides: configOverrides });
   const { architecture, platform: name } = requireOverride(plugins, textConfig.architectures, asked.platform);
-  const { platform, device, onInterpreter } = await findPlatform(plugins, name);
+  const { platform, device, onInterpreter } = await findPlatform(plugins, name, asked.mode);
   const readsImages = plugins.registry.upstreamOf(architecture).capabilities['images'] === true;
   const vision = readsImages ? parseLlama4VisionConfig(raw, { where: path }) : null;
   const given = await promptOf(prompt, { vocabSize: textConfig.vocabSize, tower: vision, path, openCheckpoint: () => source.open() });
@@ -174,13 +174,16 @@ function requireOverride(
 }
 
 /** The platform as a start would have it; where it is absent or has nothing that runs models, the interpreter stands in. */
-async function findPlatform(plugins: LoadedPlugins, name: string): Promise<Pick<Subject, 'platform' | 'device' | 'onInterpreter'>> {
+async function findPlatform(
+  plugins: LoadedPlugins,
+  name: string,
+  mode?: string,
+): Promise<Pick<Subject, 'platform' | 'device' | 'onInterpreter'>> {
   const standIn = (why: string): string => `the interpreter, in the place of platform "${name}": ${why}`;
   try {
     const platform = await plugins.selectPlatform(name);
-    const container = plugins.createEngineContainer();
-    const hasRunner = container.has(BackendOf(name)) || container.has(ModelRunnerOf(name));
-    await container[Symbol.asyncDispose]();
+    const bindings = plugins.bindings({ platform: name, mode: mode ?? platform.platform.modes[0]! });
+    const hasRunner = bindings.some(({ token }) => token === Backend || token === ModelRunner);
     const device = hasRunner ? `${platform.device} (${platform.reason})` : standIn('its plugin binds no backend');
     return { platform, device, onInterpreter: !hasRunner };
   } catch (error) {

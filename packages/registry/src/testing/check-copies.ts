@@ -32,16 +32,15 @@ async function copy(subject: Subject): Promise<Copy> {
   const built = subject.build();
   const { model, context, runner } = built;
   await runner.run('init', model, context);
-  const engine = plugins.createEngineContainer({ platform: target.platform });
+  const engine = plugins.createEngineContainer(target);
   const ofModel = engine.createModelContainer();
   await options.bind?.({ engine, model: ofModel }, context);
   const services = new Map<string, unknown>();
   const unbuilt: string[] = [];
   const bindings = plugins.plugins.find(({ plugin }) => plugin === checked)!.bindings;
-  for (const { token, name, scope } of bindings) {
-    const container = scope === 'engine' ? engine : ofModel;
-    if (!container.has(token)) continue;
-    await container.getAsync(token).then(
+  for (const { token, name } of bindings) {
+    if (!ofModel.has(token)) continue;
+    await ofModel.get(token).then(
       (service) => services.set(name, service),
       (error: unknown) => unbuilt.push(`${name} (${messageOf(error).split('\n', 1)[0]!})`),
     );
@@ -51,7 +50,6 @@ async function copy(subject: Subject): Promise<Copy> {
     services,
     unbuilt,
     async [Symbol.asyncDispose]() {
-      await ofModel[Symbol.asyncDispose]();
       await engine[Symbol.asyncDispose]();
     },
   };

@@ -375,7 +375,7 @@ describe('copies share nothing', () => {
 
   test('names a service that was made at the top of a module', async () => {
     const cache = {};
-    const plugin = overriding(Plain, { bindEngine: (bind) => bind.bind(Cache).toDynamicValue(() => cache) });
+    const plugin = overriding(Plain, { bind: (bind) => bind(Cache).toDynamicValue(() => cache) });
     await expect(check('copies share nothing', plugin)).rejects.toMatchObject({
       code: 'GRAFT_CHECK_SHARED',
       what: expect.stringContaining('the service Cache'),
@@ -384,7 +384,7 @@ describe('copies share nothing', () => {
 
   test('lets two engines share a frozen constant, also a function', async () => {
     const policy = token<() => string>('Policy', 'engine');
-    const withPolicy = (value: () => string) => overriding(Plain, { bindEngine: (bind) => bind.bind(policy).toConstantValue(value) });
+    const withPolicy = (value: () => string) => overriding(Plain, { bind: (bind) => bind(policy).toConstantValue(value) });
     await expect(
       check(
         'copies share nothing',
@@ -398,13 +398,14 @@ describe('copies share nothing', () => {
     const Config = token<Context>('Config', 'model');
     let alive = 0;
     const plugin = overriding(Plain, {
-      bindEngine: (bind) => bind.bind(Cache).toConstantValue(Object.freeze({ shared: true })),
-      bindModel: (bind) =>
-        bind.bind(Runner).toDynamicValue((services) => {
-          const config = services.get(Config);
+      bind(bind) {
+        bind(Cache).toConstantValue(Object.freeze({ shared: true }));
+        bind(Runner).toDynamicValue(async (services) => {
+          const config = await services.get(Config);
           alive++;
           return { config, [Symbol.dispose]: () => alive-- };
-        }),
+        });
+      },
     });
     expect(await check('copies share nothing', plugin)).toMatchObject({
       outcome: 'held',

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import type { Build } from '../build.ts';
-import type { EngineContainer, ModelContainer } from '../containers.ts';
 import { type HookRecord, HookRunner } from '../hook-runner.ts';
 import { loadPlugins } from '../load-plugins.ts';
 import type { LoadedPlugins } from '../loaded-plugins.ts';
 import type { InspectableModel } from '../model.ts';
 import type { Plugin } from '../plugin.ts';
+import type { ServiceContainer } from '../services/container.ts';
 import type { ServingClasses } from '../serving-classes.ts';
 import { modulesOf, Snapshot } from '../snapshot.ts';
 import type { ReloadSubject } from './check-reload.ts';
@@ -29,7 +29,7 @@ export interface CheckPluginOptions<Context = never, Model extends InspectableMo
   /** Loads weights into a model whose init hooks have run. Without it, post-load hooks are not checked. */
   load?(model: Model, context: Context): void | Promise<void>;
   /** Binds what the application binds for a model, so that the plugin's services can be built. */
-  bind?(containers: { engine: EngineContainer; model: ModelContainer }, context: Context): void | Promise<void>;
+  bind?(containers: { engine: ServiceContainer; model: ServiceContainer }, context: Context): void | Promise<void>;
   /** How to try a reload of one target; where it gives null, "reload equals a fresh load" is not checked. */
   reload?(target: CheckTarget): ReloadSubject<Running> | null;
 }

@@ -26,13 +26,13 @@ function pluginWith(detectors: Record<string, string>) {
   writeFileSync(
     file,
     `import { appendFileSync } from 'node:fs';
-import { BackendOf } from '${url('engine/dist/index.js')}';
+import { Backend } from '${url('engine/dist/index.js')}';
 import { definePlugin } from '${url('registry/dist/index.js')}';
 export default definePlugin({
   name: 'devices',
   platforms: [${platforms.join(', ')}],
-  bindEngine(bind) {
-    bind.bind(BackendOf('soft')).toDynamicValue(async () => new (await import('${url('cpu/dist/ort-backend.js')}')).OrtBackend());
+  bind(bind) {
+    bind(Backend, { platform: 'soft' }).to(() => import('${url('cpu/dist/ort-backend.js')}').then((m) => m.OrtBackend));
   },
 });
 `,

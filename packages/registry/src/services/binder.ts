@@ -1,0 +1,130 @@
+import { GraftError, messageOf } from '@graft/common';
+import type { Newable } from 'inversify';
+import type { PluginSource } from '../loaded-plugins.ts';
+import { PluginFailedError } from '../plugin-errors.ts';
+import type { Owner } from '../registration.ts';
+import { BinderClosedError, TokenConflictError } from './errors.ts';
+import { injectionsOf } from './injectable.ts';
+import { type Token, type TokenFacts, tokenFacts } from './tokens.ts';
+
+/** What a builder may ask for: other services, never the container. */
+export interface Services {
+  /** @throws ServiceNotBoundError, ServiceCycleError, ServiceFailedError and others: see docs/errors.md. */
+  get<T>(token: Token<T>): Promise<T>;
+  /** An instance of a class that no token names, with its parameters injected. The container disposes it. */
+  create<T>(Class: Newable<T>): Promise<T>;
+  has(token: Token<unknown>): boolean;
+}
+
+/** One service per token and container, built when first asked for. A build that fails is not kept: the next request tries again. */
+export interface BindingSyntax<T> {
+  /** A class whose constructor parameters carry `@inject(token)`, or a function that imports it: `() => import('./x.ts').then((m) => m.X)`. */
+  to(source: Newable<T> | (() => Promise<Newable<T>>)): void;
+  toConstantValue(value: T): void;
+  toDynamicValue(build: (services: Services) => T | Promise<T>): void;
+}
+
+export interface BindingOptions {
+  /** Default: the platforms that the plugin brings; every platform where it brings none. */
+  platform?: string;
+  /** Default: every mode. */
+  modes?: readonly string[];
+}
+
+/** All that a plugin sees of a container: it may bind, and cannot read or unbind. */
+export interface Bind {
+  <T>(token: Token<T>, options?: BindingOptions): BindingSyntax<T>;
+  /** Adds an element to a list. The elements of all plugins come in the order of `after`. */
+  many<T>(token: Token<readonly T[]>, options?: BindingOptions): BindingSyntax<T>;
+  /** Puts something in the place of a service, or of a whole list: once for each plugin that does, in the order of `after`. */
+  decorate<T>(token: Token<T>, decorator: (inner: T, services: Services) => T | Promise<T>, options?: BindingOptions): void;
+}
+
+export type BindingSource =
+  | { readonly kind: 'constant'; readonly value: unknown }
+  | { readonly kind: 'class'; readonly load: () => Newable | Promise<Newable> }
+  | { readonly kind: 'builder'; readonly build: (services: Services, inner: unknown) => unknown };
+
+/** A binding as a value. Containers are filled from these, so a plugin that fails half-way leaves nothing behind. */
+export interface Binding extends TokenFacts {
+  readonly token: Token<unknown>;
+  /** The services of a list are its elements. */
+  readonly role: 'service' | 'decorator';
+  readonly owner: Owner;
+  /** A plugin's service takes the place of a default. */
+  readonly isDefault: boolean;
+  /** Null: all. */
+  readonly platforms: readonly string[] | null;
+  readonly modes: readonly string[] | null;
+  readonly source: BindingSource;
+}
+
+/** The function that binds for `owner`; each binding goes to `accept`. */
+export function binder(
+  { isDefault = false, platforms = null, ...owner }: Owner & Partial<Pick<Binding, 'isDefault' | 'platforms'>>,
+  accept: (binding: Binding) => void,
+): Bind {
+  const take = (token: Token<unknown>, role: Binding['role'], { platform, modes }: BindingOptions, source: BindingSource) => {
+    const on = platform === undefined ? platforms : [platform];
+    accept({ ...tokenFacts(token), token, role, owner, isDefault, platforms: on, modes: modes ?? null, source });
+  };
+  const bind = <T>(token: Token<unknown>, options: BindingOptions = {}): BindingSyntax<T> => ({
+    toConstantValue: (value) => take(token, 'service', options, { kind: 'constant', value }),
+    toDynamicValue: (build) => take(token, 'service', options, { kind: 'builder', build }),
+    to(source) {
+      const isLazy = Object.getOwnPropertyDescriptor(source, 'prototype')?.writable !== false; // a class's prototype cannot be set
+      if (!isLazy) injectionsOf(source as Newable, { name: tokenFacts(token).name, owner });
+      take(token, 'service', options, { kind: 'class', load: isLazy ? (source as () => Promise<Newable>) : () => source as Newable });
+    },
+  });
+  const decorate: Bind['decorate'] = (token, decorator, options = {}) =>
+    take(token, 'decorator', options, { kind: 'builder', build: (services, inner) => decorator(inner as never, services) });
+  return Object.assign(bind, { many: bind, decorate });
+}
+
+/** The bindings that an application has for whatever no plugin binds. */
+export function defaultBindings(name: string, bind: (bind: Bind) => void): readonly Binding[] {
+  const bindings: Binding[] = [];
+  bind(binder({ plugin: name, file: null, isDefault: true }, (binding) => void bindings.push(binding)));
+  return bindings;
+}
+
+/** Lets a plugin bind. @throws PluginFailedError, TokenConflictError and what binding throws. */
+export async function pluginBindings({ plugin, file }: PluginSource): Promise<Binding[]> {
+  const bindings: Binding[] = [];
+  const owner = { plugin: plugin.name, file };
+  const platforms = plugin.platforms?.map(({ name }) => name) ?? null;
+  let isOpen = true;
+  const accept = (binding: Binding) => {
+    if (!isOpen) throw new BinderClosedError(binding);
+    requireNoRival(bindings, binding);
+    bindings.push(binding);
+  };
+  try {
+    await plugin.bind?.(binder({ ...owner, platforms }, accept));
+  } catch (cause) {
+    throw GraftError.is(cause) ? cause : new PluginFailedError(owner, 'bind', messageOf(cause), cause);
+  } finally {
+    isOpen = false;
+  }
+  return bindings;
+}
+
+/** @throws TokenConflictError when another one binds the token where `added` does. */
+export function requireNoRival(bindings: readonly Binding[], added: Binding): void {
+  if (added.isList || added.role === 'decorator') return;
+  const rivals = bindings.filter(
+    ({ token, role, isDefault }) => token === added.token && role === 'service' && isDefault === added.isDefault,
+  );
+  const rival = rivals.find(({ platforms, modes }) => overlap(platforms, added.platforms) && overlap(modes, added.modes));
+  if (rival !== undefined) throw new TokenConflictError(rival, added);
+}
+
+/** Whether a container for a platform and mode holds the binding. */
+export function servesOn({ platforms, modes }: Binding, platform: string, mode: string | undefined): boolean {
+  return overlap(platforms, [platform]) && overlap(modes, mode === undefined ? [] : [mode]);
+}
+
+function overlap(one: readonly string[] | null, other: readonly string[] | null): boolean {
+  return one === null || other === null || one.some((name) => other.includes(name));
+}
