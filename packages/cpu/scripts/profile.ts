@@ -43,7 +43,8 @@ let start = performance.now();
 const dense = options.dense === undefined ? null : new RegExp(options.dense);
 const policy: WeightPolicy = (parameter) =>
   options.float32 === true || dense?.test(parameter.name) === true ? float32Policy(parameter) : faithfulPolicy(parameter);
-const report = await loadWeights(model, checkpoint, { policy, cacheDirectory: options.cache ?? join(tmpdir(), 'graft-profile-weights') });
+const cacheDirectory = options.cache ?? join(tmpdir(), 'graft-profile-weights');
+const report = await loadWeights(model, checkpoint, { policy, cacheDirectory, rules: llama4.weights(config) });
 out(`weights: ${(report.bytes / 1e6).toFixed(0)} MB, ${report.fromCache ? 'from cache' : 'converted'} in ${report.seconds.toFixed(1)} s`);
 const captured = captureLanguageModel(model, new CaptureCache());
 

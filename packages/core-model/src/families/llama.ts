@@ -66,11 +66,11 @@ export const llama = defineFamily({
     architectures: ['llama'],
     config(file) {
       const metadata = new GgufMetadata(file);
-      const config = ggufDecoderConfig(file);
       const experts = metadata.get('expert_count');
       if (typeof experts === 'number' && experts > 0) metadata.refuse(`The GGUF is a mixture of ${experts} experts in Mixtral's form.`);
       if (file.tensors.has('rope_freqs.weight'))
         metadata.refuse('The GGUF scales its rope frequencies by a table ("rope_freqs.weight", Llama 3 scaling).', 'rope_freqs.weight');
+      const config = ggufDecoderConfig(file);
       const headDim = config['head_dim'];
       const rotated = metadata.get('rope.dimension_count') ?? headDim;
       if (rotated !== headDim) metadata.refuse(`Only ${String(rotated)} of ${String(headDim)} dimensions of a head are rotated.`);

@@ -25,6 +25,8 @@ function build(checkpoint: Checkpoint, images: boolean, pipeline: PipelineStage 
   return new Llama4ForConditionalGeneration(upstreamContext('Llama4ForConditionalGeneration', config, { maxModelLength: 64, pipeline }));
 }
 
+const rulesOf = ({ config }: Checkpoint, images: boolean) => llama4.weights(llama4.parseConfig(config, { images }));
+
 const names = (model: Llama4ForConditionalGeneration): string[] => [...model.namedParameters()].map(([name]) => name);
 
 function expectedOf(key: string): { dims: number[]; data: Float32Array } {
@@ -41,7 +43,7 @@ describe('a model with images', () => {
   test('L12 gives the image features of the published implementation', async () => {
     const checkpoint = await open();
     const model = build(checkpoint, true);
-    await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null });
+    await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: rulesOf(checkpoint, true) });
     const features = expectedOf('image_features');
     const { y } = await runModule(model, { pixels: expectedOf('pixel_values') }, (module, { pixels }) => ({
       y: module.embedImages(pixels),
@@ -55,7 +57,11 @@ describe('a model with images', () => {
     const extra = new Map(checkpoint.tensors);
     extra.set('vision_model.extra', [...checkpoint.tensors.values()][0]!);
     const load = (images: boolean) =>
-      loadWeights(build(checkpoint, images), { ...checkpoint, tensors: extra }, { policy: float32Policy, cacheDirectory: null });
+      loadWeights(
+        build(checkpoint, images),
+        { ...checkpoint, tensors: extra },
+        { policy: float32Policy, cacheDirectory: null, rules: rulesOf(checkpoint, images) },
+      );
     await expect(load(true)).rejects.toThrow('"vision_model.extra"');
     expect((await load(false)).parameters).toBe(names(build(checkpoint, false)).length);
   });
@@ -74,7 +80,7 @@ describe('a model with images', () => {
   test('embeds tokens, and rows of the features where they are asked for', async () => {
     const checkpoint = await open();
     const model = build(checkpoint, true);
-    await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null });
+    await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: rulesOf(checkpoint, true) });
     const ids = { dims: [1, 4], data: BigInt64Array.of(5n, 300n, 300n, 6n) };
     const features = { dims: [3, 32], data: Float32Array.from({ length: 96 }, (_, i) => i) };
     const rows = { dims: [1, 4], data: BigInt64Array.of(-1n, 2n, 0n, -1n) };
