@@ -49,11 +49,17 @@ const isTelling = (words) => words.replace(/[^a-z]/gi, '').length > 8;
 const branch = (node, whenTrue) =>
   node !== undefined && ts.isConditionalExpression(node) ? (whenTrue ? node.whenTrue : node.whenFalse) : node;
 
-/** Adds `code -> [what, fix]` for every object literal with a `code: 'GRAFT_...'`. */
+/** The code of `graftError('GRAFT_...', (...) => ({ what, where, fix }))`, for its object literal. */
+function codeOfBase(node) {
+  const call = ts.findAncestor(node, (at) => ts.isCallExpression(at) && at.expression.getText() === 'graftError');
+  return call?.arguments[0];
+}
+
+/** Adds `code -> [what, fix]` for every object literal with a `what` and a `code: 'GRAFT_...'`, or within a `graftError('GRAFT_...', ...)`. */
 function collect(node, found) {
   if (ts.isObjectLiteralExpression(node)) {
-    const member = (name) =>
-      node.properties.find((property) => ts.isPropertyAssignment(property) && property.name.getText() === name)?.initializer;
+    const property = (name) => node.properties.find((each) => each.name?.getText() === name);
+    const member = (name) => property(name)?.initializer ?? (name === 'code' && property('what') ? codeOfBase(node) : undefined);
     for (const whenTrue of [true, false]) {
       const [code, what, fix] = ['code', 'what', 'fix'].map((name) => wordsOf(branch(member(name), whenTrue)));
       if (!/^GRAFT_[A-Z0-9_]+$/.test(code) || found.has(code)) continue;

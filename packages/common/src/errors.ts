@@ -54,6 +54,18 @@ export class GraftError extends Error {
   }
 }
 
+/**
+ * The base of an error class: one code, and the words that `facts` makes from the constructor's arguments.
+ * `class NoDeviceError extends graftError('GRAFT_NO_DEVICE', (name: string) => ({ what: ... })) {}`
+ */
+export function graftError<Args extends unknown[]>(code: GraftErrorFacts['code'], facts: (...args: Args) => Omit<GraftErrorFacts, 'code'>) {
+  return class extends GraftError {
+    constructor(...args: Args) {
+      super({ code, ...facts(...args) });
+    }
+  };
+}
+
 export interface GraftErrorRecord {
   name: string;
   code: `GRAFT_${string}`;

@@ -1,4 +1,4 @@
 export { type EvictionLimits, evictCacheEntries, useCacheEntry } from './disk-cache.ts';
 export { Disposables, DisposedError } from './disposal.ts';
-export { GraftError, type GraftErrorFacts, type GraftErrorRecord, messageOf } from './errors.ts';
+export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf } from './errors.ts';
 export { EventBus } from './events.ts';
