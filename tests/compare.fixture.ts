@@ -102,8 +102,8 @@ export function specOf(dtype: HostTensor['dtype'], ...dims: (string | number)[])
 const noSlots: CompileOptions = {
   kvSlots: 4,
   threads: 1,
-  bindSlot: (path, kind) => {
-    throw new Error(`no slot expected, got ${path} (${kind})`);
+  bindRuntimeInput: (path, kind) => {
+    throw new Error(`no runtime input expected, got ${path} (${kind})`);
   },
 };
 

@@ -103,7 +103,7 @@ test('the testing kit finds every property of the override to hold', async () =>
 test('a graph that ONNX Runtime refuses ends in an error with its reason', async () => {
   const int = { dtype: 'int64', dims: [Dim.of(2)] } as const;
   const captured = capture({ x: int }, ({ x }) => ops.siluAndMul({ x: x! }));
-  await expect(new WasmBackend().compile(captured, { kvSlots: 1, bindSlot })).rejects.toMatchObject({
+  await expect(new WasmBackend().compile(captured, { kvSlots: 1, bindRuntimeInput })).rejects.toMatchObject({
     code: 'GRAFT_WASM_COMPILE',
     message: expect.stringMatching(/'tensor\(int64\)'.* is invalid\.$/m),
   });
@@ -111,7 +111,7 @@ test('a graph that ONNX Runtime refuses ends in an error with its reason', async
 
 test('a program may be disposed during a run, which ends, and twice; it then runs no more', async () => {
   const captured = capture({ x: { dtype: 'float32', dims: [Dim.symbol('n')] } }, ({ x }) => ops.addScalar({ x: x! }, { value: 1 }));
-  const program = await new WasmBackend().compile(captured, { kvSlots: 1, bindSlot });
+  const program = await new WasmBackend().compile(captured, { kvSlots: 1, bindRuntimeInput });
   const step = { firstSlot: 0, batch: 1, inputs: { x: { dtype: 'float32', dims: [2], data: Float32Array.of(1, 2) } } } as const;
   const running = program.run(step);
   program[Symbol.dispose]();
@@ -144,8 +144,8 @@ function capture<Name extends string>(inputs: Record<Name, InputSpec>, call: (gi
   return captureModel(new (class Nothing extends Module {})(), { inputs, call: (_model, given) => ({ y: call(given) }) });
 }
 
-function bindSlot(path: string): never {
-  throw new Error(`no slot expected, got ${path}`);
+function bindRuntimeInput(path: string): never {
+  throw new Error(`no runtime input expected, got ${path}`);
 }
 
 function referenceLogprobs({ decodeIds, decodeLogits, vocabSize }: ReferenceCase, row: number): number[] {

@@ -52,9 +52,9 @@ function load() {
 
 /** Rotations in the ONNX graph of a step: as nodes, and as part of an attention. */
 function rotations(model: LanguageModel): { nodes: number; inAttention: number } {
-  const bindSlot = (path: string, kind: string) =>
+  const bindRuntimeInput = (path: string, kind: string) =>
     kind.startsWith('kvCache') ? ({ kind: 'cache', rows: 32 } as const) : ({ kind: 'input', name: `${path}.${kind}` } as const);
-  const exported = exportGraph(inlineRegions(captureLanguageModel(model, new CaptureCache())), 'inputs', { bindSlot });
+  const exported = exportGraph(inlineRegions(captureLanguageModel(model, new CaptureCache())), 'inputs', { bindRuntimeInput });
   const nodes = decodeModel(exported.model).graph!.node;
   const rotating = nodes.filter(({ attribute }) => attribute.some(({ name, i }) => name === 'do_rotary' && i === 1n));
   return { nodes: nodes.filter(({ opType }) => opType === 'RotaryEmbedding').length, inAttention: rotating.length };

@@ -16,10 +16,10 @@ export class WasmBackend implements Backend {
 
   /** @throws WasmCompileError; LoweringError for an op that has no form in ONNX; the signal's reason. */
   async compile(captured: CapturedModel, options: CompileOptions): Promise<Program> {
-    const { bindSlot, kvSlots, signal, onProgress } = options;
+    const { bindRuntimeInput, kvSlots, signal, onProgress } = options;
     signal?.throwIfAborted();
     onProgress?.(0, 'exporting the graph');
-    const exported = exportGraph(inlineRegions(captured), 'inputs', { bindSlot });
+    const exported = exportGraph(inlineRegions(captured), 'inputs', { bindRuntimeInput });
     const { model, files } = withWeights(exported);
     const weightBytes = files.reduce((sum, { data }) => sum + data.byteLength, 0);
     onProgress?.(0.3, 'making the session');

@@ -11,7 +11,7 @@ export const manifest: UpstreamManifest = {
       fields: ["numHeads","numKvHeads","headDim","scale","keyCache","valueCache","queryStart","sequenceLengths","totalLength"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ numHeads, numKvHeads, headDim, scale }"], hash: "8bb5e90604062c08" },
+        "constructor": { parameters: ["{ numHeads, numKvHeads, headDim, scale }"], hash: "8378a2095729f3b1" },
         "forward": { parameters: ["query","key","value"], hash: "1007438c586683d7" },
         "getKvCacheSpec": { parameters: [], hash: "5db11b0209408e36" },
       },
@@ -341,7 +341,7 @@ export const manifest: UpstreamManifest = {
         "rotate": { parameters: ["x","positions"], hash: "2b948919a23ac67b" },
       },
     },
-    "RuntimeSlot": {
+    "RuntimeInput": {
       base: null,
       fields: ["kind","dtype","dims"],
       accessors: {},

@@ -17,8 +17,8 @@ export async function runModule<
   const captured = captureModel(module, { inputs: specs, call: (proxy, tensors) => call(proxy, tensors as never) });
   using program = await new InterpreterBackend().compile(captured, {
     kvSlots: 1,
-    bindSlot: (path) => {
-      throw new Error(`There is a slot at ${path}.`);
+    bindRuntimeInput: (path) => {
+      throw new Error(`There is a runtime input at ${path}.`);
     },
   });
   const given = Object.entries(inputs).map(([name, { dims, data }]): [string, HostTensor] => [name, { dtype: dtypeOf(data), dims, data }]);

@@ -56,7 +56,7 @@ const compile = (profilePath?: string) =>
     ...(profilePath !== undefined && { profilePath }),
   }).compile(captured, {
     kvSlots: 2,
-    bindSlot: (_path, kind) => (kind.startsWith('kvCache.') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
+    bindRuntimeInput: (_path, kind) => (kind.startsWith('kvCache.') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
   }) as Promise<OrtProgram>;
 
 function inputsOf(computed: number, ids: readonly number[], batch = 1): Record<string, HostTensor> {

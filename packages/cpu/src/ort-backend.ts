@@ -47,7 +47,7 @@ export class OrtBackend implements Backend {
     const environment = building.use(Environment.create());
     const compile = async (activations: Activations): Promise<CompiledGraph> => {
       const exported = exportGraph(graph, weights, {
-        bindSlot: options.bindSlot,
+        bindRuntimeInput: options.bindRuntimeInput,
         fuse: this.options.fuse ?? true,
         activations,
         lowerings: this.lowerings,

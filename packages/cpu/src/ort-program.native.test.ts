@@ -32,7 +32,7 @@ const rows = 40;
 const options: CompileOptions = {
   kvSlots: 3,
   threads: 1,
-  bindSlot: (_path, kind) => (kind.startsWith('kvCache') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
+  bindRuntimeInput: (_path, kind) => (kind.startsWith('kvCache') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
 };
 
 /** Every kind of layer there is: MoE and dense, RoPE with q/k norm and NoPE with temperature tuning. */

@@ -1,5 +1,5 @@
 import type { KvCacheSpec } from '@graft/core-model';
-import type { Module, SlotBinding } from '@graft/graph';
+import type { Module, RuntimeBinding } from '@graft/graph';
 
 /** Layers whose caches have the same length and the same meaning of a row; what changes per step is bound once a group. */
 export interface KvGroup {
@@ -17,7 +17,7 @@ function hasKvCache(module: Module): module is WithKvCache {
   return 'getKvCacheSpec' in module && typeof module.getKvCacheSpec === 'function';
 }
 
-/** Which group each attention of the model is in, and what its runtime slots are bound to. */
+/** Which group each attention of the model is in, and what its runtime inputs are bound to. */
 export class KvCachePlan {
   readonly groups: readonly KvGroup[];
   private readonly byPath = new Map<string, KvGroup>();
@@ -35,7 +35,7 @@ export class KvCachePlan {
   }
 
   /** For `Backend.compile`: `path` is that of a slot, a field of the attention. */
-  bindSlot(path: string, kind: string): SlotBinding {
+  bindRuntimeInput(path: string, kind: string): RuntimeBinding {
     const group = this.byPath.get(path.split('.').slice(0, -1).join('.'))!;
     return kind.startsWith('kvCache.') ? { kind: 'cache', rows: group.rows } : { kind: 'input', name: `${group.name}.${kind}` };
   }

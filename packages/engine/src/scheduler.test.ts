@@ -194,7 +194,7 @@ describe('the plan of the KV cache', () => {
   test('binds the caches of a group to its rows, and its metadata to one input', () => {
     const plan = planOf('scout-tiny', 100);
     const kinds = ['kvCache.key', 'queryStart', 'totalLength'];
-    const bind = (layer: number) => kinds.map((kind) => plan.bindSlot(`model.layers.${layer}.self_attn.attn.slots`, kind));
+    const bind = (layer: number) => kinds.map((kind) => plan.bindRuntimeInput(`model.layers.${layer}.self_attn.attn.slots`, kind));
     expect(bind(0)).toEqual([
       { kind: 'cache', rows: 16 },
       { kind: 'input', name: 'chunked-local-16.queryStart' },

@@ -33,16 +33,16 @@ export interface HostTensor {
   readonly data: Float32Array | BigInt64Array | Int32Array | Uint8Array;
 }
 
-/** What a runtime slot of the model is bound to. */
-export type SlotBinding =
-  /** A value of each step, shared by all slots of one KV group: the name under which a step passes it. */
+/** What a runtime input of the model is bound to. */
+export type RuntimeBinding =
+  /** A value of each step, shared by all runtime inputs of one KV group: the name under which a step passes it. */
   | { readonly kind: 'input'; readonly name: string }
   /** A KV cache that the program owns: one region of `rows` rows a slot. */
   | { readonly kind: 'cache'; readonly rows: number };
 
 export interface CompileOptions {
-  /** What each runtime slot (path in the model, kind) is bound to. */
-  bindSlot(path: string, kind: string): SlotBinding;
+  /** What each runtime input (path in the model, kind) is bound to. */
+  bindRuntimeInput(path: string, kind: string): RuntimeBinding;
   /** Sequences that a cache has room for. */
   kvSlots: number;
   threads?: number;
@@ -54,7 +54,7 @@ export interface ProgramStep {
   /** Row i of the batch uses the caches of slot `firstSlot + i`: a batch is one contiguous group, nothing is copied. */
   readonly firstSlot: number;
   readonly batch: number;
-  /** The graph's inputs and the slots bound as `input`, by name. */
+  /** The graph's inputs and the runtime inputs bound as `input`, by name. */
   readonly inputs: Readonly<Record<string, HostTensor>>;
   readonly signal?: AbortSignal;
 }

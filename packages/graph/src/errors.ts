@@ -190,7 +190,7 @@ export class RecompileRefusedError extends GraftError {
 
 /** A step brings a program something else than its graph takes. */
 export class ProgramInputError extends GraftError {
-  constructor(what: string, where: string, fix = 'compare the step with the inputs and slots that the model was captured with.') {
+  constructor(what: string, where: string, fix = 'compare the step with the inputs and runtime inputs that the model was captured with.') {
     super({ code: 'GRAFT_PROGRAM_INPUT', what, where, fix });
   }
 }
@@ -202,10 +202,15 @@ export class ProgramBusyError extends GraftError {
   }
 }
 
-/** A runtime slot is bound to something that cannot serve it. */
-export class SlotBindingError extends GraftError {
+/** A runtime input is bound to something that cannot serve it. */
+export class RuntimeBindingError extends GraftError {
   constructor(what: string, path: string) {
-    super({ code: 'GRAFT_SLOT_BINDING', what, where: `slot ${path}`, fix: 'check what bindSlot gives for this path and kind.' });
+    super({
+      code: 'GRAFT_RUNTIME_BINDING',
+      what,
+      where: `runtime input ${path}`,
+      fix: 'check what bindRuntimeInput gives for this path and kind.',
+    });
   }
 }
 

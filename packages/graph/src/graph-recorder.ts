@@ -1,6 +1,6 @@
 import type { DType, StorageFormat } from './dtype.ts';
 import { NotCapturingError } from './errors.ts';
-import type { CapturedRegion, Graph, GraphInput, GraphNode, SlotInput, Value, WeightSlot } from './graph.ts';
+import type { CapturedRegion, Graph, GraphInput, GraphNode, GraphRuntimeInput, Value, WeightSlot } from './graph.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
 import type { OpFacts } from './ops/define-op.ts';
 import type { ops } from './ops/index.ts';
@@ -20,7 +20,7 @@ export class GraphRecorder {
   nextId: number;
   private readonly inputs: GraphInput[] = [];
   private readonly weights = new Map<string, WeightSlot & { tensor: SymbolicTensor }>();
-  private readonly slots = new Map<string, SlotInput & { tensor: SymbolicTensor }>();
+  private readonly runtimeInputs = new Map<string, GraphRuntimeInput & { tensor: SymbolicTensor }>();
   private readonly nodes: GraphNode[] = [];
   /** Path of the module whose property was read last; nodes and errors are placed there. */
   currentPath = '';
@@ -64,11 +64,11 @@ export class GraphRecorder {
     return tensor;
   }
 
-  slot(path: string, slot: string, dtype: DType, dims: Dims): SymbolicTensor {
-    const known = this.slots.get(path);
+  runtimeInput(path: string, kind: string, dtype: DType, dims: Dims): SymbolicTensor {
+    const known = this.runtimeInputs.get(path);
     if (known !== undefined) return known.tensor;
     const tensor = this.tensor({ dtype, dims });
-    this.slots.set(path, { path, slot, value: tensor.value, tensor });
+    this.runtimeInputs.set(path, { path, kind, value: tensor.value, tensor });
     return tensor;
   }
 
@@ -99,7 +99,7 @@ export class GraphRecorder {
     return {
       inputs: this.inputs,
       weights: [...this.weights.values()].map(({ tensor: _, ...weight }) => weight),
-      slots: [...this.slots.values()].map(({ tensor: _, ...slot }) => slot),
+      runtimeInputs: [...this.runtimeInputs.values()].map(({ tensor: _, ...input }) => input),
       nodes: this.nodes,
       outputs: outputs.map(({ name, tensor }) => ({ name, value: tensor.value })),
     };

@@ -27,9 +27,9 @@ export interface WeightSlot {
 }
 
 /** Something that changes per step and KV group; the runner binds it. */
-export interface SlotInput {
+export interface GraphRuntimeInput {
   readonly path: string;
-  readonly slot: string;
+  readonly kind: string;
   readonly value: Value;
 }
 
@@ -58,7 +58,7 @@ export type GraphNode = OpNode | RegionNode;
 export interface Graph {
   readonly inputs: readonly GraphInput[];
   readonly weights: readonly WeightSlot[];
-  readonly slots: readonly SlotInput[];
+  readonly runtimeInputs: readonly GraphRuntimeInput[];
   readonly nodes: readonly GraphNode[];
   readonly outputs: readonly GraphInput[];
 }

@@ -6,7 +6,7 @@ export {
   type OpLowering,
   type Program,
   type ProgramStep,
-  type SlotBinding,
+  type RuntimeBinding,
   type StaticBackend,
   type StaticFacts,
   type StaticOptions,
@@ -20,7 +20,7 @@ export { type BucketForecast, type Forecast, predict, type RegionForecast } from
 export { type Read, readsOf } from './capture/reads.ts';
 export { type DecomposeOptions, decomposeOps } from './compile/decompose.ts';
 export { inlineRegions } from './compile/full.ts';
-export { type CallSlot, type CallWeight, planRegions, type RegionCall, type RegionPlan } from './compile/regional.ts';
+export { type CallRuntimeInput, type CallWeight, planRegions, type RegionCall, type RegionPlan } from './compile/regional.ts';
 export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
 export {
   CaptureArrowFieldError,
@@ -39,17 +39,17 @@ export {
   ProgramInputError,
   RecompileRefusedError,
   RegionNotFoundError,
+  RuntimeBindingError,
   ShapeError,
-  SlotBindingError,
   StorageMismatchError,
   TensorCoercedError,
 } from './errors.ts';
-export type { CapturedRegion, Graph, GraphInput, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from './graph.ts';
+export type { CapturedRegion, Graph, GraphInput, GraphNode, GraphRuntimeInput, OpNode, RegionNode, Value, WeightSlot } from './graph.ts';
 export { InterpreterBackend } from './interpreter.ts';
 export { Identity, ModuleList } from './nn/containers.ts';
 export { joinPath, lendChild, Module, type Region } from './nn/module.ts';
 export { Buffer, Parameter } from './nn/parameter.ts';
-export { RuntimeSlot, type SlotDim } from './nn/runtime-slot.ts';
+export { type RuntimeDim, RuntimeInput } from './nn/runtime-input.ts';
 export {
   aligned,
   float16ToNumber,

@@ -7,7 +7,7 @@ import { InterpreterBackend } from './interpreter.ts';
 import { ModuleList } from './nn/containers.ts';
 import { lendChild, Module } from './nn/module.ts';
 import { Buffer, Parameter } from './nn/parameter.ts';
-import { RuntimeSlot } from './nn/runtime-slot.ts';
+import { RuntimeInput } from './nn/runtime-input.ts';
 import { memoryStorage } from './nn/storage.ts';
 import { ops } from './ops/index.ts';
 import { Dim } from './shape.ts';
@@ -33,11 +33,11 @@ class Layer extends Module {
   readonly qkv: Parameter;
   readonly gain: Parameter;
   readonly offset = new Buffer([4], Float32Array.of(0.1, 0.2, 0.3, 0.4));
-  readonly keyCache = new RuntimeSlot('cache', 'float32', ['batch', 1, 'rows', 4]);
-  readonly valueCache = new RuntimeSlot('cache', 'float32', ['batch', 1, 'rows', 4]);
-  readonly queryStart = new RuntimeSlot('queryStart', 'int32', ['batch']);
-  readonly sequenceLengths = new RuntimeSlot('sequenceLengths', 'int32', ['batch']);
-  readonly totalLength = new RuntimeSlot('totalLength', 'int32', []);
+  readonly keyCache = new RuntimeInput('cache', 'float32', ['batch', 1, 'rows', 4]);
+  readonly valueCache = new RuntimeInput('cache', 'float32', ['batch', 1, 'rows', 4]);
+  readonly queryStart = new RuntimeInput('queryStart', 'int32', ['batch']);
+  readonly sequenceLengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
+  readonly totalLength = new RuntimeInput('totalLength', 'int32', []);
 
   constructor(seed: number) {
     super();
@@ -100,7 +100,7 @@ function captured(model = new Model()): CapturedModel {
 }
 
 const options: CompileOptions = {
-  bindSlot: (_path, kind) => (kind === 'cache' ? { kind: 'cache', rows: 6 } : { kind: 'input', name: kind }),
+  bindRuntimeInput: (_path, kind) => (kind === 'cache' ? { kind: 'cache', rows: 6 } : { kind: 'input', name: kind }),
   kvSlots: 3,
 };
 
@@ -201,7 +201,7 @@ describe('a step is checked before anything is computed', () => {
 
   test.each<[string, ProgramStep, string, string]>([
     ['a missing input', withInput('ids', undefined), 'It is missing', 'input "ids"'],
-    ['a missing value of a slot', withInput('queryStart', undefined), 'It is missing', 'input "queryStart"'],
+    ['a missing value of a runtime input', withInput('queryStart', undefined), 'It is missing', 'input "queryStart"'],
     ['another element type', withInput('ids', int32([2, 2], 1, 2, 3, 4)), 'is int32, expected int64', 'input "ids"'],
     [
       'an array of another type',
@@ -225,7 +225,7 @@ describe('a step is checked before anything is computed', () => {
       'a batch that disagrees with an earlier one',
       withInput('sequenceLengths', int32([3], 2, 2, 2)),
       'Its dimension "batch" is 3; that of input "ids" is 2.',
-      'input "sequenceLengths", for slot layers.0.sequenceLengths',
+      'input "sequenceLengths", for runtime input layers.0.sequenceLengths',
     ],
     ["a batch other than the inputs'", { ...good, batch: 1 }, '"batch" is 1; that of input "ids" is 2', 'step.batch'],
     ['a scalar with an axis', withInput('totalLength', int32([1], 2)), '[1], expected []', 'input "totalLength"'],
@@ -261,14 +261,18 @@ describe('a step is checked before anything is computed', () => {
 
 describe('compile and dispose', () => {
   test.each([0, 1.5])('a cache of %d rows is refused', async (rows) => {
-    const compile = new InterpreterBackend().compile(captured(), { ...options, bindSlot: () => ({ kind: 'cache', rows }) });
-    await expect(compile).rejects.toThrow(expect.objectContaining({ code: 'GRAFT_SLOT_BINDING', where: 'slot layers.0.keyCache' }));
+    const compile = new InterpreterBackend().compile(captured(), { ...options, bindRuntimeInput: () => ({ kind: 'cache', rows }) });
+    await expect(compile).rejects.toThrow(
+      expect.objectContaining({ code: 'GRAFT_RUNTIME_BINDING', where: 'runtime input layers.0.keyCache' }),
+    );
   });
 
-  test('a slot without a batch axis cannot be a cache', async () => {
-    const bindSlot: CompileOptions['bindSlot'] = (_path, kind) =>
-      kind === 'totalLength' ? { kind: 'cache', rows: 6 } : options.bindSlot(_path, kind);
-    await expect(new InterpreterBackend().compile(captured(), { ...options, bindSlot })).rejects.toThrow('slot layers.0.totalLength');
+  test('a runtime input without a batch axis cannot be a cache', async () => {
+    const bindRuntimeInput: CompileOptions['bindRuntimeInput'] = (_path, kind) =>
+      kind === 'totalLength' ? { kind: 'cache', rows: 6 } : options.bindRuntimeInput(_path, kind);
+    await expect(new InterpreterBackend().compile(captured(), { ...options, bindRuntimeInput })).rejects.toThrow(
+      'runtime input layers.0.totalLength',
+    );
   });
 
   test('an aborted signal stops compile and run', async () => {

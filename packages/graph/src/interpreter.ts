@@ -7,7 +7,7 @@ import type { Graph } from './graph.ts';
 import { elementCount, float32 } from './interpreter/host-tensor.ts';
 import { decomposed } from './interpreter/run.ts';
 import { runStep, weightsOf } from './interpreter/run-step.ts';
-import { SlotTensors } from './interpreter/slot-tensors.ts';
+import { RuntimeTensors } from './interpreter/runtime-tensors.ts';
 import { InterpretedBuckets } from './interpreter/static-program.ts';
 import type { Module } from './nn/module.ts';
 import type { Parameter } from './nn/parameter.ts';
@@ -19,10 +19,10 @@ import { toFloat32, type WeightStorage } from './nn/storage.ts';
 export class InterpreterBackend implements Backend, StaticBackend {
   readonly name = 'interpreter';
 
-  /** @throws SlotBindingError when a slot cannot have what it is bound to. */
+  /** @throws RuntimeBindingError when a runtime input cannot have what it is bound to. */
   async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
     options.signal?.throwIfAborted();
-    const program = new InterpreterProgram(model, new SlotTensors(model, options));
+    const program = new InterpreterProgram(model, new RuntimeTensors(model, options));
     options.onProgress?.(1, 'ready');
     return program;
   }
@@ -37,19 +37,19 @@ export class InterpreterBackend implements Backend, StaticBackend {
 class InterpreterProgram implements Program {
   readonly facts: Program['facts'];
   private readonly graph: Graph;
-  private readonly slots: SlotTensors;
+  private readonly runtime: RuntimeTensors;
   /** By full path, what each weight was at compilation: the program keeps it when the model gets other weights or another structure. */
   private readonly sources: ReadonlyMap<string, Pick<Parameter, 'shape' | 'storage'>>;
   /** By storage: what several layers share is converted once. */
   private readonly weights = new Map<WeightStorage, HostTensor>();
   private disposed = false;
 
-  constructor(model: CapturedModel, slots: SlotTensors) {
+  constructor(model: CapturedModel, runtime: RuntimeTensors) {
     this.graph = model.graph;
     decomposed(inlineRegions(model), ''); // an op that cannot run is told here, with its full path
-    this.slots = slots;
+    this.runtime = runtime;
     this.sources = new Map([...weightsOf(model)].map(([path, { shape, storage }]) => [path, { shape, storage }]));
-    this.facts = { graphs: countGraphs(model.graph), weightBytes: weightBytes(model), cacheBytes: slots.cacheBytes };
+    this.facts = { graphs: countGraphs(model.graph), weightBytes: weightBytes(model), cacheBytes: runtime.cacheBytes };
   }
 
   /**
@@ -58,13 +58,13 @@ class InterpreterProgram implements Program {
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
     if (this.disposed) throw new DisposedError('This program');
     step.signal?.throwIfAborted();
-    return runStep(this.graph, this.slots, step, (path) => this.weight(path));
+    return runStep(this.graph, this.runtime, step, (path) => this.weight(path));
   }
 
   [Symbol.dispose](): void {
     this.disposed = true;
     this.weights.clear();
-    this.slots[Symbol.dispose]();
+    this.runtime[Symbol.dispose]();
   }
 
   private weight(path: string): HostTensor {

@@ -3,11 +3,11 @@ import { OpInputError, TensorCoercedError } from './errors.ts';
 import type { Value } from './graph.ts';
 import type { GraphRecorder } from './graph-recorder.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
-import type { RuntimeSlot } from './nn/runtime-slot.ts';
+import type { RuntimeInput } from './nn/runtime-input.ts';
 import { type Dim, type Dims, formatDims } from './shape.ts';
 
 /** What `forward` may hand to an op. A field that holds one of these gives a tensor while `forward` is captured. */
-export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeSlot;
+export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeInput;
 
 /** A tensor without data: what `forward` passes around while it is captured. Each method calls the op of its name, which says more. */
 export class SymbolicTensor {

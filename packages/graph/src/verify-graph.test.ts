@@ -3,7 +3,7 @@ import { captureModel } from './capture/capture.ts';
 import { GraphInvalidError } from './errors.ts';
 import type { Graph, OpNode, RegionNode } from './graph.ts';
 import { Module } from './nn/module.ts';
-import { RuntimeSlot } from './nn/runtime-slot.ts';
+import { RuntimeInput } from './nn/runtime-input.ts';
 import { ops } from './ops/index.ts';
 import { Dim, dimsOf } from './shape.ts';
 import type { Tensor } from './tensor.ts';
@@ -18,14 +18,14 @@ class Region extends Module {
 
 class Model extends Module {
   readonly inner = new Region();
-  readonly keys = new RuntimeSlot('kvCache', 'float32', ['batch', 1, 'rows', 2]);
-  readonly values = new RuntimeSlot('kvCache', 'float32', ['batch', 1, 'rows', 2]);
-  readonly lengths = new RuntimeSlot('sequenceLengths', 'int32', ['batch']);
-  readonly total = new RuntimeSlot('totalLength', 'int32', []);
+  readonly keys = new RuntimeInput('kvCache', 'float32', ['batch', 1, 'rows', 2]);
+  readonly values = new RuntimeInput('kvCache', 'float32', ['batch', 1, 'rows', 2]);
+  readonly lengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
+  readonly total = new RuntimeInput('totalLength', 'int32', []);
   forward(x: Tensor): Tensor {
     const [keyCache, valueCache, sequenceLengths, totalLength] = [this.keys, this.values, this.lengths, this.total];
-    const slots = { keyCache, valueCache, queryStart: sequenceLengths, sequenceLengths, totalLength };
-    const y = ops.attention({ query: x, key: x, value: x, ...slots }, { numHeads: 1, numKvHeads: 1, headDim: 2, scale: 1 });
+    const inputs = { keyCache, valueCache, queryStart: sequenceLengths, sequenceLengths, totalLength };
+    const y = ops.attention({ query: x, key: x, value: x, ...inputs }, { numHeads: 1, numKvHeads: 1, headDim: 2, scale: 1 });
     return this.inner.forward(ops.sigmoid({ x: y }));
   }
 }
@@ -51,18 +51,18 @@ describe('a broken graph is refused, and the node is named', () => {
     ['a wrong shape', { nodes: [attention, { ...sigmoid, outputs: [stray] }] }, 'its op gives float32[batch, sequence, 2]', 'sigmoid at '],
     ['a missing output', { nodes: [attention, { ...sigmoid, outputs: [] }] }, 'It has 0 outputs, its op gives 1', 'sigmoid at '],
     [
-      'a write to what is no slot',
+      'a write to what is no runtime input',
       {
-        inputs: [...graph.inputs, { name: 'cache', value: graph.slots[0]!.value }],
-        slots: graph.slots.slice(1),
+        inputs: [...graph.inputs, { name: 'cache', value: graph.runtimeInputs[0]!.value }],
+        runtimeInputs: graph.runtimeInputs.slice(1),
         nodes: [attention],
         outputs: [],
       },
-      'which is no runtime slot',
+      'which is no runtime input',
       'attention at ',
     ],
     [
-      'two writers of one slot',
+      'two writers of one runtime input',
       { nodes: [{ ...attention, inputs: { ...attention.inputs, valueCache: attention.inputs['keyCache']! } }], outputs: [] },
       'which another node writes too',
       'attention at ',
@@ -75,7 +75,7 @@ describe('a broken graph is refused, and the node is named', () => {
     ],
     [
       'a region with another type of input',
-      { nodes: [attention, sigmoid, { ...region, inputs: [graph.slots[2]!.value] }] },
+      { nodes: [attention, sigmoid, { ...region, inputs: [graph.runtimeInputs[2]!.value] }] },
       'Its input 0 is int32[batch], its region says float32[batch, sequence, 2]',
       'region#0 at inner',
     ],

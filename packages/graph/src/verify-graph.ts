@@ -14,8 +14,8 @@ export function verifyGraph(graph: Graph, { typesAreInferred = false }: { typesA
   };
   for (const { name, value } of graph.inputs) define(value, () => `input ${name}`);
   for (const { path, value } of graph.weights) define(value, () => `weight ${path}`);
-  for (const { path, value } of graph.slots) define(value, () => `slot ${path}`);
-  const slots = new Set(graph.slots.map((slot) => slot.value));
+  for (const { path, value } of graph.runtimeInputs) define(value, () => `runtime input ${path}`);
+  const runtimeInputs = new Set(graph.runtimeInputs.map(({ value }) => value));
   const written = new Set<Value>();
   for (const node of graph.nodes) {
     for (const value of Object.values(node.inputs)) {
@@ -25,7 +25,7 @@ export function verifyGraph(graph: Graph, { typesAreInferred = false }: { typesA
     if (node.kind === 'region') verifyRegion(node);
     else {
       if (!typesAreInferred) verifyTypes(node);
-      verifyWrites(node, slots, written);
+      verifyWrites(node, runtimeInputs, written);
     }
     for (const value of node.outputs) define(value, () => placeOf(node));
   }
@@ -52,11 +52,11 @@ function verifyTypes(node: OpNode): void {
   }
 }
 
-function verifyWrites(node: OpNode, slots: ReadonlySet<Value>, written: Set<Value>): void {
+function verifyWrites(node: OpNode, runtimeInputs: ReadonlySet<Value>, written: Set<Value>): void {
   for (const name of node.op.inPlaceOf) {
     const target = node.inputs[name];
-    if (target === null || target === undefined || !slots.has(target))
-      throw new GraphInvalidError(`It writes to "${name}", which is no runtime slot.`, placeOf(node));
+    if (target === null || target === undefined || !runtimeInputs.has(target))
+      throw new GraphInvalidError(`It writes to "${name}", which is no runtime input.`, placeOf(node));
     if (written.has(target)) throw new GraphInvalidError(`It writes to "${name}", which another node writes too.`, placeOf(node));
     written.add(target);
   }

@@ -12,7 +12,7 @@ test('the temperature computed over all positions as one row is upstream’s, va
       inputs: { positions: { dtype: 'int64', dims: [Dim.of(2), Dim.of(6)] } },
       call: (attention, { positions }) => ({ scale: scaleOf.call(attention, positions) }),
     });
-    using program = await new InterpreterBackend().compile(captured, { bindSlot: () => ({ kind: 'cache', rows: 1 }), kvSlots: 2 });
+    using program = await new InterpreterBackend().compile(captured, { bindRuntimeInput: () => ({ kind: 'cache', rows: 1 }), kvSlots: 2 });
     const inputs = { positions: { dtype: 'int64', dims: [2, 6], data: BigInt64Array.from(positions, BigInt) } } as const;
     const { scale } = await program.run({ firstSlot: 0, batch: 2, inputs });
     return { dims: scale!.dims, values: [...scale!.data] };

@@ -5,9 +5,9 @@ import { both, expectSame, float32, holder, int32, int64, specOf, unfused } from
 
 const heads = { numHeads: 4, numKvHeads: 2, headDim: 16, scale: 0.25 };
 
-const bindSlot: CompileOptions['bindSlot'] = (_path, kind) =>
+const bindRuntimeInput: CompileOptions['bindRuntimeInput'] = (_path, kind) =>
   kind.startsWith('kvCache') ? { kind: 'cache', rows: 24 } : { kind: 'input', name: kind };
-const options: CompileOptions = { kvSlots: 4, threads: 1, bindSlot };
+const options: CompileOptions = { kvSlots: 4, threads: 1, bindRuntimeInput };
 
 class Layer extends Module {
   readonly attn: Attention;
@@ -133,7 +133,7 @@ test('fused and unfused attention agree', async () => {
 
 test('two attentions with caches of different length run in one graph', async () => {
   const model = holder({ full: new Attention(heads), chunked: new Attention(heads) });
-  const slots: CompileOptions['bindSlot'] = (path, kind) =>
+  const slots: CompileOptions['bindRuntimeInput'] = (path, kind) =>
     kind.startsWith('kvCache')
       ? { kind: 'cache', rows: path.startsWith('full') ? 24 : 6 }
       : {
@@ -144,7 +144,7 @@ test('two attentions with caches of different length run in one graph', async ()
     model,
     { q: specOf('float32', 'batch', 'sequence', 64), kv: specOf('float32', 'batch', 'sequence', 32) },
     (m, { q, kv }) => ({ y: m.chunked.forward(m.full.forward(q, kv, kv), kv, kv) }),
-    { ...options, bindSlot: slots },
+    { ...options, bindRuntimeInput: slots },
   );
   const group = (name: string, start: number, count: number) => ({
     [`${name}.queryStart`]: int32([1], [start]),

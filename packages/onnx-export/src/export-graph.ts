@@ -19,7 +19,7 @@ export interface StepOutput extends StepInput {
 
 /** A KV cache, read and extended in place: one memory is bound to the ONNX graph's `input` and `output`. */
 export interface CacheTensor {
-  /** The slot's path in the graph. */
+  /** The runtime input's path in the graph. */
   readonly path: string;
   readonly input: string;
   readonly output: string;
@@ -52,7 +52,7 @@ export interface ExportedGraph {
 
 /** How a graph is exported. */
 export interface ExportOptions {
-  bindSlot: CompileOptions['bindSlot'];
+  bindRuntimeInput: CompileOptions['bindRuntimeInput'];
   /**
    * Whether one kernel may do what several ops say: sum and norm; split, rotation and attention. Faster, and rounded in another order than where the ops have
    * other neighbours. Default true.
@@ -102,7 +102,7 @@ class Exporter {
     const graph = decomposeOps(this.graph, { isLowered: (node) => loweringOf(node, lowerings) !== null, platform });
     for (const { name, value } of graph.inputs) this.addInput(name, value, `input ${name}`);
     for (const slot of graph.weights) context.weight(slot);
-    for (const { path, slot, value } of graph.slots) this.addSlot(path, slot, value);
+    for (const { path, kind, value } of graph.runtimeInputs) this.addRuntimeInput(path, kind, value);
     const { absorbed, attention } = context.fuse
       ? findFusions(graph, (node) => ownLowering(node, lowerings) !== null)
       : { absorbed: new Set<OpNode>(), attention: new Map() };
@@ -140,15 +140,15 @@ class Exporter {
     this.inputNames.set(value, name);
   }
 
-  private addSlot(path: string, kind: string, value: Value): void {
-    const binding = this.options.bindSlot(path, kind);
+  private addRuntimeInput(path: string, kind: string, value: Value): void {
+    const binding = this.options.bindRuntimeInput(path, kind);
     if (binding.kind === 'input') {
-      this.addInput(binding.name, value, `slot ${path}`);
+      this.addInput(binding.name, value, `runtime input ${path}`);
       return;
     }
     const [, heads, , headDim] = value.dims;
     if (value.dims.length !== 4 || heads?.isStatic !== true || headDim?.isStatic !== true) {
-      throw new LoweringError('A cache must have dims [batch, heads, rows, headDim].', `slot ${path}`);
+      throw new LoweringError('A cache must have dims [batch, heads, rows, headDim].', `runtime input ${path}`);
     }
     const cache: CacheTensor = {
       path,

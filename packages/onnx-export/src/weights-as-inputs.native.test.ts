@@ -16,8 +16,8 @@ import { checkStep, sizesOf } from './step-check.ts';
 
 const noSlots = {
   kvSlots: 1,
-  bindSlot: (path: string): never => {
-    throw new Error(`no slot expected, got ${path}`);
+  bindRuntimeInput: (path: string): never => {
+    throw new Error(`no runtime input expected, got ${path}`);
   },
 };
 

@@ -55,7 +55,7 @@ export const BucketPlan = z.strictObject({
   weights: z.array(z.strictObject({ path: z.string(), shape: Shape })),
   /** Heads, rows and elements of one slot. */
   caches: z.array(z.strictObject({ path: z.string(), kind: z.string(), dims: z.tuple([z.int(), z.int(), z.int()]) })),
-  /** Sequences in a step; null where the model has no slot that says so. */
+  /** Sequences in a step; null where the model has no runtime input that says so. */
   batch: z.int().positive().nullable(),
   groups: z.array(Group),
   calls: z.array(Call),

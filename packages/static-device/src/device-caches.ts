@@ -18,7 +18,7 @@ export class DeviceCaches implements Disposable {
     return [...this.memories.values()].reduce((sum, { memory }) => sum + memory.byteLength, 0);
   }
 
-  /** Makes the cache of a slot, of zeros, unless it is there. @throws StaticDeviceGraphError when another bucket has it in another shape. */
+  /** Makes a cache of zeros, unless it is there. @throws StaticDeviceGraphError when another bucket has it in another shape. */
   add({ path, dims }: BucketPlan['caches'][number]): void {
     const known = this.memories.get(path);
     if (known === undefined) {
@@ -27,7 +27,7 @@ export class DeviceCaches implements Disposable {
     } else if (known.dims.join() !== dims.join()) {
       throw new StaticDeviceGraphError(
         `Its cache is [${dims.join(', ')}] a slot; that of another bucket is [${known.dims.join(', ')}].`,
-        `slot ${path}`,
+        `runtime input ${path}`,
       );
     }
   }

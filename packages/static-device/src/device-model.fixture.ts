@@ -20,7 +20,7 @@ import {
   memoryStorage,
   type Program,
   type ProgramStep,
-  type SlotBinding,
+  type RuntimeBinding,
 } from '@graft/graph';
 import { expect } from 'vitest';
 
@@ -31,7 +31,7 @@ export type CaseModel = Llama4ForCausalLM | Llama4ForConditionalGeneration;
 export interface OpenedCase {
   readonly model: CaseModel;
   readonly context: ModelContext<Llama4Config>;
-  bindSlot(path: string, kind: string): SlotBinding;
+  bindRuntimeInput(path: string, kind: string): RuntimeBinding;
 }
 
 /** More rows than any sequence here needs, with those of padding. */
@@ -45,10 +45,10 @@ export async function openCase(name: string, { maxModelLength = 64 }: { maxModel
   const context = upstreamContext(architecture, config, { platform: 'static', mode: 'compile', maxModelLength });
   const model = architecture === 'Llama4ForCausalLM' ? new Llama4ForCausalLM(context) : new Llama4ForConditionalGeneration(context);
   await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: llama4.weights(config) });
-  return { model, context, bindSlot: (path, kind) => bindSlot(model, maxModelLength, path, kind) };
+  return { model, context, bindRuntimeInput: (path, kind) => bindRuntimeInput(model, maxModelLength, path, kind) };
 }
 
-function bindSlot(model: CaseModel, maxModelLength: number, path: string, kind: string): SlotBinding {
+function bindRuntimeInput(model: CaseModel, maxModelLength: number, path: string, kind: string): RuntimeBinding {
   const owner = path.split('.').slice(0, -1).join('.');
   const attention = new Map(model.namedModules()).get(owner) as unknown as { getKvCacheSpec(): { kind: string; chunkSize?: number } };
   const { kind: group, chunkSize = maxModelLength } = attention.getKvCacheSpec();
@@ -120,8 +120,8 @@ export function oracleOf(opened: OpenedCase, kvSlots: number): Promise<Program> 
   return oracleFor(opened, captureLanguageModel(opened.model, new CaptureCache()), kvSlots);
 }
 
-export function oracleFor({ bindSlot }: OpenedCase, captured: CapturedModel, kvSlots: number): Promise<Program> {
-  return new InterpreterBackend().compile(captured, { bindSlot, kvSlots });
+export function oracleFor({ bindRuntimeInput }: OpenedCase, captured: CapturedModel, kvSlots: number): Promise<Program> {
+  return new InterpreterBackend().compile(captured, { bindRuntimeInput, kvSlots });
 }
 
 /** Reproducible numbers between -1 and 1. */

@@ -20,7 +20,11 @@ import { EmulatedBackend, type StaticMode } from './emulated-backend.ts';
 const kvSlots = 3;
 
 async function open(opened: OpenedCase, mode: StaticMode, recipeDirectory: string | null = null) {
-  return new EmulatedBackend({ mode, threads: 1 }).open(opened.model, { bindSlot: opened.bindSlot, kvSlots, recipeDirectory });
+  return new EmulatedBackend({ mode, threads: 1 }).open(opened.model, {
+    bindRuntimeInput: opened.bindRuntimeInput,
+    kvSlots,
+    recipeDirectory,
+  });
 }
 
 async function addAll(program: StaticProgram, opened: OpenedCase, cache = new CaptureCache()): Promise<void> {
@@ -166,7 +170,7 @@ describe('a step', () => {
   test('at many first slots keeps few bindings and loses no value', async () => {
     const opened = await openCase('dense-tiny');
     using program = await new EmulatedBackend({ mode: 'compile', threads: 1 }).open(opened.model, {
-      bindSlot: opened.bindSlot,
+      bindRuntimeInput: opened.bindRuntimeInput,
       kvSlots: 40,
       recipeDirectory: null,
     });

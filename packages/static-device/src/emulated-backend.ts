@@ -40,7 +40,7 @@ export class EmulatedBackend implements StaticBackend {
    */
   async open(model: Module, options: StaticOptions): Promise<EmulatedProgram> {
     const { mode, codeIdentity = '' } = this.options;
-    const { signal, kvSlots, bindSlot, recipeDirectory, onProgress } = options;
+    const { signal, kvSlots, bindRuntimeInput, recipeDirectory, onProgress } = options;
     signal?.throwIfAborted();
     using building = new Disposables();
     const threads = options.threads ?? this.options.threads ?? defaultThreads();
@@ -48,11 +48,11 @@ export class EmulatedBackend implements StaticBackend {
     const recipes =
       recipeDirectory === null
         ? null
-        : Recipes.open(recipeDirectory, modelKey(model, { bindSlot, kvSlots, mode, codeIdentity, runtime: environment.version }));
+        : Recipes.open(recipeDirectory, modelKey(model, { bindRuntimeInput, kvSlots, mode, codeIdentity, runtime: environment.version }));
     const report = (fraction: number): void => onProgress?.(fraction, 'copying the weights to the emulated device');
     const weights = building.use(await DeviceWeights.copyOf(model, report, signal));
     const caches = building.use(new DeviceCaches(kvSlots));
     const graphs = building.use(new DeviceGraphs(environment, threads));
-    return new EmulatedProgram({ model, mode, bindSlot, kvSlots, weights, caches, graphs, recipes, resources: building });
+    return new EmulatedProgram({ model, mode, bindRuntimeInput, kvSlots, weights, caches, graphs, recipes, resources: building });
   }
 }

@@ -24,7 +24,7 @@ import type { Recipe, Recipes } from './recipes.ts';
 export interface EmulatedProgramParts {
   model: Module;
   mode: StaticMode;
-  bindSlot: StaticOptions['bindSlot'];
+  bindRuntimeInput: StaticOptions['bindRuntimeInput'];
   kvSlots: number;
   weights: DeviceWeights;
   caches: DeviceCaches;
@@ -121,11 +121,11 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   private recipeOf(bucket: string): Recipe | null {
-    const { recipes, bindSlot } = this.parts;
+    const { recipes, bindRuntimeInput } = this.parts;
     if (recipes === null) return null;
     let recipe = this.found.get(bucket);
     if (recipe === undefined) {
-      recipe = recipes.read(bucket, bindSlot);
+      recipe = recipes.read(bucket, bindRuntimeInput);
       this.found.set(bucket, recipe);
     }
     return recipe;
@@ -147,11 +147,11 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   private async compile(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<DeviceBucket> {
-    const { model, mode, bindSlot, graphs, recipes } = this.parts;
+    const { model, mode, bindRuntimeInput, graphs, recipes } = this.parts;
     const captured = capture();
     if (captured.root !== model)
       throw new StaticDeviceGraphError('It is a capture of another model than the one that was opened.', `bucket "${bucket}"`);
-    const { plan, graphs: models } = (mode === 'compile' ? planRegional : planWhole)(captured, bindSlot);
+    const { plan, graphs: models } = (mode === 'compile' ? planRegional : planWhole)(captured, bindRuntimeInput);
     for (const [graph, bytes] of models) {
       if (graphs.all.has(graph)) continue;
       await (recipes === null

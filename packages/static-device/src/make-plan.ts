@@ -4,11 +4,11 @@ import {
   type CompileOptions,
   type Dims,
   type Graph,
+  type GraphRuntimeInput,
   inlineRegions,
   planRegions,
   type RegionCall,
-  type SlotBinding,
-  type SlotInput,
+  type RuntimeBinding,
   type Value,
 } from '@graft/graph';
 import { type AttentionGroup, type ExportedGraph, exportGraph } from '@graft/onnx-export';
@@ -21,51 +21,54 @@ export interface PlannedBucket {
   readonly graphs: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
-type BindSlot = CompileOptions['bindSlot'];
+type BindRuntimeInput = CompileOptions['bindRuntimeInput'];
 
 // Not fused: an op rounds alike whatever is around it, so that what an override leaves out or adds (zeros, a branch) changes no number.
 
 /** Mode `compile`: a call for each region and segment, and one graph for all calls that may share it. @throws StaticDeviceGraphError, LoweringError */
-export function planRegional(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
+export function planRegional(captured: CapturedModel, bindRuntimeInput: BindRuntimeInput): PlannedBucket {
   const { inputs, calls, outputs } = planRegions(captured);
-  const planner = new Planner(bindSlot);
+  const planner = new Planner(bindRuntimeInput);
   for (const { name, value } of inputs) planner.addInput(name, value);
   const exported = new Map<Graph, ExportedGraph>();
   for (const call of calls) {
     const { graph } = call.region;
-    if (!exported.has(graph)) exported.set(graph, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot), fuse: false }));
+    if (!exported.has(graph))
+      exported.set(graph, exportGraph(graph, 'inputs', { bindRuntimeInput: localBinding(call, bindRuntimeInput), fuse: false }));
     planner.addCall(call, exported.get(graph)!);
   }
   return planner.finish(outputs);
 }
 
 /** Mode `lazy`: one graph for the whole step. @throws StaticDeviceGraphError, LoweringError */
-export function planWhole(captured: CapturedModel, bindSlot: BindSlot): PlannedBucket {
+export function planWhole(captured: CapturedModel, bindRuntimeInput: BindRuntimeInput): PlannedBucket {
   const graph = inlineRegions(captured);
-  const planner = new Planner(bindSlot);
+  const planner = new Planner(bindRuntimeInput);
   for (const { name, value } of graph.inputs) planner.addInput(name, value);
   const call: RegionCall = {
     region: { name: 'whole', graph },
     path: '',
     weights: graph.weights,
-    slots: graph.slots.map(({ path, slot }) => ({ path, kind: slot })),
+    runtimeInputs: graph.runtimeInputs,
     inputs: graph.inputs.map(({ value }) => value),
     outputs: graph.outputs.map(({ value }) => value),
   };
-  planner.addCall(call, exportGraph(graph, 'inputs', { bindSlot: localBinding(call, bindSlot), fuse: false }));
+  planner.addCall(call, exportGraph(graph, 'inputs', { bindRuntimeInput: localBinding(call, bindRuntimeInput), fuse: false }));
   return planner.finish(graph.outputs);
 }
 
-/** What a region's slots are bound to inside its graph, which serves layers of several KV groups: each to a name of its own, with rows that do not count. */
-function localBinding({ region, slots }: RegionCall, bindSlot: BindSlot): BindSlot {
-  const kinds = new Map(region.graph.slots.map(({ path }, i) => [path, bindSlot(slots[i]!.path, slots[i]!.kind).kind]));
-  return (path) => (kinds.get(path) === 'cache' ? { kind: 'cache', rows: 1 } : { kind: 'input', name: slotName(path) });
+/** What a region's runtime inputs are bound to inside its graph, which serves layers of several KV groups: each to a name of its own, with rows that do not count. */
+function localBinding({ region, runtimeInputs }: RegionCall, bindRuntimeInput: BindRuntimeInput): BindRuntimeInput {
+  const kinds = new Map(
+    region.graph.runtimeInputs.map(({ path }, i) => [path, bindRuntimeInput(runtimeInputs[i]!.path, runtimeInputs[i]!.kind).kind]),
+  );
+  return (path) => (kinds.get(path) === 'cache' ? { kind: 'cache', rows: 1 } : { kind: 'input', name: runtimeName(path) });
 }
 
-const slotName = (path: string): string => `slot ${path}`;
+const runtimeName = (path: string): string => `runtime input ${path}`;
 
 class Planner {
-  private readonly bindSlot: BindSlot;
+  private readonly bindRuntimeInput: BindRuntimeInput;
   private readonly inputs = new Map<string, BucketPlan['inputs'][number]>();
   private readonly sources = new Map<Value, Source>();
   private readonly values: BucketPlan['values'] = [];
@@ -77,8 +80,8 @@ class Planner {
   private readonly hashes = new Map<ExportedGraph, string>();
   private batch: number | null = null;
 
-  constructor(bindSlot: BindSlot) {
-    this.bindSlot = bindSlot;
+  constructor(bindRuntimeInput: BindRuntimeInput) {
+    this.bindRuntimeInput = bindRuntimeInput;
   }
 
   addInput(name: string, value: Value): void {
@@ -90,10 +93,11 @@ class Planner {
     const { region, path, weights, inputs, outputs } = call;
     const where = path === '' ? region.name : path;
     const label = path === '' ? region.name : `${region.name} ${path}`;
-    const slots = new Map(region.graph.slots.map((slot, i) => [slot.path, this.bind(slot, call.slots[i]!.path)]));
+    const bound = new Map(region.graph.runtimeInputs.map((input, i) => [input.path, this.bind(input, call.runtimeInputs[i]!.path)]));
     const reads: Call['reads'] = [];
     const names = new Map<string, Source>(region.graph.inputs.map(({ name }, i) => [name, this.sources.get(inputs[i]!)!]));
-    for (const [own, { binding }] of slots) if (binding.kind === 'input') names.set(slotName(own), { from: 'input', name: binding.name });
+    for (const [own, { binding }] of bound)
+      if (binding.kind === 'input') names.set(runtimeName(own), { from: 'input', name: binding.name });
     for (const { name } of exported.inputs) reads.push({ tensor: name, source: names.get(name)! });
     for (const { name, slot } of exported.weights) {
       const full = weights[region.graph.weights.indexOf(slot)]!.path;
@@ -105,13 +109,13 @@ class Planner {
       target: { to: 'value', index: this.defineValue(outputs[i]!, where) },
     }));
     for (const cache of exported.caches) {
-      const { full, kind, binding } = slots.get(cache.path)!;
+      const { full, kind, binding } = bound.get(cache.path)!;
       const [heads, , width] = cache.dims;
       this.caches.set(full, { path: full, kind, dims: [heads, (binding as { rows: number }).rows, width] });
       reads.push({ tensor: cache.input, source: { from: 'cache', path: full } });
       writes.push({ tensor: cache.output, target: { to: 'cache', path: full } });
     }
-    for (const group of exported.groups) this.addGroup(group, slots, names, where);
+    for (const group of exported.groups) this.addGroup(group, bound, names, where);
     this.calls.push({ graph: this.identify(exported), label, reads, writes });
   }
 
@@ -129,16 +133,16 @@ class Planner {
     return { plan, graphs: this.graphs };
   }
 
-  private bind({ slot, value }: SlotInput, full: string): { full: string; kind: string; binding: SlotBinding } {
-    const binding = this.bindSlot(full, slot);
-    if (binding.kind === 'input') this.defineInput(binding.name, value, `slot ${full}`);
+  private bind({ kind, value }: GraphRuntimeInput, full: string): { full: string; kind: string; binding: RuntimeBinding } {
+    const binding = this.bindRuntimeInput(full, kind);
+    if (binding.kind === 'input') this.defineInput(binding.name, value, `runtime input ${full}`);
     else {
-      const batch = sizesOf(value.dims.slice(0, 1), `slot ${full}`)[0]!;
+      const batch = sizesOf(value.dims.slice(0, 1), `runtime input ${full}`)[0]!;
       if (this.batch !== null && this.batch !== batch)
-        throw new StaticDeviceGraphError(`It has ${batch} sequences, another ${this.batch}.`, `slot ${full}`);
+        throw new StaticDeviceGraphError(`It has ${batch} sequences, another ${this.batch}.`, `runtime input ${full}`);
       this.batch = batch;
     }
-    return { full, kind: slot, binding };
+    return { full, kind, binding };
   }
 
   private defineInput(name: string, { dtype, dims }: Value, where: string): void {
@@ -160,7 +164,7 @@ class Planner {
 
   private addGroup(
     group: AttentionGroup,
-    slots: ReadonlyMap<string, { binding: SlotBinding }>,
+    bound: ReadonlyMap<string, { binding: RuntimeBinding }>,
     names: ReadonlyMap<string, Source>,
     where: string,
   ): void {
@@ -168,7 +172,7 @@ class Planner {
       const source = name === null ? undefined : names.get(name);
       return source?.from === 'input' ? source.name : null;
     };
-    const { rows } = slots.get(group.keyCache)!.binding as { rows: number };
+    const { rows } = bound.get(group.keyCache)!.binding as { rows: number };
     const made = {
       path: where,
       queryStart: stepInput(group.queryStart),

@@ -1,9 +1,9 @@
-import { Buffer, type CompileOptions, lendChild, Module, ops, Parameter, RuntimeSlot, type Tensor } from '@graft/graph';
+import { Buffer, type CompileOptions, lendChild, Module, ops, Parameter, RuntimeInput, type Tensor } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
 import { type KeyParts, modelKey } from './model-key.ts';
 
-const bindSlot: CompileOptions['bindSlot'] = () => ({ kind: 'cache', rows: 8 });
-const parts: KeyParts = { bindSlot, kvSlots: 2, mode: 'compile', codeIdentity: '', runtime: '1.0.0' };
+const bindRuntimeInput: CompileOptions['bindRuntimeInput'] = () => ({ kind: 'cache', rows: 8 });
+const parts: KeyParts = { bindRuntimeInput, kvSlots: 2, mode: 'compile', codeIdentity: '', runtime: '1.0.0' };
 
 class Norm extends Module {
   readonly weight = new Parameter([4]);
@@ -18,7 +18,7 @@ class Model extends Module {
   readonly other = new Module();
   readonly sizes: readonly number[] = [1, 2];
   factor: number | null = 2;
-  readonly cache = new RuntimeSlot('kvCache.key', 'float32', ['batch', 2, 'rows', 4]);
+  readonly cache = new RuntimeInput('kvCache.key', 'float32', ['batch', 2, 'rows', 4]);
   constructor(norm: Module = new Norm()) {
     super();
     this.norm = norm;
@@ -61,7 +61,7 @@ describe('another key for', () => {
     ],
     [
       'a slot of another shape',
-      (model) => void (fields(model)['cache'] = new RuntimeSlot('kvCache.key', 'float32', ['batch', 4, 'rows', 4])),
+      (model) => void (fields(model)['cache'] = new RuntimeInput('kvCache.key', 'float32', ['batch', 4, 'rows', 4])),
     ],
   ];
   test.each(changes)('%s', (_, change) => expect(keyOf(change)).not.toBe(plain));
@@ -98,7 +98,7 @@ describe('another key for', () => {
   });
 
   test.each<[string, Partial<KeyParts>]>([
-    ['rows of a cache', { bindSlot: () => ({ kind: 'cache', rows: 9 }) }],
+    ['rows of a cache', { bindRuntimeInput: () => ({ kind: 'cache', rows: 9 }) }],
     ['kvSlots', { kvSlots: 3 }],
     ['the mode', { mode: 'lazy' }],
     ["the runtime's version", { runtime: '1.0.1' }],
@@ -108,7 +108,7 @@ describe('another key for', () => {
 
 test('a slot that nothing is bound to does not stop it: no graph may read it', () => {
   const unbound = keyOf(undefined, {
-    bindSlot: () => {
+    bindRuntimeInput: () => {
       throw new Error('no group');
     },
   });

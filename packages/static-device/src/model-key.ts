@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { messageOf } from '@graft/common';
-import { Buffer, type CompileOptions, Dim, Module, Parameter, RuntimeSlot } from '@graft/graph';
+import { Buffer, type CompileOptions, Dim, Module, Parameter, RuntimeInput } from '@graft/graph';
 import { fieldsOf } from './module-walk.ts';
 import { packageCode } from './package-code.ts';
 
@@ -10,7 +10,7 @@ import { packageCode } from './package-code.ts';
 const version = 1;
 
 export interface KeyParts {
-  bindSlot: CompileOptions['bindSlot'];
+  bindRuntimeInput: CompileOptions['bindRuntimeInput'];
   kvSlots: number;
   mode: string;
   codeIdentity: string;
@@ -20,10 +20,10 @@ export interface KeyParts {
 
 /**
  * A name for all that a compiled graph of this model depends on, but its shapes: what `forward` could read in the module tree (classes and functions by
- * their text, fields, nulls, lent children, shapes and element types; no value of a weight), the slots' bindings, the code that captures and exports,
+ * their text, fields, nulls, lent children, shapes and element types; no value of a weight), the bindings of runtime inputs, the code that captures and exports,
  * ONNX Runtime and this machine's processor. Equal models have equal names, in another process too. Hex.
  */
-export function modelKey(model: Module, { bindSlot, kvSlots, mode, codeIdentity, runtime }: KeyParts): string {
+export function modelKey(model: Module, { bindRuntimeInput, kvSlots, mode, codeIdentity, runtime }: KeyParts): string {
   const hash = createHash('sha256');
   hash.update(
     JSON.stringify([
@@ -39,19 +39,19 @@ export function modelKey(model: Module, { bindSlot, kvSlots, mode, codeIdentity,
       packageCode(import.meta.url),
     ]),
   );
-  new TreeHash(hash, bindSlot).add(model, '');
+  new TreeHash(hash, bindRuntimeInput).add(model, '');
   return hash.digest('hex').slice(0, 40);
 }
 
 /** Writes a tree of modules into a hash: each object once, then by the number of its first place. */
 class TreeHash {
   private readonly hash: Hash;
-  private readonly bindSlot: CompileOptions['bindSlot'];
+  private readonly bindRuntimeInput: CompileOptions['bindRuntimeInput'];
   private readonly seen = new Map<object, number>();
 
-  constructor(hash: Hash, bindSlot: CompileOptions['bindSlot']) {
+  constructor(hash: Hash, bindRuntimeInput: CompileOptions['bindRuntimeInput']) {
     this.hash = hash;
-    this.bindSlot = bindSlot;
+    this.bindRuntimeInput = bindRuntimeInput;
   }
 
   add(value: unknown, path: string): void {
@@ -73,7 +73,7 @@ class TreeHash {
   private addContent(value: object, path: string): void {
     if (value instanceof Parameter) this.note('parameter', path, value.dtype, ...value.shape);
     else if (value instanceof Buffer) this.note('buffer', path, value.dtype, ...value.shape);
-    else if (value instanceof RuntimeSlot) this.note('slot', path, value.toString(), this.bindingOf(path, value));
+    else if (value instanceof RuntimeInput) this.note('runtime input', path, value.toString(), this.bindingOf(path, value));
     else if (value instanceof Dim) this.note('dim', path, value.toString());
     else if (ArrayBuffer.isView(value)) this.note('array', path, createHash('sha256').update(bytesOf(value)).digest('hex'));
     else this.addFields(value, path);
@@ -104,11 +104,11 @@ class TreeHash {
     }
   }
 
-  private bindingOf(path: string, { kind }: RuntimeSlot): string {
+  private bindingOf(path: string, { kind }: RuntimeInput): string {
     try {
-      return JSON.stringify(this.bindSlot(path, kind));
+      return JSON.stringify(this.bindRuntimeInput(path, kind));
     } catch (error) {
-      return `not bound: ${messageOf(error)}`; // a slot that no graph reads, such as one of a module that another took the place of
+      return `not bound: ${messageOf(error)}`; // a runtime input that no graph reads, such as one of a module that another took the place of
     }
   }
 

@@ -25,7 +25,7 @@ async function start(
   { mode = 'compile', kvSlots = 3 }: { mode?: StaticMode; kvSlots?: number } = {},
 ): Promise<Started> {
   const backend = new EmulatedBackend({ mode, threads: 1 });
-  const program = await backend.open(opened.model, { bindSlot: opened.bindSlot, kvSlots, recipeDirectory: directory });
+  const program = await backend.open(opened.model, { bindRuntimeInput: opened.bindRuntimeInput, kvSlots, recipeDirectory: directory });
   let captures = 0;
   const capture = (bucket: string): CapturedModel => {
     captures += 1;
@@ -148,7 +148,7 @@ test('two programs that make the same recipes at once both work, and leave whole
 test('an aborted compilation leaves no recipe and no half file', async () => {
   const opened = await openCase('dense-tiny');
   using program = await new EmulatedBackend({ mode: 'compile', threads: 1 }).open(opened.model, {
-    bindSlot: opened.bindSlot,
+    bindRuntimeInput: opened.bindRuntimeInput,
     kvSlots: 1,
     recipeDirectory: directory,
   });
@@ -172,7 +172,7 @@ test('a folder that cannot be written is refused before anything is compiled', a
   writeFileSync(join(directory, 'file'), '');
   const opened = await openCase('dense-tiny');
   const opening = new EmulatedBackend({ mode: 'compile' }).open(opened.model, {
-    bindSlot: opened.bindSlot,
+    bindRuntimeInput: opened.bindRuntimeInput,
     kvSlots: 1,
     recipeDirectory: join(directory, 'file'),
   });
@@ -197,7 +197,7 @@ test('a folder that is there and cannot be written is read, and refuses what is 
 
 test('a program that is disposed while a graph is compiled ends the addition with an error', async () => {
   const opened = await openCase('dense-tiny');
-  const options = { bindSlot: opened.bindSlot, kvSlots: 1, recipeDirectory: directory };
+  const options = { bindRuntimeInput: opened.bindRuntimeInput, kvSlots: 1, recipeDirectory: directory };
   const program = await new EmulatedBackend({ mode: 'lazy', threads: 1 }).open(opened.model, options);
   const adding = program.add('1x1', () => captureBucket(opened, '1x1'));
   program[Symbol.dispose]();

@@ -45,13 +45,13 @@ export class Recipes {
     return new Recipes(folder);
   }
 
-  /** @param bindSlot what the caches must have as rows. @returns null where there is no whole recipe. */
-  read(bucket: string, bindSlot: CompileOptions['bindSlot']): Recipe | null {
+  /** @param bindRuntimeInput what the caches must have as rows. @returns null where there is no whole recipe. */
+  read(bucket: string, bindRuntimeInput: CompileOptions['bindRuntimeInput']): Recipe | null {
     try {
       const { checksum, body } = RecipeFile.parse(JSON.parse(readFileSync(this.pathOf(bucket), 'utf8')));
       if (hashOf(body) !== checksum) return null;
       const { bucket: named, plan, models } = Body.parse(JSON.parse(body));
-      if (named !== bucket || !isConsistent(plan, bindSlot)) return null;
+      if (named !== bucket || !isConsistent(plan, bindRuntimeInput)) return null;
       const read = new Map<string, Uint8Array>();
       for (const { graph } of plan.calls) {
         const hash = models[graph];
@@ -127,7 +127,7 @@ function guard<T>(folder: string, write: () => T): T {
 /** Whether all that a plan points at is there, and its caches are those that this engine has. */
 function isConsistent(
   { inputs, values, weights, caches, groups, calls, outputs }: BucketPlan,
-  bindSlot: CompileOptions['bindSlot'],
+  bindRuntimeInput: CompileOptions['bindRuntimeInput'],
 ): boolean {
   const inputNames = new Set(inputs.map(({ name }) => name));
   const weightPaths = new Set(weights.map(({ path }) => path));
@@ -144,7 +144,7 @@ function isConsistent(
     return areRead && writes.every(({ target }) => (target.to === 'cache' ? cachePaths.has(target.path) : target.index < values.length));
   });
   const areCachesBound = caches.every(({ path, kind, dims }) => {
-    const binding = bindSlot(path, kind);
+    const binding = bindRuntimeInput(path, kind);
     return binding.kind === 'cache' && binding.rows === dims[1];
   });
   const areGroupsFine = groups.every((group) =>

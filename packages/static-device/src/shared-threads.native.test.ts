@@ -10,7 +10,7 @@ const threadsOfProcess = (): number => readdirSync('/proc/self/task').length;
 test('all graphs share one pool of threads, which is gone with the last program', async () => {
   const opened = await openCase('scout-tiny');
   const backend = new EmulatedBackend({ mode: 'compile', threads: 5 });
-  const program = await backend.open(opened.model, { bindSlot: opened.bindSlot, kvSlots: 3, recipeDirectory: null });
+  const program = await backend.open(opened.model, { bindRuntimeInput: opened.bindRuntimeInput, kvSlots: 3, recipeDirectory: null });
   const [first = '', ...others] = buckets;
   await program.add(first, () => captureBucket(opened, first));
   const pool = threadsOfProcess();

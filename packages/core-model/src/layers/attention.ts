@@ -1,4 +1,4 @@
-import { Module, ops, RuntimeSlot, type Tensor } from '@graft/graph';
+import { Module, ops, RuntimeInput, type Tensor } from '@graft/graph';
 
 /** How much KV cache a layer needs; the runner reads it, `forward` never does. */
 export type KvCacheSpec =
@@ -19,11 +19,11 @@ export class Attention extends Module {
   readonly numKvHeads: number;
   readonly headDim: number;
   readonly scale: number;
-  readonly keyCache: RuntimeSlot;
-  readonly valueCache: RuntimeSlot;
-  readonly queryStart = new RuntimeSlot('queryStart', 'int32', ['batch']);
-  readonly sequenceLengths = new RuntimeSlot('sequenceLengths', 'int32', ['batch']);
-  readonly totalLength = new RuntimeSlot('totalLength', 'int32', []);
+  readonly keyCache: RuntimeInput;
+  readonly valueCache: RuntimeInput;
+  readonly queryStart = new RuntimeInput('queryStart', 'int32', ['batch']);
+  readonly sequenceLengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
+  readonly totalLength = new RuntimeInput('totalLength', 'int32', []);
 
   constructor({ numHeads, numKvHeads, headDim, scale }: AttentionOptions) {
     super();
@@ -31,8 +31,8 @@ export class Attention extends Module {
     this.numKvHeads = numKvHeads;
     this.headDim = headDim;
     this.scale = scale;
-    this.keyCache = new RuntimeSlot('kvCache.key', 'float32', ['batch', numKvHeads, 'rows', headDim]);
-    this.valueCache = new RuntimeSlot('kvCache.value', 'float32', ['batch', numKvHeads, 'rows', headDim]);
+    this.keyCache = new RuntimeInput('kvCache.key', 'float32', ['batch', numKvHeads, 'rows', headDim]);
+    this.valueCache = new RuntimeInput('kvCache.value', 'float32', ['batch', numKvHeads, 'rows', headDim]);
   }
 
   /** `query [batch, sequence, numHeads * headDim]`, `key` and `value [batch, sequence, numKvHeads * headDim]` -> as `query`. */

@@ -48,10 +48,10 @@ export class AnyShapeRunner implements ModelRunner {
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
     const { language, vision } = this.captured!;
     const { maxSequences: kvSlots } = this.parts.config;
-    const kvCache: CompileOptions['bindSlot'] = (path, kind) => this.kvCache.bindSlot(path, kind);
+    const kvCache: CompileOptions['bindRuntimeInput'] = (path, kind) => this.kvCache.bindRuntimeInput(path, kind);
     report(0, `compiling for ${this.backend.name}`);
-    this.language = await this.compileOne(language, { kvSlots, bindSlot: kvCache, onProgress: report }, signal);
-    if (vision !== null) this.vision = await this.compileOne(vision, { kvSlots: 1, bindSlot: kvCache, onProgress: report }, signal);
+    this.language = await this.compileOne(language, { kvSlots, bindRuntimeInput: kvCache, onProgress: report }, signal);
+    if (vision !== null) this.vision = await this.compileOne(vision, { kvSlots: 1, bindRuntimeInput: kvCache, onProgress: report }, signal);
   }
 
   ready(): void {

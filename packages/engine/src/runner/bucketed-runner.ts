@@ -56,7 +56,7 @@ export class BucketedModelRunner implements ModelRunner {
     const { model, context, config } = this.parts;
     requireSmallestBucket(this.policy, context.maxModelLength);
     this.program = await this.backend.open(model, {
-      bindSlot: (path, kind) => this.kvCache.bindSlot(path, kind),
+      bindRuntimeInput: (path, kind) => this.kvCache.bindRuntimeInput(path, kind),
       kvSlots: config.maxSequences + Math.max(...this.buckets.map(({ batch }) => batch)) - 1,
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
       onProgress: report,

@@ -19,7 +19,10 @@ async function load() {
 
 async function runnerOf(model: Llama4ForConditionalGeneration, captured: CapturedModel) {
   const plan = new KvCachePlan(model, 32);
-  const program = await new InterpreterBackend().compile(captured, { kvSlots: 2, bindSlot: (path, kind) => plan.bindSlot(path, kind) });
+  const program = await new InterpreterBackend().compile(captured, {
+    kvSlots: 2,
+    bindRuntimeInput: (path, kind) => plan.bindRuntimeInput(path, kind),
+  });
   onTestFinished(() => program[Symbol.dispose]());
   return {
     async run(step: RunStep): Promise<RunResult> {
@@ -55,6 +58,6 @@ test('the graph of text alone has no input for images, and that of images is the
   ]);
   const tower = captureVisionModel(model, new CaptureCache(), vision);
   expect(namesOf(tower)).toEqual([['pixelValues'], ['imageFeatures']]);
-  expect(tower.graph.slots).toEqual([]);
+  expect(tower.graph.runtimeInputs).toEqual([]);
   expect(tower.graph.weights.filter(({ path }) => path.startsWith('language_model'))).toEqual([]);
 });

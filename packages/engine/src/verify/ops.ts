@@ -86,7 +86,7 @@ async function check(backend: Backend, op: OpFacts, sample: OpSample, index: num
   const by = lowering === null ? 'decomposition' : 'lowering';
   const tolerance = lowering?.tolerance ?? 1e-4;
   const run = async (on: Backend) => {
-    using program = await on.compile(captured, { kvSlots: 1, threads: 1, bindSlot: () => ({ kind: 'cache', rows: 1 }) });
+    using program = await on.compile(captured, { kvSlots: 1, threads: 1, bindRuntimeInput: () => ({ kind: 'cache', rows: 1 }) });
     const inputs = Object.fromEntries(given.map(({ name, tensor }) => [name, tensor]));
     const outputs = await program.run({ firstSlot: 0, batch: 1, inputs });
     return Object.values(outputs).map(({ data }) => Float64Array.from(data as ArrayLike<number>, Number));

@@ -3,7 +3,7 @@ import type { Graph } from '../graph.ts';
 import { Identity, ModuleList } from '../nn/containers.ts';
 import { lendChild, Module } from '../nn/module.ts';
 import { Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -61,7 +61,7 @@ describe('forward runs unchanged', () => {
     expect(graph.outputs.map(({ name }) => name)).toEqual(['y']);
   });
 
-  test('a weight that is read twice is one slot', () => {
+  test('a weight that is read twice is one weight slot', () => {
     class Twice extends Module {
       readonly weight = new Parameter([4]);
       forward(x: Tensor): Tensor {
@@ -244,23 +244,23 @@ describe('a guard for everything that forward read', () => {
     expect(difference(new Walker({ a: 1 }), new Walker({ offset: 1 }))).toMatchObject({ kind: 'null', path: 'options.offset' });
   });
 
-  test('kind and fixed dimensions of a runtime slot, never its rows', () => {
+  test('kind and fixed dimensions of a runtime input, never its rows', () => {
     class Cached extends Module {
-      readonly cache: RuntimeSlot;
+      readonly cache: RuntimeInput;
       constructor(heads: number) {
         super();
-        this.cache = new RuntimeSlot('kvCache', 'float32', ['batch', heads, 'rows', 8]);
+        this.cache = new RuntimeInput('kvCache', 'float32', ['batch', heads, 'rows', 8]);
       }
       forward(_x: Tensor): Tensor {
         return ops.zerosLike({ x: this.cache });
       }
     }
     const captured = capture(new Cached(2));
-    expect(captured.graph.slots.map(({ path, slot, value }) => `${path} ${slot} ${value.dims.join(' ')}`)).toEqual([
+    expect(captured.graph.runtimeInputs.map(({ path, kind, value }) => `${path} ${kind} ${value.dims.join(' ')}`)).toEqual([
       'cache kvCache batch 2 @ 8',
     ]);
     expect(difference(new Cached(2), new Cached(2))).toBeUndefined();
-    expect(difference(new Cached(2), new Cached(3))).toMatchObject({ kind: 'slot', path: 'cache' });
+    expect(difference(new Cached(2), new Cached(3))).toMatchObject({ kind: 'runtime input', path: 'cache' });
   });
 
   test('what forward did not read is not guarded', () => {

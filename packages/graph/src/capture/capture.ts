@@ -4,7 +4,7 @@ import { CapturePrivateFieldError, ForwardError, ModelOutputError, OpInputError 
 import type { Graph } from '../graph.ts';
 import { GraphRecorder } from '../graph-recorder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
-import type { RuntimeSlot } from '../nn/runtime-slot.ts';
+import type { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
 import { describeResult, type SymbolicTensor } from '../tensor.ts';
@@ -27,7 +27,7 @@ export interface CaptureOptions<M extends Module, Inputs extends Record<string, 
   inputs: Inputs;
   /** Runs the model: what it gives, a record of tensors (lists and nulls allowed), becomes the graph's outputs. */
   call(model: M, inputs: { [K in keyof Inputs]: SymbolicTensor }): Record<string, unknown>;
-  /** What the symbol `batch` of a runtime slot stands for in this capture; a symbol of that name by default. */
+  /** What the symbol `batch` of a runtime input stands for in this capture; a symbol of that name by default. */
   batch?: Dim;
   cache?: CaptureCache;
   /**
@@ -167,7 +167,7 @@ class Capture {
     this.proxies = new CaptureProxies({
       recorder: this.recorder,
       regionForward: (module, path) => (regionPath === null ? this.regionForward(module, path) : null),
-      slotDim: (dim, modulePath) => this.slotDim(dim, modulePath),
+      runtimeDim: (dim, modulePath) => this.runtimeDim(dim, modulePath),
       fullPath: (path) => joinPath(this.prefix, path),
     });
   }
@@ -189,7 +189,7 @@ class Capture {
     return { graph, structure };
   }
 
-  private slotDim(dim: RuntimeSlot['dims'][number], modulePath: string): Dim {
+  private runtimeDim(dim: RuntimeInput['dims'][number], modulePath: string): Dim {
     if (dim === 'rows') return Dim.symbol(`@${modulePath}`);
     return dim === 'batch' ? this.batch : Dim.of(dim);
   }

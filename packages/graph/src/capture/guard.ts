@@ -1,7 +1,7 @@
 import { Buffer, Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 
-export type GuardKind = 'class' | 'constant' | 'null' | 'tensor' | 'slot' | 'function' | 'length' | 'keys' | 'input';
+export type GuardKind = 'class' | 'constant' | 'null' | 'tensor' | 'runtime input' | 'function' | 'length' | 'keys' | 'input';
 
 type Key = string | number | symbol;
 
@@ -39,7 +39,7 @@ export function factOf(value: unknown): Fact {
     const text = `${value.dtype}[${value.shape.join(', ')}]`;
     return { kind: 'tensor', identity: text, text };
   }
-  if (value instanceof RuntimeSlot) return { kind: 'slot', identity: value.toString(), text: value.toString() };
+  if (value instanceof RuntimeInput) return { kind: 'runtime input', identity: value.toString(), text: value.toString() };
   if (typeof value === 'function') return { kind: 'function', identity: value, text: value.name === '' ? 'a function' : value.name };
   if (hasInternalSlots(value)) return { kind: 'constant', identity: value, text: `a ${value.constructor.name}` };
   if (typeof value === 'object') {

@@ -2,7 +2,7 @@ import { CaptureArrowFieldError, CaptureAssignmentError, CaptureBoundMethodError
 import type { GraphRecorder } from '../graph-recorder.ts';
 import { joinPath, Module } from '../nn/module.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { Dim } from '../shape.ts';
 import { describeResult, SymbolicTensor } from '../tensor.ts';
 import { type Fact, factOf, type Guard, type GuardKind, hasInternalSlots, keysFact, lengthFact } from './guard.ts';
@@ -50,7 +50,7 @@ export interface ProxyHost {
   readonly recorder: GraphRecorder;
   /** Called for the `forward` of a module that is a region of its own; null means "run it inline". */
   regionForward(module: Module, path: string): ((...args: unknown[]) => unknown) | null;
-  slotDim(dim: RuntimeSlot['dims'][number], modulePath: string): Dim;
+  runtimeDim(dim: RuntimeInput['dims'][number], modulePath: string): Dim;
   /** The path in the whole model, for errors: a region's own paths begin at its module. */
   fullPath(path: string): string;
 }
@@ -140,14 +140,14 @@ export class CaptureProxies {
       this.note(at, factOf(value));
       return this.host.recorder.weight(at.path, value);
     }
-    if (value instanceof RuntimeSlot) {
+    if (value instanceof RuntimeInput) {
       this.note(at, factOf(value));
       const parent = at.path.split('.').slice(0, -1).join('.');
-      return this.host.recorder.slot(
+      return this.host.recorder.runtimeInput(
         at.path,
         value.kind,
         value.dtype,
-        value.dims.map((dim) => this.host.slotDim(dim, parent)),
+        value.dims.map((dim) => this.host.runtimeDim(dim, parent)),
       );
     }
     if (typeof value === 'object' && value !== null && !hasInternalSlots(value)) return this.wrap(value, at);

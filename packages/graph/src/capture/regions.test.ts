@@ -3,7 +3,7 @@ import { RecompileRefusedError } from '../errors.ts';
 import { Identity, ModuleList } from '../nn/containers.ts';
 import { Module } from '../nn/module.ts';
 import { Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -25,13 +25,13 @@ class Layer extends Module {
   static override readonly region = { name: 'layer', inputs: ['hidden', 'residual'] };
   readonly mlp: Mlp | Identity;
   readonly rope: boolean;
-  readonly cache: RuntimeSlot;
+  readonly cache: RuntimeInput;
 
   constructor({ mlp = new Mlp(), rope = true, heads = 2 }: { mlp?: Mlp | Identity; rope?: boolean; heads?: number } = {}) {
     super();
     this.mlp = mlp;
     this.rope = rope;
-    this.cache = new RuntimeSlot('kvCache', 'float32', ['batch', heads, 'rows', 8]);
+    this.cache = new RuntimeInput('kvCache', 'float32', ['batch', heads, 'rows', 8]);
   }
 
   forward(hidden: Tensor, residual: Tensor | null): [Tensor, Tensor] {
@@ -77,12 +77,12 @@ describe('a region is captured once for all modules that its guards cannot tell 
     expect(new Set(calls.map(({ region }) => region)).size).toBe(1);
   });
 
-  test('weights and slots stay in the region, under paths relative to its module', () => {
+  test('weights and runtime inputs stay in the region, under paths relative to its module', () => {
     const { graph, cache } = capture(new Stack([new Layer(), new Layer()]));
-    expect([graph.weights, graph.slots]).toEqual([[], []]);
+    expect([graph.weights, graph.runtimeInputs]).toEqual([[], []]);
     const region = cache.list('layer')[0]!.region.graph;
     expect(region.weights.map(({ path }) => path)).toEqual(['mlp.weight']);
-    expect(region.slots.map(({ path, value }) => `${path} ${value.dims.join(' ')}`)).toEqual(['cache batch 2 @ 8']);
+    expect(region.runtimeInputs.map(({ path, value }) => `${path} ${value.dims.join(' ')}`)).toEqual(['cache batch 2 @ 8']);
   });
 
   test('a second capture with the same symbols captures nothing; other static sizes capture again', () => {
@@ -108,7 +108,7 @@ describe('unlike layers get a graph each, and a record says why', () => {
     ['class', new Layer({ mlp: new Identity() }), { path: 'mlp', expected: 'Mlp', actual: 'Identity' }],
     ['constant', new Layer({ rope: false }), { path: 'rope', expected: 'true', actual: 'false' }],
     [
-      'slot',
+      'runtime input',
       new Layer({ heads: 3 }),
       { path: 'cache', expected: 'kvCache float32[batch, 2, rows, 8]', actual: 'kvCache float32[batch, 3, rows, 8]' },
     ],

@@ -3,7 +3,7 @@ import type { OpNode } from '../graph.ts';
 import { ModuleList } from '../nn/containers.ts';
 import { Module } from '../nn/module.ts';
 import { Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -51,11 +51,11 @@ let runs = 0;
 class Mixer extends Module {
   static override readonly region = { name: 'mixer', inputs: ['x', 'parts'] };
   readonly weight = new Parameter([4]);
-  readonly keyCache = new RuntimeSlot('kvCache.key', 'float32', ['batch', 1, 'rows', 4]);
-  readonly valueCache = new RuntimeSlot('kvCache.value', 'float32', ['batch', 1, 'rows', 4]);
-  readonly queryStart = new RuntimeSlot('queryStart', 'int32', ['batch']);
-  readonly sequenceLengths = new RuntimeSlot('sequenceLengths', 'int32', ['batch']);
-  readonly totalLength = new RuntimeSlot('totalLength', 'int32', []);
+  readonly keyCache = new RuntimeInput('kvCache.key', 'float32', ['batch', 1, 'rows', 4]);
+  readonly valueCache = new RuntimeInput('kvCache.value', 'float32', ['batch', 1, 'rows', 4]);
+  readonly queryStart = new RuntimeInput('queryStart', 'int32', ['batch']);
+  readonly sequenceLengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
+  readonly totalLength = new RuntimeInput('totalLength', 'int32', []);
   forward(x: Tensor, parts: (Tensor | null)[]): { mixed: Tensor; rest: Tensor[] } {
     runs++;
     const { keyCache, valueCache, queryStart, sequenceLengths, totalLength } = this;

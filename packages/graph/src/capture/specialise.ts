@@ -106,7 +106,7 @@ function copyGraph(graph: Graph, sized: Sized, regionOf: (node: RegionNode) => C
   const used = (value: Value): Value => copies.get(value)!;
   const inputs = graph.inputs.map(({ name, value }) => ({ name, value: define(value) }));
   const weights = graph.weights.map((weight) => ({ ...weight, value: define(weight.value) }));
-  const slots = graph.slots.map(({ path, slot, value }) => ({ path, slot, value: define(value) }));
+  const runtimeInputs = graph.runtimeInputs.map(({ path, kind, value }) => ({ path, kind, value: define(value) }));
   const nodes = graph.nodes.map((node): GraphNode => {
     if (node.kind === 'region') {
       const { kind, path } = node;
@@ -120,5 +120,5 @@ function copyGraph(graph: Graph, sized: Sized, regionOf: (node: RegionNode) => C
     const { kind, op, path } = node;
     return { kind, op, inputs: given, attributes: sized.attributes(node.attributes), outputs: node.outputs.map(define), path };
   });
-  return { inputs, weights, slots, nodes, outputs: graph.outputs.map(({ name, value }) => ({ name, value: used(value) })) };
+  return { inputs, weights, runtimeInputs, nodes, outputs: graph.outputs.map(({ name, value }) => ({ name, value: used(value) })) };
 }

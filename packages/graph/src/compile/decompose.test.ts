@@ -57,7 +57,7 @@ const captureOf = (op: typeof softCap): CapturedModel =>
     inputs: { x: { dtype: 'float32', dims: [Dim.symbol('rows'), Dim.of(2)] } },
     call: (model, { x }) => ({ y: model.forward(x) }),
   });
-const compileOptions = { kvSlots: 1, bindSlot: () => ({ kind: 'cache', rows: 1 }) as const };
+const compileOptions = { kvSlots: 1, bindRuntimeInput: () => ({ kind: 'cache', rows: 1 }) as const };
 
 test.each([
   ['its decomposition', softCap],

@@ -33,9 +33,9 @@ class Decomposer {
   private readonly replaced = new Map<Value, Value>();
   private nextId: number;
 
-  constructor({ inputs, weights, slots, nodes }: Graph, options: DecomposeOptions) {
+  constructor({ inputs, weights, runtimeInputs, nodes }: Graph, options: DecomposeOptions) {
     this.options = options;
-    const values = [...[...inputs, ...weights, ...slots].map(({ value }) => value), ...nodes.flatMap(({ outputs }) => outputs)];
+    const values = [...[...inputs, ...weights, ...runtimeInputs].map(({ value }) => value), ...nodes.flatMap(({ outputs }) => outputs)];
     this.nextId = 1 + values.reduce((largest, { id }) => Math.max(largest, id), 0);
   }
 

@@ -4,7 +4,7 @@ import { follow } from '../capture/guard.ts';
 import { ModuleList } from '../nn/containers.ts';
 import { lendChild, Module } from '../nn/module.ts';
 import { Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -20,7 +20,7 @@ class Norm extends Module {
 class Block extends Module {
   static override readonly region = { name: 'block', inputs: ['x'] };
   readonly norm = new Norm();
-  readonly state = new RuntimeSlot('state', 'float32', ['batch', 'rows', 4]);
+  readonly state = new RuntimeInput('state', 'float32', ['batch', 'rows', 4]);
   declare shared: Norm;
   forward(x: Tensor): Tensor {
     const rows = ops.reshape(
@@ -79,9 +79,9 @@ test('each call has its own weights; a tied or lent one comes once', () => {
   expect(new Set(weights.map(({ source }) => source)).size).toBe(4);
 });
 
-test('slots and their symbols belong to the layer, also in attributes', () => {
+test('runtime inputs and their symbols belong to the layer, also in attributes', () => {
   const graph = inlineRegions(captured());
-  expect(graph.slots.map(({ path, value }) => `${path}: ${value.dims.join(' ')}`)).toEqual([
+  expect(graph.runtimeInputs.map(({ path, value }) => `${path}: ${value.dims.join(' ')}`)).toEqual([
     'blocks.0.state: batch @blocks.0 4',
     'blocks.1.state: batch @blocks.1 4',
   ]);
@@ -95,7 +95,7 @@ test('slots and their symbols belong to the layer, also in attributes', () => {
 test('a region that gives a tensor with its own symbols gives the layer its own ones', () => {
   class Opener extends Module {
     static override readonly region = { name: 'opener', inputs: [] };
-    readonly state = new RuntimeSlot('state', 'float32', ['batch', 'rows']);
+    readonly state = new RuntimeInput('state', 'float32', ['batch', 'rows']);
     forward(): Tensor {
       return ops.zerosLike({ x: this.state });
     }

@@ -1,14 +1,14 @@
 import type { CapturedModel } from '../capture/capture.ts';
 import { follow, keysOf } from '../capture/guard.ts';
 import type { StorageFormat } from '../dtype.ts';
-import type { Graph, GraphNode, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
+import type { Graph, GraphNode, GraphRuntimeInput, OpNode, RegionNode, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { Dim, localise } from '../shape.ts';
 import { verifyGraph } from '../verify-graph.ts';
 
 /**
- * Full compilation's first step: every region call is replaced by the region's nodes, with the weights and slots of the module that is called.
+ * Full compilation's first step: every region call is replaced by the region's nodes, with the weights and runtime inputs of the module that is called.
  * Weights that are one object (tied, lent) become one slot. The result holds ops only.
  */
 export function inlineRegions({ root, graph }: CapturedModel): Graph {
@@ -21,7 +21,7 @@ export function inlineRegions({ root, graph }: CapturedModel): Graph {
 class Inliner {
   private nextId: number;
   private readonly weights = new Map<Parameter | Buffer, WeightSlot>();
-  private readonly slots: SlotInput[] = [];
+  private readonly runtimeInputs: GraphRuntimeInput[] = [];
   private readonly nodes: OpNode[] = [];
   private readonly renamed = new Map<Value, Value>();
   private readonly root: object;
@@ -37,10 +37,10 @@ class Inliner {
     const { graph } = this;
     const inputs = graph.inputs.map(({ name, value }) => ({ name, value: this.define(value, '', this.renamed) }));
     this.bindWeights(graph.weights, '', this.root, this.renamed);
-    this.bindSlots(graph.slots, '', this.renamed);
+    this.bindRuntimeInputs(graph.runtimeInputs, '', this.renamed);
     for (const node of graph.nodes) this.add(node);
     const outputs = graph.outputs.map(({ name, value }) => ({ name, value: this.renamed.get(value)! }));
-    return { inputs, weights: [...this.weights.values()], slots: this.slots, nodes: this.nodes, outputs };
+    return { inputs, weights: [...this.weights.values()], runtimeInputs: this.runtimeInputs, nodes: this.nodes, outputs };
   }
 
   private add(node: GraphNode): void {
@@ -53,7 +53,7 @@ class Inliner {
     for (const [i, { value }] of region.graph.inputs.entries()) values.set(value, this.renamed.get(inputs[i]!)!);
     const module = follow(this.root, keysOf(path)) as object;
     this.bindWeights(region.graph.weights, path, module, values);
-    this.bindSlots(region.graph.slots, path, values);
+    this.bindRuntimeInputs(region.graph.runtimeInputs, path, values);
     for (const node of region.graph.nodes) if (node.kind === 'op') this.addOp(node, path, values);
     for (const [i, { value }] of region.graph.outputs.entries()) this.renamed.set(outputs[i]!, values.get(value)!);
   }
@@ -85,9 +85,9 @@ class Inliner {
     }
   }
 
-  private bindSlots(slots: readonly SlotInput[], prefix: string, values: Map<Value, Value>): void {
-    for (const { path, slot, value } of slots)
-      this.slots.push({ path: joinPath(prefix, path), slot, value: this.define(value, prefix, values) });
+  private bindRuntimeInputs(runtimeInputs: readonly GraphRuntimeInput[], prefix: string, values: Map<Value, Value>): void {
+    for (const { path, kind, value } of runtimeInputs)
+      this.runtimeInputs.push({ path: joinPath(prefix, path), kind, value: this.define(value, prefix, values) });
   }
 
   private define(value: Value, prefix: string, values: Map<Value, Value>): Value {

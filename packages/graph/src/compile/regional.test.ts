@@ -77,7 +77,7 @@ function run({ inputs, calls, outputs }: RegionPlan, given: Record<string, HostT
       inputs.map((value) => values.get(value)!),
       {
         sizes: new Sizes(),
-        slots: new Map(),
+        runtimeInputs: new Map(),
         weight: (path) => float32(byPath.get(path)!.shape, byPath.get(path)!.toFloat32()),
         signal: undefined,
       },
@@ -107,8 +107,8 @@ describe('planRegions', () => {
     const model = captured();
     using program = await new InterpreterBackend().compile(model, {
       kvSlots: 1,
-      bindSlot: (path) => {
-        throw new Error(`no slot expected, got ${path}`);
+      bindRuntimeInput: (path) => {
+        throw new Error(`no runtime input expected, got ${path}`);
       },
     });
     const expected = await program.run({ firstSlot: 0, batch: 1, inputs: { x } });

@@ -1,6 +1,6 @@
 import type { CapturedModel } from '../capture/capture.ts';
 import { follow, keysOf } from '../capture/guard.ts';
-import type { CapturedRegion, Graph, GraphInput, OpNode, RegionNode, SlotInput, Value, WeightSlot } from '../graph.ts';
+import type { CapturedRegion, Graph, GraphInput, GraphRuntimeInput, OpNode, RegionNode, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { Dim, formatDims } from '../shape.ts';
@@ -12,8 +12,8 @@ export interface CallWeight {
   readonly source: Parameter | Buffer;
 }
 
-/** A runtime slot that one call reads or writes, under its path in the whole model. */
-export interface CallSlot {
+/** A runtime input that one call reads or writes, under its path in the whole model. */
+export interface CallRuntimeInput {
   readonly path: string;
   readonly kind: string;
 }
@@ -25,7 +25,7 @@ export interface RegionCall {
   /** The module that is called; empty for a segment. */
   readonly path: string;
   readonly weights: readonly CallWeight[];
-  readonly slots: readonly CallSlot[];
+  readonly runtimeInputs: readonly CallRuntimeInput[];
   readonly inputs: readonly Value[];
   readonly outputs: readonly Value[];
 }
@@ -52,7 +52,7 @@ class RegionPlanner {
   private readonly calls: RegionCall[] = [];
   private readonly segments = new Map<string, CapturedRegion>();
   private readonly weights: ReadonlyMap<Value, WeightSlot>;
-  private readonly slots: ReadonlyMap<Value, SlotInput>;
+  private readonly runtimeInputs: ReadonlyMap<Value, GraphRuntimeInput>;
   /** By value, the last node that reads it; nodes are counted, and the graph's end comes after all. */
   private readonly lastUse = new Map<Value, number>();
 
@@ -60,7 +60,7 @@ class RegionPlanner {
     this.root = root;
     this.graph = graph;
     this.weights = new Map(graph.weights.map((weight) => [weight.value, weight]));
-    this.slots = new Map(graph.slots.map((slot) => [slot.value, slot]));
+    this.runtimeInputs = new Map(graph.runtimeInputs.map((input) => [input.value, input]));
     for (const [i, node] of graph.nodes.entries())
       for (const value of Object.values(node.inputs)) if (value !== null) this.lastUse.set(value as Value, i);
     for (const { value } of graph.outputs) this.lastUse.set(value, graph.nodes.length);
@@ -87,9 +87,9 @@ class RegionPlanner {
     };
   }
 
-  /** A weight or slot that is handed to a region as an argument is read by a segment of its own, which gives it on. */
+  /** A weight or runtime input that is handed to a region as an argument is read by a segment of its own, which gives it on. */
   private addRegion({ path, region, inputs, outputs }: RegionNode, index: number): void {
-    const given = [...new Set(inputs.filter((value) => this.weights.has(value) || this.slots.has(value)))];
+    const given = [...new Set(inputs.filter((value) => this.weights.has(value) || this.runtimeInputs.has(value)))];
     const passed = this.addSegment([], index, given);
     const module = follow(this.root, keysOf(path)) as object;
     this.calls.push({
@@ -99,7 +99,7 @@ class RegionPlanner {
         path: joinPath(path, own),
         source: follow(module, keysOf(own)) as Parameter | Buffer,
       })),
-      slots: region.graph.slots.map(({ path: own, slot }) => ({ path: joinPath(path, own), kind: slot })),
+      runtimeInputs: region.graph.runtimeInputs.map(({ path: own, kind }) => ({ path: joinPath(path, own), kind })),
       inputs: inputs.map((value) => passed.get(value) ?? value),
       outputs,
     });
@@ -115,16 +115,16 @@ class RegionPlanner {
     const made = new Set(nodes.flatMap(({ outputs }) => outputs));
     const read = new Set([...nodes.flatMap(({ inputs }) => Object.values(inputs)), ...given].filter((value) => value !== null));
     const weights = [...read].flatMap((value) => this.weights.get(value) ?? []);
-    const slots = [...read].flatMap((value) => this.slots.get(value) ?? []);
-    const inputs = [...read].filter((value) => !made.has(value) && !this.weights.has(value) && !this.slots.has(value));
+    const runtimeInputs = [...read].flatMap((value) => this.runtimeInputs.get(value) ?? []);
+    const inputs = [...read].filter((value) => !made.has(value) && !this.weights.has(value) && !this.runtimeInputs.has(value));
     const kept = [...made].filter((value) => (this.lastUse.get(value) ?? -1) >= end);
     const named = (prefix: string, values: readonly Value[]): GraphInput[] => values.map((value, i) => ({ name: `${prefix}${i}`, value }));
-    const graph = { inputs: named('x', inputs), weights, slots, nodes, outputs: named('y', [...kept, ...given]) };
+    const graph = { inputs: named('x', inputs), weights, runtimeInputs, nodes, outputs: named('y', [...kept, ...given]) };
     this.calls.push({
       region: this.segment(graph),
       path: '',
       weights: weights.map(({ path, source }) => ({ path, source })),
-      slots: slots.map(({ path, slot }) => ({ path, kind: slot })),
+      runtimeInputs: runtimeInputs.map(({ path, kind }) => ({ path, kind })),
       inputs,
       outputs: [...kept, ...passed.values()],
     });
@@ -143,7 +143,7 @@ class RegionPlanner {
 }
 
 /** All that a compiled graph depends on: ops, attributes, types and how they hang together; not the names of weights and modules. */
-function identityOf({ inputs, weights, slots, nodes, outputs }: Graph): string {
+function identityOf({ inputs, weights, runtimeInputs, nodes, outputs }: Graph): string {
   const numbers = new Map<Value, number>();
   const define = (value: Value): string => {
     numbers.set(value, numbers.size);
@@ -152,7 +152,7 @@ function identityOf({ inputs, weights, slots, nodes, outputs }: Graph): string {
   return JSON.stringify([
     inputs.map(({ value }) => define(value)),
     weights.map(({ value, format }) => [define(value), format]),
-    slots.map(({ value, slot }) => [define(value), slot]),
+    runtimeInputs.map(({ value, kind }) => [define(value), kind]),
     nodes.map((node) => [
       (node as OpNode).op.name,
       Object.entries(node.inputs).map(([name, value]) => [name, value === null ? null : numbers.get(value as Value)]),

@@ -3,18 +3,18 @@ import type { HostTensor, Program } from '../backend.ts';
 import { captureModel } from '../capture/capture.ts';
 import { InterpreterBackend } from '../interpreter.ts';
 import { Module } from '../nn/module.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 
 /** Attention with 4 heads over 2 key-value heads of 2 elements, and nothing else. */
 class Attention extends Module {
-  readonly keyCache = new RuntimeSlot('keyCache', 'float32', ['batch', 2, 'rows', 2]);
-  readonly valueCache = new RuntimeSlot('valueCache', 'float32', ['batch', 2, 'rows', 2]);
-  readonly queryStart = new RuntimeSlot('queryStart', 'int32', ['batch']);
-  readonly sequenceLengths = new RuntimeSlot('sequenceLengths', 'int32', ['batch']);
-  readonly totalLength = new RuntimeSlot('totalLength', 'int32', []);
+  readonly keyCache = new RuntimeInput('keyCache', 'float32', ['batch', 2, 'rows', 2]);
+  readonly valueCache = new RuntimeInput('valueCache', 'float32', ['batch', 2, 'rows', 2]);
+  readonly queryStart = new RuntimeInput('queryStart', 'int32', ['batch']);
+  readonly sequenceLengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
+  readonly totalLength = new RuntimeInput('totalLength', 'int32', []);
   forward(query: Tensor, key: Tensor, value: Tensor): Tensor {
     const { keyCache, valueCache, queryStart, sequenceLengths, totalLength } = this;
     return ops.attention(
@@ -35,9 +35,9 @@ async function compile({ rows = 8, kvSlots = 3 } = {}): Promise<Program> {
     call: (model, { query, key, value }) => ({ out: model.forward(query, key, value) }),
     batch,
   });
-  const bindSlot = (_path: string, kind: string) =>
+  const bindRuntimeInput = (_path: string, kind: string) =>
     kind.endsWith('Cache') ? ({ kind: 'cache', rows } as const) : ({ kind: 'input', name: kind } as const);
-  return new InterpreterBackend().compile(captured, { bindSlot, kvSlots });
+  return new InterpreterBackend().compile(captured, { bindRuntimeInput, kvSlots });
 }
 
 type Token = { query: number[]; key: number[]; value: number[] };

@@ -18,7 +18,7 @@ async function run(name: OpName, inputs: Record<string, HostTensor>, attributes:
   const op = ops[name] as unknown as (inputs: object, attributes: object) => Tensor | Tensor[];
   const specs = Object.fromEntries(Object.entries(inputs).map(([key, { dtype, dims }]) => [key, { dtype, dims: dimsOf(dims) }]));
   const captured = captureModel(new Module(), { inputs: specs, call: (_, tensors) => ({ out: [op(tensors, attributes)].flat() }) });
-  using program = await new InterpreterBackend().compile(captured, { bindSlot: () => ({ kind: 'cache', rows: 1 }), kvSlots: 1 });
+  using program = await new InterpreterBackend().compile(captured, { bindRuntimeInput: () => ({ kind: 'cache', rows: 1 }), kvSlots: 1 });
   return Object.values(await program.run({ firstSlot: 0, batch: 1, inputs }));
 }
 

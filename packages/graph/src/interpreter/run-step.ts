@@ -5,8 +5,8 @@ import type { Graph } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { runGraph } from './run.ts';
+import { inputOf, type RuntimeTensors } from './runtime-tensors.ts';
 import { Sizes } from './sizes.ts';
-import { inputOf, type SlotTensors } from './slot-tensors.ts';
 
 /**
  * Runs one step of a captured model.
@@ -15,7 +15,7 @@ import { inputOf, type SlotTensors } from './slot-tensors.ts';
  */
 export function runStep(
   graph: Graph,
-  slots: SlotTensors,
+  runtime: RuntimeTensors,
   step: ProgramStep,
   weight: (path: string) => HostTensor,
 ): Record<string, HostTensor> {
@@ -25,7 +25,7 @@ export function runStep(
     sizes.bindTensor(tensor, value, `input "${name}"`);
     return tensor;
   });
-  const outputs = runGraph(graph, '', inputs, { sizes, slots: slots.bind(step, sizes), weight, signal: step.signal });
+  const outputs = runGraph(graph, '', inputs, { sizes, runtimeInputs: runtime.bind(step, sizes), weight, signal: step.signal });
   return Object.fromEntries(graph.outputs.map(({ name }, i) => [name, outputs[i]!]));
 }
 

@@ -11,7 +11,7 @@ import type { Sizes } from './sizes.ts';
 export interface StepContext {
   readonly sizes: Sizes;
   /** By full path. */
-  readonly slots: ReadonlyMap<string, HostTensor>;
+  readonly runtimeInputs: ReadonlyMap<string, HostTensor>;
   /** @param path full. */
   weight(path: string): HostTensor;
   readonly signal: AbortSignal | undefined;
@@ -20,7 +20,7 @@ export interface StepContext {
 type Values = Map<Value, HostTensor>;
 
 /**
- * Runs a graph for the module under `path`, which has the weights and slots.
+ * Runs a graph for the module under `path`, which has the weights and runtimeInputs.
  * @returns the outputs in the graph's order.
  */
 export function runGraph(graph: Graph, path: string, inputs: readonly HostTensor[], step: StepContext): HostTensor[] {
@@ -28,7 +28,7 @@ export function runGraph(graph: Graph, path: string, inputs: readonly HostTensor
   const values: Values = new Map();
   for (const [i, { value }] of graph.inputs.entries()) values.set(value, inputs[i]!);
   for (const weight of graph.weights) values.set(weight.value, step.weight(joinPath(path, weight.path)));
-  for (const slot of graph.slots) values.set(slot.value, step.slots.get(joinPath(path, slot.path))!);
+  for (const input of graph.runtimeInputs) values.set(input.value, step.runtimeInputs.get(joinPath(path, input.path))!);
   for (const node of nodes) {
     step.signal?.throwIfAborted();
     const results = node.kind === 'op' ? runOp(node, path, values, step) : runRegion(node, values, step);

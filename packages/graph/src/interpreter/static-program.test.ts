@@ -6,7 +6,7 @@ import { ParameterWithoutStorageError, ProgramInputError } from '../errors.ts';
 import { InterpreterBackend } from '../interpreter.ts';
 import { Module } from '../nn/module.ts';
 import { Parameter } from '../nn/parameter.ts';
-import { RuntimeSlot } from '../nn/runtime-slot.ts';
+import { RuntimeInput } from '../nn/runtime-input.ts';
 import { memoryStorage } from '../nn/storage.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
@@ -15,11 +15,11 @@ import type { Tensor } from '../tensor.ts';
 /** Adds a weight to its input, and attends to all that came before: what it gives depends on the weight and on the cache. */
 class Remembering extends Module {
   readonly weight = new Parameter([2]);
-  readonly keyCache = new RuntimeSlot('cache', 'float32', ['batch', 1, 'rows', 2]);
-  readonly valueCache = new RuntimeSlot('cache', 'float32', ['batch', 1, 'rows', 2]);
-  readonly queryStart = new RuntimeSlot('queryStart', 'int32', ['batch']);
-  readonly sequenceLengths = new RuntimeSlot('sequenceLengths', 'int32', ['batch']);
-  readonly totalLength = new RuntimeSlot('totalLength', 'int32', []);
+  readonly keyCache = new RuntimeInput('cache', 'float32', ['batch', 1, 'rows', 2]);
+  readonly valueCache = new RuntimeInput('cache', 'float32', ['batch', 1, 'rows', 2]);
+  readonly queryStart = new RuntimeInput('queryStart', 'int32', ['batch']);
+  readonly sequenceLengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
+  readonly totalLength = new RuntimeInput('totalLength', 'int32', []);
 
   forward(x: Tensor): Tensor {
     const y = ops.add({ a: x, b: this.weight });
@@ -42,7 +42,7 @@ beforeEach(async () => {
   model.weight.setStorage(storageOf(1, 2));
   program = await new InterpreterBackend().open(model, {
     kvSlots: 2,
-    bindSlot: (_, kind) => (kind === 'cache' ? { kind: 'cache', rows: 8 } : { kind: 'input', name: kind }),
+    bindRuntimeInput: (_, kind) => (kind === 'cache' ? { kind: 'cache', rows: 8 } : { kind: 'input', name: kind }),
     recipeDirectory: null,
   });
 });
@@ -97,7 +97,7 @@ test('a bucket that was not added, weights that are not there and a program that
   await expect(program.run('two', stepAt(0, [1, 1], [1, 1]))).rejects.toThrow(ProgramInputError);
   const empty = new InterpreterBackend().open(new Remembering(), {
     kvSlots: 1,
-    bindSlot: () => ({ kind: 'input', name: 'x' }),
+    bindRuntimeInput: () => ({ kind: 'input', name: 'x' }),
     recipeDirectory: null,
   });
   await expect(empty).rejects.toThrow(ParameterWithoutStorageError);

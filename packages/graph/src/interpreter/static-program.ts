@@ -8,11 +8,11 @@ import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { toFloat32 } from '../nn/storage.ts';
 import { float32 } from './host-tensor.ts';
 import { runStep, weightsOf } from './run-step.ts';
-import { SlotTensors } from './slot-tensors.ts';
+import { RuntimeTensors } from './runtime-tensors.ts';
 
 interface InterpretedBucket {
   readonly captured: CapturedModel;
-  readonly slots: SlotTensors;
+  readonly runtime: RuntimeTensors;
   readonly weights: ReadonlyMap<string, Parameter | Buffer>;
 }
 
@@ -44,7 +44,7 @@ export class InterpretedBuckets implements StaticProgram {
     const captured = capture();
     const weights = weightsOf(captured);
     for (const weight of weights.values()) if (!this.weights.has(weight)) this.weights.set(weight, valuesOf(weight));
-    this.buckets.set(bucket, { captured, slots: new SlotTensors(captured, this.options, this.caches), weights });
+    this.buckets.set(bucket, { captured, runtime: new RuntimeTensors(captured, this.options, this.caches), weights });
   }
 
   /** @throws ProgramInputError for a bucket that was not added, and as `InterpreterBackend`'s programs. */
@@ -54,8 +54,8 @@ export class InterpretedBuckets implements StaticProgram {
     const found = this.buckets.get(bucket);
     if (found === undefined)
       throw new ProgramInputError(`There is no bucket "${bucket}"; there are ${[...this.buckets.keys()].join(', ')}.`, 'run');
-    const { captured, slots, weights } = found;
-    return runStep(captured.graph, slots, step, (path) => this.weights.get(weights.get(path)!)!);
+    const { captured, runtime, weights } = found;
+    return runStep(captured.graph, runtime, step, (path) => this.weights.get(weights.get(path)!)!);
   }
 
   updateWeights(): void {

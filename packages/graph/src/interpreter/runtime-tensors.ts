@@ -1,35 +1,35 @@
-import type { CompileOptions, HostTensor, ProgramStep, SlotBinding } from '../backend.ts';
+import type { CompileOptions, HostTensor, ProgramStep, RuntimeBinding } from '../backend.ts';
 import type { CapturedModel } from '../capture/capture.ts';
-import { ProgramInputError, SlotBindingError } from '../errors.ts';
-import type { Graph, SlotInput } from '../graph.ts';
+import { ProgramInputError, RuntimeBindingError } from '../errors.ts';
+import type { Graph, GraphRuntimeInput } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
 import { type Dims, formatDims, localise } from '../shape.ts';
 import { elementCount, zeros } from './host-tensor.ts';
 import type { Sizes } from './sizes.ts';
 
-/** A runtime slot of the whole model. */
+/** A runtime input of the whole model. */
 interface Bound {
   readonly path: string;
-  readonly value: { readonly dtype: SlotInput['value']['dtype']; readonly dims: Dims };
-  readonly binding: SlotBinding;
+  readonly value: { readonly dtype: GraphRuntimeInput['value']['dtype']; readonly dims: Dims };
+  readonly binding: RuntimeBinding;
   /** `[slots, ...]`, for a cache. */
   readonly cache: HostTensor | null;
 }
 
-/** What the model's runtime slots are bound to: the caches, which live here, and the values of each step. */
-export class SlotTensors {
+/** What the model's runtime inputs are bound to: the caches, which live here, and the values of each step. */
+export class RuntimeTensors {
   private readonly kvSlots: number;
-  private slots: readonly Bound[];
+  private inputs: readonly Bound[];
 
   /** @param caches by path: those that another graph of the same model has already are shared with it. */
   constructor(
     { graph }: CapturedModel,
-    { bindSlot, kvSlots }: Pick<CompileOptions, 'bindSlot' | 'kvSlots'>,
+    { bindRuntimeInput, kvSlots }: Pick<CompileOptions, 'bindRuntimeInput' | 'kvSlots'>,
     caches = new Map<string, HostTensor>(),
   ) {
     this.kvSlots = kvSlots;
-    this.slots = allSlots(graph).map(({ path, slot, value }) => {
-      const binding = bindSlot(path, slot);
+    this.inputs = allRuntimeInputs(graph).map(({ path, kind, value }) => {
+      const binding = bindRuntimeInput(path, kind);
       return {
         path,
         value,
@@ -40,16 +40,16 @@ export class SlotTensors {
   }
 
   get cacheBytes(): number {
-    return this.slots.reduce((sum, { cache }) => sum + (cache === null ? 0 : cache.data.byteLength), 0);
+    return this.inputs.reduce((sum, { cache }) => sum + (cache === null ? 0 : cache.data.byteLength), 0);
   }
 
-  /** The tensor of each slot in this step, by path; a cache's shares the cache's memory. @throws ProgramInputError */
+  /** The tensor of each runtime input in this step, by path; a cache's shares the cache's memory. @throws ProgramInputError */
   bind(step: ProgramStep, sizes: Sizes): ReadonlyMap<string, HostTensor> {
     this.checkSlots(step);
     const tensors = new Map<string, HostTensor>();
-    for (const { path, value, binding, cache } of this.slots) {
+    for (const { path, value, binding, cache } of this.inputs) {
       const tensor = cache === null ? inputOf(step, (binding as { name: string }).name) : region(cache, step);
-      const from = binding.kind === 'input' ? `input "${binding.name}", for slot ${path}` : `step.batch, for cache ${path}`;
+      const from = binding.kind === 'input' ? `input "${binding.name}", for runtime input ${path}` : `step.batch, for cache ${path}`;
       sizes.bindTensor(tensor, value, from);
       tensors.set(path, tensor);
     }
@@ -57,7 +57,7 @@ export class SlotTensors {
   }
 
   [Symbol.dispose](): void {
-    this.slots = [];
+    this.inputs = [];
   }
 
   private checkSlots({ firstSlot, batch }: ProgramStep): void {
@@ -77,17 +77,17 @@ export function inputOf(step: ProgramStep, name: string): HostTensor {
   return tensor;
 }
 
-/** Slots of the graph and of every region that it calls, each once. */
-function allSlots(graph: Graph): SlotInput[] {
-  const found = new Map<string, SlotInput>();
-  const add = (slots: readonly SlotInput[], prefix: string): void => {
-    for (const { path, slot, value } of slots) {
+/** Runtime inputs of the graph and of every region that it calls, each once. */
+function allRuntimeInputs(graph: Graph): GraphRuntimeInput[] {
+  const found = new Map<string, GraphRuntimeInput>();
+  const add = (runtimeInputs: readonly GraphRuntimeInput[], prefix: string): void => {
+    for (const { path, kind, value } of runtimeInputs) {
       const full = joinPath(prefix, path);
-      found.set(full, { path: full, slot, value: { ...value, dims: localise(value.dims, prefix) } });
+      found.set(full, { path: full, kind, value: { ...value, dims: localise(value.dims, prefix) } });
     }
   };
-  add(graph.slots, '');
-  for (const node of graph.nodes) if (node.kind === 'region') add(node.region.graph.slots, node.path);
+  add(graph.runtimeInputs, '');
+  for (const node of graph.nodes) if (node.kind === 'region') add(node.region.graph.runtimeInputs, node.path);
   return [...found.values()];
 }
 
@@ -103,14 +103,14 @@ function cacheDims(path: string, dims: Dims, { rows }: { rows: number }, kvSlots
   const local = dims.slice(1).map((dim) => {
     if (dim.isStatic) return dim.value;
     if (dim.symbolName?.startsWith('@') === true) return rows;
-    throw new SlotBindingError(`A cache of shape ${formatDims(dims)} depends on "${dim.toString()}", which only a step knows.`, path);
+    throw new RuntimeBindingError(`A cache of shape ${formatDims(dims)} depends on "${dim.toString()}", which only a step knows.`, path);
   });
   if (dims.length === 0 || !Number.isSafeInteger(rows) || rows < 1)
-    throw new SlotBindingError(`${rows} rows cannot serve a slot of shape ${formatDims(dims)}.`, path);
+    throw new RuntimeBindingError(`${rows} rows cannot serve a runtime input of shape ${formatDims(dims)}.`, path);
   return [kvSlots, ...local];
 }
 
-/** The slots of this step. */
+/** The part of a cache that this step's slots have. */
 function region(cache: HostTensor, { firstSlot, batch }: ProgramStep): HostTensor {
   const dims = cache.dims.slice(1);
   const size = elementCount(dims);
