@@ -29,7 +29,18 @@ async function graft<Record>(
 ): Promise<{ code: number; record: Record }> {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   stderr.resume();
-  const subject = ['--model', model, '--platform', platform, '--plugins', plugins, '--config-overrides', overrides];
+  const subject = [
+    '--model',
+    model,
+    '--architecture',
+    'Llama4ForCausalLM',
+    '--platform',
+    platform,
+    '--plugins',
+    plugins,
+    '--config-overrides',
+    overrides,
+  ];
   const code = await runCli([command, ...subject, '--json', ...more], { stdin, stdout, stderr });
   return { code, record: JSON.parse(String(stdout.read())) as Record };
 }

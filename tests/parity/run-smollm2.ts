@@ -86,6 +86,7 @@ function startEngine(
   const longest = Math.max(...chats.map(({ promptIds, greedyIds }) => promptIds.length + greedyIds.length));
   return LlmEngine.start({
     model,
+    architecture: 'Llama4ForCausalLM',
     app,
     plugins: backend.plugins,
     platform: backend.name,

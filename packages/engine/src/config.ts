@@ -15,6 +15,17 @@ export const EngineConfig = z.strictObject({
   app: z.string().min(1).exactOptional().describe('The folder whose package.json lists the plugins. Default: the working directory.'),
   plugins: z.array(z.string().min(1)).exactOptional().describe('Plugins as module specifiers, instead of those in package.json.'),
   allowPlugins: z.array(z.string()).exactOptional().describe('Only these of the plugins found (GRAFT_PLUGINS).'),
+  architecture: z
+    .string()
+    .min(1)
+    .exactOptional()
+    .describe('Read the model as this architecture, where its family allows that. Default: the one that it says it is.'),
+  without: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('Hooks and overrides to switch off, each as "plugin: name", to find the one that is at fault.'),
+  requireOverride: z.boolean().default(false).describe('Fail rather than serve upstream alone.'),
+  images: z.boolean().default(true).describe('Read images where the model can; else its text part alone is built and loaded.'),
   configOverrides: z.record(z.string(), z.unknown()).default({}).describe("Keys that replace those of the model's config.json, as JSON."),
   overrideOptions: z
     .record(z.string(), z.unknown())

@@ -5,6 +5,7 @@ import {
   type Llama4Config,
   Llama4ForCausalLM,
   Llama4Model,
+  llama4,
   type ModelContext,
   type ModelOutput,
   type OpenFile,
@@ -44,7 +45,10 @@ class Renamed extends Module {
   }
 }
 
-const renamedModels = definePlugin({ name: 'core-model', models: [{ architecture: 'Llama4ForCausalLM', model: async () => Renamed }] });
+const renamedModels = definePlugin({
+  name: 'core-model',
+  models: [{ architecture: 'Llama4ForCausalLM', model: async () => Renamed, family: async () => llama4 }],
+});
 
 const reliesOn: ReliesOn = {
   attributes: ['model.layers.*.self_attn.attn'],

@@ -5,6 +5,7 @@ import type { EngineConfig } from './config.ts';
 import type { EngineInfo, ModelChanges } from './engine.ts';
 import type { ImageLimits } from './image/image-config.ts';
 import type { LoadedModel } from './load-model.ts';
+import { readAsText } from './model-source.ts';
 import type { ModelText } from './text/model-text.ts';
 
 interface EngineFacts {
@@ -17,7 +18,7 @@ interface EngineFacts {
 
 /** What an engine that has started says of itself. */
 export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts): EngineInfo {
-  const { resolution, hooks, context, model, timings, warmUp } = loaded;
+  const { resolution, hooks, context, model, readAs, timings, warmUp } = loaded;
   return {
     model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),
     architecture: resolution.architecture,
@@ -34,7 +35,8 @@ export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts)
     readsImages: readsImages(loaded),
     imageLimits: imageLimitsOf(config),
     resolution,
-    explanation: explain(resolution),
+    readAs,
+    explanation: [explain(resolution), ...readAsText(readAs)].join('\n'),
     changes: changesOf(hooks),
     plugins: plugins.plugins.map(({ name }) => name),
     timings,

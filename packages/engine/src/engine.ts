@@ -1,4 +1,4 @@
-import type { HookRecord, PatchGroup, RenameRecord } from '@graft/registry';
+import type { HookRecord, PatchGroup, RenameRecord, Resolution } from '@graft/registry';
 import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { RunnerStats, WarmUpSummary } from './runner/model-runner.ts';
@@ -60,8 +60,10 @@ export interface EngineInfo {
   /** Whether a request may bring images, and what they may cost. */
   readsImages: boolean;
   imageLimits: ImageLimits;
-  /** The resolution as data (`ResolutionRecord` of the registry) and as text. */
-  resolution: unknown;
+  /** Which classes serve and why, with the instances that each override replaced; and the same as text. */
+  resolution: Resolution;
+  /** The checkpoint's own architecture, where it is read as another family's, and why the answers are the same. */
+  readAs: { readonly from: string; readonly why: string } | null;
   explanation: string;
   changes: ModelChanges;
   plugins: string[];

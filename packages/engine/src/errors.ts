@@ -152,3 +152,39 @@ export class SchedulerPolicyError extends GraftError {
     });
   }
 }
+
+/** The checkpoint cannot be read as the architecture that was asked for. */
+export class ReadAsError extends GraftError {
+  constructor({ from, as, path, allowed }: { from: string; as: string; path: string; allowed: readonly string[] }) {
+    super({
+      code: 'GRAFT_READ_AS',
+      what: `A ${from} cannot be read as ${as}; ${allowed.length === 0 ? 'its family can be read as no other' : `it can be read as ${allowed.join(', ')}`}.`,
+      where: `${path}, --architecture`,
+      fix: 'leave --architecture out, or name one that its family allows.',
+    });
+  }
+}
+
+/** No registered family reads this kind of GGUF. */
+export class UnknownGgufError extends GraftError {
+  constructor(architecture: string, path: string, known: readonly string[]) {
+    super({
+      code: 'GRAFT_UNKNOWN_GGUF',
+      what: `No loaded plugin reads a GGUF of architecture "${architecture}"; known are ${known.map((name) => `"${name}"`).join(', ')}.`,
+      where: `${path}, key "general.architecture"`,
+      fix: 'load the plugin that brings the family, or use a model of one that is known.',
+    });
+  }
+}
+
+/** A plugin brings a model class and does not say how its checkpoints are read. */
+export class NoFamilyError extends GraftError {
+  constructor(architecture: string, plugin: string) {
+    super({
+      code: 'GRAFT_NO_FAMILY',
+      what: `The plugin "${plugin}" brings ${architecture} without a family, so its config and weights cannot be read.`,
+      where: `plugin "${plugin}", models`,
+      fix: 'give the model a family, made by defineFamily: `family: () => import(...)`.',
+    });
+  }
+}

@@ -1,7 +1,8 @@
-import { type LanguageModel, type ModelContext, openCheckpoint, parseLlama4Config } from '@graft/core-model';
+import type { LanguageModel } from '@graft/core-model';
 import { type ClassContract, contractText, describeContract, type LoadedPlugins } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { contextOf } from './load-model.ts';
+import { buildModel } from './load-model.ts';
+import { openConfig } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
 export interface ExplainContractOptions extends Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins'>> {
@@ -26,15 +27,9 @@ export async function explainContract(
 }
 
 /** Without storage: its parameters have names and shapes. */
-async function buildUpstream({ registry }: LoadedPlugins, architecture: string, path: string): Promise<LanguageModel> {
-  const checkpoint = await openCheckpoint(path);
-  try {
-    const config = parseLlama4Config(checkpoint.config, { where: path });
-    const platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' as const };
-    const classes = await registry.load<ModelContext, LanguageModel>(registry.upstreamOf(architecture));
-    const context = { ...contextOf(config, { platform }, {}), build: classes.build };
-    return classes.build(classes.Model, context);
-  } finally {
-    checkpoint.close();
-  }
+async function buildUpstream(plugins: LoadedPlugins, architecture: string, path: string): Promise<LanguageModel> {
+  const platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' as const };
+  const detected = { platform, device: 'absent' as const, reason: '', properties: {} };
+  const options = { plugins, platform: detected, config: { architecture }, without: 'overrides' as const };
+  return (await buildModel(options, await openConfig(path))).model;
 }

@@ -1,14 +1,14 @@
-import { type LanguageModel, readModelConfig } from '@graft/core-model';
+import type { LanguageModel } from '@graft/core-model';
 import { CaptureCache, diffGuards, type Forecast, type GuardDifference, predict } from '@graft/graph';
-import type { EngineConfig } from './config.ts';
 import { EngineConfigError } from './errors.ts';
 import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
 import { type GraphKind, graphKindLines, graphKinds } from './graph-kinds.ts';
-import { buildModel } from './load-model.ts';
+import { buildModel, type ModelChoice } from './load-model.ts';
+import { openConfig } from './model-source.ts';
 import { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
-export interface ExplainGraphsOptions extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
+export interface ExplainGraphsOptions extends PlatformChoice, ModelChoice {
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
   model: string;
   /** Static shapes. None: one graph for any shape, as a platform without buckets captures it. */
@@ -36,14 +36,13 @@ export interface GraphsRecord {
  * @throws EngineConfigError for a layer that is not there; what reading the config, resolving, building and capture end in.
  */
 export async function explainGraphs(
-  { model: path, mode, configOverrides = {}, overrideOptions = {}, buckets = [], why, ...where }: ExplainGraphsOptions,
+  asked: ExplainGraphsOptions,
   options: StartOptions = {},
 ): Promise<{ text: string; record: GraphsRecord }> {
-  const plugins = await loadEnginePlugins(where, options);
-  const platform = await platformToExplain(plugins, where.platform);
-  const config = { configOverrides, overrideOptions, ...(mode !== undefined && { mode }) };
-  const source = { path, config: await readModelConfig(path) };
-  const { resolution, model, context } = await buildModel({ plugins, platform, config }, source);
+  const { buckets = [], why } = asked;
+  const plugins = await loadEnginePlugins(asked, options);
+  const platform = await platformToExplain(plugins, asked.platform);
+  const { resolution, model, context } = await buildModel({ plugins, platform, config: asked }, await openConfig(asked.model));
   const shapes: [string, StepShape | undefined][] =
     buckets.length === 0 ? [['any shape', undefined]] : buckets.map((shape) => [`${shape.batch}x${shape.sequence}`, shape]);
   const record: GraphsRecord = {

@@ -108,8 +108,8 @@ test('a model and its architectures are asked about by path, and a path with not
   expect((await failureOf(explainArchitecture(asked))).code).toBe('GRAFT_UNKNOWN_ARCHITECTURE');
 });
 
-test('other architectures than those of the config are taken where they are named', async () => {
+test('a model is read as the architecture that is named, and a name that nobody knows is an error', async () => {
   const model = caseFolder('dense-tiny');
-  const error = await failureOf(explainPatches({ ...asked, model, architectures: ['Llama4ForCausalLm'] }));
+  const error = await failureOf(explainPatches({ ...asked, model, architecture: 'Llama4ForCausalLm' }));
   expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('"Llama4ForCausalLM"') });
 });

@@ -1,15 +1,13 @@
-import { readModelConfig } from '@graft/core-model';
 import { explain, explainHooks, type HookRunnerRecord, type Resolution } from '@graft/registry';
-import type { EngineConfig } from './config.ts';
 import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
-import { buildModel } from './load-model.ts';
+import { buildModel, type ModelChoice } from './load-model.ts';
+import { markReads } from './mark-reads.ts';
+import { openConfig, readAsText } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
-export interface ExplainPatchesOptions extends PlatformChoice, Partial<Pick<EngineConfig, 'mode' | 'configOverrides' | 'overrideOptions'>> {
+export interface ExplainPatchesOptions extends PlatformChoice, ModelChoice {
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
   model: string;
-  /** Instead of those in the model's config. */
-  architectures?: readonly string[];
 }
 
 /** `explain --patches --json`. */
@@ -23,18 +21,17 @@ export interface PatchesRecord extends HookRunnerRecord {
  * @throws what reading the config, resolving, building and the init hooks end in.
  */
 export async function explainPatches(
-  { model: path, architectures, mode, configOverrides = {}, overrideOptions = {}, ...where }: ExplainPatchesOptions,
+  asked: ExplainPatchesOptions,
   options: StartOptions = {},
 ): Promise<{ text: string; record: PatchesRecord }> {
-  const plugins = await loadEnginePlugins(where, options);
-  const platform = await platformToExplain(plugins, where.platform);
-  const overrides = { ...configOverrides, ...(architectures !== undefined && { architectures }) };
-  const config = { configOverrides: overrides, overrideOptions, ...(mode !== undefined && { mode }) };
-  const source = { path, config: await readModelConfig(path) };
-  const { resolution, hooks, model } = await buildModel({ plugins, platform, config }, source);
+  const plugins = await loadEnginePlugins(asked, options);
+  const platform = await platformToExplain(plugins, asked.platform);
+  const built = await buildModel({ plugins, platform, config: asked }, await openConfig(asked.model));
+  const { resolution, hooks, model, readAs } = built;
+  markReads(built);
   const ran = hooks.toJSON();
   const planned = await hooks.plan('postLoad', model);
   const record = { resolution, ...ran, hooks: [...ran.hooks, ...planned] };
-  const text = [explain(record.resolution), describeDevice(platform), explainHooks(record)].join('\n');
+  const text = [explain(resolution), ...readAsText(readAs), describeDevice(platform), explainHooks(record)].join('\n');
   return { text, record };
 }

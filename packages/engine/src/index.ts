@@ -88,5 +88,6 @@ export {
 } from './tokens.ts';
 export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';
 export { type OpCheck, verifyOps, verifyPlatformOps } from './verify/ops.ts';
+export type { VerifySubject } from './verify/subject.ts';
 export { type VerifiedModel, type VerifyOptions, type VerifyRecord, verify } from './verify.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';

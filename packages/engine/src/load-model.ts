@@ -4,53 +4,60 @@ import {
   type Checkpoint,
   type ImageTower,
   type LanguageModel,
-  type Llama4TextConfig,
-  llama4,
   loadWeights,
+  type ModelConfig,
   type ModelContext,
   type ModelFamily,
-  parseLlama4Config,
+  type WeightRules,
 } from '@graft/core-model';
-import {
-  buildUpstream,
-  type DetectedPlatform,
-  type HookRunner,
-  type LoadedPlugins,
-  type Resolution,
-  type SelectedPlatform,
-  type ServiceContainer,
-} from '@graft/registry';
+import type { DetectedPlatform, HookRunner, LoadedPlugins, Resolution, ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { EngineConfigError, UnknownModeError } from './errors.ts';
+import { EngineConfigError, NoFamilyError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
 import { markReads } from './mark-reads.ts';
+import { type ModelSource, readSource } from './model-source.ts';
 import type { WarmUpSummary } from './runner/model-runner.ts';
 import { ModelRunner, RunnerParts } from './tokens.ts';
 
 export interface LoadOptions extends StepContext {
   plugins: LoadedPlugins;
   checkpoint: Checkpoint;
-  /** Upstream's class, whatever overrides it. */
+  /** Upstream's classes, whatever overrides them. */
   without?: 'overrides';
   /** Instead of the checkpoint's weights, of which none is read then. */
   fillWeights?: (model: LanguageModel) => void;
 }
 
+/** What the configuration says of the model, and not of serving it. */
+export type ModelChoice = Partial<
+  Pick<
+    EngineConfig,
+    'architecture' | 'configOverrides' | 'images' | 'maxModelLength' | 'mode' | 'overrideOptions' | 'requireOverride' | 'without'
+  >
+>;
+
 export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without' | 'events'> {
   platform: DetectedPlatform;
-  config: Pick<EngineConfig, 'configOverrides' | 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>;
+  config: ModelChoice;
+}
+
+/** What a checkpoint says: the config as its family parses it, and how its tensors become parameters. */
+export interface ModelReading extends Pick<ModelSource, 'architectures'> {
+  readonly config: ModelConfig;
+  readonly rules: WeightRules;
 }
 
 /** A model built from its config alone: its init hooks have run, its parameters have shapes and no values. */
-export interface BuiltModel {
+export interface BuiltModel extends Pick<ModelSource, 'readAs'>, ModelReading {
   readonly model: LanguageModel;
-  readonly config: Llama4TextConfig;
-  readonly family: Pick<ModelFamily, 'images'>;
   readonly context: ModelContext;
+  readonly family: ModelFamily;
   /** What reads images; null: the model is served for text alone. */
   readonly tower: ImageTower | null;
   readonly resolution: Resolution;
   readonly hooks: HookRunner;
+  /** Reads another checkpoint as this one was read. */
+  read(checkpoint: Checkpoint): Promise<ModelReading>;
 }
 
 export interface LoadedModel extends BuiltModel {
@@ -67,22 +74,21 @@ export interface LoadedModel extends BuiltModel {
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const { checkpoint, config, fillWeights } = options;
   const step = stepper(options);
-  const { model, config: textConfig, context, family, tower, resolution, hooks } = await buildModel(options, checkpoint, step);
-
+  const built = await buildModel(options, checkpoint, step);
+  const { model, context, hooks, rules } = built;
   checkPlatformOptions(options, context);
-
   await step('load', 'loading weights', async (report) => {
     if (fillWeights !== undefined) fillWeights(model);
-    else await loadWeights(model, checkpoint, await weightOptions(options, report));
+    else await loadWeights(model, checkpoint, { ...(await weightOptions(options, report)), rules });
   });
   hooks.lifecycle.advance('loaded');
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
 
-  model.setAuxHiddenStateLayers(auxLayers(config, textConfig));
-  const prepared = await prepareRunner({ ...options, model, context, tower }, step);
-  markReads({ model, tower, config: textConfig, hooks });
+  model.setAuxHiddenStateLayers(auxLayers(config, built.config));
+  const prepared = await prepareRunner({ ...options, ...built, config }, step);
+  markReads(built);
   hooks.lifecycle.advance('ready'); // from here a patch throws
-  return { model, config: textConfig, context, family, tower, resolution, hooks, ...prepared, timings: step.timings };
+  return { ...built, ...prepared, timings: step.timings };
 }
 
 /** The path from a loaded model to a runner that is ready to serve. It is one of the model's services: their disposal is the runner's too. */
@@ -112,31 +118,69 @@ export async function prepareRunner(
   }
 }
 
-/**
- * The path up to the init hooks: no weight is read, so a config is enough.
- * @param source config.json as parsed, and the path to name in errors.
- */
+/** The path up to the init hooks: no weight is read, so a config is enough. */
 export async function buildModel(
-  { plugins, platform, config, without, events }: BuildOptions,
-  source: Pick<Checkpoint, 'config' | 'path'>,
+  { plugins, platform, config: choice, without, events }: BuildOptions,
+  checkpoint: Checkpoint,
   step: StepRunner = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
-  const textConfig = parseLlama4Config(source.config, { where: source.path, overrides: config.configOverrides });
-  const { options, requireRead } = watchedOptions((without === undefined && config.overrideOptions) || {});
-  const textContext = contextOf(textConfig, platform, { ...config, overrideOptions: options });
   const { registry } = plugins;
-  const chosen = registry.resolve(textConfig.architectures, { platform: textContext.platform, mode: textContext.mode, device: platform }); // which class, and why
+  const mode = modeOf(platform, choice);
+  const source = await readSource(registry, checkpoint, choice.architecture);
+  const chosen = registry.resolve(source.architectures, {
+    platform: platform.platform.name,
+    mode,
+    device: platform,
+    without: choice.without ?? [],
+    requireOverride: choice.requireOverride ?? false,
+  }); // which classes, and why
   const resolved = without === 'overrides' ? registry.upstreamOf(chosen.architecture) : chosen;
-  const vision = resolved.capabilities['images'] === true ? textConfig.vision : null;
-  const classes = await step('resolve', 'importing the model class', () => registry.load<ModelContext, LanguageModel>(resolved)); // only now is model code imported
-  const context = { ...textContext, architecture: resolved.architecture, vision, build: classes.build };
+  const classes = await step('resolve', 'importing the model classes', () =>
+    registry.load<ModelContext, LanguageModel, ModelFamily>(resolved),
+  ); // only now is model code imported
+  const { family } = classes;
+  if (family === null) throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin);
+  const images = choice.images !== false && resolved.capabilities['images'] === true;
+  const read = async (other: Checkpoint, { architectures, raw, rules }: ModelSource): Promise<ModelReading> => {
+    const config = family.parseConfig(raw, { where: other.path, overrides: choice.configOverrides ?? {}, images });
+    return { architectures, config, rules: rules(family, config) };
+  };
+  const reading = await read(checkpoint, source);
+  const { options, requireRead } = watchedOptions((without === undefined && choice.overrideOptions) || {});
+  const context: ModelContext = {
+    architecture: resolved.architecture,
+    config: reading.config,
+    platform: platform.platform.name,
+    mode,
+    maxModelLength: lengthOf(reading.config, choice),
+    pipeline: { rank: 0, size: 1 },
+    overrideOptions: options,
+    build: classes.build,
+  };
   const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // what overrides rely on is there
   const { resolution } = classes;
   const hooks = await plugins.createHookRunner(resolution);
   hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
   await step('init', 'init hooks', () => hooks.run('init', model, context)); // may not change parameter names
   requireRead(resolution.architecture);
-  return { model, config: textConfig, context, family: llama4 as never, tower: context.vision, resolution, hooks };
+  const tower = images ? (family.images?.tower(reading.config) ?? null) : null;
+  return {
+    ...reading,
+    model,
+    context,
+    family,
+    tower,
+    readAs: source.readAs,
+    resolution,
+    hooks,
+    read: async (other) => read(other, await readSource(registry, other, choice.architecture)),
+  };
+}
+
+/** @throws UnknownModeError */
+export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode = platform.modes[0]! }: Pick<ModelChoice, 'mode'>): string {
+  if (!platform.modes.includes(mode)) throw new UnknownModeError(mode, platform.name, platform.modes);
+  return mode;
 }
 
 /** @throws EngineConfigError where the platform has no options; what its own check throws. */
@@ -168,35 +212,19 @@ function watchedOptions(given: Readonly<Record<string, unknown>>) {
 
 const mostTokensByDefault = 8192;
 
-/** @throws UnknownModeError, EngineConfigError */
-export function contextOf(
-  config: Llama4TextConfig,
-  { platform }: Pick<SelectedPlatform, 'platform'>,
-  engine: Pick<EngineConfig, 'mode' | 'maxModelLength'> & Partial<Pick<EngineConfig, 'overrideOptions'>>,
-): ModelContext {
-  const mode = engine.mode ?? platform.modes[0]!;
-  if (!platform.modes.includes(mode)) throw new UnknownModeError(mode, platform.name, platform.modes);
-  const limit = config.maxPositionEmbeddings;
-  const maxModelLength = engine.maxModelLength ?? Math.min(limit, mostTokensByDefault);
-  if (maxModelLength > limit) {
-    throw new EngineConfigError(
-      `maxModelLength ${maxModelLength} is more than the model's max_position_embeddings ${limit}.`,
-      '--max-model-length',
-    );
-  }
-  return {
-    architecture: config.architectures[0]!,
-    config,
-    build: buildUpstream,
-    platform: platform.name,
-    mode,
-    maxModelLength,
-    pipeline: { rank: 0, size: 1 },
-    overrideOptions: engine.overrideOptions ?? {},
-  };
+/** Tokens of a sequence that is served. @throws EngineConfigError */
+export function lengthOf(
+  { maxPositionEmbeddings: limit }: ModelConfig,
+  { maxModelLength = Math.min(limit, mostTokensByDefault) }: ModelChoice,
+): number {
+  if (maxModelLength <= limit) return maxModelLength;
+  throw new EngineConfigError(
+    `maxModelLength ${maxModelLength} is more than the model's max_position_embeddings ${limit}.`,
+    '--max-model-length',
+  );
 }
 
-function auxLayers({ auxHiddenStateLayers }: EngineConfig, { numHiddenLayers }: Llama4TextConfig): number[] {
+function auxLayers({ auxHiddenStateLayers }: EngineConfig, { numHiddenLayers }: ModelConfig): number[] {
   const wrong = auxHiddenStateLayers.find((layer) => layer > numHiddenLayers);
   if (wrong === undefined) return auxHiddenStateLayers;
   throw new EngineConfigError(

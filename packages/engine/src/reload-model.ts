@@ -1,7 +1,7 @@
-import { type Checkpoint, type LoadReport, parseLlama4Config, parseLlama4VisionConfig, stageWeights } from '@graft/core-model';
+import { type Checkpoint, type LoadReport, stageWeights } from '@graft/core-model';
 import type { HookRecord, HookReload } from '@graft/registry';
 import { ReloadConfigError } from './errors.ts';
-import { type LoadedModel, prepareRunner } from './load-model.ts';
+import { type LoadedModel, type ModelReading, prepareRunner } from './load-model.ts';
 import { type StepContext, stepper, weightOptions } from './load-steps.ts';
 import type { ModelRunner } from './runner/model-runner.ts';
 
@@ -29,10 +29,11 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptio
   const { model, hooks, context, tower, runner } = loaded;
   const { checkpoint, drain, signal } = options;
   const step = stepper(options);
-  requireSameConfig(loaded, checkpoint, options);
+  const reading = await loaded.read(checkpoint);
+  requireSameConfig(loaded, reading, checkpoint.path);
 
   const staged = await step('load', 'staging weights', async (report) =>
-    stageWeights(hooks.parametersAtLoad(model), checkpoint, await weightOptions(options, report)),
+    stageWeights(hooks.parametersAtLoad(model), checkpoint, { ...(await weightOptions(options, report)), rules: reading.rules }),
   ); // the model is as it was until they are applied
   using reload = await step('postLoad', 'post-load hooks', () => hooks.reload(model, context, () => staged.apply())); // back to the old weights unless kept
 
@@ -63,15 +64,10 @@ async function updateOrRestore(runner: ModelRunner, reload: HookReload): Promise
 }
 
 /** Another shape is another model, which a reload of weights cannot make of this one. */
-function requireSameConfig({ config: text, context }: LoadedModel, { config: raw, path }: Checkpoint, { config }: StepContext): void {
-  const vision = context.vision ?? null;
-  const served: Record<string, unknown> = { ...text, vision };
-  const other: Record<string, unknown> = {
-    ...parseLlama4Config(raw, { where: path, overrides: config.configOverrides }),
-    vision: vision === null ? null : parseLlama4VisionConfig(raw, { where: path }),
-  };
-  const differing = Object.keys(served).flatMap((key) => {
-    const [was, is] = [served[key], other[key]].map((value) => JSON.stringify(value));
+function requireSameConfig(loaded: ModelReading, reading: ModelReading, path: string): void {
+  const [served, other]: Record<string, unknown>[] = [loaded, reading].map(({ architectures, config }) => ({ architectures, ...config }));
+  const differing = Object.keys(served!).flatMap((key) => {
+    const [was, is] = [served![key], other![key]].map((value) => JSON.stringify(value));
     return was === is ? [] : [{ key, was: shortened(was!), is: shortened(is!) }];
   });
   if (differing.length > 0) throw new ReloadConfigError(path, differing);

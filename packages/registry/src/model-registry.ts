@@ -215,6 +215,16 @@ export class ModelRegistry {
     });
   }
 
+  /** What plugins say of the models that they bring, by architecture; a model without is left out. Imports every family. @throws ModuleFailedError */
+  async families<Family extends object>(): Promise<ReadonlyMap<string, Family>> {
+    const families = new Map<string, Family>();
+    for (const target of this.state.declared) {
+      const family = await this.loader.family(target);
+      if (family !== null) families.set(target.name, family as Family);
+    }
+    return families;
+  }
+
   /**
    * The upstream classes of an architecture, whatever overrides them.
    * @throws UnknownArchitectureError, RetiredArchitectureError.

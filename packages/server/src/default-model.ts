@@ -31,6 +31,9 @@ export const smolLm2: ModelSource = {
   fileBytes: 98_362_432,
 };
 
+/** What the default model is read as: a Llama whose layers a Llama 4 computes alike, so that overrides of Llama 4 serve real weights. */
+export const defaultArchitecture = 'Llama4ForCausalLM';
+
 export interface DefaultModelOptions {
   /** Tells the user's cache folder, and is what Python gets (pip's own variables included). */
   environment: NodeJS.ProcessEnv;

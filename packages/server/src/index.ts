@@ -2,6 +2,7 @@ export { type AppOptions, createApp } from './app.ts';
 export { runCli } from './cli/main.ts';
 export {
   type DefaultModelOptions,
+  defaultArchitecture,
   ensureDefaultModel,
   ModelDownloadError,
   ModelHashError,

@@ -7,7 +7,7 @@ export type Parameters = ReadonlyMap<string, readonly number[]>;
 export function problemsOf(parameters: { upstream: Parameters; override: Parameters } | null, info: EngineInfo | null): string[] {
   return [
     ...(parameters === null ? [] : parameterProblems(parameters.upstream, parameters.override)),
-    ...(info === null ? [] : hookProblems(info.changes)),
+    ...(info === null ? [] : [...overrideProblems(info.resolution), ...hookProblems(info.changes)]),
   ];
 }
 
@@ -22,6 +22,18 @@ function parameterProblems(upstream: Parameters, override: Parameters): string[]
       ([name, shape]) => `The parameter "${name}" is [${shape.join(', ')}], and [${upstream.get(name)!.join(', ')}] upstream.`,
     ),
   ];
+}
+
+function overrideProblems({ architecture, candidates, layers }: EngineInfo['resolution']): string[] {
+  // An override of the whole may build its own class of a model inside, in the place of another override.
+  const parts = layers.filter(({ kind }) => kind === 'layer');
+  return [{ name: architecture, candidates }, ...parts].flatMap(({ name, candidates: all }) =>
+    all.flatMap(({ kind, plugin, reason, replaced }) =>
+      kind !== 'upstream' && ['selected', 'base', 'scoped'].includes(reason) && replaced?.count === 0
+        ? [`The override of ${name} by plugin "${plugin}" replaced nothing in this model.`]
+        : [],
+    ),
+  );
 }
 
 function hookProblems({ hooks, patches, renames }: EngineInfo['changes']): string[] {

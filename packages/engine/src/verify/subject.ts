@@ -1,28 +1,22 @@
 import { readFile } from 'node:fs/promises';
 import { GraftError, messageOf } from '@graft/common';
-import {
-  type Checkpoint,
-  type LanguageModel,
-  openCheckpoint,
-  parseLlama4Config,
-  parseLlama4VisionConfig,
-  readModelConfig,
-  smallConfigs,
-} from '@graft/core-model';
+import { type Checkpoint, type LanguageModel, type ModelFamily, openCheckpoint, type RawConfig } from '@graft/core-model';
 import { type LoadedPlugins, nearestNames, type SelectedPlatform } from '@graft/registry';
-import { defaultCacheDirectory, type EngineConfig } from '../config.ts';
-import { EngineConfigError, NothingToVerifyError } from '../errors.ts';
+import { defaultCacheDirectory, EngineConfig } from '../config.ts';
+import { EngineConfigError, NoFamilyError, NothingToVerifyError } from '../errors.ts';
 import type { PlatformChoice } from '../explain-architecture.ts';
-import { contextOf } from '../load-model.ts';
+import { lengthOf, type ModelChoice, modeOf } from '../load-model.ts';
+import { configAlone, openConfig, readSource } from '../model-source.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
 import { Backend, ModelRunner } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
 
-type Shared = 'mode' | 'configOverrides' | 'overrideOptions' | 'platformOptions' | 'threads' | 'cacheDirectory';
-
 /** What is verified, where. */
-export interface VerifySubject extends PlatformChoice, Partial<Pick<EngineConfig, Shared>> {
+export interface VerifySubject
+  extends PlatformChoice,
+    Omit<ModelChoice, 'maxModelLength'>,
+    Partial<Pick<EngineConfig, 'platformOptions' | 'threads' | 'cacheDirectory'>> {
   /** A checkpoint folder or a .gguf file, whose weights both models get. */
   model?: string;
   /** Instead of that of the config; with neither `model` nor `config`, its small built-in config is taken, with random weights. */
@@ -37,7 +31,7 @@ export interface VerifySubject extends PlatformChoice, Partial<Pick<EngineConfig
 interface WeightSource {
   /** In words. */
   readonly weights: string;
-  readonly describe: Pick<Checkpoint, 'config' | 'path'>;
+  readonly describe: Checkpoint;
   /** The caller closes it. */
   open(): Promise<Checkpoint>;
   /** Fills the model; null: from the checkpoint. */
@@ -66,38 +60,37 @@ export interface Tokens {
 
 /** @throws NothingToVerifyError, EngineConfigError, what `promptOf` throws, and what plugins, platform and config end in. */
 export async function findSubject(asked: VerifySubject, options: StartOptions, { prompt, maxTokens }: Tokens): Promise<Subject> {
-  const source = await sourceOf(asked);
   const plugins = await loadEnginePlugins(asked, options);
-  const configOverrides = { ...asked.configOverrides, ...(asked.architecture !== undefined && { architectures: [asked.architecture] }) };
-  const { path, config: raw } = source.describe;
-  const textConfig = parseLlama4Config(raw, { where: path, overrides: configOverrides });
-  const { architecture, platform: name } = requireOverride(plugins, textConfig.architectures, asked.platform);
+  const { registry } = plugins;
+  const families = await registry.families<ModelFamily>();
+  const source = await sourceOf(asked, families);
+  const { architectures, raw } = await readSource(registry, source.describe, asked.architecture);
+  const { architecture, platform: name } = requireOverride(plugins, architectures, asked.platform);
   const { platform, device, onInterpreter } = await findPlatform(plugins, name, asked.mode);
-  const readsImages = plugins.registry.upstreamOf(architecture).capabilities['images'] === true;
-  const vision = readsImages ? parseLlama4VisionConfig(raw, { where: path }) : null;
-  const given = await promptOf(prompt, { vocabSize: textConfig.vocabSize, tower: vision, path, openCheckpoint: () => source.open() });
-  const { mode, overrideOptions = {}, platformOptions = {}, threads, cacheDirectory = defaultCacheDirectory() } = asked;
+  const family = families.get(architecture);
+  if (family === undefined) throw new NoFamilyError(architecture, registry.upstreamOf(architecture).chain[0]!.plugin);
+  const images = asked.images !== false && registry.upstreamOf(architecture).capabilities['images'] === true;
+  const { path } = source.describe;
+  const model = family.parseConfig(raw, { where: path, overrides: asked.configOverrides ?? {}, images });
+  const tower = images ? (family.images?.tower(model) ?? null) : null;
+  const given = await promptOf(prompt, { vocabSize: model.vocabSize, tower, path, openCheckpoint: () => source.open() });
   const config = parseConfig({
+    ...Object.fromEntries(Object.entries(asked).filter(([key]) => Object.hasOwn(EngineConfig.shape, key))),
     model: path,
     platform: name,
-    configOverrides,
-    overrideOptions,
-    platformOptions,
     weights: 'float32',
     warmUp: false,
     maxSequences: 1,
     maxModelLength: given.ids.length + maxTokens,
-    cacheDirectory,
-    auxHiddenStateLayers: Array.from({ length: textConfig.numHiddenLayers + 1 }, (_, layer) => layer),
-    ...(mode !== undefined && { mode }),
-    ...(threads !== undefined && { threads }),
+    cacheDirectory: asked.cacheDirectory ?? defaultCacheDirectory(),
+    auxHiddenStateLayers: Array.from({ length: model.numHiddenLayers + 1 }, (_, layer) => layer),
   });
-  const context = contextOf(textConfig, platform, config);
+  lengthOf(model, config);
   return {
     architecture,
     plugins,
     platform,
-    mode: context.mode,
+    mode: modeOf(platform, config),
     device,
     onInterpreter,
     weights: source.weights,
@@ -107,26 +100,24 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
   };
 }
 
-async function sourceOf({ model, config, architecture, seed = 1 }: VerifySubject): Promise<WeightSource> {
+async function sourceOf(
+  { model, config, architecture, seed = 1 }: VerifySubject,
+  families: ReadonlyMap<string, ModelFamily>,
+): Promise<WeightSource> {
   if (model !== undefined && config !== undefined) {
     throw new EngineConfigError('A checkpoint and a config were given.', '--config', 'leave one out: with --config, weights are random.');
   }
   if (model !== undefined) {
-    const describe = { path: model, config: await readModelConfig(model) };
-    return { weights: `${model}, in float32`, describe, open: () => openCheckpoint(model), fill: null };
+    return { weights: `${model}, in float32`, describe: await openConfig(model), open: () => openCheckpoint(model), fill: null };
   }
-  const describe = config === undefined ? smallConfigOf(architecture) : { path: config, config: await readJson(config) };
-  const files = { kind: 'safetensors' as const, metadata: null, tensors: new Map(), fingerprint: async () => '', close: () => undefined };
-  return {
-    weights: `random from seed ${seed}, for ${describe.path}`,
-    describe,
-    open: async () => ({ ...describe, ...files }),
-    fill: (built) => fillRandom(built, seed),
-  };
+  const describe = config === undefined ? smallConfigOf(architecture, families) : configAlone(config, await readJson(config));
+  const weights = `random from seed ${seed}, for ${describe.path}`;
+  return { weights, describe, open: async () => describe, fill: (built) => fillRandom(built, seed) };
 }
 
-function smallConfigOf(architecture: string | undefined): Pick<Checkpoint, 'config' | 'path'> {
-  const known = Object.keys(smallConfigs).join(', ');
+function smallConfigOf(architecture: string | undefined, families: ReadonlyMap<string, ModelFamily>): Checkpoint {
+  const small = Object.assign({}, ...[...families.values()].map((family) => family.small())) as Record<string, RawConfig>;
+  const known = Object.keys(small).join(', ');
   if (architecture === undefined) {
     throw new EngineConfigError(
       'Nothing to verify was named.',
@@ -134,12 +125,12 @@ function smallConfigOf(architecture: string | undefined): Pick<Checkpoint, 'conf
       `name an architecture (${known}), a --model or a --config.`,
     );
   }
-  const config = smallConfigs[architecture];
-  if (config !== undefined) return { path: `the small config of ${architecture}`, config };
+  const config = small[architecture];
+  if (config !== undefined) return configAlone(`the small config of ${architecture}`, config);
   throw new EngineConfigError(
     `There is no small config of ${architecture}; there is one for each of ${known}.`,
     'ARCHITECTURE',
-    `take the nearest one, ${nearestNames(architecture, Object.keys(smallConfigs), 1)[0]}, or give a config.json with --config or a checkpoint with --model.`,
+    `take the nearest one, ${nearestNames(architecture, Object.keys(small), 1)[0]}, or give a config.json with --config or a checkpoint with --model.`,
   );
 }
 
@@ -151,21 +142,23 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-/** The architecture that is served, and the platform whose override is meant: where none was named, the only one that has an override. */
+/** The architecture that is served, and the platform that has an override or a hook for it: where none was named, the only one. */
 function requireOverride(
-  plugins: LoadedPlugins,
+  { registry, platforms }: LoadedPlugins,
   architectures: readonly string[],
   named: string | undefined,
 ): { architecture: string; platform: string } {
-  const { architecture } = plugins.registry.resolve(architectures, { platform: named ?? null });
-  const listed = plugins.registry.list().find((one) => one.architecture === architecture)?.overrides ?? [];
-  const hooked = plugins.hooks.filter((hook) => hook.of === architecture);
-  const platforms = [...new Set([...listed, ...hooked].map(({ platform }) => platform))];
-  const [only, ...others] = platforms;
-  if (named !== undefined ? !platforms.includes(named) : only === undefined) throw new NothingToVerifyError(architecture, named, platforms);
+  const { architecture } = registry.resolve(architectures, { platform: null });
+  const touches = (platform: string): boolean => {
+    const { candidates, layers, hooks } = registry.resolve(architectures, { platform });
+    return [...candidates, ...layers.flatMap((layer) => layer.candidates), ...hooks].some((one) => one.platform === platform);
+  };
+  const touched = platforms.map(({ name }) => name).filter(touches);
+  const [only, ...others] = touched;
+  if (named !== undefined ? !touches(named) : only === undefined) throw new NothingToVerifyError(architecture, named, touched);
   if (named === undefined && others.length > 0) {
     throw new EngineConfigError(
-      `Overrides of ${architecture} serve several platforms: ${platforms.join(', ')}.`,
+      `Overrides of ${architecture} serve several platforms: ${touched.join(', ')}.`,
       '--platform',
       'name the one that is meant.',
     );

@@ -6,8 +6,8 @@ const parsed = (...args: string[]): Record<string, unknown> =>
   engineOptions(addEngineFlags(new Command()).parse(args, { from: 'user' }).opts());
 
 test('what is on by default is turned off by --no-…', () => {
-  expect(parsed('--no-warm-up')).toEqual({ warmUp: false });
-  expect(parsed()).toEqual({ warmUp: true });
+  expect(parsed('--no-warm-up')).toEqual({ images: true, warmUp: false });
+  expect(parsed()).toEqual({ images: true, warmUp: true });
 });
 
 test('what the platform takes is an object, and a recompile one of three words', () => {

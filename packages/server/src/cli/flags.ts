@@ -2,7 +2,7 @@ import { GraftError } from '@graft/common';
 import { EngineConfig } from '@graft/engine';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { z } from 'zod';
-import { splitList } from './config.ts';
+import { type Environment, splitList } from './config.ts';
 
 /** The command line asks for something that does not exist or is out of range. */
 export class UsageError extends GraftError {
@@ -20,7 +20,7 @@ interface KeySchema {
   items?: { type?: string };
 }
 
-type EngineKey = keyof z.input<typeof EngineConfig>;
+export type EngineKey = keyof z.input<typeof EngineConfig>;
 
 /** Adds one flag for each of the keys of `EngineConfig`: `maxSequences` -> `--max-sequences <number>`. */
 export function addEngineFlags(command: Command, keys?: EngineKey[]): Command {
@@ -34,6 +34,11 @@ export function addEngineFlags(command: Command, keys?: EngineKey[]): Command {
 export function engineOptions(options: Record<string, unknown>): Record<string, unknown> {
   const keys = new Set(engineKeys().map(([key]) => key));
   return Object.fromEntries(Object.entries(options).filter(([key, value]) => keys.has(key) && value !== undefined));
+}
+
+/** What a command that starts no engine asks of it: the engine's keys, each with the type that its flag gave it. */
+export function askedOf<Asked>(options: Record<string, unknown>, { allowPlugins }: Environment): Asked {
+  return { ...(allowPlugins === undefined ? {} : { allowPlugins }), ...engineOptions(options) } as Asked;
 }
 
 /** @throws UsageError naming the flag. */

@@ -1,38 +1,32 @@
-import { explainGraphs } from '@graft/engine';
+import { type ExplainGraphsOptions, explainGraphs } from '@graft/engine';
 import type { Environment } from './config.ts';
-import { UsageError } from './flags.ts';
+import { askedOf, UsageError } from './flags.ts';
 import { defaultPlugins } from './start-engine.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface GraphsOptions {
-  model?: string;
-  platform?: string;
-  mode?: string;
-  app?: string;
-  plugins?: string[];
-  allowPlugins?: string[];
-  configOverrides?: Record<string, unknown>;
-  overrideOptions?: Record<string, unknown>;
   buckets?: string;
   why?: string;
   json?: boolean;
+  [engineKey: string]: unknown;
 }
 
 /**
  * How many graphs a model will capture, and why. No weight is read.
  * @throws UsageError without a model, and for buckets or layers that cannot be read.
  */
-export async function graphs({ json, model, buckets, why, ...options }: GraphsOptions, environment: Environment, terminal: Terminal) {
+export async function graphs({ json, buckets, why, ...options }: GraphsOptions, environment: Environment, terminal: Terminal) {
+  const { model, ...asked } = askedOf<Partial<ExplainGraphsOptions>>(options, environment);
   if (model === undefined) throw new UsageError('Name a folder with config.json, or a .gguf file.', '--model');
-  const { allowPlugins } = environment;
-  const asked = {
-    model,
-    ...(allowPlugins === undefined ? {} : { allowPlugins }),
-    ...options,
-    ...(buckets !== undefined && { buckets: buckets.split(',').map(bucketOf) }),
-    ...(why !== undefined && { why: layersOf(why) }),
-  };
-  const { text, record } = await explainGraphs(asked, defaultPlugins);
+  const { text, record } = await explainGraphs(
+    {
+      ...asked,
+      model,
+      ...(buckets !== undefined && { buckets: buckets.split(',').map(bucketOf) }),
+      ...(why !== undefined && { why: layersOf(why) }),
+    },
+    defaultPlugins,
+  );
   terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text}\n`);
 }
 

@@ -4,7 +4,7 @@ import { type ChatOptions, chat } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
 import { type ContractOptions, contract } from './contract.ts';
 import { type ExplainOptions, explain } from './explain.ts';
-import { addEngineFlags, wholeNumber } from './flags.ts';
+import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
 import { type GraphsOptions, graphs } from './graphs.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
@@ -43,6 +43,20 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
   addVerify(root, environment, terminal, exitWith);
   return root;
 }
+
+const pluginFlags: EngineKey[] = ['app', 'plugins', 'allowPlugins'];
+/** What the commands that build a model from its config take. */
+const modelFlags: EngineKey[] = [
+  'model',
+  'platform',
+  'mode',
+  'architecture',
+  'images',
+  'configOverrides',
+  'overrideOptions',
+  'without',
+  'requireOverride',
+];
 
 function addServe(root: Command, environment: Environment, terminal: Terminal): void {
   const command = root
@@ -88,7 +102,7 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
     )
     .option('--patches', 'Also what the hooks do to the model of --model: it is built from its config, without weights.')
     .option('--json', 'The record behind the text.');
-  addEngineFlags(command, ['platform', 'mode', 'model', 'configOverrides', 'overrideOptions', 'app', 'plugins', 'allowPlugins']);
+  addEngineFlags(command, [...modelFlags, ...pluginFlags]);
   command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
 }
 
@@ -98,7 +112,7 @@ function addContract(root: Command, environment: Environment, terminal: Terminal
     .description('Prints what an override may rely on of an upstream class, to paste into its `reliesOn`. Reads no weights.')
     .argument('<class>', 'e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention')
     .option('--json', 'The record behind the text.');
-  addEngineFlags(command, ['model', 'app', 'plugins', 'allowPlugins']);
+  addEngineFlags(command, ['model', ...pluginFlags]);
   command.action((className: string, options: ContractOptions) => contract(className, options, environment, terminal));
 }
 
@@ -109,7 +123,7 @@ function addGraphs(root: Command, environment: Environment, terminal: Terminal):
     .option('--buckets <list>', 'Static shapes, sequences x tokens, e.g. 1x128,8x1. Default: one capture for any shape.')
     .option('--why <layers>', 'Two layers, e.g. 3,4: the guards in which they differ.')
     .option('--json', 'The record behind the text.');
-  addEngineFlags(command, ['model', 'platform', 'mode', 'configOverrides', 'overrideOptions', 'app', 'plugins', 'allowPlugins']);
+  addEngineFlags(command, [...modelFlags, ...pluginFlags]);
   command.action((options: GraphsOptions) => graphs(options, environment, terminal));
 }
 
@@ -133,19 +147,7 @@ function addVerify(root: Command, environment: Environment, terminal: Terminal, 
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
     .option('--ops', "Instead: each lowering of --platform's backend against the interpreter, within the tolerance that it declares.")
     .option('--json', 'The record behind the table.');
-  addEngineFlags(command, [
-    'model',
-    'platform',
-    'mode',
-    'configOverrides',
-    'overrideOptions',
-    'platformOptions',
-    'threads',
-    'cacheDirectory',
-    'app',
-    'plugins',
-    'allowPlugins',
-  ]);
+  addEngineFlags(command, [...modelFlags, 'platformOptions', 'threads', 'cacheDirectory', ...pluginFlags]);
   command.action(async (architecture: string | undefined, options: VerifyOptions) =>
     exitWith(await verify(architecture, options, environment, terminal)),
   );

@@ -1,7 +1,7 @@
 import { EventBus } from '@graft/common';
 import { type Engine, type EngineConfig, type EngineEvents, type LoadProgress, type StartOptions, startEngineWorker } from '@graft/engine';
 import type { z } from 'zod';
-import { ensureDefaultModel } from '../default-model.ts';
+import { defaultArchitecture, ensureDefaultModel } from '../default-model.ts';
 import type { Environment } from './config.ts';
 import { checkEngineConfig, engineOptions } from './flags.ts';
 import { progressReport } from './progress.ts';
@@ -49,8 +49,11 @@ export async function startEngine(
   const progress = progressReport(terminal.stderr);
   const onProgress = (report: LoadProgress) => progress.show(report);
   try {
-    const model = given['model'] ?? (await ensureDefaultModel({ environment: environment.variables, onProgress, signal }));
-    const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...given, model });
+    const chosen =
+      given['model'] === undefined
+        ? { architecture: defaultArchitecture, model: await ensureDefaultModel({ environment: environment.variables, onProgress, signal }) }
+        : {};
+    const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...chosen, ...given });
     const engine = await start(config, { onProgress, events, signal, ...defaultPlugins });
     progress.end();
     const { device, platform, platformReason, warmUp } = engine.info;

@@ -1,23 +1,12 @@
-import { type OpCheck, verify as verifyOverride, verifyPlatformOps } from '@graft/engine';
+import { type OpCheck, type VerifySubject, verify as verifyOverride, verifyPlatformOps } from '@graft/engine';
 import type { Environment } from './config.ts';
-import { UsageError } from './flags.ts';
+import { askedOf, UsageError } from './flags.ts';
 import { progressReport } from './progress.ts';
 import { defaultPlugins } from './start-engine.ts';
 import { stopSignal, type Terminal } from './terminal.ts';
 
 export interface VerifyOptions {
-  model?: string;
   config?: string;
-  platform?: string;
-  mode?: string;
-  app?: string;
-  plugins?: string[];
-  allowPlugins?: string[];
-  configOverrides?: Record<string, unknown>;
-  overrideOptions?: Record<string, unknown>;
-  platformOptions?: Record<string, unknown>;
-  threads?: number;
-  cacheDirectory?: string;
   seed: number;
   tolerance: number;
   maxTokens: number;
@@ -25,6 +14,7 @@ export interface VerifyOptions {
   promptIds?: number[];
   json?: boolean;
   ops?: boolean;
+  [engineKey: string]: unknown;
 }
 
 /**
@@ -34,19 +24,22 @@ export interface VerifyOptions {
  */
 export async function verify(
   architecture: string | undefined,
-  { json, prompt, promptIds, ...options }: VerifyOptions,
+  { json, ops, prompt, promptIds, config, seed, tolerance, maxTokens, ...options }: VerifyOptions,
   environment: Environment,
   terminal: Terminal,
 ): Promise<number> {
-  if (options.ops === true) return verifyOps(options, json === true, environment, terminal);
+  const subject = askedOf<VerifySubject>(options, environment);
+  if (ops === true) return verifyOps({ ...subject, seed }, json === true, terminal);
   if (prompt !== undefined && promptIds !== undefined) throw new UsageError('Two prompts were given.', '--prompt and --prompt-ids');
-  const { allowPlugins } = environment;
   const given = prompt ?? promptIds;
   const asked = {
+    ...subject,
     ...(architecture !== undefined && { architecture }),
-    ...(allowPlugins !== undefined && { allowPlugins }),
-    ...options,
+    ...(config !== undefined && { config }),
     ...(given !== undefined && { prompt: given }),
+    seed,
+    tolerance,
+    maxTokens,
   };
   const progress = progressReport(terminal.stderr);
   const stop = stopSignal();
@@ -66,10 +59,10 @@ export async function verify(
 }
 
 /** Each lowering of a platform against the interpreter, a line each. @returns 0 where all hold, else 1. */
-async function verifyOps(options: VerifyOptions, json: boolean, { allowPlugins }: Environment, terminal: Terminal): Promise<number> {
-  const { platform } = options;
+async function verifyOps(subject: VerifySubject, json: boolean, terminal: Terminal): Promise<number> {
+  const { platform } = subject;
   if (platform === undefined) throw new UsageError('No platform was named.', '--platform');
-  const checks = await verifyPlatformOps({ ...(allowPlugins !== undefined && { allowPlugins }), ...options }, platform, defaultPlugins);
+  const checks = await verifyPlatformOps(subject, platform, defaultPlugins);
   terminal.stdout.write(json ? `${JSON.stringify(checks, null, 2)}\n` : checks.map(lineOf).join(''));
   return checks.every(({ held }) => held) ? 0 : 1;
 }

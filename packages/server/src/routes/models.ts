@@ -1,4 +1,4 @@
-import type { Engine } from '@graft/engine';
+import type { Engine, EngineInfo } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { modelNotFound } from './generation.ts';
 
@@ -11,10 +11,21 @@ export function modelsRoutes(app: FastifyInstance, engine: Engine): void {
     created: Math.floor(info.createdAt),
     owned_by: 'graft',
     max_model_len: info.maxModelLength,
+    served_by: servedBy(info),
   };
   app.get('/v1/models', () => ({ object: 'list', data: [model] }));
   app.get<{ Params: { '*': string } }>('/v1/models/*', (request) => {
     if (request.params['*'] !== info.model) throw modelNotFound(request.params['*'], info.model);
     return model;
   });
+}
+
+/** The classes that serve, as far as they are not upstream's own, with how many instances of the model each replaced. */
+function servedBy({ architecture, modelClass, platform, resolution }: EngineInfo) {
+  const overrides = [{ name: architecture, candidates: resolution.candidates }, ...resolution.layers].flatMap(({ name, candidates }) =>
+    candidates.flatMap(({ plugin, className, replaced }) =>
+      replaced !== null && replaced.count > 0 ? [{ of: name, plugin, class: className, instances: replaced.count }] : [],
+    ),
+  );
+  return { architecture, class: modelClass, platform, overrides };
 }

@@ -1,0 +1,96 @@
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { coreModels, openCheckpoint } from '@graft/core-model';
+import { definePlugin } from '@graft/registry';
+import { expect, onTestFinished, test } from 'vitest';
+import { caseFolder, failureOf, folderWithConfig, startTiny } from './engine.fixture.ts';
+import { readSource } from './model-source.ts';
+import { loadEnginePlugins } from './start-engine.ts';
+
+async function sourceOf(path: string, architecture?: string) {
+  const { registry } = await loadEnginePlugins({ plugins: [] }, {});
+  const checkpoint = await openCheckpoint(path);
+  onTestFinished(() => checkpoint.close());
+  return readSource(registry, checkpoint, architecture);
+}
+
+/** A Llama of dense-tiny's sizes, whose weights nobody reads here. */
+const llama = (): string =>
+  folderWithConfig('dense-tiny', {
+    architectures: ['LlamaForCausalLM'],
+    hidden_act: 'silu',
+    layer_types: null,
+    attention_chunk_size: null,
+  });
+
+test('a checkpoint is what it says it is', async () => {
+  expect(await sourceOf(caseFolder('dense-tiny'))).toMatchObject({ architectures: ['Llama4ForCausalLM'], readAs: null });
+  expect(await sourceOf(llama())).toMatchObject({ architectures: ['LlamaForCausalLM'], readAs: null });
+});
+
+test('is read as another architecture where its family allows that, which says why', async () => {
+  const source = await sourceOf(llama(), 'Llama4ForCausalLM');
+  expect(source).toMatchObject({
+    architectures: ['Llama4ForCausalLM'],
+    readAs: { from: 'LlamaForCausalLM', why: expect.stringContaining('the same') },
+  });
+});
+
+test('is read as another one of its family without more', async () => {
+  const source = await sourceOf(caseFolder('vision-tiny'), 'Llama4ForCausalLM');
+  expect(source).toMatchObject({ architectures: ['Llama4ForCausalLM'], readAs: null });
+});
+
+test('cannot be read as any other, and the error says as what it can', async () => {
+  const error = await failureOf(sourceOf(llama(), 'Llama4ForConditionalGeneration'));
+  expect(error).toMatchObject({
+    code: 'GRAFT_READ_AS',
+    what: expect.stringMatching(/LlamaForCausalLM cannot .* can be read as Llama4ForCausalLM/),
+  });
+});
+
+test('an architecture that nobody knows is the error, before any key of its config', async () => {
+  const folder = folderWithConfig('dense-tiny', { architectures: ['Llama5ForCausalLM'], vocab_size: 'many', num_hidden_layers: -1 });
+  const error = await failureOf(startTiny({ model: folder }));
+  expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', message: expect.stringContaining('Llama4ForCausalLM') });
+});
+
+test('a model that a plugin brings without a family is refused by name', async () => {
+  const bare = definePlugin({
+    name: 'bare-model',
+    after: ['core-model'],
+    models: [{ architecture: 'BareForCausalLM', model: coreModels.models![0]!.model }],
+  });
+  const folder = folderWithConfig('dense-tiny', { architectures: ['BareForCausalLM'] });
+  const error = await failureOf(startTiny({ model: folder }, { pluginsInCode: [bare] }));
+  expect(error).toMatchObject({ code: 'GRAFT_NO_FAMILY', what: expect.stringContaining('"bare-model"') });
+});
+
+test('a multimodal checkpoint is served as text alone, without its tower', async () => {
+  const engine = await startTiny({ name: 'vision-tiny', images: false });
+  expect(engine.info).toMatchObject({ architecture: 'Llama4ForConditionalGeneration', readsImages: false });
+});
+
+test('an override that is switched off by name does not serve, and one that is required then fails the start', async () => {
+  const folder = folderWithConfig('dense-tiny', {});
+  cpSync(join(caseFolder('dense-tiny'), 'config.json'), join(folder, 'config.json'));
+  const vendor = definePlugin({
+    name: 'vendor',
+    after: ['core-model'],
+    overrides: [
+      {
+        of: 'RmsNorm',
+        platform: 'interpreter',
+        factory: async () => (Base) => class VendorNorm extends (Base as new (...args: never[]) => object) {} as never,
+      },
+    ],
+  });
+  const served = await startTiny({ model: folder }, { pluginsInCode: [vendor] });
+  expect(served.info.resolution.layers).toMatchObject([{ name: 'RmsNorm', candidates: [{}, { replaced: { count: expect.any(Number) } }] }]);
+  const without = { model: folder, without: ['vendor: RmsNorm'] };
+  const upstream = await startTiny(without, { pluginsInCode: [vendor] });
+  expect(upstream.info.explanation).toContain('[without] vendor');
+  expect((await failureOf(startTiny({ ...without, requireOverride: true }, { pluginsInCode: [vendor] }))).code).toBe(
+    'GRAFT_OVERRIDE_UNUSED',
+  );
+});

@@ -1,0 +1,94 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  architecturesOf,
+  type Checkpoint,
+  type ModelConfig,
+  type ModelFamily,
+  openCheckpoint,
+  type RawConfig,
+  readModelConfig,
+  type WeightRules,
+} from '@graft/core-model';
+import type { ModelRegistry } from '@graft/registry';
+import { ReadAsError, UnknownGgufError } from './errors.ts';
+
+/** What a checkpoint is served as. */
+export interface ModelSource {
+  /** As in config.json, or the one that it is read as. */
+  readonly architectures: readonly string[];
+  /** A config.json of that architecture's family. */
+  readonly raw: RawConfig;
+  /** The architecture of its own, where it is read as another family's, and why the answers are the same. */
+  readonly readAs: { readonly from: string; readonly why: string } | null;
+  /** How its tensors become parameters. */
+  rules(family: ModelFamily, config: ModelConfig): WeightRules;
+}
+
+/**
+ * Finds out by name what a checkpoint is: the `architectures` of a config.json, or the registered family of a GGUF. No config is parsed.
+ * @param as another architecture to read it as: of the same family, or one that its family's `readAs` allows.
+ * @throws UnknownArchitectureError, UnknownGgufError, ReadAsError, ConfigInvalidError without `architectures`; what the family's reading of a GGUF throws.
+ */
+export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint, as: string | undefined): Promise<ModelSource> {
+  const own = checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint);
+  if (as === undefined || as === own.architectures[0]) return own;
+  const { architecture: from } = registry.resolve(own.architectures, { platform: null });
+  registry.upstreamOf(as); // a name that nobody knows is the error, with the nearest ones
+  const families = await registry.families<ModelFamily>();
+  const family = families.get(from);
+  if (family !== undefined && families.get(as) === family) return { ...own, architectures: [as] };
+  const { [as]: reading, ...others } = family?.readAs ?? {};
+  if (reading === undefined) throw new ReadAsError({ from, as, path: checkpoint.path, allowed: Object.keys(others) });
+  return {
+    architectures: [as],
+    raw: reading.config(own.raw, checkpoint.path),
+    readAs: { from, why: reading.why },
+    rules: (_family, config) => reading.weights(config as never, checkpoint.kind),
+  };
+}
+
+function folderSource({ config, path }: Checkpoint): ModelSource {
+  const architectures = architecturesOf(config, path);
+  return { architectures, raw: config as RawConfig, readAs: null, rules: (family, parsed) => family.weights(parsed) };
+}
+
+async function ggufSource(registry: ModelRegistry, { path, metadata, tensors }: Checkpoint): Promise<ModelSource> {
+  const name = String(metadata!.get('general.architecture'));
+  const families = [...new Set((await registry.families<ModelFamily>()).values())];
+  const reading = families.find(({ gguf }) => gguf?.architectures.includes(name))?.gguf;
+  if (!reading)
+    throw new UnknownGgufError(
+      name,
+      path,
+      families.flatMap(({ gguf }) => gguf?.architectures ?? []),
+    );
+  const raw = reading.config({ path, metadata: metadata!, tensors });
+  return { architectures: architecturesOf(raw, path), raw, readAs: null, rules: (family, parsed) => family.gguf!.weights(parsed) };
+}
+
+/** For explanations: a line, or none. */
+export function readAsText(readAs: ModelSource['readAs']): string[] {
+  return readAs === null ? [] : [`  the checkpoint is a ${readAs.from}: ${readAs.why}`];
+}
+
+/** A checkpoint of which no weight is needed: config.json of a folder, or a .gguf file. Nothing is left open. */
+export async function openConfig(path: string): Promise<Checkpoint> {
+  if (existsSync(join(path, 'config.json'))) return configAlone(path, await readModelConfig(path));
+  const checkpoint = await openCheckpoint(path);
+  checkpoint.close();
+  return checkpoint;
+}
+
+/** @param path what to name in errors. */
+export function configAlone(path: string, config: unknown): Checkpoint {
+  return {
+    path,
+    kind: 'safetensors',
+    config,
+    metadata: null,
+    tensors: new Map(),
+    fingerprint: async () => '',
+    close: () => undefined,
+  };
+}
