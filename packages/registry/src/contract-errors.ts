@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { GraftError, graftError } from '@graft/common';
 import type { ContractReport } from './contract.ts';
 import { quotedList } from './names.ts';
 import { ownerText } from './registration.ts';
@@ -23,13 +23,11 @@ export class ContractBrokenError extends GraftError {
 }
 
 /** A contract was asked for of a class that no manifest and no architecture has. */
-export class UnknownClassError extends GraftError {
-  constructor(name: string, { nearest, manifests }: { nearest: readonly string[]; manifests: readonly string[] }) {
-    super({
-      code: 'GRAFT_UNKNOWN_CLASS',
-      what: `No upstream class or architecture is named "${name}".`,
-      where: manifests.length === 0 ? 'no loaded plugin has a manifest' : `manifests of plugins ${quotedList(manifests, 'none', 'and')}`,
-      fix: nearest.length === 0 ? 'load a plugin that brings upstream models.' : `did you mean ${quotedList(nearest)}?`,
-    });
-  }
-}
+export class UnknownClassError extends graftError(
+  'GRAFT_UNKNOWN_CLASS',
+  (name: string, { nearest, manifests }: { nearest: readonly string[]; manifests: readonly string[] }) => ({
+    what: `No upstream class or architecture is named "${name}".`,
+    where: manifests.length === 0 ? 'no loaded plugin has a manifest' : `manifests of plugins ${quotedList(manifests, 'none', 'and')}`,
+    fix: nearest.length === 0 ? 'load a plugin that brings upstream models.' : `did you mean ${quotedList(nearest)}?`,
+  }),
+) {}

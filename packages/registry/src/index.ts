@@ -80,14 +80,17 @@ export {
   type DetectedPlatform,
   type Detection,
   type DeviceState,
+  describePlatform,
   detectPlatform,
+  NoPlatformError,
   type Platform,
+  PlatformConflictError,
+  PlatformUnavailableError,
   type SelectedPlatform,
   type ServedSizes,
   selectPlatform,
+  UnknownPlatformError,
 } from './platform.ts';
-export { describePlatform } from './platform-candidate.ts';
-export { NoPlatformError, PlatformConflictError, PlatformUnavailableError, UnknownPlatformError } from './platform-errors.ts';
 export {
   definePlugin,
   isPlugin,

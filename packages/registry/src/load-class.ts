@@ -1,4 +1,3 @@
-import { messageOf } from '@graft/common';
 import { basesOf, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
 import type { AnyClass, ClassFactory } from './model.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, ownerText } from './registration.ts';
@@ -47,13 +46,7 @@ export class ClassLoader {
     } catch (cause) {
       const again = typeof cause === 'object' && cause !== null && this.seenFailures.has(cause);
       if (typeof cause === 'object' && cause !== null) this.seenFailures.add(cause);
-      throw new ModuleFailedError({
-        what: `${what} could not be imported`,
-        where: ownerText(owner),
-        cause,
-        message: messageOf(cause),
-        again,
-      });
+      throw new ModuleFailedError(what, ownerText(owner), cause, again);
     }
   }
 }

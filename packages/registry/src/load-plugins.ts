@@ -1,4 +1,4 @@
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError } from '@graft/common';
 import { listedPlugins, resolveSpecifier } from './discover.ts';
 import { ModuleFailedError } from './errors.ts';
 import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
@@ -76,13 +76,7 @@ async function importPlugin(specifier: string, base: string): Promise<PluginSour
 /** An error of our own (a declaration that is not valid) keeps its code and gains the file. */
 function moduleFailure(specifier: string, file: string, cause: unknown): GraftError {
   if (!GraftError.is(cause)) {
-    return new ModuleFailedError({
-      what: `The plugin "${specifier}" could not be imported`,
-      where: file,
-      cause,
-      message: messageOf(cause),
-      again: false,
-    });
+    return new ModuleFailedError(`The plugin "${specifier}"`, file, cause);
   }
   const where = cause.where === undefined ? file : `${cause.where}, ${file}`;
   return new GraftError({ code: cause.code, what: cause.what, where, ...(cause.fix === undefined ? {} : { fix: cause.fix }), cause });

@@ -1,4 +1,4 @@
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError } from '@graft/common';
 import semver from 'semver';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import { ModelRegistry } from './model-registry.ts';
@@ -101,7 +101,7 @@ export class LoadedPlugins {
       } catch (cause) {
         throw GraftError.is(cause)
           ? cause
-          : new PluginFailedError({ plugin: source.plugin.name, file: source.file }, 'registration', messageOf(cause), cause);
+          : new PluginFailedError({ plugin: source.plugin.name, file: source.file }, 'registration', cause);
       }
     });
   }

@@ -51,16 +51,19 @@ test('the same priority on another platform is no conflict', () => {
   expect(registry.list()[0]!.overrides.map(({ platform }) => platform)).toEqual(['hpu', 'tpu']);
 });
 
-test('factories compose in the order of their priority, and upstream stays resolvable', async () => {
+test('factories compose in the order of their priority; without one the other serves, and upstream stays resolvable', async () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', priority: 2, factory: async () => safer, owner: owner('user') });
   registry.override('Llama', { platform: 'hpu', priority: 1, factory: async () => faster, owner: owner('vendor') });
-  const names = async () => {
-    const { resolution } = await registry.load(registry.resolve(['Llama'], { platform: 'hpu' }));
+  const names = async (without: string[] = []) => {
+    const { resolution } = await registry.load(registry.resolve(['Llama'], { platform: 'hpu', without }));
     return resolution.chain.map(({ className }) => className);
   };
   expect(await names()).toEqual(['Llama', 'Faster', 'Safer']);
+  expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
+  expect(await names(['user: Llama'])).toEqual(['Llama', 'Faster']);
+  expect(await names(['vendor: Llama'])).toEqual(['Llama', 'Safer']);
   expect(await served(registry, registry.upstreamOf('Llama'))).toBe(Llama);
 });
 

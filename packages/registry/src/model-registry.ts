@@ -1,13 +1,14 @@
 import type { ModelCapabilities } from './capabilities.ts';
 import {
   ArchitectureConflictError,
-  architectureError,
   CapabilityUnknownError,
   OverrideUnusedError,
   OverrideWithoutUpstreamError,
   RegistrationConflictError,
+  RetiredArchitectureError,
   TargetAmbiguousError,
   TargetModeError,
+  UnknownArchitectureError,
   WithoutUnknownError,
 } from './errors.ts';
 import { ClassLoader } from './load-class.ts';
@@ -364,10 +365,10 @@ export class ModelRegistry {
   }
 
   private unknown(architectures: readonly string[]): Error {
-    return architectureError(architectures, {
-      nearest: nearestNames(architectures[0] ?? '', this.architectures()),
-      retired: this.retiredNames(),
-      plugins: this.surroundings.loadedPlugins?.() ?? [],
-    });
+    const retired = this.retiredNames();
+    const plugins = this.surroundings.loadedPlugins?.() ?? [];
+    const gone = architectures.find((name) => retired.has(name)); // explains more than that the others are unknown
+    if (gone !== undefined) return new RetiredArchitectureError(gone, retired.get(gone)!, plugins);
+    return new UnknownArchitectureError(architectures, nearestNames(architectures[0] ?? '', this.architectures()), plugins);
   }
 }

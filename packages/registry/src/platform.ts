@@ -1,18 +1,24 @@
-import { messageOf } from '@graft/common';
-import { type Detected, type DeviceState, describePlatform, type PlatformCandidate } from './platform-candidate.ts';
-import { NoPlatformError, PlatformConflictError, PlatformUnavailableError, UnknownPlatformError } from './platform-errors.ts';
+import { graftError, messageOf } from '@graft/common';
+import { nearestNames, quotedList } from './names.ts';
 
-export type { Detected, DeviceState };
+/** `device`: the real thing is here. `emulated`: it runs, on something else. `absent`: it cannot run. */
+export type DeviceState = 'device' | 'emulated' | 'absent';
 
 export interface Detection {
   readonly device: DeviceState;
   /** Why, in one sentence: which file, driver or count decided. */
   readonly reason?: string;
-  /** What else it found: a driver's version, bytes of memory, a generation. */
+  /** What else it found, under the platform's own names: a driver's version, bytes of memory, a generation. */
   readonly properties?: Readonly<Record<string, unknown>>;
 }
 
-/** What a plugin says about the hardware it serves. It binds its backend and runner through the container; the registry only chooses. */
+/** The answer of a platform's detector, with its defaults filled in. */
+export interface Detected extends Required<Omit<Detection, 'device'>> {
+  /** `failed`: `detect()` threw; `reason` is its message. */
+  readonly device: DeviceState | 'failed';
+}
+
+/** The hardware that a plugin serves. The plugin binds its backend and runner through the container; the registry only chooses. */
 export interface Platform {
   /** The name used by overrides, hooks and `--platform`. */
   readonly name: string;
@@ -22,11 +28,11 @@ export interface Platform {
   readonly modes: readonly string[];
   /** Looks for the device. Pure: no side effects, no state; called once at each choice. */
   detect(): DeviceState | Detection | Promise<DeviceState | Detection>;
-  /** Refuses options (`--platform-options`) that are wrong, before weights are read. A platform without this has none. */
+  /** Refuses wrong options (`--platform-options`) before weights are read. A platform without this method takes no options. */
   checkOptions?(options: Readonly<Record<string, unknown>>, served: ServedSizes): void;
 }
 
-/** What an engine serves at most. */
+/** The most that an engine serves. */
 export interface ServedSizes {
   readonly maxSequences: number;
   /** Tokens of a prompt in one piece. */
@@ -35,10 +41,13 @@ export interface ServedSizes {
   readonly maxModelLength: number;
 }
 
+export interface DetectedPlatform extends Detected {
+  readonly platform: Platform;
+}
+
+/** `reason` says why this platform was chosen, and what its detector said. */
 export interface SelectedPlatform extends DetectedPlatform {
   readonly device: 'device' | 'emulated';
-  /** Why this platform, and what its detector said. */
-  readonly reason: string;
 }
 
 /**
@@ -52,68 +61,92 @@ export async function selectPlatform(
   requested?: string,
   loadedPlugins: readonly string[] = [],
 ): Promise<SelectedPlatform> {
-  if (requested !== undefined && !platforms.some(({ name }) => name === requested)) {
-    throw new UnknownPlatformError(
-      requested,
-      platforms.map(({ name }) => name),
-      loadedPlugins,
-    );
-  }
+  const names = platforms.map(({ name }) => name);
+  if (requested !== undefined && !names.includes(requested)) throw new UnknownPlatformError(requested, names, loadedPlugins);
   const answers = await Promise.all(platforms.map(detectPlatform));
-  return requested === undefined ? chooseAutomatically(answers) : chooseByName(answers, requested);
+  const { platform, device, reason, properties } =
+    requested === undefined ? chooseAutomatically(answers) : chooseByName(answers, requested);
+  return { platform, device: device as SelectedPlatform['device'], reason, properties };
 }
 
-/** A platform with what its detector said. */
-export interface DetectedPlatform extends Detected {
-  readonly platform: Platform;
-}
-
-interface Answer extends PlatformCandidate, DetectedPlatform {
+interface Answer extends DetectedPlatform {
   readonly cause?: unknown;
 }
 
 /** Runs a platform's detector, once. It may throw; this does not. */
 export async function detectPlatform(platform: Platform): Promise<Answer> {
-  const about = { platform, name: platform.name, fallback: platform.fallback ?? false };
   try {
     const answer = await platform.detect();
-    const {
-      device,
-      reason = `detect() answered "${device}"`,
-      properties = {},
-    }: Detection = typeof answer === 'string' ? { device: answer } : answer;
-    if (device !== 'device' && device !== 'emulated' && device !== 'absent') {
+    const detection: Detection = typeof answer === 'string' ? { device: answer } : answer;
+    const { device, reason = `detect() answered "${device}"`, properties = {} } = detection;
+    if (!['device', 'emulated', 'absent'].includes(device))
       throw new TypeError(`detect() answered ${JSON.stringify(device)}; it may answer "device", "emulated" or "absent"`);
-    }
-    return { ...about, device, reason, properties };
+    return { platform, device, reason, properties };
   } catch (cause) {
-    return { ...about, device: 'failed', reason: messageOf(cause), properties: {}, cause };
+    return { platform, device: 'failed', reason: messageOf(cause), properties: {}, cause };
   }
 }
 
-function chooseByName(answers: readonly Answer[], requested: string): SelectedPlatform {
-  const { cause, ...candidate } = answers.find(({ name }) => name === requested)!;
-  const { platform, device, reason, properties } = candidate;
-  if (device === 'absent' || device === 'failed') throw new PlatformUnavailableError(candidate, cause);
-  return { platform, device, reason: `asked for by name; ${reason}`, properties };
+const isUsable = ({ device }: Answer): boolean => device === 'device' || device === 'emulated';
+
+function chooseByName(answers: readonly Answer[], requested: string): Answer {
+  const answer = answers.find(({ platform }) => platform.name === requested)!;
+  if (!isUsable(answer)) throw new PlatformUnavailableError(answer);
+  return { ...answer, reason: `asked for by name; ${answer.reason}` };
 }
 
-function chooseAutomatically(answers: readonly Answer[]): SelectedPlatform {
-  const withDevice = answers.filter(({ device, fallback }) => device === 'device' && !fallback);
-  if (withDevice.length > 1) throw new PlatformConflictError(withDevice);
-  const [only] = withDevice;
-  if (only !== undefined) {
-    const { platform, reason, properties } = only;
-    return { platform, device: 'device', reason: `the only platform with a device; ${reason}`, properties };
-  }
-  const fallbacks = answers.filter(({ fallback, device }) => fallback && (device === 'device' || device === 'emulated'));
-  if (fallbacks.length > 1) throw new PlatformConflictError(fallbacks);
-  const [fallback] = fallbacks;
-  if (fallback === undefined) throw new NoPlatformError(answers);
-  const others = answers.filter((answer) => answer !== fallback).map((answer) => `${answer.name} ${describePlatform(answer)}`);
-  const reason =
-    others.length === 0
-      ? 'the fallback, and the only platform loaded'
-      : `the fallback, since no other platform has a device (${others.join('; ')})`;
-  return { platform: fallback.platform, device: fallback.device as 'device' | 'emulated', reason, properties: fallback.properties };
+function chooseAutomatically(answers: readonly Answer[]): Answer {
+  const withDevice = answers.filter(({ device, platform }) => device === 'device' && !platform.fallback);
+  const candidates = withDevice.length > 0 ? withDevice : answers.filter((answer) => isUsable(answer) && answer.platform.fallback === true);
+  if (candidates.length > 1) throw new PlatformConflictError(candidates);
+  const [chosen] = candidates;
+  if (chosen === undefined) throw new NoPlatformError(answers);
+  if (withDevice.length > 0) return { ...chosen, reason: `the only platform with a device; ${chosen.reason}` };
+  const others = answers.filter((answer) => answer !== chosen).map((answer) => `${answer.platform.name} ${describePlatform(answer)}`);
+  const why = others.length === 0 ? 'and the only platform loaded' : `since no other platform has a device (${others.join('; ')})`;
+  return { ...chosen, reason: `the fallback, ${why}` };
 }
+
+/** `is absent: no /dev/accel`, the form used in reasons and errors. */
+export function describePlatform({ device, reason }: Detected): string {
+  return device === 'failed' ? `could not be detected: ${reason}` : `is ${device}: ${reason}`;
+}
+
+const describeEach = (answers: readonly Answer[]): string =>
+  answers.map((answer) => `"${answer.platform.name}" ${describePlatform(answer)}`).join('; ');
+
+/** A platform was asked for that no loaded plugin brings. */
+export class UnknownPlatformError extends graftError(
+  'GRAFT_UNKNOWN_PLATFORM',
+  (requested: string, known: readonly string[], plugins: readonly string[]) => ({
+    what: `No loaded plugin brings the platform "${requested}".`,
+    where: `platforms loaded: ${quotedList(known, 'none', 'and')}; plugins loaded: ${quotedList(plugins, 'none', 'and')}`,
+    fix: `choose ${quotedList(nearestNames(requested, known), 'one that is loaded')}, or load the plugin that brings it.`,
+  }),
+) {}
+
+/** A platform asked for by name is absent or could not be detected. Another is never taken instead. */
+export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAILABLE', (answer: Answer) => ({
+  what: `Platform "${answer.platform.name}" was asked for and ${describePlatform(answer)}.`,
+  where: `platform "${answer.platform.name}"`,
+  fix: 'make its device available, or ask for another platform; none is chosen in its place.',
+  cause: answer.cause,
+})) {}
+
+/** Several platforms could be chosen, and nothing says which. */
+export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT', (candidates: readonly Answer[]) => ({
+  what: `${candidates.length} platforms could be chosen: ${quotedList(
+    candidates.map(({ platform }) => platform.name),
+    'none',
+    'and',
+  )}.`,
+  where: describeEach(candidates),
+  fix: `choose one by name, for example --platform ${candidates[0]!.platform.name}.`,
+})) {}
+
+/** No platform has a device, and none is the fallback. */
+export class NoPlatformError extends graftError('GRAFT_NO_PLATFORM', (answers: readonly Answer[]) => ({
+  what: answers.length === 0 ? 'No loaded plugin brings a platform.' : 'No platform has a device, and none can stand in for it.',
+  where: describeEach(answers) || 'no platforms',
+  fix: 'load a plugin whose platform has `fallback: true` (@graft/cpu), or choose an emulated one by name.',
+})) {}

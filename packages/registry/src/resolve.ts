@@ -1,4 +1,3 @@
-import { messageOf } from '@graft/common';
 import { OverrideConditionError, RegistrationConflictError } from './errors.ts';
 import { nearestNames, quotedList } from './names.ts';
 import type { Detected } from './platform.ts';
@@ -139,7 +138,7 @@ function conditionOf(entry: OverrideEntry, { device = null }: ResolveFacts): Out
   try {
     answer = entry.when(device);
   } catch (cause) {
-    throw new OverrideConditionError(entry, messageOf(cause), cause);
+    throw new OverrideConditionError(entry, cause);
   }
   if (answer === true) return null;
   return { reason: 'condition', detail: `its \`when\` refused this device${answer === false ? '' : `: ${String(answer)}`}` };

@@ -1,4 +1,4 @@
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError } from '@graft/common';
 import type { Build } from './build.ts';
 import { type ContractReport, checkContract } from './contract.ts';
 import { ContractBrokenError } from './contract-errors.ts';
@@ -101,7 +101,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       return instance as InstanceType<typeof Class>;
     } catch (cause) {
       if (GraftError.is(cause)) throw cause;
-      throw new ConstructionFailedError(Serving.name, this.stack.slice(0, -1), messageOf(cause), cause);
+      throw new ConstructionFailedError(Serving.name, this.stack.slice(0, -1), cause);
     } finally {
       this.stack.pop();
     }

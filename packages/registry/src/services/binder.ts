@@ -1,4 +1,4 @@
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError } from '@graft/common';
 import type { Newable } from 'inversify';
 import type { PluginSource } from '../loaded-plugins.ts';
 import { PluginFailedError } from '../plugin-errors.ts';
@@ -103,7 +103,7 @@ export async function pluginBindings({ plugin, file }: PluginSource): Promise<Bi
   try {
     await plugin.bind?.(binder({ ...owner, platforms }, accept));
   } catch (cause) {
-    throw GraftError.is(cause) ? cause : new PluginFailedError(owner, 'bind', messageOf(cause), cause);
+    throw GraftError.is(cause) ? cause : new PluginFailedError(owner, 'bind', cause);
   } finally {
     isOpen = false;
   }
