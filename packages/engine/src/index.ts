@@ -1,3 +1,4 @@
+export { describeIssue, nearestNames } from '@graft/registry';
 export { EngineConfig, graftVersion } from './config.ts';
 export type {
   Engine,

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Checkpoint, openCheckpoint } from '@graft/core-model';
-import { assertSamePluginSet } from '@graft/registry';
+import { assertSamePluginSet, describeIssue } from '@graft/registry';
 import type { z } from 'zod';
 import { type AnswerSink, readAnswer } from './answer.ts';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
@@ -9,14 +9,12 @@ import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } fro
 import { infoOf } from './engine-info.ts';
 import { EngineClosedError, InvalidRequestError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
-import { describeIssue } from './issue.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
 import { PromptReader, type ReadPrompt } from './prompt-reader.ts';
 import { GenerateRequest, type TokenDelta } from './request.ts';
 import type { RunResult } from './runner/model-runner.ts';
 import { SamplerScratch } from './sampler.ts';
-import { SamplingParams } from './sampling-params.ts';
 import { type Batch, Scheduler } from './scheduler.ts';
 import { Sequence, type SequenceObserver, type SharedBySequences } from './sequence.ts';
 import { ServedModel } from './served-model.ts';
@@ -214,7 +212,7 @@ export class LlmEngine implements Engine {
     this.requireOpen();
     const parsed = GenerateRequest.safeParse(request);
     if (parsed.success) return parsed.data;
-    const { what, where, fix } = describeIssue(parsed.error, Object.keys(SamplingParams.shape));
+    const { what, where, fix } = describeIssue(parsed.error, GenerateRequest);
     throw new InvalidRequestError(what, where || 'request', fix);
   }
 

@@ -148,7 +148,7 @@ test.each<[string, () => string, string, RegExp]>([
     'another config',
     () => folderWithConfig('dense-tiny', { rms_norm_eps: 0.5, eos_token_id: 7 }),
     'GRAFT_RELOAD_CONFIG',
-    /rmsNormEps \(.* is served, 0\.5 is there\), eosTokenIds \(.*\[7\] is there\)/,
+    /rmsNormEps \(served: .*; checkpoint: 0\.5\), eosTokenIds \(.*; checkpoint: \[7\]\)/,
   ],
   ['another architecture', () => caseFolder('scout-tiny'), 'GRAFT_RELOAD_CONFIG', /numLocalExperts|layers/],
   [

@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 import { exponential } from './exponential.ts';
 import { apiLogitsProcessors, type LogitsProcessor, type SequenceProcessor } from './logits-processors.ts';
 import { Random, randomSeed } from './random.ts';
@@ -19,17 +19,12 @@ export interface SampledToken {
   top: TokenLogprob[];
 }
 
-/** The model's logits hold something that no choice can be made from. */
-export class LogitsInvalidError extends GraftError {
-  constructor(what: string) {
-    super({
-      code: 'GRAFT_LOGITS_INVALID',
-      what,
-      where: 'the logits of one sequence, in the sampler',
-      fix: 'the weights are damaged or a computation overflowed: check the checkpoint, and compare with the upstream model by `graft verify`.',
-    });
-  }
-}
+/** No token can be chosen from the model's logits. */
+export class LogitsInvalidError extends graftError('GRAFT_LOGITS_INVALID', (what: string) => ({
+  what,
+  where: 'the logits of one sequence, in the sampler',
+  fix: 'the weights are damaged or a computation overflowed: check the checkpoint, and compare with the upstream model by `graft verify`.',
+})) {}
 
 /** Working memory for sampling, in tokens of one vocabulary; samplers that never run at the same moment can share one. */
 export class SamplerScratch {

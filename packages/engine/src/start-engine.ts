@@ -1,10 +1,9 @@
 import type { EventBus } from '@graft/common';
 import { coreModels } from '@graft/core-model';
-import { type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
+import { describeIssue, type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
 import { EngineConfig, graftVersion } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
-import { describeIssue } from './issue.ts';
 
 export interface StartOptions {
   onProgress?: (progress: LoadProgress) => void;
@@ -23,7 +22,7 @@ export interface StartOptions {
 export function parseConfig(config: unknown): EngineConfig {
   const parsed = EngineConfig.safeParse(config);
   if (parsed.success) return parsed.data;
-  const { what, where, fix } = describeIssue(parsed.error, Object.keys(EngineConfig.shape));
+  const { what, where, fix } = describeIssue(parsed.error, EngineConfig);
   throw new EngineConfigError(what, where || 'config', fix);
 }
 

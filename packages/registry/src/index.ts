@@ -73,7 +73,7 @@ export {
   ReloadChangedModelError,
 } from './model-errors.ts';
 export { type ArchitectureListing, ModelRegistry, type OverrideOptions, type RegisterOptions } from './model-registry.ts';
-export { nearestNames } from './names.ts';
+export { nearestNames, quotedList } from './names.ts';
 export { type Patches, PatchLedger, type PatchOperation, type PatchOptions, type PatchOwner, type PatchRecord } from './patch-ledger.ts';
 export {
   type Detected,

@@ -45,10 +45,12 @@ function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {
 
 /** A failed union says little; the branch that got furthest into the value says what is wrong. */
 function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+  if (issue.code === 'invalid_key') return { ...issue, message: issue.issues[0]?.message ?? issue.message };
   if (issue.code !== 'invalid_union') return issue;
   const branches = issue.errors.flatMap((branch) => branch.slice(0, 1).map(deepest));
   const furthest = branches.reduce<z.core.$ZodIssue | null>((best, one) => (one.path.length > (best?.path.length ?? 0) ? one : best), null);
-  return furthest === null ? issue : { ...furthest, path: [...issue.path, ...furthest.path] };
+  if (furthest !== null) return { ...furthest, path: [...issue.path, ...furthest.path] };
+  return { ...issue, message: [...new Set(branches.map(({ message }) => message))].join('; or ') || issue.message };
 }
 
 /** The keys that a schema knows at a path, those of all branches of a union. */

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './openai/errors.ts';
 
@@ -17,17 +17,12 @@ export interface SecurityOptions {
 /** Names of this machine itself. A page of another site that points its own name here (DNS rebinding) is none of them. */
 export const loopbackHosts = ['localhost', '127.0.0.1', '[::1]'];
 
-/** A server whose weights can be exchanged, by anyone. */
-export class ReloadWithoutKeyError extends GraftError {
-  constructor() {
-    super({
-      code: 'GRAFT_RELOAD_WITHOUT_KEY',
-      what: 'Whoever reaches this server could make it serve other weights: reloading is enabled without an API key.',
-      where: '--enable-reload',
-      fix: 'give an --api-key, or leave --enable-reload out.',
-    });
-  }
-}
+/** Reloading was enabled without a key: anyone could exchange the weights. */
+export class ReloadWithoutKeyError extends graftError('GRAFT_RELOAD_WITHOUT_KEY', () => ({
+  what: 'Whoever reaches this server could make it serve other weights: reloading is enabled without an API key.',
+  where: '--enable-reload',
+  fix: 'give an --api-key, or leave --enable-reload out.',
+})) {}
 
 /** @throws ReloadWithoutKeyError */
 export function checkReloadKey({ enableReload, apiKey }: SecurityOptions): void {

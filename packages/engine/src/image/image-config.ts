@@ -1,8 +1,6 @@
 import { z } from 'zod';
-import { EngineConfigError } from '../errors.ts';
-import { describeIssue } from '../issue.ts';
 
-/** What one request's images may cost. Each limit has an error of its own, which names it. */
+/** The limits of one request's images. Each has its own error, which names it. */
 export const ImageLimits = z.strictObject({
   maxImages: z.int().positive().default(8).describe('Images of one request.'),
   maxImageBytes: z.int().positive().default(20_971_520).describe('Bytes of one encoded image.'),
@@ -19,12 +17,3 @@ export const ImageProcessorConfig = z.strictObject({
   limits: ImageLimits.prefault({}),
 });
 export type ImageProcessorConfig = z.output<typeof ImageProcessorConfig>;
-
-/** @throws EngineConfigError for an unknown key or a value out of range. */
-export function parseImageProcessorConfig(config: unknown): ImageProcessorConfig {
-  const parsed = ImageProcessorConfig.safeParse(config);
-  if (parsed.success) return parsed.data;
-  const names = [...Object.keys(ImageProcessorConfig.shape), ...Object.keys(ImageLimits.shape)];
-  const { what, where, fix = 'correct the option of the image processor.' } = describeIssue(parsed.error, names);
-  throw new EngineConfigError(what, where, fix);
-}

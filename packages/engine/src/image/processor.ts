@@ -1,9 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
+import { describeIssue } from '@graft/registry';
 import type { z } from 'zod';
+import { EngineConfigError } from '../errors.ts';
 import { type AspectRatio, placeOnCanvas } from './canvas.ts';
 import { decodeImage } from './decode.ts';
 import { ImageCountError } from './errors.ts';
-import { type ImageProcessorConfig, parseImageProcessorConfig } from './image-config.ts';
+import { ImageProcessorConfig } from './image-config.ts';
 import { type RgbImage, resizeBilinear } from './resize.ts';
 import { writeTile } from './tiles.ts';
 
@@ -32,7 +34,12 @@ export class ImageProcessor {
   readonly config: ImageProcessorConfig;
 
   constructor(config: z.input<typeof ImageProcessorConfig> = {}) {
-    this.config = parseImageProcessorConfig(config);
+    const parsed = ImageProcessorConfig.safeParse(config);
+    if (!parsed.success) {
+      const { what, where, fix = 'correct the option of the image processor.' } = describeIssue(parsed.error, ImageProcessorConfig);
+      throw new EngineConfigError(what, where, fix);
+    }
+    this.config = parsed.data;
   }
 
   /**

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError, graftError, messageOf } from '@graft/common';
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { type GgufMetadata, ggufValue } from './gguf-tokenizer.ts';
 
@@ -38,67 +38,42 @@ export interface ChatTemplateFacts {
   where: string;
 }
 
-/** The model brings no chat template, so messages cannot become a prompt. */
-export class ChatTemplateMissingError extends GraftError {
-  constructor(where: string) {
-    super({
-      code: 'GRAFT_CHAT_TEMPLATE_MISSING',
-      what: 'The model has no chat template.',
-      where,
-      fix: 'send the prompt as text to /v1/completions, or pass a chat template.',
-    });
-  }
-}
+/** The model has no chat template, so messages cannot become a prompt. */
+export class ChatTemplateMissingError extends graftError('GRAFT_CHAT_TEMPLATE_MISSING', (where: string) => ({
+  what: 'The model has no chat template.',
+  where,
+  fix: 'send the prompt as text to /v1/completions, or pass a chat template.',
+})) {}
 
-/** The template is not Jinja that can be read. */
-export class ChatTemplateInvalidError extends GraftError {
-  constructor(where: string, cause: unknown) {
-    super({
-      code: 'GRAFT_CHAT_TEMPLATE_INVALID',
-      what: `The chat template cannot be read: ${messageOf(cause)}.`,
-      where,
-      fix: 'correct the template, or pass another.',
-      cause,
-    });
-  }
-}
+/** The template is not valid Jinja. */
+export class ChatTemplateInvalidError extends graftError('GRAFT_CHAT_TEMPLATE_INVALID', (where: string, cause: unknown) => ({
+  what: `The chat template cannot be read: ${messageOf(cause)}.`,
+  where,
+  fix: 'correct the template, or pass another.',
+  cause,
+})) {}
 
 /** The template refused the messages by `raise_exception`; the request is at fault. */
-export class ChatTemplateRefusedError extends GraftError {
-  constructor(said: string, where: string) {
-    super({
-      code: 'GRAFT_CHAT_TEMPLATE_REFUSED',
-      what: `The chat template refuses these messages: ${said}`,
-      where,
-      fix: 'send the messages in the order and with the roles that the model was trained on.',
-    });
-  }
-}
+export class ChatTemplateRefusedError extends graftError('GRAFT_CHAT_TEMPLATE_REFUSED', (said: string, where: string) => ({
+  what: `The chat template refuses these messages: ${said}`,
+  where,
+  fix: 'send the messages in the order and with the roles that the model was trained on.',
+})) {}
 
 /** The template failed while it ran over the messages. */
-export class ChatTemplateFailedError extends GraftError {
-  constructor(where: string, cause: unknown) {
-    super({
-      code: 'GRAFT_CHAT_TEMPLATE_FAILED',
-      what: `The chat template failed on these messages: ${messageOf(cause)}.`,
-      where,
-      fix: 'send messages of role system, user and assistant with text, or pass a template that fits the model.',
-      cause,
-    });
-  }
-}
+export class ChatTemplateFailedError extends graftError('GRAFT_CHAT_TEMPLATE_FAILED', (where: string, cause: unknown) => ({
+  what: `The chat template failed on these messages: ${messageOf(cause)}.`,
+  where,
+  fix: 'send messages of role system, user and assistant with text, or pass a template that fits the model.',
+  cause,
+})) {}
 
 /** A message holds content that the template cannot take. */
-export class ChatContentError extends GraftError {
-  constructor(what: string, position: number) {
-    super({
-      code: 'GRAFT_CHAT_CONTENT_UNSUPPORTED',
-      what,
-      where: `messages[${position}].content`,
-      fix: 'send a string, or parts of the form {"type": "text", "text": "..."}.',
-    });
-  }
-}
+export class ChatContentError extends graftError('GRAFT_CHAT_CONTENT_UNSUPPORTED', (what: string, position: number) => ({
+  what,
+  where: `messages[${position}].content`,
+  fix: 'send a string, or parts of the form {"type": "text", "text": "..."}.',
+})) {}
 
 /** Turns the messages of a chat into the text that the model was trained on. */
 export class ChatTemplate {

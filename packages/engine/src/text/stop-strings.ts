@@ -1,15 +1,10 @@
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 
-/** A stop string with nothing in it would end every answer at once. */
-export class StopStringEmptyError extends GraftError {
-  constructor(position: number) {
-    super({
-      code: 'GRAFT_STOP_STRING_EMPTY',
-      what: `Stop string ${position} is empty.`,
-      fix: 'leave it out, or give it at least one character.',
-    });
-  }
-}
+/** An empty stop string would end every answer at once. */
+export class StopStringEmptyError extends graftError('GRAFT_STOP_STRING_EMPTY', (position: number) => ({
+  what: `Stop string ${position} is empty.`,
+  fix: 'leave it out, or give it at least one character.',
+})) {}
 
 export interface StopStringResult {
   /** Text that no stop string can reach back to any more. */

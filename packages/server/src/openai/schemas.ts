@@ -1,13 +1,10 @@
-import type { SamplingParams } from '@graft/engine';
+import { nearestNames, type SamplingParams } from '@graft/engine';
 import { z } from 'zod';
-import { distance } from '../nearest.ts';
-import { ApiError, fromZodError } from './errors.ts';
+import { ApiError, parseWith } from './errors.ts';
 
 /**
- * The policy for keys: those we serve are validated; those that OpenAI's clients send and that change nothing here are
- * accepted and ignored (`ignored`); those that would change the answer and that we cannot honour are refused with a
- * message that says so; any other key is refused with the nearest known name, because a typo such as `temprature` would
- * otherwise answer with the wrong sampling in silence.
+ * Keys that OpenAI's clients send and that change nothing here: accepted and ignored. Keys that would change the answer and cannot be honoured are refused with
+ * a reason. Any other key is refused with the nearest known name: a typo such as `temprature` would otherwise silently answer with the wrong sampling.
  */
 const ignored = [
   'user',
@@ -21,33 +18,21 @@ const ignored = [
   'prediction',
   'reasoning_effort',
   'verbosity',
-] as const;
+];
 
-const most = { choices: 64 };
+const maxChoices = 64;
 
 const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+const stopString = z.string().min(1);
 
-/** Keys that chat and text completions share. Numeric ranges are the engine's (`SamplingParams`). */
+/** Sampling keys of both routes: those of `SamplingParams` in snake case, with OpenAI's ranges. */
 const sampling = {
-  model: optional(z.string().min(1)),
-  stream: optional(z.boolean()),
-  stream_options: optional(z.looseObject({ include_usage: optional(z.boolean()) })),
-  n: optional(z.int().min(1).max(most.choices)),
-  max_tokens: optional(z.int().positive()),
   temperature: optional(z.number().min(0).max(2)),
   top_p: optional(z.number().gt(0).max(1)),
-  top_k: optional(z.int().min(-1)),
+  top_k: optional(z.int().min(-1)).transform((value) => value && Math.max(0, value)),
   min_p: optional(z.number().min(0).max(1)),
   seed: optional(z.int()),
-  stop: optional(
-    z.union([
-      z
-        .string()
-        .min(1)
-        .transform((one) => [one]),
-      z.array(z.string().min(1)).max(16),
-    ]),
-  ),
+  stop: optional(z.union([stopString.transform((one) => [one]), z.array(stopString).max(16)])),
   stop_token_ids: optional(z.array(z.int().nonnegative())),
   ignore_eos: optional(z.boolean()),
   frequency_penalty: optional(z.number().min(-2).max(2)),
@@ -56,8 +41,17 @@ const sampling = {
   logit_bias: optional(z.record(z.string().regex(/^\d+$/, 'keys are token ids'), z.number().min(-100).max(100))),
 };
 
+const shared = {
+  ...sampling,
+  model: optional(z.string().min(1)),
+  stream: optional(z.boolean()),
+  stream_options: optional(z.looseObject({ include_usage: optional(z.boolean()) })),
+  n: optional(z.int().min(1).max(maxChoices)),
+  max_tokens: optional(z.int().positive()),
+};
+
 const textPart = z.object({ type: z.literal('text'), text: z.string() });
-/** `detail` chooses among sizes elsewhere; an image has one here. */
+/** `detail` is ignored: an image has one size here. */
 const imagePart = z.object({
   type: z.literal('image_url'),
   image_url: z.object({ url: z.string().min(1), detail: z.enum(['auto', 'low', 'high', 'original']).nullish() }),
@@ -71,8 +65,8 @@ const chatMessage = z.looseObject({
   tool_calls: z.array(z.unknown()).nullish(),
 });
 
-const chatKeys = {
-  ...sampling,
+const ChatBody = z.object({
+  ...shared,
   messages: z.array(chatMessage).min(1, 'at least one message is needed'),
   max_completion_tokens: optional(z.int().positive()),
   logprobs: optional(z.boolean()),
@@ -85,23 +79,20 @@ const chatKeys = {
   modalities: optional(z.array(z.string())),
   audio: z.unknown().optional(),
   web_search_options: z.unknown().optional(),
-};
+});
 
 const tokenIds = z.array(z.int().nonnegative()).min(1);
-const completionKeys = {
-  ...sampling,
-  prompt: z.union([z.string(), tokenIds, z.array(z.string()).min(1).max(most.choices), z.array(tokenIds).min(1).max(most.choices)]),
+const CompletionBody = z.object({
+  ...shared,
+  prompt: z.union([z.string(), tokenIds, z.array(z.string()).min(1).max(maxChoices), z.array(tokenIds).min(1).max(maxChoices)]),
   logprobs: optional(z.int().min(0).max(20)),
   echo: optional(z.boolean()),
   suffix: optional(z.string()),
   best_of: optional(z.int().positive()),
-};
-
-const ChatBody = z.object(chatKeys);
-const CompletionBody = z.object(completionKeys);
+});
 type ChatBody = z.output<typeof ChatBody>;
 type CompletionBody = z.output<typeof CompletionBody>;
-type SamplingBody = Pick<ChatBody, keyof typeof sampling>;
+type SharedBody = Pick<ChatBody, keyof typeof shared>;
 
 /** An image that a message names. */
 export interface ImagePart {
@@ -115,7 +106,7 @@ export type CallPart = { type: 'text'; text: string } | ImagePart;
 
 export interface CallMessage {
   role: string;
-  /** A text where the message is text alone. */
+  /** A string where the message has only text. */
   content: string | CallPart[];
   name?: string;
 }
@@ -130,7 +121,7 @@ export interface CompletionCall {
   sampling: z.input<typeof SamplingParams>;
   stream: boolean;
   includeUsage: boolean;
-  /** Put before the answer of each prompt; only /v1/completions with text prompts. */
+  /** Whether each answer begins with its prompt; only /v1/completions with text prompts. */
   echo: boolean;
 }
 
@@ -153,7 +144,7 @@ export function parseTextCall(body: unknown): CompletionCall {
   const text = parseBody(CompletionBody, body);
   refuseUnservedText(text);
   const prompts = toPrompts(text.prompt);
-  if (prompts.length * (text.n ?? 1) > most.choices) refuse('n', `prompts times n is at most ${most.choices} choices in one request.`);
+  if (prompts.length * (text.n ?? 1) > maxChoices) refuse('n', `prompts times n is at most ${maxChoices} choices in one request.`);
   return {
     ...common(text),
     prompts,
@@ -167,21 +158,15 @@ function parseBody<T extends z.ZodObject>(schema: T, body: unknown): z.output<T>
     throw new ApiError({ status: 400, message: 'The request body must be a JSON object.', code: 'invalid_type' });
   }
   const known = [...Object.keys(schema.shape), ...ignored];
-  for (const key of Object.keys(body)) {
-    if (!known.includes(key)) throw unknownKey(key, known);
+  const unknown = Object.keys(body).find((key) => !known.includes(key));
+  if (unknown !== undefined) {
+    const message = `Unknown key in the request: '${unknown}'. Did you mean '${nearestNames(unknown, known, 1)[0]}'?`;
+    throw new ApiError({ status: 400, message, param: unknown, code: 'unknown_parameter' });
   }
-  const parsed = schema.safeParse(body);
-  if (!parsed.success) throw fromZodError(parsed.error);
-  return parsed.data;
+  return parseWith(schema, body);
 }
 
-function unknownKey(key: string, known: string[]): ApiError {
-  const [nearest] = [...known].sort((a, b) => distance(key, a) - distance(key, b));
-  const hint = nearest !== undefined && distance(key, nearest) <= 3 ? ` Did you mean '${nearest}'?` : '';
-  return new ApiError({ status: 400, message: `Unknown key in the request: '${key}'.${hint}`, param: key, code: 'unknown_parameter' });
-}
-
-function common(body: SamplingBody) {
+function common(body: SharedBody) {
   if (body.stream_options !== undefined && body.stream !== true) {
     refuse('stream_options', "'stream_options' is only allowed when 'stream' is true.", 'invalid_value');
   }
@@ -193,23 +178,10 @@ function common(body: SamplingBody) {
   };
 }
 
-function toSampling(body: SamplingBody, maxTokens: number | undefined): z.input<typeof SamplingParams> {
-  const given = {
-    maxTokens,
-    temperature: body.temperature,
-    topP: body.top_p,
-    topK: body.top_k === undefined ? undefined : Math.max(0, body.top_k),
-    minP: body.min_p,
-    seed: body.seed,
-    stop: body.stop,
-    stopTokenIds: body.stop_token_ids,
-    ignoreEos: body.ignore_eos,
-    frequencyPenalty: body.frequency_penalty,
-    presencePenalty: body.presence_penalty,
-    repetitionPenalty: body.repetition_penalty,
-    logitBias: body.logit_bias,
-  };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+function toSampling(body: SharedBody, maxTokens: number | undefined): z.input<typeof SamplingParams> {
+  const keys = Object.keys(sampling) as (keyof typeof sampling)[];
+  const given = keys.map((key) => [key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), body[key]] as const);
+  return Object.fromEntries([...given, ['maxTokens', maxTokens] as const].filter(([, value]) => value !== undefined));
 }
 
 function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
@@ -219,7 +191,7 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
 }
 
 function toMessage(message: z.output<typeof chatMessage>, path: string): CallMessage {
-  if (message.tool_calls !== undefined && message.tool_calls !== null && message.tool_calls.length > 0) {
+  if (isGiven(message.tool_calls)) {
     refuse(`${path}.tool_calls`, 'Tool calls are not served by this version; leave them out of the conversation.');
   }
   if (message.role === 'tool' || message.role === 'function') {
@@ -237,7 +209,7 @@ function toMessage(message: z.output<typeof chatMessage>, path: string): CallMes
   };
 }
 
-/** Text parts alone are one text, as they were before images were read. */
+/** Joins the parts of a message that has only text. */
 function contentOf(value: z.output<typeof content>, path: string): CallMessage['content'] {
   if (value === null || value === undefined) return '';
   if (typeof value === 'string') return value;

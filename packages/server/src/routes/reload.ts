@@ -2,22 +2,21 @@ import { GraftError } from '@graft/common';
 import type { Engine } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { ApiError, fromZodError } from '../openai/errors.ts';
+import { ApiError, parseWith } from '../openai/errors.ts';
 import type { RunningRequests } from '../running-requests.ts';
 
 const ReloadCall = z.strictObject({ model: z.string().min(1) });
 
 /**
- * POST /admin/reload `{"model": "PATH"}`: serves the weights of a checkpoint on the server's disk, of the same config. It answers when they serve, with the
- * engine's report; a client that goes away ends the reload, and the old weights serve on. `secure` asks for the key.
+ * POST /admin/reload `{"model": "PATH"}` serves other weights: a checkpoint of the same config on the server's disk. The answer, the engine's report, comes once
+ * they serve. A client that goes away aborts the reload, and the old weights serve on. `secure` asks for the key.
  */
 export function reloadRoute(app: FastifyInstance, engine: Engine, running: RunningRequests): void {
   app.post('/admin/reload', async (request, reply) => {
-    const parsed = ReloadCall.safeParse(request.body);
-    if (!parsed.success) throw fromZodError(parsed.error);
+    const { model } = parseWith(ReloadCall, request.body);
     using reload = running.start(reply);
     try {
-      const report = await engine.reloadWeights(parsed.data.model, { signal: reload.signal });
+      const report = await engine.reloadWeights(model, { signal: reload.signal });
       request.log.info({ report }, 'other weights are served');
       return { object: 'reload', ...report };
     } catch (error) {
@@ -27,15 +26,11 @@ export function reloadRoute(app: FastifyInstance, engine: Engine, running: Runni
   });
 }
 
-/** What is wrong with the checkpoint that was named is the caller's to mend, and said with its place; all else goes the usual way. */
+/** The caller can fix the checkpoint that it named, so such errors say where. Other errors go the usual way. */
 function toReloadError(error: GraftError): GraftError {
-  if (error.code === 'GRAFT_RELOAD_BUSY') {
-    return new ApiError({ status: 409, message: wordsOf(error), code: 'reload_busy', cause: error });
-  }
+  const { what, where, fix } = error;
+  const message = [what, ...(where === undefined ? [] : [`Where: ${where}.`]), ...(fix === undefined ? [] : [fix])].join(' ');
+  if (error.code === 'GRAFT_RELOAD_BUSY') return new ApiError({ status: 409, message, code: 'reload_busy', cause: error });
   if (!/^GRAFT_(CHECKPOINT|GGUF|CONFIG|ROPE|RELOAD_CONFIG|WARM_UP)/.test(error.code)) return error;
-  return new ApiError({ status: 400, message: wordsOf(error), param: 'model', code: 'invalid_checkpoint', cause: error });
-}
-
-function wordsOf({ what, where, fix }: GraftError): string {
-  return [what, where === undefined ? undefined : `Where: ${where}.`, fix].filter((line) => line !== undefined).join(' ');
+  return new ApiError({ status: 400, message, param: 'model', code: 'invalid_checkpoint', cause: error });
 }
