@@ -32,6 +32,7 @@ const hook = (
   ...(phase === 'postLoad' ? { reload: 'keep' as const } : {}),
   run,
   owner: { plugin: 'vendor', file: null },
+  name: 'vendor: hook 1',
   ...more,
 });
 
@@ -165,7 +166,7 @@ test.each<[string, (parameters: Record<string, ParameterFacts>) => unknown, stri
   expect(runner.toJSON()).toEqual({ hooks: [], renames: [], patches: [] });
 });
 
-test('a change of class, a list, a map or a set that a failed hook made beside the ledger is taken back too', async () => {
+test('a change of class, a list, a map or a set that a failed hook made without the ledger is taken back too', async () => {
   class Other extends Tiny {}
   const model = Object.assign(new Tiny(), { layers: [{ n: 0 }, { n: 1 }], byName: new Map([['a', { n: 2 }]]), kinds: new Set(['a']) });
   const { layers, byName, kinds } = model;
@@ -306,7 +307,7 @@ test('postLoad records renames and refuses every other change', async () => {
     model.parameters['fused.w'] = model.parameters['w']!;
     delete model.parameters['w'];
   };
-  const runner = new HookRunner(target, [hook('postLoad', rename)]);
+  const runner = new HookRunner(target, [hook('postLoad', rename, { name: 'vendor: rename' })]);
   const model = new Tiny();
   await runner.run('init', model, null);
   runner.lifecycle.advance('loaded');
@@ -460,11 +461,14 @@ test('a hook for modes that the platform lacks is told to the user with the near
   misspelt.events.on('hook:warning', ({ hook: name, message }) => void seen.push(`${name}: ${message}`));
   await misspelt.run('init', new Tiny(), null);
   const nearest = '(nearest: "compile" or "lazy")';
-  expect(seen).toEqual([`vendor: hook 1: It runs in "complie" alone, and platform "hpu" has no such mode ${nearest}.`]);
+  expect(seen).toEqual([`vendor: hook 1: It only runs in "complie", and platform "hpu" has no such mode ${nearest}.`]);
 });
 
 test('one hook is switched off by its name', async () => {
-  const hooks = [hook('init', (tiny) => void tiny.log.push('one')), hook('init', (tiny) => void tiny.log.push('two'))];
+  const hooks = [
+    hook('init', (tiny) => void tiny.log.push('one')),
+    hook('init', (tiny) => void tiny.log.push('two'), { name: 'vendor: hook 2' }),
+  ];
   const runner = new HookRunner({ ...target, without: ['vendor: hook 1', 'tiny: Norm.fold'] }, hooks);
   const model = new Deep();
   await runner.run('init', model, null);

@@ -5,16 +5,16 @@ import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
 import { HookChangedParametersError, HookFailedError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
 import { nearestNames, quotedList } from './names.ts';
 import { changeText, type NamedParameters, namedParameters, parameterChanges } from './parameters.ts';
-import { type PatchedModel, type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
+import { type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
 import type { PluginHook } from './plugin.ts';
 import type { Owner } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 import { modulesOf, Snapshot } from './snapshot.ts';
 
-/** A plugin's hook, with the plugin and the declared class that `of` names. */
-export type LoadedHook = PluginHook & { readonly owner: Owner; readonly name?: string; readonly upstream?: LazyClass | null };
+/** A plugin's hook: its plugin, its name (`plugin: name`), and the declared class that `of` names. */
+export type LoadedHook = PluginHook & { readonly owner: Owner; readonly name: string; readonly upstream?: LazyClass | null };
 
-/** A hook of one model and what became of it, as data. */
+/** A hook of one model and its outcome, as data. */
 export interface HookRecord {
   readonly phase: Phase;
   /** `HpuLlama4ForCausalLM.unifyAttention`, or `plugin: name` for a plugin's hook. */
@@ -23,9 +23,9 @@ export interface HookRecord {
   readonly modes: readonly string[] | null;
   readonly reason: string | null;
   readonly reload: PostLoadReload | null;
-  /** The modules for which it runs, in the order of the tree; the model itself is ''. */
+  /** The modules that it runs for, in the order of the tree; the model itself is ''. */
   readonly paths: readonly string[];
-  /** `planned`: it runs once the weights are there. The last three are those of a reload of the weights. */
+  /** `planned`: it runs once the weights are loaded. The last three are outcomes of a reload of the weights. */
   readonly outcome: 'ran' | `skipped: ${string}` | 'planned' | 'kept' | 'ran again' | 'undone and ran again';
   readonly durationMs: number;
   readonly warnings: readonly string[];
@@ -45,7 +45,7 @@ export interface HookRunnerRecord {
 }
 
 export interface HookEvents {
-  /** A hook of a phase that went through left something as it is, or patched what another plugin had patched. */
+  /** A hook of a phase that succeeded left something as it is, or covered a patch of another plugin. */
   'hook:warning': { hook: string; plugin: string; message: string };
 }
 
@@ -57,29 +57,39 @@ export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform'
   readonly layers?: readonly { readonly candidates: readonly Link[] }[];
   /** The version of the plugin that brings the upstream class, for `removeWhen` of patches. */
   readonly upstreamVersion?: string | null;
-  /** The modes that the platform has; a hook for none of them is told to the user. */
+  /** The modes of the platform; a hook for none of them gets a warning. */
   readonly modes?: readonly string[];
-  /** Hooks that are switched off: `plugin: name`, as records have them, or `plugin: Class.method`. */
+  /** Hooks that are switched off: `plugin: name`, as in records, or `plugin: Class.method`. */
   readonly without?: readonly string[];
 }
 
+type Place = readonly [path: string, instance: object];
+
+/** A hook before it runs: the constant part of its record, and its instances. */
 interface Hook extends Omit<HookRecord, 'paths' | 'outcome' | 'durationMs' | 'warnings'> {
-  readonly instances: readonly (readonly [path: string, instance: object])[];
+  readonly places: readonly Place[];
   run(instance: object, context: unknown, patches: Patches): void | Promise<void>;
 }
 
-/** A model with other weights, its hooks run again. Nothing is final before `keep`: disposed without it, the model is as it was. */
+/** A phase under way. `undo` takes the model and the ledger back to its start; false: it could not, and the model is `failed`. */
+interface Transaction {
+  readonly model: InspectableModel;
+  readonly context: unknown;
+  undo(cause: string): boolean;
+}
+
+/** A model with new weights, after its hooks ran again. Nothing is final before `keep`: disposed without it, the model is as it was. */
 export interface HookReload extends Disposable {
   readonly hooks: readonly HookRecord[];
   /** The model is `ready` again, with the new weights. */
   keep(): void;
 }
 
-const ranAgain = { keep: 'kept', rerun: 'ran again', 'undo-redo': 'undone and ran again' } as const;
+const reloadOutcomes = { keep: 'kept', rerun: 'ran again', 'undo-redo': 'undone and ran again' } as const;
 
 /**
- * Runs the hooks of one model. Each phase is a transaction: either every hook of it ran and kept the phase's promise, or the model is as it was
- * before the phase, or it is marked `failed` and nothing more can be done with it.
+ * Runs the hooks of one model. Each phase is a transaction: either every hook ran and kept the phase's promise, or the model is as it was before
+ * the phase, or it is marked `failed` and cannot be used.
  */
 export class HookRunner {
   readonly lifecycle = new Lifecycle();
@@ -89,13 +99,12 @@ export class HookRunner {
   private readonly hooks: readonly LoadedHook[];
   private readonly hookRecords: HookRecord[] = [];
   private readonly renameRecords: RenameRecord[] = [];
-  private postLoadRan = false;
-  /** The names under which the weights were loaded, before any post-load hook renamed one. */
-  private loadNames: readonly (readonly [string, ParameterFacts])[] = [];
-  /** Patches that a reload undoes: those of `undo-redo` hooks. */
+  /** The names under which the weights were loaded, before any post-load hook renamed one; null before the postLoad hooks ran. */
+  private loadNames: readonly (readonly [string, ParameterFacts])[] | null = null;
+  /** The patches that a reload undoes: those of `undo-redo` hooks. */
   private undoable: ReadonlySet<number> = new Set();
 
-  /** @param hooks `LoadedPlugins.hooks`; those for another model or platform are left out. */
+  /** @param hooks `LoadedPlugins.hooks`; those for another platform are left out. */
   constructor(target: HookTarget, hooks: readonly LoadedHook[] = []) {
     this.target = target;
     this.hooks = hooks.filter(({ platform }) => platform === target.platform);
@@ -103,73 +112,64 @@ export class HookRunner {
 
   /**
    * Runs one phase. First the hook methods of each class in the tree, base before subclass, then plugin hooks in plugin order; each for all of its
-   * instances, in the order of the tree as the phase finds it.
+   * instances, in the order of the tree at the start of the phase.
    * `init` takes the model from `constructed` to `initialized`; `postLoad` needs `loaded`, and runs once.
    * @throws HookChangedParametersError, HookFailedError, LifecycleError.
    */
   async run<Context>(phase: Phase, model: InspectableModel, context: Context): Promise<void> {
     const call = `run('${phase}')`;
     this.lifecycle.require(call, phase === 'init' ? 'constructed' : 'loaded');
-    if (phase === 'postLoad' && this.postLoadRan)
-      throw new LifecycleError({ state: 'loaded, with its postLoad hooks run', call, allowed: ['loaded'] });
-    if (phase === 'postLoad') this.loadNames = [...model.namedParameters()];
+    if (this.loadNames !== null) throw new LifecycleError({ state: 'loaded, with its postLoad hooks run', call, allowed: ['loaded'] });
+    const loadNames = [...model.namedParameters()];
     const hooks = await this.hooksFor(phase, model);
-    const { records, renames, undoable } = await this.runAll(hooks, model, context, this.transaction(model));
+    const { records, renames, undoable } = await this.runAll(hooks, this.begin(model, context), (hook) => this.skipped(hook) ?? 'ran');
     this.hookRecords.push(...records);
     this.renameRecords.push(...renames);
+    this.undoable = undoable;
     if (phase === 'init') this.lifecycle.advance('initialized', call);
-    else {
-      this.postLoadRan = true;
-      this.undoable = undoable;
-    }
+    else this.loadNames = loadNames;
   }
 
   /**
-   * The parameters under the names by which a checkpoint fills them: as they were before post-load hooks renamed them, in the same order.
+   * The parameters under their names in a checkpoint: as before post-load hooks renamed them, in the same order.
    * @throws LifecycleError before the postLoad hooks have run.
    */
   parametersAtLoad<P extends ParameterFacts>(model: { namedParameters(): Iterable<[string, P]> }): Map<string, P> {
-    if (!this.postLoadRan) this.lifecycle.require('parametersAtLoad', 'ready');
+    if (this.loadNames === null) this.lifecycle.require('parametersAtLoad', 'ready');
     const present = new Map<ParameterFacts, P>([...model.namedParameters()].map(([, parameter]) => [parameter, parameter]));
-    return new Map(this.loadNames.map(([name, facts]) => [name, present.get(facts)!]));
+    return new Map(this.loadNames?.map(([name, facts]) => [name, present.get(facts)!]));
   }
 
   /**
    * Puts other weights into a model that is `ready`. The patches of `undo-redo` hooks are undone, `apply` fills the parameters, then `undo-redo` and
-   * `rerun` hooks run again in their order; what `keep` hooks did stays. Parameters come out under the names that they had. All or nothing: an error
+   * `rerun` hooks run again in their order; the effects of `keep` hooks stay. Parameters keep their names. All or nothing: an error
    * leaves the model as it was, and so does disposing the result without `keep`.
    * @throws PatchOrderError when a later hook that is not `undo-redo` patched on top of one that is; PatchOverwrittenError; HookFailedError;
-   * HookChangedParametersError; ReloadChangedModelError for a `rerun` hook that patches or renames, or names that came out otherwise; LifecycleError.
+   * HookChangedParametersError; ReloadChangedModelError for a `rerun` hook that patches or renames, or for changed names; LifecycleError.
    */
   async reload<Context>(model: InspectableModel, context: Context, apply: () => void): Promise<HookReload> {
     this.lifecycle.advance('reloading', 'reload');
     const before = namedParameters(model.namedParameters());
-    const takeBack = this.transaction(model);
+    const transaction = this.begin(model, context);
     let isOpen = true;
-    const end = (hook: string): void => {
-      if (isOpen && takeBack(hook)) this.lifecycle.advance('ready', 'reload');
+    const end = (cause: string): void => {
+      if (isOpen && transaction.undo(cause)) this.lifecycle.advance('ready', 'reload');
       isOpen = false;
     };
     try {
       this.ledger.undo(this.undoable);
       apply();
-      const { records, undoable, parameters } = await this.runAll(
-        await this.hooksFor('postLoad', model),
-        model,
-        context,
-        takeBack,
-        ranAgain,
-      );
-      // Other weights may have another storage format, but every parameter stands where it stood.
-      const changes = parameterChanges(before, parameters).filter(({ kind }) => kind !== 'retyped');
-      if (changes.length > 0)
-        throw new ReloadChangedModelError(`parameters do not stand where they stood: ${changes.map(changeText).join('; ')}`);
+      const hooks = await this.hooksFor('postLoad', model);
+      const ran = await this.runAll(hooks, transaction, (hook) => this.skipped(hook) ?? reloadOutcomes[hook.reload!]);
+      // The storage format may differ with the weights. Names and shapes may not.
+      const changes = parameterChanges(before, ran.parameters).filter(({ kind }) => kind !== 'retyped');
+      if (changes.length > 0) throw new ReloadChangedModelError(`parameters changed: ${changes.map(changeText).join('; ')}`);
       const keep = (): void => {
         isOpen = false;
-        this.undoable = undoable;
+        this.undoable = ran.undoable;
         this.lifecycle.advance('ready', 'reload');
       };
-      return { hooks: records, keep, [Symbol.dispose]: () => end('what followed the hooks of a reload') };
+      return { hooks: ran.records, keep, [Symbol.dispose]: () => end('what followed the hooks of a reload') };
     } catch (error) {
       end('a reload');
       throw error;
@@ -188,99 +188,83 @@ export class HookRunner {
 
   private async hooksFor(phase: Phase, model: InspectableModel): Promise<Hook[]> {
     const modules = [...modulesOf(model)];
-    const ofPlugins = await Promise.all(this.hooks.map((hook, index) => this.pluginHook(hook, index, modules)));
-    return [...this.classHooks(phase, modules), ...ofPlugins.filter((hook) => hook.phase === phase)];
+    const ofPlugins = this.hooks.filter((hook) => hook.phase === phase).map((hook) => this.pluginHook(hook, modules));
+    return [...this.classHooks(phase, modules), ...(await Promise.all(ofPlugins))];
   }
 
-  /** One a declaration, whichever classes inherit it. */
-  private classHooks(phase: Phase, modules: readonly (readonly [string, object])[]): Hook[] {
-    const found = new Map<HookDeclaration, (readonly [string, object])[]>();
-    for (const [path, instance] of modules) {
-      for (const declaration of hooksOf(instance.constructor, phase)) {
-        const key = [...found.keys()].find(({ prototype, method }) => prototype === declaration.prototype && method === declaration.method);
-        if (key === undefined) found.set(declaration, [[path, instance]]);
-        else found.get(key)!.push([path, instance]);
+  /** One hook a declaration, whichever classes inherit it. */
+  private classHooks(phase: Phase, modules: readonly Place[]): Hook[] {
+    const found: { declaration: HookDeclaration; places: Place[] }[] = [];
+    for (const place of modules) {
+      for (const declaration of hooksOf(place[1].constructor, phase)) {
+        const { prototype, method } = declaration;
+        const known = found.find((each) => each.declaration.prototype === prototype && each.declaration.method === method);
+        if (known === undefined) found.push({ declaration, places: [place] });
+        else known.places.push(place);
       }
     }
     const { chain, layers = [] } = this.target;
     const links = [...chain, ...layers.flatMap(({ candidates }) => candidates)];
-    return [...found].map(([{ method, prototype, ...facts }, instances]) => {
+    return found.map(({ declaration: { method, prototype, ...facts }, places }) => {
       const className = prototype.constructor.name;
       const plugin = (links.find((link) => link.className === className) ?? chain.at(-1))?.plugin ?? 'application';
       const run: Hook['run'] = (instance, _, patches) =>
         (instance as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches);
-      return { ...facts, hook: `${className}.${method}`, plugin, instances, run };
+      return { ...facts, hook: `${className}.${method}`, plugin, places, run };
     });
   }
 
-  private async pluginHook(hook: LoadedHook, index: number, modules: readonly (readonly [string, object])[]): Promise<Hook> {
-    const { owner, of, phase, modes = null, reason = null, reload = null, upstream = null, run } = hook;
-    const name = hook.name ?? `${owner.plugin}: ${run.name === '' || run.name === 'run' ? `hook ${index + 1}` : run.name}`;
-    // The model has the name under which it was resolved, whatever other names its class has; a part has its class.
-    const Class = of === '*' ? null : ((await upstream?.()) ?? null);
+  private async pluginHook(hook: LoadedHook, modules: readonly Place[]): Promise<Hook> {
+    const { owner, name, of, phase, modes = null, reason = null, reload = null, upstream = null } = hook;
+    // The model goes by its architecture, whatever its class is called; a part goes by its class.
     const isModel = of === '*' || of.slice(of.lastIndexOf('/') + 1) === this.target.architecture;
-    const instances = modules.filter(([, instance], at) => (at === 0 ? isModel : Class !== null && instance instanceof Class));
-    return {
-      phase,
-      hook: name,
-      plugin: owner.plugin,
-      modes,
-      reason,
-      reload,
-      instances,
-      run: run.bind(hook) as Hook['run'],
-    };
+    const Class = of === '*' ? null : ((await upstream?.()) ?? null);
+    const places = modules.filter(([, instance], at) => (at === 0 ? isModel : Class !== null && instance instanceof Class));
+    return { phase, hook: name, plugin: owner.plugin, modes, reason, reload, places, run: hook.run.bind(hook) as Hook['run'] };
   }
 
-  private skipped({ hook, plugin, modes, instances }: Hook): `skipped: ${string}` | null {
+  private skipped({ hook, plugin, modes, places }: Hook): `skipped: ${string}` | null {
     const { mode, without = [] } = this.target;
     if (modes !== null && (mode === null || !modes.includes(mode))) return 'skipped: other mode';
-    if (instances.length === 0) return 'skipped: not in this model';
+    if (places.length === 0) return 'skipped: not in this model';
     return without.some((name) => name === hook || name === `${plugin}: ${hook}`) ? 'skipped: switched off' : null;
   }
 
-  /** A class may serve on several platforms, so that a mode of another one is no error. */
+  /** A warning and not an error: a class may serve on several platforms, and name a mode of another one. */
   private modeWarnings({ modes }: Hook): string[] {
-    const known = this.target.modes;
+    const { modes: known, platform } = this.target;
     if (known === undefined || modes === null || modes.some((mode) => known.includes(mode))) return [];
     const nearest = quotedList(nearestNames(modes[0] ?? '', known));
-    return [`It runs in ${quotedList(modes)} alone, and platform "${this.target.platform}" has no such mode (nearest: ${nearest}).`];
+    return [`It only runs in ${quotedList(modes)}, and platform "${platform}" has no such mode (nearest: ${nearest}).`];
   }
 
-  /** The result takes the model and the ledger back to this moment, once. It returns false where it cannot; the model is then `failed`. */
-  private transaction(model: InspectableModel): (hook: string) => boolean {
+  private begin(model: InspectableModel, context: unknown): Transaction {
     const before = Snapshot.ofModel(model);
     const restoreEntries = this.ledger.save();
     let isRestored: boolean | null = null;
-    return (hook) => {
+    const undo = (cause: string): boolean => {
       if (isRestored !== null) return isRestored;
       before.restore();
       restoreEntries();
       isRestored = isSame(before, model);
-      if (!isRestored) this.lifecycle.fail(`${hook} changed what is out of the registry's reach`);
+      if (!isRestored) this.lifecycle.fail(`${cause} changed what is out of the registry's reach`);
       return isRestored;
     };
+    return { model, context, undo };
   }
 
-  /** @param undo takes the whole phase back. */
-  private async runAll(
-    hooks: readonly Hook[],
-    model: InspectableModel,
-    context: unknown,
-    undo: (hook: string) => boolean,
-    outcomes?: typeof ranAgain,
-  ) {
+  private async runAll(hooks: readonly Hook[], transaction: Transaction, outcomeOf: (hook: Hook) => HookRecord['outcome']) {
     const records: HookRecord[] = [];
     const renames: RenameRecord[] = [];
     const undoable = new Set<number>();
-    let parameters = namedParameters(model.namedParameters());
+    let parameters = namedParameters(transaction.model.namedParameters());
     for (const hook of hooks) {
-      const outcome = this.skipped(hook) ?? (outcomes === undefined ? 'ran' : outcomes[hook.reload!]);
+      const outcome = outcomeOf(hook);
       if (outcome === 'kept' || outcome.startsWith('skipped')) {
         records.push(recordOf(hook, outcome, { warnings: this.modeWarnings(hook) }));
         continue;
       }
-      const ran = await this.runHook(hook, model, context, parameters, undo);
+      const ran = await this.runHook(hook, transaction, parameters);
       if (hook.reload === 'undo-redo') for (const id of ran.patches) undoable.add(id);
       if (outcome === 'ran again' && ran.patches.length + ran.renames.length > 0) {
         const [first] = ran.renames;
@@ -298,18 +282,21 @@ export class HookRunner {
 
   /** Runs one hook for all its instances and holds it to its phase's promise. */
   private async runHook(
-    { hook, plugin, phase, reason, instances, run }: Hook,
-    model: InspectableModel,
-    context: unknown,
+    { hook, plugin, phase, reason, places, run }: Hook,
+    { model, context, undo }: Transaction,
     before: NamedParameters,
-    undo: (hook: string) => boolean,
   ) {
-    const { patches, warnings, made, close } = this.ledger.open({ hook, plugin, phase }, this.patched(model), reason);
+    const { upstreamVersion } = this.target;
+    const { patches, warnings, made, close } = this.ledger.open(
+      { hook, plugin, phase },
+      { pathOf: pathsIn(model), upstreamVersion },
+      reason,
+    );
     const started = performance.now();
     let where = hook;
     let parameters: NamedParameters;
     try {
-      for (const [path, instance] of instances) {
+      for (const [path, instance] of places) {
         where = path === '' ? hook : `${hook} at ${path}`;
         await run(instance, context, patches);
       }
@@ -321,29 +308,19 @@ export class HookRunner {
     }
     const durationMs = performance.now() - started;
     const changes = parameterChanges(before, parameters);
-    const refused = phase === 'init' ? changes : changes.filter(({ kind }) => kind !== 'renamed');
-    if (refused.length > 0) throw new HookChangedParametersError({ phase, hook, changes: refused.map(changeText), restored: undo(hook) });
+    const refused = changes.filter(({ kind }) => phase === 'init' || kind !== 'renamed').map(changeText);
+    if (refused.length > 0) throw new HookChangedParametersError({ phase, hook, changes: refused, restored: undo(hook) });
     const renames = changes.map(({ before: from, after: to }) => ({ hook, from, to }));
     return { parameters, patches: made, renames, durationMs, warnings };
-  }
-
-  /** The parts of a model are its modules and what is lent to one; they are looked up again for an object that was not there before. */
-  private patched(model: InspectableModel): PatchedModel {
-    let paths: ReadonlyMap<object, string> = new Map();
-    const pathOf = (instance: object): string | null => {
-      if (!paths.has(instance)) paths = pathsOf(model);
-      return paths.get(instance) ?? null;
-    };
-    return { pathOf, upstreamVersion: this.target.upstreamVersion };
   }
 }
 
 function recordOf(
-  { instances, run: _, ...facts }: Hook,
+  { places, run: _, ...facts }: Hook,
   outcome: HookRecord['outcome'],
   { durationMs = 0, warnings = [] }: Partial<Pick<HookRecord, 'durationMs' | 'warnings'>> = {},
 ): HookRecord {
-  return { ...facts, paths: instances.map(([path]) => path), outcome, durationMs, warnings: [...warnings] };
+  return { ...facts, paths: places.map(([path]) => path), outcome, durationMs, warnings: [...warnings] };
 }
 
 function isSame(before: Snapshot, model: InspectableModel): boolean {
@@ -354,14 +331,18 @@ function isSame(before: Snapshot, model: InspectableModel): boolean {
   }
 }
 
-/** By object. A lent module is a property that does not enumerate. */
-function pathsOf(model: InspectableModel): ReadonlyMap<object, string> {
-  const paths = new Map([...modulesOf(model)].map(([path, module]) => [module, path]));
-  for (const [path, module] of modulesOf(model)) {
-    for (const [name, { value, enumerable }] of Object.entries(Object.getOwnPropertyDescriptors(module))) {
-      const isLent = !enumerable && typeof value === 'object' && value !== null && !paths.has(value);
-      if (isLent) paths.set(value as object, path === '' ? name : `${path}.${name}`);
+/** The path of a module, or of an object lent to one; null for any other object. An unknown object is looked up again: it may be new in the tree. */
+function pathsIn(model: InspectableModel): (instance: object) => string | null {
+  let paths = new Map<object, string>();
+  return (instance) => {
+    if (!paths.has(instance)) {
+      const modules = modulesOf(model);
+      paths = new Map([...modules].map(([path, module]) => [module, path]));
+      for (const [path, module] of modules)
+        for (const [name, { value, enumerable }] of Object.entries(Object.getOwnPropertyDescriptors(module)))
+          if (!enumerable && typeof value === 'object' && value !== null && !paths.has(value))
+            paths.set(value, path === '' ? name : `${path}.${name}`); // a lent object: its property does not enumerate
     }
-  }
-  return paths;
+    return paths.get(instance) ?? null;
+  };
 }

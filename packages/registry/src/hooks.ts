@@ -28,20 +28,20 @@ export interface HookDeclaration {
   readonly reload: PostLoadReload | null;
 }
 
-/** The decorator's options. Class and method are known from where the mark stands. */
+/** The decorator's options. The place of the mark gives class and method. */
 type Mark = Omit<HookDeclaration, 'method' | 'prototype'>;
 
 /** Hook methods are public and take the ledger's patches, which they may ignore. */
 type HookMethod = (patches: Patches) => void | Promise<void>;
 
-/** Both kinds of decorator: TypeScript's (`experimentalDecorators`) and the language's, which a runner without our tsconfig applies. */
+/** TypeScript's decorators (`experimentalDecorators`) and those of the language, which a runner without our tsconfig applies. */
 interface HookDecorator {
   <Method extends HookMethod>(target: object, name: string, descriptor: TypedPropertyDescriptor<Method>): void;
   <Method extends HookMethod>(method: Method, context: ClassMethodDecoratorContext): void;
 }
 
-// On the method itself, where either kind can put it. Shared by duplicate copies of the package: a vendor's class must be understood by the
-// application's registry.
+// A property of the method itself, where either kind of decorator can put it. Duplicate copies of the package share the key: the application's
+// registry must understand a vendor's class.
 const marks = Symbol.for('graft.hooks');
 
 /**
@@ -59,25 +59,19 @@ export function PostLoadHook(options: PostLoadHookOptions): HookDecorator {
 
 function declare(phase: Phase, { modes, reason }: InitHookOptions, reload: PostLoadReload | null): HookDecorator {
   const mark: Mark = { phase, modes: modes ?? null, reason: reason ?? null, reload };
-  return (target: object, nameOrContext: string | ClassMethodDecoratorContext, descriptor?: { value?: unknown }): void => {
-    const { name, method, isStatic, isNamed } =
-      typeof nameOrContext === 'object' ? ofContext(target, nameOrContext) : ofProperty(target, nameOrContext, descriptor);
+  return (target: object, at: string | ClassMethodDecoratorContext, descriptor?: { value?: unknown }): void => {
+    const isLegacy = typeof at === 'string' || typeof at === 'symbol'; // TypeScript's kind
+    const isStatic = isLegacy ? typeof target === 'function' : at.static;
+    const method = isLegacy ? descriptor?.value : target;
+    const key = isLegacy ? at : at.name;
+    const name = isLegacy ? `${isStatic ? (target as { name?: string }).name : target.constructor.name}.${String(key)}` : String(key);
+    const isPublic = typeof key === 'string' && (isLegacy || (at.kind === 'method' && !at.private));
     if (isStatic) throw new HookTargetError(name, 'it is static');
-    if (!isNamed || typeof method !== 'function') throw new HookTargetError(name, 'it is not a method with a public name');
+    if (!isPublic || typeof method !== 'function') throw new HookTargetError(name, 'it is not a method with a public name');
     if (phase === 'postLoad' && reload === null)
       throw new HookTargetError(name, "a postLoad hook must say `reload: 'rerun' | 'keep' | 'undo-redo'`");
     Object.defineProperty(method, marks, { value: [...marksOf(method), mark], configurable: true });
   };
-}
-
-function ofProperty(target: object, key: string, descriptor: { value?: unknown } | undefined) {
-  const isStatic = typeof target === 'function';
-  const name = `${isStatic ? target.name : target.constructor.name}.${String(key)}`;
-  return { name, method: descriptor?.value, isStatic, isNamed: typeof key === 'string' };
-}
-
-function ofContext(method: unknown, { name, kind, static: isStatic, private: isPrivate }: ClassMethodDecoratorContext) {
-  return { name: String(name), method, isStatic, isNamed: kind === 'method' && !isPrivate && typeof name === 'string' };
 }
 
 function marksOf(method: unknown): readonly Mark[] {

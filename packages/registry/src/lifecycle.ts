@@ -9,10 +9,7 @@ const statesBefore = {
   reloading: ['ready'],
 } as const;
 
-/**
- * constructed -> initialized -> loaded -> ready, in this order. At `ready` the model may no longer be changed, but by a reload of its weights
- * (ready -> reloading -> ready).
- */
+/** constructed -> initialized -> loaded -> ready. At `ready` only a reload of the weights may change the model: ready -> reloading -> ready. */
 export class Lifecycle {
   private current: LifecycleState = 'constructed';
   private failure: string | undefined;
@@ -21,18 +18,13 @@ export class Lifecycle {
     return this.current;
   }
 
-  /** Why the model is `failed`. */
-  get reason(): string | undefined {
-    return this.failure;
-  }
-
   /** @throws LifecycleError, which names the state and the call. */
   require(call: string, ...allowed: readonly LifecycleState[]): void {
     if (!allowed.includes(this.current)) throw new LifecycleError({ state: this.current, call, allowed, reason: this.failure });
   }
 
   /**
-   * Goes one state on.
+   * Enters the next state.
    * @throws LifecycleError when `state` does not follow the present one.
    */
   advance(state: keyof typeof statesBefore, call = `advance('${state}')`): void {
@@ -40,7 +32,7 @@ export class Lifecycle {
     this.current = state;
   }
 
-  /** The model is neither what it was nor what it should be, and cannot be used. */
+  /** A failed phase could not be undone: the model cannot be used. */
   fail(reason: string): void {
     this.current = 'failed';
     this.failure = reason;

@@ -128,25 +128,25 @@ test('a class is swapped for one that it extends or that extends it, and has no 
       return 0;
     }
   }
-  expect(() => patches.swapClass(attention, Narrow)).toThrow(refused('forward takes 1 parameters, and what would replace it takes 0'));
+  expect(() => patches.swapClass(attention, Narrow)).toThrow(refused('forward takes 1 parameters, and its replacement takes 0'));
   patches.swapClass(attention, Wider);
   patches.swapClass(attention, Attention);
   patches.swapClass(attention, BranchFree);
   expect(attention.forward(1)).toBe(2);
 });
 
-test('a field is set where there is none, and its undo leaves none', () => {
+test('a field is set where its name is free, and the undo removes it', () => {
   const { ledger, patches, attention } = opened();
   patches.setField(attention, 'wasChunkedLocal', true);
   expect(Object.entries(attention)).toContainEqual(['wasChunkedLocal', true]);
   expect(ledger.toJSON()).toMatchObject([{ operation: 'setField', target: 'ChunkedAttention.wasChunkedLocal', detail: 'set to true' }]);
-  expect(() => patches.setField(attention, 'wasChunkedLocal', false)).toThrow(refused('has a "wasChunkedLocal" already'));
+  expect(() => patches.setField(attention, 'wasChunkedLocal', false)).toThrow(refused('already has a "wasChunkedLocal"'));
   expect(() => patches.setField(attention, 'forward', 1)).toThrow(code('GRAFT_PATCH_REFUSED'));
   ledger.undoTo(0);
   expect('wasChunkedLocal' in attention).toBe(false);
 });
 
-test('what replaces must be able to stand in for what it replaces', () => {
+test('a replacement must be able to stand in for the original', () => {
   const { ledger, patches, layer, attention } = opened();
   const replace = (name: string, method: unknown) => () => patches.replaceMethod(attention, name, method as never);
   expect(replace('forward', attention.forward.bind(attention))).toThrow(refused('bound'));
@@ -154,18 +154,16 @@ test('what replaces must be able to stand in for what it replaces', () => {
   expect(replace('forward', 7)).toThrow(refused('it was given number, not a function'));
   expect(replace('forward', BranchFree)).toThrow(refused('BranchFree is a class'));
   expect(replace('forward', async (x: number) => x)).toThrow(
-    refused('the method is a Function, and what would replace it is a AsyncFunction'),
+    refused('the method is of kind Function, and its replacement of kind AsyncFunction'),
   );
-  expect(replace('prefetch', () => undefined)).toThrow(refused('the method is a AsyncFunction'));
-  expect(replace('forward', (x: number, y: number) => x + y)).toThrow(
-    refused('forward takes 1 parameters, and what would replace it takes 2'),
-  );
+  expect(replace('prefetch', () => undefined)).toThrow(refused('the method is of kind AsyncFunction'));
+  expect(replace('forward', (x: number, y: number) => x + y)).toThrow(refused('forward takes 1 parameters, and its replacement takes 2'));
   const wrap = (wrapper: unknown) => () => patches.wrapChild(layer, 'attention', () => wrapper as object);
   expect(() => patches.wrapChild(layer, 'mlp', (inner: object) => ({ inner }))).toThrow(refused('no child "mlp"'));
   expect(wrap(undefined)).toThrow(refused('undefined is not a module'));
-  expect(wrap({ inner: attention })).toThrow(refused('Object has no forward, which ChunkedAttention has'));
-  expect(wrap({ forward: () => 0 })).toThrow(refused('forward takes 1 parameters, and what would replace it takes 0'));
-  expect(() => patches.lend(layer, 'attention', {})).toThrow(refused('Object has no forward'));
+  expect(wrap({ inner: attention })).toThrow(refused('Object lacks forward of ChunkedAttention'));
+  expect(wrap({ forward: () => 0 })).toThrow(refused('forward takes 1 parameters, and its replacement takes 0'));
+  expect(() => patches.lend(layer, 'attention', {})).toThrow(refused('Object lacks forward'));
   expect([ledger.toJSON().length, layer.attention, Object.keys(attention)]).toEqual([0, attention, ['heads']]);
   patches.replaceMethod(attention, 'forward', (...args: never[]) => args.length);
   expect(ledger.toJSON().length).toBe(1);
@@ -182,7 +180,7 @@ test('a prototype, a class and an object that is not in the model are refused', 
   expect([ledger.toJSON().length, Attention.prototype.forward]).toEqual([0, forward]);
 });
 
-test('a patch that takes the place of another plugin’s is told to the user, and the covered one says by what', () => {
+test('a patch that covers another plugin’s gives a warning, and the covered one names it', () => {
   const { ledger, layer, attention, model, patches, warnings } = opened();
   patches.replaceMethod(attention, 'forward', (x: number) => x);
   patches.lend(layer, 'gate', { forward: () => 0 });
@@ -200,7 +198,7 @@ test('a patch that takes the place of another plugin’s is told to the user, an
   expect(covered()).toEqual([null, { id: 3, plugin: 'vendor' }, null]);
 });
 
-test('a patch says what upstream is to change, and is an error with an upstream that no longer needs it', () => {
+test('a patch links the change that upstream needs, and is refused once upstream has it', () => {
   const options: PatchOptions = { upstream: 'https://example.com/pull/7', removeWhen: '>=0.2.0' };
   const patched = (upstreamVersion: string | null, more: PatchOptions = {}) => {
     const { ledger, layer, patches } = opened({ upstreamVersion });

@@ -36,11 +36,11 @@ export interface PatchRecord extends PatchOwner {
 export interface PatchOptions {
   /** The guard or branch that the patch removes. Default: the hook's reason. */
   reason?: string;
-  /** A link to what upstream is asked to change, after which the patch can go. */
+  /** A link to the change of upstream that would make the patch superfluous. */
   upstream?: string;
-  /** Versions of the upstream plugin that do not need the patch, as a semver range. With one of them the model does not load. */
+  /** The versions of the upstream plugin that do not need the patch, as a semver range. The model does not load with one of them. */
   removeWhen?: string;
-  /** For a patch that `forward` does not read: who does, such as `the runner`. */
+  /** Who reads the patch, where `forward` does not: `the runner`. */
   readBy?: string;
 }
 
@@ -48,20 +48,20 @@ type Method = (this: never, ...args: never) => unknown;
 
 /**
  * Changes a model in place, while the hook runs. A target is a module of the model's tree, or one lent to it.
- * Each throws PatchRefusedError for another target, and for a replacement that cannot stand in for what it replaces.
+ * @throws PatchRefusedError for another target, and for a replacement that cannot stand in for the original.
  */
 export interface Patches {
   /** Gives an instance a class that extends its own, or that its own extends. Refused for a class that sets fields: they would not be initialised. */
   swapClass(instance: object, Class: new (...args: never) => object, options?: PatchOptions): void;
-  /** Puts `value` where `forward` finds it as `host[name]`, without making it a part of the tree: its owner stays another. */
+  /** Makes `value` readable as `host[name]` without adding it to the tree: it keeps its owner. */
   lend(host: object, name: string, value: object, options?: PatchOptions): void;
-  /** Gives one instance another method. The unbound function: a bound one is a new identity on every layer, and multiplies graphs. */
+  /** Gives one instance another method. Pass an unbound function: a bound one is a new identity on every layer, and multiplies graphs. */
   replaceMethod(instance: object, name: string, method: Method, options?: PatchOptions): void;
-  /** Puts `wrap(child)` in the place of a child. It has the `forward`, parameters, buffers and modules that the child has. */
+  /** Replaces a child by `wrap(child)`, which has the same `forward`, parameters, buffers and modules. */
   wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, options?: PatchOptions): void;
-  /** Adds a field to an instance: a marker, a constant, or a buffer, which is then a part of the tree. Refused where there is a field already. */
+  /** Adds a field to an instance: a marker, a constant, or a buffer, which joins the tree. Refused where the name is taken. */
   setField(instance: object, name: string, value: unknown, options?: PatchOptions): void;
-  /** Tells the user why something was left as it is. The hook's record and an event carry it. Changes nothing. */
+  /** Tells the user why the hook left something as it is, through the hook's record and an event. Changes nothing. */
   warn(message: string): void;
 }
 
@@ -78,21 +78,22 @@ interface Patch {
   readonly instance: object;
   /** null: the class. */
   readonly name: string | null;
+  readonly before: PropertyDescriptor | undefined;
+  readonly after: PropertyDescriptor;
   /** The earlier patch whose place it takes. */
   readonly covers: Patch | undefined;
   read: boolean | null;
-  /** Whether what the patch put there is still there. */
-  intact(): boolean;
-  undo(): void;
 }
 
-interface Change extends Pick<Patch, 'intact' | 'undo'> {
+/** A new state of the target. `keeps`: the replacement uses what it replaces. */
+interface Change extends PropertyDescriptor {
   readonly detail: string;
-  /** The replacement uses what it replaces. */
   readonly keeps?: boolean;
 }
 
 type Refuse = (problem: string, fix: string) => never;
+
+const patchable = ['constructed', 'initialized', 'loaded', 'reloading'] as const;
 
 /** Every in-place change of one model: who, when, why, and how to undo it, last in first out. */
 export class PatchLedger {
@@ -104,18 +105,12 @@ export class PatchLedger {
     this.lifecycle = lifecycle;
   }
 
-  /** The patches that a hook may make, until `close`; `made` has the ids of those that it did make. */
+  /** Opens the ledger for one hook, until `close`. `made` lists the ids of the patches that the hook made. */
   open(owner: PatchOwner, model: PatchedModel, hookReason: string | null = null) {
     let isOpen = true;
     const [warnings, made]: [string[], number[]] = [[], []];
-    const apply = (
-      operation: PatchOperation,
-      change: (refuse: Refuse) => Change,
-      options: PatchOptions | undefined,
-      instance: object,
-      name: string | null = null,
-    ) => {
-      this.lifecycle.require(`${operation} (${owner.hook})`, 'constructed', 'initialized', 'loaded', 'reloading');
+    const apply = (operation: PatchOperation, instance: object, name: string | null, given: unknown, options: PatchOptions = {}) => {
+      this.lifecycle.require(`${operation} (${owner.hook})`, ...patchable);
       const target = name === null ? nameOf(instance) : `${nameOf(instance)}.${name}`;
       const refuse: Refuse = (problem, fix) => {
         throw new PatchRefusedError({ operation, target, problem, fix });
@@ -123,32 +118,30 @@ export class PatchLedger {
       if (!isOpen) refuse(`the hook ${owner.hook} has ended`, 'patch while the hook runs, and await what it starts.');
       const place = model.pathOf(instance) ?? refuse(...outsideText(instance));
       const path = name === null ? place : place === '' ? name : `${place}.${name}`;
-      expectNeeded(options ?? {}, model.upstreamVersion ?? null, refuse);
-      const before = this.patches.findLast((patch) => patch.instance === instance && patch.name === name);
-      const { detail, keeps = false, ...rest } = change(refuse);
-      const { reason = hookReason, upstream = null, removeWhen = null, readBy = null } = options ?? {};
+      expectNeeded(options, model.upstreamVersion ?? null, refuse);
+      const { detail, keeps = false, ...after } = changes[operation](instance, name!, given as never, refuse);
+      const { reason = hookReason, upstream = null, removeWhen = null, readBy = null } = options;
       const record = { id: this.nextId++, operation, target, path, detail, reason, upstream, removeWhen, readBy, ...owner };
-      const covers = keeps ? undefined : before;
-      this.patches.push({ record, instance, name, covers, read: null, ...rest });
+      const covers = keeps ? undefined : this.patches.findLast((patch) => patch.instance === instance && patch.name === name);
+      this.patches.push({ record, instance, name, before: stateOf(instance, name), after, covers, read: null });
       made.push(record.id);
+      put(instance, name, after);
       if (covers === undefined || covers.record.plugin === owner.plugin) return;
-      warnings.push(
-        `${patchText(record)} covers ${patchText(covers.record)} of plugin "${covers.record.plugin}" at ${path || 'the model'}.`,
-      );
+      const covered = `${patchText(covers.record)} of plugin "${covers.record.plugin}"`;
+      warnings.push(`${patchText(record)} covers ${covered} at ${path || 'the model'}.`);
     };
     const patches: Patches = {
-      swapClass: (at, Class, options) => apply('swapClass', (refuse) => swapClass(at, Class, refuse), options, at),
-      lend: (at, name, value, options) => apply('lend', (refuse) => lend(at, name, value, refuse), options, at, name),
-      replaceMethod: (at, name, method, options) =>
-        apply('replaceMethod', (refuse) => replaceMethod(at, name, method, refuse), options, at, name),
-      wrapChild: (at, name, wrap, options) => apply('wrapChild', (refuse) => wrapChild(at, name, wrap, refuse), options, at, name),
-      setField: (at, name, value, options) => apply('setField', (refuse) => setField(at, name, value, refuse), options, at, name),
+      swapClass: (instance, Class, options) => apply('swapClass', instance, null, Class, options),
+      lend: (host, name, value, options) => apply('lend', host, name, value, options),
+      replaceMethod: (instance, name, method, options) => apply('replaceMethod', instance, name, method, options),
+      wrapChild: (host, name, wrap, options) => apply('wrapChild', host, name, wrap, options),
+      setField: (instance, name, value, options) => apply('setField', instance, name, value, options),
       warn: (message) => void warnings.push(message),
     };
     return { patches, warnings, made, close: () => void (isOpen = false) };
   }
 
-  /** The entries as they are now; the result puts them back. The model is not touched: a snapshot restores it. */
+  /** Saves the entries, without the model: a snapshot restores that. The result puts them back. */
   save(): () => void {
     const saved = [...this.patches];
     return () => void (this.patches = saved);
@@ -156,14 +149,14 @@ export class PatchLedger {
 
   /**
    * Undoes the last patches until `count` are left in effect.
-   * @throws PatchOverwrittenError for one that was changed again without the ledger, which stays with those before it; LifecycleError at `ready`.
+   * @throws PatchOverwrittenError for a patch whose target was changed again without the ledger: it and the earlier ones stay. LifecycleError at `ready`.
    */
   undoTo(count: number): void {
-    this.lifecycle.require('undoTo', 'constructed', 'initialized', 'loaded', 'reloading');
+    this.lifecycle.require('undoTo', ...patchable);
     while (this.patches.length > count) {
-      const patch = this.patches.at(-1)!;
-      if (!patch.intact()) throw new PatchOverwrittenError(patchText(patch.record));
-      patch.undo();
+      const { record, instance, name, before, after } = this.patches.at(-1)!;
+      if (stateOf(instance, name)?.value !== after.value) throw new PatchOverwrittenError(patchText(record));
+      put(instance, name, before);
       this.patches.pop();
     }
   }
@@ -175,9 +168,9 @@ export class PatchLedger {
   undo(ids: ReadonlySet<number>): void {
     const first = this.patches.findIndex(({ record }) => ids.has(record.id));
     if (first < 0) return;
-    const others = this.patches.slice(first).filter(({ record }) => !ids.has(record.id));
-    const later = others.map(({ record }) => patchText(record));
-    if (later.length > 0) throw new PatchOrderError(patchText(this.patches[first]!.record), later);
+    const [{ record }, ...later] = this.patches.slice(first) as [Patch, ...Patch[]];
+    const others = later.filter((patch) => !ids.has(patch.record.id)).map((patch) => patchText(patch.record));
+    if (others.length > 0) throw new PatchOrderError(patchText(record), others);
     this.undoTo(first);
   }
 
@@ -193,6 +186,17 @@ export class PatchLedger {
     const covering = new Map(this.patches.map(({ covers, record: { id, plugin } }) => [covers, { id, plugin }]));
     return this.patches.map((patch) => ({ ...patch.record, read: patch.read, coveredBy: covering.get(patch) ?? null }));
   }
+}
+
+/** The class of an instance (name null), or one of its own properties. */
+function stateOf(instance: object, name: string | null): PropertyDescriptor | undefined {
+  return name === null ? { value: Object.getPrototypeOf(instance) } : Object.getOwnPropertyDescriptor(instance, name);
+}
+
+function put(instance: object, name: string | null, state: PropertyDescriptor | undefined): void {
+  if (name === null) Object.setPrototypeOf(instance, state!.value);
+  else if (state === undefined) Reflect.deleteProperty(instance, name);
+  else Object.defineProperty(instance, name, state);
 }
 
 function patchText({ id, operation, target }: Pick<PatchRecord, 'id' | 'operation' | 'target'>): string {
@@ -223,62 +227,60 @@ function expectNeeded({ removeWhen, upstream }: PatchOptions, version: string | 
   refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${link}.`);
 }
 
-function swapClass(instance: object, Class: new (...args: never) => object, refuse: Refuse): Change {
-  const before: object | null = Object.getPrototypeOf(instance);
-  const after: object = Class.prototype;
-  const [was, fix] = [nameOf(instance), 'swap in a class that extends it and only has methods, or wrap the child.'];
-  const isBase = Object.prototype.isPrototypeOf.call(after, instance);
-  const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
-  if (!isBase && !isSubclass) refuse(`neither ${Class.name} nor ${was} extends the other`, fix);
-  // What the instance already is was initialised when it was built.
-  for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object)
-    if (declaresFields(at.constructor))
-      refuse(`${at.constructor.name} sets fields, which are not initialised on an instance of ${was}`, fix);
-  if (!Object.hasOwn(instance, 'forward')) expectForward(instance, after, refuse);
-  Object.setPrototypeOf(instance, after);
-  return {
-    detail: `${was} became ${Class.name}`,
-    keeps: isSubclass,
-    intact: () => Object.getPrototypeOf(instance) === after,
-    undo: () => void Object.setPrototypeOf(instance, before),
-  };
-}
+const hidden = { enumerable: false, configurable: true, writable: true };
 
-function lend(host: object, name: string, value: object, refuse: Refuse): Change {
-  expectStandIn((host as Record<string, unknown>)[name], value, refuse);
-  return define(host, name, { value, enumerable: false, configurable: true, writable: true }, `${nameOf(value)} was lent`);
-}
+/** Each operation, as the state that the target gets. Nothing is changed yet. */
+const changes: Record<PatchOperation, (target: object, name: string, given: never, refuse: Refuse) => Change> = {
+  swapClass(instance, _, Class: new (...args: never) => object, refuse) {
+    const before: object | null = Object.getPrototypeOf(instance);
+    const after: object = Class.prototype;
+    const [was, fix] = [nameOf(instance), 'swap in a class that extends it and only has methods, or wrap the child.'];
+    const isBase = Object.prototype.isPrototypeOf.call(after, instance);
+    const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
+    if (!isBase && !isSubclass) refuse(`neither ${Class.name} nor ${was} extends the other`, fix);
+    // The fields of its own class were initialised when the instance was built.
+    for (let at = after; at !== before && !isBase; at = Object.getPrototypeOf(at) as object)
+      if (declaresFields(at.constructor))
+        refuse(`${at.constructor.name} sets fields, which are not initialised on an instance of ${was}`, fix);
+    if (!Object.hasOwn(instance, 'forward')) expectForward(instance, after, refuse);
+    return { value: after, detail: `${was} became ${Class.name}`, keeps: isSubclass };
+  },
 
-function replaceMethod(instance: object, name: string, method: Method, refuse: Refuse): Change {
-  const before = (instance as Record<string, unknown>)[name];
-  const fix = 'give one function of the same kind, shared by all layers, that reads `this`.';
-  if (typeof before !== 'function') return refuse(`${nameOf(instance)} has no method "${name}"`, fix);
-  if (typeof method !== 'function') return refuse(`it was given ${typeof method}, not a function`, fix);
-  if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
-  if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, fix);
-  const [was, is] = [before, method].map((each) => each.constructor.name); // AsyncFunction: a caller does not await what was no promise
-  if (was !== is) refuse(`the method is a ${was}, and what would replace it is a ${is}`, fix);
-  if (name === 'forward') expectForward(instance, { forward: method }, refuse);
-  const descriptor = { value: method, enumerable: false, configurable: true, writable: true };
-  return define(instance, name, descriptor, `replaced by ${method.name || 'an unnamed function'}`);
-}
+  lend(host, name, value: object, refuse) {
+    expectStandIn((host as Record<string, unknown>)[name], value, refuse);
+    return { value, ...hidden, detail: `${nameOf(value)} was lent` };
+  },
 
-function wrapChild<Child extends object>(host: object, name: string, wrap: (child: Child) => object, refuse: Refuse): Change {
-  const descriptor = Object.getOwnPropertyDescriptor(host, name);
-  const child: unknown = descriptor?.value;
-  if (typeof child !== 'object' || child === null)
-    return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
-  const wrapper = wrap(child as Child);
-  expectStandIn(child, wrapper, refuse);
-  return { ...define(host, name, { ...descriptor, value: wrapper }, `${nameOf(child)} was wrapped in ${nameOf(wrapper)}`), keeps: true };
-}
+  replaceMethod(instance, name, method: Method, refuse) {
+    const before = (instance as Record<string, unknown>)[name];
+    const fix = 'give one function of the same kind, shared by all layers, that reads `this`.';
+    if (typeof before !== 'function') return refuse(`${nameOf(instance)} has no method "${name}"`, fix);
+    if (typeof method !== 'function') return refuse(`it was given ${typeof method}, not a function`, fix);
+    if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
+    if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, fix);
+    const [was, is] = [before, method].map((each) => each.constructor.name); // callers do not await a method that was not async
+    if (was !== is) refuse(`the method is of kind ${was}, and its replacement of kind ${is}`, fix);
+    if (name === 'forward') expectForward(instance, { forward: method }, refuse);
+    return { value: method, ...hidden, detail: `replaced by ${method.name || 'an unnamed function'}` };
+  },
 
-function setField(instance: object, name: string, value: unknown, refuse: Refuse): Change {
-  const fix = 'take another name, or replace what is there by lend, replaceMethod or wrapChild.';
-  if (name in instance) refuse(`${nameOf(instance)} has a "${name}" already`, fix);
-  const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
-  return define(instance, name, { value, enumerable: true, configurable: true, writable: true }, `set to ${text}`);
-}
+  wrapChild(host, name, wrap: (child: object) => object, refuse) {
+    const descriptor = Object.getOwnPropertyDescriptor(host, name);
+    const child: unknown = descriptor?.value;
+    if (typeof child !== 'object' || child === null)
+      return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
+    const value = wrap(child);
+    expectStandIn(child, value, refuse);
+    return { ...descriptor, value, detail: `${nameOf(child)} was wrapped in ${nameOf(value)}`, keeps: true };
+  },
+
+  setField(instance, name, value: unknown, refuse) {
+    const fix = 'take another name, or use lend, replaceMethod or wrapChild.';
+    if (name in instance) refuse(`${nameOf(instance)} already has a "${name}"`, fix);
+    const text = typeof value === 'object' && value !== null ? `a ${nameOf(value)}` : String(value);
+    return { value, ...hidden, enumerable: true, detail: `set to ${text}` };
+  },
+};
 
 /** Methods that the rest of the model calls on a module of any class. */
 const moduleMethods = ['forward', 'namedModules', 'namedParameters', 'namedBuffers'] as const;
@@ -288,14 +290,14 @@ function expectStandIn(before: unknown, after: unknown, refuse: Refuse): void {
   if (typeof after !== 'object' || after === null) refuse(`${after === null ? 'null' : typeof after} is not a module`, fix);
   if (typeof before !== 'object' || before === null) return;
   const missing = moduleMethods.filter((name) => methodOf(before, name) !== null && methodOf(after, name) === null);
-  if (missing.length > 0) refuse(`${nameOf(after)} has no ${missing.join(', ')}, which ${nameOf(before)} has`, fix);
+  if (missing.length > 0) refuse(`${nameOf(after)} lacks ${missing.join(', ')} of ${nameOf(before)}`, fix);
   expectForward(before, after, refuse);
 }
 
 function expectForward(before: object, after: object, refuse: Refuse): void {
   const [was, is] = [methodOf(before, 'forward'), methodOf(after, 'forward')];
   if (was === null || is === null || was.length === is.length || /^[^)]*\.\.\./.test(sourceOf(is))) return; // `...rest` takes any number
-  refuse(`forward takes ${was.length} parameters, and what would replace it takes ${is.length}`, 'take what the callers pass.');
+  refuse(`forward takes ${was.length} parameters, and its replacement takes ${is.length}`, 'take what the callers pass.');
 }
 
 function methodOf(object: object, name: string): Method | null {
@@ -305,17 +307,4 @@ function methodOf(object: object, name: string): Method | null {
 
 function sourceOf(method: object): string {
   return Function.prototype.toString.call(method);
-}
-
-function define(target: object, name: string, descriptor: PropertyDescriptor, detail: string): Change {
-  const before = Object.getOwnPropertyDescriptor(target, name);
-  Object.defineProperty(target, name, descriptor);
-  return {
-    detail,
-    intact: () => Object.getOwnPropertyDescriptor(target, name)?.value === descriptor.value,
-    undo: () => {
-      if (before === undefined) Reflect.deleteProperty(target, name);
-      else Object.defineProperty(target, name, before);
-    },
-  };
 }

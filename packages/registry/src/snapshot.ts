@@ -11,15 +11,15 @@ interface Seen {
 }
 
 export interface SnapshotOptions {
-  /** Objects that belong to someone else and are not entered, such as a model's context. */
+  /** Objects that are not entered, such as a model's context. */
   ignored?: Iterable<object>;
-  /** Looks at bytes and resources too. They are compared and never put back. */
+  /** Bytes and resources are compared too; they are never restored. */
   deep?: boolean;
 }
 
 /**
- * Every object that can be reached from some roots, at one moment: its class, its own properties, its entries. Can be compared with a later one and
- * put back. Below the roots, functions are not entered; getters are not called; private fields and closures are out of reach.
+ * Every object that can be reached from some roots, at one moment: class, own properties, entries. Can be compared with a later snapshot and
+ * restored. Below the roots, functions are not entered; getters are not called; private fields and closures are out of reach.
  */
 export class Snapshot {
   private readonly roots: ReadonlyMap<string, object>;
@@ -34,18 +34,25 @@ export class Snapshot {
     for (const [name, root] of roots) this.walk(root, name, ignored);
   }
 
-  /** A model with its modules, parameters and buffers, also those that it keeps out of the reach of own properties. */
+  /** A model with its modules, parameters and buffers, also those in private fields. */
   static ofModel(model: InspectableModel, options?: SnapshotOptions): Snapshot {
-    const named = [...model.namedParameters(), ...model.namedBuffers()].map(
-      ([name, facts]) => [`${name}, ${factsText(facts)}`, facts] as const,
-    );
-    return new Snapshot(new Map<string, object>([['', model], ...modulesOf(model), ...named]), options);
+    const roots = new Map<string, object>([['', model], ...modulesOf(model)]);
+    for (const [name, facts] of [...model.namedParameters(), ...model.namedBuffers()]) roots.set(`${name}, ${factsText(facts)}`, facts);
+    return new Snapshot(roots, options);
   }
 
   /** Prototypes and statics of every class of the objects seen here. Built-in classes are included. */
   ofClasses(): Snapshot {
     const roots = new Map<string, object>();
-    for (const prototype of new Set([...this.seen.values()].map((seen) => seen.prototype))) addClass(prototype, roots);
+    const found = new Set<object>([Object.prototype]);
+    for (const { prototype } of this.seen.values())
+      for (let at = prototype; at !== null && !found.has(at); at = Object.getPrototypeOf(at)) {
+        found.add(at);
+        let name = classOf(at);
+        while (roots.has(`${name}.prototype`)) name += "'";
+        roots.set(`${name}.prototype`, at);
+        if (typeof at.constructor === 'function') roots.set(name, at.constructor);
+      }
     return new Snapshot(roots);
   }
 
@@ -61,16 +68,14 @@ export class Snapshot {
 
   /** The changes up to `later`, a snapshot of the same roots. One sentence a change. */
   differences(later: Snapshot): string[] {
-    const names = new Set([...this.roots.keys(), ...later.roots.keys()]);
-    const moved = [...names]
-      .filter((name) => this.roots.get(name) !== later.roots.get(name))
-      .map((name) => `${name} is not the same object`);
-    // What is no longer reached left a property that changed.
+    // An object that is no longer reached left a property that changed.
     const changed = [...this.seen].flatMap(([object, before]) => changesOf(before, later.seen.get(object) ?? before));
-    return changed.length > 0 ? changed : moved;
+    if (changed.length > 0) return changed;
+    const moved = [...this.roots.keys(), ...later.roots.keys()].filter((name) => this.roots.get(name) !== later.roots.get(name));
+    return [...new Set(moved)].map((name) => `${name} is not the same object`);
   }
 
-  /** Classes and property names by path: what two models of one class have in common after the same hooks. */
+  /** Classes and property names by path: equal for two models of one class after the same hooks. */
   outline(): string[] {
     return [...this.seen.values()].map(
       ({ path, prototype, properties }) =>
@@ -78,13 +83,14 @@ export class Snapshot {
     );
   }
 
-  /** Puts classes, properties and entries back, in their order. What cannot be put back, such as a property frozen since, stays. */
+  /** Restores classes, properties and entries, in their order. A property that was frozen since stays as it is. */
   restore(): void {
     const roots = new Set(this.roots.values());
     for (const [object, before] of this.seen) {
       if (Object.getPrototypeOf(object) !== before.prototype) Reflect.setPrototypeOf(object, before.prototype);
-      if ((roots.has(object) || !isLeft(object)) && changesOf(before, look(object, before.path, false), true).length > 0)
-        putBack(object, before);
+      const now = look(object, before.path, false);
+      const isSame = changesOf(before, now).length === 0 && sameItems([...before.properties.keys()], [...now.properties.keys()]);
+      if (!isSame && (roots.has(object) || !isLeft(object))) putBack(object, before);
     }
   }
 
@@ -110,19 +116,6 @@ export function modulesOf(model: InspectableModel): ReadonlyMap<string, object> 
   return new Map(model.namedModules?.() ?? [['', model]]);
 }
 
-function addClass(prototype: object | null, roots: Map<string, object>): void {
-  for (let at = prototype; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
-    if ([...roots.values()].includes(at)) return;
-    const name = unused(classOf(at), roots);
-    roots.set(`${name}.prototype`, at);
-    if (typeof at.constructor === 'function') roots.set(name, at.constructor);
-  }
-}
-
-function unused(name: string, roots: ReadonlyMap<string, object>): string {
-  return roots.has(`${name}.prototype`) ? unused(`${name}'`, roots) : name;
-}
-
 function isBuffer(value: object): boolean {
   return value instanceof ArrayBuffer || value instanceof SharedArrayBuffer;
 }
@@ -141,30 +134,22 @@ function look(object: object, path: string, deep: boolean): Seen {
     return { path, prototype, properties: new Map(), content: deep ? createHash('sha1').update(bytes).digest('hex') : null };
   }
   const properties = new Map(Reflect.ownKeys(object).map((key) => [key, Object.getOwnPropertyDescriptor(object, key)!]));
-  // A prototype of Map is no Map, though it inherits from one.
-  const content = isReal(Map, object) ? [...object].flat() : isReal(Set, object) ? [...object] : null;
-  return { path, prototype, properties, content };
+  const isCollection = object instanceof Map || object instanceof Set;
+  if (!isCollection || object.constructor.prototype === object) return { path, prototype, properties, content: null }; // a prototype has no entries
+  return { path, prototype, properties, content: object instanceof Map ? [...object].flat() : [...object] };
 }
 
-function isReal<T extends object>(Class: new () => T, object: object): object is T {
-  return object instanceof Class && object.constructor?.prototype !== object;
-}
-
-/** All properties anew: one that was taken away and put back would come last, and parameters are listed in the order of their fields. */
+/** Defines all properties again, to restore their order: parameters are listed in the order of their fields. */
 function putBack(object: object, { properties, content }: Seen): void {
   for (const key of Reflect.ownKeys(object)) Reflect.deleteProperty(object, key);
   for (const [key, descriptor] of properties) Reflect.defineProperty(object, key, descriptor);
   if (!Array.isArray(content)) return;
-  if (object instanceof Map) {
-    object.clear();
-    for (let at = 0; at < content.length; at += 2) object.set(content[at], content[at + 1]);
-  } else if (object instanceof Set) {
-    object.clear();
-    for (const value of content) object.add(value);
-  }
+  (object as Map<unknown, unknown> | Set<unknown>).clear();
+  if (object instanceof Map) for (let at = 0; at < content.length; at += 2) object.set(content[at], content[at + 1]);
+  else if (object instanceof Set) for (const value of content) object.add(value);
 }
 
-function changesOf(before: Seen, now: Seen, inOrder = false): string[] {
+function changesOf(before: Seen, now: Seen): string[] {
   if (before === now) return [];
   const name = before.path || 'the model';
   const changes: string[] = [];
@@ -175,8 +160,6 @@ function changesOf(before: Seen, now: Seen, inOrder = false): string[] {
   }
   if (!sameItems(before.content, now.content))
     changes.push(`${name} holds other ${typeof before.content === 'string' ? 'values' : 'entries'}`);
-  if (inOrder && changes.length === 0 && !sameItems([...before.properties.keys()], [...now.properties.keys()]))
-    changes.push(`${name} has its properties in another order`);
   return changes;
 }
 

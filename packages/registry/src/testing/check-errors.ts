@@ -1,29 +1,23 @@
-import { GraftError } from '@graft/common';
+import { GraftError, graftError } from '@graft/common';
 import type { CheckRecord } from './check-plugin.ts';
 import type { CheckTarget } from './subject.ts';
 
 const mostNamed = 10;
 
-/** A list that stays readable: what is beyond the first few is counted. */
-function listed(items: readonly string[]): string {
-  const more = items.length - mostNamed;
-  return items.slice(0, mostNamed).join('; ') + (more > 0 ? `; and ${more} more` : '');
-}
-
 export function targetText({ architecture, platform, mode }: CheckTarget): string {
   return `${architecture} on ${platform} (${mode})`;
 }
 
-/** A check was asked about something that the plugin does not touch, and would hold whatever the plugin does. */
-export class CheckTargetError extends GraftError {
-  constructor(plugin: string, problem: string, fix: string) {
-    super({ code: 'GRAFT_CHECK_TARGET', what: `Plugin "${plugin}" cannot be checked: ${problem}.`, where: `plugin "${plugin}"`, fix });
-  }
-}
+/** The plugin does not touch what was to be checked: every check would pass, whatever the plugin does. */
+export class CheckTargetError extends graftError('GRAFT_CHECK_TARGET', (plugin: string, problem: string, fix: string) => ({
+  what: `Plugin "${plugin}" cannot be checked: ${problem}.`,
+  where: `plugin "${plugin}"`,
+  fix,
+})) {}
 
 const failures = {
   GRAFT_CHECK_PARAMETERS: {
-    says: "The model has other parameters than upstream's",
+    says: "The model's parameters differ from upstream's",
     fix: 'build the same parameters under the same names, so that a checkpoint fits; rename in a postLoad hook.',
   },
   GRAFT_CHECK_REPEAT: {
@@ -35,7 +29,7 @@ const failures = {
     fix: 'make every change of the model through the `patches` that the hook is given.',
   },
   GRAFT_CHECK_CLASSES: {
-    says: 'Classes are not as they were, for every model of the process',
+    says: 'Classes changed, for every model of the process',
     fix: 'change instances through the `patches` that the hook is given, or override the class.',
   },
   GRAFT_CHECK_SHARED: {
@@ -48,11 +42,12 @@ const failures = {
   },
 } as const;
 
-/** A property that does not hold, with what shows it. */
+/** A property that does not hold, with the evidence. */
 export class CheckFailedError extends GraftError {
   constructor(code: keyof typeof failures, where: string, problems: readonly string[]) {
     const { says, fix } = failures[code];
-    super({ code, what: `${says}: ${listed(problems)}.`, where, fix });
+    const more = problems.length > mostNamed ? `; and ${problems.length - mostNamed} more` : '';
+    super({ code, what: `${says}: ${problems.slice(0, mostNamed).join('; ')}${more}.`, where, fix });
   }
 }
 
@@ -66,7 +61,7 @@ export class PluginCheckFailedError extends GraftError {
       code: 'GRAFT_CHECK_FAILED',
       what: `${failed.length} of ${records.length} checks of plugin "${plugin}" failed:\n${table}`,
       where: `plugin "${plugin}"`,
-      fix: 'correct what the rows marked "failed" name; each row gives the code of its error.',
+      fix: 'correct the rows marked "failed"; each gives the code of its error.',
       cause: failed[0]?.error,
     });
     this.records = records;

@@ -188,7 +188,7 @@ describe('a check that would show nothing is refused', () => {
     ['a misspelt platform', overriding(Good, { overrides: onCpuu }), {}, 'the platform "cpuu"'],
     ['a mode to check that the platform lacks', overriding(Good), { modes: ['eagre'] }, 'the mode "eagre"'],
     ['a misspelt mode on a hook method', overriding(Complied), {}, 'Complied.unify (skipped: other mode)'],
-    ['an override that another outranks', overriding(Good), { needs: [core, outranking] }, 'nothing of it serves or runs'],
+    ['an override that another outranks', overriding(Good), { needs: [core, outranking] }, 'no part of it serves or runs'],
     [
       'a hook on a layer that no model has',
       definePlugin({ name: 'vendor', after: ['core'], layers: { Flat: async () => FlatAttention }, hooks: [hook({ of: 'Flat' })] }),
@@ -279,7 +279,7 @@ describe('init keeps the parameters', () => {
     }
     await expect(check('init keeps the parameters', overriding(Other))).rejects.toMatchObject({
       code: 'GRAFT_CHECK_PARAMETERS',
-      what: 'The model has other parameters than upstream\'s: "norm" was reshaped from [2, 2] to [4, 1]; "scales" was added.',
+      what: 'The model\'s parameters differ from upstream\'s: "norm" was reshaped from [2, 2] to [4, 1]; "scales" was added.',
     });
   });
 

@@ -21,13 +21,13 @@ import {
 export interface CheckRecord extends CheckTarget {
   readonly property: string;
   readonly outcome: CheckOutcome['outcome'] | 'failed';
-  /** The figures seen, or the reason why none were; of a failure, its code and message. */
+  /** The figures, or the reason for none; of a failure, its code and message. */
   readonly detail: string;
   /** The error of a failure. */
   readonly error?: unknown;
 }
 
-/** The properties of each target, and the table of them. */
+/** The properties of each target. `toString` gives a table. */
 export interface PluginReport {
   readonly plugin: string;
   readonly records: readonly CheckRecord[];
@@ -35,16 +35,16 @@ export interface PluginReport {
 }
 
 /**
- * Every check of this kit, for every model, platform and mode that the plugin overrides or hooks into, as a whole or in a layer. All of them run,
- * whatever fails.
- * @throws PluginCheckFailedError with the table and all records when one fails; CheckTargetError where nothing of the plugin serves or runs, as with
- * a misspelt platform or mode.
+ * Runs every check of this kit, for every model, platform and mode that the plugin overrides or hooks into, as a whole or in a layer. A failure
+ * does not stop the others.
+ * @throws PluginCheckFailedError with the table and all records when a check fails; CheckTargetError where no part of the plugin serves or runs, as
+ * with a misspelt platform or mode.
  */
 export async function checkPlugin<Context, Model extends InspectableModel, Running = unknown>(
   plugin: Plugin,
   typed: CheckPluginOptions<Context, Model, Running>,
 ): Promise<PluginReport> {
-  const options = typed as unknown as CheckOptions; // it gives what it takes back: contexts, models and what runs
+  const options = typed as unknown as CheckOptions; // the caller's contexts and models only go back to the caller
   const records: CheckRecord[] = [];
   for (const target of await targetsOf(plugin, options)) {
     const open = () => loadSubject(plugin, options, target);
@@ -53,13 +53,13 @@ export async function checkPlugin<Context, Model extends InspectableModel, Runni
         const subject = await open();
         const result = body(subject);
         await result.catch(() => undefined);
-        const changes = subject.classChanges(); // whether the check held or failed, which they may explain
+        const changes = subject.classChanges(); // after a failure too: they may explain it
         if (changes.length > 0) throw new CheckFailedError('GRAFT_CHECK_CLASSES', targetText(target), changes);
         return result;
       });
     records.push(
       await check('contract holds', checkContractHolds),
-      await check('phases repeat', checkPhasesRepeat), // before other checks run a hook: it may do something the first time only
+      await check('phases repeat', checkPhasesRepeat), // first of those that run hooks: a hook may do something the first time only
       await check('init keeps the parameters', checkInitKeepsParameters),
       await check('undo restores', checkUndoRestores),
       await check('copies share nothing', async (subject) => checkCopiesShareNothing(subject, await open())),
@@ -74,20 +74,18 @@ export async function checkPlugin<Context, Model extends InspectableModel, Runni
   return { plugin: plugin.name, records, toString: () => table };
 }
 
-/** The targets that the plugin touches. A hook, or an override of a model, that touches none of its own is an error. */
+/** The targets that the plugin touches. A hook, or an override of a model, that touches no target is an error. */
 async function targetsOf(plugin: Plugin, options: CheckOptions): Promise<CheckTarget[]> {
   const targets: CheckTarget[] = [];
   const idle = new Map<string, string>();
   for (const { target, isNamed } of await candidatesOf(plugin, options)) {
-    const touched = await loadSubject(plugin, options, target).then(touchedBy, () => null);
-    for (const { hook, outcome } of touched?.hooks ?? []) if (idle.get(hook) !== 'planned') idle.set(hook, outcome);
-    if (touched === null || touched.serves || touched.hooks.some(({ outcome }) => outcome === 'planned')) targets.push(target);
-    else if (isNamed && touched.hooks.length === 0)
-      throw new CheckTargetError(
-        plugin.name,
-        `nothing of it serves or runs for ${targetText(target)}`,
-        'leave out of `needs` what outranks it, or correct the names in it.',
-      );
+    const { serves, hooks } = await loadSubject(plugin, options, target).then(touchedBy, () => ({ serves: true, hooks: [] })); // the checks report it
+    for (const { hook, outcome } of hooks) if (idle.get(hook) !== 'planned') idle.set(hook, outcome);
+    if (serves || hooks.some(({ outcome }) => outcome === 'planned')) targets.push(target);
+    else if (isNamed && hooks.length === 0) {
+      const problem = `no part of it serves or runs for ${targetText(target)}`;
+      throw new CheckTargetError(plugin.name, problem, 'leave out of `needs` what outranks it, or correct the names in it.');
+    }
   }
   const neverRun = [...idle].filter(([, outcome]) => outcome !== 'planned').map(([hook, outcome]) => `${hook} (${outcome})`);
   if (targets.length > 0 && (neverRun.length === 0 || options.modes !== undefined)) return targets;

@@ -1,34 +1,31 @@
 import { CheckFailedError } from './check-errors.ts';
 import type { CheckOutcome } from './subject.ts';
 
-/** How a reload is tried: with an engine, or with a model that the test itself takes through its phases. */
+/** How to reload weights: with an engine, or with a model that the test itself takes through its phases. */
 export interface ReloadSubject<Running> {
   /** Two checkpoints of one architecture with different weights. */
   readonly checkpoints: readonly [string, string];
-  /** A fresh load, as an application would do it. */
+  /** A fresh load, as in an application. */
   load(checkpoint: string): Promise<Running>;
-  /** Other weights into what runs. */
+  /** Puts the weights of another checkpoint into it. */
   reload(running: Running, checkpoint: string): Promise<unknown>;
   /** Numbers that depend on every weight: the logits of a fixed prompt. Compared bit for bit. */
   outputs(running: Running): Promise<Iterable<number>>;
   close?(running: Running): Promise<unknown>;
-  /** How often it reloads, to and fro; 3 unless given. */
+  /** How many reloads, to and fro; default 3. */
   readonly rounds?: number;
 }
 
 /**
- * After a reload, outputs equal those of a fresh load of the same checkpoint bit for bit, several times over.
- * @throws CheckFailedError where they differ, and where the two checkpoints give the same outputs, so that nothing would be shown.
+ * After each reload, outputs equal those of a fresh load of the same checkpoint, bit for bit.
+ * @throws CheckFailedError where they differ, and where the two checkpoints give the same outputs, which would show nothing.
  */
 export async function checkReloadEqualsFreshLoad<Running>(subject: ReloadSubject<Running>): Promise<CheckOutcome> {
   const { checkpoints, rounds = 3 } = subject;
   const fresh = [await freshOutputs(subject, checkpoints[0]), await freshOutputs(subject, checkpoints[1])] as const;
   const failed = (where: string, problem: string) => new CheckFailedError('GRAFT_CHECK_RELOAD', where, [problem]);
-  if (firstDifference(fresh[0], fresh[1]) === null)
-    throw failed(
-      checkpoints.join(' and '),
-      `the two checkpoints give the same ${fresh[0].length} outputs, and a reload that did nothing would pass`,
-    );
+  const same = `the two checkpoints give the same ${fresh[0].length} outputs, and a reload that did nothing would pass`;
+  if (firstDifference(fresh[0], fresh[1]) === null) throw failed(checkpoints.join(' and '), same);
   const running = await subject.load(checkpoints[0]);
   try {
     for (let round = 1; round <= rounds; round++) {

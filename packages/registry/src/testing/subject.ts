@@ -6,7 +6,6 @@ import type { LoadedPlugins } from '../loaded-plugins.ts';
 import type { InspectableModel } from '../model.ts';
 import type { Plugin } from '../plugin.ts';
 import type { ServiceContainer } from '../services/container.ts';
-import type { ServingClasses } from '../serving-classes.ts';
 import { modulesOf, Snapshot } from '../snapshot.ts';
 import type { ReloadSubject } from './check-reload.ts';
 
@@ -18,23 +17,23 @@ export interface CheckTarget {
 }
 
 export interface CheckPluginOptions<Context = never, Model extends InspectableModel = InspectableModel, Running = unknown> {
-  /** The plugins that it comes after, in code: upstream models first, and the platform where the plugin does not bring it. */
+  /** The plugins that it comes after: upstream models first, and the platform where the plugin does not bring it. */
   needs?: readonly Plugin[];
-  /** A context for one model. Small is enough, and quick: nothing here depends on sizes. */
+  /** A context for one model. Make it small: no check depends on sizes. */
   context(target: CheckTarget & { readonly build: Build }): Context;
-  /** The architectures on which overrides of layers and hooks on layers are tried; all that are registered unless given. */
+  /** The architectures for overrides of layers and hooks on layers; default: all that are registered. */
   architectures?: readonly string[];
-  /** The modes to check; all of the platform unless given. */
+  /** The modes to check; default: all of the platform. */
   modes?: readonly string[];
   /** Loads weights into a model whose init hooks have run. Without it, post-load hooks are not checked. */
   load?(model: Model, context: Context): void | Promise<void>;
-  /** Binds what the application binds for a model, so that the plugin's services can be built. */
+  /** Adds the application's bindings for a model, which the plugin's services need. */
   bind?(containers: { engine: ServiceContainer; model: ServiceContainer }, context: Context): void | Promise<void>;
-  /** How to try a reload of one target; where it gives null, "reload equals a fresh load" is not checked. */
+  /** How to reload one target; null: "reload equals a fresh load" is not checked. */
   reload?(target: CheckTarget): ReloadSubject<Running> | null;
 }
 
-/** Whether a property was seen to hold, or could not be looked at; one that does not hold is an error. */
+/** Whether a property holds, or could not be checked; one that does not hold is an error. */
 export interface CheckOutcome {
   readonly outcome: 'held' | 'not checked';
   readonly detail: string;
@@ -49,21 +48,6 @@ export interface BuiltModel {
   readonly runner: HookRunner;
 }
 
-/** A registry with the plugin in it, and the models of one target that come out of it. */
-export interface Subject {
-  readonly plugin: Plugin;
-  readonly plugins: LoadedPlugins;
-  readonly target: CheckTarget;
-  readonly classes: ServingClasses<unknown, InspectableModel>;
-  readonly options: CheckOptions;
-  build(): BuiltModel;
-  buildUpstream(): Promise<InspectableModel>;
-  /** Takes a model on which `init` has run to where its post-load hooks may run; false where that takes weights that the options do not load. */
-  load(built: BuiltModel): Promise<boolean>;
-  /** Changes in the classes of the model since the first build. Puts the classes back. */
-  classChanges(): string[];
-}
-
 // Next to both src/testing and dist/testing.
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -71,8 +55,11 @@ export function loadWith(plugin: Plugin, needs: readonly Plugin[] = []): Promise
   return loadPlugins({ plugins: [...needs, plugin], specifiers: [], graftVersion: version });
 }
 
-/** @throws what loading, resolving and importing throw. */
-export async function loadSubject(plugin: Plugin, options: CheckOptions, target: CheckTarget): Promise<Subject> {
+/** A registry with the plugin in it, and the models of one target that it makes. */
+export type Subject = Awaited<ReturnType<typeof loadSubject>>;
+
+/** @throws the errors of loading, resolving and importing. */
+export async function loadSubject(plugin: Plugin, options: CheckOptions, target: CheckTarget) {
   const plugins = await loadWith(plugin, options.needs);
   const { registry } = plugins;
   const classes = await registry.load<unknown, InspectableModel>(registry.resolve([target.architecture], target));
@@ -83,23 +70,25 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
     target,
     classes,
     options,
-    build() {
+    build(): BuiltModel {
       const context = options.context({ ...target, build: classes.build });
       const model = classes.build(classes.Model, context);
       before ??= Snapshot.ofModel(model).ofClasses();
       return { model, context, runner: new HookRunner(classes.resolution, plugins.hooks) };
     },
-    async buildUpstream() {
+    async buildUpstream(): Promise<InspectableModel> {
       const { build, Model } = await registry.load<unknown, InspectableModel>(registry.upstreamOf(target.architecture));
       return build(Model, options.context({ ...target, build }));
     },
-    async load({ model, context, runner }) {
+    /** Takes a model from `initialized` to `loaded`; false where its postLoad hooks need weights and the options load none. */
+    async load({ model, context, runner }: BuiltModel): Promise<boolean> {
       if (options.load === undefined && (await runner.plan('postLoad', model)).length > 0) return false;
       await options.load?.(model, context);
       runner.lifecycle.advance('loaded');
       return true;
     },
-    classChanges() {
+    /** Changes in the classes of the model since the first build. Restores the classes. */
+    classChanges(): string[] {
       const changes = before?.differences(before.again()) ?? [];
       before?.restore();
       return changes;
@@ -108,8 +97,7 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
 }
 
 /** Whether a class of the plugin serves in the model, and the plan of each hook that the plugin brings. */
-export async function touchedBy(subject: Subject): Promise<{ serves: boolean; hooks: HookRecord[] }> {
-  const { plugin, classes } = subject;
+export async function touchedBy({ plugin, classes, ...subject }: Subject): Promise<{ serves: boolean; hooks: HookRecord[] }> {
   const { model, runner } = subject.build();
   const hooks = [...(await runner.plan('init', model)), ...(await runner.plan('postLoad', model))];
   const upstream = new Set([...modulesOf(await subject.buildUpstream()).values()].map((module) => module.constructor));
@@ -117,4 +105,9 @@ export async function touchedBy(subject: Subject): Promise<{ serves: boolean; ho
   const serves =
     classes.resolution.chain.some((link) => link.plugin === plugin.name) || parts.some((part) => !upstream.has(part.constructor));
   return { serves, hooks: hooks.filter((hook) => hook.plugin === plugin.name) };
+}
+
+/** The context is not entered: it belongs to the caller, and models only read it. */
+export function snapshotOf({ model, context }: BuiltModel): Snapshot {
+  return Snapshot.ofModel(model, { deep: true, ignored: typeof context === 'object' && context !== null ? [context] : [] });
 }
