@@ -52,7 +52,12 @@ export async function runHooks(
   load: () => Promise<unknown> = () => Promise.resolve(),
 ): Promise<HookRunner> {
   const architecture = model instanceof Llama4ForConditionalGeneration ? 'Llama4ForConditionalGeneration' : 'Llama4ForCausalLM';
-  const hooks = llama4Hpu.hooks!.map((hook) => ({ ...hook, owner, upstream: async () => Llama4ForCausalLM }));
+  const hooks = llama4Hpu.hooks!.map((hook) => ({
+    ...hook,
+    owner,
+    name: `llama4-hpu: ${hook.run.name}`,
+    upstream: async () => Llama4ForCausalLM,
+  }));
   const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [{ plugin: owner.plugin, className: null }] }, hooks);
   await runner.run('init', model, context);
   await load();
