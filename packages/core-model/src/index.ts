@@ -56,7 +56,15 @@ export {
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
 export { type LayerRange, pipelineLayers } from './models/pipeline.ts';
-export { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from './weights/checkpoint.ts';
+export {
+  type Checkpoint,
+  type CheckpointFormat,
+  type CheckpointHeaders,
+  type CheckpointTensor,
+  checkpointFormats,
+  openCheckpoint,
+  readModelConfig,
+} from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
 export { ggufPreTokenizers, gpt2Words } from './weights/gguf-pre-tokenizers.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';

@@ -1,16 +1,31 @@
-import { float32Policy } from '@graft/core-model';
+import { checkpointFormats, float32Policy } from '@graft/core-model';
 import { type Binding, defaultBindings, type LoadedPlugins, type SelectedPlatform, type ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { apiLogitsProcessors } from './logits-processors.ts';
+import * as files from './model-files.ts';
 import { AnyShapeRunner } from './runner/any-shape-runner.ts';
-import { FirstComeFirstServed } from './scheduler-policy.ts';
-import { LogitsProcessors, ModelRunner, SchedulerPolicy, WeightPolicy } from './tokens.ts';
+import * as scheduler from './scheduler-policy.ts';
+import { tokenizerFormats } from './text/model-text.ts';
+import {
+  CheckpointFormats,
+  LogitsProcessors,
+  ModelFiles,
+  ModelRunner,
+  SchedulerPolicy,
+  SequencePolicies,
+  Tokenizers,
+  WeightPolicy,
+} from './tokens.ts';
 
 /** What an engine has of each service that no plugin binds. */
 export const engineServices: readonly Binding[] = defaultBindings('engine', (bind) => {
   bind(ModelRunner).to(AnyShapeRunner);
   bind(WeightPolicy).toConstantValue(float32Policy);
-  bind(SchedulerPolicy).to(FirstComeFirstServed);
+  bind(SchedulerPolicy).to(scheduler.FirstComeFirstServed);
+  bind(SequencePolicies).to(scheduler.SequencePolicies);
+  bind(ModelFiles).to(files.ModelFiles);
+  for (const format of checkpointFormats) bind.many(CheckpointFormats).toConstantValue(format);
+  for (const format of tokenizerFormats) bind.many(Tokenizers).toConstantValue(format);
   for (const processor of apiLogitsProcessors) bind.many(LogitsProcessors).toConstantValue(processor);
 });
 

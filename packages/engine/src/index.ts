@@ -77,14 +77,18 @@ export { SamplingParams } from './sampling-params.ts';
 export { FirstComeFirstServed, type WaitingSequence } from './scheduler-policy.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartOptions } from './start-engine.ts';
+export type { TokenizerFormat } from './text/model-text.ts';
+export type { Tokenizer } from './text/tokenizer.ts';
 export {
   Backend,
   BucketPolicy,
+  CheckpointFormats,
   LogitsProcessors,
   ModelRunner,
   RunnerParts,
   SchedulerPolicy,
   StaticBackend,
+  Tokenizers,
   WeightPolicy,
 } from './tokens.ts';
 export type { Difference, IdsComparison, LayerDifference } from './verify/compare-runs.ts';

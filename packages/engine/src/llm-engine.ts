@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Checkpoint, openCheckpoint } from '@graft/core-model';
+import type { Checkpoint } from '@graft/core-model';
 import { assertSamePluginSet, describeIssue } from '@graft/registry';
 import type { z } from 'zod';
 import { type AnswerSink, readAnswer } from './answer.ts';
@@ -19,8 +19,8 @@ import { type Batch, Scheduler } from './scheduler.ts';
 import { Sequence, type SequenceObserver, type SharedBySequences } from './sequence.ts';
 import { ServedModel } from './served-model.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
-import { type ModelText, openModelText } from './text/model-text.ts';
-import { LogitsProcessors, SchedulerPolicy } from './tokens.ts';
+import type { ModelText } from './text/model-text.ts';
+import { ModelFiles, SequencePolicies } from './tokens.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -53,9 +53,15 @@ export class LlmEngine implements Engine {
     const plugins = await loadEnginePlugins(parsed, options);
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
     const platform = await plugins.selectPlatform(parsed.platform);
-    using checkpoint = closing(await openCheckpoint(parsed.model));
     const container = createServices(plugins, platform, parsed);
-    return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
+    try {
+      const files = await container.get(ModelFiles);
+      using checkpoint = closing(await files.open(parsed.model));
+      return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
+    } catch (error) {
+      await container[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** The second half of `start`: an engine of what was found. It owns the container from now on, also where it fails. */
@@ -64,12 +70,12 @@ export class LlmEngine implements Engine {
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
     let loaded: LoadedModel | null = null;
     try {
-      const text = await openModelText(checkpoint);
+      const files = await container.get(ModelFiles);
+      const text = await files.text(checkpoint);
       loaded = await loadModel({ ...options, config });
       const info = infoOf({ config, loaded, plugins, platform, text });
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
-      const policy = await container.get(SchedulerPolicy);
-      const processors = await container.get(LogitsProcessors);
+      const { scheduler: policy, processors } = await container.get(SequencePolicies);
       const { kvCache, maxPrefillTokens } = loaded.runner;
       const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
       const scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });

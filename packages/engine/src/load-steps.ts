@@ -3,7 +3,7 @@ import { float32Policy, type LoadWeights } from '@graft/core-model';
 import type { SelectedPlatform, ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
-import { WeightPolicy } from './tokens.ts';
+import { ModelFiles } from './tokens.ts';
 
 /** What the steps that a load and a reload share need of an engine. */
 export interface StepContext {
@@ -51,6 +51,6 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
 
 /** How this engine loads weights: the platform's forms of them, kept in the cache folder. */
 export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<LoadWeights> {
-  const policy = config.weights === 'float32' ? float32Policy : await container.get(WeightPolicy);
+  const policy = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
   return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
 }

@@ -1,3 +1,7 @@
+import { inject, injectable } from '@graft/registry';
+import type { LogitsProcessor } from './logits-processors.ts';
+import { LogitsProcessors, SchedulerPolicy as SchedulerPolicyToken } from './tokens.ts';
+
 /** A sequence that waits for a slot, as a policy sees it. */
 export interface WaitingSequence {
   readonly promptLength: number;
@@ -27,5 +31,17 @@ export class FirstComeFirstServed implements SchedulerPolicy {
 
   prefillTokens({ limit }: { readonly limit: number }): number {
     return limit;
+  }
+}
+
+/** What decides the course of sequences: when each is computed, and what its logits become. */
+@injectable()
+export class SequencePolicies {
+  readonly scheduler: SchedulerPolicy;
+  readonly processors: readonly LogitsProcessor[];
+
+  constructor(@inject(SchedulerPolicyToken) scheduler: SchedulerPolicy, @inject(LogitsProcessors) processors: readonly LogitsProcessor[]) {
+    this.scheduler = scheduler;
+    this.processors = processors;
   }
 }

@@ -1,4 +1,3 @@
-import { openCheckpoint } from '@graft/core-model';
 import type { EngineInfo, ReloadOptions, ReloadReport } from './engine.ts';
 import { changesOf, commonFormat } from './engine-info.ts';
 import { ReloadBusyError } from './errors.ts';
@@ -7,6 +6,7 @@ import type { StepContext } from './load-steps.ts';
 import { type ReloadModelOptions, reloadModel } from './reload-model.ts';
 import { addStats, noStats } from './runner/add-stats.ts';
 import type { ModelRunner, RunnerStats } from './runner/model-runner.ts';
+import { ModelFiles } from './tokens.ts';
 
 /** The loop of steps, as an exchange of weights needs it. */
 export interface StepLoop extends Pick<ReloadModelOptions, 'drain'> {
@@ -69,7 +69,8 @@ export class ServedModel implements AsyncDisposable {
   }
 
   private async exchange(path: string, options: Omit<ReloadModelOptions, 'checkpoint'>): Promise<ReloadReport> {
-    const checkpoint = await openCheckpoint(path);
+    const files = await this.context.container.get(ModelFiles);
+    const checkpoint = await files.open(path);
     try {
       const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, { ...options, checkpoint });
       const { runner: old, services } = this.loaded;

@@ -2,9 +2,11 @@ import type * as coreModel from '@graft/core-model';
 import type * as graph from '@graft/graph';
 import { listToken, token } from '@graft/registry';
 import type { LogitsProcessor } from './logits-processors.ts';
+import type * as files from './model-files.ts';
 import type * as buckets from './runner/buckets.ts';
 import type * as runner from './runner/model-runner.ts';
 import type * as scheduler from './scheduler-policy.ts';
+import type { TokenizerFormat } from './text/model-text.ts';
 
 export type Backend = graph.Backend;
 /** What compiles and runs models on a platform. No default: a platform's plugin binds it. */
@@ -26,6 +28,16 @@ export type RunnerParts = runner.RunnerParts;
 /** The loaded model that a runner runs. The engine binds it. */
 export const RunnerParts = token<RunnerParts>('RunnerParts', 'model');
 
+/** The forms of checkpoints that are read. Of several that read a path, the last one opens it: a plugin's comes before ours. */
+export const CheckpointFormats = listToken<coreModel.CheckpointFormat>('CheckpointFormats');
+
+/** How the tokenizer of a checkpoint is read. Of several that read one, the last is taken: a plugin's comes before ours. */
+export const Tokenizers = listToken<TokenizerFormat>('Tokenizers');
+
+export type ModelFiles = files.ModelFiles;
+/** Reads a model's files. */
+export const ModelFiles = token<ModelFiles>('ModelFiles');
+
 export type WeightPolicy = coreModel.WeightPolicy;
 /** The forms in which weights are kept (`--weights auto`). Default: float32. */
 export const WeightPolicy = token<WeightPolicy>('WeightPolicy');
@@ -33,6 +45,10 @@ export const WeightPolicy = token<WeightPolicy>('WeightPolicy');
 export type SchedulerPolicy = scheduler.SchedulerPolicy;
 /** Which waiting sequence is next, and how much of a prompt a step computes. Default: first come, first served. */
 export const SchedulerPolicy = token<SchedulerPolicy>('SchedulerPolicy');
+
+export type SequencePolicies = scheduler.SequencePolicies;
+/** What the steps of this engine follow. */
+export const SequencePolicies = token<SequencePolicies>('SequencePolicies');
 
 /** What changes the logits of each sequence before a token is chosen, in order. Ours come first: bias and penalties of the API. */
 export const LogitsProcessors = listToken<LogitsProcessor>('LogitsProcessors');

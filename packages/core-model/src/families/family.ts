@@ -65,7 +65,7 @@ export interface ReadAs {
   /** The family's config.json as the other family's. @throws GraftError when this config is beyond the other family. */
   config(raw: RawConfig, where?: string): RawConfig;
   /** From this family's tensors to the other's parameters. @param config the other family's. */
-  weights(config: never, kind: 'safetensors' | 'gguf'): WeightRules;
+  weights(config: never, kind: string): WeightRules;
 }
 
 /** All that the engine must know of a family of models beside their classes. */

@@ -24,7 +24,8 @@ export interface CheckpointTensor {
 /** A model's files, headers read and checked; no weight is read before it is converted. */
 export interface Checkpoint {
   readonly path: string;
-  readonly kind: 'safetensors' | 'gguf';
+  /** The name of its format: `safetensors`, `gguf`, or one that a plugin adds. */
+  readonly kind: string;
   /** config.json as parsed; for a GGUF, one made from its metadata. Not validated here. */
   readonly config: unknown;
   /** A GGUF's metadata; arrays are plain arrays, whole numbers beyond 2^53 are bigint. */
@@ -35,16 +36,43 @@ export interface Checkpoint {
   close(): void;
 }
 
+/** What a format reads of a checkpoint's headers. */
+export interface CheckpointHeaders extends Pick<Checkpoint, 'config' | 'metadata' | 'tensors'> {
+  /** The length of each file's header, which a fingerprint reads whole. */
+  readonly headerBytes?: ReadonlyMap<FileBytes, number>;
+}
+
+/** Reads one form of checkpoint. The tensors of every format but `gguf` have the keys and shapes of the family's safetensors. */
+export interface CheckpointFormat {
+  readonly name: string;
+  /** Whether it reads the file or folder at this path. */
+  reads(path: string, isFolder: boolean): boolean;
+  /** Reads headers alone. @param open opens a file, which is closed with the checkpoint. */
+  open(path: string, open: OpenFile): CheckpointHeaders | Promise<CheckpointHeaders>;
+}
+
+/** config.json with model.safetensors, or shards and model.safetensors.index.json; and a .gguf file. */
+export const checkpointFormats: readonly CheckpointFormat[] = [
+  { name: 'safetensors', reads: (_, isFolder) => isFolder, open: openFolder },
+  { name: 'gguf', reads: (_, isFolder) => !isFolder, open: openGguf },
+];
+
 export interface OpenCheckpoint {
   /** How files are opened; plain reads by default. */
   openFile?: OpenFile;
+  /** Of several that read a path, the last one opens it. Default: `checkpointFormats`. */
+  formats?: readonly CheckpointFormat[];
 }
 
 /**
- * Opens a folder (config.json with model.safetensors, or shards and model.safetensors.index.json) or a .gguf file.
+ * Opens a folder or a file in the format that reads it.
  * @throws CheckpointNotFoundError, CheckpointCorruptError, CheckpointMissingTensorError, CheckpointDTypeError, GgufUnsupportedError
  */
-export async function openCheckpoint(path: string, { openFile = openFileBytes }: OpenCheckpoint = {}): Promise<Checkpoint> {
+export async function openCheckpoint(
+  path: string,
+  { openFile = openFileBytes, formats = checkpointFormats }: OpenCheckpoint = {},
+): Promise<Checkpoint> {
+  const format = formatOf(path, formats);
   const files: FileBytes[] = [];
   const open: OpenFile = (name) => {
     const file = openFile(name);
@@ -55,9 +83,9 @@ export async function openCheckpoint(path: string, { openFile = openFileBytes }:
     for (const file of files) file.close();
   };
   try {
-    const opened = isFolder(path) ? openFolder(path, open) : openGguf(path, open);
+    const { headerBytes = new Map(), ...headers } = await format.open(path, open);
     let fingerprint: Promise<string> | null = null;
-    return { path, ...opened, fingerprint: () => (fingerprint ??= fingerprintOf(files, opened.headerBytes)), close };
+    return { path, kind: format.name, ...headers, fingerprint: () => (fingerprint ??= fingerprintOf(files, headerBytes)), close };
   } catch (error) {
     close();
     throw error;
@@ -75,7 +103,16 @@ export async function readModelConfig(path: string): Promise<unknown> {
   return checkpoint.config;
 }
 
-type Opened = Pick<Checkpoint, 'kind' | 'config' | 'metadata' | 'tensors'> & { headerBytes: ReadonlyMap<FileBytes, number> };
+function formatOf(path: string, formats: readonly CheckpointFormat[]): CheckpointFormat {
+  const folder = isFolder(path);
+  const format = formats.findLast((each) => each.reads(path, folder));
+  if (format !== undefined) return format;
+  throw new CheckpointNotFoundError({
+    what: `No format reads this ${folder ? 'folder' : 'file'}. Formats: ${formats.map(({ name }) => name).join(', ') || 'none'}.`,
+    where: path,
+    fix: 'load the plugin that adds the format.',
+  });
+}
 
 function isFolder(path: string): boolean {
   try {
@@ -90,16 +127,16 @@ function isFolder(path: string): boolean {
   }
 }
 
-function openGguf(path: string, open: OpenFile): Opened {
+function openGguf(path: string, open: OpenFile): CheckpointHeaders {
   const file = open(path);
   const { metadata, tensors, headerBytes } = readGguf(file);
-  return { kind: 'gguf', config: configOfGguf(path, metadata, tensors), metadata, tensors, headerBytes: new Map([[file, headerBytes]]) };
+  return { config: configOfGguf(path, metadata, tensors), metadata, tensors, headerBytes: new Map([[file, headerBytes]]) };
 }
 
 const indexName = 'model.safetensors.index.json';
 const singleName = 'model.safetensors';
 
-function openFolder(path: string, open: OpenFile): Opened {
+function openFolder(path: string, open: OpenFile): CheckpointHeaders {
   const config = readJsonObject(join(path, 'config.json'));
   const headerBytes = new Map<FileBytes, number>();
   const readShard = (name: string): Map<string, CheckpointTensor> => {
@@ -109,7 +146,7 @@ function openFolder(path: string, open: OpenFile): Opened {
     return header.tensors;
   };
   const tensors = existsSync(join(path, singleName)) ? readShard(singleName) : readShards(path, readShard);
-  return { kind: 'safetensors', config, metadata: null, tensors, headerBytes };
+  return { config, metadata: null, tensors, headerBytes };
 }
 
 function readShards(path: string, readShard: (name: string) => Map<string, CheckpointTensor>): Map<string, CheckpointTensor> {

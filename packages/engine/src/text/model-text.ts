@@ -10,6 +10,19 @@ import { tokenizerFromGguf } from './gguf-tokenizer.ts';
 import { readTokenizer, type Tokenizer } from './tokenizer.ts';
 import { TokenizerInvalidError } from './tokenizer-errors.ts';
 
+/** Reads the tokenizer of one form of checkpoint. */
+export interface TokenizerFormat {
+  readonly name: string;
+  /** Null: the checkpoint has no tokenizer of this format. */
+  open(checkpoint: Checkpoint): Tokenizer | null | Promise<Tokenizer | null>;
+}
+
+/** A folder's tokenizer.json, and what a GGUF carries. */
+export const tokenizerFormats: readonly TokenizerFormat[] = [
+  { name: 'tokenizer.json', open: ({ path }) => (existsSync(join(path, 'tokenizer.json')) ? readTokenizer(path) : null) },
+  { name: 'gguf', open: ({ kind, path, metadata }) => (kind === 'gguf' ? tokenizerFromGguf(metadata!, path) : null) },
+];
+
 /** The text side of a checkpoint. A checkpoint without a tokenizer serves token ids only; one without a template, completions only. */
 export interface ModelText {
   readonly tokenizer: Tokenizer | null;
@@ -18,18 +31,14 @@ export interface ModelText {
   readonly eosTokenIds: readonly number[];
 }
 
-export async function openModelText({ path, kind, metadata }: Checkpoint): Promise<ModelText> {
-  if (kind === 'gguf') {
-    return {
-      tokenizer: tokenizerFromGguf(metadata!, path),
-      template: await optional(() => chatTemplateFromGguf(metadata!, path)),
-      eosTokenIds: [],
-    };
-  }
-  const hasTokenizer = existsSync(join(path, 'tokenizer.json'));
+export async function openModelText(checkpoint: Checkpoint, formats: readonly TokenizerFormat[] = tokenizerFormats): Promise<ModelText> {
+  const { path, kind, metadata } = checkpoint;
+  let tokenizer: Tokenizer | null = null;
+  for (const format of formats.toReversed()) tokenizer ??= await format.open(checkpoint);
+  const openTemplate = () => (kind === 'gguf' ? chatTemplateFromGguf(metadata!, path) : readChatTemplate(path));
   return {
-    tokenizer: hasTokenizer ? await readTokenizer(path) : null,
-    template: hasTokenizer ? await optional(() => readChatTemplate(path)) : null,
+    tokenizer,
+    template: tokenizer === null ? null : await optional(openTemplate),
     eosTokenIds: await generationConfigEos(path),
   };
 }
