@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { messageOf } from '@graft/common';
 import * as z from 'zod';
+import { expectValid } from './issues.ts';
 import { PackageInvalidError, PluginNotFoundError } from './plugin-errors.ts';
 
 // Plugins are read as this module is: from sources under vitest and tsx, from dist elsewhere. Two forms of one module would be two sets of tokens.
@@ -77,45 +78,34 @@ function dependenciesOf(packageFile: string): string[] {
   return Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies });
 }
 
-/** The directory of a package as seen from `base`: itself, or in a node_modules at or above. */
+/** The directory of a package as seen from `base`: itself, or in a node_modules where Node looks. */
 function packageDirectory(name: string, base: string): string | null {
   const own = join(base, 'package.json');
   if (existsSync(own) && readPackage(own).name === name) return base;
-  for (let current = base; ; current = dirname(current)) {
-    const candidate = join(current, 'node_modules', name);
-    if (existsSync(join(candidate, 'package.json'))) return candidate;
-    if (dirname(current) === current) return null;
-  }
+  const folders = createRequire(own).resolve.paths(name) ?? [];
+  return folders.map((folder) => join(folder, name)).find((folder) => existsSync(join(folder, 'package.json'))) ?? null;
 }
 
 /** The target of `exports` for a subpath, under our conditions; patterns are left to Node. */
 function exportTarget(exports: unknown, subpath: string): string | null {
   if (typeof exports === 'string') return subpath === '.' ? exports : null;
-  if (typeof exports !== 'object' || exports === null) return null;
-  const entries = Object.entries(exports);
-  if (!entries.some(([key]) => key.startsWith('.'))) return subpath === '.' ? conditionTarget(exports) : null;
-  return conditionTarget(entries.find(([key]) => key === subpath)?.[1]);
-}
-
-function conditionTarget(target: unknown): string | null {
-  if (typeof target === 'string') return target;
-  if (typeof target !== 'object' || target === null) return null;
-  for (const [condition, value] of Object.entries(target)) {
-    const found = conditions.has(condition) ? conditionTarget(value) : null;
+  for (const [key, value] of Object.entries(exports ?? {})) {
+    const inner = key === subpath ? '.' : conditions.has(key) ? subpath : null;
+    const found = inner === null ? null : exportTarget(value, inner);
     if (found !== null) return found;
   }
   return null;
 }
 
 function readPackage(file: string): Package {
-  let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    return expectValid(
+      packageSchema,
+      JSON.parse(readFileSync(file, 'utf8')),
+      'the file',
+      (problem) => new PackageInvalidError(file, problem),
+    );
   } catch (error) {
-    throw new PackageInvalidError(file, messageOf(error));
+    throw error instanceof SyntaxError ? new PackageInvalidError(file, error.message) : error;
   }
-  const result = packageSchema.safeParse(json);
-  if (!result.success)
-    throw new PackageInvalidError(file, result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
-  return result.data;
 }

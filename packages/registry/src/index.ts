@@ -4,7 +4,6 @@ export type { ModelCapabilities } from './capabilities.ts';
 export type { ContractBreach, ContractReport, ContractState } from './contract.ts';
 export { ContractBrokenError, UnknownClassError } from './contract-errors.ts';
 export { type ClassContract, contractText, describeContract } from './describe-contract.ts';
-export { findPackageFile, listedPlugins, resolveSpecifier } from './discover.ts';
 export {
   ArchitectureConflictError,
   CapabilityUnknownError,
@@ -45,7 +44,7 @@ export {
   type PostLoadHookOptions,
   type PostLoadReload,
 } from './hooks.ts';
-export { describeIssue, type IssueWords, issueTexts } from './issues.ts';
+export { describeIssue, type IssueWords } from './issues.ts';
 export { Lifecycle, type LifecycleState } from './lifecycle.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { type LoadedPlugin, LoadedPlugins, type PluginSource, type ServicesOptions } from './loaded-plugins.ts';
@@ -117,7 +116,7 @@ export {
   RegistrationInvalidError,
   UnknownPluginError,
 } from './plugin-errors.ts';
-export { assertSamePluginSet, diffPluginSets, type PluginRecord, pluginRecord } from './plugin-set.ts';
+export { assertSamePluginSet, type PluginRecord, pluginRecord } from './plugin-set.ts';
 export type { Owner } from './registration.ts';
 export {
   type Candidate,

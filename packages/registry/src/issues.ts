@@ -14,15 +14,25 @@ export function describeIssue(error: z.ZodError, schema: z.ZodType): IssueWords 
   return issueWords(deepest(error.issues[0]!), schema);
 }
 
-/** All that is wrong with a value, each as `key: problem`; of many, the first. @param whole names the value itself. */
-export function issueTexts(error: z.ZodError, schema: z.ZodType, whole: string): string[] {
+/**
+ * A value as its schema gives it, or an error that names all that is wrong, each as `key: problem`; of many, the first.
+ * @param whole names the value itself.
+ */
+export function expectValid<S extends z.ZodType>(
+  schema: S,
+  value: unknown,
+  whole: string,
+  error: (problems: string) => Error,
+): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
   const most = 5;
-  const texts = error.issues.slice(0, most).map((issue) => {
+  const { issues } = result.error;
+  const texts = issues.slice(0, most).map((issue) => {
     const { what, where, fix } = issueWords(deepest(issue), schema);
     return `${where || whole}: ${what.slice(0, -1)}${fix === undefined ? '' : ` (${fix.slice(0, -1)})`}`;
   });
-  const more = error.issues.length - most;
-  return more > 0 ? [...texts, `and ${more} more`] : texts;
+  throw error([...texts, ...(issues.length > most ? [`and ${issues.length - most} more`] : [])].join('; '));
 }
 
 function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {

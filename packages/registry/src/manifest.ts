@@ -1,5 +1,6 @@
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 import * as z from 'zod';
+import { expectValid } from './issues.ts';
 
 const member = z.strictObject({
   parameters: z.array(z.string()).describe('Names in order; `...rest` and patterns as they are written.'),
@@ -27,25 +28,17 @@ export type UpstreamManifest = z.output<typeof UpstreamManifest>;
 /** A lazy reference to a manifest; called only when a contract is checked or printed. */
 export type LazyManifest = () => Promise<UpstreamManifest>;
 
-/** A plugin's manifest is not one. */
-export class ManifestInvalidError extends GraftError {
-  constructor(owner: string, problem: string) {
-    super({
-      code: 'GRAFT_MANIFEST_INVALID',
-      what: `The manifest of the upstream classes is not one: ${problem}.`,
-      where: owner,
-      fix: 'write it again with the graft-manifest of this version of @graft/registry.',
-    });
-  }
-}
+/** A plugin's manifest is malformed. */
+export class ManifestInvalidError extends graftError('GRAFT_MANIFEST_INVALID', (owner: string, problems: string) => ({
+  what: `The manifest of the upstream classes is malformed: ${problems}.`,
+  where: owner,
+  fix: 'write it again with the graft-manifest of this version of @graft/registry.',
+})) {}
 
 /** @throws ManifestInvalidError */
 export async function loadManifest(lazy: LazyManifest | null, owner: string): Promise<UpstreamManifest | null> {
   if (lazy === null) return null;
-  const parsed = UpstreamManifest.safeParse(await lazy());
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new ManifestInvalidError(owner, `${issue!.path.join('.') || 'the value'}: ${issue!.message}`);
+  return expectValid(UpstreamManifest, await lazy(), 'the value', (problems) => new ManifestInvalidError(owner, problems));
 }
 
 /** A class with its bases, as far as the manifest has them. */

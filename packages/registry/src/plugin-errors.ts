@@ -5,21 +5,18 @@ import { type Owner, ownerText } from './registration.ts';
 const whoText = (name: string | null): string => (name === null ? 'a plugin without a name' : `plugin "${name}"`);
 
 /** A malformed declaration of a plugin. */
-export class PluginInvalidError extends graftError('GRAFT_PLUGIN_INVALID', (name: string | null, issues: readonly string[]) => ({
-  what: `The declaration of ${whoText(name)} is not valid: ${issues.join('; ')}.`,
+export class PluginInvalidError extends graftError('GRAFT_PLUGIN_INVALID', (name: string | null, problems: string) => ({
+  what: `The declaration of ${whoText(name)} is not valid: ${problems}.`,
   where: whoText(name),
   fix: 'correct the fields named above; definePlugin documents each.',
 })) {}
 
 /** Arguments that the registry cannot take. */
-export class RegistrationInvalidError extends graftError(
-  'GRAFT_REGISTRATION_INVALID',
-  (call: string, issues: readonly string[], owner: Owner) => ({
-    what: `ModelRegistry.${call} was given arguments that are not valid: ${issues.join('; ')}.`,
-    where: ownerText(owner),
-    fix: 'correct the arguments named above.',
-  }),
-) {}
+export class RegistrationInvalidError extends graftError('GRAFT_REGISTRATION_INVALID', (call: string, problems: string, owner: Owner) => ({
+  what: `ModelRegistry.${call} was given arguments that are not valid: ${problems}.`,
+  where: ownerText(owner),
+  fix: 'correct the arguments named above.',
+})) {}
 
 /** A module without a plugin as its default export. */
 export class NotAPluginError extends graftError('GRAFT_NOT_A_PLUGIN', (specifier: string, file: string) => ({

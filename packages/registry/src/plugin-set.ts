@@ -35,31 +35,20 @@ export function pluginRecord(plugin: Plugin): PluginRecord {
 
 /**
  * Compares the plugins of this process with those of the one that started it.
- * @throws PluginSetsDifferError with what differs.
+ * @throws PluginSetsDifferError with every difference.
  */
 export function assertSamePluginSet(expected: readonly PluginRecord[], actual: readonly PluginRecord[]): void {
-  const differences = diffPluginSets(expected, actual);
-  if (differences.length > 0) throw new PluginSetsDifferError(differences);
-}
-
-/** What differs between two sets of plugins, a sentence each. */
-export function diffPluginSets(expected: readonly PluginRecord[], actual: readonly PluginRecord[]): string[] {
-  const differences: string[] = [];
-  for (const record of expected) {
+  const differences = expected.flatMap((record) => {
     const other = actual.find(({ name }) => name === record.name);
-    if (other === undefined) differences.push(`plugin "${record.name}" is missing`);
-    else differences.push(...fieldDifferences(record, other));
-  }
+    if (other === undefined) return [`plugin "${record.name}" is missing`];
+    return (Object.keys(record) as (keyof PluginRecord)[]).flatMap((field) => {
+      const [was, is] = [JSON.stringify(record[field]), JSON.stringify(other[field])];
+      return was === is ? [] : [`plugin "${record.name}" has ${field} ${is}, and ${was} was expected`];
+    });
+  });
   for (const { name } of actual)
     if (!expected.some((record) => record.name === name)) differences.push(`plugin "${name}" was not expected`);
-  if (differences.length > 0) return differences;
   const [order, actualOrder] = [expected, actual].map((records) => records.map(({ name }) => name).join(', '));
-  return order === actualOrder ? [] : [`the order is ${actualOrder}, and ${order} was expected`];
-}
-
-function fieldDifferences(expected: PluginRecord, actual: PluginRecord): string[] {
-  return (Object.keys(expected) as (keyof PluginRecord)[]).flatMap((field) => {
-    const [was, is] = [JSON.stringify(expected[field]), JSON.stringify(actual[field])];
-    return was === is ? [] : [`plugin "${expected.name}" has ${field} ${is}, and ${was} was expected`];
-  });
+  if (differences.length === 0 && order !== actualOrder) differences.push(`the order is ${actualOrder}, and ${order} was expected`);
+  if (differences.length > 0) throw new PluginSetsDifferError(differences);
 }
