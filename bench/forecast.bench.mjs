@@ -51,16 +51,16 @@ const configs = {
 function program(model) {
   return `const { CaptureCache, predict } = await import(${built('graph')});
 const { captureLanguageModel } = await import(${built('engine')});
-const { llama4, upstreamContext } = await import(${built('core-model')});
-const { HookRunner } = await import(${built('registry')});
+const { coreModels, llama4, upstreamContext } = await import(${built('core-model')});
+const { loadPlugins } = await import(${built('registry')});
 const { default: plugin } = await import(${built('llama4-hpu', 'plugin.js')});
-const { HpuLlama4ForCausalLM } = await import(${built('llama4-hpu', 'models/llama4.js')});
 const config = llama4.parseConfig(${JSON.stringify(configs[model])});
 const mode = { platform: 'hpu', mode: 'compile' };
 const context = upstreamContext('Llama4ForCausalLM', config, { ...mode, maxModelLength: 64 });
-const model = new HpuLlama4ForCausalLM(context);
-const owner = { plugin: 'llama4-hpu', file: null };
-const runner = new HookRunner({ architecture: 'Llama4ForCausalLM', ...mode, chain: [] }, plugin.hooks.map((hook) => ({ ...hook, owner, name: hook.run.name })));
+const plugins = await loadPlugins({ plugins: [coreModels, plugin], specifiers: [], graftVersion: '0.1.0' });
+const classes = await plugins.registry.load(plugins.registry.resolve(['Llama4ForCausalLM'], mode));
+const model = await classes.construct({ ...context, build: classes.build });
+const runner = await plugins.createHookRunner(classes.resolution);
 await runner.run('init', model, context);
 runner.lifecycle.advance('loaded');
 await runner.run('postLoad', model, context);

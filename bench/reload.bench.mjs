@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openCheckpoint } from '@graft/core-model';
 import { startEngineWorker } from '@graft/engine';
-import { defaultModel } from './default-model.mjs';
+import { defaultModel, readAs } from './default-model.mjs';
 
 const app = dirname(dirname(fileURLToPath(import.meta.url)));
 const sampleMs = 5;
@@ -55,6 +55,7 @@ async function movedCopy(model, folder) {
 async function measure([model, other], { folder, threads, context, rounds }) {
   const engine = await startEngineWorker({
     model,
+    ...readAs(model),
     app,
     plugins: ['@graft/cpu'],
     platform: 'cpu',

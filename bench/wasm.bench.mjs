@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import cpu from '@graft/cpu';
 import { LlmEngine } from '@graft/engine';
 import wasm from '../examples/custom-backend/dist/plugin.js';
-import { defaultModel } from './default-model.mjs';
+import { defaultModel, readAs } from './default-model.mjs';
 
 export async function main(args) {
   const { values } = parseArgs({
@@ -45,7 +45,8 @@ export async function main(args) {
 /** The start, then for each prompt its time and that of a token after it. */
 async function measure({ model, platform, prompts, tokens, cacheDirectory }) {
   const start = performance.now();
-  const config = { model, platform, weights: 'float32', threads: 1, maxSequences: 1, maxModelLength: 2048, cacheDirectory, plugins: [] };
+  const sizes = { threads: 1, maxSequences: 1, maxModelLength: 2048 };
+  const config = { model, ...readAs(model), platform, weights: 'float32', ...sizes, cacheDirectory, plugins: [] };
   const engine = await LlmEngine.start(config, { pluginsInCode: [cpu, wasm] });
   const times = [performance.now() - start];
   try {

@@ -2,6 +2,7 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startEngineWorker } from '@graft/engine';
+import { readAs } from '../default-model.mjs';
 import { serveContender } from './contender.mjs';
 
 const app = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // from where the plugin is found
@@ -9,6 +10,7 @@ const app = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // from w
 serveContender(async ({ model, threads, contextTokens }) => {
   const engine = await startEngineWorker({
     model,
+    ...readAs(model),
     threads,
     app,
     plugins: ['@graft/cpu'],

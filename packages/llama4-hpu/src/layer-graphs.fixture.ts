@@ -1,16 +1,17 @@
 import {
+  coreModels,
   type LanguageModel,
   type Llama4Config,
   Llama4DecoderLayer,
-  Llama4ForCausalLM,
+  type Llama4ForCausalLM,
   Llama4ForConditionalGeneration,
   llama4,
   type ModelContext,
   upstreamContext,
 } from '@graft/core-model';
-import { captureLanguageModel } from '@graft/engine';
+import { captureLanguageModel, graftVersion } from '@graft/engine';
 import { CaptureCache, type CapturedModel } from '@graft/graph';
-import { HookRunner, type Patches, PatchLedger } from '@graft/registry';
+import { type HookRunner, loadPlugins, type Patches, PatchLedger } from '@graft/registry';
 import llama4Hpu from './plugin.ts';
 
 /** The published sizes of both models; 48 layers, of which every fourth has no rotation. No weight is ever there. */
@@ -42,28 +43,30 @@ export function contextOf(
   return upstreamContext('Llama4ForCausalLM', config, { platform: 'hpu', mode: 'compile', maxModelLength: 64, overrideOptions: options });
 }
 
-const owner = { plugin: 'llama4-hpu', file: null };
+export type Llama4 = Llama4ForCausalLM | Llama4ForConditionalGeneration;
+export const architectures = ['Llama4ForCausalLM', 'Llama4ForConditionalGeneration'];
 
-/** Takes a model through both phases of hooks, the plugin's own among them, as a load does; `load` reads its weights in between. */
-export async function runHooks(
-  model: LanguageModel,
-  context: ModelContext,
-  mode = 'compile',
-  load: () => Promise<unknown> = () => Promise.resolve(),
-): Promise<HookRunner> {
-  const architecture = model instanceof Llama4ForConditionalGeneration ? 'Llama4ForConditionalGeneration' : 'Llama4ForCausalLM';
-  const hooks = llama4Hpu.hooks!.map((hook) => ({
-    ...hook,
-    owner,
-    name: `llama4-hpu: ${hook.run.name}`,
-    upstream: async () => Llama4ForCausalLM,
-  }));
-  const runner = new HookRunner({ architecture, platform: 'hpu', mode, chain: [{ plugin: owner.plugin, className: null }] }, hooks);
-  await runner.run('init', model, context);
-  await load();
-  runner.lifecycle.advance('loaded');
-  await runner.run('postLoad', model, context);
-  return runner;
+/** Builds what serves an architecture on hpu, as a load does. Its hooks have not run. */
+export async function build(
+  architecture: string,
+  context: ModelContext<Llama4Config>,
+  plugins = [coreModels, llama4Hpu],
+): Promise<{ model: Llama4; hooks: HookRunner }> {
+  const loaded = await loadPlugins({ plugins, specifiers: [], graftVersion });
+  const { registry } = loaded;
+  const classes = await registry.load<ModelContext<Llama4Config>, Llama4>(registry.resolve([architecture], context));
+  const model = await classes.construct({ ...context, architecture, build: classes.build });
+  return { model, hooks: await loaded.createHookRunner(classes.resolution) };
+}
+
+/** As `build`, then taken through both phases of hooks. */
+export async function buildPatched(...args: Parameters<typeof build>): Promise<{ model: Llama4; hooks: HookRunner }> {
+  const [, context] = args;
+  const { model, hooks } = await build(...args);
+  await hooks.run('init', model, context);
+  hooks.lifecycle.advance('loaded');
+  await hooks.run('postLoad', model, context);
+  return { model, hooks };
 }
 
 /** Patches a model outside of a hook; the ledger undoes them. */
@@ -73,7 +76,7 @@ export function patch(change: (patches: Patches) => void): PatchLedger {
   return ledger;
 }
 
-export function layersOf(model: Llama4ForCausalLM | Llama4ForConditionalGeneration): Llama4DecoderLayer[] {
+export function layersOf(model: Llama4): Llama4DecoderLayer[] {
   const { layers } = model instanceof Llama4ForConditionalGeneration ? model.language_model.model : model.model;
   return [...layers].filter((layer) => layer instanceof Llama4DecoderLayer);
 }

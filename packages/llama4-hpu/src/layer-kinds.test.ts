@@ -1,16 +1,13 @@
 import { Llama4ForCausalLM } from '@graft/core-model';
 import { describe, expect, test } from 'vitest';
-import { contextOf, runHooks } from './layer-graphs.fixture.ts';
+import { architectures, buildPatched, contextOf } from './layer-graphs.fixture.ts';
 import { hasHeterogeneousLayers, layerKinds } from './layer-kinds.ts';
-import { HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration } from './models/llama4.ts';
 
 const ofMaverick = ['LlamaMlp over chunked-local-8192', 'Llama4Moe over chunked-local-8192', 'Llama4Moe over full'];
 
-describe.each([HpuLlama4ForCausalLM, HpuLlama4ForConditionalGeneration])('on %o', (Model) => {
+describe.each(architectures)('on %s', (architecture) => {
   test.each(['compile', 'lazy'])('layers keep their kinds in mode %s, whatever class their parts have then', async (mode) => {
-    const context = contextOf('Maverick', { num_hidden_layers: 8 });
-    const model = new Model(context);
-    await runHooks(model, context, mode);
+    const { model } = await buildPatched(architecture, { ...contextOf('Maverick', { num_hidden_layers: 8 }), mode });
     expect(layerKinds(model)).toEqual(ofMaverick);
     expect(hasHeterogeneousLayers(model)).toBe(true);
   });

@@ -10,25 +10,19 @@ const runnerPatches = () => import('./runner-patches.ts');
 const runner = () => import('./runner.ts');
 const device = () => import('@graft/static-device');
 
-// Zeros in the place of no residual: where the first one comes from, and who takes it.
-const residual = [
-  'Llama4Model.forward(inputIds, positions, intermediateTensors, inputsEmbeds)',
-  'Llama4DecoderLayer.forward(positions, hiddenStates, residual)',
-];
-
-// What the hooks patch, and the method that `branchFreeAttentionForward` is a changed copy of.
+// What the hooks of both architectures patch, and the method that `branchFreeAttentionForward` is a changed copy of.
 const patched = {
   version: '^0.1.0',
   attributes: ['qSize', 'kvSize', 'nope', 'attnTemperatureTuning', 'qkv_proj', 'o_proj', 'rotary_emb', 'qk_norm', 'attn'].map(
     (name) => `Llama4Attention.${name}`,
   ),
+  methods: [
+    'Llama4Attention.forward(positions, hiddenStates)',
+    'Llama4Attention.getAttnScale(positions)',
+    'ChunkedLocalAttention.getKvCacheSpec()',
+  ],
   copied: { 'Llama4Attention.forward': '2394f42d08272ed8' },
 };
-const patchedMethods = [
-  'Llama4Attention.forward(positions, hiddenStates)',
-  'Llama4Attention.getAttnScale(positions)',
-  'ChunkedLocalAttention.getKvCacheSpec()',
-];
 
 async function setChunkedAttention(model: Module, context: unknown, patches: Patches): Promise<void> {
   (await runnerPatches()).setChunkedAttention(model, context, patches);
@@ -38,9 +32,8 @@ async function patchAttentionScale(model: Module, context: unknown, patches: Pat
   (await runnerPatches()).patchAttentionScale(model, context, patches);
 }
 
-// What vllm_gaudi's runner does to a model (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their
-// post-load ones. That is the end of the phase `init`, where the hooks of plugins come after those of classes.
-// A model with images has a Llama4ForCausalLM as its language model.
+// What vllm_gaudi's runner does to a model (`apply_model_specific_patches`), in its order: after the init patches of the classes, before their post-load
+// ones. Hooks of plugins run last in a phase. A model with images holds a Llama4ForCausalLM, so both architectures are covered.
 const runnerHooks: PluginHook[] = [
   {
     of: 'Llama4ForCausalLM',
@@ -59,7 +52,7 @@ const runnerHooks: PluginHook[] = [
   },
 ];
 
-/** Llama 4 on Intel Gaudi: the platform, and an override for each architecture. What an override removes stands on its class. */
+/** Llama 4 on Intel Gaudi: the platform, and overrides of both architectures and of the decoder. Each class says what it removes. */
 export default definePlugin({
   name: 'llama4-hpu',
   graft: '^0.1.0',
@@ -67,23 +60,28 @@ export default definePlugin({
   platforms: [new HpuPlatform()],
   hooks: runnerHooks,
   overrides: [
-    {
-      of: 'Llama4ForCausalLM',
-      platform: 'hpu',
-      model: () => llama4().then((m) => m.HpuLlama4ForCausalLM),
-      reliesOn: { ...patched, methods: [...residual, ...patchedMethods] },
-    },
+    { of: 'Llama4ForCausalLM', platform: 'hpu', model: () => llama4().then((m) => m.HpuLlama4ForCausalLM), reliesOn: patched },
     {
       of: 'Llama4ForConditionalGeneration',
       platform: 'hpu',
       model: () => llama4().then((m) => m.HpuLlama4ForConditionalGeneration),
+      reliesOn: patched,
+    },
+    {
+      of: 'Llama4Model',
+      platform: 'hpu',
+      model: () => llama4().then((m) => m.HpuLlama4Model),
+      // Zeros for a missing residual: where the first one comes from, and who takes it.
       reliesOn: {
-        ...patched,
-        methods: [...residual, ...patchedMethods],
+        version: '^0.1.0',
+        methods: [
+          'Llama4Model.forward(inputIds, positions, intermediateTensors, inputsEmbeds)',
+          'Llama4DecoderLayer.forward(positions, hiddenStates, residual)',
+        ],
       },
     },
   ],
-  // No choice of weight forms: without one they are float32, which is what the emulated device has.
+  // Weights stay float32, the default: it is what the emulated device has.
   bind(bind) {
     for (const mode of ['compile', 'lazy'] as const) {
       bind(StaticBackend, { modes: [mode] }).toDynamicValue(async () => {

@@ -25,9 +25,7 @@ function parameterProblems(upstream: Parameters, override: Parameters): string[]
 }
 
 function overrideProblems({ architecture, candidates, layers }: EngineInfo['resolution']): string[] {
-  // An override of the whole may build its own class of a model inside, in the place of another override.
-  const parts = layers.filter(({ kind }) => kind === 'layer');
-  return [{ name: architecture, candidates }, ...parts].flatMap(({ name, candidates: all }) =>
+  return [{ name: architecture, candidates }, ...layers].flatMap(({ name, candidates: all }) =>
     all.flatMap(({ kind, plugin, reason, replaced }) =>
       kind !== 'upstream' && ['selected', 'base', 'scoped'].includes(reason) && replaced?.count === 0
         ? [`The override of ${name} by plugin "${plugin}" replaced nothing in this model.`]
