@@ -7,6 +7,9 @@ import { type Checkpoint, coreModels, loadWeights, openCheckpoint, upstreamConte
 import { graftVersion } from '@graft/engine';
 import { loadPlugins } from '@graft/registry';
 import { expect, onTestFinished, test } from 'vitest';
+import { interpreter } from '../../tests/parity/backends.ts';
+import { readReferenceCase } from '../../tests/parity/reference-case.ts';
+import { runCase } from '../../tests/parity/run-case.ts';
 import { qwen3 } from './src/family.ts';
 import { Qwen3ForCausalLM } from './src/model.ts';
 import plugin from './src/plugin.ts';
@@ -22,6 +25,12 @@ async function open(path: string): Promise<Checkpoint> {
 test('the plugin brings the architecture and the parts of it that others may override', async () => {
   const { registry } = await loadPlugins({ plugins: [coreModels, plugin], specifiers: [], graftVersion });
   expect(registry.list().map(({ architecture }) => architecture)).toContain('Qwen3ForCausalLM');
+});
+
+test('the engine serves it, with the numbers of the published implementation', async () => {
+  const app = fileURLToPath(new URL('.', import.meta.url));
+  const { passed, line } = await runCase(await readReferenceCase(folder), interpreter, app);
+  expect(passed, line).toBe(true);
 });
 
 test('what was loaded is written back byte by byte', async () => {

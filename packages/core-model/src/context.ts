@@ -1,6 +1,5 @@
 import { type Build, buildUpstream } from '@graft/registry';
 import type { ModelConfig } from './families/family.ts';
-import type { Llama4VisionConfig } from './families/llama4-config.ts';
 
 /** The part of the layers that a model holds when they are divided over ranks. */
 export interface PipelineStage {
@@ -13,7 +12,6 @@ export interface ModelContext<Config extends ModelConfig = ModelConfig> {
   /** The name in config.json that was resolved. */
   readonly architecture: string;
   readonly config: Config;
-  readonly vision?: Llama4VisionConfig | null; // until the engine reads the family's images
   readonly platform: string;
   readonly mode: string;
   /** Tokens of a sequence that is served; sizes the rotary tables and the full KV cache. */

@@ -1,4 +1,3 @@
-export { type Llama4TextConfig, parseLlama4Config, parseLlama4VisionConfig, smallConfigs } from './config.ts';
 export { type ModelContext, type PipelineStage, upstreamContext } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
 export { contradiction, type DecoderConfig, decoderConfig, invalid, positive, type RopeConfig } from './families/config-schema.ts';

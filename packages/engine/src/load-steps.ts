@@ -50,7 +50,7 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
 }
 
 /** How this engine loads weights: the platform's forms of them, kept in the cache folder. */
-export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<LoadWeights> {
+export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<Omit<LoadWeights, 'rules'>> {
   const policy = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
   return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
 }

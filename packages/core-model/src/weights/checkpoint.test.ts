@@ -227,7 +227,7 @@ function writeAtEnd(path: string): void {
   closeSync(descriptor);
 }
 
-test('a GGUF gives a config, its metadata and its tensors', async () => {
+test('a GGUF gives its metadata and its tensors, and leaves the config to its family', async () => {
   const path = join(temporaryFolder(), 'tiny.gguf');
   writeFileSync(
     path,

@@ -6,7 +6,6 @@ import { messageOf } from '@graft/common';
 import { at, CheckpointCorruptError, CheckpointMissingTensorError, CheckpointNotFoundError } from './errors.ts';
 import { type FileBytes, type OpenFile, openFileBytes } from './file-bytes.ts';
 import { readGguf } from './gguf.ts';
-import { configOfGguf } from './gguf-config.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { isObject, parseStrictJson } from './strict-json.ts';
 
@@ -26,7 +25,7 @@ export interface Checkpoint {
   readonly path: string;
   /** The name of its format: `safetensors`, `gguf`, or one that a plugin adds. */
   readonly kind: string;
-  /** config.json as parsed; for a GGUF, one made from its metadata. Not validated here. */
+  /** config.json as parsed, not validated; null for a GGUF, whose family makes one of its metadata. */
   readonly config: unknown;
   /** A GGUF's metadata; arrays are plain arrays, whole numbers beyond 2^53 are bigint. */
   readonly metadata: ReadonlyMap<string, unknown> | null;
@@ -93,7 +92,7 @@ export async function openCheckpoint(
 }
 
 /**
- * The config of a model, for which its weights need not be there: config.json of a folder, or what a .gguf file says of itself. Not validated here.
+ * The config of a model, for which its weights need not be there: config.json of a folder; null for a .gguf file. Not validated.
  * @throws CheckpointNotFoundError, CheckpointCorruptError, GgufUnsupportedError
  */
 export async function readModelConfig(path: string): Promise<unknown> {
@@ -130,7 +129,7 @@ function isFolder(path: string): boolean {
 function openGguf(path: string, open: OpenFile): CheckpointHeaders {
   const file = open(path);
   const { metadata, tensors, headerBytes } = readGguf(file);
-  return { config: configOfGguf(path, metadata, tensors), metadata, tensors, headerBytes: new Map([[file, headerBytes]]) };
+  return { config: null, metadata, tensors, headerBytes: new Map([[file, headerBytes]]) };
 }
 
 const indexName = 'model.safetensors.index.json';

@@ -403,11 +403,14 @@ test('a quantised GGUF keeps its grid under the faithful policy, q4_0 and q4_1 s
     layer('ffn_down', [64, 32], 2, ones(64, q40)),
   ];
   const checkpoint = await open(temporaryFile('tiny.gguf', ggufBytes({ keys: llamaKeys(), tensors })));
-  const model = llama4({ ...(checkpoint.config as TextConfig), num_local_experts: 0 });
+  const { path, metadata, tensors: read } = checkpoint;
+  const asLlama4 = llama.readAs['Llama4ForCausalLM']!;
+  const raw = asLlama4.config(llama.gguf!.config({ path, metadata: metadata!, tensors: read }));
+  const model = llama4({ ...(raw as unknown as TextConfig), num_local_experts: 0 });
   await loadWeights(model, checkpoint, {
     policy: faithfulPolicy,
     cacheDirectory: null,
-    rules: llama.readAs['Llama4ForCausalLM']!.weights(family.parseConfig(checkpoint.config) as never, 'gguf'),
+    rules: asLlama4.weights(family.parseConfig(raw) as never, 'gguf'),
   });
   const formats = Object.fromEntries(
     [...model.namedParameters()].map(([name, parameter]) => [name.replace('model.layers.0.', ''), parameter.dtype]),

@@ -3,11 +3,10 @@ import { type Module, memoryStorage, type Parameter, partBytes, partsOf, type We
 import type { Checkpoint } from './checkpoint.ts';
 import { checkSources, convertParameter, type Piece, type PlannedParameter } from './convert-parameter.ts';
 import { type MapParameters, mapParameters } from './map-parameters.ts';
-import { mapParameters as mapByName } from './mapping.ts';
 import { cacheKey, cacheLayout, WeightCache } from './weight-cache.ts';
 import type { WeightPolicy } from './weight-policy.ts';
 
-export interface LoadWeights extends Partial<MapParameters> {
+export interface LoadWeights extends MapParameters {
   policy: WeightPolicy;
   /** Where converted weights are kept for the next start; null keeps them in memory only. */
   cacheDirectory: string | null;
@@ -74,9 +73,7 @@ export async function stageWeights(
 /** Everything that can be known to be wrong without reading a weight is found here. */
 function planOf(parameters: ReadonlyMap<string, Parameter>, checkpoint: Checkpoint, options: LoadWeights): PlannedParameter[] {
   const shapes = [...parameters].map(([name, parameter]) => [name, parameter.shape] as const);
-  const { rules } = options;
-  const all = rules === undefined ? mapByName(shapes, checkpoint, options) : mapParameters(shapes, checkpoint, { ...options, rules });
-  return all.map((mapped) => {
+  return mapParameters(shapes, checkpoint, options).map((mapped) => {
     checkSources(mapped);
     const sources = [...new Set(mapped.segments.map(({ tensor }) => tensor.dtype))];
     const format = options.policy({ name: mapped.name, shape: mapped.shape, sources });
