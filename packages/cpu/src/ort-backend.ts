@@ -7,21 +7,21 @@ import { type CompiledGraph, OrtProgram } from './ort-program.ts';
 const platform = 'cpu';
 
 export interface OrtBackendOptions {
-  /** Threads of a step, unless `compile` says otherwise. Default: the physical cores that this process may use. */
+  /** Threads for a step, unless `compile` gets another number. Default: the physical cores that this process may use. */
   threads?: number;
-  /** How long an idle thread spins before it sleeps, in microseconds. Default 100; 0 on machines with other work. */
+  /** How long an idle thread spins before it sleeps, in microseconds. Default 100. Use 0 on machines with other work. */
   spinDurationUs?: number;
-  /** Whether attentions take over the split and the rotation before them. Default true. */
+  /** See `ExportOptions.fuse`. */
   fuse?: boolean;
-  /** Lowerings that plugins add; those for platform "cpu" are used. */
+  /** Lowerings of plugins. Those for other platforms than "cpu" are ignored. */
   lowerings?: readonly OnnxLowering[];
-  /** For measuring: turns ONNX Runtime's profiler on; the file's name begins with this. */
+  /** Turns ONNX Runtime's profiler on. The profile's path begins with this. */
   profilePath?: string;
 }
 
 /**
- * Full compilation for ONNX Runtime on the CPU: the whole model is one graph. With 4 bit weights it is compiled twice over the same weights and caches: a
- * run of many tokens keeps its activations exact, which also is the fastest way there, and a run of one token a sequence rounds them to 8 bit.
+ * Compiles the whole model as one graph for ONNX Runtime on the CPU. With 4-bit weights it compiles two graphs over the same weights and caches: runs of one
+ * token in each sequence round their activations to 8 bits, other runs keep them exact. Each is the fastest way for its runs.
  */
 export class OrtBackend implements Backend {
   readonly name = 'onnxruntime-cpu';
@@ -35,7 +35,7 @@ export class OrtBackend implements Backend {
 
   /**
    * Loads ONNX Runtime at the first call.
-   * @throws LoweringError for a graph that has no form in ONNX Runtime; OrtError when the library cannot be loaded or refuses the graph.
+   * @throws LoweringError when the graph cannot be exported; OrtError when the library does not load or refuses the graph
    */
   async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
     const { signal, onProgress } = options;
@@ -46,17 +46,13 @@ export class OrtBackend implements Backend {
     const graph = inlineRegions(model);
     const environment = building.use(Environment.create());
     const compile = async (activations: Activations): Promise<CompiledGraph> => {
-      const exported = exportGraph(graph, weights, {
-        bindRuntimeInput: options.bindRuntimeInput,
-        fuse: this.options.fuse ?? true,
-        activations,
-        lowerings: this.lowerings,
-        platform,
-      });
-      const session = await environment.createSessionAsync(exported.model, {
+      const { bindRuntimeInput } = options;
+      const { fuse = true } = this.options;
+      const exported = exportGraph(graph, weights, { bindRuntimeInput, fuse, activations, lowerings: this.lowerings, platform });
+      const session = await environment.createSession(exported.model, {
         ...this.sessionOptions(options, activations),
         initializers: weights.initializers,
-        ...(signal !== undefined && { signal }),
+        signal,
       });
       return { exported, session: building.use(session) };
     };
@@ -76,11 +72,11 @@ export class OrtBackend implements Backend {
   private sessionOptions({ threads }: CompileOptions, activations: Activations): SessionOptions {
     const { spinDurationUs, profilePath } = this.options;
     return {
-      // Our weights are not in the model, so that a node over weights alone cannot be computed ahead: the load would fail.
+      // Constant folding would need the weights at load, and they are not in the model.
       configEntries: { 'optimization.disable_specified_optimizers': 'ConstantFolding' },
       intraOpThreads: threads ?? this.options.threads ?? defaultThreads(),
-      ...(spinDurationUs !== undefined && { spinDurationUs }),
-      ...(profilePath !== undefined && { profilePath: `${profilePath}-${activations}` }),
+      spinDurationUs,
+      profilePath: profilePath === undefined ? undefined : `${profilePath}-${activations}`,
     };
   }
 }

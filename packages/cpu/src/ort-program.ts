@@ -1,29 +1,29 @@
 import { Disposables, DisposedError } from '@graft/common';
 import { type HostTensor, type Program, ProgramBusyError, type ProgramStep } from '@graft/graph';
-import { checkStep, type ExportedGraph, type Symbols, sizesOf, tensorBytes } from '@graft/onnx-export';
+import { checkStep, type ExportedGraph, type StepInput, type Symbols, sizesOf, tensorBytes } from '@graft/onnx-export';
 import { type ElementType, type IoBinding, PinnedBuffer, returnFreeMemory, type Session, Value } from '@graft/onnxruntime';
 
-/** Bindings kept, one for each group of slots that ran; the oldest goes first. */
+/** The most bindings that are kept, one for each group of slots that ran. The oldest one is dropped first. */
 const maxBindings = 128;
 
-/** A graph in its session. */
+/** A graph with its session. */
 export interface CompiledGraph {
   readonly session: Session;
   readonly exported: ExportedGraph;
 }
 
 export interface OrtProgramParts {
-  /** For runs of one token a sequence. */
+  /** For runs of one token in each sequence. */
   decode: CompiledGraph;
-  /** For all others; the same object where there is no difference. Inputs, outputs and caches are those of `decode`. */
+  /** For other runs. Has the inputs, outputs and caches of `decode`, and may be the same object. */
   prefill: CompiledGraph;
   kvSlots: number;
   weightBytes: number;
-  /** What the program takes over and disposes last: session, environment, weights. */
+  /** Session, environment and weights. The program takes them over and disposes them last. */
   resources: Disposables;
 }
 
-/** A model in ONNX Runtime, with its KV caches in memory of its own, read and extended in place. */
+/** A model in ONNX Runtime, with its KV caches, which runs extend in place. */
 export class OrtProgram implements Program {
   readonly facts: Program['facts'];
   /** For profiling and tests. @internal */
@@ -32,20 +32,22 @@ export class OrtProgram implements Program {
   private readonly kvSlots: number;
   private readonly resources: Disposables;
   private readonly caches: readonly PinnedBuffer[];
-  private readonly bindings = new Map<string, SlotsBinding>();
-  private readonly inputs = new Map<string, TensorRoom>();
-  private readonly outputs = new Map<string, TensorRoom>();
+  private readonly bindings = new Map<string, IoBinding>();
+  private readonly inputs: ReadonlyMap<string, TensorRoom>;
+  private readonly outputs: ReadonlyMap<string, TensorRoom>;
   private running = false;
   private disposed = false;
 
   constructor({ decode, prefill, kvSlots, weightBytes, resources }: OrtProgramParts) {
-    const { exported } = decode;
+    const { inputs, outputs, caches } = decode.exported;
+    const rooms = (tensors: readonly StepInput[]) =>
+      new Map(tensors.map(({ name, dtype }) => [name, resources.use(new TensorRoom(dtype))]));
     this.decode = decode;
     this.prefill = prefill;
     this.kvSlots = kvSlots;
-    this.caches = exported.caches.map(({ dims }) => resources.use(PinnedBuffer.allocate(kvSlots * tensorBytes('float32', dims))));
-    for (const { name, dtype } of exported.inputs) this.inputs.set(name, resources.use(new TensorRoom(dtype)));
-    for (const { name, dtype } of exported.outputs) this.outputs.set(name, resources.use(new TensorRoom(dtype)));
+    this.caches = caches.map(({ dims }) => resources.use(PinnedBuffer.allocate(kvSlots * tensorBytes('float32', dims))));
+    this.inputs = rooms(inputs);
+    this.outputs = rooms(outputs);
     resources.defer(() => {
       for (const binding of this.bindings.values()) binding[Symbol.dispose]();
     });
@@ -55,17 +57,16 @@ export class OrtProgram implements Program {
   }
 
   /**
-   * Runs off the event loop.
-   * @throws ProgramInputError before anything runs; ProgramBusyError; DisposedError; OrtCallError; the signal's reason when it is aborted, with the caches
-   * of these slots then partly written.
+   * Runs off the event loop. After an abort the caches of these slots are partly written.
+   * @throws ProgramInputError before anything runs; ProgramBusyError; DisposedError; OrtCallError; the signal's reason
    */
   async run(step: ProgramStep): Promise<Record<string, HostTensor>> {
-    if (this.disposed) throw new DisposedError('The program');
+    this.assertUsable();
     if (this.running) throw new ProgramBusyError();
     const symbols = checkStep(this.decode.exported, step, this.kvSlots);
     step.signal?.throwIfAborted();
     const graph = isDecode(this.decode.exported, symbols) ? this.decode : this.prefill;
-    const { binding } = this.bindingFor(graph, step);
+    const binding = this.bindingFor(graph, step);
     for (const { name } of graph.exported.inputs) {
       const { dims, data } = step.inputs[name]!;
       const value = this.inputs.get(name)!.hold(dims);
@@ -76,23 +77,27 @@ export class OrtProgram implements Program {
       binding.bindOutput(tensor, this.outputs.get(name)!.hold(sizesOf(dims, symbols)));
     this.running = true;
     try {
-      await graph.session.run(binding, step.signal === undefined ? {} : { signal: step.signal });
+      await graph.session.run(binding, { signal: step.signal });
     } finally {
       this.running = false;
     }
-    if (this.disposed) throw new DisposedError('The program');
+    this.assertUsable();
     return Object.fromEntries(graph.exported.outputs.map(({ name }) => [name, this.outputs.get(name)!.tensor()]));
   }
 
-  /** Twice without harm, and during a run: native memory is freed when the run ends, and the run then rejects. */
+  /** May be called twice, and during a run, which then rejects. Native memory is freed when the run ends. */
   [Symbol.dispose](): void {
     if (this.disposed) return;
     this.disposed = true;
     this.resources[Symbol.dispose]();
-    returnFreeMemory(); // a reload would else hold what it has freed
+    returnFreeMemory(); // otherwise a reload holds the freed memory too
   }
 
-  private bindingFor(graph: CompiledGraph, { firstSlot, batch }: ProgramStep): SlotsBinding {
+  private assertUsable(): void {
+    if (this.disposed) throw new DisposedError('The program');
+  }
+
+  private bindingFor(graph: CompiledGraph, { firstSlot, batch }: ProgramStep): IoBinding {
     const key = `${graph === this.decode ? 'decode' : 'prefill'} ${firstSlot}:${batch}`;
     const known = this.bindings.get(key);
     if (known !== undefined) return known;
@@ -106,18 +111,15 @@ export class OrtProgram implements Program {
     return made;
   }
 
-  /** A binding whose caches are those of `batch` slots from `firstSlot` on. Past and present are one memory, so that nothing is copied. */
-  private bindSlots({ session, exported }: CompiledGraph, firstSlot: number, batch: number): SlotsBinding {
-    using building = new Disposables();
-    const binding = building.use(session.createBinding());
-    for (const [i, { input, output, dims }] of exported.caches.entries()) {
-      const offset = firstSlot * tensorBytes('float32', dims);
-      const value = building.use(Value.over(this.caches[i]!, 'float32', [batch, ...dims], offset));
-      binding.bindInput(input, value);
-      binding.bindOutput(output, value);
-    }
-    const resources = building.move();
-    return { binding, [Symbol.dispose]: () => resources[Symbol.dispose]() };
+  /** A binding to the caches of `batch` slots from `firstSlot` on. Past and present share their memory, so that nothing is copied. */
+  private bindSlots({ session, exported: { caches } }: CompiledGraph, firstSlot: number, batch: number): IoBinding {
+    using values = new Disposables(); // the binding keeps them alive
+    const offset = (dims: readonly number[]): number => firstSlot * tensorBytes('float32', dims);
+    const bound = caches.map(({ dims }, i) => values.use(Value.over(this.caches[i]!, 'float32', [batch, ...dims], offset(dims))));
+    return session.bind({
+      inputs: Object.fromEntries(caches.map(({ input }, i) => [input, bound[i]!])),
+      outputs: Object.fromEntries(caches.map(({ output }, i) => [output, bound[i]!])),
+    });
   }
 }
 
@@ -126,11 +128,7 @@ function isDecode({ groups }: ExportedGraph, symbols: Symbols): boolean {
   return groups.every(({ sequence }) => sequence.evaluate((symbol) => symbols.get(symbol)) === 1);
 }
 
-interface SlotsBinding extends Disposable {
-  readonly binding: IoBinding;
-}
-
-/** Memory for one input or output, which grows to the largest shape that was asked for. */
+/** The memory of one input or output. It grows to the largest shape that ran. */
 class TensorRoom implements Disposable {
   private readonly type: HostTensor['dtype'];
   private memory: PinnedBuffer | null = null;
@@ -140,9 +138,9 @@ class TensorRoom implements Disposable {
     this.type = type;
   }
 
-  /** A value of these dims; what was held before is gone. */
+  /** A value of these dims, which replaces the one before. */
   hold(dims: readonly number[]): Value {
-    if (this.value !== null && sameSizes(this.value.dims, dims)) return this.value;
+    if (this.value?.dims.join() === dims.join()) return this.value;
     this.value?.[Symbol.dispose]();
     const bytes = tensorBytes(this.type, dims);
     if (this.memory === null || this.memory.byteLength < bytes) {
@@ -162,8 +160,4 @@ class TensorRoom implements Disposable {
     this.value?.[Symbol.dispose]();
     this.memory?.[Symbol.dispose]();
   }
-}
-
-function sameSizes(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((size, i) => size === b[i]);
 }

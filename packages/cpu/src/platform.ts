@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Platform } from '@graft/registry';
 
-/** The platform every machine has; chosen when no other has a device. One mode: the whole model as one graph. */
+/** The platform that every machine has. It serves when no other platform finds a device. Its only mode compiles the whole model as one graph. */
 export const cpuPlatform: Platform = {
   name: 'cpu',
   fallback: true,

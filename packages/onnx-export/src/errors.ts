@@ -1,8 +1,8 @@
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 
-/** A graph uses an op in a way that has no form in ONNX Runtime. */
-export class LoweringError extends GraftError {
-  constructor(what: string, where: string) {
-    super({ code: 'GRAFT_LOWERING', what, where, fix: 'change the model, or add the form to packages/onnx-export/src/lowerings.ts.' });
-  }
-}
+/** An op, or a use of it, that cannot be written as ONNX. */
+export class LoweringError extends graftError('GRAFT_LOWERING', (what: string, where: string) => ({
+  what,
+  where,
+  fix: 'change the model, or lower the op in a plugin.',
+})) {}

@@ -1,61 +1,73 @@
 import { Disposables } from '@graft/common';
 import { bytesPerElement, partBytes, type StoragePart, toFloat32, type WeightStorage } from '@graft/graph';
-import { type ElementType, elementTypeFacts, MappedFile, type Memory, PinnedBuffer, Value } from '@graft/onnxruntime';
+import { type ElementType, elementTypeFacts, MappedFile, type MemoryRegion, PinnedBuffer, Value } from '@graft/onnxruntime';
 
-/** A part of a storage as an initializer: its dims in the graph, and where it begins when it is a slice of the part (an expert). */
-export interface InitializerView {
+/** The dims of an initializer, and where it begins when it is a slice of a part (an expert). */
+interface InitializerView {
   dims: readonly number[];
   byteOffset?: number;
 }
 
+interface Range {
+  readonly region: MemoryRegion;
+  readonly start: number;
+  readonly byteLength: number;
+}
+
 /**
- * The memory of all weights of one program. A part that lies in a file is mapped, one mapping a file, and never copied; one in JavaScript's
- * memory is copied once, since native code must not point there. The same part twice (tied weights) is one memory.
+ * The memory of all weights of a program. A part in a file is mapped and not copied. A part in JavaScript's memory is copied once, because native code must
+ * not point there. Tied weights share their memory.
  */
 export class WeightStore implements Disposable {
-  /** What the session gets, by initializer name. */
+  /** For the session, by initializer name. */
   readonly initializers = new Map<string, Value>();
   private readonly resources = new Disposables();
   private readonly files = new Map<string, MappedFile>();
-  private readonly memories = new Map<StoragePart, Memory>();
-  private readonly converted = new Map<WeightStorage, Memory>();
+  private readonly ranges = new Map<StoragePart | WeightStorage, Range>();
   private readonly packed = new Map<StoragePart, StoragePart>();
-  private counted = 0;
 
   /** Bytes of weights that the graph reads, each counted once. */
   get bytes(): number {
-    return this.counted;
+    return [...this.ranges.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
-  /** Adds an initializer over a part's memory under `name`. */
-  add(name: string, part: StoragePart, { dims, byteOffset = 0 }: InitializerView): void {
-    this.define(name, this.memoryOf(part), part.dtype, dims, byteOffset);
+  /** Adds an initializer over the memory of a part. */
+  add(name: string, part: StoragePart, view: InitializerView): void {
+    const range = getOrAdd(this.ranges, part, () => {
+      const { location } = part;
+      if (location === null || location.offset % bytesPerElement[part.dtype] !== 0) return this.pin(part.read());
+      const region = getOrAdd(this.files, location.path, () => this.resources.use(MappedFile.open(location.path)));
+      return { region, start: location.offset, byteLength: partBytes(part) };
+    });
+    this.define(name, range, part.dtype, view);
   }
 
-  /** Adds a parameter or buffer in float32, converted once where it is kept in another form. */
-  addFloat32(name: string, storage: WeightStorage, { dims, byteOffset = 0 }: InitializerView): void {
+  /** Adds a float32 initializer of a parameter or buffer. Other formats are converted once. */
+  addFloat32(name: string, storage: WeightStorage, view: InitializerView): void {
     const { data } = storage.parts;
-    const memory = storage.format === 'float32' && data !== undefined ? this.memoryOf(data) : this.convert(storage);
-    this.define(name, memory, 'float32', dims, byteOffset);
+    if (storage.format === 'float32' && data !== undefined) {
+      this.add(name, data, view);
+      return;
+    }
+    const range = getOrAdd(this.ranges, storage, () => {
+      const { buffer, byteOffset, byteLength } = toFloat32(storage);
+      return this.pin(new Uint8Array(buffer, byteOffset, byteLength));
+    });
+    this.define(name, range, 'float32', view);
   }
 
-  /**
-   * Gives the pages of mapped files back once the session has packed its weights. What is still read in place (an embedding's rows, a norm) comes
-   * from the file again.
-   */
+  /** Gives the pages of mapped files back after the session has packed its weights. Weights that are read in place (an embedding, a norm) are read again. */
   dropPages(): void {
     for (const file of this.files.values()) file.discard();
   }
 
-  /** A part of bytes below 16 as `MatMulNBits` wants its 4 bit zero points: two a byte along the last axis, low nibble first. */
+  /** Packs a part of bytes below 16 into the 4-bit zero points of `MatMulNBits`: two in a byte along the last axis, the low nibble first. */
   packNibbles(part: StoragePart): StoragePart {
-    let packed = this.packed.get(part);
-    if (packed === undefined) {
-      const bytes = packRows(part.read(), part.dims.at(-1)!);
-      packed = { dtype: 'uint8', dims: [...part.dims.slice(0, -1), Math.ceil(part.dims.at(-1)! / 2)], location: null, read: () => bytes };
-      this.packed.set(part, packed);
-    }
-    return packed;
+    return getOrAdd(this.packed, part, () => {
+      const columns = part.dims.at(-1)!;
+      const bytes = packRows(part.read(), columns);
+      return { dtype: 'uint8', dims: [...part.dims.slice(0, -1), Math.ceil(columns / 2)], location: null, read: () => bytes };
+    });
   }
 
   [Symbol.dispose](): void {
@@ -63,49 +75,20 @@ export class WeightStore implements Disposable {
     this.resources[Symbol.dispose]();
   }
 
-  private define(name: string, memory: Memory, type: ElementType, dims: readonly number[], byteOffset: number): void {
-    this.initializers.set(name, this.resources.use(Value.over(memory, type, dims, byteOffset)));
+  private define(name: string, { region, start }: Range, type: ElementType, { dims, byteOffset = 0 }: InitializerView): void {
+    this.initializers.set(name, this.resources.use(Value.over(region, type, dims, start + byteOffset)));
   }
 
-  private memoryOf(part: StoragePart): Memory {
-    let memory = this.memories.get(part);
-    if (memory === undefined) {
-      memory = this.place(part);
-      this.counted += memory.byteLength;
-      this.memories.set(part, memory);
-    }
-    return memory;
+  private pin(bytes: Uint8Array): Range {
+    const region = this.resources.use(PinnedBuffer.from(bytes));
+    return { region, start: 0, byteLength: region.byteLength };
   }
+}
 
-  private place(part: StoragePart): Memory {
-    const { location } = part;
-    if (location === null || location.offset % bytesPerElement[part.dtype] !== 0) return this.pin(part.read());
-    return this.file(location.path).slice(location.offset, partBytes(part));
-  }
-
-  private file(path: string): MappedFile {
-    let file = this.files.get(path);
-    if (file === undefined) {
-      file = this.resources.use(MappedFile.open(path));
-      this.files.set(path, file);
-    }
-    return file;
-  }
-
-  private convert(storage: WeightStorage): Memory {
-    let memory = this.converted.get(storage);
-    if (memory === undefined) {
-      const values = toFloat32(storage);
-      memory = this.pin(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-      this.counted += memory.byteLength;
-      this.converted.set(storage, memory);
-    }
-    return memory;
-  }
-
-  private pin(bytes: Uint8Array): PinnedBuffer {
-    return this.resources.use(PinnedBuffer.from(bytes));
-  }
+function getOrAdd<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const value = map.get(key) ?? make();
+  map.set(key, value);
+  return value;
 }
 
 function packRows(bytes: Uint8Array, columns: number): Uint8Array {
@@ -118,7 +101,7 @@ function packRows(bytes: Uint8Array, columns: number): Uint8Array {
   return packed;
 }
 
-/** Bytes that a tensor of this type and these dims takes. */
+/** The size of a tensor in bytes. */
 export function tensorBytes(type: ElementType, dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, elementTypeFacts(type).bytes);
 }

@@ -24,10 +24,13 @@ const noSlots = {
 const exportInputs = (captured: CapturedModel): ExportedGraph => exportGraph(inlineRegions(captured), 'inputs', noSlots);
 
 /** Runs an exported graph whose weights are inputs, with the values that their parameters have now. */
-function run({ model, inputs, outputs, weights }: ExportedGraph, given: Record<string, HostTensor>): Record<string, HostTensor> {
+async function run(
+  { model, inputs, outputs, weights }: ExportedGraph,
+  given: Record<string, HostTensor>,
+): Promise<Record<string, HostTensor>> {
   using environment = Environment.create();
-  using session = environment.createSession(model, { intraOpThreads: 1 });
-  using binding = session.createBinding();
+  using session = await environment.createSession(model, { intraOpThreads: 1 });
+  using binding = session.bind({});
   const bind = (name: string, { dtype, dims, data }: HostTensor): void => {
     binding.bindInput(name, Value.from(dtype as ElementType, dims, [...(data as ArrayLike<number> & Iterable<number>)]));
   };
@@ -39,14 +42,14 @@ function run({ model, inputs, outputs, weights }: ExportedGraph, given: Record<s
     binding.bindOutput(tensor, value);
     return [name, { dtype, dims: value.dims, data: value.view }];
   });
-  session.runSync(binding);
+  await session.run(binding);
   return Object.fromEntries(results);
 }
 
 async function expectAsInterpreted(captured: CapturedModel, inputs: Record<string, HostTensor>): Promise<void> {
   using program = await new InterpreterBackend().compile(captured, noSlots);
   const expected = await program.run({ firstSlot: 0, batch: 1, inputs });
-  const actual = run(exportInputs(captured), inputs);
+  const actual = await run(exportInputs(captured), inputs);
   expect(Object.keys(actual)).toEqual(Object.keys(expected));
   for (const [name, tensor] of Object.entries(expected)) {
     expect([...actual[name]!.dims]).toEqual([...tensor.dims]);

@@ -112,7 +112,12 @@ const forms: Form[] = [
  * Milliseconds of a run of `m` rows: mean processor time (of all threads; other work on the machine hardly changes it) and least
  * elapsed time. `build` makes the output from `x [m, k]`.
  */
-function measure(m: number, k: number, build: (graph: GraphBuilder, x: string, weights: Map<string, Value>) => string, n: number): string {
+async function measure(
+  m: number,
+  k: number,
+  build: (graph: GraphBuilder, x: string, weights: Map<string, Value>) => string,
+  n: number,
+): Promise<string> {
   const graph = new GraphBuilder('kernels');
   const weights = new Map<string, Value>();
   const y = build(graph, graph.input('x', 'float32', ['M', k]), weights);
@@ -120,18 +125,18 @@ function measure(m: number, k: number, build: (graph: GraphBuilder, x: string, w
   const inputNames = new Set(graph.toGraph().input.map((input) => input.name));
   const initializers = new Map([...weights].filter(([name]) => !inputNames.has(name)));
   const inputs = Object.fromEntries([...weights].filter(([name]) => inputNames.has(name)));
-  using session = environment.createSession(graph.toBytes(), { intraOpThreads: threads, initializers });
+  using session = await environment.createSession(graph.toBytes(), { intraOpThreads: threads, initializers });
   using input = random(Value.allocate('float32', [m, k]));
   using output = Value.allocate('float32', [m, n]);
   using binding = session.bind({ inputs: { ...inputs, x: input }, outputs: { [y]: output } });
-  session.runSync(binding);
-  session.runSync(binding);
+  await session.run(binding);
+  await session.run(binding);
   let least = Number.POSITIVE_INFINITY;
   let runs = 0;
   const before = process.cpuUsage();
   for (const until = performance.now() + 500; runs < 3 || (performance.now() < until && runs < 400); runs += 1) {
     const start = performance.now();
-    session.runSync(binding);
+    await session.run(binding);
     least = Math.min(least, performance.now() - start);
   }
   const { user, system } = process.cpuUsage(before);
@@ -179,10 +184,10 @@ for (const m of [1, 256]) {
   const titles = [...shapes.map(([n, k]) => `N=${n} K=${k}`), '30 layers'];
   process.stdout.write(`\n| M=${m} | ${titles.join(' | ')} |\n|---|${'---|'.repeat(titles.length)}\n`);
   for (const form of forms) {
-    const cells = shapes.map(([n, k]) =>
-      m > 1 && n > 10000 ? '-' : measure(m, k, (graph, x, weights) => form.build(graph, x, n, k, weights, ''), n),
-    );
-    cells.push(measure(m, 576, (graph, x, weights) => stack(form, graph, x, weights), 576));
+    const cells: string[] = [];
+    for (const [n, k] of shapes)
+      cells.push(m > 1 && n > 10000 ? '-' : await measure(m, k, (graph, x, weights) => form.build(graph, x, n, k, weights, ''), n));
+    cells.push(await measure(m, 576, (graph, x, weights) => stack(form, graph, x, weights), 576));
     process.stdout.write(`| ${form.name} | ${cells.join(' | ')} |\n`);
   }
 }

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, int, type Memory, PinnedBuffer, type Session, Value } from './index.ts';
+import { Environment, GraphBuilder, int, type MemoryRegion, PinnedBuffer, type Session, Value } from './index.ts';
 
 // com.microsoft.GroupQueryAttention with its KV cache updated in place, against attention written out naively.
 const HEADS = 4;
@@ -9,7 +9,7 @@ const ROWS = 48; // rows of a slot's cache
 const SLOT_BYTES = KV_HEADS * ROWS * DIM * 4;
 
 const environment = Environment.create();
-const session = environment.createSession(attentionModel(), { intraOpThreads: 1 });
+const session = await environment.createSession(attentionModel(), { intraOpThreads: 1 });
 afterAll(() => {
   session[Symbol.dispose]();
   environment[Symbol.dispose]();
@@ -76,8 +76,15 @@ function naiveAttention({ query, key, value }: Tokens): Float64Array {
   return output;
 }
 
-/** Runs sequences that lie in adjacent slots; `pieces` holds one piece of the same number of tokens a sequence. `past` is what each has. */
-function step(model: Session, keys: Memory, values: Memory, slot: number, pieces: Tokens[], past: number[]): Float32Array {
+/** Runs sequences in adjacent slots: one piece of equal length for each sequence, which has `past` tokens already. */
+async function step(
+  model: Session,
+  keys: MemoryRegion,
+  values: MemoryRegion,
+  slot: number,
+  pieces: Tokens[],
+  past: number[],
+): Promise<Float32Array> {
   const batch = pieces.length;
   const count = pieces[0]!.query.length / (HEADS * DIM);
   const pack = (part: keyof Tokens, width: number) =>
@@ -99,7 +106,7 @@ function step(model: Session, keys: Memory, values: Memory, slot: number, pieces
     inputs: { query, key, value, past_key: keyCache, past_value: valueCache, seqlens_k: lengths, total_length: total },
     outputs: { output, present_key: keyCache, present_value: valueCache },
   });
-  model.runSync(binding);
+  await model.run(binding);
   return output.view.slice();
 }
 
@@ -116,7 +123,7 @@ function difference(actual: Float32Array, expected: Float64Array, fromToken: num
   return actual.reduce((largest, x, index) => Math.max(largest, Math.abs(x - (expected[fromToken * HEADS * DIM + index] as number))), 0);
 }
 
-test('past and present bound to the same memory: a prompt in pieces, then token by token, equals attention over all of it', () => {
+test('past and present bound to the same memory: a prompt in pieces, then token by token, equals attention over all of it', async () => {
   using keys = PinnedBuffer.allocate(SLOT_BYTES);
   using values = PinnedBuffer.allocate(SLOT_BYTES);
   keys.elements('float32').fill(Number.NaN); // rows that were not written must not be read
@@ -125,7 +132,7 @@ test('past and present bound to the same memory: a prompt in pieces, then token 
   const expected = naiveAttention(all);
   let past = 0;
   for (const count of [10, 7, 1, 1, 5, 15, 1]) {
-    const output = step(session, keys, values, 0, [piece(all, past, past + count)], [past]);
+    const output = await step(session, keys, values, 0, [piece(all, past, past + count)], [past]);
     expect(difference(output, expected, past)).toBeLessThan(1e-5);
     past += count;
   }
@@ -133,21 +140,21 @@ test('past and present bound to the same memory: a prompt in pieces, then token 
   expect(Number.isNaN(keys.elements('float32')[40 * DIM])).toBe(true); // and nothing behind them
 });
 
-test('slots of one buffer are addressed by offset: sequences of different lengths decode together, the others stay as they are', () => {
+test('slots of one buffer are addressed by offset: sequences of different lengths decode together, the others stay as they are', async () => {
   using keys = PinnedBuffer.allocate(4 * SLOT_BYTES);
   using values = PinnedBuffer.allocate(4 * SLOT_BYTES);
   const sequences = [tokens(12, 2), tokens(12, 3), tokens(12, 4), tokens(12, 5)];
   const lengths = [5, 9, 3, 11];
-  sequences.forEach((all, slot) => {
-    const output = step(session, keys, values, slot, [piece(all, 0, lengths[slot]!)], [0]);
+  for (const [slot, all] of sequences.entries()) {
+    const output = await step(session, keys, values, slot, [piece(all, 0, lengths[slot]!)], [0]);
     expect(difference(output, naiveAttention(all), 0)).toBeLessThan(1e-5);
-  });
+  }
   const before = keys.bytes(0, SLOT_BYTES).slice();
   const rows = HEADS * DIM;
   for (const slots of [[1, 2], [3]]) {
     const pieces = slots.map((slot) => piece(sequences[slot]!, lengths[slot]!, lengths[slot]! + 1));
     const past = slots.map((slot) => lengths[slot]!);
-    const output = step(session, keys, values, slots[0]!, pieces, past);
+    const output = await step(session, keys, values, slots[0]!, pieces, past);
     slots.forEach((slot, row) => {
       expect(difference(output.slice(row * rows, (row + 1) * rows), naiveAttention(sequences[slot]!), lengths[slot]!)).toBeLessThan(1e-5);
     });

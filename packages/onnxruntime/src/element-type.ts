@@ -1,4 +1,6 @@
-/** The element types that tensors in this package may have. `float16` and `bfloat16` are seen as their bits. */
+import { OrtValueError } from './errors.ts';
+
+/** The element types of tensors. `float16` and `bfloat16` elements are given as their bits. */
 export interface TypedArrays {
   float32: Float32Array<ArrayBuffer>;
   float64: Float64Array<ArrayBuffer>;
@@ -40,16 +42,8 @@ const elementTypes: { readonly [T in ElementType]: ElementTypeFacts<T> } = {
   bfloat16: { code: 16, bytes: 2, array: Uint16Array },
 };
 
-/** The code and the size of an element type. */
 export function elementTypeFacts<T extends ElementType>(type: T): ElementTypeFacts<T> {
   return elementTypes[type];
-}
-
-const byCode = new Map((Object.keys(elementTypes) as ElementType[]).map((type) => [elementTypes[type].code, type]));
-
-/** The element type of a code, or null for one that this package does not handle (strings, sub-byte types). */
-export function elementTypeOfCode(code: number): ElementType | null {
-  return byCode.get(code) ?? null;
 }
 
 export function elementCount(dims: readonly number[]): number {
@@ -57,8 +51,8 @@ export function elementCount(dims: readonly number[]): number {
 }
 
 /**
- * Copies elements into a view of their type; whole numbers may stand for int64's bigints.
- * @throws RangeError for numbers in place of float16 or bfloat16, whose views hold bits.
+ * Copies elements into a view of their type. Numbers may stand for int64's bigints.
+ * @throws OrtValueError for an array of numbers with float16 or bfloat16, whose views hold bits
  * @internal
  */
 export function fillElements<T extends ElementType>(
@@ -67,7 +61,7 @@ export function fillElements<T extends ElementType>(
   data: TypedArrays[T] | readonly (number | bigint)[],
 ): void {
   if (Array.isArray(data) && (type === 'float16' || type === 'bfloat16'))
-    throw new RangeError(`give ${type} elements as a Uint16Array of their bits`);
+    throw new OrtValueError({ what: `An array of numbers cannot fill a ${type} tensor.`, fix: 'give a Uint16Array of the bits.' });
   const wide = target instanceof BigInt64Array || target instanceof BigUint64Array;
   const elements = Array.isArray(data)
     ? Array.from(data as readonly (number | bigint)[], (each) => (wide ? BigInt(each) : Number(each)))

@@ -1,26 +1,22 @@
 import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
 import { NativeResource } from './resource.ts';
-import { openSession, openSessionAsync, type Session } from './session.ts';
+import { openSession, type RunOptions, type Session } from './session.ts';
 import type { SessionOptions } from './session-options.ts';
 
 export interface EnvironmentOptions {
-  /** A pool that all sessions without `intraOpThreads` share. Without it every session has threads of its own. */
+  /** The number of threads in a pool that all sessions without `intraOpThreads` share. Default: no pool. */
   sharedThreads?: number;
 }
 
-/** Fatal alone: failures come as errors, which ONNX Runtime's own lines on stderr would only repeat. */
+/** Fatal messages only: failures are thrown as errors, and ONNX Runtime would repeat them on stderr. */
 const logLevel = 4;
 
-/** ONNX Runtime has one environment in a process; this counts who uses it. */
+/** ONNX Runtime keeps one environment in a process and counts its users. */
 const current: { handles: number; sharedThreads: boolean } = { handles: 0, sharedThreads: false };
 
-/**
- * ONNX Runtime itself: logging and shared threads. ONNX Runtime keeps one in a process and counts its users, so that several of
- * these are cheap and independent; only the first one's options count.
- */
+/** ONNX Runtime itself: logging and shared threads. All environments of a process are one to ONNX Runtime, with the options of the first one. */
 export class Environment extends NativeResource {
-  readonly version: string;
-  /** Whether there is a shared pool: whether the first environment of those that live asked for one. */
+  /** Whether sessions share a pool of threads, as the first living environment of this process decided. */
   readonly sharesThreads: boolean;
   /** @internal */
   readonly api: OrtApi;
@@ -31,8 +27,12 @@ export class Environment extends NativeResource {
     super();
     this.api = api;
     this.handle = handle;
-    this.version = api.version;
     this.sharesThreads = sharesThreads;
+  }
+
+  /** ONNX Runtime's version. */
+  get version(): string {
+    return this.api.version;
   }
 
   /**
@@ -41,27 +41,21 @@ export class Environment extends NativeResource {
    */
   static create({ sharedThreads }: EnvironmentOptions = {}): Environment {
     const api = ortApi();
-    const shares = sharedThreads !== undefined;
-    const handle = shares
-      ? createWithThreads(api, sharedThreads)
-      : outOf<Handle<'Env'>>((out) => api.calls.CreateEnv(logLevel, 'graft', out));
-    if (current.handles === 0) current.sharedThreads = shares;
+    const handle =
+      sharedThreads === undefined
+        ? outOf<Handle<'Env'>>((out) => api.calls.CreateEnv(logLevel, 'graft', out))
+        : createWithThreads(api, sharedThreads);
+    if (current.handles === 0) current.sharedThreads = sharedThreads !== undefined;
     current.handles += 1;
     return new Environment(api, handle, current.sharedThreads);
   }
 
   /**
-   * Loads a model from the bytes of a ModelProto.
-   * Blocks the event loop; see `createSessionAsync`.
-   * @throws OrtCallError with ONNX Runtime's words; OrtOptionsError; DisposedError
+   * Loads a model from the bytes of a ModelProto, on another thread. An aborted `signal` stops the load at its next step.
+   * @throws OrtCallError; OrtOptionsError; DisposedError; the signal's reason
    */
-  createSession(model: Uint8Array, options: SessionOptions): Session {
+  createSession(model: Uint8Array, options: SessionOptions & RunOptions): Promise<Session> {
     return openSession(this, model, options);
-  }
-
-  /** `createSession` on another thread. An aborted `signal` stops it at the next step of the load; the promise then rejects with the signal's reason. */
-  createSessionAsync(model: Uint8Array, options: SessionOptions & { signal?: AbortSignal }): Promise<Session> {
-    return openSessionAsync(this, model, options);
   }
 
   protected override describe(): string {

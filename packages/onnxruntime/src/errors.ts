@@ -3,32 +3,19 @@ import { GraftError, type GraftErrorFacts } from '@graft/common';
 /** The base of every error of this package. */
 export class OrtError extends GraftError {}
 
-/** ONNX Runtime's own codes (OrtErrorCode), by number. */
-const statusNames = [
-  'OK',
-  'FAIL',
-  'INVALID_ARGUMENT',
-  'NO_SUCHFILE',
-  'NO_MODEL',
-  'ENGINE_ERROR',
-  'RUNTIME_EXCEPTION',
-  'INVALID_PROTOBUF',
-  'MODEL_LOADED',
-  'NOT_IMPLEMENTED',
-  'INVALID_GRAPH',
-  'EP_FAIL',
-  'MODEL_LOAD_CANCELED',
-  'MODEL_REQUIRES_COMPILATION',
-  'NOT_FOUND',
-];
+/** ONNX Runtime's names of its codes (OrtErrorCode), by number. */
+const statusNames = (
+  'OK FAIL INVALID_ARGUMENT NO_SUCHFILE NO_MODEL ENGINE_ERROR RUNTIME_EXCEPTION INVALID_PROTOBUF MODEL_LOADED NOT_IMPLEMENTED ' +
+  'INVALID_GRAPH EP_FAIL MODEL_LOAD_CANCELED MODEL_REQUIRES_COMPILATION NOT_FOUND'
+).split(' ');
 
-/** A call of ONNX Runtime's C API returned a status: the library's own words, its code and the call that failed. */
+/** A call of ONNX Runtime's C API failed. */
 export class OrtCallError extends OrtError {
   /** The C function, for example `RunWithBinding`. */
   readonly call: string;
-  /** ONNX Runtime's name of its code, for example `INVALID_ARGUMENT`. */
+  /** ONNX Runtime's name of the code, for example `INVALID_ARGUMENT`. */
   readonly status: string;
-  /** The message as ONNX Runtime gave it. */
+  /** ONNX Runtime's message, unchanged. */
   readonly statusMessage: string;
 
   constructor(call: string, statusCode: number, statusMessage: string) {
@@ -42,58 +29,34 @@ export class OrtCallError extends OrtError {
 
 type Facts = Omit<GraftErrorFacts, 'code'>;
 
-/** This operating system or processor has no library, or not one that this package drives. */
-export class OrtPlatformError extends OrtError {
-  constructor(facts: Facts) {
-    super({ code: 'GRAFT_ORT_PLATFORM', ...facts });
-  }
+function withCode(code: GraftErrorFacts['code']): new (facts: Facts) => OrtError {
+  return class extends OrtError {
+    constructor(facts: Facts) {
+      super({ code, ...facts });
+    }
+  };
 }
 
-/** The ONNX Runtime library was not found, did not load, or is of an unsuited version. */
-export class OrtLibraryError extends OrtError {
-  constructor(facts: Facts) {
-    super({ code: 'GRAFT_ORT_LIBRARY', ...facts });
-  }
-}
+/** ONNX Runtime has no library for this operating system or processor, or this package does not support it. */
+export class OrtPlatformError extends withCode('GRAFT_ORT_PLATFORM') {}
 
-/** Memory could not be mapped, or a range lies outside of it or is not aligned. */
-export class OrtMemoryError extends OrtError {
-  constructor(facts: Facts) {
-    super({ code: 'GRAFT_ORT_MEMORY', ...facts });
-  }
-}
+/** The ONNX Runtime library is missing, does not load, or has an unsupported version. */
+export class OrtLibraryError extends withCode('GRAFT_ORT_LIBRARY') {}
 
-/** A value's element type, dims and memory do not fit together. */
-export class OrtValueError extends OrtError {
-  constructor(facts: Facts) {
-    super({ code: 'GRAFT_ORT_VALUE', ...facts });
-  }
-}
+/** Memory cannot be mapped, or a range of it is out of bounds or misaligned. */
+export class OrtMemoryError extends withCode('GRAFT_ORT_MEMORY') {}
 
-/** A session has no input or output of that name. */
-export class OrtNameError extends OrtError {
-  constructor(kind: 'input' | 'output', name: string, known: readonly string[]) {
-    super({ code: 'GRAFT_ORT_NAME', what: `The session has no ${kind} "${name}".`, fix: `use one of: ${known.join(', ')}.` });
-  }
-}
+/** A value's element type, dims and memory do not match. */
+export class OrtValueError extends withCode('GRAFT_ORT_VALUE') {}
 
-/** A binding is changed or run while a run that uses it is in flight. */
-export class OrtBusyError extends OrtError {
-  constructor(what: string) {
-    super({ code: 'GRAFT_ORT_BUSY', what, fix: 'await the run first, or use one binding for each concurrent run.' });
-  }
-}
+/** The session has no input or output of this name. */
+export class OrtNameError extends withCode('GRAFT_ORT_NAME') {}
 
-/** Options of an environment or a session that contradict each other or what already exists in this process. */
-export class OrtOptionsError extends OrtError {
-  constructor(facts: Facts) {
-    super({ code: 'GRAFT_ORT_OPTIONS', ...facts });
-  }
-}
+/** A binding is changed or run while a run uses it. */
+export class OrtBusyError extends withCode('GRAFT_ORT_BUSY') {}
 
-/** A graph is built wrongly: a name twice, data of another size than its dims. */
-export class OnnxBuildError extends OrtError {
-  constructor(facts: Facts) {
-    super({ code: 'GRAFT_ORT_BUILD', ...facts });
-  }
-}
+/** The options of an environment, a session or a run contradict each other. */
+export class OrtOptionsError extends withCode('GRAFT_ORT_OPTIONS') {}
+
+/** An ONNX graph is malformed: a duplicate name, or data whose size differs from its dims. */
+export class OnnxBuildError extends withCode('GRAFT_ORT_BUILD') {}

@@ -4,58 +4,44 @@ import { NativeResource } from './resource.ts';
 import type { Session } from './session.ts';
 import type { Value } from './value.ts';
 
-/** Which values a run reads and writes. Keeps them and their memory alive. One run at a time may use a binding. */
+/** The values that a run reads and writes, which it keeps alive together with their memory. One run at a time may use a binding. */
 export class IoBinding extends NativeResource {
   readonly session: Session;
   /** @internal */
   readonly handle: Handle<'IoBinding'>;
-  private readonly inputs = new Map<string, Value>();
-  private readonly outputs = new Map<string, Value>();
+  private readonly bound = { Input: new Map<string, Value>(), Output: new Map<string, Value>() };
   private busy = false;
 
-  /** Use `session.createBinding()`. @internal */
+  /** Use `session.bind()`. @internal */
   constructor(session: Session) {
     super();
+    session.assertUsable();
     this.session = session;
-    this.handle = outOf<Handle<'IoBinding'>>((out) => session.environment.api.calls.CreateIoBinding(session.handle, out));
+    this.handle = outOf<Handle<'IoBinding'>>((out) => this.calls.CreateIoBinding(session.handle, out));
     session.retain();
   }
 
-  /** Binds `value` to an input, in place of what was bound. @throws OrtNameError, OrtBusyError, DisposedError */
+  /** Binds `value` to an input and replaces the value bound before. @throws OrtNameError, OrtBusyError, DisposedError */
   bindInput(name: string, value: Value): this {
-    this.assertIdle();
-    value.assertUsable();
-    if (this.inputs.get(name) === value) return this;
-    this.session.expectName('input', name);
-    this.calls.BindInput(this.handle, name, value.handle);
-    value.retain();
-    this.inputs.get(name)?.release();
-    this.inputs.set(name, value);
-    return this;
+    return this.bind('Input', name, value);
   }
 
-  /** Lets the run write an output into `value`'s memory; an input may be bound to the same memory where the op allows it. */
+  /** Makes the run write an output into the memory of `value`. An input may use the same memory where the op allows it. */
   bindOutput(name: string, value: Value): this {
-    this.assertIdle();
-    value.assertUsable();
-    if (this.outputs.get(name) === value) return this;
-    this.session.expectName('output', name);
-    this.calls.BindOutput(this.handle, name, value.handle);
-    value.retain();
-    this.outputs.get(name)?.release();
-    this.outputs.set(name, value);
-    return this;
+    return this.bind('Output', name, value);
   }
 
   /** Marks the binding as used by a run, until `end`. @internal */
   begin(): void {
     this.assertIdle();
+    this.retain();
     this.busy = true;
   }
 
   /** @internal */
   end(): void {
     this.busy = false;
+    this.release();
   }
 
   protected override describe(): string {
@@ -64,8 +50,21 @@ export class IoBinding extends NativeResource {
 
   protected override free(): void {
     this.calls.ReleaseIoBinding(this.handle);
-    this.releaseValues();
+    for (const values of Object.values(this.bound)) for (const value of values.values()) value.release();
     this.session.release();
+  }
+
+  private bind(kind: 'Input' | 'Output', name: string, value: Value): this {
+    const values = this.bound[kind];
+    this.assertIdle();
+    value.assertUsable();
+    if (values.get(name) === value) return this;
+    this.session.expectName(kind, name);
+    this.calls[`Bind${kind}`](this.handle, name, value.handle);
+    value.retain();
+    values.get(name)?.release();
+    values.set(name, value);
+    return this;
   }
 
   private get calls() {
@@ -74,13 +73,9 @@ export class IoBinding extends NativeResource {
 
   private assertIdle(): void {
     this.assertUsable();
-    if (this.busy) throw new OrtBusyError('A run with this binding is in flight.');
-  }
-
-  private releaseValues(): void {
-    for (const value of this.inputs.values()) value.release();
-    for (const value of this.outputs.values()) value.release();
-    this.inputs.clear();
-    this.outputs.clear();
+    if (this.busy) {
+      const fix = 'await the run first, or use one binding for each concurrent run.';
+      throw new OrtBusyError({ what: 'A run is using this binding.', fix });
+    }
   }
 }

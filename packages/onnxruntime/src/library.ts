@@ -5,10 +5,10 @@ import { messageOf } from '@graft/common';
 import koffi, { type LibraryHandle } from 'koffi';
 import { OrtLibraryError, OrtPlatformError } from './errors.ts';
 
-/** A C function as koffi gives it: its arguments are not typed. */
+/** A C function; koffi does not type its arguments. */
 export type NativeFunction = ReturnType<LibraryHandle['func']>;
 
-/** koffi runs native code on stacks of its own; its defaults (2 MiB, 128 KiB off the event loop) overflow without a message. */
+/** koffi runs native code on separate stacks. Its defaults (2 MiB, and 128 KiB off the event loop) overflow without a message. */
 const STACK_BYTES = 8 * 2 ** 20;
 
 /**
@@ -19,7 +19,7 @@ export function findLibrary({ platform, arch }: { platform: string; arch: string
   if (platform !== 'linux') {
     throw new OrtPlatformError({
       what: `@graft/onnxruntime runs on Linux (x64); this is ${platform} (${arch}).`,
-      fix: "run it on Linux or in a Linux container. Missing for other systems: this package's memory mapping (mmap, madvise) and the library's file name.",
+      fix: 'use Linux or a Linux container. Other systems need another memory mapping (mmap, madvise) and file name of the library.',
     });
   }
   const bin = join(packageFolder(), 'bin');
@@ -33,7 +33,7 @@ export function findLibrary({ platform, arch }: { platform: string; arch: string
   throw new OrtPlatformError({
     what: `onnxruntime-node has no library for ${platform} (${arch}).`,
     where: bin,
-    fix: 'run it on Linux x64.',
+    fix: 'use Linux x64.',
   });
 }
 
@@ -45,10 +45,10 @@ function packageFolder(): string {
   }
 }
 
-/** koffi unloads a library whose handle is collected, and functions decoded from pointers into it do not keep it; so this does. */
+/** koffi unloads a library when its handle is collected, and a function decoded from a pointer does not prevent that. This list does. */
 const openLibraries: LibraryHandle[] = [];
 
-/** Loads a shared library for the life of the process, after making sure of koffi's stacks. `null` is the process itself (libc). */
+/** Loads a shared library for the life of the process. `null` is the process itself (libc). @throws OrtLibraryError */
 export function openLibrary(path: string | null): LibraryHandle {
   ensureStacks();
   try {
@@ -66,8 +66,8 @@ export function openLibrary(path: string | null): LibraryHandle {
 }
 
 /**
- * Turns ONNX Runtime's telemetry off, unless the user has set the variable. Its C API could do so only for an environment that exists, which has then written a
- * device id and opened a store of events. `setenv` of libc, because `process.env` of a worker is a copy that native code does not see.
+ * Turns ONNX Runtime's telemetry off, unless the user has set the variable. The C API can do so only after an environment exists, and that already writes a
+ * device id and opens a store of events. This calls `setenv` of libc, because a worker's `process.env` is a copy that native code does not see.
  */
 export function disableTelemetry(): void {
   openLibrary(null).func('int setenv(const char *name, const char *value, int overwrite)')('ORT_DISABLE_TELEMETRY', '1', 0);
@@ -80,7 +80,7 @@ function ensureStacks(): void {
     koffi.config({ sync_stack_size: Math.max(sync, STACK_BYTES), async_stack_size: Math.max(async, STACK_BYTES) });
   } catch (cause) {
     throw new OrtLibraryError({
-      what: `koffi's stacks are too small (${sync} and ${async} bytes; ${STACK_BYTES} each are needed), and another library was loaded through koffi before.`,
+      what: `koffi's stacks are too small (${sync} and ${async} bytes instead of ${STACK_BYTES}), and a library that is already loaded prevents a change.`,
       fix: `call koffi.config({ sync_stack_size: ${STACK_BYTES}, async_stack_size: ${STACK_BYTES} }) before that library is loaded, or import @graft/onnxruntime first.`,
       cause,
     });

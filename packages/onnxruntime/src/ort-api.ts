@@ -1,192 +1,141 @@
-import koffi, { type TypeObject } from 'koffi';
+import koffi from 'koffi';
 import { OrtCallError, OrtLibraryError } from './errors.ts';
 import { disableTelemetry, findLibrary, type NativeFunction, openLibrary } from './library.ts';
 
 declare const kind: unique symbol;
 
-/** A pointer to a native object. The brand keeps one kind from being passed for another, which would crash the process. */
+/** A pointer to a native object. Its type names the kind, because passing the wrong kind crashes the process. */
 export type Handle<Kind extends string> = bigint & { readonly [kind]: Kind };
-/** A place for a result: the callee writes into element 0. */
+/** An out parameter: the callee writes into element 0. */
 export type Out<Value> = [Value | null];
 
-type Env = Handle<'Env'>;
-type Options = Handle<'SessionOptions'>;
-type SessionHandle = Handle<'Session'>;
-type RunOptionsHandle = Handle<'RunOptions'>;
-type ValueHandle = Handle<'Value'>;
-type Binding = Handle<'IoBinding'>;
-type MemoryInfo = Handle<'MemoryInfo'>;
-type Allocator = Handle<'Allocator'>;
-type TypeInfo = Handle<'TypeInfo'>;
-type TensorInfo = Handle<'TensorInfo'>;
-type Threading = Handle<'ThreadingOptions'>;
+/**
+ * The entries of ONNX Runtime's function table that this package calls: the index in the table (append-only, so that it never changes) and the arguments.
+ * A capitalised word is a handle, a `*` an out parameter, the other words are in `argumentTypes`. Calls that release something return nothing; the others
+ * return a status, and a failed one is thrown as `OrtCallError`.
+ */
+const signatures = {
+  CreateEnv: [3, 'int string Env*'],
+  CreateSessionFromArray: [8, 'Env pointer size SessionOptions Session*'],
+  CreateSessionOptions: [10, 'SessionOptions*'],
+  SetOptimizedModelFilePath: [11, 'SessionOptions string'],
+  EnableProfiling: [14, 'SessionOptions string'],
+  DisableMemPattern: [17, 'SessionOptions'],
+  SetSessionGraphOptimizationLevel: [23, 'SessionOptions int'],
+  SetIntraOpNumThreads: [24, 'SessionOptions int'],
+  SessionGetInputCount: [30, 'Session size*'],
+  SessionGetOutputCount: [31, 'Session size*'],
+  SessionGetInputName: [36, 'Session size Allocator pointer*'],
+  SessionGetOutputName: [37, 'Session size Allocator pointer*'],
+  CreateRunOptions: [39, 'RunOptions*'],
+  RunOptionsSetTerminate: [46, 'RunOptions'],
+  CreateTensorWithDataAsOrtValue: [49, 'MemoryInfo pointer size dims size int Value*'],
+  CreateCpuMemoryInfo: [69, 'int int MemoryInfo*'],
+  AllocatorFree: [76, 'Allocator pointer'],
+  GetAllocatorWithDefaultOptions: [78, 'Allocator*'],
+  ReleaseEnv: [92, 'Env'],
+  ReleaseSession: [95, 'Session'],
+  ReleaseValue: [96, 'Value'],
+  ReleaseRunOptions: [97, 'RunOptions'],
+  ReleaseSessionOptions: [100, 'SessionOptions'],
+  SessionEndProfiling: [110, 'Session Allocator pointer*'],
+  CreateEnvWithGlobalThreadPools: [119, 'int string ThreadingOptions Env*'],
+  DisablePerSessionThreads: [120, 'SessionOptions'],
+  CreateThreadingOptions: [121, 'ThreadingOptions*'],
+  ReleaseThreadingOptions: [122, 'ThreadingOptions'],
+  AddSessionConfigEntry: [130, 'SessionOptions string string'],
+  RunWithBinding: [133, 'Session RunOptions IoBinding'],
+  CreateIoBinding: [134, 'Session IoBinding*'],
+  ReleaseIoBinding: [135, 'IoBinding'],
+  BindInput: [136, 'IoBinding string Value'],
+  BindOutput: [137, 'IoBinding string Value'],
+  SetGlobalIntraOpNumThreads: [147, 'ThreadingOptions int'],
+  SetGlobalInterOpNumThreads: [148, 'ThreadingOptions int'],
+  SetGlobalSpinControl: [149, 'ThreadingOptions int'],
+  AddInitializer: [150, 'SessionOptions string Value'],
+  SessionOptionsSetLoadCancellationFlag: [293, 'SessionOptions bool'],
+} as const satisfies Record<string, readonly [index: number, args: string]>;
 
-/** The entries of ONNX Runtime's function table that this package calls. A failed status is thrown as `OrtCallError`. */
-export interface OrtCalls {
-  CreateEnv(logLevel: number, name: string, out: Out<Env>): void;
-  CreateEnvWithGlobalThreadPools(logLevel: number, name: string, threading: Threading, out: Out<Env>): void;
-  ReleaseEnv(env: Env): void;
-  CreateThreadingOptions(out: Out<Threading>): void;
-  SetGlobalIntraOpNumThreads(options: Threading, threads: number): void;
-  SetGlobalInterOpNumThreads(options: Threading, threads: number): void;
-  SetGlobalSpinControl(options: Threading, allow: number): void;
-  ReleaseThreadingOptions(options: Threading): void;
-
-  CreateSessionOptions(out: Out<Options>): void;
-  SetOptimizedModelFilePath(options: Options, path: string): void;
-  EnableProfiling(options: Options, prefix: string): void;
-  DisableMemPattern(options: Options): void;
-  SetSessionGraphOptimizationLevel(options: Options, level: number): void;
-  SetIntraOpNumThreads(options: Options, threads: number): void;
-  DisablePerSessionThreads(options: Options): void;
-  AddSessionConfigEntry(options: Options, key: string, value: string): void;
-  AddInitializer(options: Options, name: string, value: ValueHandle): void;
-  SessionOptionsSetLoadCancellationFlag(options: Options, cancel: boolean): void;
-  ReleaseSessionOptions(options: Options): void;
-
-  CreateSessionFromArray(env: Env, bytes: Uint8Array | bigint, byteLength: number, options: Options, out: Out<SessionHandle>): void;
-  SessionGetInputCount(session: SessionHandle, out: Out<number | bigint>): void;
-  SessionGetOutputCount(session: SessionHandle, out: Out<number | bigint>): void;
-  SessionGetInputName(session: SessionHandle, index: number, allocator: Allocator, out: Out<bigint>): void;
-  SessionGetOutputName(session: SessionHandle, index: number, allocator: Allocator, out: Out<bigint>): void;
-  SessionGetInputTypeInfo(session: SessionHandle, index: number, out: Out<TypeInfo>): void;
-  SessionGetOutputTypeInfo(session: SessionHandle, index: number, out: Out<TypeInfo>): void;
-  SessionEndProfiling(session: SessionHandle, allocator: Allocator, out: Out<bigint>): void;
-  ReleaseSession(session: SessionHandle): void;
-
-  CastTypeInfoToTensorInfo(info: TypeInfo, out: Out<TensorInfo>): void;
-  GetTensorElementType(info: TensorInfo, out: Out<number>): void;
-  GetDimensionsCount(info: TensorInfo, out: Out<number | bigint>): void;
-  GetDimensions(info: TensorInfo, dims: BigInt64Array, count: number): void;
-  ReleaseTypeInfo(info: TypeInfo): void;
-  ReleaseTensorTypeAndShapeInfo(info: TensorInfo): void;
-
-  CreateTensorWithDataAsOrtValue(
-    memory: MemoryInfo,
-    pointer: bigint,
-    byteLength: number,
-    dims: BigInt64Array,
-    rank: number,
-    type: number,
-    out: Out<ValueHandle>,
-  ): void;
-  ReleaseValue(value: ValueHandle): void;
-  CreateCpuMemoryInfo(allocatorType: number, memoryType: number, out: Out<MemoryInfo>): void;
-  GetAllocatorWithDefaultOptions(out: Out<Allocator>): void;
-  AllocatorFree(allocator: Allocator, pointer: bigint): void;
-
-  CreateIoBinding(session: SessionHandle, out: Out<Binding>): void;
-  BindInput(binding: Binding, name: string, value: ValueHandle): void;
-  BindOutput(binding: Binding, name: string, value: ValueHandle): void;
-  ReleaseIoBinding(binding: Binding): void;
-
-  CreateRunOptions(out: Out<RunOptionsHandle>): void;
-  RunOptionsSetTerminate(options: RunOptionsHandle): void;
-  RunOptionsUnsetTerminate(options: RunOptionsHandle): void;
-  ReleaseRunOptions(options: RunOptionsHandle): void;
-  RunWithBinding(session: SessionHandle, options: RunOptionsHandle | null, binding: Binding): void;
+interface ArgumentTypes {
+  int: number;
+  bool: boolean;
+  size: number;
+  string: string;
+  pointer: bigint;
+  dims: BigInt64Array;
+  'size*': Out<number | bigint>;
+  'pointer*': Out<bigint>;
 }
 
-/** The C types of the arguments: `p` pointer, `s` string, `i` int, `b` int as bool, `z` size_t, `d` int64 array, `O` out pointer, `I` out int, `Z` out size_t. */
-type Signature = readonly [index: number, args: string, result?: 'status' | 'nothing'];
+type NativeType = string | ReturnType<typeof koffi.out>;
 
-/** Indices of the append-only table (API version 1 to 30); an index never changes. */
-const signatures: { readonly [Name in keyof OrtCalls]: Signature } = {
-  CreateEnv: [3, 'isO'],
-  CreateSessionFromArray: [8, 'ppzpO'],
-  CreateSessionOptions: [10, 'O'],
-  SetOptimizedModelFilePath: [11, 'ps'],
-  EnableProfiling: [14, 'ps'],
-  DisableMemPattern: [17, 'p'],
-  SetSessionGraphOptimizationLevel: [23, 'pi'],
-  SetIntraOpNumThreads: [24, 'pi'],
-  SessionGetInputCount: [30, 'pZ'],
-  SessionGetOutputCount: [31, 'pZ'],
-  SessionGetInputTypeInfo: [33, 'pzO'],
-  SessionGetOutputTypeInfo: [34, 'pzO'],
-  SessionGetInputName: [36, 'pzpO'],
-  SessionGetOutputName: [37, 'pzpO'],
-  CreateRunOptions: [39, 'O'],
-  RunOptionsSetTerminate: [46, 'p'],
-  RunOptionsUnsetTerminate: [47, 'p'],
-  CreateTensorWithDataAsOrtValue: [49, 'ppzdziO'],
-  CastTypeInfoToTensorInfo: [55, 'pO'],
-  GetTensorElementType: [60, 'pI'],
-  GetDimensionsCount: [61, 'pZ'],
-  GetDimensions: [62, 'pdz'],
-  CreateCpuMemoryInfo: [69, 'iiO'],
-  AllocatorFree: [76, 'pp'],
-  GetAllocatorWithDefaultOptions: [78, 'O'],
-  ReleaseEnv: [92, 'p', 'nothing'],
-  ReleaseSession: [95, 'p', 'nothing'],
-  ReleaseValue: [96, 'p', 'nothing'],
-  ReleaseRunOptions: [97, 'p', 'nothing'],
-  ReleaseTypeInfo: [98, 'p', 'nothing'],
-  ReleaseTensorTypeAndShapeInfo: [99, 'p', 'nothing'],
-  ReleaseSessionOptions: [100, 'p', 'nothing'],
-  SessionEndProfiling: [110, 'ppO'],
-  CreateEnvWithGlobalThreadPools: [119, 'ispO'],
-  DisablePerSessionThreads: [120, 'p'],
-  CreateThreadingOptions: [121, 'O'],
-  ReleaseThreadingOptions: [122, 'p', 'nothing'],
-  AddSessionConfigEntry: [130, 'pss'],
-  RunWithBinding: [133, 'ppp'],
-  CreateIoBinding: [134, 'pO'],
-  ReleaseIoBinding: [135, 'p', 'nothing'],
-  BindInput: [136, 'psp'],
-  BindOutput: [137, 'psp'],
-  SetGlobalIntraOpNumThreads: [147, 'pi'],
-  SetGlobalInterOpNumThreads: [148, 'pi'],
-  SetGlobalSpinControl: [149, 'pi'],
-  AddInitializer: [150, 'psp'],
-  SessionOptionsSetLoadCancellationFlag: [293, 'pb'],
-};
+const argumentTypes = (): Record<string, NativeType> => ({
+  int: 'int',
+  bool: 'bool',
+  size: 'size_t',
+  string: 'str',
+  dims: 'int64_t *',
+  'size*': koffi.out(koffi.pointer('size_t')),
+});
+
+type Argument<Word extends string> = Word extends keyof ArgumentTypes
+  ? ArgumentTypes[Word]
+  : Word extends `${infer Kind}*`
+    ? Out<Handle<Kind>>
+    : Handle<Word>;
+type Arguments<Words extends string> = Words extends `${infer Word} ${infer Rest}`
+  ? [Argument<Word>, ...Arguments<Rest>]
+  : [Argument<Words>];
+type OrtCalls = { readonly [Name in keyof typeof signatures]: (...args: Arguments<(typeof signatures)[Name][1]>) => void };
 
 const API_VERSION = 30;
 const TABLE_ENTRIES = 425;
 
-/** The loaded library: its calls, each of them also off the event loop, and the two objects that live as long as the process. */
+/** The loaded library, and the two objects of it that live as long as the process. */
 export class OrtApi {
   readonly version: string;
   readonly calls: OrtCalls;
   readonly allocator: Handle<'Allocator'>;
   readonly cpuMemory: Handle<'MemoryInfo'>;
-  private readonly native: Map<keyof OrtCalls, NativeFunction>;
-  private readonly status: StatusReader;
+  private readonly native = new Map<string, NativeFunction>();
+  /** Throws a failed status as an error and releases it. */
+  private readonly check: (call: string, status: bigint | null) => void;
 
   constructor(path: string) {
     const { table, version } = openTable(path);
     const types = argumentTypes();
+    const out = koffi.out(koffi.pointer('void *'));
+    const typeOf = (word: string): NativeType => types[word] ?? (word.endsWith('*') ? out : 'void *');
     const bind = (index: number, args: string, result: string): NativeFunction =>
-      koffi.decode(
-        table[index],
-        koffi.proto(
-          result,
-          [...args].map((letter) => types[letter] as TypeObject),
-        ),
-      );
+      koffi.decode(table[index], koffi.proto(result, args.split(' ').map(typeOf)));
     this.version = version;
-    this.status = new StatusReader(bind(1, 'p', 'int'), bind(2, 'p', 'str'), bind(93, 'p', 'void'));
-    this.native = new Map();
+    const [code, message, release] = [bind(1, 'Status', 'int'), bind(2, 'Status', 'str'), bind(93, 'Status', 'void')];
+    this.check = (call, status) => {
+      if (status === null) return;
+      const error = new OrtCallError(call, code(status), message(status));
+      release(status);
+      throw error;
+    };
     const calls: Record<string, (...args: unknown[]) => void> = {};
-    for (const [name, [index, args, result]] of Object.entries(signatures) as [keyof OrtCalls, Signature][]) {
-      const fn = bind(index, args, result === 'nothing' ? 'void' : 'void *');
+    for (const [name, [index, args]] of Object.entries(signatures)) {
+      const releases = name.startsWith('Release');
+      const fn = bind(index, args, releases ? 'void' : 'void *');
       this.native.set(name, fn);
-      calls[name] = result === 'nothing' ? fn : (...given) => this.status.check(name, fn(...given));
+      calls[name] = releases ? fn : (...given) => this.check(name, fn(...given));
     }
     this.calls = calls as unknown as OrtCalls;
-    this.allocator = outOf((out: Out<Allocator>) => this.calls.GetAllocatorWithDefaultOptions(out));
-    this.cpuMemory = outOf((out: Out<MemoryInfo>) => this.calls.CreateCpuMemoryInfo(1, 0, out)); // OrtArenaAllocator, OrtMemTypeDefault
+    this.allocator = outOf((result) => this.calls.GetAllocatorWithDefaultOptions(result));
+    this.cpuMemory = outOf((result) => this.calls.CreateCpuMemoryInfo(1, 0, result)); // OrtArenaAllocator, OrtMemTypeDefault
   }
 
-  /** The same call on a thread of libuv's pool. What its arguments point at must stay alive until the promise settles. */
+  /** The same call on a thread of libuv's pool. The memory behind its arguments must stay alive until the promise settles. */
   callAsync<Name extends keyof OrtCalls>(name: Name, ...args: Parameters<OrtCalls[Name]>): Promise<void> {
     const fn = this.native.get(name) as NativeFunction;
     return new Promise((resolve, reject) => {
       fn.async(...args, (error: unknown, status: bigint | null) => {
         try {
           if (error !== null && error !== undefined) throw error;
-          this.status.check(name, status);
+          this.check(name, status);
           resolve();
         } catch (failure) {
           reject(failure);
@@ -195,31 +144,12 @@ export class OrtApi {
     });
   }
 
-  /** Reads a string that ONNX Runtime allocated, and frees it. */
-  takeString(pointer: bigint): string {
+  /** Reads the string that `call` allocates, and frees it. */
+  takeString(call: (out: Out<bigint>) => void): string {
+    const pointer = outOf(call);
     const text: string = koffi.decode.string(pointer);
     this.calls.AllocatorFree(this.allocator, pointer);
     return text;
-  }
-}
-
-/** Turns a failed status into an error and releases it. */
-class StatusReader {
-  private readonly code: NativeFunction;
-  private readonly message: NativeFunction;
-  private readonly releaseStatus: NativeFunction;
-
-  constructor(code: NativeFunction, message: NativeFunction, releaseStatus: NativeFunction) {
-    this.code = code;
-    this.message = message;
-    this.releaseStatus = releaseStatus;
-  }
-
-  check(call: string, status: bigint | null): void {
-    if (status === null) return;
-    const error = new OrtCallError(call, this.code(status), this.message(status));
-    this.releaseStatus(status);
-    throw error;
   }
 }
 
@@ -239,21 +169,7 @@ function openTable(path: string): { table: bigint[]; version: string } {
   return { table: koffi.decode(api, koffi.array('void *', TABLE_ENTRIES)), version };
 }
 
-function argumentTypes(): Record<string, unknown> {
-  return {
-    p: 'void *',
-    s: 'str',
-    i: 'int',
-    b: 'bool',
-    z: 'size_t',
-    d: 'int64_t *',
-    O: koffi.out(koffi.pointer('void *')),
-    I: koffi.out(koffi.pointer('int')),
-    Z: koffi.out(koffi.pointer('size_t')),
-  };
-}
-
-/** Calls `call` with an out parameter and gives what it wrote there. */
+/** Calls `call` with an out parameter and returns the value written to it. */
 export function outOf<Value>(call: (out: Out<Value>) => void): Value {
   const out: Out<Value> = [null];
   call(out);

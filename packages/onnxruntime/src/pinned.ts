@@ -5,7 +5,6 @@ import { type ElementType, elementTypeFacts, type TypedArrays } from './element-
 import { OrtMemoryError } from './errors.ts';
 import { type NativeFunction, openLibrary } from './library.ts';
 import { NativeResource } from './resource.ts';
-import { TrackedViews } from './tracked-views.ts';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -16,58 +15,33 @@ const MAP_NORESERVE = 0x4000;
 const MADV_DONTNEED = 4;
 const MAP_FAILED = 2n ** 64n - 1n;
 const PAGE_BYTES = 4096;
-/** The longest view; a longer one aborts the process. */
+/** A longer view aborts the process. */
 const MAX_VIEW_BYTES = 2 ** 32;
-/** Where views of longer memory begin. Half their length, so that every range up to this size lies in one of them. */
 const VIEW_STEP_BYTES = 2 ** 31;
 
-interface MemoryCalls {
-  mmap: NativeFunction;
-  munmap: NativeFunction;
-  madvise: NativeFunction;
-}
+let memoryCalls: Record<'mmap' | 'munmap' | 'madvise', NativeFunction> | null = null;
 
-let memoryCalls: MemoryCalls | null = null;
-
-function libc(): MemoryCalls {
-  if (memoryCalls === null) {
-    const library = openLibrary(null);
-    memoryCalls = {
-      mmap: library.func('mmap', 'void *', ['void *', 'size_t', 'int', 'int', 'int', 'int64_t']),
-      munmap: library.func('munmap', 'int', ['void *', 'size_t']),
-      madvise: library.func('madvise', 'int', ['void *', 'size_t', 'int']),
-    };
-  }
+function libc() {
+  if (memoryCalls !== null) return memoryCalls;
+  const library = openLibrary(null);
+  memoryCalls = {
+    mmap: library.func('void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)'),
+    munmap: library.func('int munmap(void *address, size_t length)'),
+    madvise: library.func('int madvise(void *address, size_t length, int advice)'),
+  };
   return memoryCalls;
 }
 
-/** A range of memory that stays where it is: a whole region or a slice of one. */
-export interface Memory {
-  /** The address of the first byte. */
-  readonly pointer: bigint;
-  readonly byteLength: number;
-  /** Owns the memory and decides how long it lives. */
-  readonly region: MemoryRegion;
-  /** The distance from the region's first byte. */
-  readonly byteOffset: number;
-  /**
-   * The bytes from `byteOffset`, without a copy; at most 4 GiB. Once the region is freed the array reads as zeros.
-   * @throws OrtMemoryError when the range lies outside; DisposedError
-   */
-  bytes(byteOffset?: number, byteLength?: number): Uint8Array<ArrayBuffer>;
-  /** The elements from `byteOffset`, without a copy. The address must be a multiple of the element's size. */
-  elements<T extends ElementType>(type: T, byteOffset?: number, count?: number): TypedArrays[T];
-  /** A part of it; shares the region and must not be disposed by itself. */
-  slice(byteOffset: number, byteLength?: number): Memory;
-}
+const registry = new FinalizationRegistry<() => void>((collected) => collected());
 
-/** Memory outside JavaScript's heap, given back by `dispose` (once nothing native uses it any more), never by garbage collection. */
-export abstract class MemoryRegion extends NativeResource implements Memory {
+/** Memory outside JavaScript's heap, which never moves. `dispose` frees it once nothing native uses it; garbage collection does not. */
+export abstract class MemoryRegion extends NativeResource {
   readonly byteLength: number;
   private readonly address: bigint;
   private readonly mappedBytes: number;
-  private readonly tracked = new TrackedViews();
   private readonly views = new Map<string, ArrayBuffer>();
+  /** Views that are not collected yet. */
+  private reachable = { count: 0, whenNone: (): void => {} };
 
   protected constructor(address: bigint, byteLength: number, mappedBytes: number) {
     super();
@@ -76,23 +50,21 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
     this.mappedBytes = mappedBytes;
   }
 
+  /** The address of the first byte. */
   get pointer(): bigint {
     this.assertUsable();
     return this.address;
   }
 
-  get region(): this {
-    return this;
-  }
-
-  get byteOffset(): 0 {
-    return 0;
-  }
-
+  /** The bytes from `byteOffset` on, without a copy. See `elements`. */
   bytes(byteOffset = 0, byteLength = this.byteLength - byteOffset): Uint8Array<ArrayBuffer> {
     return this.elements('uint8', byteOffset, byteLength);
   }
 
+  /**
+   * The elements from `byteOffset` on, without a copy. The array reads as zeros after the region is freed.
+   * @throws OrtMemoryError when the range is out of bounds, misaligned for `type` or longer than 4 GiB; DisposedError
+   */
   elements<T extends ElementType>(type: T, byteOffset = 0, count?: number): TypedArrays[T] {
     this.assertUsable();
     const { bytes, array } = elementTypeFacts(type);
@@ -109,15 +81,9 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
     return new array(buffer, byteOffset - start, length);
   }
 
-  slice(byteOffset: number, byteLength = this.byteLength - byteOffset): Memory {
-    this.assertUsable();
-    this.checkRange(byteOffset, byteLength);
-    return new MemorySlice(this, byteOffset, byteLength);
-  }
-
   /**
-   * Gives the pages of a range back to the system (the whole pages inside it). A file's bytes are read again when they are next
-   * used; anonymous memory is zero afterwards. Meant for weights that a session has packed into its own form.
+   * Gives the whole pages inside a range back to the system. A file's bytes are then read again at the next use; other memory becomes zero.
+   * Meant for weights that a session has packed into its own form.
    */
   discard(byteOffset = 0, byteLength = this.byteLength - byteOffset): void {
     this.assertUsable();
@@ -130,97 +96,63 @@ export abstract class MemoryRegion extends NativeResource implements Memory {
     }
   }
 
-  /** @internal */
-  checkRange(byteOffset: number, byteLength: number): void {
+  private checkRange(byteOffset: number, byteLength: number): void {
     const whole = Number.isSafeInteger(byteOffset) && Number.isSafeInteger(byteLength);
     if (whole && byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= this.byteLength) return;
-    throw new OrtMemoryError({
-      what: `${byteLength} bytes at offset ${byteOffset} do not lie inside ${this.byteLength} bytes.`,
-      where: this.describe(),
-    });
+    const what = `${byteLength} bytes at offset ${byteOffset} exceed the memory of ${this.byteLength} bytes.`;
+    throw new OrtMemoryError({ what, where: this.describe() });
   }
 
+  /**
+   * An ArrayBuffer cannot be taken back, and touching unmapped memory ends the process. So the memory goes now, but its addresses stay mapped to empty pages
+   * until the last view is collected.
+   */
   protected override free(): void {
-    const { address, mappedBytes, tracked } = this;
+    const { address, mappedBytes, reachable } = this;
+    const unmap = (): void => libc().munmap(address, mappedBytes);
     this.views.clear();
-    // The memory goes now; the addresses only when no view is left. Empty pages stand there meanwhile.
-    if (tracked.any)
-      libc().mmap(address, mappedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    tracked.whenUnused(() => libc().munmap(address, mappedBytes));
+    if (reachable.count === 0) {
+      unmap();
+      return;
+    }
+    libc().mmap(address, mappedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    reachable.whenNone = unmap;
   }
 
+  /** Views of long memory start every 2 GiB and are 4 GiB long, so that each range of up to 2 GiB lies in a shared one. */
   private viewOf(byteOffset: number, byteLength: number): { buffer: ArrayBuffer; start: number } {
     if (byteLength > MAX_VIEW_BYTES) {
       throw new OrtMemoryError({
-        what: `A view of ${byteLength} bytes was asked for; the longest is ${MAX_VIEW_BYTES}.`,
+        what: `A view of ${byteLength} bytes is too long; the longest is ${MAX_VIEW_BYTES}.`,
         where: this.describe(),
         fix: 'read it in parts.',
       });
     }
     const step = Math.floor(byteOffset / VIEW_STEP_BYTES) * VIEW_STEP_BYTES;
-    const whole = this.byteLength <= MAX_VIEW_BYTES;
-    const inStep = byteOffset + byteLength <= step + MAX_VIEW_BYTES;
-    const start = whole ? 0 : inStep ? step : byteOffset - (byteOffset % PAGE_BYTES);
-    const length = whole ? this.byteLength : Math.min(MAX_VIEW_BYTES, this.byteLength - start);
-    if (start + length < byteOffset + byteLength) return { buffer: this.cachedView(byteOffset, byteLength), start: byteOffset };
-    return { buffer: this.cachedView(start, length), start };
+    const start = byteOffset + byteLength <= step + MAX_VIEW_BYTES ? step : byteOffset;
+    const length = Math.min(MAX_VIEW_BYTES, this.byteLength - start);
+    const key = `${start}:${length}`;
+    const buffer = this.views.get(key) ?? this.createView(start, length);
+    this.views.set(key, buffer);
+    return { buffer, start };
   }
 
-  private cachedView(start: number, byteLength: number): ArrayBuffer {
-    const key = `${start}:${byteLength}`;
-    let view = this.views.get(key);
-    if (view === undefined) {
-      view = this.tracked.create(this.address + BigInt(start), byteLength);
-      this.views.set(key, view);
-    }
+  private createView(start: number, byteLength: number): ArrayBuffer {
+    if (byteLength === 0) return new ArrayBuffer(0);
+    const { reachable } = this;
+    const view: ArrayBuffer = koffi.view(this.address + BigInt(start), byteLength);
+    reachable.count += 1;
+    registry.register(view, () => {
+      reachable.count -= 1;
+      if (reachable.count === 0) reachable.whenNone();
+    });
     return view;
   }
 }
 
-class MemorySlice implements Memory {
-  readonly region: MemoryRegion;
-  readonly byteOffset: number;
-  readonly byteLength: number;
-
-  constructor(region: MemoryRegion, byteOffset: number, byteLength: number) {
-    this.region = region;
-    this.byteOffset = byteOffset;
-    this.byteLength = byteLength;
-  }
-
-  get pointer(): bigint {
-    return this.region.pointer + BigInt(this.byteOffset);
-  }
-
-  bytes(byteOffset = 0, byteLength = this.byteLength - byteOffset): Uint8Array<ArrayBuffer> {
-    return this.elements('uint8', byteOffset, byteLength);
-  }
-
-  elements<T extends ElementType>(type: T, byteOffset = 0, count?: number): TypedArrays[T] {
-    const { bytes } = elementTypeFacts(type);
-    const length = count ?? Math.floor((this.byteLength - byteOffset) / bytes);
-    this.checkRange(byteOffset, length * bytes);
-    return this.region.elements(type, this.byteOffset + byteOffset, length);
-  }
-
-  slice(byteOffset: number, byteLength = this.byteLength - byteOffset): Memory {
-    this.checkRange(byteOffset, byteLength);
-    return this.region.slice(this.byteOffset + byteOffset, byteLength);
-  }
-
-  private checkRange(byteOffset: number, byteLength: number): void {
-    if (byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= this.byteLength) return;
-    throw new OrtMemoryError({
-      what: `${byteLength} bytes at offset ${byteOffset} do not lie inside a slice of ${this.byteLength} bytes.`,
-    });
-  }
-}
-
-/** Zeroed memory of our own, page-aligned, that native code may point at for as long as it is not disposed. */
+/** Zeroed, page-aligned memory. */
 export class PinnedBuffer extends MemoryRegion {
-  /**
-   * @throws OrtMemoryError when the system has no such amount.
-   */
+  /** @throws OrtMemoryError when the system cannot provide this much memory. */
   static allocate(byteLength: number): PinnedBuffer {
     const mappedBytes = wholePages(byteLength);
     const address = map(mappedBytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, `${byteLength} bytes of memory`);
@@ -240,16 +172,11 @@ export class PinnedBuffer extends MemoryRegion {
 }
 
 /**
- * A file as memory: nothing is read until it is used, and the system may drop its pages again. Writing through a view changes this
- * process's private copy, never the file. The file must not be shortened while it is mapped (the system then ends the process).
+ * A file as memory. The system reads a page when it is first used, and may drop it again. Writing through a view changes a private copy, never the file.
+ * Do not shorten the file while it is mapped: the system then ends the process.
  */
 export class MappedFile extends MemoryRegion {
-  readonly path: string;
-
-  private constructor(path: string, address: bigint, byteLength: number, mappedBytes: number) {
-    super(address, byteLength, mappedBytes);
-    this.path = path;
-  }
+  private path = '';
 
   /** @throws OrtMemoryError when the file cannot be opened or mapped, or is empty. */
   static open(path: string): MappedFile {
@@ -257,8 +184,9 @@ export class MappedFile extends MemoryRegion {
     try {
       const { size } = fstatSync(fd);
       if (size === 0) throw new OrtMemoryError({ what: 'The file is empty.', where: path });
-      const mappedBytes = wholePages(size);
-      return new MappedFile(path, map(size, MAP_PRIVATE | MAP_NORESERVE, fd, path), size, mappedBytes);
+      const file = new MappedFile(map(size, MAP_PRIVATE | MAP_NORESERVE, fd, path), size, wholePages(size));
+      file.path = path;
+      return file;
     } finally {
       closeSync(fd);
     }
@@ -279,7 +207,7 @@ function openForReading(path: string): number {
 
 function wholePages(byteLength: number): number {
   if (!Number.isSafeInteger(byteLength) || byteLength < 0) {
-    throw new OrtMemoryError({ what: `${byteLength} is not a number of bytes.` });
+    throw new OrtMemoryError({ what: `${byteLength} is not a valid number of bytes.` });
   }
   return Math.max(1, Math.ceil(byteLength / PAGE_BYTES)) * PAGE_BYTES;
 }

@@ -1,20 +1,15 @@
 import { DisposedError } from '@graft/common';
 
 /**
- * A native object or native memory with one owner and any number of users.
- * The owner's `dispose` ends its use at once; the native part is freed when the last user (a value over the memory, a binding, a
- * session, a run in flight) lets go. So no order of disposal can leave native code with a dangling pointer.
+ * A native object or native memory with one owner and any number of users. After the owner's `dispose` nobody can start to use it. The native part is freed
+ * when the last user (a value over the memory, a binding, a session, a run) releases it, so that no order of disposal leaves a dangling pointer.
  */
 export abstract class NativeResource implements Disposable {
   private users = 0;
   private ownerGone = false;
   private freed = false;
 
-  get disposed(): boolean {
-    return this.ownerGone;
-  }
-
-  /** True when the native part is gone too. */
+  /** Whether the native part is freed. */
   get released(): boolean {
     return this.freed;
   }
@@ -42,7 +37,7 @@ export abstract class NativeResource implements Disposable {
     if (this.ownerGone) throw new DisposedError(this.describe());
   }
 
-  /** How an error calls it, for example `The value "x"`. */
+  /** The subject of an error message, for example `The session`. */
   protected abstract describe(): string;
   protected abstract free(): void;
 

@@ -6,65 +6,53 @@ import type { Value } from './value.ts';
 const optimizationLevels = { off: 0, basic: 1, extended: 2, all: 99 } as const;
 
 export interface SessionOptions {
-  /** Threads that work on one node, the calling one included. May be left out where the environment shares its threads. */
-  intraOpThreads?: number;
-  /** How long an idle thread spins before it sleeps, in microseconds. Default 100; 0 never spins, for machines with other work. */
-  spinDurationUs?: number;
+  /** Threads that compute one node, including the calling thread. Optional when the environment shares its threads. */
+  intraOpThreads?: number | undefined;
+  /** How long an idle thread spins before it sleeps, in microseconds. Default 100. Use 0 on machines with other work. */
+  spinDurationUs?: number | undefined;
   /** Default `all`. */
-  graphOptimization?: keyof typeof optimizationLevels;
-  /** Writes the optimised model there while loading. */
-  optimizedModelPath?: string;
-  /** Turns profiling on; the file's name begins with this. A few hundred runs at most: long profiled runs have crashed. */
-  profilePath?: string;
-  /** ONNX Runtime's session configuration entries, as they are. */
-  configEntries?: Readonly<Record<string, string>>;
+  graphOptimization?: keyof typeof optimizationLevels | undefined;
+  /** Path to which the load writes the optimised model. */
+  optimizedModelPath?: string | undefined;
+  /** Turns profiling on. The profile's path begins with this. Profile a few hundred runs at most: longer ones have crashed. */
+  profilePath?: string | undefined;
+  /** ONNX Runtime's session configuration entries, passed on unchanged. */
+  configEntries?: Readonly<Record<string, string>> | undefined;
   /**
-   * Weights over memory of ours in place of the model's initializers of the same names, types and dims. The session keeps the
-   * values and their memory alive. Declare such an initializer external (`GraphBuilder.externalInitializer`).
+   * Values that replace the model's initializers of the same names, types and dims. The session keeps the values and their memory
+   * alive. Declare such an initializer with `GraphBuilder.externalInitializer`.
    */
-  initializers?: ReadonlyMap<string, Value>;
+  initializers?: ReadonlyMap<string, Value> | undefined;
 }
 
 /** A configured options object, which the caller releases. @internal */
 export function createOptions(environment: Environment, options: SessionOptions): Handle<'SessionOptions'> {
-  const { api } = environment;
-  const handle = outOf<Handle<'SessionOptions'>>((out) => api.calls.CreateSessionOptions(out));
+  const { calls } = environment.api;
+  const { intraOpThreads, spinDurationUs = 100, graphOptimization = 'all', optimizedModelPath, profilePath, initializers = [] } = options;
+  if (intraOpThreads === undefined && !environment.sharesThreads) {
+    throw new OrtOptionsError({
+      what: 'The session has no threads: intraOpThreads is not set, and its environment shares none.',
+      fix: 'set intraOpThreads to the number of free cores, or create the environment with sharedThreads.',
+    });
+  }
+  const handle = outOf<Handle<'SessionOptions'>>((out) => calls.CreateSessionOptions(out));
   try {
-    setThreads(environment, handle, options);
-    api.calls.DisableMemPattern(handle); // a plan of memory by the first run's shapes only costs memory where shapes change
-    api.calls.SetSessionGraphOptimizationLevel(handle, optimizationLevels[options.graphOptimization ?? 'all']);
-    if (options.optimizedModelPath !== undefined) api.calls.SetOptimizedModelFilePath(handle, options.optimizedModelPath);
-    if (options.profilePath !== undefined) api.calls.EnableProfiling(handle, options.profilePath);
-    for (const [key, value] of configEntries(options)) api.calls.AddSessionConfigEntry(handle, key, value);
-    for (const [name, value] of options.initializers ?? []) {
-      value.assertUsable();
-      api.calls.AddInitializer(handle, name, value.handle);
+    if (intraOpThreads === undefined) calls.DisablePerSessionThreads(handle);
+    else calls.SetIntraOpNumThreads(handle, intraOpThreads);
+    calls.DisableMemPattern(handle); // a memory plan for the first run's shapes wastes memory when shapes change
+    calls.SetSessionGraphOptimizationLevel(handle, optimizationLevels[graphOptimization]);
+    if (optimizedModelPath !== undefined) calls.SetOptimizedModelFilePath(handle, optimizedModelPath);
+    if (profilePath !== undefined) calls.EnableProfiling(handle, profilePath);
+    const [key, value] = spinDurationUs > 0 ? ['spin_duration_us', String(spinDurationUs)] : ['allow_spinning', '0'];
+    const entries = { [`session.intra_op.${key}`]: value, ...options.configEntries };
+    for (const [name, entry] of Object.entries(entries)) calls.AddSessionConfigEntry(handle, name, entry);
+    for (const [name, initializer] of initializers) {
+      initializer.assertUsable();
+      calls.AddInitializer(handle, name, initializer.handle);
     }
     return handle;
   } catch (error) {
-    api.calls.ReleaseSessionOptions(handle);
+    calls.ReleaseSessionOptions(handle);
     throw error;
   }
-}
-
-function setThreads(environment: Environment, handle: Handle<'SessionOptions'>, options: SessionOptions): void {
-  const { calls } = environment.api;
-  if (options.intraOpThreads === undefined) {
-    if (!environment.sharesThreads) {
-      throw new OrtOptionsError({
-        what: 'A session needs intraOpThreads, because its environment shares no threads.',
-        fix: 'give the number of free cores, or create the environment with sharedThreads.',
-      });
-    }
-    calls.DisablePerSessionThreads(handle);
-  } else {
-    calls.SetIntraOpNumThreads(handle, options.intraOpThreads);
-  }
-}
-
-function configEntries(options: SessionOptions): [key: string, value: string][] {
-  const spin = options.spinDurationUs ?? 100;
-  const entries: [string, string][] =
-    spin > 0 ? [['session.intra_op.spin_duration_us', String(spin)]] : [['session.intra_op.allow_spinning', '0']];
-  return [...entries, ...Object.entries(options.configEntries ?? {})];
 }

@@ -15,7 +15,7 @@ test('sessions share the threads of an environment that has them, and later envi
   using second = Environment.create();
   expect(second.sharesThreads).toBe(true);
   for (const each of [environment, second]) {
-    using session = each.createSession(square(), {});
+    using session = await each.createSession(square(), {});
     using x = Value.from('float32', [2, 2], [1, 1, 0, 1]);
     using y = Value.allocate('float32', [2, 2]);
     using binding = session.bind({ inputs: { x }, outputs: { y } });
@@ -24,10 +24,10 @@ test('sessions share the threads of an environment that has them, and later envi
   }
 });
 
-test('once the last environment is gone, the next one decides anew', () => {
+test('once the last environment is gone, the next one decides anew', async () => {
   using environment = Environment.create();
   expect(environment.sharesThreads).toBe(false);
-  expect(() => environment.createSession(square(), {})).toThrow(OrtOptionsError);
+  await expect(environment.createSession(square(), {})).rejects.toThrow(OrtOptionsError);
   using late = Environment.create({ sharedThreads: 1 });
   expect(late.sharesThreads).toBe(false);
 });

@@ -11,7 +11,7 @@ const session = `import { Environment, GraphBuilder } from '${library}';
 const graph = new GraphBuilder('negate');
 graph.output(graph.op('Neg', [graph.input('x', 'float32', [1])], { output: 'y' }), 'float32', [1]);
 const environment = Environment.create();
-environment.createSession(graph.toBytes(), { intraOpThreads: 1 })[Symbol.dispose]();
+(await environment.createSession(graph.toBytes(), { intraOpThreads: 1 }))[Symbol.dispose]();
 environment[Symbol.dispose]();`;
 const inWorker = `import { Worker } from 'node:worker_threads';
 new Worker(new URL('data:text/javascript,' + encodeURIComponent(${JSON.stringify(session)})));`;

@@ -2,14 +2,14 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 
 /**
- * Threads that a step should use: one for each physical core that this process may use. A second thread on a core, or one more than the
- * quota of its container, makes the others wait at every node.
+ * The number of threads for a step: one for each physical core that this process may use. With a second thread on a core, or more threads than the
+ * container's quota, all threads wait at every node.
  */
 export function defaultThreads(): number {
   return Math.max(1, Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY, cpuQuota() ?? Number.POSITIVE_INFINITY));
 }
 
-/** Cores of this machine, not counting hyper-threads; null where the system does not tell. */
+/** Cores of this machine, without hyper-threads; null when the system does not say. */
 function physicalCores(root = '/sys/devices/system/cpu'): number | null {
   try {
     const names = readdirSync(root).filter((name) => /^cpu\d+$/.test(name));
@@ -20,7 +20,7 @@ function physicalCores(root = '/sys/devices/system/cpu'): number | null {
   }
 }
 
-/** Whole processors that the container may use (cgroup 2); null without a limit. */
+/** The container's quota of processors (cgroup 2), rounded; null without a limit. */
 function cpuQuota(path = '/sys/fs/cgroup/cpu.max'): number | null {
   try {
     const [quota, period] = readFileSync(path, 'utf8').trim().split(' ').map(Number);

@@ -34,7 +34,7 @@ function tiedModel(): Uint8Array {
   return graph.toBytes();
 }
 
-test('embedding and head share the bytes of one 8-bit tensor with the implied zero point 128', () => {
+test('embedding and head share the bytes of one 8-bit tensor with the implied zero point 128', async () => {
   using memory = PinnedBuffer.allocate(VOCAB * HIDDEN + VOCAB * BLOCKS * 4);
   const quants = memory.elements('uint8', 0, VOCAB * HIDDEN);
   quants.forEach((_, index) => {
@@ -50,7 +50,7 @@ test('embedding and head share the bytes of one 8-bit tensor with the implied ze
       (_, index) => (quants[token * HIDDEN + index]! - 128) * scales[token * BLOCKS + Math.floor(index / BLOCK)]!,
     );
 
-  using session = environment.createSession(tiedModel(), {
+  using session = await environment.createSession(tiedModel(), {
     intraOpThreads: 1,
     initializers: new Map<string, Value>([
       ['embedding', Value.over(memory, 'uint8', [VOCAB, HIDDEN])],
@@ -64,7 +64,7 @@ test('embedding and head share the bytes of one 8-bit tensor with the implied ze
   using hidden = Value.allocate('float32', [3, HIDDEN]);
   using logits = Value.allocate('float32', [3, VOCAB]);
   using binding = session.bind({ inputs: { ids }, outputs: { hidden, logits } });
-  session.runSync(binding);
+  await session.run(binding);
   tokens.forEach((token, position) => {
     expect(hidden.view.slice(position * HIDDEN, (position + 1) * HIDDEN)).toEqual(row(token));
     // Every token's own row gives its logit; rounding of the activations to 8 bits is about 0.6 %.

@@ -1,62 +1,58 @@
 import { type ElementType, elementCount, elementTypeFacts, fillElements, type TypedArrays } from './element-type.ts';
 import { OrtValueError } from './errors.ts';
-import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
-import { type Memory, PinnedBuffer } from './pinned.ts';
+import { type Handle, ortApi, outOf } from './ort-api.ts';
+import { type MemoryRegion, PinnedBuffer } from './pinned.ts';
 import { NativeResource } from './resource.ts';
 
-/** A tensor for ONNX Runtime: element type, dims and memory of ours. */
+/** A tensor for ONNX Runtime: an element type, dims, and memory outside JavaScript's heap. */
 export class Value<T extends ElementType = ElementType> extends NativeResource {
   readonly type: T;
   readonly dims: readonly number[];
-  readonly byteLength: number;
   /** @internal */
   readonly handle: Handle<'Value'>;
-  private readonly api: OrtApi;
-  private readonly memory: Memory;
-  /** Disposed with the value. */
-  private readonly owned: PinnedBuffer | null;
+  private readonly region: MemoryRegion;
+  private readonly byteOffset: number;
+  private ownsRegion = false;
   private array: TypedArrays[T] | null = null;
 
-  private constructor(memory: Memory, type: T, dims: readonly number[], owned: PinnedBuffer | null) {
+  private constructor(region: MemoryRegion, type: T, dims: readonly number[], byteOffset: number) {
     super();
-    const api = ortApi();
-    const bytes = checkedBytes(type, dims);
-    const shape = BigInt64Array.from(dims, (dim) => BigInt(dim));
+    const { calls, cpuMemory } = ortApi();
     const { code } = elementTypeFacts(type);
-    this.api = api;
+    const shape = BigInt64Array.from(dims, (dim) => BigInt(dim));
+    const pointer = region.pointer + BigInt(byteOffset);
     this.handle = outOf<Handle<'Value'>>((out) =>
-      api.calls.CreateTensorWithDataAsOrtValue(api.cpuMemory, memory.pointer, bytes, shape, shape.length, code, out),
+      calls.CreateTensorWithDataAsOrtValue(cpuMemory, pointer, checkedBytes(type, dims), shape, shape.length, code, out),
     );
-    memory.region.retain();
+    this.region = region.retain();
     this.type = type;
     this.dims = [...dims];
-    this.byteLength = bytes;
-    this.memory = memory;
-    this.owned = owned;
+    this.byteOffset = byteOffset;
   }
 
   /**
-   * A tensor over memory that exists, without a copy. The memory outlives the value whatever is disposed first.
-   * @param byteOffset Where in `memory` the first element lies; several values may overlap.
-   * @throws OrtValueError when the dims are not whole numbers or need more bytes than there are; DisposedError
+   * A tensor over existing memory, without a copy. The value keeps the memory alive.
+   * @param byteOffset Offset of the first element in `region`. Values may overlap.
+   * @throws OrtValueError when the dims are invalid or exceed the memory; DisposedError
    */
-  static over<T extends ElementType>(memory: Memory, type: T, dims: readonly number[], byteOffset = 0): Value<T> {
+  static over<T extends ElementType>(region: MemoryRegion, type: T, dims: readonly number[], byteOffset = 0): Value<T> {
     const needed = checkedBytes(type, dims);
-    if (byteOffset < 0 || byteOffset + needed > memory.byteLength) {
+    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + needed > region.byteLength) {
       throw new OrtValueError({
-        what: `${type} [${dims.join(', ')}] needs ${needed} bytes at offset ${byteOffset}; the memory has ${memory.byteLength}.`,
+        what: `${type} [${dims.join(', ')}] needs ${needed} bytes at offset ${byteOffset}; the memory has ${region.byteLength}.`,
       });
     }
-    return new Value(memory.slice(byteOffset, needed), type, dims, null);
+    return new Value(region, type, dims, byteOffset);
   }
 
-  /** A tensor of zeros in memory of its own, which lives as long as the value. */
+  /** A tensor of zeros in new memory. */
   static allocate<T extends ElementType>(type: T, dims: readonly number[]): Value<T> {
-    const buffer = PinnedBuffer.allocate(checkedBytes(type, dims));
-    return new Value(buffer, type, dims, buffer);
+    const value = new Value(PinnedBuffer.allocate(checkedBytes(type, dims)), type, dims, 0);
+    value.ownsRegion = true;
+    return value;
   }
 
-  /** A tensor with a copy of `data`, in memory of its own. */
+  /** A tensor with a copy of `data`. */
   static from<T extends ElementType>(type: T, dims: readonly number[], data: TypedArrays[T] | readonly (number | bigint)[]): Value<T> {
     const expected = elementCount(dims);
     if (data.length !== expected) {
@@ -67,10 +63,10 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
     return value;
   }
 
-  /** The elements, row-major, without a copy. Must not be read after the value is disposed (it then reads as zeros). */
+  /** The elements, row-major, without a copy. The array may read as zeros after the value is disposed. */
   get view(): TypedArrays[T] {
     this.assertUsable();
-    this.array ??= this.memory.elements(this.type, 0, elementCount(this.dims));
+    this.array ??= this.region.elements(this.type, this.byteOffset, elementCount(this.dims));
     return this.array;
   }
 
@@ -80,14 +76,14 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
 
   protected override free(): void {
     this.array = null;
-    this.api.calls.ReleaseValue(this.handle);
-    this.memory.region.release();
-    this.owned?.[Symbol.dispose]();
+    ortApi().calls.ReleaseValue(this.handle);
+    this.region.release();
+    if (this.ownsRegion) this.region[Symbol.dispose]();
   }
 }
 
 function checkedBytes(type: ElementType, dims: readonly number[]): number {
   const bytes = elementCount(dims) * elementTypeFacts(type).bytes;
   if (dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0) && Number.isSafeInteger(bytes)) return bytes;
-  throw new OrtValueError({ what: `[${dims.join(', ')}] are not the dims of a tensor.`, fix: 'use whole numbers of zero or more.' });
+  throw new OrtValueError({ what: `[${dims.join(', ')}] are invalid dims.`, fix: 'use whole numbers of zero or more.' });
 }

@@ -1,25 +1,21 @@
 import { Disposables, DisposedError } from '@graft/common';
-import type { Environment, Session } from '@graft/onnxruntime';
+import type { Environment, RunOptions, Session, SessionOptions } from '@graft/onnxruntime';
 
-/** The compiled graphs of a program, each once, by the hash of its ONNX model before it was optimised. */
+/** The compiled graphs of a program, by the hash of the ONNX model before it was optimised. */
 export class DeviceGraphs implements Disposable {
   private readonly environment: Environment;
-  /** Of each graph; null: all graphs share the environment's pool. */
-  private readonly ownThreads: number | null;
+  /** For each graph; undefined when all graphs share the environment's threads. */
+  private readonly intraOpThreads: number | undefined;
   private readonly resources = new Disposables();
   private readonly sessions = new Map<string, Session>();
   private optimised = 0;
 
   constructor(environment: Environment, threads: number) {
     this.environment = environment;
-    this.ownThreads = environment.sharesThreads ? null : threads;
+    this.intraOpThreads = environment.sharesThreads ? undefined : threads;
   }
 
-  get count(): number {
-    return this.sessions.size;
-  }
-
-  /** Graphs that this process has optimised. */
+  /** The number of graphs that this process has optimised. */
   get optimisations(): number {
     return this.optimised;
   }
@@ -28,40 +24,27 @@ export class DeviceGraphs implements Disposable {
     return this.sessions;
   }
 
-  /** Compiles a graph. @param optimisedPath where the optimised model is written, or null. */
-  async compile(graph: string, model: Uint8Array, optimisedPath: string | null, signal?: AbortSignal): Promise<void> {
-    await this.open(
-      graph,
-      model,
-      { graphOptimization: 'all', ...(optimisedPath !== null && { optimizedModelPath: optimisedPath }) },
-      signal,
-    );
+  /** Compiles a graph, and writes the optimised model to `optimizedModelPath`. */
+  async compile(graph: string, model: Uint8Array, optimizedModelPath?: string, signal?: AbortSignal): Promise<void> {
+    await this.open(graph, model, { graphOptimization: 'all', optimizedModelPath, signal });
     this.optimised += 1;
   }
 
-  /** Loads a graph that was optimised before. */
+  /** Loads a graph that an earlier process has optimised. */
   async load(graph: string, optimised: Uint8Array, signal?: AbortSignal): Promise<void> {
-    await this.open(graph, optimised, { graphOptimization: 'off' }, signal);
+    await this.open(graph, optimised, { graphOptimization: 'off', signal });
   }
 
-  private async open(
-    graph: string,
-    model: Uint8Array,
-    options: { graphOptimization: 'all' | 'off'; optimizedModelPath?: string },
-    signal?: AbortSignal,
-  ): Promise<void> {
-    const session = await this.environment.createSessionAsync(model, {
-      ...options,
-      ...(this.ownThreads !== null && { intraOpThreads: this.ownThreads }),
-      ...(signal !== undefined && { signal }),
-    });
+  [Symbol.dispose](): void {
+    this.resources[Symbol.dispose]();
+  }
+
+  private async open(graph: string, model: Uint8Array, options: SessionOptions & RunOptions): Promise<void> {
+    const session = await this.environment.createSession(model, { ...options, intraOpThreads: this.intraOpThreads });
     if (this.resources.disposed) {
       session[Symbol.dispose]();
       throw new DisposedError('The program');
     }
     this.sessions.set(graph, this.resources.use(session));
-  }
-  [Symbol.dispose](): void {
-    this.resources[Symbol.dispose]();
   }
 }

@@ -109,16 +109,16 @@ describe('graphs', () => {
     });
     expect(program.facts.graphs).toBe(graphs);
     expect([program.has('1x1'), program.has('2x1')]).toEqual([true, false]);
-    await expect(program.run('2x1', someSteps(opened)[5]!)).rejects.toThrow('There is no bucket "2x1"; there are 1x1.');
+    await expect(program.run('2x1', someSteps(opened)[5]!)).rejects.toThrow('The program has no bucket "2x1"; it has 1x1.');
   });
 
   test('a capture of another model, or for any shape, is refused', async () => {
     const opened = await openCase('dense-tiny');
     const other = await openCase('dense-tiny');
     using program = await open(opened, 'compile');
-    await expect(program.add('1x1', () => captureBucket(other, '1x1'))).rejects.toThrow('another model');
+    await expect(program.add('1x1', () => captureBucket(other, '1x1'))).rejects.toThrow('not the model that was opened');
     const anyShape = () => captureLanguageModel(opened.model, new CaptureCache());
-    await expect(program.add('any', anyShape)).rejects.toThrow('The size "batch" is not a number.');
+    await expect(program.add('any', anyShape)).rejects.toThrow('The size "batch" is unknown.');
     expect(program.has('any')).toBe(false);
   });
 });
@@ -131,7 +131,7 @@ describe('a step', () => {
     const step = someSteps(opened)[1]!;
     const refused = (change: Partial<typeof step>) => expect(program.run('1x8', { ...step, ...change })).rejects;
     await refused({ firstSlot: 3 }).toThrow('Slots 3 to 3 are asked for; there are 3.');
-    await refused({ batch: 2 }).toThrow('It has 2 sequences; the bucket has 1.');
+    await refused({ batch: 2 }).toThrow('The step has 2 sequences; the bucket has 1.');
     await refused({ inputs: { ...step.inputs, inputIds: step.inputs['logitsIndices']! } }).toThrow('[1, 8] is expected');
     const short = { dtype: 'int32', dims: [1], data: Int32Array.of(12) } as const;
     await refused({ inputs: { ...step.inputs, 'full.sequenceLengths': short } }).toThrow('does not end after its 8 queries');

@@ -10,7 +10,7 @@ import {
   type StaticOptions,
   type StaticProgram,
 } from '@graft/graph';
-import { type Memory, PinnedBuffer, returnFreeMemory } from '@graft/onnxruntime';
+import { type MemoryRegion, PinnedBuffer, returnFreeMemory } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
 import { DeviceBucket } from './device-bucket.ts';
 import type { DeviceCaches } from './device-caches.ts';
@@ -18,7 +18,7 @@ import type { DeviceGraphs } from './device-graphs.ts';
 import type { DeviceWeights } from './device-weights.ts';
 import type { StaticMode } from './emulated-backend.ts';
 import { StaticDeviceGraphError } from './errors.ts';
-import { planRegional, planWhole } from './make-plan.ts';
+import { planBucket } from './make-plan.ts';
 import type { Recipe, Recipes } from './recipes.ts';
 
 export interface EmulatedProgramParts {
@@ -29,13 +29,13 @@ export interface EmulatedProgramParts {
   weights: DeviceWeights;
   caches: DeviceCaches;
   graphs: DeviceGraphs;
-  /** Null: compiled graphs are not kept. */
+  /** Null when compiled graphs are not kept. */
   recipes: Recipes | null;
-  /** What the program takes over and disposes last. */
+  /** The program takes them over and disposes them last. */
   resources: Disposables;
 }
 
-/** A model on the emulated device: its buckets share weights, caches, memory for activations and, where graphs are equal, sessions. */
+/** A model on the emulated device. Its buckets share weights, caches, memory for activations and equal graphs. */
 export class EmulatedProgram implements StaticProgram {
   private readonly parts: EmulatedProgramParts;
   private readonly resources: Disposables;
@@ -54,7 +54,7 @@ export class EmulatedProgram implements StaticProgram {
   get facts(): StaticFacts {
     const { graphs, weights, caches } = this.parts;
     return {
-      graphs: graphs.count,
+      graphs: graphs.all.size,
       optimisations: graphs.optimisations,
       recipes: this.fromRecipes,
       weightBytes: weights.bytes,
@@ -71,9 +71,9 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   /**
-   * Does nothing for a bucket that is there.
-   * @throws StaticDeviceGraphError for a capture of another model or with a size that is no number; LoweringError; OrtCallError; StaticDeviceRecipeError when the disk
-   * refuses the recipe; DisposedError; the signal's reason.
+   * Does nothing for a known bucket.
+   * @throws StaticDeviceGraphError for a capture of another model or with an unknown size; LoweringError; OrtCallError; StaticDeviceRecipeError when the recipe
+   * cannot be written; DisposedError; the signal's reason
    */
   async add(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<void> {
     this.assertUsable();
@@ -86,8 +86,8 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   /**
-   * @throws ProgramInputError before anything runs; ProgramBusyError; DisposedError; OrtCallError; the signal's reason, with the caches of these
-   * slots then partly written.
+   * After an abort the caches of these slots are partly written.
+   * @throws ProgramInputError before anything runs; ProgramBusyError; DisposedError; OrtCallError; the signal's reason
    */
   async run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>> {
     this.assertUsable();
@@ -95,7 +95,7 @@ export class EmulatedProgram implements StaticProgram {
     const found = this.buckets.get(bucket);
     if (found === undefined) {
       const known = [...this.buckets.keys()].join(', ') || 'none';
-      throw new ProgramInputError(`There is no bucket "${bucket}"; there are ${known}.`, 'run', 'add the bucket before it is run.');
+      throw new ProgramInputError(`The program has no bucket "${bucket}"; it has ${known}.`, 'run', 'add the bucket before you run it.');
     }
     this.running = true;
     try {
@@ -105,14 +105,14 @@ export class EmulatedProgram implements StaticProgram {
     }
   }
 
-  /** @throws ProgramBusyError while a step runs; StaticDeviceWeightError, ParameterWithoutStorageError, and then nothing is changed. */
+  /** @throws ProgramBusyError during a step; StaticDeviceWeightError, ParameterWithoutStorageError. Weights are unchanged after an error. */
   updateWeights(): void {
     this.assertUsable();
     if (this.running) throw new ProgramBusyError();
     this.parts.weights.update();
   }
 
-  /** Twice without harm, and during a run: native memory is freed when the run ends, and the run then rejects. */
+  /** May be called twice, and during a run, which then rejects. Native memory is freed when the run ends. */
   [Symbol.dispose](): void {
     if (this.disposed) return;
     this.disposed = true;
@@ -131,7 +131,7 @@ export class EmulatedProgram implements StaticProgram {
     return recipe;
   }
 
-  /** @returns null for a recipe that does not work here, which is then made again. */
+  /** Null for a recipe that fails, which is then replaced. */
   private async fromRecipe({ plan, models }: Recipe, signal?: AbortSignal): Promise<DeviceBucket | null> {
     const { graphs } = this.parts;
     try {
@@ -150,12 +150,12 @@ export class EmulatedProgram implements StaticProgram {
     const { model, mode, bindRuntimeInput, graphs, recipes } = this.parts;
     const captured = capture();
     if (captured.root !== model)
-      throw new StaticDeviceGraphError('It is a capture of another model than the one that was opened.', `bucket "${bucket}"`);
-    const { plan, graphs: models } = (mode === 'compile' ? planRegional : planWhole)(captured, bindRuntimeInput);
+      throw new StaticDeviceGraphError('The captured model is not the model that was opened.', `bucket "${bucket}"`);
+    const { plan, graphs: models } = planBucket(captured, mode, bindRuntimeInput);
     for (const [graph, bytes] of models) {
       if (graphs.all.has(graph)) continue;
       await (recipes === null
-        ? graphs.compile(graph, bytes, null, signal)
+        ? graphs.compile(graph, bytes, undefined, signal)
         : recipes.keep(graph, (path) => graphs.compile(graph, bytes, path, signal)));
       this.assertUsable();
     }
@@ -169,7 +169,7 @@ export class EmulatedProgram implements StaticProgram {
     return new DeviceBucket(plan, graphs.all, { weights, caches, kvSlots, activations: (bytes) => this.activationsOf(bytes) });
   }
 
-  private activationsOf(bytes: number): Memory {
+  private activationsOf(bytes: number): MemoryRegion {
     if (this.activations === null || this.activations.byteLength < bytes)
       this.activations = this.resources.use(PinnedBuffer.allocate(bytes));
     return this.activations;

@@ -13,38 +13,30 @@ import {
 } from '@graft/graph';
 import { type AttentionGroup, type ExportedGraph, exportGraph } from '@graft/onnx-export';
 import type { BucketPlan, Call, Source } from './bucket-plan.ts';
+import type { StaticMode } from './emulated-backend.ts';
 import { StaticDeviceGraphError } from './errors.ts';
 
-/** A plan with the ONNX models that its calls run, by their hash. */
-export interface PlannedBucket {
+/** A plan with the ONNX models that its calls run, by hash. */
+interface PlannedBucket {
   readonly plan: BucketPlan;
   readonly graphs: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
 type BindRuntimeInput = CompileOptions['bindRuntimeInput'];
 
-// Not fused: an op rounds alike whatever is around it, so that what an override leaves out or adds (zeros, a branch) changes no number.
-
-/** Mode `compile`: a call for each region and segment, and one graph for all calls that may share it. @throws StaticDeviceGraphError, LoweringError */
-export function planRegional(captured: CapturedModel, bindRuntimeInput: BindRuntimeInput): PlannedBucket {
-  const { inputs, calls, outputs } = planRegions(captured);
+/**
+ * Plans the calls of a step. Mode `compile` calls a graph for each region and segment, and calls share graphs where they can. Mode `lazy` calls one graph.
+ * @throws StaticDeviceGraphError, LoweringError
+ */
+export function planBucket(captured: CapturedModel, mode: StaticMode, bindRuntimeInput: BindRuntimeInput): PlannedBucket {
+  const { inputs, calls, outputs } = mode === 'compile' ? planRegions(captured) : asOneCall(inlineRegions(captured));
   const planner = new Planner(bindRuntimeInput);
   for (const { name, value } of inputs) planner.addInput(name, value);
-  const exported = new Map<Graph, ExportedGraph>();
-  for (const call of calls) {
-    const { graph } = call.region;
-    if (!exported.has(graph))
-      exported.set(graph, exportGraph(graph, 'inputs', { bindRuntimeInput: localBinding(call, bindRuntimeInput), fuse: false }));
-    planner.addCall(call, exported.get(graph)!);
-  }
+  for (const call of calls) planner.addCall(call);
   return planner.finish(outputs);
 }
 
-/** Mode `lazy`: one graph for the whole step. @throws StaticDeviceGraphError, LoweringError */
-export function planWhole(captured: CapturedModel, bindRuntimeInput: BindRuntimeInput): PlannedBucket {
-  const graph = inlineRegions(captured);
-  const planner = new Planner(bindRuntimeInput);
-  for (const { name, value } of graph.inputs) planner.addInput(name, value);
+function asOneCall(graph: Graph): { inputs: Graph['inputs']; calls: RegionCall[]; outputs: Graph['outputs'] } {
   const call: RegionCall = {
     region: { name: 'whole', graph },
     path: '',
@@ -53,11 +45,12 @@ export function planWhole(captured: CapturedModel, bindRuntimeInput: BindRuntime
     inputs: graph.inputs.map(({ value }) => value),
     outputs: graph.outputs.map(({ value }) => value),
   };
-  planner.addCall(call, exportGraph(graph, 'inputs', { bindRuntimeInput: localBinding(call, bindRuntimeInput), fuse: false }));
-  return planner.finish(graph.outputs);
+  return { inputs: graph.inputs, calls: [call], outputs: graph.outputs };
 }
 
-/** What a region's runtime inputs are bound to inside its graph, which serves layers of several KV groups: each to a name of its own, with rows that do not count. */
+/**
+ * Bindings for the runtime inputs of a region's graph, which serves layers of several KV groups. Each input has its own name, and the number of rows is not used.
+ */
 function localBinding({ region, runtimeInputs }: RegionCall, bindRuntimeInput: BindRuntimeInput): BindRuntimeInput {
   const kinds = new Map(
     region.graph.runtimeInputs.map(({ path }, i) => [path, bindRuntimeInput(runtimeInputs[i]!.path, runtimeInputs[i]!.kind).kind]),
@@ -77,7 +70,7 @@ class Planner {
   private readonly groups = new Map<string, BucketPlan['groups'][number]>();
   private readonly calls: Call[] = [];
   private readonly graphs = new Map<string, Uint8Array<ArrayBuffer>>();
-  private readonly hashes = new Map<ExportedGraph, string>();
+  private readonly exported = new Map<Graph, { exported: ExportedGraph; hash: string }>();
   private batch: number | null = null;
 
   constructor(bindRuntimeInput: BindRuntimeInput) {
@@ -89,8 +82,9 @@ class Planner {
     this.sources.set(value, { from: 'input', name });
   }
 
-  addCall(call: RegionCall, exported: ExportedGraph): void {
+  addCall(call: RegionCall): void {
     const { region, path, weights, inputs, outputs } = call;
+    const { exported, hash } = this.export(call);
     const where = path === '' ? region.name : path;
     const label = path === '' ? region.name : `${region.name} ${path}`;
     const bound = new Map(region.graph.runtimeInputs.map((input, i) => [input.path, this.bind(input, call.runtimeInputs[i]!.path)]));
@@ -116,7 +110,7 @@ class Planner {
       writes.push({ tensor: cache.output, target: { to: 'cache', path: full } });
     }
     for (const group of exported.groups) this.addGroup(group, bound, names, where);
-    this.calls.push({ graph: this.identify(exported), label, reads, writes });
+    this.calls.push({ graph: hash, label, reads, writes });
   }
 
   finish(outputs: Graph['outputs']): PlannedBucket {
@@ -139,7 +133,10 @@ class Planner {
     else {
       const batch = sizesOf(value.dims.slice(0, 1), `runtime input ${full}`)[0]!;
       if (this.batch !== null && this.batch !== batch)
-        throw new StaticDeviceGraphError(`It has ${batch} sequences, another ${this.batch}.`, `runtime input ${full}`);
+        throw new StaticDeviceGraphError(
+          `The runtime input has ${batch} sequences; another one has ${this.batch}.`,
+          `runtime input ${full}`,
+        );
       this.batch = batch;
     }
     return { full, kind, binding };
@@ -150,7 +147,7 @@ class Planner {
     const known = this.inputs.get(name);
     if (known !== undefined && (known.dtype !== made.dtype || known.dims.join() !== made.dims.join()))
       throw new StaticDeviceGraphError(
-        `The name "${name}" stands for ${known.dtype}[${known.dims.join(', ')}] and ${dtype}[${made.dims.join(', ')}].`,
+        `The name "${name}" has two types: ${known.dtype}[${known.dims.join(', ')}] and ${dtype}[${made.dims.join(', ')}].`,
         where,
       );
     this.inputs.set(name, made);
@@ -185,21 +182,23 @@ class Planner {
     if (!this.groups.has(key)) this.groups.set(key, made);
   }
 
-  /** Two graphs with the same bytes are one. */
-  private identify(exported: ExportedGraph): string {
-    let hash = this.hashes.get(exported);
-    if (hash === undefined) {
-      hash = createHash('sha256').update(exported.model).digest('hex');
-      this.hashes.set(exported, hash);
-      this.graphs.set(hash, exported.model);
+  /** Does not fuse ops: an op then rounds alike next to any other op, and an override that adds or removes ops (zeros, a branch) changes no number. */
+  private export(call: RegionCall): { exported: ExportedGraph; hash: string } {
+    const { graph } = call.region;
+    let made = this.exported.get(graph);
+    if (made === undefined) {
+      const exported = exportGraph(graph, 'inputs', { bindRuntimeInput: localBinding(call, this.bindRuntimeInput), fuse: false });
+      made = { exported, hash: createHash('sha256').update(exported.model).digest('hex') };
+      this.exported.set(graph, made);
+      this.graphs.set(made.hash, exported.model);
     }
-    return hash;
+    return made;
   }
 }
 
 function sizesOf(dims: Dims, where: string): number[] {
   return dims.map((dim) => {
-    if (!dim.isStatic) throw new StaticDeviceGraphError(`The size "${dim.toString()}" is not a number.`, where);
+    if (!dim.isStatic) throw new StaticDeviceGraphError(`The size "${dim.toString()}" is unknown.`, where);
     return dim.value;
   });
 }

@@ -1,10 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type AttributeProto, AttributeProtoSchema, AttributeProto_AttributeType as Kind } from './onnx_pb.ts';
 
-/**
- * An attribute's value. ONNX tells whole numbers from floats and JavaScript does not, so numbers say which they are: `int(1)`,
- * `float(1)`. A string is itself.
- */
+/** An attribute's value. ONNX distinguishes ints and floats and JavaScript does not, so use `int(1)` or `float(1)`. */
 export type Attribute =
   | string
   | { readonly int: number | bigint }

@@ -47,7 +47,7 @@ test('an inline initializer holds its elements as little-endian bytes, from numb
   expect(typed!.dims).toEqual([1n, 2n]);
 });
 
-test('an external initializer names its file and range, and carries no data', () => {
+test('an external initializer names its file and range, and has no data', () => {
   const graph = new GraphBuilder('external');
   graph.externalInitializer('w', 'uint8', [4], { location: 'weights.bin', byteOffset: 64, byteLength: 4 });
   const [tensor] = decodeModel(graph.toBytes()).graph!.initializer;
@@ -60,7 +60,7 @@ test('an external initializer names its file and range, and carries no data', ()
   expect(tensor!.rawData).toHaveLength(0);
 });
 
-test('nodes name their outputs after themselves, each name once', () => {
+test('outputs are named after their node, and each name is unique', () => {
   const graph = new GraphBuilder('names');
   const x = graph.input('x', 'float32', [1]);
   expect(graph.node('Split', [x], { outputs: 2 })).toEqual(['Split_0:0', 'Split_0:1']);
@@ -68,11 +68,11 @@ test('nodes name their outputs after themselves, each name once', () => {
 });
 
 test.each<[string, (graph: GraphBuilder) => unknown, string]>([
-  ['an input that nothing makes', (graph) => graph.op('Add', ['x', 'y']), 'Nothing makes the input "y"'],
-  ['a name twice', (graph) => graph.initializer('x', 'int8', [1], [0]), 'The name "x" is taken'],
-  ['an output that nothing makes', (graph) => graph.output('z', 'float32'), 'No node makes the output "z"'],
-  ['data of another size than the dims', (graph) => graph.initializer('w', 'float32', [3], [1, 2]), 'has 12 bytes; the data given has 8'],
-  ['bytes that are no model', () => decodeModel(Uint8Array.of(255, 255, 255)), 'not an ONNX model'],
+  ['an unknown input', (graph) => graph.op('Add', ['x', 'y']), 'No node makes the input "y"'],
+  ['a duplicate name', (graph) => graph.initializer('x', 'int8', [1], [0]), 'two tensors with the name "x"'],
+  ['an unknown output', (graph) => graph.output('z', 'float32'), 'No node makes the output "z"'],
+  ['data of another size than the dims', (graph) => graph.initializer('w', 'float32', [3], [1, 2]), 'has 12 bytes; the data has 8'],
+  ['bytes that are not a model', () => decodeModel(Uint8Array.of(255, 255, 255)), 'not an ONNX model'],
   ['a tensor of another size', () => tensorProto('t', 'int64', [2], [1n]), 'has 16 bytes'],
 ])('%s is refused', (_, build, message) => {
   const graph = new GraphBuilder('wrong');

@@ -2,36 +2,28 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { ElementType, TypedArrays } from '../element-type.ts';
 import { OnnxBuildError } from '../errors.ts';
 import { type Attribute, attributeProto } from './attributes.ts';
-import { type GraphProto, GraphProtoSchema, type ModelProto, ModelProtoSchema, type NodeProto, NodeProtoSchema } from './onnx_pb.ts';
+import { type GraphProto, GraphProtoSchema, type ModelProto, ModelProtoSchema, NodeProtoSchema } from './onnx_pb.ts';
 import { type DeclaredDim, type ExternalData, externalTensorProto, tensorProto, valueInfoProto } from './tensors.ts';
 
-const IR_VERSION = 10n;
 const OPSETS = [
   { domain: '', version: 21n },
   { domain: 'com.microsoft', version: 1n },
 ];
 
-/** ONNX Runtime checks that the path exists even when the bytes come from the session's options; the folder itself always does. */
-const GIVEN_TO_THE_SESSION: ExternalData = { location: '.' };
-
 export interface NodeOptions {
-  /** `''` is ONNX itself; ONNX Runtime's own ops are in `com.microsoft`. */
+  /** Default `''`: ONNX. ONNX Runtime's own ops are in `com.microsoft`. */
   domain?: string;
   attributes?: Readonly<Record<string, Attribute>>;
-  /** How many outputs, to be named after the node, or their names (`''` where an optional one is left out). Default 1. */
+  /** The number of outputs, which are then named after the node, or their names (`''` omits an optional one). Default 1. */
   outputs?: number | readonly string[];
-  /** Shown in errors and profiles; made from the op's name by default. */
+  /** For errors and profiles. Default: the op and a number. */
   name?: string;
 }
 
-/**
- * Builds a graph from its nodes, in the order in which they run. Tensors are named by strings, and every tensor has one name.
- * IR version 10, opset 21 and `com.microsoft` 1.
- */
+/** Builds a graph from its nodes, in the order in which they run. A tensor is known by its name. IR version 10, opset 21 and `com.microsoft` 1. */
 export class GraphBuilder {
   readonly name: string;
   private readonly graph: GraphProto;
-  /** Every tensor that exists so far. */
   private readonly tensors = new Set<string>();
   private readonly nodeCounts = new Map<string, number>();
 
@@ -40,19 +32,19 @@ export class GraphBuilder {
     this.graph = create(GraphProtoSchema, { name });
   }
 
-  /** Declares an input; a string among the dims is a symbol. Gives the name back, to be passed to nodes. */
+  /** Declares an input and returns its name. A string in `dims` is a symbol. */
   input(name: string, type: ElementType, dims: readonly DeclaredDim[]): string {
     this.graph.input.push(valueInfoProto(this.define(name), type, dims));
     return name;
   }
 
-  /** Declares a tensor that exists as an output. */
+  /** Declares an existing tensor as an output. @throws OnnxBuildError */
   output(name: string, type: ElementType, dims?: readonly DeclaredDim[]): void {
     if (!this.tensors.has(name)) throw new OnnxBuildError({ what: `No node makes the output "${name}".`, where: `graph "${this.name}"` });
     this.graph.output.push(valueInfoProto(name, type, dims));
   }
 
-  /** A constant inside the model. @throws OnnxBuildError when the data does not fit the dims. */
+  /** Adds a constant inside the model. @throws OnnxBuildError when the size of the data differs from the dims. */
   initializer<T extends ElementType>(
     name: string,
     type: T,
@@ -66,36 +58,33 @@ export class GraphBuilder {
   }
 
   /**
-   * A constant whose bytes lie outside the model: in the file that `data` names, or, without `data`, in a value that the session
-   * gets through `SessionOptions.initializers`. Such a constant cannot be folded: a node that only rearranges it (a `Transpose`, a
-   * `Cast`) makes the load fail, since the optimiser then reads bytes that are not there yet.
+   * Adds a constant whose bytes lie outside the model: in the file of `data`, or by default in a value of `SessionOptions.initializers`. A node that only
+   * rearranges it (a `Transpose`, a `Cast`) makes the load fail, because the optimiser then reads bytes that it does not have.
+   * @param data Default: the current folder, because ONNX Runtime checks that the path exists.
    */
-  externalInitializer(name: string, type: ElementType, dims: readonly number[], data: ExternalData = GIVEN_TO_THE_SESSION): string {
+  externalInitializer(name: string, type: ElementType, dims: readonly number[], data: ExternalData = { location: '.' }): string {
     this.graph.initializer.push(externalTensorProto(this.define(name), type, dims, data));
     return name;
   }
 
   /**
-   * Adds a node and gives its outputs' names.
-   * @param inputs Tensors that exist; `''` leaves an optional input out.
-   * @throws OnnxBuildError for an input that nothing makes or an output name that is taken.
+   * Adds a node and returns the names of its outputs.
+   * @param inputs Existing tensors; `''` omits an optional input.
+   * @throws OnnxBuildError for an unknown input or a duplicate output name.
    */
   node(opType: string, inputs: readonly string[], options: NodeOptions = {}): string[] {
     const name = options.name ?? this.nodeName(opType);
-    for (const input of inputs) {
-      if (input !== '' && !this.tensors.has(input)) {
-        throw new OnnxBuildError({
-          what: `Nothing makes the input "${input}".`,
-          where: `node "${name}" (${opType})`,
-          fix: 'add nodes in the order in which they run.',
-        });
-      }
+    const unknown = inputs.find((input) => input !== '' && !this.tensors.has(input));
+    if (unknown !== undefined) {
+      const where = `node "${name}" (${opType})`;
+      throw new OnnxBuildError({ what: `No node makes the input "${unknown}".`, where, fix: 'add nodes in the order in which they run.' });
     }
-    const { outputs = 1 } = options;
+    const { outputs = 1, domain = '', attributes = {} } = options;
     const names = typeof outputs === 'number' ? Array.from({ length: outputs }, (_, index) => `${name}:${index}`) : [...outputs];
     for (const output of names) if (output !== '') this.define(output);
-    this.graph.node.push(nodeProto(name, opType, inputs, names, options));
-    return names;
+    const attribute = Object.entries(attributes).map(([key, value]) => attributeProto(key, value));
+    this.graph.node.push(create(NodeProtoSchema, { name, opType, domain, input: [...inputs], output: names, attribute }));
+    return [...names];
   }
 
   /** Adds a node of one output. */
@@ -109,21 +98,15 @@ export class GraphBuilder {
     return this.graph;
   }
 
-  toModel(): ModelProto {
-    return create(ModelProtoSchema, { irVersion: IR_VERSION, producerName: 'graft', opsetImport: OPSETS, graph: this.graph });
-  }
-
-  /** What `createSession` takes. */
+  /** The bytes of a ModelProto, for `createSession`. */
   toBytes(): Uint8Array<ArrayBuffer> {
-    return encodeModel(this.toModel());
+    return encodeModel(create(ModelProtoSchema, { irVersion: 10n, producerName: 'graft', opsetImport: OPSETS, graph: this.graph }));
   }
 
   private define(name: string): string {
     if (name === '' || this.tensors.has(name)) {
-      throw new OnnxBuildError({
-        what: name === '' ? 'A tensor has no name.' : `The name "${name}" is taken.`,
-        where: `graph "${this.name}"`,
-      });
+      const what = name === '' ? 'A tensor has an empty name.' : `The graph has two tensors with the name "${name}".`;
+      throw new OnnxBuildError({ what, where: `graph "${this.name}"` });
     }
     this.tensors.add(name);
     return name;
@@ -140,17 +123,11 @@ export function encodeModel(model: ModelProto): Uint8Array<ArrayBuffer> {
   return toBinary(ModelProtoSchema, model);
 }
 
-/** @throws OnnxBuildError when the bytes are not a ModelProto. */
+/** @throws OnnxBuildError when the bytes are not a ModelProto */
 export function decodeModel(bytes: Uint8Array): ModelProto {
   try {
     return fromBinary(ModelProtoSchema, bytes);
   } catch (cause) {
     throw new OnnxBuildError({ what: 'The bytes are not an ONNX model.', cause });
   }
-}
-
-function nodeProto(name: string, opType: string, input: readonly string[], output: readonly string[], options: NodeOptions): NodeProto {
-  const { domain = '', attributes = {} } = options;
-  const attribute = Object.entries(attributes).map(([key, value]) => attributeProto(key, value));
-  return create(NodeProtoSchema, { name, opType, domain, input: [...input], output: [...output], attribute });
 }

@@ -6,17 +6,15 @@ import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema, type Val
 /** A number, or the name of a symbolic dim. */
 export type DeclaredDim = number | string;
 
-/** Where an external initializer's bytes lie. `location` is a path relative to the model (or `externalFilesFolder`). */
+/** The bytes of an external initializer. */
 export interface ExternalData {
+  /** A path relative to the model. */
   location: string;
   byteOffset?: number;
   byteLength?: number;
 }
 
-/**
- * A tensor with its data inside the model. `data` is a typed array of that element type, the raw little-endian bytes, or numbers.
- * @throws OnnxBuildError when the size does not fit the dims.
- */
+/** A tensor with its data inside the model: a typed array of the element type, raw little-endian bytes, or numbers. @throws OnnxBuildError */
 export function tensorProto<T extends ElementType>(
   name: string,
   type: T,
@@ -27,14 +25,13 @@ export function tensorProto<T extends ElementType>(
   const raw = rawBytes(type, data);
   if (raw.byteLength !== elementCount(dims) * bytes) {
     throw new OnnxBuildError({
-      what: `${type} [${dims.join(', ')}] has ${elementCount(dims) * bytes} bytes; the data given has ${raw.byteLength}.`,
+      what: `${type} [${dims.join(', ')}] has ${elementCount(dims) * bytes} bytes; the data has ${raw.byteLength}.`,
       where: `tensor "${name}"`,
     });
   }
   return create(TensorProtoSchema, { name, dataType: code, dims: dims.map((dim) => BigInt(dim)), rawData: raw });
 }
 
-/** A tensor whose bytes lie outside the model: in a file, or given to the session as an initializer. */
 export function externalTensorProto(name: string, type: ElementType, dims: readonly number[], data: ExternalData): TensorProto {
   const entries = [{ key: 'location', value: data.location }];
   if (data.byteOffset !== undefined) entries.push({ key: 'offset', value: String(data.byteOffset) });
@@ -48,7 +45,7 @@ export function externalTensorProto(name: string, type: ElementType, dims: reado
   });
 }
 
-/** The declaration of an input, output or intermediate tensor. Without dims the shape is open. */
+/** Declares an input or output. Without dims the shape is unknown. */
 export function valueInfoProto(name: string, type: ElementType, dims?: readonly DeclaredDim[]): ValueInfoProto {
   const dim = dims?.map((each) =>
     typeof each === 'number'
