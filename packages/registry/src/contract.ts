@@ -1,30 +1,23 @@
+import { GraftError } from '@graft/common';
 import semver from 'semver';
-import { loadManifest, ManifestChain, type UpstreamManifest } from './manifest.ts';
+import { loadManifest, ManifestChain, type ManifestMember, type UpstreamManifest } from './manifest.ts';
 import { parseMethod, sameParameters } from './method-name.ts';
 import type { AnyClass, InspectableModel } from './model.ts';
-import { nearestNames } from './names.ts';
+import { nowText } from './names.ts';
 import { findAttribute, matchesPath } from './paths.ts';
 import type { ReliesOn } from './plugin.ts';
+import { propertiesOf } from './prototypes.ts';
 import { type DeclaredClass, type Owner, ownerText } from './registration.ts';
 
-/** `none`: the override states no contract. `not checked`: no breach was found, and something could not be looked at. */
-export type ContractState = 'none' | 'not checked' | 'holds' | 'broken';
-
-export interface ContractBreach {
-  readonly fact: 'attribute' | 'method' | 'parameter' | 'version' | 'copied';
-  /** As `reliesOn` writes it. */
-  readonly name: string;
-  /** What is relied on, and what is there now. */
-  readonly text: string;
-}
-
-/** What the check of one override's `reliesOn` found. */
+/** The result of the check of one override's `reliesOn`. */
 export interface ContractReport {
   readonly owner: Owner;
   /** The name of the upstream class. */
   readonly className: string;
-  readonly state: Exclude<ContractState, 'none'>;
-  readonly breaches: readonly ContractBreach[];
+  /** `not checked`: no breach was found, and something could not be looked at. */
+  readonly state: 'not checked' | 'holds' | 'broken';
+  /** What is relied on and what is there now, each in words. */
+  readonly breaches: readonly string[];
   /** What could not be looked at, each with the reason. */
   readonly notChecked: readonly string[];
 }
@@ -39,7 +32,7 @@ export interface ContractSubject {
   readonly base: AnyClass;
 }
 
-type Finding = ContractBreach | { readonly notChecked: string };
+type Finding = { readonly breach: string } | { readonly notChecked: string } | null;
 
 /**
  * Holds one `reliesOn` against its base: version, methods and copied methods on the class and in the manifest; attributes and parameters on a
@@ -47,19 +40,18 @@ type Finding = ContractBreach | { readonly notChecked: string };
  * @throws ManifestInvalidError
  */
 export async function checkContract(subject: ContractSubject, model: object | null): Promise<ContractReport> {
-  const { owner, target, reliesOn, upstreamClass } = subject;
-  const manifest = await loadManifest(target.manifest, ownerText(target.owner));
-  const check = new ContractCheck(subject, manifest);
-  const { version, methods = [], copied = {}, attributes = [], parameters = [] } = reliesOn;
+  const { owner, target, upstreamClass } = subject;
+  const { version, methods = [], copied = {}, attributes = [], parameters = [] } = subject.reliesOn;
+  const check = new ContractCheck(subject, await loadManifest(target.manifest, ownerText(target.owner)), model);
   const findings = [
-    ...(version === undefined ? [] : check.version(version)),
-    ...methods.flatMap((name) => check.method(name)),
-    ...Object.entries(copied).flatMap(([name, hash]) => check.copied(name, hash)),
-    ...attributes.flatMap((name) => check.attribute(name, model)),
-    ...check.parameters(parameters, model),
+    version === undefined ? null : check.version(version),
+    ...methods.map((name) => check.method(name)),
+    ...Object.entries(copied).map(([name, hash]) => check.copied(name, hash)),
+    ...attributes.map((name) => check.attribute(name)),
+    ...parameters.map((name) => check.parameter(name)),
   ];
-  const breaches = findings.filter((finding) => 'fact' in finding);
-  const notChecked = findings.flatMap((finding) => ('fact' in finding ? [] : [finding.notChecked]));
+  const breaches = findings.flatMap((finding) => (finding !== null && 'breach' in finding ? [finding.breach] : []));
+  const notChecked = findings.flatMap((finding) => (finding !== null && 'notChecked' in finding ? [finding.notChecked] : []));
   const state = breaches.length > 0 ? 'broken' : notChecked.length > 0 ? 'not checked' : 'holds';
   return { owner, className: upstreamClass.name, state, breaches, notChecked };
 }
@@ -67,151 +59,117 @@ export async function checkContract(subject: ContractSubject, model: object | nu
 class ContractCheck {
   private readonly subject: ContractSubject;
   private readonly manifest: UpstreamManifest | null;
-  private readonly noManifest: string;
+  private readonly model: object | null;
+  private readonly plugin: string;
 
-  constructor(subject: ContractSubject, manifest: UpstreamManifest | null) {
+  constructor(subject: ContractSubject, manifest: UpstreamManifest | null, model: object | null) {
     this.subject = subject;
     this.manifest = manifest;
-    this.noManifest = `plugin "${subject.target.owner.plugin}" has no manifest`;
+    this.model = model;
+    this.plugin = `plugin "${subject.target.owner.plugin}"`;
   }
 
-  version(range: string): readonly Finding[] {
-    const { target } = this.subject;
-    const version = target.version ?? this.manifest?.version ?? null;
-    if (version === null) return [{ notChecked: `version "${range}": plugin "${target.owner.plugin}" states none` }];
-    if (semver.satisfies(version, range, { includePrerelease: true })) return [];
-    return [breach('version', range, `version "${range}" of plugin "${target.owner.plugin}": it is ${version} now`)];
+  version(range: string): Finding {
+    const version = this.subject.target.version ?? this.manifest?.version ?? null;
+    if (version === null) return { notChecked: `version "${range}": ${this.plugin} states none` };
+    if (semver.satisfies(version, range, { includePrerelease: true })) return null;
+    return { breach: `version "${range}" of ${this.plugin}: it is ${version} now` };
   }
 
-  method(name: string): readonly Finding[] {
+  method(name: string): Finding {
     const { className, member, parameters } = parseMethod(name);
-    if (className !== null) return this.declared('method', name, className, (chain) => this.signature(name, chain, member, parameters));
+    const what = `method "${name}"`;
+    const judge = ({ parameters: now }: ManifestMember): string | null =>
+      parameters === null || sameParameters(parameters, now) ? null : `it is ${member}(${now.join(', ')}) now`;
+    if (className !== null) return this.member(what, className, member, judge);
     const { base, upstreamClass } = this.subject;
-    if (!methodNames(base).includes(member)) {
-      const now = isAccessor(base, member) ? 'it is an accessor now' : nowText(member, methodNames(base));
-      return [breach('method', name, `method "${name}" of ${base.name}: ${now}`)];
+    const known = methodNames(base);
+    if (!known.includes(member)) {
+      const isAccessor = propertiesOf(base.prototype).has(member);
+      return { breach: `${what} of ${base.name}: ${isAccessor ? 'it is an accessor now' : nowText(member, known)}` };
     }
-    if (this.manifest === null) return [{ notChecked: `method "${name}": ${this.noManifest}; the class has the name` }];
-    const chain = new ManifestChain(this.manifest, upstreamClass.name);
-    // What the manifest does not know, such as the method of a factory below, is on the class all the same.
-    if (chain.member(member) !== null) return this.signature(name, chain, member, parameters);
-    return parameters === null ? [] : [{ notChecked: `parameters of method "${name}": the manifest does not have it` }];
+    if (this.manifest === null) return { notChecked: `${what}: ${this.plugin} has no manifest; the class has the name` };
+    // The class may have what the manifest does not know, such as the method of a factory below.
+    if (new ManifestChain(this.manifest, upstreamClass.name).member(member) !== null)
+      return this.member(what, upstreamClass.name, member, judge);
+    return parameters === null ? null : { notChecked: `parameters of ${what}: the manifest does not have it` };
   }
 
-  copied(name: string, hash: string): readonly Finding[] {
+  copied(name: string, hash: string): Finding {
     const { className, member } = parseMethod(name);
-    const of = className ?? this.subject.upstreamClass.name;
-    return this.declared('copied', name, of, (chain) => {
-      const facts = chain.member(member);
-      if (facts === null) return this.absent('copied', name, of, chain, member, chain.members);
-      if (facts.hash === hash) return [];
+    const judge = (facts: ManifestMember): string | null => {
+      if (facts.hash === hash) return null;
       const now = facts.hash === null ? 'it is abstract now' : `upstream changed it: its hash is "${facts.hash}" now`;
-      return [breach('copied', name, `copied method "${name}" with hash "${hash}": ${now}`)];
-    });
+      return `the copy has hash "${hash}", and ${now}`;
+    };
+    return this.member(`copied method "${name}"`, className ?? this.subject.upstreamClass.name, member, judge);
   }
 
-  attribute(name: string, model: object | null): readonly Finding[] {
+  attribute(name: string): Finding {
     const { className, member } = parseMethod(name);
-    if (className !== null)
-      return this.declared('attribute', name, className, (chain) =>
-        chain.attributes.includes(member) ? [] : this.absent('attribute', name, className, chain, member, chain.attributes),
-      );
-    if (model === null) return [{ notChecked: `attribute "${name}": no model was built` }];
-    const found = findAttribute(model, name);
-    if (found.is === 'there') return [];
-    if (found.is === 'behind null') return [{ notChecked: `attribute "${name}": "${found.at}" is null in this model` }];
-    const at = found.at === '' ? found.className : `"${found.at}" (${found.className})`;
-    return [breach('attribute', name, `attribute "${name}": ${at} has no "${found.segment}"; ${nowText(found.segment, found.names)}`)];
+    const what = `attribute "${name}"`;
+    if (className !== null) return this.member(what, className, member);
+    if (this.model === null) return { notChecked: `${what}: no model was built` };
+    const found = findAttribute(this.model, name);
+    if (found === 'there') return null;
+    return 'absent' in found ? { breach: `${what}: ${found.absent}` } : { notChecked: `${what}: ${nullText(found.behindNull)}` };
   }
 
-  parameters(names: readonly string[], model: object | null): readonly Finding[] {
-    if (names.length === 0) return [];
-    if (model === null) return names.map((name) => ({ notChecked: `parameter "${name}": no model was built` }));
-    const known = [...(model as InspectableModel).namedParameters()].map(([name]) => name);
-    return names
-      .filter((name) => !known.some((other) => matchesPath(name, other)))
-      .map((name) => {
-        // What is null by this model's config, such as the head of tied embeddings, did not drift.
-        const found = findAttribute(model, name);
-        if (found.is === 'behind null') return { notChecked: `parameter "${name}": "${found.at}" is null in this model` };
-        return breach('parameter', name, `parameter "${name}": ${nowText(name, known)}`);
-      });
+  parameter(name: string): Finding {
+    const what = `parameter "${name}"`;
+    if (this.model === null) return { notChecked: `${what}: no model was built` };
+    const known = [...(this.model as InspectableModel).namedParameters()].map(([parameter]) => parameter);
+    if (known.some((other) => matchesPath(name, other))) return null;
+    // What is null by this model's config, such as the head of tied embeddings, did not drift.
+    const found = findAttribute(this.model, name);
+    const isNull = typeof found === 'object' && 'behindNull' in found;
+    return isNull ? { notChecked: `${what}: ${nullText(found.behindNull)}` } : { breach: `${what}: ${nowText(name, known)}` };
   }
 
-  /** A fact about a class of the manifest. */
-  private declared(
-    fact: ContractBreach['fact'],
-    name: string,
-    className: string,
-    find: (chain: ManifestChain) => readonly Finding[],
-  ): readonly Finding[] {
-    const noun = fact === 'copied' ? 'copied method' : fact;
-    if (this.manifest === null) return [{ notChecked: `${noun} "${name}": ${this.noManifest}` }];
-    if (Object.hasOwn(this.manifest.classes, className)) return find(new ManifestChain(this.manifest, className));
-    const now = nowText(className, Object.keys(this.manifest.classes));
-    return [breach(fact, name, `${noun} "${name}": ${this.manifest.package} has no class ${className}; ${now}`)];
-  }
-
-  private signature(name: string, chain: ManifestChain, member: string, parameters: readonly string[] | null): readonly Finding[] {
+  /** A member of a class of the manifest: a method with `judge`, which says what is wrong with it, an attribute without. */
+  private member(what: string, className: string, member: string, judge?: (facts: ManifestMember) => string | null): Finding {
+    if (this.manifest === null) return { notChecked: `${what}: ${this.plugin} has no manifest` };
+    const { classes, package: name } = this.manifest;
+    if (!Object.hasOwn(classes, className))
+      return { breach: `${what}: ${name} has no class ${className}; ${nowText(className, Object.keys(classes))}` };
+    const chain = new ManifestChain(this.manifest, className);
     const facts = chain.member(member);
-    if (facts === null) return this.absent('method', name, parseMethod(name).className!, chain, member, chain.methods);
-    if (parameters === null || sameParameters(parameters, facts.parameters)) return [];
-    return [breach('method', name, `method "${name}": it is ${member}(${facts.parameters.join(', ')}) now`)];
-  }
-
-  private absent(
-    fact: ContractBreach['fact'],
-    name: string,
-    className: string,
-    { unknownBase }: ManifestChain,
-    member: string,
-    known: readonly string[],
-  ): readonly Finding[] {
-    const noun = fact === 'copied' ? 'copied method' : fact;
-    if (unknownBase !== null)
-      return [{ notChecked: `${noun} "${name}": the manifest does not have ${unknownBase}, a base of ${className}` }];
-    return [breach(fact, name, `${noun} "${name}": ${className} has no "${member}"; ${nowText(member, known)}`)];
+    if (judge === undefined ? chain.attributes.includes(member) : facts !== null) {
+      const problem = judge?.(facts!) ?? null;
+      return problem === null ? null : { breach: `${what}: ${problem}` };
+    }
+    if (chain.unknownBase !== null)
+      return { notChecked: `${what}: the manifest does not have ${chain.unknownBase}, a base of ${className}` };
+    const known = judge === undefined ? chain.attributes : chain.methods;
+    return { breach: `${what}: ${className} has no "${member}"; ${nowText(member, known)}` };
   }
 }
 
-function breach(fact: ContractBreach['fact'], name: string, text: string): ContractBreach {
-  return { fact, name, text };
-}
+const nullText = (at: string): string => `"${at}" is null in this model`;
 
-function nowText(name: string, known: readonly string[]): string {
-  const nearest = nearestNames(name, known);
-  return nearest.length === 0 ? 'there is none now' : `now there is ${nearest.map((one) => `"${one}"`).join(', ')}`;
-}
-
-function* prototypesOf(Class: AnyClass): Iterable<object> {
-  let prototype: object | null = Class.prototype as object;
-  for (; prototype !== null && prototype !== Object.prototype; prototype = Object.getPrototypeOf(prototype)) yield prototype;
-}
-
+/** Methods of a class and of its bases, static ones as `static name`. */
 export function methodNames(Class: AnyClass): string[] {
-  const names = new Set<string>();
-  for (const prototype of prototypesOf(Class)) {
-    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
-      if (name !== 'constructor' && typeof value === 'function') names.add(name);
-    }
-  }
-  return [...names, ...staticMethodNames(Class)];
+  const methodsOf = (of: object, except: string): string[] =>
+    [...propertiesOf(of)].flatMap(([name, { value }]) => (typeof value === 'function' && name !== except ? [name] : []));
+  return [...methodsOf(Class.prototype, 'constructor'), ...methodsOf(Class, 'prototype').map((name) => `static ${name}`)];
 }
 
-function staticMethodNames(Class: AnyClass): string[] {
-  const names = new Set<string>();
-  for (let at: object = Class; at !== Function.prototype; at = Object.getPrototypeOf(at) as object) {
-    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
-      if (name !== 'prototype' && typeof value === 'function') names.add(`static ${name}`);
-    }
-  }
-  return [...names];
-}
+/** Upstream moved: an override relies on what is gone. */
+export class ContractBrokenError extends GraftError {
+  /** One report for each override whose contract is broken. */
+  readonly reports: readonly ContractReport[];
 
-function isAccessor(Class: AnyClass, name: string): boolean {
-  for (const prototype of prototypesOf(Class)) {
-    const own = Object.getOwnPropertyDescriptor(prototype, name);
-    if (own !== undefined) return own.value === undefined;
+  constructor(reports: readonly ContractReport[], cause?: unknown) {
+    const lines = reports.flatMap(({ breaches }) => breaches.map((text) => `\n    ${text}`)).join('');
+    const names = [...new Set(reports.map(({ className }) => className))];
+    const who = `${reports.length === 1 ? 'An override' : `${reports.length} overrides`} of ${names.join(' and ')}`;
+    super({
+      code: 'GRAFT_CONTRACT_BROKEN',
+      what: `${who} ${reports.length === 1 ? 'relies' : 'rely'} on what the base no longer has:${lines}\n  No weight was read.`,
+      where: reports.map(({ owner }) => ownerText(owner)).join(' and '),
+      fix: `adapt the override to what upstream has now, then its reliesOn; \`graft contract ${names[0]}\` prints the class as it is.`,
+      cause,
+    });
+    this.reports = reports;
   }
-  return false;
 }

@@ -1,32 +1,22 @@
+import { graftError } from '@graft/common';
 import { methodNames } from './contract.ts';
-import { UnknownClassError } from './contract-errors.ts';
 import type { LoadedPlugins } from './loaded-plugins.ts';
-import { loadManifest, ManifestChain, type UpstreamManifest } from './manifest.ts';
+import { loadManifest, ManifestChain } from './manifest.ts';
 import type { InspectableModel } from './model.ts';
-import { nearestNames } from './names.ts';
+import { nearestNames, quotedList } from './names.ts';
 import type { ReliesOn } from './plugin.ts';
-import { type Owner, ownerText } from './registration.ts';
+import { ownerText } from './registration.ts';
 
-/** An upstream class that a contract can be written against. */
-interface DescribedClass {
+/** All that an override may rely on of an upstream class, as data. */
+export interface ClassContract {
   readonly class: string;
   /** The architecture whose class it is; null for a part of a model, whose members a contract names as `Class.member`. */
   readonly architecture: string | null;
   readonly plugin: string;
   readonly version: string | null;
-  /** Methods by the class alone where it is false: no parameters and no hashes, which only a manifest knows. */
+  /** Without a manifest the methods are those of the class alone: no parameters and no hashes. */
   readonly hasManifest: boolean;
-}
-
-/** All that an override may rely on of a class, as data. */
-export interface ClassContract extends DescribedClass {
   readonly reliesOn: Required<Omit<ReliesOn, 'version'>> & Pick<ReliesOn, 'version'>;
-}
-
-interface Source {
-  readonly owner: Owner;
-  readonly version: string | null;
-  readonly manifest: UpstreamManifest | null;
 }
 
 /**
@@ -35,78 +25,67 @@ interface Source {
  * @throws UnknownClassError with the nearest names; ManifestInvalidError and what importing the class throws.
  */
 export async function describeContract(
-  plugins: LoadedPlugins,
+  { plugins, registry }: LoadedPlugins,
   name: string,
   build?: (architecture: string) => Promise<InspectableModel>,
 ): Promise<ClassContract> {
-  const sources = await sourcesOf(plugins);
-  const listed = plugins.registry.list().find(({ architecture }) => architecture === name);
-  if (listed !== undefined) {
-    const { Model } = await plugins.registry.load(plugins.registry.upstreamOf(name));
-    const source = sources.find(({ owner }) => owner.plugin === listed.owner.plugin) ?? {
-      owner: listed.owner,
-      version: null,
-      manifest: null,
-    };
-    const model = build === undefined ? null : await build(name);
-    const parameters = model === null ? [] : [...new Set([...model.namedParameters()].map(([path]) => asPattern(path)))];
-    return contractOf({ source, className: Model.name, architecture: name, methods: methodNames(Model), parameters });
-  }
-  const source = sources.find(({ manifest }) => manifest !== null && Object.hasOwn(manifest.classes, name));
-  if (source !== undefined) return contractOf({ source, className: name, architecture: null, methods: [], parameters: [] });
-  const known = [...plugins.registry.list().map(({ architecture }) => architecture), ...sources.flatMap(classNames)];
-  const manifests = sources.filter(({ manifest }) => manifest !== null).map(({ owner }) => owner.plugin);
-  throw new UnknownClassError(name, { nearest: nearestNames(name, known), manifests });
-}
-
-const classNames = ({ manifest }: Source): string[] => Object.keys(manifest?.classes ?? {});
-
-function sourcesOf({ plugins }: LoadedPlugins): Promise<Source[]> {
-  return Promise.all(
-    plugins.map(async ({ plugin, file, version }) => {
-      const owner = { plugin: plugin.name, file };
-      const manifest = await loadManifest(plugin.manifest ?? null, ownerText(owner));
-      return { owner, version: version ?? manifest?.version ?? null, manifest };
+  const sources = await Promise.all(
+    plugins.map(async ({ plugin, file }) => {
+      const manifest = await loadManifest(plugin.manifest ?? null, ownerText({ plugin: plugin.name, file }));
+      return { plugin: plugin.name, version: plugin.version ?? manifest?.version ?? null, manifest };
     }),
   );
-}
-
-/** `model.layers.3.norm.weight` -> `model.layers.*.norm.weight`. */
-const asPattern = (path: string): string => path.replace(/(?<=^|\.)\d+(?=\.|$)/g, '*');
-
-interface Described {
-  source: Source;
-  className: string;
-  architecture: string | null;
-  methods: readonly string[];
-  parameters: readonly string[];
-}
-
-function contractOf({ source, className, architecture, methods, parameters }: Described): ClassContract {
-  const { owner, version, manifest } = source;
-  const chain = manifest !== null && Object.hasOwn(manifest.classes, className) ? new ManifestChain(manifest, className) : null;
-  const named = (member: string): string => (architecture === null ? `${className}.${member}` : member);
+  const architectures = registry.list();
+  const listed = architectures.find(({ architecture }) => architecture === name);
+  const has = ({ manifest }: (typeof sources)[number], className: string): boolean => Object.hasOwn(manifest?.classes ?? {}, className);
+  const source = sources.find((one) => (listed === undefined ? has(one, name) : one.plugin === listed.owner.plugin));
+  if (listed === undefined && source === undefined) {
+    const known = [
+      ...architectures.map(({ architecture }) => architecture),
+      ...sources.flatMap((one) => Object.keys(one.manifest?.classes ?? {})),
+    ];
+    const manifests = sources.filter(({ manifest }) => manifest !== null).map(({ plugin }) => plugin);
+    throw new UnknownClassError(name, nearestNames(name, known), manifests);
+  }
+  const Model = listed === undefined ? null : (await registry.load(registry.upstreamOf(name))).Model;
+  const className = Model?.name ?? name;
+  const { plugin = listed!.owner.plugin, version = null, manifest = null } = source ?? {};
+  const chain = source !== undefined && has(source, className) ? new ManifestChain(manifest!, className) : null;
+  const parameters =
+    listed === undefined || build === undefined ? [] : [...(await build(name)).namedParameters()].map(([path]) => asPattern(path));
+  const named = (member: string): string => (listed === undefined ? `${className}.${member}` : member);
+  const signatures = chain?.methods.filter(isPlainName).map((method) => named(`${method}(${chain.member(method)!.parameters.join(', ')})`));
   const hashes = (chain?.members ?? []).map((member) => [named(member), chain!.member(member)!.hash] as const);
   return {
     class: className,
-    architecture,
-    plugin: owner.plugin,
+    architecture: listed?.architecture ?? null,
+    plugin,
     version,
     hasManifest: chain !== null,
     reliesOn: {
       ...(version === null ? {} : { version: `^${version}` }),
-      attributes: (chain?.attributes ?? []).filter((name) => !name.startsWith('static ')).map(named),
-      methods:
-        chain === null
-          ? methods
-          : chain.methods.filter(isPlainName).map((name) => named(`${name}(${chain.member(name)!.parameters.join(', ')})`)),
-      parameters,
+      attributes: (chain?.attributes ?? []).filter((attribute) => !attribute.startsWith('static ')).map(named),
+      methods: signatures ?? (Model === null ? [] : methodNames(Model)),
+      parameters: [...new Set(parameters)],
       copied: Object.fromEntries(hashes.filter((entry): entry is [string, string] => entry[1] !== null)),
     },
   };
 }
 
+/** `model.layers.3.norm.weight` -> `model.layers.*.norm.weight`. */
+const asPattern = (path: string): string => path.replace(/(?<=^|\.)\d+(?=\.|$)/g, '*');
+
 const isPlainName = (name: string): boolean => /^(?:static )?[\w$]+$/.test(name);
+
+/** A contract was asked for of a class that no manifest and no architecture has. */
+export class UnknownClassError extends graftError(
+  'GRAFT_UNKNOWN_CLASS',
+  (name: string, nearest: readonly string[], manifests: readonly string[]) => ({
+    what: `No upstream class or architecture is named "${name}".`,
+    where: manifests.length === 0 ? 'no loaded plugin has a manifest' : `manifests of plugins ${quotedList(manifests, 'none', 'and')}`,
+    fix: nearest.length === 0 ? 'load a plugin that brings upstream models.' : `did you mean ${quotedList(nearest)}?`,
+  }),
+) {}
 
 /** The contract as TypeScript to paste into an override's declaration: what is not used is to be deleted, and copied methods are to be chosen. */
 export function contractText({ class: className, plugin, version, hasManifest, architecture, reliesOn }: ClassContract): string {

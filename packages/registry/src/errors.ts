@@ -3,6 +3,7 @@ import type { AnyClass } from './model.ts';
 import { nearestNames, quotedList } from './names.ts';
 import type { Platform } from './platform.ts';
 import type { RetiredArchitecture } from './plugin.ts';
+import { prototypesOf } from './prototypes.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, ownerText, qualifiedName } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 
@@ -166,7 +167,7 @@ export class OverrideBaseError extends graftError(
   'GRAFT_OVERRIDE_BASE',
   ({ kind, target, owner }: OverrideEntry, Class: AnyClass, Base: AnyClass) => {
     const [className, baseName] = [Class.name, Base.name];
-    const ofCopy = Class !== Base && basesOf(Class).some(({ name }) => name === baseName);
+    const ofCopy = Class !== Base && prototypesOf(Class).some((one) => (one as AnyClass).name === baseName);
     const extend =
       kind === 'factory'
         ? 'return a class that extends the Base it was given.'
@@ -183,14 +184,6 @@ export class OverrideBaseError extends graftError(
     };
   },
 ) {}
-
-/** A class and all that it extends. */
-export function basesOf(Class: AnyClass): AnyClass[] {
-  const bases: AnyClass[] = [];
-  for (let at: unknown = Class; typeof at === 'function' && at !== Function.prototype; at = Object.getPrototypeOf(at))
-    bases.push(at as AnyClass);
-  return bases;
-}
 
 /** The constructor of a model, or of a part, threw. `within`: the classes under construction, outermost first. */
 export class ConstructionFailedError extends graftError(

@@ -1,9 +1,8 @@
 export { inject, injectable, type Newable, optional } from 'inversify';
 export { type Build, buildUpstream } from './build.ts';
 export type { ModelCapabilities } from './capabilities.ts';
-export type { ContractBreach, ContractReport, ContractState } from './contract.ts';
-export { ContractBrokenError, UnknownClassError } from './contract-errors.ts';
-export { type ClassContract, contractText, describeContract } from './describe-contract.ts';
+export { ContractBrokenError, type ContractReport } from './contract.ts';
+export { type ClassContract, contractText, describeContract, UnknownClassError } from './describe-contract.ts';
 export {
   ArchitectureConflictError,
   CapabilityUnknownError,

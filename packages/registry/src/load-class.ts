@@ -1,5 +1,6 @@
-import { basesOf, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
+import { ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
 import type { AnyClass, ClassFactory } from './model.ts';
+import { propertiesOf, prototypesOf } from './prototypes.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, ownerText } from './registration.ts';
 
 /**
@@ -61,11 +62,12 @@ function expectClass(value: unknown, what: string, owner: Owner): AnyClass {
 /** What replaces a class extends it, and can be built and called as it is. */
 function expectReplaces(Class: AnyClass, Base: AnyClass, entry: OverrideEntry): AnyClass {
   if (!(Class.prototype instanceof Base)) throw new OverrideBaseError(entry, Class, Base);
-  const expected = { length: Math.max(...basesOf(Base).map(({ length }) => length)) }; // one that is inherited counts no parameters
+  const expected = { length: Math.max(...prototypesOf(Base).map((one) => (one as AnyClass).length)) }; // one that is inherited counts no parameters
   const problems = Class.length > expected.length ? [parametersText('its constructor', Class, Base.name, expected)] : [];
+  const inherited = propertiesOf(Base.prototype);
   for (let at = Class.prototype as object; at !== Base.prototype; at = Object.getPrototypeOf(at) as object) {
     for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
-      const replaced: unknown = name === 'constructor' ? undefined : methodOf(Base, name);
+      const replaced: unknown = name === 'constructor' ? undefined : inherited.get(name)?.value;
       if (typeof replaced !== 'function') continue;
       if (typeof value !== 'function' || isClass(value))
         problems.push(`"${name}" is ${isClass(value) ? 'a class' : 'no method'}, and a method of ${Base.name}`);
@@ -74,14 +76,6 @@ function expectReplaces(Class: AnyClass, Base: AnyClass, entry: OverrideEntry): 
   }
   if (problems.length > 0) throw new OverrideShapeError(entry, Class.name, problems);
   return Class;
-}
-
-function methodOf({ prototype }: AnyClass, name: string): unknown {
-  for (let at: object | null = prototype as object; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
-    const own = Object.getOwnPropertyDescriptor(at, name);
-    if (own !== undefined) return own.value;
-  }
-  return undefined;
 }
 
 const isClass = (value: unknown): boolean => typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));

@@ -17,3 +17,9 @@ export function quotedList(names: readonly string[], none = 'none', conjunction 
   if (quoted.length === 1) return quoted[0]!;
   return `${quoted.slice(0, -1).join(', ')} ${conjunction} ${quoted.at(-1)}`;
 }
+
+/** `now there is "a", "b"`: the nearest of the names that are there in place of one that is gone. */
+export function nowText(name: string, known: Iterable<string>): string {
+  const nearest = nearestNames(name, known).map((one) => `"${one}"`);
+  return nearest.length === 0 ? 'nothing is there now' : `now there is ${nearest.join(', ')}`;
+}

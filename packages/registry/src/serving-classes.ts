@@ -1,7 +1,6 @@
 import { GraftError } from '@graft/common';
 import type { Build } from './build.ts';
-import { type ContractReport, checkContract } from './contract.ts';
-import { ContractBrokenError } from './contract-errors.ts';
+import { ContractBrokenError, type ContractReport, checkContract } from './contract.ts';
 import { ConstructionFailedError, OverrideShapeError, OverrideUnusedError, PartUndeclaredError } from './errors.ts';
 import type { ClassLoader } from './load-class.ts';
 import type { AnyClass, ClassFactory, InspectableModel } from './model.ts';
@@ -185,7 +184,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       className,
       ...(contract !== undefined && {
         contract: contract.state,
-        contractNotes: [...contract.breaches.map(({ text }) => text), ...contract.notChecked],
+        contractNotes: [...contract.breaches, ...contract.notChecked],
       }),
       ...(this.replaced !== null && { replaced: this.replaced.get(entry) ?? nothing }),
     };

@@ -1,0 +1,16 @@
+/** An object and its prototypes, without those of the language itself. */
+export function prototypesOf(of: unknown): object[] {
+  const found: object[] = [];
+  for (let at: unknown = of; at !== null && at !== Object.prototype && at !== Function.prototype; at = Object.getPrototypeOf(at))
+    found.push(at as object);
+  return found;
+}
+
+/** The properties of an object and of its prototypes by name; the nearest one hides the others. None is read. */
+export function propertiesOf(of: unknown): Map<string, PropertyDescriptor> {
+  return new Map(
+    prototypesOf(of)
+      .reverse()
+      .flatMap((at) => Object.entries(Object.getOwnPropertyDescriptors(at))),
+  );
+}
