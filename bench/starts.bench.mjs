@@ -1,4 +1,4 @@
-// L11: what a start costs, and what the first request pays, with upstream's layers and with the overrides', on the emulated Gaudi.
+// What a start costs, and what the first request pays, with upstream's layers and with the overrides', on the emulated Gaudi.
 //   npm run bench -- starts [--starts 20] [--layers 48] [--requests 20]
 // A toy Llama 4 of Maverick's layout (dense and MoE in turns, every fourth layer NoPE) with random weights; every start compiles anew, with no recipe to read.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

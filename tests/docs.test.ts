@@ -38,6 +38,18 @@ test('every error of the registry stands at a step of docs/override-path.md and 
   }
 });
 
+test('every promise of docs/promises.md is held by a test of the title that it names', () => {
+  const page = readText('docs/promises.md');
+  const rows = ['Of overrides', 'Of Llama 4, on the CPU and on emulated hardware'].flatMap((heading) => tableRows(page, heading));
+  const held = rows.map(([, tests = '']) => [...tests.matchAll(/\[([^\]]+)\]\(\.\.\/([^)]+)\)/g)]);
+  expect(held.filter((tests) => tests.length === 0)).toEqual([]);
+  const missing = held.flat().flatMap(([, title = '', path = '']) => {
+    const text = existsSync(join(root, path)) ? readText(path) : '';
+    return ["'", '"', '`'].some((quote) => text.includes(quote + title + quote)) ? [] : [`${path}: ${title}`];
+  });
+  expect(missing).toEqual([]);
+});
+
 const pages = filesUnder('.', /\.md$/).filter((path) => !path.startsWith('tests/parity/'));
 
 test('a page names only codes and variables that exist', () => {

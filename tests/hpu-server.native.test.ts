@@ -1,4 +1,4 @@
-// L10 and L4 over HTTP: what a client sees of the emulated Gaudi, and of a bucket that the warm-up has not made.
+// Over HTTP: what a client sees of the emulated Gaudi, and of a bucket that the warm-up has not made.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -34,7 +34,7 @@ async function serve(plugin: string, more: object = {}): Promise<(path: string, 
     );
 }
 
-test('L10 /health says that the device is emulated and why, and what the warm-up made', async () => {
+test('/health says that the device is emulated and why, and what the warm-up made', async () => {
   const ask = await serve('@graft/llama4-hpu');
   const { engine, stats } = (await (await ask('/health')).json()) as { engine: Record<string, unknown>; stats: Record<string, number> };
   expect(engine).toMatchObject({ platform: 'hpu', device: 'emulated', mode: 'compile', modelClass: 'HpuLlama4ForCausalLM' });
@@ -46,7 +46,7 @@ test('L10 /health says that the device is emulated and why, and what the warm-up
   expect(await (await ask('/metrics')).text()).toMatch(/^graft_recompiles_total 0$/m);
 });
 
-test('L10 the log of graft serve says that the device is emulated, and shows the warm-up as a table', async () => {
+test('the log of graft serve says that the device is emulated, and shows the warm-up as a table', async () => {
   const bin = fileURLToPath(new URL('../packages/server/bin/graft.mjs', import.meta.url));
   const flags = [
     '--max-sequences',
@@ -76,7 +76,7 @@ test('L10 the log of graft serve says that the device is emulated, and shows the
   expect(await closed).toEqual([0, null]);
 });
 
-test('L4 with onRecompile fail, a bucket that was left out of the warm-up is a clean 5xx that names it, and the server goes on', async () => {
+test('with onRecompile fail, a bucket that was left out of the warm-up is a clean 5xx that names it, and the server goes on', async () => {
   const plugin = new URL('../packages/llama4-hpu/src/recorded-hpu.fixture.ts', import.meta.url).href; // leaves 2x1 out
   const ask = await serve(plugin, { onRecompile: 'fail' });
   const complete = () => ask('/v1/completions', { model: 'tiny', prompt: [5, 6, 7], max_tokens: 24, temperature: 0, ignore_eos: true });

@@ -15,7 +15,7 @@ import { root } from './sources.ts';
 
 const fixtures = fileURLToPath(new URL('./fixtures/images/', import.meta.url));
 
-test.each([interpreter, cpu, hpu])('L12 image features, logits and greedy ids of vision-tiny on $name', async (backend) => {
+test.each([interpreter, cpu, hpu])('image features, logits and greedy ids of vision-tiny on $name', async (backend) => {
   const { passed, line } = await runCase(await readReferenceCase(join(root, 'tests/parity/cases/vision-tiny')), backend, root);
   expect(passed, line).toBe(true);
 });

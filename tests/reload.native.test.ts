@@ -1,4 +1,4 @@
-// R9: a reload of weights under renames, on the platform that compiles the whole model.
+// A reload of weights under renames, on the platform that compiles the whole model.
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -80,7 +80,7 @@ beforeAll(async () => {
   }
 });
 
-test('R9 after a post-load rename, reloaded weights give the outputs of a fresh load bit for bit, three times over', async () => {
+test('after a post-load rename, reloaded weights give the outputs of a fresh load bit for bit, three times over', async () => {
   expect(new Set(fresh.map(({ logits }) => JSON.stringify(logits))).size).toBe(3);
   const engine = await start(checkpoints[0]!);
   expect(await outputs(engine)).toEqual(fresh[0]);
@@ -105,7 +105,7 @@ test('R9 after a post-load rename, reloaded weights give the outputs of a fresh 
   }
 });
 
-test('R9 a checkpoint that lacks one tensor leaves the old weights serving, also under a stream', async () => {
+test('a checkpoint that lacks one tensor leaves the old weights serving, also under a stream', async () => {
   const engine = await start(checkpoints[0]!);
   const long = request(promptOf(8), { maxTokens: 150 });
   const alone = await generateIds(engine, long);
@@ -131,7 +131,7 @@ test('R9 a checkpoint that lacks one tensor leaves the old weights serving, also
   expect(await outputs(engine)).toEqual(fresh[1]);
 });
 
-test('R9 a stream that runs meanwhile ends on the old weights, and what comes while it does starts on the new ones', async () => {
+test('a stream that runs meanwhile ends on the old weights, and what comes while it does starts on the new ones', async () => {
   const engine = await start(checkpoints[0]!);
   const long = request(promptOf(8), { maxTokens: 180 });
   const alone = await generateIds(engine, long);

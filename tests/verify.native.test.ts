@@ -1,4 +1,4 @@
-// L15: real weights in layers that the config makes unlike: no rotation at 7, 24, 28 and 29.
+// Real weights in layers that the config makes unlike: no rotation at 7, 24, 28 and 29.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -52,7 +52,7 @@ const verify = (plugins: string) =>
 const layersOf = (kinds: GraphsRecord['kinds']): number[][] =>
   kinds.map(({ paths }) => paths.map((path) => Number(path.replace('model.layers.', ''))));
 
-test('L15 graft graphs and graft verify show upstream’s three kinds of layers and the overrides’ one, and verify equal ids', {
+test('graft graphs and graft verify show upstream’s three kinds of layers and the overrides’ one, and verify equal ids', {
   timeout: 120_000,
 }, async () => {
   const plugins = '@graft/cpu,@graft/llama4-hpu';
@@ -76,7 +76,7 @@ test('L15 graft graphs and graft verify show upstream’s three kinds of layers 
   expect(record.override.patches.map(({ operation }) => operation)).toContain('swapClass');
 });
 
-test('L15 an override that gets one layer wrong by a thousandth is found, and the layer is named', { timeout: 120_000 }, async () => {
+test('an override that gets one layer wrong by a thousandth is found, and the layer is named', { timeout: 120_000 }, async () => {
   const { code, record } = await verify(`@graft/llama4-hpu,${wrong}`);
   expect(code).toBe(1);
   expect(record).toMatchObject({ verdict: 'differs', firstOver: 7, override: { modelClass: 'OneLayerWrong', failure: null } });

@@ -21,13 +21,13 @@ const cases = ['dense-tiny', 'heads10-tiny', 'llama3rope-tiny', 'maverick-tiny',
 const cacheDirectory = mkdtempSync(join(tmpdir(), 'graft-wasm-'));
 afterAll(() => rmSync(cacheDirectory, { recursive: true }));
 
-test.each(cases)("L14 %s: the reference's logits within 1e-3 and its greedy ids, rows of a batch together", async (name) => {
+test.each(cases)("%s: the reference's logits within 1e-3 and its greedy ids, rows of a batch together", async (name) => {
   const report = await runCase(await readReferenceCase(caseFolder(name)), { name: 'wasm', plugins: ['./src/plugin.ts'] }, here);
   expect(report.line).toContain('greedy ids equal');
   expect(report).toMatchObject({ passed: true });
 });
 
-test("L14 graft serve --app answers with the reference's ids over HTTP, on the platform that has a device", async () => {
+test("graft serve --app answers with the reference's ids over HTTP, on the platform that has a device", async () => {
   const reference = await readReferenceCase(caseFolder('scout-tiny'));
   const steps = reference.decodeIds[0]!.length;
   const flags = ['--max-model-length', String(reference.promptLength + steps), '--weights', 'float32'];

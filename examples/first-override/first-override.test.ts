@@ -75,7 +75,7 @@ describe('the testing kit', () => {
     for (const folder of [cacheDirectory, otherModel]) rmSync(folder, { recursive: true });
   });
 
-  test('R16 finds every property of the override to hold', async () => {
+  test('finds every property of the override to hold', async () => {
     const { records } = await checkPlugin<ModelContext, FirstOverride, LlmEngine>(firstOverride, {
       needs: [coreModels, interpreterCpu],
       context: () => context,
@@ -98,7 +98,7 @@ describe('the testing kit', () => {
   });
 });
 
-test('R16 the override is under 80 lines', () => {
+test('the override is under 80 lines', () => {
   expect(readFileSync(join(here, 'plugin.ts'), 'utf8').split('\n').length).toBeLessThan(80);
 });
 

@@ -89,27 +89,24 @@ const mistakes: Mistake[] = [
   },
 ];
 
-test.each(mistakes.map((mistake) => [mistake.name, mistake] as const))(
-  'R16 %s ends in an error that points at it',
-  async (_name, mistake) => {
-    const { plugins, platform, code, pointsAt } = mistake;
-    const start = LlmEngine.start({
-      model,
-      app: here,
-      plugins: ['./interpreter-cpu.ts', ...plugins.map((file) => `./${join('mistakes', file)}`)],
-      cacheDirectory,
-      ...(platform !== undefined && { platform }),
-    });
-    const error: unknown = await start.then(
-      (engine) => engine.close(),
-      (thrown: unknown) => thrown,
-    );
-    expect(error).toMatchObject({ code });
-    const text = String(error);
-    expect(pointsAt.filter((name) => !text.includes(name)).map((name) => `${name} is not in: ${text}`)).toEqual([]);
-  },
-);
+test.each(mistakes.map((mistake) => [mistake.name, mistake] as const))('%s ends in an error that points at it', async (_name, mistake) => {
+  const { plugins, platform, code, pointsAt } = mistake;
+  const start = LlmEngine.start({
+    model,
+    app: here,
+    plugins: ['./interpreter-cpu.ts', ...plugins.map((file) => `./${join('mistakes', file)}`)],
+    cacheDirectory,
+    ...(platform !== undefined && { platform }),
+  });
+  const error: unknown = await start.then(
+    (engine) => engine.close(),
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toMatchObject({ code });
+  const text = String(error);
+  expect(pointsAt.filter((name) => !text.includes(name)).map((name) => `${name} is not in: ${text}`)).toEqual([]);
+});
 
-test('R16 the ten mistakes are ten', () => {
+test('the ten mistakes are ten', () => {
   expect(new Set(mistakes.map(({ name }) => name)).size).toBe(10);
 });

@@ -1,4 +1,4 @@
-// L13 and L10: the real model on the emulated Gaudi, as `npm start -- --platform hpu` serves it.
+// The real model on the emulated Gaudi, as `npm start -- --platform hpu` serves it.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,11 +39,11 @@ async function visit(...flags: string[]): Promise<Visit> {
   }
 }
 
-test('L13 the second start with --platform hpu captures and optimises nothing, and both answer with the ids of cpu in float32', async () => {
+test('the second start with --platform hpu captures and optimises nothing, and both answer with the ids of cpu in float32', async () => {
   const first = await visit('--platform', 'hpu', '--cache-directory', cacheDirectory);
   const second = await visit('--platform', 'hpu', '--cache-directory', cacheDirectory);
   const cpu = await visit('--platform', 'cpu', '--weights', 'float32');
-  console.log(`L13: first start ${first.seconds.toFixed(1)} s, second ${second.seconds.toFixed(1)} s`);
+  console.log(`first start ${first.seconds.toFixed(1)} s, second ${second.seconds.toFixed(1)} s`);
   expect(first.health.engine).toMatchObject({ platform: 'hpu', device: 'emulated', mode: 'compile', modelClass: 'HpuLlama4ForCausalLM' });
   expect(first.health.stats.captures).toBeGreaterThan(0);
   expect(first.health.stats.optimisations).toBeGreaterThan(0);

@@ -85,8 +85,8 @@ async function load(upstream: Plugin, model: LazyModel) {
   return { loaded, counted };
 }
 
-describe('R13 the drift contract of an override is held at load', () => {
-  test('R13 a renamed attribute, method and parameters are each named, and no byte of a weight was read', async () => {
+describe('the drift contract of an override is held at load', () => {
+  test('a renamed attribute, method and parameters are each named, and no byte of a weight was read', async () => {
     const { loaded, counted } = await load(renamedModels, async () => class Vendor extends Renamed {});
     const error = await failureOf(loaded);
     expect(error.code).toBe('GRAFT_CONTRACT_BROKEN');

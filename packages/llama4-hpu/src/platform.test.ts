@@ -29,7 +29,7 @@ test('compile is the default mode, since the overrides are for its guards', () =
 const cpu = { name: 'cpu', modes: ['full'], fallback: true, detect: () => 'device' as const };
 const emulation = 'emulated by ONNX Runtime on the CPU, with the same modes, static buckets and recipe cache; no Gaudi figure is claimed';
 
-test('L10 on a machine without a Gaudi hpu is emulated for who asks by name, and says so', async () => {
+test('on a machine without a Gaudi hpu is emulated for who asks by name, and says so', async () => {
   const { platform, device, reason } = await selectPlatform([new HpuPlatform({ root }), cpu], 'hpu');
   expect([platform.name, device]).toEqual(['hpu', 'emulated']);
   expect(reason).toBe(`asked for by name; no Gaudi found here (no /dev/accel/accel* of the driver habanalabs): ${emulation}`);

@@ -53,7 +53,7 @@ test('the plugin comes after the upstream models, and is refused without them', 
   await expect(load([llama4Hpu])).rejects.toMatchObject({ code: 'GRAFT_PLUGIN_MISSING' });
 });
 
-test('L10 graft explain says that the device is emulated, with the hooks of a model too', async () => {
+test('graft explain says that the device is emulated, with the hooks of a model too', async () => {
   const plugins = [new URL('./plugin.ts', import.meta.url).href];
   const { text } = await explainArchitecture({ architectures: ['Llama4ForCausalLM'], platform: 'hpu', plugins });
   expect(text).toMatch(/platform "hpu" is emulated: no Gaudi found here .*no Gaudi figure is claimed/);

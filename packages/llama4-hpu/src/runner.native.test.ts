@@ -10,7 +10,7 @@ import { caseFolder, expectAlike, runVariants, textCases } from './run-variants.
 const emulated = new URL('./emulated-hpu.fixture.ts', import.meta.url).href;
 
 test.each(textCases)(
-  'L5 on the emulated device, %s: upstream, upstream-equivalent and default give equal logits, residual streams and greedy ids, token by token and in buckets',
+  'on the emulated device, %s: upstream, upstream-equivalent and default give equal logits, residual streams and greedy ids, token by token and in buckets',
   async (name) => expectAlike(await runVariants(name, emulated, { alsoLast: true })),
 );
 
@@ -20,7 +20,7 @@ const counts = async (engine: LlmEngine) => {
 };
 
 test.each(['scout-tiny', 'maverick-tiny'])(
-  'L4 on %s 500 random requests, 4 at a time, capture and compile nothing after the warm-up, and each gets the ids that it gets alone',
+  'on %s 500 random requests, 4 at a time, capture and compile nothing after the warm-up, and each gets the ids that it gets alone',
   async (name) => {
     const sizes = { maxModelLength: 36, prefillTokens: 16, platformOptions: { promptQuery: { min: 4, step: 4 } } };
     const engine = await startHpu(name, { onRecompile: 'fail', ...sizes });
@@ -51,7 +51,7 @@ const two = randomRequests(random(1), 2, 40).map((request) => ({ ...request, max
 /** Short prompts and longer answers, which are decoded together. */
 const together = two.map(({ tokenIds }) => ({ tokenIds: tokenIds.slice(0, 3), maxTokens: 12 }));
 
-describe('L4 a bucket that was left out of the warm-up', () => {
+describe('a bucket that was left out of the warm-up', () => {
   test('fails the request with an error that names it, and the engine goes on', async () => {
     const engine = await startHpu('scout-tiny', { plugins: [recording], onRecompile: 'fail' });
     const [alone] = await runAll(engine, together.slice(0, 1), { atOnce: 1 });
@@ -85,7 +85,7 @@ test('without a warm-up each bucket is made when it is needed, and none counts a
 });
 
 test.each(['compile', 'lazy'])(
-  'L13 in mode %s a second start takes its graphs from recipes: 0 captures, 0 optimisations, the same ids',
+  'in mode %s a second start takes its graphs from recipes: 0 captures, 0 optimisations, the same ids',
   async (mode) => {
     const cacheDirectory = temporaryFolder();
     const start = () => startHpu('maverick-tiny', { mode, cacheDirectory });
@@ -116,7 +116,7 @@ test('the modes give equal ids; a step is one graph a bucket in lazy, and eager 
   expect(await eager.stats()).toMatchObject({ paddedTokens: 0, compiles: 0, optimisations: 0, recipes: 0 });
 });
 
-test('L6 a reload in regional mode copies into the same memory: the same runner and graphs, and the outputs of a fresh load', async () => {
+test('a reload in regional mode copies into the same memory: the same runner and graphs, and the outputs of a fresh load', async () => {
   const otherModel = withOtherWeights(caseFolder('scout-tiny'));
   onTestFinished(() => rmSync(otherModel, { recursive: true }));
   const engine = await startHpu('scout-tiny', { plugins: [recording], onRecompile: 'fail' });

@@ -99,7 +99,7 @@ test('a package.json that cannot be read is named', async () => {
   );
 });
 
-test('R11 the allow list keeps what it names; an unknown name is an error with the nearest and those found; empty means none', async () => {
+test('the allow list keeps what it names; an unknown name is an error with the nearest and those found; empty means none', async () => {
   const app = application('allow', {
     'package.json': { name: 'app', graft: { plugins: ['./a.ts', './b.ts'] } },
     'a.ts': pluginSource({ name: 'a' }),
@@ -199,7 +199,7 @@ test('two plugins that bind one service for one platform are refused when they a
   await load({ plugins: [binds('a', ['hpu'], { modes: ['compile'] }), binds('b', [], { modes: ['eager'] })] });
 });
 
-test('R10 loading the same plugin twice changes nothing; another under its name is an error', async () => {
+test('loading the same plugin twice changes nothing; another under its name is an error', async () => {
   const loaded = await load({ plugins: [core, core] });
   await loaded.add({ plugin: core, file: null, specifier: null });
   expect(loaded.plugins).toHaveLength(1);
@@ -224,7 +224,7 @@ test('sets of plugins are compared, and a difference is put in words', async () 
   expect(() => assertSamePluginSet(one.records, fewer.records)).toThrow(/plugin "hpu" is missing/);
 });
 
-test('R10 a plugin that is listed twice, by path, by package name and by URL, is loaded once', async () => {
+test('a plugin that is listed twice, by path, by package name and by URL, is loaded once', async () => {
   const app = application('twice', {
     'package.json': { name: 'app', graft: { plugins: ['./node_modules/mine/plugin.ts', 'mine'] } },
     'node_modules/mine/package.json': { name: 'mine', exports: './plugin.ts' },
@@ -238,7 +238,7 @@ test('R10 a plugin that is listed twice, by path, by package name and by URL, is
   }
 });
 
-test('R1 two plugins with overrides of equal priority are refused before any model code is imported, naming both files', async () => {
+test('two plugins with overrides of equal priority are refused before any model code is imported, naming both files', async () => {
   const override = (name: string) => `import { definePlugin } from '${indexUrl}';
 export default definePlugin({ name: '${name}', overrides: [{ of: 'Llama', platform: 'hpu', priority: 5,
   model: () => { globalThis.importedByR1 = true; return import('./model.ts'); } }] });\n`;
@@ -252,7 +252,7 @@ export default definePlugin({ name: '${name}', overrides: [{ of: 'Llama', platfo
   expect('importedByR1' in globalThis).toBe(false);
 });
 
-test('R6 two registries that loaded the same plugin share no service, whichever is resolved first', async () => {
+test('two registries that loaded the same plugin share no service, whichever is resolved first', async () => {
   class CpuRunner {
     readonly backend: Named;
     constructor(@inject(Backend) backend: Named) {
@@ -284,7 +284,7 @@ test('R6 two registries that loaded the same plugin share no service, whichever 
   }
 });
 
-test('R11 a plugin that cannot be found names the three nearest packages that the application depends on', async () => {
+test('a plugin that cannot be found names the three nearest packages that the application depends on', async () => {
   const app = application('misspelt', {
     'package.json': {
       name: 'app',
@@ -298,7 +298,7 @@ test('R11 a plugin that cannot be found names the three nearest packages that th
   );
 });
 
-test('R11 an architecture or a platform that is not there names the plugins that are loaded', async () => {
+test('an architecture or a platform that is not there names the plugins that are loaded', async () => {
   const cpu = definePlugin({ name: 'cpu', platforms: [platform('cpu')] });
   const loaded = await load({ plugins: [core, cpu] });
   const plugins = expect.stringMatching(/plugins loaded: .*core-model.*cpu/);

@@ -17,7 +17,7 @@ function platform(name: string, answer: Detection['device'] | Detection | Error,
   };
 }
 
-test('R14 the one platform that has a device is chosen, and each detector ran exactly once', async () => {
+test('the one platform that has a device is chosen, and each detector ran exactly once', async () => {
   const [cpu, hpu, tpu] = [
     platform('cpu', 'device', true),
     platform('hpu', { device: 'device', reason: '/dev/accel0' }),
@@ -38,7 +38,7 @@ test('without a device the fallback is chosen, and says what the others answered
   expect(selected.reason).toContain('hpu is absent: no /dev/accel; npu could not be detected: driver 3 is too old');
 });
 
-test('R14 an emulated platform is never chosen by itself, and is accepted by name', async () => {
+test('an emulated platform is never chosen by itself, and is accepted by name', async () => {
   const platforms = [platform('cpu', 'device', true), platform('hpu', { device: 'emulated', reason: 'ONNX Runtime on the CPU' })];
   expect((await selectPlatform(platforms)).platform.name).toBe('cpu');
   expect(await selectPlatform(platforms, 'hpu')).toMatchObject({
@@ -47,12 +47,12 @@ test('R14 an emulated platform is never chosen by itself, and is accepted by nam
   });
 });
 
-test('R14 two devices are an error that says how to choose', async () => {
+test('two devices are an error that says how to choose', async () => {
   const both = selectPlatform([platform('hpu', 'device'), platform('tpu', 'device'), platform('cpu', 'device', true)]);
   await expect(both).rejects.toThrow(code('GRAFT_PLATFORM_CONFLICT', { fix: expect.stringContaining('--platform hpu') }));
 });
 
-test('R14 a platform asked for by name that is absent, or whose detector throws, is an error and never another platform', async () => {
+test('a platform asked for by name that is absent, or whose detector throws, is an error and never another platform', async () => {
   const broken = new Error('permission denied on /dev/accel0');
   const platforms = [
     platform('cpu', 'device', true),
@@ -65,7 +65,7 @@ test('R14 a platform asked for by name that is absent, or whose detector throws,
   await expect(selectPlatform(platforms, 'npu')).rejects.toThrow(code('GRAFT_PLATFORM_UNAVAILABLE', { cause: broken }));
 });
 
-test('R11 an unknown platform names the three nearest and the loaded plugins, and asks no detector', async () => {
+test('an unknown platform names the three nearest and the loaded plugins, and asks no detector', async () => {
   const platforms = ['cpu', 'hpu', 'tpu', 'metal'].map((name) => platform(name, 'device'));
   await expect(selectPlatform(platforms, 'cpuu', ['core-model', 'cpu'])).rejects.toThrow(
     code('GRAFT_UNKNOWN_PLATFORM', {

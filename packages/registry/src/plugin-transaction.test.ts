@@ -126,7 +126,7 @@ function throwAt(n: number): () => void {
   };
 }
 
-test('R2 a plugin that throws at any one of its registration steps leaves everything as before', async () => {
+test('a plugin that throws at any one of its registration steps leaves everything as before', async () => {
   let total = 0;
   for (;;) {
     const error = await failToAdd(everything(throwAt(total)));
@@ -138,7 +138,7 @@ test('R2 a plugin that throws at any one of its registration steps leaves everyt
   expect(total).toBeGreaterThan(50);
 });
 
-test.each([0, 1])('R2 a plugin whose engine binding %i is of a token that is bound already leaves everything as before', async (place) => {
+test.each([0, 1])('a plugin whose engine binding %i is of a token that is bound already leaves everything as before', async (place) => {
   // A plugin with platforms of its own binds for those only, and would be no rival.
   const { platforms: _, ...plugin } = everything(
     () => {},
@@ -147,7 +147,7 @@ test.each([0, 1])('R2 a plugin whose engine binding %i is of a token that is bou
   expect(await failToAdd(definePlugin(plugin))).toMatchObject({ code: 'GRAFT_TOKEN_CONFLICT' });
 });
 
-test('R2 a plugin whose model binding is of a token that is bound already leaves everything as before', async () => {
+test('a plugin whose model binding is of a token that is bound already leaves everything as before', async () => {
   const { platforms: _, ...plugin } = everything(
     () => {},
     (at) => (at === 2 ? Runner : null),
@@ -185,6 +185,6 @@ const steps: [string, Partial<PluginDeclaration>, string][] = [
   ],
 ];
 
-test.each(steps)('R2 a plugin that fails at %s leaves everything as before', async (_, declaration, expected) => {
+test.each(steps)('a plugin that fails at %s leaves everything as before', async (_, declaration, expected) => {
   expect(await failToAdd(definePlugin({ name: 'bad', ...declaration }))).toMatchObject({ code: expected });
 });

@@ -40,7 +40,7 @@ function expectedOf(key: string): { dims: number[]; data: Float32Array } {
 }
 
 describe('a model with images', () => {
-  test('L12 gives the image features of the published implementation', async () => {
+  test('gives the image features of the published implementation', async () => {
     const checkpoint = await open();
     const model = build(checkpoint, true);
     await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: rulesOf(checkpoint, true) });

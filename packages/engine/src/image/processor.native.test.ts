@@ -33,7 +33,7 @@ function readPublished() {
 const processor = new ImageProcessor({ tileSide: 56, maxTiles: 4 });
 const processOne = async (bytes: Uint8Array, by = processor): Promise<ProcessedImage> => (await by.process([bytes]))[0]!;
 
-describe.each(published)('L12 the processor on $name.png', ({ name, ...expected }) => {
+describe.each(published)('the processor on $name.png', ({ name, ...expected }) => {
   test('gives the published count of tiles and aspect ratio', async () => {
     const { tiles, aspectRatio, pixelValues } = await processOne(image(name));
     expect({ tiles, aspectRatio: [aspectRatio.rows, aspectRatio.columns] }).toEqual({

@@ -199,7 +199,7 @@ describe('the plugins of main thread and worker', () => {
     return file;
   };
 
-  test('R10 the same plugins in both threads, one of them listed twice, change nothing', async () => {
+  test('the same plugins in both threads, one of them listed twice, change nothing', async () => {
     const mine = pluginFile('mine', "version: '1.0.0', retired: { Old: { note: 'gone' } }");
     const alone = await LlmEngine.start(cpu({ plugins: ['@graft/cpu', mine] }));
     const engine = await startEngineWorker(cpu({ plugins: ['@graft/cpu', mine, mine, '@graft/cpu'] }));
@@ -224,7 +224,7 @@ describe('the plugins of main thread and worker', () => {
     expect(warnings).toMatchObject([{ plugin: 'warning', message: 'no rotation' }]);
   });
 
-  test('R10 a plugin that is another in the worker stops the start with a diff', async () => {
+  test('a plugin that is another in the worker stops the start with a diff', async () => {
     const file = pluginFile('two-faced', "retired: isMainThread ? { Old: { note: 'gone' } } : {}");
     const progress: LoadProgress[] = [];
     const error = await failureOf(startEngineWorker(cpu({ plugins: ['@graft/cpu', file] }), { onProgress: (one) => progress.push(one) }));
@@ -235,7 +235,7 @@ describe('the plugins of main thread and worker', () => {
     expect(progress).toEqual([]); // no step of the path was begun
   });
 
-  test('R10 a plugin passed in code cannot follow into a worker, and the error says what to pass; in process it is loaded', async () => {
+  test('a plugin passed in code cannot follow into a worker, and the error says what to pass; in process it is loaded', async () => {
     const plugin = definePlugin({ name: 'in-code' });
     const error = await failureOf(startEngineWorker(cpu(), { pluginsInCode: [plugin] }));
     expect(error).toMatchObject({ code: 'GRAFT_PLUGIN_IN_CODE', where: 'plugin "in-code" (passed in code)' });
@@ -245,7 +245,7 @@ describe('the plugins of main thread and worker', () => {
     await alone.close();
   });
 
-  test('R10 a plugin passed in code is reached by a module of the same declaration, and refused where that one differs', async () => {
+  test('a plugin passed in code is reached by a module of the same declaration, and refused where that one differs', async () => {
     const declaration = { name: 'both', version: '1.0.0', retired: { Old: { note: 'gone' } } };
     const same = pluginFile('both', "version: '1.0.0', retired: { Old: { note: 'gone' } }");
     const options = { pluginsInCode: [definePlugin(declaration)] };

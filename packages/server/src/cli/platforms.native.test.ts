@@ -72,7 +72,7 @@ test.each([
   ['is absent', 'hpu', 'is absent: no /dev/accel0'],
   ['throws', 'npu', 'could not be detected: driver 3 is too old'],
 ])(
-  'R14 a platform asked for that %s ends graft serve with its cause, on no other platform, and each detector ran once',
+  'a platform asked for that %s ends graft serve with its cause, on no other platform, and each detector ran once',
   async (_, asked, cause) => {
     const plugin = pluginWith({ hpu: absent, npu: throws });
     const run = serving(plugin.file, '--platform', asked);
@@ -84,7 +84,7 @@ test.each([
   },
 );
 
-test('R14 two devices end graft chat with the advice how to choose, and each detector ran once', async () => {
+test('two devices end graft chat with the advice how to choose, and each detector ran once', async () => {
   const plugin = pluginWith({ hpu: device, npu: device });
   const run = graft('chat', '--model', model, '--plugins', `@graft/cpu,${plugin.file}`);
   expect(await run.code).toBe(1);
@@ -92,7 +92,7 @@ test('R14 two devices end graft chat with the advice how to choose, and each det
   expect(plugin.detections()).toEqual(['hpu', 'npu']);
 });
 
-test('R14 an emulated platform asked for serves and is announced with its reason; each detector ran once', async () => {
+test('an emulated platform asked for serves and is announced with its reason; each detector ran once', async () => {
   const plugin = pluginWith({ soft: "return { device: 'emulated', reason: 'ONNX Runtime on the CPU' };", hpu: absent });
   const run = serving(plugin.file, '--platform', 'soft');
   await expect.poll(run.out, { timeout: 30_000, interval: 50 }).toContain('Chat: http');
@@ -105,7 +105,7 @@ test('R14 an emulated platform asked for serves and is announced with its reason
   expect(await run.code).toBe(0);
 });
 
-test('R12 what graft explain --json prints validates against the published schema', async () => {
+test('what graft explain --json prints validates against the published schema', async () => {
   const run = graft('explain', 'Nobody', 'Llama4ForCausalLM', '--plugins', '@graft/cpu,@graft/llama4-hpu', '--platform', 'hpu', '--json');
   expect(await run.code).toBe(0);
   const record = JSON.parse(run.out()) as { candidates: { plugin: string; reason: string }[] };
