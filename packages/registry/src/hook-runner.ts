@@ -1,5 +1,5 @@
 import { EventBus, messageOf } from '@graft/common';
-import { type HookDeclaration, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
+import { type HookDeclaration, type HookMethod, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
 import { HookChangedParametersError, HookFailedError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
@@ -66,8 +66,8 @@ export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform'
 type Place = readonly [path: string, instance: object];
 
 /** A hook before it runs: the constant part of its record, and its instances. */
-interface Hook extends Omit<HookRecord, 'paths' | 'outcome' | 'durationMs' | 'warnings'> {
-  readonly places: readonly Place[];
+interface Hook extends Omit<HookRecord, 'outcome' | 'durationMs' | 'warnings'> {
+  readonly instances: readonly object[];
   run(instance: object, context: unknown, patches: Patches): void | Promise<void>;
 }
 
@@ -208,9 +208,8 @@ export class HookRunner {
     return found.map(({ declaration: { method, prototype, ...facts }, places }) => {
       const className = prototype.constructor.name;
       const plugin = (links.find((link) => link.className === className) ?? chain.at(-1))?.plugin ?? 'application';
-      const run: Hook['run'] = (instance, _, patches) =>
-        (instance as Record<string, (patches: Patches) => void | Promise<void>>)[method]!(patches);
-      return { ...facts, hook: `${className}.${method}`, plugin, places, run };
+      const run: Hook['run'] = (instance, _, patches) => (instance as Record<string, HookMethod>)[method]!(patches);
+      return { ...facts, hook: `${className}.${method}`, plugin, ...split(places), run };
     });
   }
 
@@ -220,13 +219,13 @@ export class HookRunner {
     const isModel = of === '*' || of.slice(of.lastIndexOf('/') + 1) === this.target.architecture;
     const Class = of === '*' ? null : ((await upstream?.()) ?? null);
     const places = modules.filter(([, instance], at) => (at === 0 ? isModel : Class !== null && instance instanceof Class));
-    return { phase, hook: name, plugin: owner.plugin, modes, reason, reload, places, run: hook.run.bind(hook) as Hook['run'] };
+    return { phase, hook: name, plugin: owner.plugin, modes, reason, reload, ...split(places), run: hook.run.bind(hook) as Hook['run'] };
   }
 
-  private skipped({ hook, plugin, modes, places }: Hook): `skipped: ${string}` | null {
+  private skipped({ hook, plugin, modes, paths }: Hook): `skipped: ${string}` | null {
     const { mode, without = [] } = this.target;
     if (modes !== null && (mode === null || !modes.includes(mode))) return 'skipped: other mode';
-    if (places.length === 0) return 'skipped: not in this model';
+    if (paths.length === 0) return 'skipped: not in this model';
     return without.some((name) => name === hook || name === `${plugin}: ${hook}`) ? 'skipped: switched off' : null;
   }
 
@@ -246,7 +245,11 @@ export class HookRunner {
       if (isRestored !== null) return isRestored;
       before.restore();
       restoreEntries();
-      isRestored = isSame(before, model);
+      try {
+        isRestored = before.differences(Snapshot.ofModel(model)).length === 0;
+      } catch {
+        isRestored = false; // it cannot even be read
+      }
       if (!isRestored) this.lifecycle.fail(`${cause} changed what is out of the registry's reach`);
       return isRestored;
     };
@@ -261,7 +264,7 @@ export class HookRunner {
     for (const hook of hooks) {
       const outcome = outcomeOf(hook);
       if (outcome === 'kept' || outcome.startsWith('skipped')) {
-        records.push(recordOf(hook, outcome, { warnings: this.modeWarnings(hook) }));
+        records.push(recordOf(hook, outcome, 0, this.modeWarnings(hook)));
         continue;
       }
       const ran = await this.runHook(hook, transaction, parameters);
@@ -271,7 +274,7 @@ export class HookRunner {
         const renamed = first === undefined ? '' : `, and ${ran.renames.length} renames ("${first.from}" to "${first.to}")`;
         throw new ReloadChangedModelError(`a hook with reload: 'rerun' made ${ran.patches.length} patches${renamed}`, hook.hook);
       }
-      records.push(recordOf(hook, outcome, ran));
+      records.push(recordOf(hook, outcome, ran.durationMs, ran.warnings));
       renames.push(...ran.renames);
       parameters = ran.parameters;
     }
@@ -282,7 +285,7 @@ export class HookRunner {
 
   /** Runs one hook for all its instances and holds it to its phase's promise. */
   private async runHook(
-    { hook, plugin, phase, reason, places, run }: Hook,
+    { hook, plugin, phase, reason, paths, instances, run }: Hook,
     { model, context, undo }: Transaction,
     before: NamedParameters,
   ) {
@@ -296,8 +299,8 @@ export class HookRunner {
     let where = hook;
     let parameters: NamedParameters;
     try {
-      for (const [path, instance] of places) {
-        where = path === '' ? hook : `${hook} at ${path}`;
+      for (const [index, instance] of instances.entries()) {
+        where = paths[index] === '' ? hook : `${hook} at ${paths[index]}`;
         await run(instance, context, patches);
       }
       parameters = namedParameters(model.namedParameters());
@@ -316,20 +319,15 @@ export class HookRunner {
 }
 
 function recordOf(
-  { places, run: _, ...facts }: Hook,
+  { instances: _, run: __, ...facts }: Hook,
   outcome: HookRecord['outcome'],
-  { durationMs = 0, warnings = [] }: Partial<Pick<HookRecord, 'durationMs' | 'warnings'>> = {},
+  durationMs = 0,
+  warnings: string[] = [],
 ): HookRecord {
-  return { ...facts, paths: places.map(([path]) => path), outcome, durationMs, warnings: [...warnings] };
+  return { ...facts, outcome, durationMs, warnings: [...warnings] };
 }
 
-function isSame(before: Snapshot, model: InspectableModel): boolean {
-  try {
-    return before.differences(Snapshot.ofModel(model)).length === 0;
-  } catch {
-    return false; // it cannot even be read
-  }
-}
+const split = (places: readonly Place[]) => ({ paths: places.map(([path]) => path), instances: places.map(([, instance]) => instance) });
 
 /** The path of a module, or of an object lent to one; null for any other object. An unknown object is looked up again: it may be new in the tree. */
 function pathsIn(model: InspectableModel): (instance: object) => string | null {

@@ -32,7 +32,7 @@ export interface HookDeclaration {
 type Mark = Omit<HookDeclaration, 'method' | 'prototype'>;
 
 /** Hook methods are public and take the ledger's patches, which they may ignore. */
-type HookMethod = (patches: Patches) => void | Promise<void>;
+export type HookMethod = (patches: Patches) => void | Promise<void>;
 
 /** TypeScript's decorators (`experimentalDecorators`) and those of the language, which a runner without our tsconfig applies. */
 interface HookDecorator {

@@ -1,5 +1,4 @@
 import { GraftError } from '@graft/common';
-import type { HookRunnerRecord } from '../hook-runner.ts';
 import type { Phase } from '../hooks.ts';
 import { changeText, namedParameters, parameterChanges } from '../parameters.ts';
 import { CheckFailedError, targetText } from './check-errors.ts';
@@ -88,14 +87,12 @@ function withoutPostLoad(details: readonly string[]): CheckOutcome {
 
 async function outcomeOf(phase: Phase, built: BuiltModel): Promise<string[]> {
   await built.runner.run(phase, built.model, built.context);
-  return [...recordLines(built.runner.toJSON()), ...snapshotOf(built).outline()];
-}
-
-function recordLines({ hooks, renames, patches }: HookRunnerRecord): string[] {
+  const { hooks, renames, patches } = built.runner.toJSON();
   return [
     ...hooks.map(({ hook, outcome, paths }) => `hook ${hook} ${outcome} on ${paths.length} modules`),
     ...renames.map(({ hook, from, to }) => `${hook} renamed ${from} to ${to}`),
     ...patches.map(({ id, operation, target, detail, hook }) => `patch ${id}: ${operation} of ${target} by ${hook}, ${detail}`),
+    ...snapshotOf(built).outline(),
   ];
 }
 
