@@ -70,18 +70,11 @@ const captured = (call = (m: Model, x: Tensor): Record<string, unknown> => m.for
 function run({ inputs, calls, outputs }: RegionPlan, given: Record<string, HostTensor>): Record<string, HostTensor> {
   const values = new Map<Value, HostTensor>(inputs.map(({ name, value }) => [value, given[name]!]));
   for (const { region, weights, inputs, outputs } of calls) {
-    const byPath = new Map(region.graph.weights.map(({ path }, i) => [path, weights[i]!.source]));
-    const results = runGraph(
-      region.graph,
-      '',
-      inputs.map((value) => values.get(value)!),
-      {
-        sizes: new Sizes(),
-        runtimeInputs: new Map(),
-        weight: (path) => float32(byPath.get(path)!.shape, byPath.get(path)!.toFloat32()),
-        signal: undefined,
-      },
-    );
+    const given = new Map<Value, HostTensor>();
+    for (const [i, { value }] of region.graph.inputs.entries()) given.set(value, values.get(inputs[i]!)!);
+    for (const [i, { value }] of region.graph.weights.entries())
+      given.set(value, float32(weights[i]!.source.shape, weights[i]!.source.toFloat32()));
+    const results = runGraph(region.graph, given, new Sizes());
     for (const [i, value] of outputs.entries()) values.set(value, results[i]!);
   }
   return Object.fromEntries(outputs.map(({ name, value }) => [name, values.get(value)!]));

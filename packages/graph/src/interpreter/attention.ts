@@ -61,26 +61,6 @@ export const attention: Kernel<'attention'> = (inputs, { numHeads, numKvHeads, h
   return [float32(inputs.query.dims, result)];
 };
 
-export const selfAttention: Kernel<'selfAttention'> = (inputs, { numHeads, headDim, scale }) => {
-  const [batch, sequence] = inputs.query.dims as [number, number, number];
-  const [query, key, value] = [floatsOf(inputs.query), floatsOf(inputs.key), floatsOf(inputs.value)];
-  const result = new Float32Array(query.length);
-  const at = (b: number, token: number, head: number): number => ((b * sequence + token) * numHeads + head) * headDim;
-  for (let b = 0; b < batch; b++) {
-    for (let i = 0; i < sequence; i++) {
-      for (let head = 0; head < numHeads; head++) {
-        const target = at(b, i, head);
-        const weights = softmax(
-          Float64Array.from({ length: sequence }, (_, j) => scale * dot(query, target, key, at(b, j, head), headDim)),
-        );
-        for (let d = 0; d < headDim; d++)
-          result[target + d] = weights.reduce((sum, weight, j) => sum + weight * value[at(b, j, head) + d]!, 0);
-      }
-    }
-  }
-  return [float32(inputs.query.dims, result)];
-};
-
 /** Writes the first `count` tokens of sequence `b` to its cache, from row `start`. `[batch, sequence, heads * headDim]` into `[batch, heads, rows, headDim]`. */
 function extend(tokens: HostTensor, cache: HostTensor, b: number, start: number, count: number): void {
   const [, heads, rows, headDim] = cache.dims as [number, number, number, number];

@@ -3,11 +3,6 @@ import type { KernelContext } from '../ops/define-op.ts';
 import { asRows, elementCount, float32, floatsOf, numbersOf, zeros } from './host-tensor.ts';
 import type { Kernel, Kernels } from './kernel.ts';
 
-type DenseKernels = Pick<
-  Kernels,
-  'linear' | 'embedding' | 'rmsNorm' | 'addRmsNorm' | 'layerNorm' | 'reshape' | 'split' | 'gatherRows' | 'zerosLike'
->;
-
 /** Sum of the products of `count` elements, in float64. */
 export function dot(a: Float32Array, aStart: number, b: Float32Array, bStart: number, count: number): number {
   let sum = 0;
@@ -44,35 +39,13 @@ const embedding: Kernel<'embedding'> = ({ ids, weight }, _attributes, context) =
 
 const gatherRows: Kernel<'gatherRows'> = ({ x, indices }, _attributes, context) => takeRows(x, indices, context);
 
-function normalise(x: Float32Array, columns: number, weight: Float32Array | null, epsilon: number): Float32Array {
-  const result = new Float32Array(x.length);
-  for (let start = 0; start < x.length; start += columns) {
-    const factor = 1 / Math.sqrt(dot(x, start, x, start, columns) / columns + epsilon);
-    for (let i = 0; i < columns; i++) result[start + i] = x[start + i]! * factor * (weight?.[i] ?? 1);
-  }
-  return result;
-}
-
-const rmsNorm: Kernel<'rmsNorm'> = ({ x, weight }, { epsilon }) => [
-  float32(x.dims, normalise(floatsOf(x), asRows(x).columns, weight === null ? null : floatsOf(weight), epsilon)),
-];
-
-const addRmsNorm: Kernel<'addRmsNorm'> = ({ x, residual, weight }, { epsilon }) => {
-  const other = floatsOf(residual);
-  const sum = floatsOf(x).map((value, i) => value + other[i]!);
-  return [float32(x.dims, normalise(sum, asRows(x).columns, floatsOf(weight), epsilon)), float32(x.dims, sum)];
-};
-
-const layerNorm: Kernel<'layerNorm'> = ({ x, weight, bias }, { epsilon }) => {
-  const [source, factors, offsets] = [floatsOf(x), floatsOf(weight), floatsOf(bias)];
-  const { rows, columns } = asRows(x);
+const rmsNorm: Kernel<'rmsNorm'> = ({ x, weight }, { epsilon }) => {
+  const [source, factors] = [floatsOf(x), weight === null ? null : floatsOf(weight)];
+  const { columns } = asRows(x);
   const result = new Float32Array(source.length);
-  for (let row = 0; row < rows; row++) {
-    const values = Float64Array.from(source.subarray(row * columns, (row + 1) * columns));
-    const mean = values.reduce((sum, value) => sum + value, 0) / columns;
-    const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / columns;
-    const factor = 1 / Math.sqrt(variance + epsilon);
-    for (let i = 0; i < columns; i++) result[row * columns + i] = (values[i]! - mean) * factor * factors[i]! + offsets[i]!;
+  for (let start = 0; start < source.length; start += columns) {
+    const factor = 1 / Math.sqrt(dot(source, start, source, start, columns) / columns + epsilon);
+    for (let i = 0; i < columns; i++) result[start + i] = source[start + i]! * factor * (factors?.[i] ?? 1);
   }
   return [float32(x.dims, result)];
 };
@@ -100,4 +73,4 @@ const split: Kernel<'split'> = ({ x }, { sizes }, { outputDims }) => {
 
 const zerosLike: Kernel<'zerosLike'> = ({ x }) => [zeros(x.dtype, x.dims)];
 
-export const dense: DenseKernels = { linear, embedding, rmsNorm, addRmsNorm, layerNorm, reshape, split, gatherRows, zerosLike };
+export const dense = { linear, embedding, rmsNorm, reshape, split, gatherRows, zerosLike } satisfies Partial<Kernels>;

@@ -1,32 +1,6 @@
 import type { HostTensor } from '../backend.ts';
-import { elementCount, floatsOf, numbersOf, zeros } from './host-tensor.ts';
+import { elementCount, numbersOf, zeros } from './host-tensor.ts';
 import type { Kernel, Kernels } from './kernel.ts';
-
-type ElementwiseKernels = Pick<
-  Kernels,
-  | 'add'
-  | 'sub'
-  | 'mul'
-  | 'div'
-  | 'max'
-  | 'min'
-  | 'less'
-  | 'equal'
-  | 'where'
-  | 'constant'
-  | 'exp'
-  | 'sqrt'
-  | 'tanh'
-  | 'addScalar'
-  | 'divScalar'
-  | 'mulScalar'
-  | 'floor'
-  | 'log'
-  | 'sigmoid'
-  | 'gelu'
-  | 'cast'
-  | 'siluAndMul'
->;
 
 export function sigmoidOf(x: number): number {
   return 1 / (1 + Math.exp(-x));
@@ -37,7 +11,7 @@ export function siluOf(x: number): number {
 }
 
 /** By the series of positive terms `2 / sqrt(pi) * exp(-x^2) * (x + 2 x^3 / 3 + 4 x^5 / 15 + ...)`; from 6 on it is 1 in float64. */
-export function erfOf(x: number): number {
+function erfOf(x: number): number {
   if (Math.abs(x) >= 6) return Math.sign(x);
   let term = x;
   let sum = x;
@@ -46,10 +20,6 @@ export function erfOf(x: number): number {
     sum += term;
   }
   return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
-}
-
-export function geluOf(x: number): number {
-  return (x / 2) * (1 + erfOf(x / Math.SQRT2));
 }
 
 /** For each element of a result of shape `dims`, the index of the element of `source` that broadcasting puts there. */
@@ -106,18 +76,6 @@ const cast: Kernel<'cast'> = ({ x }, { dtype }) => {
   return [result];
 };
 
-const siluAndMul: Kernel<'siluAndMul'> = ({ x }, _attributes, { outputDims }) => {
-  const result = zeros('float32', outputDims[0]!);
-  const half = result.dims.at(-1)!;
-  const source = floatsOf(x);
-  const { data } = result;
-  for (let i = 0; i < data.length; i++) {
-    const gate = Math.floor(i / half) * 2 * half + (i % half);
-    data[i] = siluOf(source[gate]!) * source[gate + half]!;
-  }
-  return [result];
-};
-
 const where: Kernel<'where'> = ({ condition, a, b }, _attributes, { outputDims }) => {
   const result = zeros(a.dtype, outputDims[0]!);
   const at = [condition, a, b].map(({ dims }) => broadcastIndex(dims, result.dims));
@@ -132,7 +90,7 @@ function larger<T extends number | bigint>(x: T, y: T): T {
   return x;
 }
 
-export const elementwise: ElementwiseKernels = {
+export const elementwise = {
   add: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x + y),
   mul: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x * y),
   sub: (inputs, _, { outputDims }) => binary<number>(inputs, outputDims[0]!, (x, y) => x - y),
@@ -152,7 +110,6 @@ export const elementwise: ElementwiseKernels = {
   floor: ({ x }) => unary(x, Math.floor),
   log: ({ x }) => unary(x, Math.log),
   sigmoid: ({ x }) => unary(x, sigmoidOf),
-  gelu: ({ x }) => unary(x, geluOf),
+  gelu: ({ x }) => unary(x, (element) => (element / 2) * (1 + erfOf(element / Math.SQRT2))),
   cast,
-  siluAndMul,
-};
+} satisfies Partial<Kernels>;

@@ -2,8 +2,6 @@ import type { HostTensor } from '../backend.ts';
 import { asRows, elementCount, float32, floatsOf, numbersOf, zeros } from './host-tensor.ts';
 import type { Kernel, Kernels } from './kernel.ts';
 
-type LayoutKernels = Pick<Kernels, 'permute' | 'concat' | 'slice' | 'replaceRows'>;
-
 const permute: Kernel<'permute'> = ({ x }, { axes }, { outputDims }) => {
   const result = zeros(x.dtype, outputDims[0]!);
   const [source, target] = [x.data, result.data] as unknown as [number[], number[]];
@@ -68,4 +66,4 @@ const replaceRows: Kernel<'replaceRows'> = ({ x, rows, indices }, _attributes, {
   return [float32(x.dims, result)];
 };
 
-export const layout: LayoutKernels = { permute, concat, slice, replaceRows };
+export const layout = { permute, concat, slice, replaceRows } satisfies Partial<Kernels>;

@@ -4,8 +4,6 @@ import { broadcastIndex } from './elementwise.ts';
 import { asRows, elementCount, floatsOf, zeros } from './host-tensor.ts';
 import type { Kernel, Kernels } from './kernel.ts';
 
-type ReductionKernels = Pick<Kernels, 'reduceSum' | 'reduceMean' | 'reduceMax' | 'softmax' | 'matmul'>;
-
 /** What `apply` makes of each row, in float64. */
 function perRow(x: HostTensor, dims: readonly number[], apply: (row: Float64Array) => ArrayLike<number>): readonly HostTensor[] {
   const result = zeros('float32', dims);
@@ -45,10 +43,10 @@ const matmul: Kernel<'matmul'> = ({ a, b }, _attributes, { outputDims }) => {
   return [result];
 };
 
-export const reductions: ReductionKernels = {
+export const reductions = {
   reduceSum: ({ x }, _, { outputDims }) => perRow(x, outputDims[0]!, (row) => [sumOf(row)]),
   reduceMean: ({ x }, _, { outputDims }) => perRow(x, outputDims[0]!, (row) => [sumOf(row) / row.length]),
   reduceMax: ({ x }, _, { outputDims }) => perRow(x, outputDims[0]!, (row) => [maxOf(row)]),
   softmax: ({ x }, _, { outputDims }) => perRow(x, outputDims[0]!, softmax),
   matmul,
-};
+} satisfies Partial<Kernels>;

@@ -3,6 +3,7 @@ import type { HostTensor } from '../backend.ts';
 import type { DType } from '../dtype.ts';
 import { OpInputError } from '../errors.ts';
 import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
+import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
 import { type Operand, SymbolicTensor } from '../tensor.ts';
 
 /** By the name that an op declares; null is an optional one that was not given. */
@@ -183,4 +184,24 @@ function checkInput(
   if (tensor.recorder !== recorder)
     throw new OpInputError(op, `Input "${input}" belongs to another capture; pass it as an argument of forward.`);
   return tensor;
+}
+
+/**
+ * Dimensions of the result when `a` and `b` are aligned at their last axis and a static 1 stretches. It asks for no size: of a symbol and 1 it gives the
+ * symbol, whichever number that is, and of two different symbols nothing.
+ */
+export function broadcast(op: string, a: Dims, b: Dims): Dims {
+  return watchSizes(null, () => broadcastDims(op, a, b));
+}
+
+function broadcastDims(op: string, a: Dims, b: Dims): Dims {
+  const rank = Math.max(a.length, b.length);
+  const one = Dim.of(1);
+  return Array.from({ length: rank }, (_, i) => {
+    const left = a[a.length - rank + i] ?? one;
+    const right = b[b.length - rank + i] ?? one;
+    if (left.equals(right) || right.equals(one)) return left;
+    if (left.equals(one)) return right;
+    throw new OpInputError(op, `Shapes ${formatDims(a)} and ${formatDims(b)} do not broadcast.`);
+  });
 }

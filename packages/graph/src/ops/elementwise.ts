@@ -1,31 +1,10 @@
 import { z } from 'zod';
 import { OpInputError } from '../errors.ts';
 import type { TensorType } from '../graph-recorder.ts';
-import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
-import { defineOp } from './define-op.ts';
+import { broadcast, defineOp } from './define-op.ts';
 
 const none = z.strictObject({});
 const scalar = z.strictObject({ value: z.number() });
-
-/**
- * Dimensions of the result when `a` and `b` are aligned at their last axis and a static 1 stretches. It asks for no size: of a symbol and 1 it gives the
- * symbol, whichever number that is, and of two different symbols nothing.
- */
-export function broadcast(op: string, a: Dims, b: Dims): Dims {
-  return watchSizes(null, () => broadcastDims(op, a, b));
-}
-
-function broadcastDims(op: string, a: Dims, b: Dims): Dims {
-  const rank = Math.max(a.length, b.length);
-  const one = Dim.of(1);
-  return Array.from({ length: rank }, (_, i) => {
-    const left = a[a.length - rank + i] ?? one;
-    const right = b[b.length - rank + i] ?? one;
-    if (left.equals(right) || right.equals(one)) return left;
-    if (left.equals(one)) return right;
-    throw new OpInputError(op, `Shapes ${formatDims(a)} and ${formatDims(b)} do not broadcast.`);
-  });
-}
 
 const binary = (name: string, result?: 'bool') =>
   ({

@@ -1,83 +1,15 @@
 import type { Value } from '../graph.ts';
-import { attention, rotaryEmbedding, selfAttention } from './attention.ts';
+import * as attention from './attention.ts';
 import type { InputRecord, Op } from './define-op.ts';
-import {
-  add,
-  addScalar,
-  cast,
-  constant,
-  div,
-  divScalar,
-  equal,
-  exp,
-  floor,
-  gelu,
-  less,
-  log,
-  max,
-  min,
-  mul,
-  mulScalar,
-  sigmoid,
-  siluAndMul,
-  sqrt,
-  sub,
-  tanh,
-  where,
-} from './elementwise.ts';
-import { concat, gatherRows, permute, replaceRows, reshape, slice, split, zerosLike } from './layout.ts';
-import { embedding, linear } from './linear.ts';
-import { fusedMoe } from './moe.ts';
-import { addRmsNorm, layerNorm, rmsNorm } from './norm.ts';
-import { matmul, reduceMax, reduceMean, reduceSum, softmax } from './reductions.ts';
+import * as elementwise from './elementwise.ts';
+import * as layout from './layout.ts';
+import * as linear from './linear.ts';
+import * as moe from './moe.ts';
+import * as norm from './norm.ts';
+import * as reductions from './reductions.ts';
 
 /** The ops that Graft brings; plugins define more. A backend's lowerings are a mapped type over this set, so that one without a lowering does not compile. */
-export const ops = {
-  add,
-  addRmsNorm,
-  addScalar,
-  attention,
-  cast,
-  concat,
-  constant,
-  div,
-  divScalar,
-  embedding,
-  equal,
-  exp,
-  floor,
-  fusedMoe,
-  gatherRows,
-  gelu,
-  layerNorm,
-  less,
-  linear,
-  log,
-  matmul,
-  max,
-  min,
-  mul,
-  mulScalar,
-  permute,
-  reduceMax,
-  reduceMean,
-  reduceSum,
-  replaceRows,
-  reshape,
-  rmsNorm,
-  rotaryEmbedding,
-  selfAttention,
-  sigmoid,
-  siluAndMul,
-  slice,
-  softmax,
-  split,
-  sqrt,
-  sub,
-  tanh,
-  where,
-  zerosLike,
-} as const;
+export const ops = { ...elementwise, ...layout, ...linear, ...reductions, ...norm, ...attention, ...moe };
 
 export type OpName = keyof typeof ops;
 

@@ -2,8 +2,7 @@ import { z } from 'zod';
 import { OpInputError } from '../errors.ts';
 import type { TensorType } from '../graph-recorder.ts';
 import { Dim, expectDim, formatDims } from '../shape.ts';
-import { defineOp } from './define-op.ts';
-import { broadcast } from './elementwise.ts';
+import { broadcast, defineOp } from './define-op.ts';
 
 const reduction = (name: string) =>
   ({
