@@ -1,7 +1,9 @@
 import { Disposables } from '@graft/common';
+import { Lowerings } from '@graft/engine';
 import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type OpNode, type Program } from '@graft/graph';
 import { type Activations, exportGraph, hasExactKernel, loweringOf, type OnnxLowering, WeightStore } from '@graft/onnx-export';
 import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
+import { inject } from '@graft/registry';
 import { type CompiledGraph, OrtProgram } from './ort-program.ts';
 
 const platform = 'cpu';
@@ -26,11 +28,15 @@ export interface OrtBackendOptions {
 export class OrtBackend implements Backend {
   readonly name = 'onnxruntime-cpu';
   private readonly options: OrtBackendOptions;
-  private readonly lowerings: readonly OnnxLowering[];
+  @inject(Lowerings) private readonly added: readonly OnnxLowering[];
 
   constructor(options: OrtBackendOptions = {}) {
     this.options = options;
-    this.lowerings = (options.lowerings ?? []).filter((lowering) => lowering.platform === platform);
+    this.added = options.lowerings ?? [];
+  }
+
+  private get lowerings(): OnnxLowering[] {
+    return this.added.filter((lowering) => lowering.platform === platform);
   }
 
   /**

@@ -29,6 +29,7 @@ export { type ExplainArchitectureOptions, explainArchitecture } from './explain-
 export { type ExplainContractOptions, explainContract } from './explain-contract.ts';
 export { type ExplainGraphsOptions, explainGraphs, type GraphsRecord } from './explain-graphs.ts';
 export { type ExplainPatchesOptions, explainPatches, type PatchesRecord } from './explain-patches.ts';
+export { type ExplainServicesOptions, explainServices } from './explain-services.ts';
 export type { GraphKind } from './graph-kinds.ts';
 export type { AspectRatio } from './image/canvas.ts';
 export { type DataUrlImage, parseImageDataUrl } from './image/data-url.ts';
@@ -84,6 +85,7 @@ export {
   BucketPolicy,
   CheckpointFormats,
   LogitsProcessors,
+  Lowerings,
   ModelRunner,
   RunnerParts,
   SchedulerPolicy,

@@ -28,6 +28,9 @@ export type RunnerParts = runner.RunnerParts;
 /** The loaded model that a runner runs. The engine binds it. */
 export const RunnerParts = token<RunnerParts>('RunnerParts', 'model');
 
+/** How backends lower ops, each for its platform. A plugin adds those of its ops, or better ones of ours. */
+export const Lowerings = listToken<graph.OpLowering<never, unknown>>('Lowerings');
+
 /** The forms of checkpoints that are read. Of several that read a path, the last one opens it: a plugin's comes before ours. */
 export const CheckpointFormats = listToken<coreModel.CheckpointFormat>('CheckpointFormats');
 

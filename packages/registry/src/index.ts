@@ -128,7 +128,7 @@ export {
 export type { ResolveContext } from './resolve.ts';
 export { type Bind, type Binding, type BindingOptions, type BindingSyntax, defaultBindings, type Services } from './services/binder.ts';
 export { ServiceContainer } from './services/container.ts';
-export { type BoundRecord, describeServices, type ServiceRecord, servicesText } from './services/describe.ts';
+export { type BindingRecord, type ServiceRecord, servicesText } from './services/describe.ts';
 export {
   BinderClosedError,
   ServiceCycleError,

@@ -319,3 +319,18 @@ test('hooks come in plugin order, with their plugin', async () => {
   const loaded = await load({ plugins: [core, hooked('b', ['a']), hooked('a', ['core-model'])] });
   expect(loaded.hooks.map(({ owner }) => owner.plugin)).toEqual(['a', 'b']);
 });
+
+test('a binding for a mode that its platform lacks is refused with the nearest one, whichever is loaded first', async () => {
+  const platforms = [{ name: 'npu', modes: ['compile', 'lazy'], detect: () => 'device' as const }];
+  const device = definePlugin({ name: 'device', platforms });
+  const runner = definePlugin({
+    name: 'runner',
+    bind: (bind) => bind(Backend, { platform: 'npu', modes: ['lasy'] }).toConstantValue({ name: 'x' }),
+  });
+  const refused = code('GRAFT_TARGET_MODE', { fix: expect.stringContaining('use "lazy"') });
+  for (const plugins of [
+    [device, runner],
+    [runner, device],
+  ])
+    await expect(load({ plugins })).rejects.toThrow(refused);
+});

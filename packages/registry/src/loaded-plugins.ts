@@ -1,5 +1,6 @@
 import { GraftError } from '@graft/common';
 import semver from 'semver';
+import { TargetModeError } from './errors.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import { ModelRegistry } from './model-registry.ts';
 import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
@@ -15,6 +16,7 @@ import { type PluginRecord, pluginRecord } from './plugin-set.ts';
 import type { Owner } from './registration.ts';
 import { type Binding, pluginBindings, requireNoRival, servesOn } from './services/binder.ts';
 import { ServiceContainer } from './services/container.ts';
+import { describeServices, type ServiceRecord } from './services/describe.ts';
 
 /** A plugin and where it came from. */
 export interface PluginSource {
@@ -117,6 +119,12 @@ export class LoadedPlugins {
     return new ServiceContainer(this.bindings(options));
   }
 
+  /** Every binding, whether it serves there or why not. */
+  describeServices({ defaults = [], ...engine }: ServicesOptions): Promise<ServiceRecord[]> {
+    const all = [...defaults, ...this.loaded.flatMap(({ bindings }) => bindings)];
+    return describeServices(all, { ...engine, platforms: this.platforms });
+  }
+
   private async addNow(source: PluginSource): Promise<void> {
     const { plugin } = source;
     if (this.isLoaded(source)) return;
@@ -126,6 +134,7 @@ export class LoadedPlugins {
     const before = this.loaded;
     try {
       this.loaded = [...before, loaded]; // its platforms are known when its overrides are checked
+      for (const { bindings } of this.loaded) for (const binding of bindings) this.checkModes(binding);
       this.registry.transaction(() => this.register(loaded));
     } catch (error) {
       this.loaded = before;
@@ -157,6 +166,13 @@ export class LoadedPlugins {
       const rival = this.loaded.find((other) => other.plugin.platforms?.some(({ name }) => name === platform.name));
       if (rival !== undefined) throw new PlatformDuplicateError(platform.name, ownerOf(rival), owner);
     }
+  }
+
+  /** @throws TargetModeError for a mode that no platform of the binding has, of those that are loaded. */
+  private checkModes({ name, owner, platforms, modes }: Binding): void {
+    const on = this.platforms.filter((platform) => platforms?.includes(platform.name) === true);
+    const wrong = modes?.find((mode) => on.length > 0 && !on.some((platform) => platform.modes.includes(mode)));
+    if (wrong !== undefined) throw new TargetModeError(`A binding of ${name}`, owner, wrong, on[0]!);
   }
 
   private register(loaded: LoadedPlugin): void {

@@ -1,8 +1,12 @@
 import { OrtBackend } from '@graft/cpu/api';
-import { InterpreterBackend, ops } from '@graft/graph';
+import { defineOp, InterpreterBackend, ops } from '@graft/graph';
 import type { OnnxLowering } from '@graft/onnx-export';
+import { definePlugin } from '@graft/registry';
 import { expect, test } from 'vitest';
-import { verifyOps } from './ops.ts';
+import { z } from 'zod';
+import { root } from '../engine.fixture.ts';
+import { Lowerings } from '../tokens.ts';
+import { verifyOps, verifyPlatformOps } from './ops.ts';
 
 test('every op that can be tried alone gives on cpu what the interpreter gives', async () => {
   const checks = await verifyOps(new OrtBackend(), Object.values(ops));
@@ -31,4 +35,32 @@ test('a tolerance is that of the lowering', async () => {
   const [check] = await verifyOps(new OrtBackend({ lowerings: [lax] }), [ops.floor]);
   expect(check).toMatchObject({ op: 'floor', by: 'lowering', tolerance: 1.5, held: true, difference: 1 });
   expect((await verifyOps(new InterpreterBackend(), [ops.floor]))[0]).toMatchObject({ difference: 0, held: true });
+});
+
+test('a lowering that a plugin binds is what a platform runs, and its op is verified with the others', async () => {
+  const attributes = z.strictObject({});
+  const infer = ({ x }: { x: Parameters<typeof ops.floor.inferTypes>[0][string] & object }) => x;
+  const twice = defineOp({
+    name: 'twice',
+    plugin: 'acme',
+    inputs: ['x'],
+    attributes,
+    infer,
+    samples: [{}],
+    decompose: ({ x }) => x.add(x),
+  });
+  const lowerings: OnnxLowering[] = [
+    { op: twice, platform: 'cpu', lower: ({ inputs: { x } }, c) => [c.op('Add', [c.name(x!), c.name(x!)])] },
+    { op: ops.floor, platform: 'cpu', lower: ({ inputs: { x } }, c) => [c.op('Neg', [c.name(x!)])] },
+    { op: ops.log, platform: 'hpu', lower: ({ inputs: { x } }, c) => [c.op('Neg', [c.name(x!)])] },
+  ];
+  const acme = definePlugin({
+    name: 'acme',
+    bind(bind) {
+      for (const lowering of lowerings) bind.many(Lowerings).toConstantValue(lowering);
+    },
+  });
+  const checks = await verifyPlatformOps({ app: root, plugins: ['@graft/cpu'] }, 'cpu', { pluginsInCode: [acme] });
+  expect(checks.filter(({ held }) => !held).map(({ op }) => op)).toEqual(['floor']);
+  expect(checks.find(({ op }) => op === 'twice')).toMatchObject({ plugin: 'acme', by: 'lowering', held: true });
 });

@@ -16,7 +16,7 @@ import {
 import { createServices } from '../default-services.ts';
 import { Random } from '../random.ts';
 import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
-import { Backend } from '../tokens.ts';
+import { Backend, Lowerings } from '../tokens.ts';
 
 /** One sample of one op, run on a backend and on the interpreter. */
 export interface OpCheck {
@@ -33,7 +33,7 @@ export interface OpCheck {
   readonly held: boolean;
 }
 
-/** `verifyOps` for the backend of a platform, on the ops that Graft brings. @throws ServiceNotBoundError where nothing binds one. */
+/** `verifyOps` for the backend of a platform, on the ops that Graft brings and those that plugins lower. @throws ServiceNotBoundError where nothing binds one. */
 export async function verifyPlatformOps(
   asked: Parameters<typeof loadEnginePlugins>[0] & { seed?: number },
   platform: string,
@@ -42,7 +42,8 @@ export async function verifyPlatformOps(
   const plugins = await loadEnginePlugins(asked, options);
   const container = createServices(plugins, await plugins.selectPlatform(platform), {});
   try {
-    return await verifyOps(await container.get(Backend), Object.values(ops), asked);
+    const lowered = (await container.get(Lowerings)).map(({ op }) => op);
+    return await verifyOps(await container.get(Backend), [...new Set([...Object.values(ops), ...lowered])], asked);
   } finally {
     await container[Symbol.asyncDispose]();
   }

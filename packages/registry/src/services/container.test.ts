@@ -1,7 +1,7 @@
 import { inject, injectable, optional } from 'inversify';
 import { describe, expect, test } from 'vitest';
 import { definePlugin, type PluginDeclaration } from '../plugin.ts';
-import { type Bind, defaultBindings, pluginBindings } from './binder.ts';
+import { type Bind, type Binding, binder, defaultBindings, pluginBindings } from './binder.ts';
 import { ServiceContainer } from './container.ts';
 import { describeServices, servicesText } from './describe.ts';
 import { listToken, token } from './tokens.ts';
@@ -323,47 +323,56 @@ describe('disposal', () => {
   });
 });
 
-test('services are described: who bound what, in whose place, decorators, elements in order, and where each is injected', async () => {
+test('services are described: who bound what, what serves and why the rest does not, and where each is injected', async () => {
   const engine = (bind: Bind) => bind(Backend).toConstantValue({ device: 'default' });
   const mine = definePlugin({
     name: 'mine',
     bind(bind) {
       cpu(bind);
       bind(Runner).to(async () => BaseRunner);
+      bind(Runner, { platform: 'cpuu' }).to(async () => BaseRunner);
+      bind(Runner, { modes: ['lazy'] }).to(async () => BaseRunner);
       bind(Config).to(() => Promise.reject(new Error('no such file')));
       bind.many(Filters).toConstantValue('x');
       bind.decorate(Backend, (inner) => inner);
     },
+  } as PluginDeclaration);
+  const bindings: Binding[] = [];
+  for (const bind of [mine.bind!]) bind(binder({ plugin: 'mine', file: 'file:///mine.ts' }, (binding) => void bindings.push(binding)));
+  const platforms = [{ name: 'cpu', modes: ['eager'], detect: () => 'device' as const }];
+  const records = await describeServices([...defaultBindings('engine', engine), ...bindings], {
+    platform: 'cpu',
+    mode: 'eager',
+    platforms,
   });
-  const bindings = await pluginBindings({ plugin: mine, file: 'file:///mine.ts', specifier: null });
-  const records = await describeServices([...defaultBindings('engine', engine), ...bindings]);
-  const by = { plugin: 'mine', file: 'file:///mine.ts' };
+  const by = { plugin: 'mine', file: 'file:///mine.ts', unused: null };
   expect(records.find((record) => record.token === 'Backend')).toEqual({
     token: 'Backend',
     scope: 'engine',
     isList: false,
-    bound: [{ ...by, what: 'constant' }],
-    replaced: { plugin: 'engine', file: null, what: 'constant' },
-    decorators: [{ ...by, what: 'builder' }],
+    bindings: [
+      { plugin: 'engine', file: null, role: 'service', source: 'constant', unused: 'a plugin binds another' },
+      { ...by, role: 'service', source: 'constant' },
+      { ...by, role: 'decorator', source: 'builder' },
+    ],
     injectedInto: ['BaseRunner'],
   });
   expect(servicesText(records).split('\n')).toEqual([
     'Backend (one for each engine)',
-    '  = constant, by mine (file:///mine.ts)',
-    '    in the place of constant, by engine',
-    '  decorated by mine (file:///mine.ts)',
+    '  - constant, by engine: unused, a plugin binds another',
+    '  * constant, by mine (file:///mine.ts)',
+    '  * decorator, by mine (file:///mine.ts)',
     '  injected into BaseRunner',
     'Config (one for each engine)',
-    '  = class that cannot be imported: no such file, by mine (file:///mine.ts)',
-    '  injected into nothing',
+    '  * class that cannot be imported: no such file, by mine (file:///mine.ts)',
     'Context (one for each loaded model)',
-    '  nothing is bound',
+    '  - no plugin binds it',
     '  injected into BaseRunner',
-    'Filters (list, one for each engine)',
-    '  + constant, by mine (file:///mine.ts)',
-    '  injected into nothing',
+    'Filters (a list, one for each engine)',
+    '  * constant, by mine (file:///mine.ts)',
     'Runner (one for each loaded model)',
-    '  = class BaseRunner, by mine (file:///mine.ts)',
-    '  injected into nothing',
+    '  * class BaseRunner, by mine (file:///mine.ts)',
+    '  - class BaseRunner, by mine (file:///mine.ts): unused, no loaded plugin brings platform "cpuu" (nearest: "cpu")',
+    '  - class BaseRunner, by mine (file:///mine.ts): unused, it is for mode lazy',
   ]);
 });

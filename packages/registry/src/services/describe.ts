@@ -1,15 +1,20 @@
 import { messageOf } from '@graft/common';
 import type { Newable } from 'inversify';
-import type { Binding } from './binder.ts';
+import { nearestNames, quotedList } from '../names.ts';
+import type { Platform } from '../platform.ts';
+import { type Binding, servesOn } from './binder.ts';
 import { injectionsOf } from './injectable.ts';
 import { type Scope, type Token, tokenFacts } from './tokens.ts';
 
-/** Who bound what. */
-export interface BoundRecord {
+/** A binding, and what became of it. */
+export interface BindingRecord {
   readonly plugin: string;
   readonly file: string | null;
-  /** `class HpuModelRunner`, `constant`, `builder`, or why the class cannot be imported. */
-  readonly what: string;
+  readonly role: Binding['role'];
+  /** `class HpuModelRunner`, `constant gguf`, `builder`, or why the class cannot be imported. */
+  readonly source: string;
+  /** Why it does not serve here; null: it serves. */
+  readonly unused: string | null;
 }
 
 /** One token in one engine, as data. */
@@ -17,60 +22,73 @@ export interface ServiceRecord {
   readonly token: string;
   readonly scope: Scope;
   readonly isList: boolean;
-  /** What serves: one, the elements of a list in their order, or none. */
-  readonly bound: readonly BoundRecord[];
-  /** The default that a plugin's service took the place of. */
-  readonly replaced: BoundRecord | null;
-  readonly decorators: readonly BoundRecord[];
-  /** The classes that it is injected into. */
+  /** In the order of the plugins, defaults first: the order of a list, and of decorators. */
+  readonly bindings: readonly BindingRecord[];
+  /** The classes that serve here and take it. A builder is not known to take anything. */
   readonly injectedInto: readonly string[];
 }
 
-/**
- * The services of an engine, in the order of their names. Classes are imported, and nothing is built.
- * @param bindings what `LoadedPlugins.bindings` gave.
- * @param consumers classes that no token names, and services are injected into.
- */
-export async function describeServices(bindings: readonly Binding[], consumers: readonly Newable[] = []): Promise<ServiceRecord[]> {
+export interface DescribedEngine {
+  platform: string;
+  mode?: string;
+  /** Those that the loaded plugins bring. */
+  platforms: readonly Platform[];
+}
+
+/** The services of an engine, in the order of their names. Classes are imported, and nothing is built. */
+export async function describeServices(bindings: readonly Binding[], engine: DescribedEngine): Promise<ServiceRecord[]> {
   const classes = await Promise.all(bindings.map(classOf));
-  const injected = [...classes, ...consumers].flatMap((Class) =>
-    typeof Class === 'function' ? injectionsOf(Class, null).map(({ value }) => ({ token: value, into: Class.name })) : [],
-  );
+  const injected = bindings.flatMap((binding, i) => {
+    const Class = classes[i];
+    const serves = typeof Class === 'function' && unusedBecause(binding, bindings, engine) === null;
+    return serves ? injectionsOf(Class, binding).map(({ value }) => ({ token: value, into: Class.name })) : [];
+  });
   const tokens = new Set<Token<unknown>>([...bindings, ...injected].map(({ token }) => token));
   const records = [...tokens].map((token): ServiceRecord => {
-    const having = (role: Binding['role'], isDefault?: boolean): BoundRecord[] =>
-      bindings.flatMap(({ source, owner, ...binding }, i) => {
-        if (binding.token !== token || binding.role !== role || (isDefault ?? binding.isDefault) !== binding.isDefault) return [];
-        const Class = classes[i];
-        return { ...owner, what: typeof Class === 'function' ? `class ${Class.name}` : (Class ?? source.kind) };
-      });
     const { name, scope, isList } = tokenFacts(token);
-    const [ofPlugin, ofUs] = [having('service', false), having('service', true)];
-    return {
-      token: name,
-      scope,
-      isList,
-      bound: isList ? having('service') : ofPlugin.length > 0 ? ofPlugin : ofUs,
-      replaced: isList || ofPlugin.length === 0 ? null : (ofUs[0] ?? null),
-      decorators: having('decorator'),
-      injectedInto: [...new Set(injected.filter((one) => one.token === token).map(({ into }) => into))],
-    };
+    const ofToken = bindings.flatMap((binding, i): BindingRecord[] => {
+      const Class = classes[i];
+      const source = typeof Class === 'function' ? `class ${Class.name}` : (Class ?? nameOf(binding));
+      const unused = unusedBecause(binding, bindings, engine);
+      return binding.token === token ? [{ ...binding.owner, role: binding.role, source, unused }] : [];
+    });
+    const injectedInto = [...new Set(injected.filter((one) => one.token === token).map(({ into }) => into))];
+    return { token: name, scope, isList, bindings: ofToken, injectedInto };
   });
   return records.sort((a, b) => (a.token < b.token ? -1 : 1));
 }
 
 /** `explain --services`, as text. */
 export function servicesText(records: readonly ServiceRecord[]): string {
-  const named = ({ plugin, file, what }: BoundRecord) => `${what}, by ${plugin}${file === null ? '' : ` (${file})`}`;
+  const line = ({ plugin, file, role, source, unused }: BindingRecord) =>
+    `  ${unused === null ? '*' : '-'} ${role === 'decorator' ? 'decorator' : source}, by ${plugin}${file === null ? '' : ` (${file})`}${unused === null ? '' : `: unused, ${unused}`}`;
   return records
-    .flatMap(({ token, scope, isList, bound, replaced, decorators, injectedInto }) => [
-      `${token} (${isList ? 'list, ' : ''}one for each ${scope === 'engine' ? 'engine' : 'loaded model'})`,
-      ...(bound.length === 0 ? ['  nothing is bound'] : bound.map((one) => `  ${isList ? '+' : '='} ${named(one)}`)),
-      ...(replaced === null ? [] : [`    in the place of ${named(replaced)}`]),
-      ...decorators.map((one) => `  decorated by ${one.plugin}${one.file === null ? '' : ` (${one.file})`}`),
-      `  injected into ${injectedInto.join(', ') || 'nothing'}`,
+    .flatMap(({ token, scope, isList, bindings, injectedInto }) => [
+      `${token} (${isList ? 'a list, ' : ''}one for each ${scope === 'engine' ? 'engine' : 'loaded model'})`,
+      ...(bindings.length === 0 ? ['  - no plugin binds it'] : bindings.map(line)),
+      ...(injectedInto.length === 0 ? [] : [`  injected into ${injectedInto.join(', ')}`]),
     ])
     .join('\n');
+}
+
+function unusedBecause(binding: Binding, all: readonly Binding[], { platform, mode, platforms }: DescribedEngine): string | null {
+  if (servesOn(binding, platform, mode)) {
+    const rivals = all.filter(({ token, role, isDefault }) => token === binding.token && role === 'service' && !isDefault);
+    const hasRival = binding.isDefault && !binding.isList && rivals.some((rival) => servesOn(rival, platform, mode));
+    return hasRival ? 'a plugin binds another' : null;
+  }
+  const known = platforms.map(({ name }) => name);
+  const unknown = binding.platforms?.filter((name) => !known.includes(name)) ?? [];
+  if (unknown.length > 0)
+    return `no loaded plugin brings platform ${quotedList(unknown)} (nearest: ${quotedList(nearestNames(unknown[0]!, known, 1), 'none')})`;
+  const only = [...(binding.platforms ?? []), ...(binding.modes ?? []).map((name) => `mode ${name}`)];
+  return `it is for ${only.join(', ')}`;
+}
+
+/** `constant gguf` for a value that has a name. */
+function nameOf({ source }: Binding): string {
+  const name = source.kind === 'constant' ? (source.value as { name?: unknown } | null | undefined)?.name : undefined;
+  return typeof name === 'string' ? `constant ${name}` : source.kind;
 }
 
 async function classOf({ source }: Binding): Promise<Newable | string | null> {

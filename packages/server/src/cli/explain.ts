@@ -1,4 +1,10 @@
-import { type ExplainArchitectureOptions, type ExplainPatchesOptions, explainArchitecture, explainPatches } from '@graft/engine';
+import {
+  type ExplainArchitectureOptions,
+  type ExplainPatchesOptions,
+  explainArchitecture,
+  explainPatches,
+  explainServices,
+} from '@graft/engine';
 import type { Environment } from './config.ts';
 import { askedOf, UsageError } from './flags.ts';
 import { defaultPlugins } from './start-engine.ts';
@@ -6,25 +12,29 @@ import type { Terminal } from './terminal.ts';
 
 export interface ExplainOptions {
   patches?: boolean;
+  services?: boolean;
   json?: boolean;
   [engineKey: string]: unknown;
 }
 
 /**
- * Which classes would run an architecture here, and why; with `--patches`, also what its hooks do to a model. No weights are read.
+ * Which classes would run an architecture here, and why; with `--patches`, also what its hooks do to a model. With `--services`, who binds
+ * each service instead. No weights are read.
  * @throws UsageError for `--patches` without a model, and for neither an architecture nor a model.
  */
 export async function explain(
   names: string[],
-  { json, patches, ...options }: ExplainOptions,
+  { json, patches, services, ...options }: ExplainOptions,
   environment: Environment,
   terminal: Terminal,
 ) {
   const asked = askedOf<ExplainArchitectureOptions>(options, environment);
   const { text, record } =
-    patches === true
-      ? await explainPatches({ ...patched(asked), ...(names[0] !== undefined && { architecture: names[0] }) }, defaultPlugins)
-      : await explainArchitecture({ ...asked, ...architecturesFrom(names, asked.model) }, defaultPlugins);
+    services === true
+      ? await explainServices(asked, defaultPlugins)
+      : patches === true
+        ? await explainPatches({ ...patched(asked), ...(names[0] !== undefined && { architecture: names[0] }) }, defaultPlugins)
+        : await explainArchitecture({ ...asked, ...architecturesFrom(names, asked.model) }, defaultPlugins);
   terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
 }
 

@@ -100,6 +100,7 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
       '[architecture...]',
       "e.g. Llama4ForCausalLM; several are tried in order, as in config.json. Default: those of --model's config.",
     )
+    .option('--services', 'Instead: who binds each service of an engine, what serves, and what it is injected into.')
     .option('--patches', 'Also what the hooks do to the model of --model: it is built from its config, without weights.')
     .option('--json', 'The record behind the text.');
   addEngineFlags(command, [...modelFlags, ...pluginFlags]);

@@ -116,6 +116,22 @@ test('what graft explain --json prints validates against the published schema', 
   ]);
 });
 
+test('graft explain --services prints who binds each service, what serves, and what it is injected into', async () => {
+  const asked = ['explain', '--services', '--platform', 'hpu', '--mode', 'eager', '--plugins', '@graft/cpu,@graft/llama4-hpu'];
+  const text = graft(...asked);
+  const json = graft(...asked, '--json');
+  expect([await text.code, await json.code]).toEqual([0, 0]);
+  const [backend] = /Backend [\s\S]*?injected into .*/.exec(text.out())!;
+  expect(backend.replace(/ \(file.*?\)/g, '').split('\n')).toEqual([
+    'Backend (one for each engine)',
+    '  - class OrtBackend, by cpu: unused, it is for cpu',
+    '  * class InterpreterBackend, by llama4-hpu',
+    '  injected into EagerRunner',
+  ]);
+  const records = JSON.parse(json.out()) as { token: string }[];
+  expect(records.find(({ token }) => token === 'SchedulerPolicy')).toMatchObject({ isList: false, injectedInto: ['SequencePolicies'] });
+});
+
 test('graft explain --patches tells the hooks of a model, as text and as data, and asks for the model when there is none', async () => {
   const asked = ['explain', '--patches', '--platform', 'cpu', '--plugins', '@graft/cpu'];
   const [text, data, nothing] = [graft(...asked, '--model', model), graft(...asked, '--model', model, '--json'), graft(...asked)];

@@ -1,0 +1,20 @@
+import { type ServiceRecord, servicesText } from '@graft/registry';
+import { engineServices } from './default-services.ts';
+import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
+
+export interface ExplainServicesOptions extends PlatformChoice {
+  mode?: string;
+}
+
+/** Who binds each service of an engine, and what it is injected into. Nothing is built. */
+export async function explainServices(
+  asked: ExplainServicesOptions,
+  options: StartOptions = {},
+): Promise<{ text: string; record: ServiceRecord[] }> {
+  const plugins = await loadEnginePlugins(asked, options);
+  const device = await platformToExplain(plugins, asked.platform);
+  const { name, modes } = device.platform;
+  const record = await plugins.describeServices({ platform: name, mode: asked.mode ?? modes[0]!, defaults: engineServices });
+  return { text: [servicesText(record), describeDevice(device)].join('\n'), record };
+}
