@@ -56,37 +56,41 @@ export interface RunSmolLm2 {
   nope?: boolean;
 }
 
-/** Runs a file of chats, teacher-forced, all of them scheduled together, in float32 and in the platform's default form. */
+/** Runs a file of chats, teacher-forced, all scheduled together: read as a Llama 4 and as the Llama that the file is, in float32 and in the platform's default form. */
 export async function runSmolLm2(options: RunSmolLm2): Promise<CaseReport[]> {
   const { file, nope = /nope/i.test(basename(file)) } = options;
   const chats = GreedyFile.parse(JSON.parse(await readFile(file, 'utf8')));
   const reports: CaseReport[] = [];
-  for (const weights of options.backend.weights ?? (['float32', 'auto'] as const)) {
-    const engine = await startEngine(options, weights, nope, chats);
-    try {
-      if (weights === 'float32') reports.push(await compareTokens(engine, file, chats));
-      const positions = (await Promise.all(chats.map((chat) => runChat(engine, chat)))).flat();
-      reports.push(
-        judge(`${basename(file)} ${options.backend.name} ${weights === 'auto' ? engine.info.weights : weights}`, positions, bars[weights]),
-      );
-    } finally {
-      await engine.close();
+  for (const architecture of nope ? ['Llama4ForCausalLM'] : ['Llama4ForCausalLM', 'LlamaForCausalLM']) {
+    for (const weights of options.backend.weights ?? (['float32', 'auto'] as const)) {
+      const engine = await startEngine(options, { architecture, weights, nope, chats });
+      try {
+        if (weights === 'float32') reports.push(await compareTokens(engine, file, chats));
+        const positions = (await Promise.all(chats.map((chat) => runChat(engine, chat)))).flat();
+        const name = `${basename(file)} ${architecture} ${options.backend.name} ${weights === 'auto' ? engine.info.weights : weights}`;
+        reports.push(judge(name, positions, bars[weights]));
+      } finally {
+        await engine.close();
+      }
     }
   }
   return reports;
 }
 
-function startEngine(
-  { model, backend, app }: RunSmolLm2,
-  weights: 'float32' | 'auto',
-  nope: boolean,
-  chats: readonly Chat[],
-): Promise<LlmEngine> {
+interface Reading {
+  /** What the GGUF, a Llama by its metadata, is read as. */
+  architecture: string;
+  weights: 'float32' | 'auto';
+  nope: boolean;
+  chats: readonly Chat[];
+}
+
+function startEngine({ model, backend, app }: RunSmolLm2, { architecture, weights, nope, chats }: Reading): Promise<LlmEngine> {
   const noRope = Array.from({ length: numLayers }, (_, layer) => (nope && nopeLayers.includes(layer) ? 0 : 1));
   const longest = Math.max(...chats.map(({ promptIds, greedyIds }) => promptIds.length + greedyIds.length));
   return LlmEngine.start({
     model,
-    architecture: 'Llama4ForCausalLM',
+    architecture,
     app,
     plugins: backend.plugins,
     platform: backend.name,

@@ -1,5 +1,5 @@
 // Times a decode step and a prefill of a model on this machine, and shows where ONNX Runtime spends them. From the repository's root:
-//   node --conditions=@graft/source --import tsx packages/cpu/scripts/profile.ts MODEL [--float32] [--dense REGEXP] [--threads N] [--spin US] [--no-fuse] [--profile]
+//   node --conditions=@graft/source --import ./scripts/tsx.mjs packages/cpu/scripts/profile.ts MODEL [--float32] [--dense REGEXP] [--threads N] [--spin US] [--no-fuse] [--profile]
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';

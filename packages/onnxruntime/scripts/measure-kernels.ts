@@ -1,5 +1,5 @@
 // Times the linear layers' forms on this machine. Usage, from the repository's root:
-//   node --conditions=@graft/source --import tsx packages/onnxruntime/scripts/measure-kernels.ts [THREADS]
+//   node --conditions=@graft/source --import ./scripts/tsx.mjs packages/onnxruntime/scripts/measure-kernels.ts [THREADS]
 import { cpus } from 'node:os';
 import { type Attribute, Environment, GraphBuilder, int, Value } from '../src/index.ts';
 

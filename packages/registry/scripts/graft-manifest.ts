@@ -1,6 +1,6 @@
 // Writes the manifest of an upstream package's classes to its src/manifest.ts. Folders are those of the classes that it describes, with the bases
 // that these inherit from.
-//   node --import tsx packages/registry/scripts/graft-manifest.ts PACKAGE FOLDER...
+//   node --import ./scripts/tsx.mjs packages/registry/scripts/graft-manifest.ts PACKAGE FOLDER...
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageManifest } from './package-manifest.ts';

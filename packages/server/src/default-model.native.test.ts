@@ -177,11 +177,22 @@ test('a kill in mid-download leaves no model, and the next start succeeds', { ti
   const script = `
     import { ensureDefaultModel } from ${JSON.stringify(new URL('./default-model.ts', import.meta.url).href)};
     await ensureDefaultModel({ ...JSON.parse(process.env.GRAFT_TEST_OPTIONS), environment: process.env });`;
-  const child = spawn(process.execPath, ['--conditions=@graft/source', '--import', 'tsx', '--input-type=module', '-e', script], {
-    env: { ...pip(), GRAFT_TEST_OPTIONS: JSON.stringify({ folder, source }) },
-    cwd: fileURLToPath(new URL('../../../', import.meta.url)),
-    stdio: 'inherit',
-  });
+  const child = spawn(
+    process.execPath,
+    [
+      '--conditions=@graft/source',
+      '--import',
+      new URL('../../../scripts/tsx.mjs', import.meta.url).href,
+      '--input-type=module',
+      '-e',
+      script,
+    ],
+    {
+      env: { ...pip(), GRAFT_TEST_OPTIONS: JSON.stringify({ folder, source }) },
+      cwd: fileURLToPath(new URL('../../../', import.meta.url)),
+      stdio: 'inherit',
+    },
+  );
   await vi.waitFor(() => expect(downloads).toBe(before + 1), { timeout: 15_000 });
   child.kill('SIGKILL');
   await new Promise((resolve) => child.once('close', resolve));

@@ -188,7 +188,14 @@ test('a folder that is there and cannot be written is read, and refuses what is 
     const recipes = Recipes.open(${JSON.stringify(directory)}, 'key');
     console.log(recipes.read('1x1', () => { throw new Error('unbound'); }));
     await recipes.keep('graph', async () => console.log('compiled')).catch(({ code }) => console.log(code));`;
-  const args = ['--conditions=@graft/source', '--import', 'tsx', '--input-type=module', '--eval', script];
+  const args = [
+    '--conditions=@graft/source',
+    '--import',
+    new URL('../../../scripts/tsx.mjs', import.meta.url).href,
+    '--input-type=module',
+    '--eval',
+    script,
+  ];
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', ...(isRoot && { uid: 65534, gid: 65534 }) });
   chmodSync(directory, 0o755);
   chmodSync(folder, 0o755);
