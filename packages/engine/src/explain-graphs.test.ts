@@ -45,8 +45,8 @@ test('the kinds of layers are told with the layers that share each, and in what 
   expect(record.kinds[3]!.unlike!.differences).toContainEqual({
     kind: 'class',
     path: 'self_attn.rotary_emb',
-    a: 'RotaryEmbedding',
-    b: 'null',
+    expected: 'RotaryEmbedding',
+    actual: 'null',
   });
   expect(text).toContain(
     '  decoder-layer#1 serves model.layers.1, 5; unlike decoder-layer#0: residual is float32[batch, sequence, 32], not null; feed_forward is Llama4Moe, not LlamaMlp',

@@ -1,5 +1,5 @@
 import type { LanguageModel } from '@graft/core-model';
-import { CaptureCache, diffGuards, type Forecast, type GuardDifference, predict } from '@graft/graph';
+import { CaptureCache, diffGuards, type Forecast, type GuardFailure, predict } from '@graft/graph';
 import { EngineConfigError } from './errors.ts';
 import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
 import { type GraphKind, graphKindLines, graphKinds } from './graph-kinds.ts';
@@ -27,7 +27,7 @@ export interface GraphsRecord {
   /** The kinds of modules at any shape: as many graphs at each bucket, and which layers share one. */
   readonly kinds: readonly GraphKind[];
   /** Why the two layers asked about need two graphs; empty when they share one, null when none were asked about. */
-  readonly why: { readonly a: string; readonly b: string; readonly differences: readonly GuardDifference[] } | null;
+  readonly why: { readonly a: string; readonly b: string; readonly differences: readonly GuardFailure[] } | null;
 }
 
 /**
@@ -83,7 +83,7 @@ function textOf({ architecture, modelClass, platform, mode, forecast, kinds, why
   lines.push('kinds, at any shape:', ...graphKindLines(kinds).map((line) => `  ${line}`));
   if (why !== null) {
     lines.push(why.differences.length === 0 ? `${why.a} and ${why.b} share a graph` : `${why.a} and ${why.b} differ in`);
-    for (const { path, a, b } of why.differences) lines.push(`  ${path}: ${a}, ${b}`);
+    for (const { path, expected, actual } of why.differences) lines.push(`  ${path}: ${expected}, ${actual}`);
   }
   return lines.join('\n');
 }

@@ -1,5 +1,5 @@
 import type { LanguageModel } from '@graft/core-model';
-import { CaptureCache, type CapturedModel, diffGuards, type GuardDifference, type RegionNode } from '@graft/graph';
+import { CaptureCache, type CapturedModel, diffGuards, type GuardFailure, type RegionNode } from '@graft/graph';
 import { captureLanguageModel } from './runner/capture-language-model.ts';
 
 /** One graph of a region, and the modules that it serves. */
@@ -9,7 +9,7 @@ export interface GraphKind {
   readonly graph: string;
   readonly paths: readonly string[];
   /** The earlier graph of the region that is nearest, and in what its first module (`a`) differs from the first one here (`b`); null for the first graph. */
-  readonly unlike: { readonly graph: string; readonly differences: readonly GuardDifference[] } | null;
+  readonly unlike: { readonly graph: string; readonly differences: readonly GuardFailure[] } | null;
 }
 
 /** The kinds of modules that a model has at any shape. Captures `forward`, which reads no values, so a model without weights will do. */
@@ -37,7 +37,7 @@ export function graphKindLines(kinds: readonly GraphKind[]): string[] {
   return kinds.map(({ graph, paths, unlike }) => {
     const places = `${graph} serves ${placesOf(paths)}`;
     if (unlike === null) return places;
-    return `${places}; unlike ${unlike.graph}: ${unlike.differences.map(({ path, a, b }) => `${path} is ${b}, not ${a}`).join('; ')}`;
+    return `${places}; unlike ${unlike.graph}: ${unlike.differences.map(({ path, expected, actual }) => `${path} is ${actual}, not ${expected}`).join('; ')}`;
   });
 }
 

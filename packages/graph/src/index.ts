@@ -14,7 +14,7 @@ export {
 } from './backend.ts';
 export { type CapturedModel, type CaptureOptions, captureModel, type InputSpec } from './capture/capture.ts';
 export { CaptureCache, type CaptureEntry, type CaptureEvents, type OnRecompile, type RecompileRecord } from './capture/capture-cache.ts';
-export { diffGuards, type GuardDifference } from './capture/diff-guards.ts';
+export { diffGuards } from './capture/diff-guards.ts';
 export { checkGuard, type Guard, type GuardFailure, type GuardKind } from './capture/guard.ts';
 export { type BucketForecast, type Forecast, predict, type RegionForecast } from './capture/predict.ts';
 export { type Read, readsOf } from './capture/reads.ts';

@@ -3,26 +3,16 @@ import type { Graph, RegionNode } from '../graph.ts';
 import type { Module } from '../nn/module.ts';
 import type { CapturedModel } from './capture.ts';
 import { type CaptureEntry, inputFailures } from './capture-cache.ts';
-import { checkGuard, type GuardFailure, type GuardKind } from './guard.ts';
-
-/** Something by which two modules of one region differ, so that a graph of the one does not serve the other. */
-export interface GuardDifference {
-  readonly kind: GuardKind;
-  /** Relative to the region's module, or the name of an argument. */
-  readonly path: string;
-  /** What the first module has there, and what the second. */
-  readonly a: string;
-  readonly b: string;
-}
+import { checkGuard, type GuardFailure } from './guard.ts';
 
 /**
  * Why two modules of one region need two graphs: every argument and guard in which they differ, of those that either's `forward` reads and without
  * what is below such a place; none when they share a graph. Reads the modules as they are now, and runs nothing.
- * @param a the path of one, such as `model.layers.3`.
+ * @param a the path of one, such as `model.layers.3`. `expected` is what it has, `actual` what `b` has.
  * @throws RegionNotFoundError when a path is no call of a region, or the two are of different regions.
  */
-export function diffGuards(captured: CapturedModel, a: string, b: string): GuardDifference[] {
-  const [first, second] = [placeOf(captured, a), placeOf(captured, b)];
+export function diffGuards(captured: CapturedModel, a: string, b: string): GuardFailure[] {
+  const [first, second] = [regionAt(captured, a), regionAt(captured, b)];
   if (first.region !== second.region) {
     const what = `"${a}" is a region "${first.region}" and "${b}" one of "${second.region}", so there are no guards to compare.`;
     throw new RegionNotFoundError(what, b, regionPaths(captured.graph));
@@ -35,7 +25,7 @@ export function diffGuards(captured: CapturedModel, a: string, b: string): Guard
     expected: failure.actual,
     actual: failure.expected,
   }));
-  return outermost([...forward, ...backward], inputs).map(({ kind, path, expected, actual }) => ({ kind, path, a: expected, b: actual }));
+  return outermost([...forward, ...backward], inputs);
 }
 
 /** Leaves out what follows from another one: what differs below a place that differs itself. */
@@ -48,14 +38,8 @@ function outermost(failures: readonly GuardFailure[], inputs: readonly GuardFail
   return [...inputs, ...[...first.values()].filter(({ path }) => !follows(path))];
 }
 
-interface Place {
-  region: string;
-  entry: CaptureEntry;
-  module: object;
-}
-
 /** @throws RegionNotFoundError */
-function placeOf({ graph, root, cache }: CapturedModel, path: string): Place {
+function regionAt({ graph, root, cache }: CapturedModel, path: string): { region: string; entry: CaptureEntry; module: object } {
   const node = graph.nodes.find((candidate): candidate is RegionNode => candidate.kind === 'region' && candidate.path === path);
   const module = [...root.namedModules()].find(([name]) => name === path)?.[1];
   const region = module === undefined ? undefined : (module.constructor as typeof Module).region?.name;

@@ -26,27 +26,23 @@ export interface GuardFailure {
 }
 
 /** What a guard would compare: equal identities mean that the graph cannot tell the two values apart. */
-export interface Fact {
-  readonly kind: GuardKind;
-  readonly identity: unknown;
-  readonly text: string;
-}
+export type Fact = Pick<Guard, 'kind' | 'identity' | 'expected'>;
 
 /** What there is to guard in a value that `forward` read. */
 export function factOf(value: unknown): Fact {
-  if (value === null || value === undefined) return { kind: 'null', identity: value, text: String(value) };
+  if (value === null || value === undefined) return { kind: 'null', identity: value, expected: String(value) };
   if (value instanceof Parameter || value instanceof Buffer) {
     const text = `${value.dtype}[${value.shape.join(', ')}]`;
-    return { kind: 'tensor', identity: text, text };
+    return { kind: 'tensor', identity: text, expected: text };
   }
-  if (value instanceof RuntimeInput) return { kind: 'runtime input', identity: value.toString(), text: value.toString() };
-  if (typeof value === 'function') return { kind: 'function', identity: value, text: value.name === '' ? 'a function' : value.name };
-  if (hasInternalSlots(value)) return { kind: 'constant', identity: value, text: `a ${value.constructor.name}` };
+  if (value instanceof RuntimeInput) return { kind: 'runtime input', identity: value.toString(), expected: value.toString() };
+  if (typeof value === 'function') return { kind: 'function', identity: value, expected: value.name === '' ? 'a function' : value.name };
+  if (hasInternalSlots(value)) return { kind: 'constant', identity: value, expected: `a ${value.constructor.name}` };
   if (typeof value === 'object') {
     const type: unknown = Object.getPrototypeOf(value)?.constructor;
-    return { kind: 'class', identity: type, text: typeof type === 'function' ? type.name : 'no class' };
+    return { kind: 'class', identity: type, expected: typeof type === 'function' ? type.name : 'no class' };
   }
-  return { kind: 'constant', identity: value, text: typeof value === 'string' ? JSON.stringify(value) : String(value) };
+  return { kind: 'constant', identity: value, expected: typeof value === 'string' ? JSON.stringify(value) : String(value) };
 }
 
 /** A Proxy cannot stand in for these, since their methods need the object itself; they are compared by identity and must not change. */
@@ -62,12 +58,12 @@ export function hasInternalSlots(value: unknown): value is object {
 }
 
 export function lengthFact(list: readonly unknown[]): Fact {
-  return { kind: 'length', identity: list.length, text: String(list.length) };
+  return { kind: 'length', identity: list.length, expected: String(list.length) };
 }
 
 export function keysFact(object: object): Fact {
   const keys = Object.keys(object).join(', ');
-  return { kind: 'keys', identity: keys, text: keys };
+  return { kind: 'keys', identity: keys, expected: keys };
 }
 
 /** Evaluates a guard on another module, reading it directly. @returns null when it holds. */
@@ -92,7 +88,7 @@ function plainlyHolds({ kind, identity }: Guard, found: unknown): boolean {
 
 /** Two classes or functions may bear one name (a duplicate install, a method of another class). */
 function describeDifference(guard: Guard, actual: Fact): string {
-  return actual.text === guard.expected ? `another ${guard.kind} of that name` : actual.text;
+  return actual.expected === guard.expected ? `another ${guard.kind} of that name` : actual.expected;
 }
 
 /** The property keys that a path stands for. */

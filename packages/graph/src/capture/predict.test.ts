@@ -113,13 +113,13 @@ test('a bucket of the same shape as an earlier one needs no capture', () => {
 test('two modules differ in every argument, class and constant that one of them reads, the outermost place only', () => {
   const captured = captureAt(new Model(new Layer(), new Layer(new Identity(), 3), new Layer(null)), 8);
   expect(diffGuards(captured, 'layers.0', 'layers.1')).toEqual([
-    { kind: 'input', path: 'residual', a: 'null', b: 'float32[8, 4]' },
-    { kind: 'class', path: 'gate', a: 'Gate', b: 'Identity' },
-    { kind: 'constant', path: 'factor', a: '2', b: '3' },
+    { kind: 'input', path: 'residual', expected: 'null', actual: 'float32[8, 4]' },
+    { kind: 'class', path: 'gate', expected: 'Gate', actual: 'Identity' },
+    { kind: 'constant', path: 'factor', expected: '2', actual: '3' },
   ]);
   expect(diffGuards(captured, 'layers.2', 'layers.1')).toEqual([
-    { kind: 'null', path: 'gate', a: 'null', b: 'Identity' },
-    { kind: 'constant', path: 'factor', a: '2', b: '3' },
+    { kind: 'null', path: 'gate', expected: 'null', actual: 'Identity' },
+    { kind: 'constant', path: 'factor', expected: '2', actual: '3' },
   ]);
 });
 

@@ -39,9 +39,9 @@ export class ReadPath {
     return known;
   }
 
-  guard({ kind, identity, text }: Fact): Guard {
-    if (this.last?.kind === kind && Object.is(this.last.identity, identity) && this.last.expected === text) return this.last;
-    this.last = { kind, path: this.path, expected: text, keys: this.keys, identity };
+  guard({ kind, identity, expected }: Fact): Guard {
+    if (this.last?.kind === kind && Object.is(this.last.identity, identity) && this.last.expected === expected) return this.last;
+    this.last = { kind, path: this.path, expected, keys: this.keys, identity };
     return this.last;
   }
 }

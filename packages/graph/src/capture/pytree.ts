@@ -1,3 +1,4 @@
+import { joinPath } from '../nn/module.ts';
 import { Dim } from '../shape.ts';
 import { SymbolicTensor } from '../tensor.ts';
 
@@ -23,9 +24,9 @@ export function flatten(value: unknown, root = ''): Flat {
       tensors.push({ path, tensor: node });
       return { kind: 'tensor', index: tensors.length - 1, path };
     }
-    if (Array.isArray(node)) return { kind: 'list', items: node.map((item, i) => visit(item, join(path, String(i)))) };
+    if (Array.isArray(node)) return { kind: 'list', items: node.map((item, i) => visit(item, joinPath(path, String(i)))) };
     if (typeof node === 'object' && node !== null && !(node instanceof Dim)) {
-      const entries = Object.entries(node).map(([key, item]): [string, Structure] => [key, visit(item, join(path, key))]);
+      const entries = Object.entries(node).map(([key, item]): [string, Structure] => [key, visit(item, joinPath(path, key))]);
       return { kind: 'record', entries, prototype: Object.getPrototypeOf(node) as object | null };
     }
     return { kind: 'leaf', value: node };
@@ -49,8 +50,4 @@ export function unflatten(structure: Structure, tensors: readonly SymbolicTensor
     case 'leaf':
       return structure.value;
   }
-}
-
-function join(path: string, name: string): string {
-  return path === '' ? name : `${path}.${name}`;
 }

@@ -6,17 +6,11 @@ import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { Dim, formatDims } from '../shape.ts';
 import { verifyGraph } from '../verify-graph.ts';
 
-/** A weight that one call reads: the whole model's name for it, and what stands there. */
-export interface CallWeight {
-  readonly path: string;
-  readonly source: Parameter | Buffer;
-}
+/** A weight that one call reads, under its path in the whole model. */
+export type CallWeight = Pick<WeightSlot, 'path' | 'source'>;
 
 /** A runtime input that one call reads or writes, under its path in the whole model. */
-export interface CallRuntimeInput {
-  readonly path: string;
-  readonly kind: string;
-}
+export type CallRuntimeInput = Pick<GraphRuntimeInput, 'path' | 'kind'>;
 
 /** One run of a region's graph. Lists are in the order of the graph's own. */
 export interface RegionCall {

@@ -90,22 +90,17 @@ export function toFloat32(storage: WeightStorage): Float32Array {
       for (let i = 0; i < values.length; i++) values[i] = (quants[i]! - zeroPoints[i >> 5]!) * scales[i >> 5]!;
       return values;
     }
-    case 'int4b32': {
-      const quants = read('quants');
-      const scales = aligned(read('scales'), Float32Array);
-      const values = new Float32Array(quants.length * 2);
-      for (let i = 0; i < values.length; i++) values[i] = (((quants[i >> 1]! >> ((i & 1) * 4)) & 15) - 8) * scales[i >> 5]!;
-      return values;
-    }
+    case 'int4b32':
     case 'int4b32o': {
       const quants = read('quants');
       const scales = aligned(read('scales'), Float32Array);
-      const zeroPoints = read('zeroPoints');
-      const offsets = aligned(read('offsets'), Float32Array);
+      const [zeroPoints, offsets] =
+        storage.format === 'int4b32' ? [null, null] : [read('zeroPoints'), aligned(read('offsets'), Float32Array)];
       const values = new Float32Array(quants.length * 2);
       for (let i = 0; i < values.length; i++) {
         const block = i >> 5;
-        values[i] = (((quants[i >> 1]! >> ((i & 1) * 4)) & 15) - zeroPoints[block]!) * scales[block]! + offsets[block]!;
+        const quant = (quants[i >> 1]! >> ((i & 1) * 4)) & 15;
+        values[i] = (quant - (zeroPoints?.[block] ?? 8)) * scales[block]! + (offsets?.[block] ?? 0);
       }
       return values;
     }
