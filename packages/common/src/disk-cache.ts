@@ -5,17 +5,17 @@ import { join } from 'node:path';
 const day = 86_400_000;
 
 export interface EvictionLimits {
-  /** What all entries together may take. */
+  /** The limit for all entries together. */
   maxBytes: number;
-  /** An entry that nobody used for so long goes. Default: 30 days. */
+  /** Entries that were unused for longer are removed. Default: 30 days. */
   unusedMs?: number;
-  /** Default: the clock, in ms since 1970. */
+  /** In ms since 1970. Default: the clock. */
   now?: number;
 }
 
 /**
- * Marks an entry of a cache folder as used now, and as in use for as long as this process lives. An entry is all files and folders whose names begin with its
- * key (40 hex digits). In a folder that cannot be written it does nothing: nothing can be removed there either.
+ * Marks an entry of a cache folder as used now, and as in use while this process lives. An entry is all files and folders whose names begin with its key
+ * (40 hex digits). Does nothing in a read-only folder, where nothing can be removed either.
  */
 export function useCacheEntry(directory: string, key: string): void {
   try {
@@ -27,9 +27,9 @@ export function useCacheEntry(directory: string, key: string): void {
 }
 
 /**
- * Removes what can be made again from cache folders that share one limit: entries that were not used for a long time, then the least recently used until the
- * rest fits. An entry in use by a living process stays, of this machine or, as far as its last use is recent, of another one that shares the folder. Temporary
- * files (`.tmp`) go an hour after they were last written: their process ended.
+ * Removes entries of cache folders that share one limit: those unused for `unusedMs`, then the least recently used until the rest fits. An entry stays while a
+ * living process of this machine uses it, or a process of another machine that shares the folder has used it within `unusedMs`. Temporary files (`.tmp`) are
+ * removed an hour after their last write.
  */
 export function evictCacheEntries(
   directories: readonly string[],
@@ -82,7 +82,7 @@ function sizeOf(path: string, now: number): number {
   return 0;
 }
 
-/** @param user host and process, `HOST.PID`. Whether a process of another machine lives cannot be seen from here. */
+/** @param user `HOST.PID`. A process of another machine counts as alive while the entry is not forgotten. */
 function isAlive(user: string, isForgotten: boolean): boolean {
   const dot = user.lastIndexOf('.');
   if (user.slice(0, dot) !== hostname()) return !isForgotten;
@@ -94,7 +94,7 @@ function isAlive(user: string, isForgotten: boolean): boolean {
   }
 }
 
-/** What cannot be removed stays: a full cache is no reason to fail. */
+/** Ignores failures: a full cache must not stop the engine. */
 function remove(path: string): void {
   try {
     rmSync(path, { recursive: true, force: true });

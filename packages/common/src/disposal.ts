@@ -1,13 +1,13 @@
 import { GraftError } from './errors.ts';
 
-/** Something that was disposed is used again. */
+/** A disposed object is used. */
 export class DisposedError extends GraftError {
   constructor(what: string) {
-    super({ code: 'GRAFT_DISPOSED', what: `${what} was disposed.`, fix: 'keep its owner alive for as long as it is used.' });
+    super({ code: 'GRAFT_DISPOSED', what: `${what} was disposed.`, fix: 'dispose its owner later.' });
   }
 }
 
-/** A stack of resources, disposed last in first out. Node 20 lacks `DisposableStack`; this is the part of it that Graft needs. */
+/** A stack of resources, disposed in reverse order. Node 20 lacks `DisposableStack`; this is the part of it that Graft needs. */
 export class Disposables implements Disposable {
   private stack: (() => void)[] | null = [];
 
@@ -15,7 +15,7 @@ export class Disposables implements Disposable {
     return this.stack === null;
   }
 
-  /** Takes ownership of `resource` and gives it back. */
+  /** Takes ownership of `resource` and returns it. */
   use<R extends Disposable>(resource: R): R {
     this.defer(() => resource[Symbol.dispose]());
     return resource;
@@ -26,7 +26,7 @@ export class Disposables implements Disposable {
     this.stack.push(release);
   }
 
-  /** Hands everything over to the result, for a constructor that has succeeded. */
+  /** Moves everything to a new stack, at the end of a constructor that succeeds. */
   move(): Disposables {
     const moved = new Disposables();
     moved.stack = this.stack;
@@ -34,7 +34,7 @@ export class Disposables implements Disposable {
     return moved;
   }
 
-  /** Releases all, even when one throws; the first error is thrown at the end. Twice without harm. */
+  /** Releases everything, then throws the first error. May be called twice. */
   [Symbol.dispose](): void {
     const stack = this.stack ?? [];
     this.stack = null;

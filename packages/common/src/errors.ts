@@ -1,4 +1,4 @@
-/** What every Graft error says: what happened (with both values), where, and how to fix it. */
+/** The parts of an error: what happened (with both values), where, and how to fix it. */
 export interface GraftErrorFacts {
   /** Stable; a row of docs/errors.md. */
   code: `GRAFT_${string}`;
@@ -74,7 +74,7 @@ export interface GraftErrorRecord {
   fix: string | null;
 }
 
-/** The message of anything thrown, for a `what` that quotes a cause. */
+/** The message of any thrown value, to quote a cause. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

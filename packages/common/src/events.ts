@@ -1,8 +1,8 @@
-/** Typed events, named `noun:verb`. A library reports through one of these; only an application prints. */
+/** Typed events, named `noun:verb`. A library reports events; only an application prints. */
 export class EventBus<Events extends object> {
   private readonly listeners = new Map<keyof Events, Set<(event: never) => void>>();
 
-  /** Calls `listener` at every `name`; the result unsubscribes it. */
+  /** Calls `listener` for each event `name`. The result unsubscribes it. */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void {
     let set = this.listeners.get(name);
     if (set === undefined) this.listeners.set(name, (set = new Set()));

@@ -167,12 +167,12 @@ test('what the kernel would answer wrongly is refused by name', async () => {
   const run = (step: Record<string, HostTensor>, batch = 1, firstSlot = 0) => programs.actual.run({ firstSlot, batch, inputs: step });
   await run(stepInputs([0], 4));
   const good = stepInputs([4], 1);
-  await expect(run(stepInputs([4, 4], 2), 2)).rejects.toThrow(/one sequence at a time/);
+  await expect(run(stepInputs([4, 4], 2), 2)).rejects.toThrow(/run a sequence alone/);
   await expect(run(stepInputs([24], 1))).rejects.toThrow(/has 24 rows; 25 are needed/);
   await expect(run({ ...stepInputs([4], 8), sequenceLengths: int32([1], [9]), totalLength: int32([], [9]) })).rejects.toThrow(/do not pad/);
-  await expect(run({ ...good, sequenceLengths: int32([1], [0]) })).rejects.toThrow(/A length must be 1 to 5/);
-  await expect(run({ ...good, totalLength: int32([], [4]) })).rejects.toThrow(/A length must be 1 to 4/);
-  await expect(run(good, 1, 4)).rejects.toThrow(/Slots 4 to 4 are asked for; there are 4/);
+  await expect(run({ ...good, sequenceLengths: int32([1], [0]) })).rejects.toThrow(/must be between 1 and 5/);
+  await expect(run({ ...good, totalLength: int32([], [4]) })).rejects.toThrow(/must be between 1 and 4/);
+  await expect(run(good, 1, 4)).rejects.toThrow(/slots 4 to 4; the program has 4/);
   const { positions: _, ...missing } = good;
   await expect(run(missing)).rejects.toThrow(/missing[\s\S]*input "positions"/);
   await expect(run({ ...good, extra: good['qkv']! })).rejects.toThrow(/input "extra"/);

@@ -5,19 +5,19 @@ import { type Activations, cacheWidth, declaredDims, LoweringContext, type Weigh
 import { loweringOf, type OnnxLowering, ownLowering } from './lowerings.ts';
 import type { WeightStore } from './weight-store.ts';
 
-/** What a step must bring, under this name. */
+/** An input of a step. */
 export interface StepInput {
   readonly name: string;
   readonly dtype: DType;
   readonly dims: readonly Dim[];
 }
 
-/** What a step gives under `name`; `tensor` is what the ONNX graph calls it. */
+/** An output of a step. `tensor` is its name in the ONNX graph. */
 export interface StepOutput extends StepInput {
   readonly tensor: string;
 }
 
-/** A KV cache, read and extended in place: one memory is bound to the ONNX graph's `input` and `output`. */
+/** A KV cache, which a step extends in place: bind the same memory to `input` and `output` of the ONNX graph. */
 export interface CacheTensor {
   /** The runtime input's path in the graph. */
   readonly path: string;
@@ -27,7 +27,7 @@ export interface CacheTensor {
   readonly dims: readonly [heads: number, rows: number, headDim: number];
 }
 
-/** Names of the step inputs that attentions of one KV group share; null where the value is computed and cannot be checked. */
+/** The names of the step inputs that attentions of a KV group share; null for a computed value, which cannot be checked. */
 export interface AttentionGroup {
   readonly path: string;
   /** The path of the key cache's slot. */
@@ -35,7 +35,7 @@ export interface AttentionGroup {
   readonly queryStart: string | null;
   readonly sequenceLengths: string | null;
   readonly totalLength: string | null;
-  /** Queries of a sequence in one step. */
+  /** Queries of a sequence in a step. */
   readonly sequence: Dim;
   readonly rows: number;
 }
@@ -46,32 +46,31 @@ export interface ExportedGraph {
   readonly outputs: readonly StepOutput[];
   readonly caches: readonly CacheTensor[];
   readonly groups: readonly AttentionGroup[];
-  /** The weights that the ONNX graph takes as inputs; none where they are initializers. */
+  /** The weights that are inputs of the ONNX graph; empty when weights are initializers. */
   readonly weights: readonly WeightInput[];
 }
 
-/** How a graph is exported. */
 export interface ExportOptions {
   bindRuntimeInput: CompileOptions['bindRuntimeInput'];
   /**
-   * Whether one kernel may do what several ops say: sum and norm; split, rotation and attention. Faster, and rounded in another order than where the ops have
-   * other neighbours. Default true.
+   * Whether one kernel may replace several ops: sum and norm; split, rotation and attention. This is faster, but the rounding of an op then depends on its
+   * neighbours. Default true.
    */
   fuse?: boolean;
-  /** A plugin's, for the platform that the graph is for. */
+  /** Lowerings of plugins for the platform. */
   lowerings?: readonly OnnxLowering[];
   /** For errors. Default "onnx". */
   platform?: string;
-  /** What becomes of activations in products with 4 bit weights. Default: rounded. */
+  /** Default "rounded". */
   activations?: Activations;
 }
 
 /**
- * A flat graph (an inlined model, or one region's) as an ONNX model.
- * @param weights Takes the weights, as initializers over the memory where they lie. Or `'inputs'`: each weight is an input of the ONNX graph in float32,
- * named by its path, so that other weights need no other graph; then nothing of a weight but its shape is read, experts are one batched product over all of
- * them whose work does not depend on the routing, and nothing native is loaded. The same graph gives the same bytes.
- * @throws LoweringError for what has no form in ONNX Runtime.
+ * Writes a flat graph (an inlined model, or a region) as an ONNX model.
+ * @param weights Receives the weights as initializers over their memory. With `'inputs'`, each weight is a float32 input of the ONNX graph instead, so that the
+ * graph serves other weights too: the export reads only the shapes of weights and loads nothing native, experts are one batched product whose work does not
+ * depend on the routing, and equal graphs give equal bytes.
+ * @throws LoweringError for an op that cannot be written as ONNX
  */
 export function exportGraph(graph: Graph, weights: WeightStore | 'inputs', options: ExportOptions): ExportedGraph {
   return new Exporter(graph, weights === 'inputs' ? null : weights, options).run();
@@ -107,7 +106,8 @@ class Exporter {
       ? findFusions(graph, (node) => ownLowering(node, lowerings) !== null)
       : { absorbed: new Set<OpNode>(), attention: new Map() };
     for (const node of graph.nodes) {
-      if (node.kind === 'region') throw new LoweringError(`Region "${node.region.name}" is not inlined.`, node.path);
+      if (node.kind === 'region')
+        throw new LoweringError(`The graph has a region, "${node.region.name}"; inline the regions first.`, node.path);
       if (absorbed.has(node)) continue;
       context.path = node.path;
       const lowered = { ...node, fused: attention.get(node) ?? null };
@@ -133,7 +133,7 @@ class Exporter {
       this.context.input(value, name, value.dtype);
     } else {
       if (known.dtype !== value.dtype || known.dims.length !== value.dims.length) {
-        throw new LoweringError(`The name "${name}" stands for tensors of different type or rank.`, where);
+        throw new LoweringError(`Two inputs named "${name}" have different types or ranks.`, where);
       }
       this.context.alias(value, name);
     }
@@ -176,7 +176,7 @@ class Exporter {
     if (!this.groups.has(key)) this.groups.set(key, group);
   }
 
-  /** A tensor that a node makes is an output as it is; an input, a weight or a second mention needs a node of its own. */
+  /** An input, a weight, a constant or a second output of the same tensor needs an `Identity` node. */
   private addOutput(name: string, value: Value): StepOutput {
     const { context } = this;
     context.path = `output ${name}`;

@@ -3,26 +3,26 @@ import { cacheWidth } from './lowering-context.ts';
 
 type Rotation = AttributesOf<typeof ops.rotaryEmbedding>;
 
-/** What an attention takes over from the nodes before it, so that these need no node of their own. */
+/** The inputs of an attention that replaces the nodes before it. */
 export interface AttentionInputs {
-  /** Query, key and value in one tensor, or three tensors. */
+  /** Query, key and value in one tensor; null when they are three tensors. */
   readonly packed: Value | null;
   readonly query: Value;
   readonly key: Value;
   readonly value: Value;
-  /** The rotation that the attention does itself. */
+  /** The rotation that the attention computes. */
   readonly rotary: { readonly positions: Value; readonly cos: Value; readonly sin: Value; readonly interleaved: boolean } | null;
 }
 
 export interface Fusions {
-  /** Nodes that another node does. */
+  /** Nodes that another node replaces. */
   readonly absorbed: ReadonlySet<OpNode>;
   readonly attention: ReadonlyMap<OpNode, AttentionInputs>;
 }
 
 /**
- * GroupQueryAttention rotates query and key itself and reads them out of one tensor: where nothing else stands between the split, the rotation and
- * the attention, three nodes of a layer (and two copies of what flows through them) fall away.
+ * Finds attentions that can replace the split and the rotations before them, because GroupQueryAttention can read query, key and value from one tensor and
+ * rotate query and key. This saves three nodes in a layer and two copies of their tensors.
  */
 export function findFusions(graph: Graph, isOurs: (node: OpNode) => boolean): Fusions {
   const uses = countUses(graph);
@@ -55,11 +55,8 @@ export function findFusions(graph: Graph, isOurs: (node: OpNode) => boolean): Fu
     if (q === null || k === null) return null;
     if (['positions', 'cos', 'sin'].some((name) => q.inputs[name] !== k.inputs[name])) return null;
     const { headDim } = node.attributes as AttributesOf<typeof ops.attention>;
-    if (headDim % 16 !== 0) return null; // GroupQueryAttention rotates no other heads
-    const [rotation, other] = [q, k].map(({ attributes }) => attributes as AttributesOf<typeof ops.rotaryEmbedding>) as [
-      Rotation,
-      Rotation,
-    ];
+    if (headDim % 16 !== 0) return null; // GroupQueryAttention cannot rotate other heads
+    const [rotation, other] = [q.attributes as Rotation, k.attributes as Rotation];
     if (rotation.headDim !== headDim || other.headDim !== headDim || rotation.interleaved !== other.interleaved) return null;
     absorbed.add(q).add(k);
     const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']!, interleaved: rotation.interleaved };
@@ -72,7 +69,7 @@ export function findFusions(graph: Graph, isOurs: (node: OpNode) => boolean): Fu
     if (parts.some((part, i) => split.outputs[i] !== part || uses.get(part) !== 1)) return null;
     const { numHeads, numKvHeads, headDim } = node.attributes as AttributesOf<typeof ops.attention>;
     const { sizes } = split.attributes as AttributesOf<typeof ops.split>;
-    if (cacheWidth(headDim) !== headDim) return null; // heads are padded one by one
+    if (cacheWidth(headDim) !== headDim) return null; // padding needs three tensors
     if (sizes.join() !== [numHeads, numKvHeads, numKvHeads].map((heads) => heads * headDim).join()) return null;
     absorbed.add(split);
     return split.inputs['x']!;

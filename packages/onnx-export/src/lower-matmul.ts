@@ -2,41 +2,41 @@ import { quantBlock, type Value, type WeightSlot } from '@graft/graph';
 import { float, int } from '@graft/onnxruntime';
 import type { LoweringContext, Name } from './lowering-context.ts';
 
-/** A product with a weight `[out, in]`, or with part `expert` of a weight `[experts, out, in]`. */
+/** A product with a weight `[out, in]`, or with slice `expert` of a weight `[experts, out, in]`. */
 export interface MatMul {
   x: Name;
-  /** Axes of `x`. */
+  /** The number of axes of `x`. */
   rank: number;
   weight: Value;
   bias?: Name | null;
   expert?: number;
-  /** Few rows whose result is looked at closely (logits): what rounding takes from the activations is computed too. */
+  /** For few rows whose result matters (logits): also computes the part that rounding removes from the activations. */
   precise?: boolean;
 }
 
-/** The 4 bit forms have an exact kernel that is as fast as others for many rows; that of 8 bit is a hundred times slower. */
+/** The exact kernel of the 4-bit formats is as fast as others for many rows. That of 8 bits is a hundred times slower. */
 const bitsOf = { int8b32: 8, int4b32: 4, int4b32o: 4 } as const;
 
 export function isQuantised(format: string): format is keyof typeof bitsOf {
   return Object.hasOwn(bitsOf, format);
 }
 
-/** Whether rows of this form are computed by another kernel in prefill than in decode. */
+/** Whether prefill and decode use different kernels for this format. */
 export function hasExactKernel(format: string): boolean {
   return isQuantised(format) && bitsOf[format] === 4;
 }
 
 /**
- * `x` times the transpose of a weight, in the form in which it is kept. Weights stay constants of the graph: ONNX Runtime packs those once, and falls back
- * to code a hundred times slower for others.
+ * `x` times the transpose of a weight, in the weight's own format. Weights stay constants of the graph, because ONNX Runtime packs a constant once and is
+ * a hundred times slower for other weights.
  */
 export function matMul(c: LoweringContext, { x, rank, weight, bias = null, expert, precise = false }: MatMul): Name {
   const slot = c.weightOf(weight);
   const format = c.formatOf(weight);
   if (slot !== null && isQuantised(format)) {
     const multiply = (rows: Name, added: Name | null): Name => quantised(c, rows, slot, format, added, expert);
-    const product =
-      precise && rounds(c, format) ? inTwoTerms(c, { x, rank, columns: slot.shape.at(-1)!, bias }, multiply) : multiply(x, bias);
+    const rounds = bitsOf[format] === 8 || c.activations === 'rounded';
+    const product = precise && rounds ? inTwoTerms(c, { x, rank, columns: slot.shape.at(-1)!, bias }, multiply) : multiply(x, bias);
     return format === 'int4b32o' ? c.op('Add', [product, offsetTerm(c, x, slot, expert)]) : product;
   }
   const dense = slot === null || expert === undefined ? c.name(weight) : c.dense(slot, expert);
@@ -44,13 +44,9 @@ export function matMul(c: LoweringContext, { x, rank, weight, bias = null, exper
   return bias === null ? product : c.op('Add', [product, bias]);
 }
 
-function rounds(c: LoweringContext, format: keyof typeof bitsOf): boolean {
-  return bitsOf[format] === 8 || c.activations === 'rounded';
-}
-
 /**
- * A product whose activations are rounded to 8 bit in blocks, made nearly exact: the rounded part and what it left are two rows of one product, whose time
- * is that of reading the weights. The rounded part is a fixed point of the kernel's own rounding.
+ * A nearly exact product with a kernel that rounds activations to 8 bits in blocks. The rounded activations and the remainder are two rows of one product,
+ * which takes no longer because reading the weights dominates. Rounding the rounded part again does not change it.
  */
 function inTwoTerms(
   c: LoweringContext,
@@ -58,19 +54,19 @@ function inTwoTerms(
   multiply: (rows: Name, bias: Name | null) => Name,
 ): Name {
   const kept = new Array<number>(rank - 1).fill(0);
-  const blocks = c.op('Reshape', [x, c.constant('int64', [rank + 1], [...kept, columns / quantBlock, quantBlock])]);
-  const largest = c.op('ReduceMax', [c.op('Abs', [blocks]), c.constant('int64', [1], [-1])]);
+  const blocks = c.op('Reshape', [x, c.int64s([...kept, columns / quantBlock, quantBlock])]);
+  const largest = c.op('ReduceMax', [c.op('Abs', [blocks]), c.int64s([-1])]);
   const scaled = c.op('Mul', [largest, c.constant('float32', [], [1 / 127])]);
-  const step = c.op('Max', [scaled, c.constant('float32', [], [1e-30])]); // a block of zeros has a step too
+  const step = c.op('Max', [scaled, c.constant('float32', [], [1e-30])]); // a block of zeros needs a step too
   const steps = c.op('Mul', [c.op('Round', [c.op('Div', [blocks, step])]), step]);
-  const rounded = c.op('Reshape', [steps, c.constant('int64', [rank], [...kept, columns])]);
-  const both = c.op('Concat', [rounded, c.op('Sub', [x, rounded])], { attributes: { axis: int(0) } });
+  const rounded = c.op('Reshape', [steps, c.int64s([...kept, columns])]);
+  const both = c.concat([rounded, c.op('Sub', [x, rounded])]);
   const terms = c.node('Split', [multiply(both, null)], 2, { attributes: { axis: int(0), num_outputs: int(2) } });
   const sum = c.op('Add', terms);
   return bias === null ? sum : c.op('Add', [sum, bias]);
 }
 
-/** With accuracy level 4 the activations are rounded to 8 bit in blocks: 0.6 % off, and as fast as the memory is read. */
+/** Accuracy level 4 rounds the activations to 8 bits in blocks: an error of 0.6 %, at the speed of reading the weights. */
 function quantised(c: LoweringContext, x: Name, slot: WeightSlot, format: keyof typeof bitsOf, bias: Name | null, expert?: number): Name {
   const [n, k] = slot.shape.slice(-2) as [number, number];
   const bits = bitsOf[format];
@@ -84,13 +80,13 @@ function quantised(c: LoweringContext, x: Name, slot: WeightSlot, format: keyof 
   });
 }
 
-/** What the offsets of the blocks add: each block's sum of activations times its offset, a product of a 32nd of the size. */
+/** The contribution of the blocks' offsets: each block's sum of activations times its offset. This product is a 32nd of the size. */
 function offsetTerm(c: LoweringContext, x: Name, slot: WeightSlot, expert?: number): Name {
   const sums = c.op('MatMul', [x, blockSums(c, slot.shape.at(-1)!)]); // [..., blocks]
   return c.op('FusedMatMul', [sums, c.part(slot, 'offsets', expert)], { microsoft: true, attributes: { transB: int(1) } });
 }
 
-/** A product with this adds up each block. One small node, which also takes the zero rows of an idle expert, unlike `ReduceSum`. */
+/** A matrix whose product sums each block. Unlike `ReduceSum`, the product accepts the zero rows of an idle expert. */
 function blockSums(c: LoweringContext, columns: number): Name {
   const blocks = columns / quantBlock;
   return c.once(`block sums ${columns}`, () => {
@@ -102,7 +98,7 @@ function blockSums(c: LoweringContext, columns: number): Name {
 
 /** `silu(gate) * up` of `x [..., 2 * size]`. QuickGelu with alpha 1 is SiLU. */
 export function siluAndMul(c: LoweringContext, x: Name, size: number): Name {
-  const [gate, up] = c.node('Split', [x, c.constant('int64', [2], [size, size])], 2, { attributes: { axis: int(-1) } });
+  const [gate, up] = c.node('Split', [x, c.int64s([size, size])], 2, { attributes: { axis: int(-1) } });
   const activated = c.op('QuickGelu', [gate!], { microsoft: true, attributes: { alpha: float(1) } });
   return c.op('Mul', [activated, up!]);
 }

@@ -1,48 +1,44 @@
 import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, toFloat32, type Value, type WeightSlot } from '@graft/graph';
-import { type Attribute, type ElementType, GraphBuilder, int } from '@graft/onnxruntime';
+import { type Attribute, type ElementType, elementTypeFacts, GraphBuilder, int } from '@graft/onnxruntime';
 import { LoweringError } from './errors.ts';
 import { tensorBytes, type WeightStore } from './weight-store.ts';
 
-export type Attributes = Readonly<Record<string, Attribute>>;
-
-/** Whether products with 4 bit weights keep their activations or round them to 8 bit: exact is faster for many rows, rounded for one. */
+/** The precision of activations in products with 4-bit weights: exact (faster for many rows), or rounded to 8 bits (faster for one row). */
 export type Activations = 'exact' | 'rounded';
 
-/** A tensor of the ONNX graph, by name. */
+/** The name of a tensor in the ONNX graph. */
 export type Name = string;
 
-/** A weight that the ONNX graph takes as an input, float32 and row-major, as `slot.shape` says. */
+/** A weight that is an input of the ONNX graph, in float32 and row-major, with the dims of `slot.shape`. */
 export interface WeightInput {
   readonly name: Name;
   readonly slot: WeightSlot;
 }
 
 interface NodeChoice {
-  attributes?: Attributes;
-  /** Op of ONNX Runtime's own domain. */
+  attributes?: Readonly<Record<string, Attribute>>;
+  /** The op is in ONNX Runtime's own domain. */
   microsoft?: boolean;
 }
 
-/** How a graph is lowered. */
 interface LoweringChoices {
   activations: Activations;
   fuse: boolean;
   graphOutputs: ReadonlySet<Value>;
 }
 
-/** What a lowering works with: the ONNX graph so far, and which of its tensors stands for which value. */
+/** The ONNX graph that lowerings build, and the tensor of each value. */
 export class LoweringContext {
   readonly onnx = new GraphBuilder('graft');
-  /** Where initializers over weights go; null: weights are inputs of the graph, in float32. */
+  /** The memory of weights that are initializers; null when weights are inputs of the graph. */
   private readonly weights: WeightStore | null;
-  /** The weights that are inputs so far, by their names. */
   readonly weightInputs: WeightInput[] = [];
   readonly activations: Activations;
-  private readonly graphOutputs: ReadonlySet<Value>;
+  /** See `ExportOptions.fuse`. */
+  readonly fuse: boolean;
   /** The module whose op is being lowered, for names and errors. */
   path = '';
-  /** Whether one kernel may do what several ops say. */
-  readonly fuse: boolean;
+  private readonly graphOutputs: ReadonlySet<Value>;
   private readonly names = new Map<Value, Name>();
   private readonly weightSlots = new Map<Value, WeightSlot>();
   private readonly cacheOutputs = new Map<Value, Name>();
@@ -57,7 +53,7 @@ export class LoweringContext {
     this.graphOutputs = graphOutputs;
   }
 
-  /** Declares an input of the graph; symbols of its dims can then be had as tensors. */
+  /** Declares an input of the graph. The symbols of its dims become available as tensors. */
   input(value: Value, name: Name, type: ElementType): void {
     this.alias(value, this.onnx.input(name, type, declaredDims(value.dims)));
     for (const [axis, dim] of value.dims.entries()) {
@@ -65,7 +61,7 @@ export class LoweringContext {
     }
   }
 
-  /** Lets `value` be the tensor of this name. */
+  /** Makes `name` the tensor of `value`. */
   alias(value: Value, name: Name): void {
     this.names.set(value, name);
   }
@@ -74,7 +70,7 @@ export class LoweringContext {
     this.weightSlots.set(slot.value, slot);
   }
 
-  /** A KV cache: its input, and the name under which the attention that extends it must give it back. */
+  /** Declares a KV cache: an input, and the output that the attention writes. */
   cache(value: Value, input: Name, output: Name): void {
     this.alias(value, this.onnx.input(input, 'float32', cacheDims(value.dims)));
     this.cacheOutputs.set(value, output);
@@ -82,57 +78,52 @@ export class LoweringContext {
 
   cacheOutput(value: Value): Name {
     const output = this.cacheOutputs.get(value);
-    if (output === undefined) throw this.error('Its cache is not bound as a cache.');
+    if (output === undefined) throw this.error('The attention reads a cache that is bound as an input.');
     return output;
   }
 
-  /** The tensor of a value; a weight becomes a float32 initializer or input. */
+  /** The tensor of a value. A weight becomes a float32 initializer or input. */
   name(value: Value): Name {
     const known = this.names.get(value);
     if (known !== undefined) return known;
     const slot = this.weightSlots.get(value);
-    if (slot === undefined) throw this.error(`Value ${value.id} has no tensor.`);
-    const name = this.weights === null ? this.weightInput(slot) : this.dense(slot);
+    if (slot === undefined) throw this.error(`No node has made value ${value.id}.`);
+    const name = this.weights === null ? this.onnx.input(`weight ${slot.path}`, 'float32', slot.shape) : this.dense(slot);
+    if (this.weights === null) this.weightInputs.push({ name, slot });
     this.alias(value, name);
     return name;
   }
 
-  private weightInput(slot: WeightSlot): Name {
-    const name = this.onnx.input(`weight ${slot.path}`, 'float32', slot.shape);
-    this.weightInputs.push({ name, slot });
-    return name;
-  }
-
   private get store(): WeightStore {
-    if (this.weights === null) throw this.error('It needs a weight as a constant, and weights are inputs here.');
+    if (this.weights === null) throw this.error('The lowering needs a weight as a constant, and weights are inputs of this graph.');
     return this.weights;
   }
 
-  /** Whether the graph gives this value back. */
+  /** Whether the value is an output of the graph. */
   isOutput(value: Value): boolean {
     return this.graphOutputs.has(value);
   }
 
-  /** The weight that a value is, or null when it is computed. */
+  /** The weight of a value, or null for a computed value. */
   weightOf(value: Value): WeightSlot | null {
     return this.weightSlots.get(value) ?? null;
   }
 
-  /** Whether weights are inputs of the graph, so that none can be looked into or cut up while it is built. */
+  /** Whether weights are inputs of the graph. Lowerings can then neither read nor slice them. */
   get hasWeightInputs(): boolean {
     return this.weights === null;
   }
 
-  /** The form of a weight; what is computed or is an input is float32. */
+  /** The storage format of a weight; float32 for other values, and for weights that are inputs. */
   formatOf(value: Value): StorageFormat {
     if (this.weights === null) return 'float32';
     return (this.weightSlots.get(value)?.source.dtype as StorageFormat) ?? 'float32';
   }
 
-  /** A float32 initializer of a weight, or of its part `index` along the first axis. */
+  /** A float32 initializer of a weight, or of its slice `index` along the first axis. */
   dense(slot: WeightSlot, index?: number): Name {
     const dims = index === undefined ? slot.shape : slot.shape.slice(1);
-    // ONNX Runtime reads scalars while it optimises (a product with 1 is none), and would look for an external one in a file.
+    // ONNX Runtime's optimiser reads scalars (it removes a product with 1), and it would look for an external one in a file.
     if (index === undefined && dims.every((dim) => dim === 1)) return this.constant('float32', dims, [...toFloat32(this.storageOf(slot))]);
     return this.once(`dense ${slot.path} ${index ?? ''}`, () => {
       const name = `weight ${slot.path}${index === undefined ? '' : `[${index}]`}`;
@@ -142,7 +133,9 @@ export class LoweringContext {
     });
   }
 
-  /** An initializer over one array of a weight's storage (or `packedZeroPoints`, two a byte), of the whole or of part `index` along the first axis; `reshape` may regroup its dims. */
+  /**
+   * An initializer over a part of a weight's storage, or of its slice `index` along the first axis. The part `packedZeroPoints` has two zero points in a byte.
+   */
   part(slot: WeightSlot, partName: string, index?: number, reshape: (dims: readonly number[]) => readonly number[] = (dims) => dims): Name {
     const { parts } = this.storageOf(slot);
     const part = partName === 'packedZeroPoints' ? this.store.packNibbles(parts['zeroPoints']!) : parts[partName];
@@ -161,7 +154,7 @@ export class LoweringContext {
     return this.node(type, inputs, 1, choice)[0]!;
   }
 
-  /** Adds a node; `outputs` is their number, or their names (`''`: left out, null: named after the node). */
+  /** Adds a node. `outputs` is the number of outputs, or their names: `''` omits an output, null names it after the node. */
   node(
     type: string,
     inputs: readonly Name[],
@@ -173,7 +166,7 @@ export class LoweringContext {
     return this.onnx.node(type, inputs, { name, outputs: list, attributes, ...(microsoft && { domain: 'com.microsoft' }) });
   }
 
-  /** A small constant; equal ones are one. */
+  /** A small constant. Equal constants share a tensor. */
   constant(type: 'float32' | 'int64' | 'int32', dims: readonly number[], values: readonly number[]): Name {
     return this.once(`constant ${type} ${dims.join()} ${values.join()}`, () => {
       const data = type === 'int64' ? values.map((value) => BigInt(value)) : values;
@@ -181,41 +174,47 @@ export class LoweringContext {
     });
   }
 
-  /** Whether a tensor is what `constant` made. */
+  /** A constant int64 vector. */
+  int64s(values: readonly number[]): Name {
+    return this.constant('int64', [values.length], values);
+  }
+
+  /** Joins tensors along the first axis. */
+  concat(tensors: readonly Name[]): Name {
+    return this.op('Concat', tensors, { attributes: { axis: int(0) } });
+  }
+
+  /** Picks rows, or axis-0 slices, of `x` by `indices`. */
+  gather(x: Name, indices: Name): Name {
+    return this.op('Gather', [x, indices], { attributes: { axis: int(0) } });
+  }
+
+  cast(x: Name, type: ElementType): Name {
+    return this.op('Cast', [x], { attributes: { to: int(elementTypeFacts(type).code) } });
+  }
+
+  /** Whether `constant` has made the tensor. */
   isConstant(name: Name): boolean {
     return name.startsWith('constant#');
   }
 
-  /** Something made at most once a graph. */
+  /** The tensor that the first call with this key has made. */
   once(key: string, make: () => Name): Name {
-    let name = this.memo.get(key);
-    if (name === undefined) {
-      name = make();
-      this.memo.set(key, name);
-    }
+    const name = this.memo.get(key) ?? make();
+    this.memo.set(key, name);
     return name;
   }
 
-  /** `x` of dims `from` in the shape `to`. */
+  /** Reshapes `x` from dims `from` to dims `to`. */
   reshape(x: Name, from: Dims, to: Dims): Name {
     return sameDims(from, to) ? x : this.op('Reshape', [x, this.target(from, to)]);
   }
 
   /** An int64 tensor that holds `dims`. */
   shape(dims: Dims): Name {
-    if (dims.every((dim) => dim.isStatic))
-      return this.constant(
-        'int64',
-        [dims.length],
-        dims.map((dim) => dim.value),
-      );
-    return this.once(`shape ${formatDims(dims)}`, () =>
-      this.op(
-        'Concat',
-        dims.map((dim) => this.size(dim)),
-        { attributes: { axis: int(0) } },
-      ),
-    );
+    if (dims.every((dim) => dim.isStatic)) return this.int64s(dims.map((dim) => dim.value));
+    const joined = (): Name => this.concat(dims.map((dim) => this.size(dim)));
+    return this.once(`shape ${formatDims(dims)}`, joined);
   }
 
   error(what: string): LoweringError {
@@ -224,29 +223,25 @@ export class LoweringContext {
 
   private storageOf(slot: WeightSlot) {
     const { storage } = slot.source;
-    if (storage === null) throw this.error(`The weight "${slot.path}" has no values yet; load the weights before compiling.`);
+    if (storage === null) throw this.error(`The weight "${slot.path}" has no values; load the weights before you compile.`);
     return storage;
   }
 
-  /** Reshape's second input: 0 copies a dim, -1 is what remains. */
+  /** The second input of `Reshape`: 0 copies a dim, and -1 is computed from the others. */
   private target(from: Dims, to: Dims): Name {
     const sizes = to.map((dim, i) => (dim.isStatic ? dim.value : from[i]?.equals(dim) === true ? 0 : -1));
     if (sizes.filter((size) => size === -1).length > 1) return this.shape(to);
-    return this.constant('int64', [sizes.length], sizes);
+    return this.int64s(sizes);
   }
 
   /** One dim as an int64 tensor [1]. */
   private size(dim: Dim): Name {
-    if (dim.isStatic) return this.constant('int64', [1], [dim.value]);
-    const factors = dim
-      .toString()
-      .split('*')
-      .map((factor) => this.factor(factor));
-    return factors.reduce((product, factor) => this.op('Mul', [product, factor]));
+    const factors = dim.toString().split('*');
+    return factors.map((factor) => this.factor(factor)).reduce((product, factor) => this.op('Mul', [product, factor]));
   }
 
   private factor(factor: string): Name {
-    if (/^\d+$/.test(factor)) return this.constant('int64', [1], [Number(factor)]);
+    if (/^\d+$/.test(factor)) return this.int64s([Number(factor)]);
     const source = this.symbols.get(factor);
     if (source === undefined) throw this.error(`No input of the graph has the dimension "${factor}".`);
     return this.once(`symbol ${factor}`, () =>
@@ -255,17 +250,17 @@ export class LoweringContext {
   }
 }
 
-/** Elements of a head in the cache: the attention kernel takes multiples of 8, so other heads are padded with zeros. */
+/** Elements of a head in the cache. The attention kernel needs a multiple of 8, so other heads are padded with zeros. */
 export function cacheWidth(headDim: number): number {
   return Math.ceil(headDim / 8) * 8;
 }
 
-/** Dims of a cache in the ONNX graph: [batch, heads, rows, headDim], heads padded. */
+/** Dims of a cache in the ONNX graph: [batch, heads, rows, headDim], with padded heads. */
 export function cacheDims(dims: Dims): (number | string)[] {
   return [...declaredDims(dims.slice(0, -1)), cacheWidth(dims.at(-1)!.value)];
 }
 
-/** Dims of an ONNX input or output: numbers and names of symbols. */
+/** Dims of an ONNX input or output: numbers and symbol names. */
 export function declaredDims(dims: Dims): (number | string)[] {
   return dims.map((dim) => (dim.isStatic ? dim.value : dim.toString()));
 }

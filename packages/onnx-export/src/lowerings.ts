@@ -12,23 +12,22 @@ import {
   type Value,
   type WeightSlot,
 } from '@graft/graph';
-import { elementTypeFacts, float, int } from '@graft/onnxruntime';
+import { float, int, ints } from '@graft/onnxruntime';
 import type { AttentionInputs } from './fusions.ts';
-import { concat, permute, replaceRows, selfAttention, slice } from './lower-images.ts';
 import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
 import { lowerFusedMoe, lowerStaticMoe } from './lower-moe.ts';
-import { type Attributes, cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
+import { cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
 
-/** A node of one of our ops; for attention, with what it does in place of the nodes before it. */
+/** A node of a built-in op. An attention may replace the nodes before it (`fused`). */
 export type LoweredNode<K extends OpName> = NodeOf<(typeof ops)[K]> & { readonly fused: AttentionInputs | null };
 
-/** Adds the ONNX nodes of one op and gives the tensors of its outputs; those written in place of a cache may be left out. */
+/** Adds the ONNX nodes of an op and returns the tensors of its outputs. Trailing outputs that extend a cache in place may be omitted. */
 export type Lowering<K extends OpName> = (node: LoweredNode<K>, context: LoweringContext) => readonly Name[];
 
 /** A plugin's lowering of an op for a platform that runs ONNX. */
 export type OnnxLowering<O = OpFacts> = OpLowering<LoweringContext, readonly Name[], O>;
 
-/** One for each op of ours: an op without one does not compile. */
+/** The lowerings of all built-in ops. */
 export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   add: binary('Add'),
   sub: binary('Sub'),
@@ -55,30 +54,42 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   log: ({ inputs: { x } }, c) => [c.op('Log', [c.name(x)])],
   sigmoid: ({ inputs: { x } }, c) => [c.op('Sigmoid', [c.name(x)])],
   gelu: ({ inputs: { x } }, c) => [c.op('Gelu', [c.name(x)], { microsoft: true })],
-  cast: ({ inputs: { x }, attributes: { dtype } }, c) => [
-    x.dtype === dtype ? c.name(x) : c.op('Cast', [c.name(x)], { attributes: { to: int(elementTypeFacts(dtype).code) } }),
-  ],
+  cast: ({ inputs: { x }, attributes: { dtype } }, c) => [x.dtype === dtype ? c.name(x) : c.cast(c.name(x), dtype)],
   siluAndMul: ({ inputs: { x } }, c) => [siluAndMul(c, c.name(x), x.dims.at(-1)!.value / 2)],
 
   reshape: ({ inputs: { x }, outputs: [y] }, c) => [c.reshape(c.name(x), x.dims, y!.dims)],
   split: ({ inputs: { x }, attributes: { sizes } }, c) =>
-    sizes.length === 1
-      ? [c.name(x)]
-      : c.node('Split', [c.name(x), c.constant('int64', [sizes.length], sizes)], sizes.length, { attributes: { axis: int(-1) } }),
+    sizes.length === 1 ? [c.name(x)] : c.node('Split', [c.name(x), c.int64s(sizes)], sizes.length, { attributes: { axis: int(-1) } }),
   gatherRows({ inputs: { x, indices } }, c) {
-    const rows = x.dims.length === 2 ? c.name(x) : c.op('Reshape', [c.name(x), c.constant('int64', [2], [-1, x.dims.at(-1)!.value])]);
-    return [c.op('Gather', [rows, c.name(indices)], { attributes: { axis: int(0) } })];
+    const rows = x.dims.length === 2 ? c.name(x) : c.op('Reshape', [c.name(x), c.int64s([-1, x.dims.at(-1)!.value])]);
+    return [c.gather(rows, c.name(indices))];
   },
   zerosLike: ({ inputs: { x } }, c) => {
     const zeros = c.op('ConstantOfShape', [c.shape(x.dims)]);
-    return [x.dtype === 'float32' ? zeros : c.op('Cast', [zeros], { attributes: { to: int(elementTypeFacts(x.dtype).code) } })];
+    return [x.dtype === 'float32' ? zeros : c.cast(zeros, x.dtype)];
   },
 
-  permute,
-  concat,
-  slice,
-  replaceRows,
-
+  permute: ({ inputs: { x }, attributes: { axes } }, c) => [c.op('Transpose', [c.name(x)], { attributes: { perm: ints(axes) } })],
+  concat: ({ inputs: { a, b }, attributes: { axis } }, c) => [c.op('Concat', [c.name(a), c.name(b)], { attributes: { axis: int(axis) } })],
+  slice: ({ inputs: { x }, attributes: { axis, start, end } }, c) => [
+    c.op('Slice', [c.name(x), ...[start, end, axis].map((value) => c.int64s([value]))]),
+  ],
+  // Rows are gathered from a table that starts with a row of zeros, so that `rows` may be empty.
+  replaceRows: ({ inputs: { x, rows, indices } }, c) => {
+    const hidden = rows.dims[1]!.value;
+    const zeros = c.constant('float32', [1, hidden], new Array<number>(hidden).fill(0));
+    const table = c.concat([zeros, c.name(rows)]);
+    const kept = c.op('Max', [c.name(indices), c.constant('int64', [], [-1])]);
+    const replaced = c.gather(table, c.op('Add', [kept, c.constant('int64', [], [1])]));
+    const stays = c.op('Less', [c.name(indices), c.constant('int64', [], [0])]);
+    return [c.op('Where', [c.op('Unsqueeze', [stays, c.int64s([-1])]), c.name(x), replaced])];
+  },
+  selfAttention: ({ inputs: { query, key, value }, attributes: { numHeads, scale } }, c) => [
+    c.op('MultiHeadAttention', [c.name(query), c.name(key), c.name(value)], {
+      microsoft: true,
+      attributes: { num_heads: int(numHeads), scale: float(scale) },
+    }),
+  ],
   linear: ({ inputs: { x, weight, bias }, outputs: [y] }, c) => [
     matMul(c, { x: c.name(x), rank: x.dims.length, weight, bias: bias === null ? null : c.name(bias), precise: c.isOutput(y!) }),
   ],
@@ -86,10 +97,12 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
 
   rmsNorm({ inputs: { x, weight }, attributes: { epsilon } }, c) {
     const hidden = x.dims.at(-1)!.value;
-    return [norm(c, c.name(x), weight === null ? ones(c, hidden) : c.name(weight), epsilon)];
+    return [
+      norm(c, c.name(x), weight === null ? c.constant('float32', [hidden], new Array<number>(hidden).fill(1)) : c.name(weight), epsilon),
+    ];
   },
   addRmsNorm({ inputs: { x, residual, weight }, attributes: { epsilon } }, c) {
-    // One kernel for sum and norm rounds otherwise than two: a layer that starts with a residual would differ from one without, were it added as zeros.
+    // One kernel for sum and norm rounds differently from two, so a layer with a residual of zeros would differ from a layer without a residual.
     if (c.fuse && (x.dims.length === 2 || x.dims.length === 3) && sameDims(x.dims, residual.dims)) {
       const choice = { microsoft: true, attributes: { epsilon: float(epsilon) } };
       const inputs = [c.name(x), c.name(residual), c.name(weight)];
@@ -110,23 +123,22 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     }),
   ],
   attention: (node, c) => [lowerAttention(node, c)],
-  selfAttention,
   fusedMoe: ({ inputs, attributes: { topK } }, c) => [(c.hasWeightInputs ? lowerStaticMoe : lowerFusedMoe)(inputs, topK, c)],
 };
 
 const own = new Map<OpFacts, OnnxLowering>(
-  Object.entries(lowerings).map(([name, lower]) => {
-    const op = ops[name as OpName];
-    return [op, { op, platform: 'onnx', lower } as OnnxLowering];
-  }),
+  (Object.keys(lowerings) as OpName[]).map((name) => [
+    ops[name],
+    { op: ops[name], platform: 'onnx', lower: lowerings[name] } as OnnxLowering,
+  ]),
 );
 
-/** Ours for a node; null when there is none, or a plugin's is taken instead. */
+/** The built-in lowering of a node; null for an op of a plugin, and when a lowering of a plugin serves instead. */
 export function ownLowering(node: OpNode, added: readonly OnnxLowering[]): OnnxLowering | null {
   return chooseLowering(added, node) === null ? (own.get(node.op) ?? null) : null;
 }
 
-/** The lowering that a node gets: one of those added, else ours; null when it is decomposed. */
+/** The lowering of a node: one of `added`, else the built-in one; null when the node is decomposed. */
 export function loweringOf(node: OpNode, added: readonly OnnxLowering[]): OnnxLowering | null {
   return chooseLowering(added, node) ?? own.get(node.op) ?? null;
 }
@@ -136,53 +148,43 @@ function binary(type: string) {
 }
 
 function reduction(type: string) {
-  return ({ inputs: { x } }: { inputs: { x: Value } }, c: LoweringContext) => [c.op(type, [c.name(x), c.constant('int64', [1], [-1])])];
+  return ({ inputs: { x } }: { inputs: { x: Value } }, c: LoweringContext) => [c.op(type, [c.name(x), c.int64s([-1])])];
 }
 
 function scalar(c: LoweringContext, dtype: DType, value: number): Name {
-  if (dtype === 'bool') throw c.error('There is no arithmetic with bool.');
+  if (dtype === 'bool') throw c.error('The op computes with a bool tensor, which has no arithmetic.');
   return c.constant(dtype, [], [value]);
 }
 
-function ones(c: LoweringContext, size: number): Name {
-  return c.constant('float32', [size], new Array<number>(size).fill(1));
-}
-
 function norm(c: LoweringContext, x: Name, weight: Name, epsilon: number): Name {
-  const attributes: Attributes = { axis: int(-1), epsilon: float(epsilon), stash_type: int(1) };
-  return c.op('SimplifiedLayerNormalization', [x, weight], { attributes });
+  return c.op('SimplifiedLayerNormalization', [x, weight], { attributes: { axis: int(-1), epsilon: float(epsilon), stash_type: int(1) } });
 }
 
-/** Rows of the table, dequantised after they are picked: the whole table never is. */
+/** Picks rows of the table, then dequantises only these. */
 function lowerEmbedding(ids: Value, weight: Value, c: LoweringContext): Name {
   const slot = c.weightOf(weight);
   const format = c.formatOf(weight);
   if (slot === null || !isQuantised(format)) {
-    return c.op('Gather', [c.name(weight), c.name(ids)], { attributes: { axis: int(0) } });
+    return c.gather(c.name(weight), c.name(ids));
   }
   const quants = c.part(slot, 'quants', undefined, ([rows, blocks, bytes]) => [rows!, blocks! * bytes!]);
   const inputs = [quants, c.name(ids), c.part(slot, 'scales')];
   if (format !== 'int4b32') inputs.push(c.part(slot, format === 'int8b32' ? 'zeroPoints' : 'packedZeroPoints'));
   const rows = c.op('GatherBlockQuantized', inputs, {
     microsoft: true,
-    attributes: {
-      bits: int(format === 'int8b32' ? 8 : 4),
-      block_size: int(quantBlock),
-      gather_axis: int(0),
-      quantize_axis: int(1),
-    },
+    attributes: { bits: int(format === 'int8b32' ? 8 : 4), block_size: int(quantBlock), gather_axis: int(0), quantize_axis: int(1) },
   });
   return format === 'int4b32o' ? withOffsets(c, rows, ids, slot) : rows;
 }
 
-/** Adds each block's offset to rows picked from a table. */
+/** Adds the blocks' offsets to rows that were picked from a table. */
 function withOffsets(c: LoweringContext, rows: Name, ids: Value, slot: WeightSlot): Name {
   const hidden = slot.shape.at(-1)!;
   const kept = ids.dims.map(() => 0);
-  const blocks = c.op('Reshape', [rows, c.constant('int64', [kept.length + 2], [...kept, hidden / quantBlock, quantBlock])]);
-  const offsets = c.op('Gather', [c.part(slot, 'offsets'), c.name(ids)], { attributes: { axis: int(0) } }); // [..., blocks]
-  const sum = c.op('Add', [blocks, c.op('Unsqueeze', [offsets, c.constant('int64', [1], [-1])])]);
-  return c.op('Reshape', [sum, c.constant('int64', [kept.length + 1], [...kept, hidden])]);
+  const blocks = c.op('Reshape', [rows, c.int64s([...kept, hidden / quantBlock, quantBlock])]);
+  const offsets = c.gather(c.part(slot, 'offsets'), c.name(ids)); // [..., blocks]
+  const sum = c.op('Add', [blocks, c.op('Unsqueeze', [offsets, c.int64s([-1])])]);
+  return c.op('Reshape', [sum, c.int64s([...kept, hidden])]);
 }
 
 function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'attention'>, c: LoweringContext): Name {
@@ -214,21 +216,20 @@ function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'att
   return trimHeads(c, result!, numHeads, headDim);
 }
 
-/** Zeros behind each head, where the kernel needs them; they change no score and no sum. [batch, sequence, heads * headDim]. */
+/** Appends zeros to each head up to the width of the cache. They change no score and no sum. [batch, sequence, heads * width]. */
 function padHeads(c: LoweringContext, x: Name, heads: number, headDim: number): Name {
   const width = cacheWidth(headDim);
   if (width === headDim) return x;
-  const apart = c.op('Reshape', [x, c.constant('int64', [4], [0, 0, heads, headDim])]);
-  const padded = c.op('Pad', [apart, c.constant('int64', [8], [0, 0, 0, 0, 0, 0, 0, width - headDim])]);
-  return c.op('Reshape', [padded, c.constant('int64', [3], [0, 0, heads * width])]);
+  const apart = c.op('Reshape', [x, c.int64s([0, 0, heads, headDim])]);
+  const padded = c.op('Pad', [apart, c.int64s([0, 0, 0, 0, 0, 0, 0, width - headDim])]);
+  return c.op('Reshape', [padded, c.int64s([0, 0, heads * width])]);
 }
 
 /** The inverse of `padHeads`. */
 function trimHeads(c: LoweringContext, x: Name, heads: number, headDim: number): Name {
   const width = cacheWidth(headDim);
   if (width === headDim) return x;
-  const int64 = (value: number): Name => c.constant('int64', [1], [value]);
-  const apart = c.op('Reshape', [x, c.constant('int64', [4], [0, 0, heads, width])]);
-  const trimmed = c.op('Slice', [apart, int64(0), int64(headDim), int64(3)]);
-  return c.op('Reshape', [trimmed, c.constant('int64', [3], [0, 0, heads * headDim])]);
+  const apart = c.op('Reshape', [x, c.int64s([0, 0, heads, width])]);
+  const trimmed = c.op('Slice', [apart, c.int64s([0]), c.int64s([headDim]), c.int64s([3])]);
+  return c.op('Reshape', [trimmed, c.int64s([0, 0, heads * headDim])]);
 }

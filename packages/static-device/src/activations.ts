@@ -1,17 +1,17 @@
 import { tensorBytes } from '@graft/onnx-export';
 import type { BucketPlan } from './bucket-plan.ts';
 
-/** So that a vector load of any width is aligned. */
+/** Bytes of a cache line, to which tensors are aligned. */
 const line = 64;
 
 interface Lifetime {
   readonly bytes: number;
-  /** The calls between which the memory must not be used otherwise. */
+  /** The first and the last call that use the memory. */
   readonly from: number;
   to: number;
 }
 
-/** Where each input and each value of a step lies, in bytes from the start of one memory that is `bytes` long. */
+/** The byte offset of each input and value of a step in one memory of `bytes` bytes. */
 export interface ActivationLayout {
   readonly inputs: ReadonlyMap<string, number>;
   readonly values: readonly number[];
@@ -19,8 +19,8 @@ export interface ActivationLayout {
 }
 
 /**
- * Lays the activations of a step out: a tensor takes the lowest place that none which lives at the same time has. What a call reads and what it writes
- * live at the same time; the step's outputs live until its end.
+ * Lays out the activations of a step. A tensor gets the lowest offset that no other living tensor uses. The reads and the writes of a call live at the same
+ * time, and the outputs of a step live until its end.
  */
 export function layOut({ inputs, values, calls, outputs }: BucketPlan): ActivationLayout {
   const ofInputs = new Map(

@@ -3,11 +3,11 @@ import { z } from 'zod';
 const Shape = z.array(z.int().nonnegative());
 const Type = z.enum(['float32', 'int64', 'int32', 'bool']);
 
-/** Where a graph's input comes from. */
+/** The source of a graph's input. */
 const Source = z.discriminatedUnion('from', [
   /** An input of the step, by name. */
   z.strictObject({ from: z.literal('input'), name: z.string() }),
-  /** What an earlier call has made: an index of `values`. */
+  /** The output of an earlier call: an index into `values`. */
   z.strictObject({ from: z.literal('value'), index: z.int().nonnegative() }),
   /** A parameter or buffer, by its path in the model. */
   z.strictObject({ from: z.literal('weight'), path: z.string() }),
@@ -16,7 +16,7 @@ const Source = z.discriminatedUnion('from', [
 ]);
 export type Source = z.output<typeof Source>;
 
-/** Where a graph's output goes. A cache is extended in place: the same memory is read. */
+/** The target of a graph's output. A cache is extended in place: the call reads the same memory. */
 const Target = z.discriminatedUnion('to', [
   z.strictObject({ to: z.literal('value'), index: z.int().nonnegative() }),
   z.strictObject({ to: z.literal('cache'), path: z.string() }),
@@ -29,15 +29,15 @@ const NamedTensor = Tensor.extend({ name: z.string() });
 const Call = z.strictObject({
   /** Sha256 of the ONNX model: calls of one graph share a session. */
   graph: z.string().regex(/^[0-9a-f]{64}$/),
-  /** For people: the region and the module that is called. */
+  /** The region and the module, for people. */
   label: z.string(),
-  /** By the names that the graph has for them. */
+  /** By tensor names of the graph. */
   reads: z.array(z.strictObject({ tensor: z.string(), source: Source })),
   writes: z.array(z.strictObject({ tensor: z.string(), target: Target })),
 });
 export type Call = z.output<typeof Call>;
 
-/** Step inputs that attentions of one KV group share; null where the value is computed. */
+/** The step inputs that attentions of a KV group share; null for a computed value. */
 const Group = z.strictObject({
   path: z.string(),
   queryStart: z.string().nullable(),
@@ -47,13 +47,13 @@ const Group = z.strictObject({
   rows: z.int().positive(),
 });
 
-/** A step at one bucket as data: which graphs run in which order on which memory. All sizes are numbers, and no value of a weight is in it. */
+/** A step of a bucket as data: the graphs in their order, and their memory. All sizes are numbers. A plan has no value of a weight. */
 export const BucketPlan = z.strictObject({
   inputs: z.array(NamedTensor),
-  /** Results of calls, which the next ones read. */
+  /** Outputs of calls, for later calls. */
   values: z.array(Tensor),
   weights: z.array(z.strictObject({ path: z.string(), shape: Shape })),
-  /** Heads, rows and elements of one slot. */
+  /** Heads, rows and elements of a slot. */
   caches: z.array(z.strictObject({ path: z.string(), kind: z.string(), dims: z.tuple([z.int(), z.int(), z.int()]) })),
   /** Sequences in a step; null where the model has no runtime input that says so. */
   batch: z.int().positive().nullable(),

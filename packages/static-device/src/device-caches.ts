@@ -4,7 +4,7 @@ import { PinnedBuffer, Value } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
 import { StaticDeviceGraphError } from './errors.ts';
 
-/** The KV caches: one memory each, `[slots, heads, rows, width]`, shared by all buckets. The slots of a step are a range of it; nothing is copied. */
+/** The KV caches, shared by all buckets. Each is one memory `[slots, heads, rows, width]`, and a step uses a range of it without a copy. */
 export class DeviceCaches implements Disposable {
   private readonly kvSlots: number;
   private readonly resources = new Disposables();
@@ -26,13 +26,13 @@ export class DeviceCaches implements Disposable {
       this.memories.set(path, { memory, dims });
     } else if (known.dims.join() !== dims.join()) {
       throw new StaticDeviceGraphError(
-        `Its cache is [${dims.join(', ')}] a slot; that of another bucket is [${known.dims.join(', ')}].`,
+        `A slot of the cache has the shape [${dims.join(', ')}]; in another bucket it has [${known.dims.join(', ')}].`,
         `runtime input ${path}`,
       );
     }
   }
 
-  /** The cache of `batch` slots from `firstSlot` on, for the caller to dispose. */
+  /** The cache of `batch` slots from `firstSlot` on. The caller disposes it. */
   view(path: string, firstSlot: number, batch: number): Value {
     const { memory, dims } = this.memories.get(path)!;
     return Value.over(memory, 'float32', [batch, ...dims], firstSlot * tensorBytes('float32', dims));

@@ -57,14 +57,14 @@ test('an update that cannot be whole changes nothing', async () => {
   weights.at('tied', [2]);
   fill(model.norm.weight, 7);
   model.tied = filled(9);
-  expect(() => weights.update()).toThrow('It was one with "norm.weight" and is not any more.');
+  expect(() => weights.update()).toThrow('The weight was tied to "norm.weight" and no longer is.');
   expect([...view]).toEqual([1, 1]);
 });
 
 test('a path without a weight, and another shape, are refused', async () => {
   using weights = await copyOf(new Model());
-  expect(() => weights.at('norm.bias', [2])).toThrow('There is no parameter or buffer of this name.');
-  expect(() => weights.at('norm.weight', [3])).toThrow('It is [2]; a graph takes [3].');
+  expect(() => weights.at('norm.bias', [2])).toThrow('The model has no parameter or buffer at this path.');
+  expect(() => weights.at('norm.weight', [3])).toThrow('has the shape [2]; a graph takes [3].');
 });
 
 test('a model without values, and an aborted signal, are refused', async () => {

@@ -8,29 +8,25 @@ import { reachable } from './module-walk.ts';
 type Weight = Parameter | Buffer;
 
 interface Held {
-  /** The first path under which it was found. */
+  /** The first path of the weight. */
   readonly path: string;
   readonly value: Value<'float32'>;
-  /** Every path under which a graph asked for it: all must still be one object when values are updated. */
+  /** The paths that graphs use for it. They must still name the same object when values are updated. */
   readonly paths: Set<string>;
 }
 
-/**
- * The model's weights in the emulated device's memory: one float32 copy of each parameter and buffer, tied ones once. The memory is the same for as long as
- * the program lives.
- */
+/** The model's weights in the emulated device's memory: one float32 copy of each parameter and buffer, and one of tied ones. The memory never moves. */
 export class DeviceWeights implements Disposable {
   private readonly root: Module;
   private readonly resources = new Disposables();
   private readonly held = new Map<Weight, Held>();
   private readonly byPath = new Map<string, Held>();
-  private counted = 0;
 
   private constructor(root: Module) {
     this.root = root;
   }
 
-  /** Copies all weights of the model. @throws ParameterWithoutStorageError; the signal's reason. */
+  /** Copies all weights of the model. @throws ParameterWithoutStorageError; the signal's reason */
   static async copyOf(root: Module, onProgress: (fraction: number) => void, signal?: AbortSignal): Promise<DeviceWeights> {
     const weights = new DeviceWeights(root);
     try {
@@ -49,27 +45,30 @@ export class DeviceWeights implements Disposable {
   }
 
   get bytes(): number {
-    return this.counted;
+    return [...this.held.values()].reduce((sum, { value }) => sum + 4 * value.view.length, 0);
   }
 
-  /** The memory of a weight. @throws StaticDeviceWeightError when there is none of this shape under this path. */
+  /** The memory of a weight. @throws StaticDeviceWeightError for an unknown path or another shape */
   at(path: string, shape: readonly number[]): Value<'float32'> {
     const known = this.byPath.get(path) ?? this.find(path);
     if (known.value.dims.join() !== shape.join())
-      throw new StaticDeviceWeightError(`It is [${known.value.dims.join(', ')}]; a graph takes [${shape.join(', ')}].`, path);
+      throw new StaticDeviceWeightError(
+        `The weight has the shape [${known.value.dims.join(', ')}]; a graph takes [${shape.join(', ')}].`,
+        path,
+      );
     return known.value;
   }
 
   /**
-   * Takes the values that the model has now, all of them or none.
-   * @throws StaticDeviceWeightError when a weight is gone or has another shape; ParameterWithoutStorageError. Nothing is changed then.
+   * Copies the model's current values. After an error no value is changed.
+   * @throws StaticDeviceWeightError when a weight is missing or has another shape; ParameterWithoutStorageError
    */
   update(): void {
     const fresh = [...this.held.values()].map((held) => ({ held, ...this.now(held) }));
     this.held.clear();
     for (const { held, source, values } of fresh) {
       held.value.view.set(values);
-      this.held.set(source, held); // another object may stand there now
+      this.held.set(source, held); // the object at this path may be another one now
     }
   }
 
@@ -90,7 +89,6 @@ export class DeviceWeights implements Disposable {
   private take(path: string, source: Weight): Held {
     const values = valuesOf(source);
     const memory = this.resources.use(PinnedBuffer.from(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
-    this.counted += memory.byteLength;
     const value = this.resources.use(Value.over(memory, 'float32', source.shape));
     const held: Held = { path, value, paths: new Set([path]) };
     this.held.set(source, held);
@@ -100,9 +98,13 @@ export class DeviceWeights implements Disposable {
   private now({ path, paths, value }: Held): { source: Weight; values: Float32Array } {
     const source = weightAt(this.root, path);
     for (const other of paths)
-      if (weightAt(this.root, other) !== source) throw new StaticDeviceWeightError(`It was one with "${path}" and is not any more.`, other);
+      if (weightAt(this.root, other) !== source)
+        throw new StaticDeviceWeightError(`The weight was tied to "${path}" and no longer is.`, other);
     if (source.shape.join() !== value.dims.join())
-      throw new StaticDeviceWeightError(`It was [${value.dims.join(', ')}] and is [${source.shape.join(', ')}].`, path);
+      throw new StaticDeviceWeightError(
+        `The weight's shape changed from [${value.dims.join(', ')}] to [${source.shape.join(', ')}].`,
+        path,
+      );
     return { source, values: valuesOf(source) };
   }
 }
@@ -112,7 +114,7 @@ function valuesOf(source: Weight): Float32Array {
   return toFloat32(source.storage);
 }
 
-/** What stands under a path of the model; the items of a list stand under the list's own path. */
+/** The weight at a path of the model. Items of a list are at the path of the list. */
 function weightAt(root: Module, path: string): Weight {
   let found: unknown = root;
   for (const name of path.split('.')) {
@@ -121,5 +123,5 @@ function weightAt(root: Module, path: string): Weight {
     found = Array.isArray(items) && !(name in host) ? (items as unknown[])[Number(name)] : host[name];
   }
   if (found instanceof Parameter || found instanceof Buffer) return found;
-  throw new StaticDeviceWeightError('There is no parameter or buffer of this name.', path);
+  throw new StaticDeviceWeightError('The model has no parameter or buffer at this path.', path);
 }

@@ -8,23 +8,20 @@ import { EmulatedProgram } from './emulated-program.ts';
 import { modelKey } from './model-key.ts';
 import { Recipes } from './recipes.ts';
 
-/** `compile`: a graph for each kind of region, called once a layer. `lazy`: one graph for a whole step, as ops gathered until a result is needed. */
+/** `compile`: a graph for each kind of region, called for each layer. `lazy`: one graph for a whole step, like ops that wait until a result is needed. */
 export type StaticMode = 'compile' | 'lazy';
 
 export interface EmulatedBackendOptions {
   mode: StaticMode;
-  /** Threads that all graphs share. Default: the physical cores that this process may use. */
+  /** The number of threads, which all graphs share. Default: the physical cores that this process may use. */
   threads?: number;
-  /**
-   * Code outside of Graft that the model's `forward` calls, such as a hash of the plugins' files: part of what a recipe is for. The text of classes and of
-   * functions on them is looked at anyway.
-   */
+  /** A hash of code outside Graft that `forward` calls, such as the files of plugins. Recipes always depend on the text of the model's classes. */
   codeIdentity?: string;
 }
 
 /**
- * A Gaudi as ONNX Runtime on the CPU: static shapes, weights as inputs of the graphs, in float32, and recipes on disk. It shows what is compiled, when and
- * how often, and computes the right numbers; its speed says nothing of a Gaudi's.
+ * Emulates a device of static shapes with ONNX Runtime on the CPU: weights are float32 inputs of the graphs, and recipes are kept on disk. It shows what is
+ * compiled, when and how often, and computes correct numbers. Its speed says nothing about a real device.
  */
 export class EmulatedBackend implements StaticBackend {
   readonly name = 'emulated-static-device';
@@ -36,7 +33,7 @@ export class EmulatedBackend implements StaticBackend {
 
   /**
    * Loads ONNX Runtime at the first call.
-   * @throws ParameterWithoutStorageError before the weights are there; StaticDeviceRecipeError when recipes cannot be written; OrtError; the signal's reason.
+   * @throws ParameterWithoutStorageError before the weights are loaded; StaticDeviceRecipeError when recipes cannot be written; OrtError; the signal's reason
    */
   async open(model: Module, options: StaticOptions): Promise<EmulatedProgram> {
     const { mode, codeIdentity = '' } = this.options;

@@ -40,7 +40,7 @@ export class EmulatedProgram implements StaticProgram {
   private readonly parts: EmulatedProgramParts;
   private readonly resources: Disposables;
   private readonly buckets = new Map<string, DeviceBucket>();
-  private readonly found = new Map<string, Recipe | null>();
+  private readonly found = new Map<string, Recipe>();
   private activations: PinnedBuffer | null = null;
   private fromRecipes = 0;
   private running = false;
@@ -122,12 +122,8 @@ export class EmulatedProgram implements StaticProgram {
 
   private recipeOf(bucket: string): Recipe | null {
     const { recipes, bindRuntimeInput } = this.parts;
-    if (recipes === null) return null;
-    let recipe = this.found.get(bucket);
-    if (recipe === undefined) {
-      recipe = recipes.read(bucket, bindRuntimeInput);
-      this.found.set(bucket, recipe);
-    }
+    const recipe = this.found.get(bucket) ?? recipes?.read(bucket, bindRuntimeInput) ?? null;
+    if (recipe !== null) this.found.set(bucket, recipe);
     return recipe;
   }
 

@@ -6,7 +6,7 @@ import { Buffer, type CompileOptions, Dim, Module, Parameter, RuntimeInput } fro
 import { fieldsOf } from './module-walk.ts';
 import { packageCode } from './package-code.ts';
 
-/** Raised when the form of a recipe changes. */
+/** Increased when the form of a recipe changes. */
 const version = 1;
 
 export interface KeyParts {
@@ -25,25 +25,13 @@ export interface KeyParts {
  */
 export function modelKey(model: Module, { bindRuntimeInput, kvSlots, mode, codeIdentity, runtime }: KeyParts): string {
   const hash = createHash('sha256');
-  hash.update(
-    JSON.stringify([
-      version,
-      kvSlots,
-      mode,
-      codeIdentity,
-      runtime,
-      process.version,
-      process.platform,
-      process.arch,
-      processor(),
-      packageCode(import.meta.url),
-    ]),
-  );
+  const machine = [runtime, process.version, process.platform, process.arch, processor()];
+  hash.update(JSON.stringify([version, kvSlots, mode, codeIdentity, ...machine, packageCode(import.meta.url)]));
   new TreeHash(hash, bindRuntimeInput).add(model, '');
   return hash.digest('hex').slice(0, 40);
 }
 
-/** Writes a tree of modules into a hash: each object once, then by the number of its first place. */
+/** Writes a tree of modules into a hash. A repeated object is written as the number of its first visit. */
 class TreeHash {
   private readonly hash: Hash;
   private readonly bindRuntimeInput: CompileOptions['bindRuntimeInput'];
@@ -62,12 +50,10 @@ class TreeHash {
 
   private addObject(value: object, add: () => void): void {
     const known = this.seen.get(value);
-    if (known !== undefined) {
-      this.note('same', known);
-      return;
-    }
-    this.seen.set(value, this.seen.size);
-    add();
+    if (known === undefined) {
+      this.seen.set(value, this.seen.size);
+      add();
+    } else this.note('same', known);
   }
 
   private addContent(value: object, path: string): void {
@@ -90,7 +76,7 @@ class TreeHash {
     this.note('end');
   }
 
-  /** The classes along the prototype chain, and functions that were put on a prototype later. */
+  /** The members of the classes along the prototype chain, including functions that were assigned later. */
   private addClass(value: object): void {
     for (let owner = Object.getPrototypeOf(value) as object | null; owner !== null; owner = Object.getPrototypeOf(owner) as object | null) {
       if (isBuiltin(owner)) return;
@@ -127,7 +113,7 @@ function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Arra
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-/** The processor's model and what it can do: optimised graphs may be laid out for it. */
+/** The processor's model and features, for which the optimiser may lay out a graph. */
 function processor(): string {
   const model = cpus()[0]?.model ?? '';
   try {

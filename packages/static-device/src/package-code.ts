@@ -7,19 +7,16 @@ import { fileURLToPath } from 'node:url';
 const known = new Map<string, string>();
 
 /**
- * A hash of the code of the package that holds a module and of all packages that it depends on. Installed ones count by name and version, linked ones (of a
- * workspace) by their files, sources and built ones. Computed once a package and process. Hex.
+ * A hash, in hex, of the code of a module's package and its dependencies: the name and version of an installed package, the source and built files of a linked
+ * one (of a workspace). Computed once for each package.
  */
 export function packageCode(moduleUrl: string): string {
   let root = dirname(fileURLToPath(moduleUrl));
   while (!existsSync(join(root, 'package.json'))) root = dirname(root);
-  let code = known.get(root);
-  if (code === undefined) {
-    const hash = createHash('sha256');
-    addPackage(hash, realpathSync(root), new Set());
-    code = hash.digest('hex');
-    known.set(root, code);
-  }
+  const hash = createHash('sha256');
+  if (!known.has(root)) addPackage(hash, realpathSync(root), new Set());
+  const code = known.get(root) ?? hash.digest('hex');
+  known.set(root, code);
   return code;
 }
 

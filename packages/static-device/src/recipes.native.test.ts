@@ -63,7 +63,7 @@ describe.each(['compile', 'lazy'] as const)('mode %s', (mode) => {
   );
 });
 
-test('other weights use the same recipes: there is no value in them', async () => {
+test('other weights use the same recipes', async () => {
   const first = await openCase('scout-tiny');
   (await start(first)).program[Symbol.dispose]();
   const other = await openCase('scout-tiny');
@@ -79,7 +79,7 @@ test('other weights use the same recipes: there is no value in them', async () =
   fresh.program[Symbol.dispose]();
 });
 
-test('a bucket that is new beside kept ones is compiled, and takes the graphs that are there', async () => {
+test('a new bucket is compiled, and reuses the graphs of kept buckets', async () => {
   const opened = await openCase('dense-tiny');
   (await start(opened)).program[Symbol.dispose]();
   const [folder] = [onlyFolder()];
@@ -90,7 +90,7 @@ test('a bucket that is new beside kept ones is compiled, and takes the graphs th
   expect(existsSync(join(folder, '2x1.json'))).toBe(true);
 });
 
-describe('a damaged recipe counts as none and is made again', () => {
+describe('a damaged recipe is compiled again', () => {
   const damage: [string, (folder: string) => void][] = [
     ['a plan cut short', (folder) => writeFileSync(join(folder, '1x1.json'), readFileSync(join(folder, '1x1.json')).subarray(0, 500))],
     [
@@ -98,7 +98,7 @@ describe('a damaged recipe counts as none and is made again', () => {
       (folder) => writeFileSync(join(folder, '1x1.json'), readFileSync(join(folder, '1x1.json'), 'utf8').replace('32', '31')),
     ],
     ["another bucket's plan", (folder) => writeFileSync(join(folder, '1x1.json'), readFileSync(join(folder, '1x8.json')))],
-    ['no JSON', (folder) => writeFileSync(join(folder, '1x1.json'), 'recipe')],
+    ['a file that is not JSON', (folder) => writeFileSync(join(folder, '1x1.json'), 'recipe')],
     [
       'graphs with one byte changed',
       (folder) => {
@@ -110,7 +110,7 @@ describe('a damaged recipe counts as none and is made again', () => {
       },
     ],
     [
-      'graphs that are gone',
+      'missing graphs',
       (folder) => {
         for (const name of readdirSync(folder).filter((each) => each.endsWith('.onnx'))) rmSync(join(folder, name));
       },
@@ -133,7 +133,7 @@ describe('a damaged recipe counts as none and is made again', () => {
   });
 });
 
-test('two programs that make the same recipes at once both work, and leave whole ones', async () => {
+test('two programs that write the same recipes at the same time both work, and leave whole recipes', async () => {
   const opened = await Promise.all([openCase('scout-tiny'), openCase('scout-tiny')]);
   const started = await Promise.all(opened.map((each) => start(each)));
   const [one, two] = [await logitsOf(started[0]!.program, opened[0]), await logitsOf(started[1]!.program, opened[1])];
@@ -145,7 +145,7 @@ test('two programs that make the same recipes at once both work, and leave whole
   expect(await logitsOf(program, opened[0])).toEqual(one);
 });
 
-test('an aborted compilation leaves no recipe and no half file', async () => {
+test('an aborted compilation leaves no file', async () => {
   const opened = await openCase('dense-tiny');
   using program = await new EmulatedBackend({ mode: 'compile', threads: 1 }).open(opened.model, {
     bindRuntimeInput: opened.bindRuntimeInput,
@@ -168,7 +168,7 @@ test('an aborted compilation leaves no recipe and no half file', async () => {
   expect(program.has('1x1')).toBe(true);
 });
 
-test('a folder that cannot be written is refused before anything is compiled', async () => {
+test('a folder that cannot be created is refused before anything is compiled', async () => {
   writeFileSync(join(directory, 'file'), '');
   const opened = await openCase('dense-tiny');
   const opening = new EmulatedBackend({ mode: 'compile' }).open(opened.model, {
@@ -179,7 +179,7 @@ test('a folder that cannot be written is refused before anything is compiled', a
   await expect(opening).rejects.toThrow('The recipes cannot be written');
 });
 
-test('a folder that is there and cannot be written is read, and refuses what is new before it is compiled', () => {
+test('a read-only folder is read, and refuses a new recipe before it is compiled', () => {
   const folder = join(directory, 'key');
   mkdirSync(folder);
   const isRoot = process.getuid?.() === 0; // for whom all can be written
@@ -202,7 +202,7 @@ test('a folder that is there and cannot be written is read, and refuses what is 
   expect([stdout, stderr]).toEqual(['null\nGRAFT_STATIC_DEVICE_RECIPE\n', '']);
 });
 
-test('a program that is disposed while a graph is compiled ends the addition with an error', async () => {
+test('a bucket cannot be added to a program that is disposed meanwhile', async () => {
   const opened = await openCase('dense-tiny');
   const options = { bindRuntimeInput: opened.bindRuntimeInput, kvSlots: 1, recipeDirectory: directory };
   const program = await new EmulatedBackend({ mode: 'lazy', threads: 1 }).open(opened.model, options);

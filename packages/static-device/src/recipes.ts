@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { messageOf, useCacheEntry } from '@graft/common';
 import type { CompileOptions } from '@graft/graph';
 import { z } from 'zod';
-import { BucketPlan } from './bucket-plan.ts';
+import { BucketPlan, type Source } from './bucket-plan.ts';
 import { StaticDeviceRecipeError } from './errors.ts';
 
 const Hash = z.string().regex(/^[0-9a-f]{64}$/);
@@ -12,32 +12,32 @@ const Hash = z.string().regex(/^[0-9a-f]{64}$/);
 const Body = z.strictObject({
   bucket: z.string(),
   plan: BucketPlan,
-  /** For each graph of the plan, the hash of its optimised model, which is also the name of its file. */
+  /** The hash of each graph's optimised model, which is also the name of its file. */
   models: z.record(Hash, Hash),
 });
 const RecipeFile = z.strictObject({ checksum: Hash, body: z.string() });
 
-/** A bucket as an earlier start has left it: what runs, and the optimised models by graph. */
+/** A compiled bucket on disk: its plan, and its optimised models by graph. */
 export interface Recipe {
   readonly plan: BucketPlan;
   readonly models: ReadonlyMap<string, Uint8Array>;
 }
 
 /**
- * The recipes of one model: a folder with a JSON file for each bucket and the optimised graphs, which bear the hash of their content. Weights are inputs of
- * the graphs, so that no value of a weight is in them. Files are written beside their place and renamed, and equal names mean equal content: processes that
- * write at once do not harm each other. What is damaged or not as it should be counts as not there.
+ * The recipes of a model: a folder with a JSON file for each bucket, and the optimised graphs, named by the hash of their content. Weights are inputs of the
+ * graphs, so a recipe has no value of a weight. Files are written under a temporary name and renamed, and equal names mean equal content, so processes may
+ * write at the same time. A damaged recipe counts as missing.
  */
 export class Recipes {
   private readonly folder: string;
-  /** Optimised models that are on disk, by graph. */
+  /** Hashes of the optimised models on disk, by graph. */
   private readonly models = new Map<string, string>();
 
   private constructor(folder: string) {
     this.folder = folder;
   }
 
-  /** A folder that is there and cannot be written serves as long as it has all that is asked for. @throws StaticDeviceRecipeError when there is none. */
+  /** A read-only folder serves the recipes that it has. @throws StaticDeviceRecipeError when the folder cannot be created */
   static open(directory: string, key: string): Recipes {
     const folder = join(directory, key);
     guard(folder, () => mkdirSync(folder, { recursive: true }));
@@ -64,11 +64,11 @@ export class Recipes {
       }
       return { plan, models: read };
     } catch {
-      return null; // none, unreadable or no recipe: made again like any other damage
+      return null; // missing, unreadable or malformed
     }
   }
 
-  /** Takes over the optimised model that `compile` writes to the path that it gets. @throws StaticDeviceRecipeError, and what `compile` throws. */
+  /** Keeps the optimised model that `compile` writes to `optimisedPath`. @throws StaticDeviceRecipeError, and the errors of `compile` */
   async keep(graph: string, compile: (optimisedPath: string) => Promise<void>): Promise<void> {
     const path = this.temporary('onnx');
     guard(this.folder, () => accessSync(this.folder, constants.W_OK));
@@ -124,31 +124,28 @@ function guard<T>(folder: string, write: () => T): T {
   }
 }
 
-/** Whether all that a plan points at is there, and its caches are those that this engine has. */
-function isConsistent(
-  { inputs, values, weights, caches, groups, calls, outputs }: BucketPlan,
-  bindRuntimeInput: CompileOptions['bindRuntimeInput'],
-): boolean {
-  const inputNames = new Set(inputs.map(({ name }) => name));
-  const weightPaths = new Set(weights.map(({ path }) => path));
-  const cachePaths = new Set(caches.map(({ path }) => path));
+/** Whether all references of a plan are valid, and its caches have the rows that `bindRuntimeInput` gives. */
+function isConsistent(plan: BucketPlan, bindRuntimeInput: CompileOptions['bindRuntimeInput']): boolean {
+  const { values, weights, caches, groups, calls, outputs } = plan;
+  const inputs = new Set(plan.inputs.map(({ name }) => name));
+  const paths = { weight: new Set(weights.map(({ path }) => path)), cache: new Set(caches.map(({ path }) => path)) };
   const made = new Set<number>();
-  const isMade = (index: number): boolean => index < values.length && made.has(index);
-  const areCallsFine = calls.every(({ reads, writes }) => {
-    const areRead = reads.every(({ source }) => {
-      if (source.from === 'input') return inputNames.has(source.name);
-      if (source.from === 'weight') return weightPaths.has(source.path);
-      return source.from === 'cache' ? cachePaths.has(source.path) : isMade(source.index);
-    });
-    for (const { target } of writes) if (target.to === 'value') made.add(target.index);
-    return areRead && writes.every(({ target }) => (target.to === 'cache' ? cachePaths.has(target.path) : target.index < values.length));
-  });
+  const isReadable = (source: Source): boolean => {
+    if (source.from === 'input') return inputs.has(source.name);
+    return source.from === 'value' ? made.has(source.index) : paths[source.from].has(source.path);
+  };
+  for (const { reads, writes } of calls) {
+    if (!reads.every(({ source }) => isReadable(source))) return false;
+    for (const { target } of writes) {
+      if (target.to === 'cache' ? !paths.cache.has(target.path) : target.index >= values.length) return false;
+      if (target.to === 'value') made.add(target.index);
+    }
+  }
   const areCachesBound = caches.every(({ path, kind, dims }) => {
     const binding = bindRuntimeInput(path, kind);
     return binding.kind === 'cache' && binding.rows === dims[1];
   });
-  const areGroupsFine = groups.every((group) =>
-    [group.queryStart, group.sequenceLengths, group.totalLength].every((name) => name === null || inputNames.has(name)),
-  );
-  return areCallsFine && areCachesBound && areGroupsFine && made.size === values.length && outputs.every(({ index }) => isMade(index));
+  const named = groups.flatMap(({ queryStart, sequenceLengths, totalLength }) => [queryStart, sequenceLengths, totalLength]);
+  const areGroupsFine = named.every((name) => name === null || inputs.has(name));
+  return areCachesBound && areGroupsFine && made.size === values.length && outputs.every(({ index }) => made.has(index));
 }

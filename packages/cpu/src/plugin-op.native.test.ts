@@ -1,9 +1,9 @@
-import { OrtBackend } from '@graft/cpu/api';
 import { defineOp, type OpNode, ops } from '@graft/graph';
+import type { OnnxLowering } from '@graft/onnx-export';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { both, expectSame, float32, holder, specOf } from '../../../tests/compare.fixture.ts';
-import type { OnnxLowering } from './lowerings.ts';
+import { OrtBackend } from './ort-backend.ts';
 
 /** `cap * tanh(x / cap)`: an op that a plugin brings. */
 const declaration = {
