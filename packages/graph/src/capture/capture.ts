@@ -1,8 +1,7 @@
 import { GraftError } from '@graft/common';
-import type { DType } from '../dtype.ts';
 import { CapturePrivateFieldError, ForwardError, ModelOutputError, OpInputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
-import { GraphRecorder } from '../graph-recorder.ts';
+import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
 import type { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
@@ -17,10 +16,7 @@ import { type Flat, flatten, type Structure, unflatten } from './pytree.ts';
 import { type CalledRegion, specialise, type Template } from './specialise.ts';
 import { renameSizes, templateOf, templateSymbol } from './templates.ts';
 
-export interface InputSpec {
-  readonly dtype: DType;
-  readonly dims: Dims;
-}
+export type InputSpec = TensorType;
 
 export interface CaptureOptions<M extends Module, Inputs extends Record<string, InputSpec>> {
   /** The tensors that `call` gets, by name. */

@@ -19,7 +19,7 @@ export function inlineRegions({ root, graph }: CapturedModel): Graph {
 }
 
 class Inliner {
-  private nextId: number;
+  private nextId = 0;
   private readonly weights = new Map<Parameter | Buffer, WeightSlot>();
   private readonly runtimeInputs: GraphRuntimeInput[] = [];
   private readonly nodes: OpNode[] = [];
@@ -30,7 +30,6 @@ class Inliner {
   constructor(root: object, graph: Graph) {
     this.root = root;
     this.graph = graph;
-    this.nextId = 0;
   }
 
   run(): Graph {

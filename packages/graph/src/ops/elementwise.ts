@@ -4,7 +4,6 @@ import type { TensorType } from '../graph-recorder.ts';
 import { broadcast, defineOp } from './define-op.ts';
 
 const none = z.strictObject({});
-const scalar = z.strictObject({ value: z.number() });
 
 const binary = (name: string, result?: 'bool') =>
   ({
@@ -36,6 +35,16 @@ const scalarLike =
   };
 
 const unary = (name: string) => ({ name, inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly(name) }) as const;
+
+const withScalar = <Infer>(name: string, infer: Infer) =>
+  ({
+    name,
+    inputs: ['x'],
+    elementwise: true,
+    attributes: z.strictObject({ value: z.number() }),
+    samples: [{ attributes: { value: 1.5 } }],
+    infer,
+  }) as const;
 
 /** Sum, with broadcasting. */
 export const add = defineOp(binary('add'));
@@ -75,32 +84,11 @@ export const constant = defineOp({
   infer: (_inputs, { dtype }) => ({ dtype, dims: [] }),
 });
 /** `x + value`. */
-export const addScalar = defineOp({
-  name: 'addScalar',
-  inputs: ['x'],
-  elementwise: true,
-  attributes: scalar,
-  samples: [{ attributes: { value: 1.5 } }],
-  infer: scalarLike('addScalar'),
-});
+export const addScalar = defineOp(withScalar('addScalar', scalarLike('addScalar')));
 /** `x * value`. */
-export const mulScalar = defineOp({
-  name: 'mulScalar',
-  inputs: ['x'],
-  elementwise: true,
-  attributes: scalar,
-  samples: [{ attributes: { value: 1.5 } }],
-  infer: scalarLike('mulScalar'),
-});
+export const mulScalar = defineOp(withScalar('mulScalar', scalarLike('mulScalar')));
 /** `x / value`. */
-export const divScalar = defineOp({
-  name: 'divScalar',
-  inputs: ['x'],
-  elementwise: true,
-  attributes: scalar,
-  samples: [{ attributes: { value: 1.5 } }],
-  infer: floatOnly('divScalar'),
-});
+export const divScalar = defineOp(withScalar('divScalar', floatOnly('divScalar')));
 /** The largest whole number not above `x`. */
 export const floor = defineOp(unary('floor'));
 /** Natural logarithm. */
