@@ -74,6 +74,6 @@ test("a plugin's lowering of one of our ops is taken in place of ours", async ()
     inputs: { x: { dtype: 'float32', dims: [2], data: Float32Array.of(1.5, 2) } },
   });
   expect(y!.data).toEqual(Float32Array.of(-1.5, -2));
-  const node = { op: ops.floor } as OpNode;
+  const node = { op: ops.floor } as unknown as OpNode;
   expect(backend.loweringOf(node)).toBe(negated);
 });

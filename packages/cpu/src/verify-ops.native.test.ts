@@ -1,12 +1,13 @@
-import { OrtBackend } from '@graft/cpu/api';
+import { fileURLToPath } from 'node:url';
+import { Lowerings, verifyOps, verifyPlatformOps } from '@graft/engine';
 import { defineOp, InterpreterBackend, ops } from '@graft/graph';
 import type { OnnxLowering } from '@graft/onnx-export';
 import { definePlugin } from '@graft/registry';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import { root } from '../engine.fixture.ts';
-import { Lowerings } from '../tokens.ts';
-import { verifyOps, verifyPlatformOps } from './ops.ts';
+import { OrtBackend } from './ort-backend.ts';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
 
 test('every op that can be tried alone gives on cpu what the interpreter gives', async () => {
   const checks = await verifyOps(new OrtBackend(), Object.values(ops));
