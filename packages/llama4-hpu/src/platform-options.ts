@@ -1,4 +1,4 @@
-import { nearestNames } from '@graft/registry';
+import { describeIssue } from '@graft/registry';
 import { z } from 'zod';
 import { HpuOptionError } from './options.ts';
 
@@ -42,25 +42,10 @@ export type BucketStrategy = HpuPlatformOptions['bucketing'];
 /** A range as the options give it; what is left out comes from the sizes that are served. */
 export type BucketRange = z.output<typeof range>;
 
-/** @throws HpuOptionError for an option that there is not, or a value that it cannot take. */
+/** @throws HpuOptionError for an unknown option or a wrong value. */
 export function parseHpuPlatformOptions(given: Readonly<Record<string, unknown>>): HpuPlatformOptions {
   const parsed = HpuPlatformOptions.safeParse(given);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  const [key] = issue.code === 'unrecognized_keys' ? issue.keys : [];
-  if (key === undefined)
-    throw new HpuOptionError(
-      `${issue.message}.`,
-      ['platformOptions', ...issue.path].join('.'),
-      'see the README of llama4-hpu for what it takes.',
-    );
-  const [field] = issue.path;
-  const isContext = field === 'promptContext' || field === 'decodeContext';
-  const known = field === undefined ? HpuPlatformOptions.shape : (isContext ? contextRange : range).shape;
-  const nearest = nearestNames(key, Object.keys(known)).map((name) => `"${name}"`);
-  throw new HpuOptionError(
-    `llama4-hpu has no option "${key}".`,
-    ['platformOptions', ...issue.path].join('.'),
-    `did you mean ${nearest.join(', ')}?`,
-  );
+  const { what, where, fix = 'see the README of llama4-hpu for what it takes.' } = describeIssue(parsed.error, HpuPlatformOptions);
+  throw new HpuOptionError(what, where === '' ? 'platformOptions' : `platformOptions.${where}`, fix);
 }

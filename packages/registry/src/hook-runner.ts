@@ -17,7 +17,7 @@ export type LoadedHook = PluginHook & { readonly owner: Owner; readonly name: st
 /** A hook of one model and its outcome, as data. */
 export interface HookRecord {
   readonly phase: Phase;
-  /** `HpuLlama4ForCausalLM.unifyAttention`, or `plugin: name` for a plugin's hook. */
+  /** `FastModel.unifyAttention`, or `plugin: name` for a plugin's hook. */
   readonly hook: string;
   readonly plugin: string;
   readonly modes: readonly string[] | null;

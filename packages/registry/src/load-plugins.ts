@@ -73,11 +73,9 @@ async function importPlugin(specifier: string, base: string): Promise<PluginSour
   return { plugin: module.default, file, specifier };
 }
 
-/** An error of our own (a declaration that is not valid) keeps its code and gains the file. */
+/** A Graft error (a malformed declaration) keeps its code and gains the file. */
 function moduleFailure(specifier: string, file: string, cause: unknown): GraftError {
-  if (!GraftError.is(cause)) {
-    return new ModuleFailedError(`The plugin "${specifier}"`, file, cause);
-  }
+  if (!GraftError.is(cause)) return new ModuleFailedError(`The plugin "${specifier}"`, file, cause);
   const where = cause.where === undefined ? file : `${cause.where}, ${file}`;
   return new GraftError({ code: cause.code, what: cause.what, where, ...(cause.fix === undefined ? {} : { fix: cause.fix }), cause });
 }

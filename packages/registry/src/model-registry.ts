@@ -1,4 +1,3 @@
-import type { ModelCapabilities } from './capabilities.ts';
 import {
   ArchitectureConflictError,
   CapabilityUnknownError,
@@ -12,13 +11,13 @@ import {
   WithoutUnknownError,
 } from './errors.ts';
 import { ClassLoader } from './load-class.ts';
-import type { LazyManifest } from './manifest.ts';
-import type { LazyClass, LazyFamily, LazyModel } from './model.ts';
+import type { LazyClass, LazyModel } from './model.ts';
 import { nearestNames } from './names.ts';
 import type { Platform } from './platform.ts';
 import {
   hookSchema,
   layersSchema,
+  type ModelDeclaration,
   modelSchema,
   type OverrideDeclaration,
   overrideSchema,
@@ -42,26 +41,21 @@ import {
 } from './resolve.ts';
 import { deepFreeze, type ResolvedEntries, ServingClasses } from './serving-classes.ts';
 
-export interface RegisterOptions {
-  capabilities?: ModelCapabilities;
-  family?: LazyFamily;
-  contains?: readonly string[];
-  owner?: Owner;
-  /** The upstream package's version and manifest, for the drift contracts of overrides. */
-  version?: string | null;
-  manifest?: LazyManifest | null;
-}
+/** Version and manifest are the upstream package's, for the drift contracts of overrides. */
+export type RegisterOptions = Omit<ModelDeclaration, 'architecture' | 'model'> & DeclaredBy;
+type DeclaredBy = Partial<Pick<DeclaredClass, 'owner' | 'version' | 'manifest'>>;
 
 type Without<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never;
 export type OverrideOptions = Without<OverrideDeclaration, 'of'> & { owner?: Owner };
 
 /** One line of `list()`. */
-export interface ArchitectureListing {
+export interface ArchitectureListing extends Pick<DeclaredClass, 'owner' | 'capabilities'> {
   readonly architecture: string;
-  readonly owner: Owner;
-  readonly capabilities: ModelCapabilities;
   readonly overrides: readonly Pick<OverrideEntry, 'platform' | 'priority' | 'kind' | 'owner'>[];
 }
+
+const registrationText = (entry: OverrideEntry | RegisteredHook): string =>
+  'target' in entry ? `An override of ${entry.target.name}` : `A hook of phase ${entry.phase}`;
 
 const application: Owner = { plugin: 'application', file: null };
 
@@ -114,11 +108,7 @@ export class ModelRegistry {
    * Declares a part of models that may be overridden. Two plugins may use one name: `plugin/Name` then tells them apart.
    * @throws ArchitectureConflictError when this plugin has that name already.
    */
-  layer(
-    name: string,
-    load: LazyClass,
-    { owner = application, version = null, manifest = null }: Omit<RegisterOptions, 'capabilities' | 'family' | 'contains'> = {},
-  ): void {
+  layer(name: string, load: LazyClass, { owner = application, version = null, manifest = null }: DeclaredBy = {}): void {
     parseDeclared('layer', layersSchema, { [name]: load }, owner);
     this.declare({ kind: 'layer', name, owner, load, family: null, capabilities: {}, contains: [], version, manifest });
   }
@@ -130,38 +120,22 @@ export class ModelRegistry {
    * CapabilityUnknownError.
    */
   override(of: string, { owner = application, ...options }: OverrideOptions): void {
-    const parsed = parseDeclared('override', overrideSchema, { of, ...options }, owner);
-    const {
-      model,
-      factory,
-      priority = 0,
-      within = [],
-      modes = null,
-      when = null,
-      required = false,
-      capabilities = {},
-      reliesOn = null,
-    } = parsed;
-    const what = `An override of ${of}`;
+    const { model, factory, within = [], ...given } = parseDeclared('override', overrideSchema, { of, ...options }, owner);
+    const defaults = { priority: 0, modes: null, when: null, required: false, capabilities: {}, reliesOn: null };
     const entry: OverrideEntry = {
+      ...defaults,
+      ...given,
       kind: factory === undefined ? 'subclass' : 'factory',
       target: this.declaredAs(of, owner, 'An override'),
       owner,
       load: (factory ?? model)!,
-      platform: parsed.platform,
-      priority,
       within: within.map((name) => this.declaredAs(name, owner, `The scope of an override of ${of}`)),
-      modes,
-      when,
-      required,
-      capabilities,
-      reliesOn,
     };
-    this.checkModes(what, entry);
-    for (const key of Object.keys(capabilities))
+    this.checkModes(entry);
+    for (const key of Object.keys(entry.capabilities))
       if (!Object.hasOwn(entry.target.capabilities, key)) throw new CapabilityUnknownError(entry, key);
     // Which of two conditions holds is known at `resolve` alone, which checks again.
-    const rival = this.state.overrides.find((other) => conflicts(other, entry) && other.when === null && when === null);
+    const rival = this.state.overrides.find((other) => conflicts(other, entry) && other.when === null && entry.when === null);
     if (rival !== undefined) throw new RegistrationConflictError(rival, entry);
     this.change({ overrides: [...this.state.overrides, entry] });
   }
@@ -172,10 +146,10 @@ export class ModelRegistry {
    */
   hook(hook: PluginHook, name: string, owner: Owner = application): void {
     parseDeclared('hook', hookSchema, hook, owner);
-    const what = `A hook of phase ${hook.phase}`;
-    if (hook.of !== '*') this.declaredAs(hook.of, owner, what);
-    this.checkModes(what, { platform: hook.platform, modes: hook.modes ?? null, owner });
-    this.change({ hooks: [...this.state.hooks, { ...hook, owner, name }] });
+    const entry: RegisteredHook = { ...hook, owner, name };
+    if (hook.of !== '*') this.declaredAs(hook.of, owner, registrationText(entry));
+    this.checkModes(entry);
+    this.change({ hooks: [...this.state.hooks, entry] });
   }
 
   /** Records where a name went, so that asking for it says so. Of several notes the last counts, until its plugin is unloaded. */
@@ -185,9 +159,7 @@ export class ModelRegistry {
 
   /** Checks the modes of what was registered before a platform was. @throws TargetModeError */
   checkPlatform({ name }: Platform): void {
-    for (const entry of this.state.overrides) if (entry.platform === name) this.checkModes(`An override of ${entry.target.name}`, entry);
-    for (const { phase, platform, modes = null, owner } of this.state.hooks)
-      if (platform === name) this.checkModes(`A hook of phase ${phase}`, { platform, modes, owner });
+    for (const entry of [...this.state.overrides, ...this.state.hooks]) if (entry.platform === name) this.checkModes(entry);
   }
 
   /** Runs `change`; when it throws, the registry is as it was before. */
@@ -209,10 +181,9 @@ export class ModelRegistry {
 
   /** Every registered architecture with its overrides, in the order of registration. */
   list(): ArchitectureListing[] {
-    return this.state.declared.flatMap((target) => {
-      if (target.kind !== 'model') return [];
-      const overrides = this.overridesOf(target).map(({ platform, priority, kind, owner }) => ({ platform, priority, kind, owner }));
-      return [{ architecture: target.name, owner: target.owner, capabilities: target.capabilities, overrides }];
+    const models = this.state.declared.filter(({ kind }) => kind === 'model');
+    return models.map((target) => {
+      return { architecture: target.name, owner: target.owner, capabilities: target.capabilities, overrides: this.overridesOf(target) };
     });
   }
 
@@ -331,10 +302,10 @@ export class ModelRegistry {
     return this.state.overrides.filter((entry) => entry.target === target);
   }
 
-  private checkModes(what: string, { platform, modes, owner }: Pick<OverrideEntry, 'platform' | 'modes' | 'owner'>): void {
-    const known = this.surroundings.platforms?.().find(({ name }) => name === platform);
-    const wrong = modes?.find((mode) => known?.modes.includes(mode) === false);
-    if (wrong !== undefined) throw new TargetModeError(what, owner, wrong, known!);
+  private checkModes(entry: OverrideEntry | RegisteredHook): void {
+    const known = this.surroundings.platforms?.().find(({ name }) => name === entry.platform);
+    const wrong = entry.modes?.find((mode) => known?.modes.includes(mode) === false);
+    if (wrong !== undefined) throw new TargetModeError(registrationText(entry), entry.owner, wrong, known!);
   }
 
   /** A hook method is known by its class alone, so of those only the plugin can be checked here. */

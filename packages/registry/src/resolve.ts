@@ -52,11 +52,8 @@ export function resolveClass(target: DeclaredClass, overrides: readonly Override
   const above = chain[0];
   const upstream: Outcome =
     above === undefined ? { reason: 'selected', detail: upstreamDetail(overrides, facts) } : { reason: 'base', detail: baseDetail(above) };
-  const rows = overrides.map((entry) => {
-    const outcome = refusals.get(entry) ?? rankOf(entry, chain);
-    return { entry, record: candidateOf(entry, outcome) };
-  });
-  return { target, rows: [{ entry: null, record: upstreamCandidate(target, upstream) }, ...rows], applicable };
+  const rows = overrides.map((entry) => ({ entry, record: candidateOf(target, entry, refusals.get(entry) ?? rankOf(entry, chain)) }));
+  return { target, rows: [{ entry: null, record: candidateOf(target, null, upstream) }, ...rows], applicable };
 }
 
 /** The overrides that build on each other, from the lowest priority up: a plain subclass starts from upstream again, a factory stacks. */
@@ -84,15 +81,10 @@ export function conflicts(a: OverrideEntry, b: OverrideEntry): boolean {
 }
 
 /** The rows of a class as its record. `renew` gives what became known since. */
-export function classRecord(
-  { target, rows }: ResolvedClass,
-  renew: (entry: OverrideEntry | null) => Partial<Candidate> = () => ({}),
-): ResolvedLayer {
+export function classRecord(one: ResolvedClass, renew: (entry: OverrideEntry | null) => Partial<Candidate> = () => ({})): ResolvedLayer {
+  const { target, rows } = one;
   const candidates = rows.map(({ entry, record }) => ({ ...record, ...renew(entry) }));
-  const inChain = rows.flatMap(({ entry, record }, at) =>
-    record.reason === 'selected' || record.reason === 'base' ? [{ priority: entry?.priority ?? Number.NEGATIVE_INFINITY, at }] : [],
-  );
-  const chain = inChain.sort((a, b) => a.priority - b.priority).map(({ at }) => candidates[at]!);
+  const chain = [null, ...unscoped(one)].map((link) => candidates[rows.findIndex(({ entry }) => entry === link)]!);
   return { name: target.name, plugin: target.owner.plugin, kind: target.kind, chain, candidates };
 }
 
@@ -166,23 +158,21 @@ function upstreamDetail(overrides: readonly OverrideEntry[], { platform }: Resol
     : `no override serves platform "${platform}"`;
 }
 
-function upstreamCandidate({ owner }: DeclaredClass, outcome: Outcome): Candidate {
-  return {
-    ...owner,
-    kind: 'upstream',
-    platform: null,
-    priority: null,
-    within: [],
-    modes: null,
-    required: false,
-    ...outcome,
-    ...unknownYet,
-  };
-}
+const upstreamFacts = {
+  kind: 'upstream',
+  platform: null,
+  priority: null,
+  within: [],
+  modes: null,
+  required: false,
+  reliesOn: null,
+} as const;
 
-function candidateOf({ owner, kind, platform, priority, within, modes, required, reliesOn }: OverrideEntry, outcome: Outcome): Candidate {
+/** @param entry null for upstream itself. */
+function candidateOf(target: DeclaredClass, entry: OverrideEntry | null, outcome: Outcome): Candidate {
+  const { kind, platform, priority, within, modes, required, reliesOn } = entry ?? upstreamFacts;
   return {
-    ...owner,
+    ...(entry ?? target).owner,
     kind,
     platform,
     priority,
@@ -190,9 +180,9 @@ function candidateOf({ owner, kind, platform, priority, within, modes, required,
     modes: modes === null ? null : [...modes],
     required,
     ...outcome,
-    ...unknownYet,
+    className: null,
     contract: reliesOn === null ? 'none' : 'not checked',
+    contractNotes: [],
+    replaced: null,
   };
 }
-
-const unknownYet = { className: null, contract: 'none', contractNotes: [], replaced: null } satisfies Partial<Candidate>;

@@ -17,11 +17,6 @@ export interface ResolvedEntries {
   readonly requireOverride: boolean;
 }
 
-interface Built {
-  readonly instance: object;
-  readonly entries: readonly OverrideEntry[];
-}
-
 /** The imported classes of a resolution. `build` constructs the one that serves; each instance is recorded with what replaced it. */
 export class ServingClasses<Context = never, Model extends object = object, Family extends object = object> {
   /** The class that serves the architecture. */
@@ -41,19 +36,26 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   private readonly stack: AnyClass[] = [];
   /** Every class that was passed to `build`. */
   private readonly seen = new Set<AnyClass>();
-  private built: Built[] = [];
+  private built: { readonly instance: object; readonly entries: readonly OverrideEntry[] }[] = [];
   private replaced: ReadonlyMap<OverrideEntry, NonNullable<Candidate['replaced']>> | null = null;
 
   /** Made by `load`. */
-  private constructor(resolved: Resolution, entries: ResolvedEntries, loader: ClassLoader, imported: Imported) {
+  private constructor(
+    resolved: Resolution,
+    entries: ResolvedEntries,
+    loader: ClassLoader,
+    classes: ReadonlyMap<DeclaredClass, AnyClass>,
+    imported: ReadonlyMap<OverrideEntry, AnyClass | ClassFactory>,
+    family: Family | null,
+  ) {
     this.resolved = resolved;
     this.entries = entries;
     this.loader = loader;
-    this.classes = imported.classes;
-    this.imported = imported.overrides;
-    this.family = imported.family as Family | null;
+    this.classes = classes;
+    this.imported = imported;
+    this.family = family;
     for (const one of [entries.model, ...entries.layers]) {
-      const Class = imported.classes.get(one.target);
+      const Class = classes.get(one.target);
       if (Class === undefined) continue;
       this.overridden.set(Class, one);
       this.serving(Class, unscoped(one)); // a factory that fails does so here, not amid a construction
@@ -81,7 +83,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       for (const entry of applicable) overrides.set(entry, await loader.override(entry, classes.get(target)!));
     }
     const family = await loader.family(entries.model.target);
-    return new ServingClasses(resolved, entries, loader, { classes, overrides, family });
+    return new ServingClasses(resolved, entries, loader, classes, overrides, family as Family | null);
   }
 
   readonly build: Build = (Class, ...args) => {
@@ -134,26 +136,22 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   async checkContracts(): Promise<readonly ContractReport[]> {
     for (const entry of this.imported.keys()) {
       if (entry.reliesOn === null) continue;
-      const one = this.overridden.get(this.upstreamOf(entry.target))!;
       const upstreamClass = this.upstreamOf(entry.target);
-      const below = unscoped(one).slice(0, Math.max(unscoped(one).indexOf(entry), 0));
+      const chain = unscoped(this.overridden.get(upstreamClass)!);
+      const below = chain.slice(0, Math.max(chain.indexOf(entry), 0));
       const base = entry.kind === 'factory' ? this.serving(upstreamClass, below) : upstreamClass;
       const instance = this.built.find(({ entries }) => entries.includes(entry))?.instance ?? null;
-      this.contracts.set(
-        entry,
-        await checkContract({ owner: entry.owner, target: entry.target, reliesOn: entry.reliesOn, upstreamClass, base }, instance),
-      );
+      this.contracts.set(entry, await checkContract({ ...entry, reliesOn: entry.reliesOn, upstreamClass, base }, instance));
     }
     return [...this.contracts.values()];
   }
 
   /** The resolution with what is known by now: the names of classes, the results of contracts, the instances that each override replaced. */
   get resolution(): Resolution {
-    const { model, layers } = this.entries;
-    const [{ chain, candidates }, ...records] = [model, ...layers].map((one) =>
+    const [model, ...layers] = [this.entries.model, ...this.entries.layers].map((one) =>
       classRecord(one, (entry) => this.outcomeOf(one, entry)),
-    ) as [ReturnType<typeof classRecord>, ...ReturnType<typeof classRecord>[]];
-    return deepFreeze({ ...this.resolved, chain, candidates, layers: records });
+    );
+    return deepFreeze({ ...this.resolved, chain: model!.chain, candidates: model!.candidates, layers });
   }
 
   private upstreamOf(target: DeclaredClass): AnyClass {
@@ -182,10 +180,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
     const contract = this.contracts.get(entry);
     return {
       className,
-      ...(contract !== undefined && {
-        contract: contract.state,
-        contractNotes: [...contract.breaches, ...contract.notChecked],
-      }),
+      ...(contract && { contract: contract.state, contractNotes: [...contract.breaches, ...contract.notChecked] }),
       ...(this.replaced !== null && { replaced: this.replaced.get(entry) ?? nothing }),
     };
   }
@@ -218,12 +213,6 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       }
     }
   }
-}
-
-interface Imported {
-  readonly classes: ReadonlyMap<DeclaredClass, AnyClass>;
-  readonly overrides: ReadonlyMap<OverrideEntry, AnyClass | ClassFactory>;
-  readonly family: object | null;
 }
 
 function isAmong(built: readonly AnyClass[], Classes: readonly AnyClass[]): boolean {
