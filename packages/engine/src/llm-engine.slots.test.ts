@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { ProgramStep } from '@graft/graph';
 import { afterEach, describe, expect, test } from 'vitest';
 import { expectIdle, generateIds, promptOf, request, startTiny } from './engine.fixture.ts';
@@ -148,7 +149,7 @@ describe('an abort', () => {
         controller.abort(new Error('gone'));
         late = generateIds(engine, comes);
         expect(await engine.stats()).toMatchObject({ running: 1, waiting: 1, freeSlots: 1 });
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        for (let turn = 0; turn < 20; turn++) await setImmediate();
         expect(await engine.stats()).toMatchObject({ running: 1, waiting: 1, freeSlots: 1 });
       },
     );

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 
 /**
- * Random numbers that are the same on every machine: xoshiro128** 1.1 (Blackman and Vigna, 2018), its state filled by SplitMix64 from one seed.
+ * Random numbers, the same on every machine: xoshiro128** 1.1 (Blackman and Vigna, 2018), its state filled from one seed by SplitMix64.
  */
 export class Random {
   private a: number;
@@ -9,23 +9,9 @@ export class Random {
   private c: number;
   private d: number;
 
-  /** @param seed Any integer; of a negative one its two's complement in 64 bits counts. */
-  constructor(seed: number) {
-    const fill = splitMix64(BigInt(seed));
-    const first = fill();
-    const second = fill();
-    [this.a, this.b] = halves(first);
-    [this.c, this.d] = halves(second);
-  }
-
-  /** The generator at a given state, of four unsigned 32-bit integers that are not all 0. */
-  static fromState([a, b, c, d]: readonly [number, number, number, number]): Random {
-    const random = new Random(0);
-    random.a = a;
-    random.b = b;
-    random.c = c;
-    random.d = d;
-    return random;
+  /** @param seed any integer (a negative one counts as its two's complement in 64 bits), or the four words of the state, not all 0. */
+  constructor(seed: number | readonly [number, number, number, number]) {
+    [this.a, this.b, this.c, this.d] = typeof seed === 'number' ? stateOf(seed) : seed;
   }
 
   /** An integer in [0, 2^32). */
@@ -54,7 +40,7 @@ export function randomSeed(): number {
   return randomInt(0, 2 ** 48 - 1);
 }
 
-/** SplitMix64 (Steele, Lea and Flood, 2014): spreads one seed over as many 64-bit integers as are asked for. */
+/** SplitMix64 (Steele, Lea and Flood, 2014): 64-bit integers from one seed. */
 export function splitMix64(seed: bigint): () => bigint {
   let state = BigInt.asUintN(64, seed);
   return () => {
@@ -66,8 +52,11 @@ export function splitMix64(seed: bigint): () => bigint {
   };
 }
 
-function halves(value: bigint): [number, number] {
-  return [Number(BigInt.asIntN(32, value)), Number(BigInt.asIntN(32, value >> 32n))];
+function stateOf(seed: number): [number, number, number, number] {
+  const fill = splitMix64(BigInt(seed));
+  const [first, second] = [fill(), fill()];
+  const [a, b, c, d] = [first, first >> 32n, second, second >> 32n].map((half) => Number(BigInt.asIntN(32, half)));
+  return [a!, b!, c!, d!];
 }
 
 function rotateLeft(value: number, bits: number): number {

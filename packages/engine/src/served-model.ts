@@ -7,19 +7,20 @@ import { type ReloadModelOptions, reloadModel } from './reload-model.ts';
 import { addStats, noStats } from './runner/add-stats.ts';
 import type { ModelRunner, RunnerStats } from './runner/model-runner.ts';
 import { ModelFiles } from './tokens.ts';
+import { unlessAborted } from './unless-aborted.ts';
 
-/** The loop of steps, as an exchange of weights needs it. */
+/** The step loop as a reload sees it. */
 export interface StepLoop extends Pick<ReloadModelOptions, 'drain'> {
-  /** What waits may start again. */
+  /** Lets waiting sequences start again. */
   resume(): void;
 }
 
-/** The model that an engine serves: its runner, what the engine says of it, and the exchange of its weights, one at a time. */
+/** The served model: its runner, its description, and the exchange of its weights, one at a time. */
 export class ServedModel implements AsyncDisposable {
   private loaded: LoadedModel;
   private served: EngineInfo;
   private readonly context: StepContext;
-  /** Of the runners that a reload replaced: what the engine counts never goes back. */
+  /** Counts of replaced runners: the engine's counts never go down. */
   private replaced = noStats;
   private reloading: { readonly model: string; readonly closed: AbortController; readonly ended: Promise<ReloadReport> } | null = null;
 
@@ -58,13 +59,13 @@ export class ServedModel implements AsyncDisposable {
     }
   }
 
-  /** Ends a reload that is under way with this reason. Nothing may run any more on disposal. */
+  /** Aborts a running reload. All runs must have ended before disposal. */
   abortReload(reason: unknown): void {
     this.reloading?.closed.abort(reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.reloading?.ended.catch(() => undefined); // whoever asked for it hears of it
+    await this.reloading?.ended.catch(() => undefined); // its caller gets the error
     await this.context.container[Symbol.asyncDispose]();
   }
 
@@ -86,20 +87,5 @@ export class ServedModel implements AsyncDisposable {
     } finally {
       checkpoint.close();
     }
-  }
-}
-
-/** Waits for `promise`, at most until the signal. @throws the signal's reason. */
-async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
   }
 }

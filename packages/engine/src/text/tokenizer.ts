@@ -1,23 +1,23 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '@graft/common';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
+import { parseAs, readJsonFile } from '../json-file.ts';
 import { LeastTokens, tokensCoverText } from './least-tokens.ts';
 import { faithfulPreTokenizer } from './pre-tokenizer.ts';
 import { checkTokenId, TokenizerInvalidError, TokenizerMissingError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
 import type { TokenizerConfigPreTokenizer, TokenizerJson, TokenizerModel } from './tokenizer-json.ts';
 
-/** What one token contributes to the text. */
+/** The text of one token. */
 export interface TokenPiece {
-  /** UTF-8, possibly a part of one character only; empty for an id that has no token. Not to be modified. */
+  /** UTF-8, possibly only a part of a character; empty for an id without a token. Read-only. */
   readonly bytes: Uint8Array;
-  /** A control token as `<|im_end|>`, which is not part of an answer's text. */
+  /** Whether it is a control token such as `<|im_end|>`, which an answer's text leaves out. */
   readonly special: boolean;
 }
 
 export interface EncodeOptions {
-  /** Whether to put the tokens around the text that the model expects (its beginning token). Default: true; false for a rendered chat template, which has them. */
+  /** Whether to add the model's special tokens, such as its beginning token. Default: true. Use false for a rendered chat template, which has them already. */
   addSpecialTokens?: boolean;
 }
 
@@ -34,21 +34,21 @@ export interface Tokenizer {
   /** Each of these ends an answer; empty where the checkpoint names none. */
   readonly eosTokenIds: readonly number[];
   readonly specialTokenIds: ReadonlySet<number>;
-  /** The ids of a text; the names of special tokens in it become these tokens. */
+  /** The ids of a text. Names of special tokens in it become these tokens. */
   encode(text: string, options?: EncodeOptions): number[];
   /**
-   * A number that the tokens of a text are never fewer than, counted up to `limit`, much quicker than `encode`: 0 where the text is too short to reach
-   * the limit, or where nothing is known.
+   * A lower bound for the number of a text's tokens, up to `limit`; much faster than `encode`. 0 where the text is too short to reach the limit, or where no bound
+   * is known.
    */
   leastTokens(text: string, limit: number): number;
   /**
-   * The text of ids. Bytes that are not UTF-8 become U+FFFD; an id without a token contributes nothing.
+   * The text of ids. Bytes that are not UTF-8 become U+FFFD; an id without a token adds nothing.
    * Spaces before punctuation stay as they are, so that text can be streamed.
    * @throws TokenIdError for an id that is not an integer from 0 up.
    */
   decode(ids: readonly number[], options?: DecodeOptions): string;
   /**
-   * What one token contributes to the text.
+   * The text of one token.
    * @throws TokenIdError for an id that is not an integer from 0 up.
    */
   piece(tokenId: number): TokenPiece;
@@ -58,40 +58,34 @@ export interface Tokenizer {
   idOf(token: string): number | null;
 }
 
-/** What a checkpoint says about its tokenizer beside tokenizer.json. */
+/** A checkpoint's settings next to tokenizer.json. */
 export interface TokenizerSettings {
   bosTokenId: number | null;
   eosTokenIds: readonly number[];
-  /** Where it comes from, for errors: a file or `GGUF metadata`. */
+  /** The file, for errors; `GGUF metadata` where unknown. */
   where: string;
-  /** The tokens in the order of their ids, where that says more than the vocabulary (two ids may share a name). */
+  /** The tokens in the order of their ids, where two ids may share a name. */
   tokens?: ArrayLike<string>;
 }
 
-/** Reads `tokenizer.json`, and beside it `tokenizer_config.json` and `generation_config.json` where they are, from a checkpoint's folder. */
+/** Reads `tokenizer.json` and, if present, `tokenizer_config.json` from a checkpoint's folder. */
 export async function readTokenizer(folder: string): Promise<Tokenizer> {
   const where = join(folder, 'tokenizer.json');
-  const json = await readJson(where);
-  if (json === undefined) throw new TokenizerMissingError(folder);
-  const named = parsed(
-    TokenizerConfigFile,
-    (await readJson(join(folder, 'tokenizer_config.json'))) ?? {},
-    join(folder, 'tokenizer_config.json'),
-  );
-  const generation = parsed(
-    GenerationConfigFile,
-    (await readJson(join(folder, 'generation_config.json'))) ?? {},
-    join(folder, 'generation_config.json'),
-  );
-  const tokenizerJson = checkTokenizerJson(json, where);
-  const idOf = (token: string | null): number | null =>
-    token === null
-      ? null
-      : (tokenizerJson.added_tokens.find((added) => added.content === token)?.id ?? tokenizerJson.model.vocab[token] ?? null);
-  const eosTokenId = idOf(named.eos_token);
-  const eosTokenIds = new Set([...(eosTokenId === null ? [] : [eosTokenId]), ...generation.eos_token_id]);
-  return createTokenizer(tokenizerJson, { bosTokenId: idOf(named.bos_token), eosTokenIds: [...eosTokenIds], where });
+  const json = await readJsonFile(where, TokenizerKind, invalid);
+  if (json === null) throw new TokenizerMissingError(folder);
+  const named = (await readJsonFile(join(folder, 'tokenizer_config.json'), TokenizerConfigFile, invalid)) ?? {
+    bos_token: null,
+    eos_token: null,
+  };
+  const { added_tokens, model } = checkTokenizerJson(json, where);
+  const idsOf = (token: string | null): number[] => {
+    const id = token === null ? null : (added_tokens.find(({ content }) => content === token)?.id ?? model.vocab[token] ?? null);
+    return id === null ? [] : [id];
+  };
+  return createTokenizer(json, { bosTokenId: idsOf(named.bos_token)[0] ?? null, eosTokenIds: idsOf(named.eos_token), where });
 }
+
+const invalid = (what: string, where: string): TokenizerInvalidError => new TokenizerInvalidError(what, where);
 
 /**
  * A tokenizer from the content of a tokenizer.json.
@@ -108,7 +102,7 @@ class ByteLevelTokenizer implements Tokenizer {
   readonly specialTokenIds: ReadonlySet<number>;
   private readonly library: HuggingFaceTokenizer;
   private readonly tokens: ArrayLike<string> | null;
-  /** The text of an added token is its name, not the name's letters read as bytes. */
+  /** The text of an added token is its name as it stands, not its letters read as bytes. */
   private readonly addedTokenIds: ReadonlySet<number>;
   private readonly pieces: TokenPiece[] = [];
   private readonly bounded: boolean;
@@ -155,7 +149,7 @@ class ByteLevelTokenizer implements Tokenizer {
     const known = this.pieces[tokenId];
     if (known !== undefined) return known;
     const token = this.tokenOf(tokenId);
-    // Not kept: the ids without a token have no end.
+    // Not cached: the ids without a token are endless.
     if (token === null) return noPiece;
     const bytes = this.addedTokenIds.has(tokenId) ? textEncoder.encode(token) : bytesOfToken(token);
     const piece: TokenPiece = { bytes, special: this.specialTokenIds.has(tokenId) };
@@ -189,7 +183,7 @@ const byteOfCharacter: ReadonlyMap<string, number> = (() => {
 function bytesOfToken(token: string): Uint8Array {
   const bytes = Uint8Array.from(token, (character) => byteOfCharacter.get(character) ?? 0);
   for (const character of token) {
-    // A token that is not written in this alphabet stands for its own letters.
+    // A token written in another alphabet stands for its letters.
     if (!byteOfCharacter.has(character)) return textEncoder.encode(token);
   }
   return bytes;
@@ -203,17 +197,16 @@ function createLibraryTokenizer(json: TokenizerJson, where: string): HuggingFace
   } catch (error) {
     throw new TokenizerInvalidError(`The tokenizer cannot be built: ${messageOf(error)}.`, where, error);
   }
-  // The library would give `undefined` as an id, on every text.
+  // For a missing token around the text, the library would give the id `undefined`, on every text.
   const around = library.encode('');
   const unknown = around.tokens.filter((_: string, i: number) => around.ids[i] === undefined);
-  if (unknown.length > 0)
-    throw new TokenizerInvalidError(`The tokenizer puts tokens around a text that it does not have: ${unknown.join(', ')}.`, where);
+  if (unknown.length > 0) throw new TokenizerInvalidError(`The tokenizer puts unknown tokens around a text: ${unknown.join(', ')}.`, where);
   return library;
 }
 
 /**
- * A vocabulary may lack a few bytes (control characters, as a rule). Published tokenizers leave them out before they merge, so that their
- * neighbours can still meet; the library would leave them out after.
+ * Leaves out bytes that the vocabulary lacks (control characters, as a rule). Published tokenizers do so before they merge, so the neighbours can still merge; the
+ * library would do so afterwards.
  */
 function withoutMissingBytes(preTokenizer: TokenizerConfigPreTokenizer | null, model: TokenizerModel): TokenizerConfigPreTokenizer | null {
   const missing = [...byteOfCharacter.keys()].filter((character) => !Object.hasOwn(model.vocab, character));
@@ -230,12 +223,12 @@ function countIds(json: TokenizerJson, settings: TokenizerSettings): number {
 }
 
 function checkTokenizerJson(json: unknown, where: string): TokenizerJson {
-  const model = parsed(TokenizerKind, json, where);
+  const model = parseAs(TokenizerKind, json, where, invalid);
   if (model.model.type !== 'BPE')
     throw new TokenizerUnsupportedError({ key: 'model type', value: model.model.type, supported: ['BPE'], where });
   const decoder = model.decoder;
   const parts = decoder?.type === 'Sequence' ? (decoder.decoders ?? []) : [decoder];
-  // `Fuse` joins what is left into one piece, which we do in any case.
+  // `Fuse` joins the rest into one piece, which happens here anyway.
   const byteLevel =
     parts.some((part) => part?.type === 'ByteLevel') && parts.every((part) => part?.type === 'ByteLevel' || part?.type === 'Fuse');
   if (!byteLevel) {
@@ -246,12 +239,12 @@ function checkTokenizerJson(json: unknown, where: string): TokenizerJson {
       where,
     });
   }
-  const file = parsed(TokenizerJsonFile, json, where);
-  // Checked above; the types of the parts that only the library reads are the library's concern.
+  const file = parseAs(TokenizerJsonFile, json, where, invalid);
+  // The type was checked above. The library checks the parts that only it reads.
   return { ...file, model: { ...file.model, type: 'BPE' } } as unknown as TokenizerJson;
 }
 
-/** Zod's record would copy the vocabulary and take longer than all else here. */
+/** Faster than zod's record, which would copy the vocabulary. */
 const isVocabulary = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && Object.values(value).every((id) => Number.isInteger(id) && id >= 0);
 
@@ -275,39 +268,3 @@ const TokenizerJsonFile = z.looseObject({
 
 const TokenName = z.union([z.string(), z.looseObject({ content: z.string() }).transform((token) => token.content), z.null()]).default(null);
 const TokenizerConfigFile = z.looseObject({ bos_token: TokenName, eos_token: TokenName });
-const GenerationConfigFile = z.looseObject({
-  eos_token_id: z
-    .union([
-      z.array(z.int().nonnegative()),
-      z
-        .int()
-        .nonnegative()
-        .transform((id) => [id]),
-      z.null().transform((): number[] => []),
-    ])
-    .default([]),
-});
-
-function parsed<Output>(schema: z.ZodType<Output>, value: unknown, where: string): Output {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const key = issue === undefined || issue.path.length === 0 ? 'the whole file' : `"${issue.path.join('.')}"`;
-  throw new TokenizerInvalidError(`The tokenizer's ${key} is wrong: ${issue?.message ?? result.error.message}.`, where);
-}
-
-/** The file's content, or undefined where there is no such file. */
-async function readJson(file: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw new TokenizerInvalidError(`The file cannot be read: ${messageOf(error)}.`, file, error);
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new TokenizerInvalidError(`The file is not JSON: ${messageOf(error)}.`, file, error);
-  }
-}

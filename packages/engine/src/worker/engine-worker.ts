@@ -8,12 +8,13 @@ import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, Relo
 import { EngineClosedError, EngineFailureError, PluginInCodeError } from '../errors.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
-import type { FromWorker, Reloaded, ToWorker, WorkerStart } from './protocol.ts';
+import { unlessAborted } from '../unless-aborted.ts';
+import { type FromWorker, type Reloaded, startId, type ToWorker, type WorkerStart } from './protocol.ts';
 
 /**
- * Starts the engine in a worker, so that HTTP and the terminal stay quick while a model loads and runs. Both threads find the plugins, and the worker
- * refuses to start with others than this one found.
- * @throws PluginInCodeError, PluginSetsDifferError, and what the start ends in.
+ * Starts the engine in a worker: HTTP and the terminal stay responsive while a model loads and runs. Both threads look for the plugins, and the worker refuses to
+ * start if it finds others than this thread did.
+ * @throws PluginInCodeError, PluginSetsDifferError, and the errors of `LlmEngine.start`.
  */
 export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
   const parsed = parseConfig(config);
@@ -27,36 +28,10 @@ export async function startEngineWorker(config: z.input<typeof EngineConfig>, op
     ...(defaultPlugins && { defaultPlugins }),
     ...(defaultPluginsFrom && { defaultPluginsFrom }),
   };
-  const worker = new Worker(entryUrl(), { workerData: start, execArgv: [] });
-  worker.on('message', (message: FromWorker) => {
-    if (message.type === 'event') events?.emit(message.name, message.event);
-  });
-  return new Promise<Engine>((resolve, reject) => {
-    const fail = (error: unknown): void => {
-      settle();
-      endWorker(worker);
-      reject(error);
-    };
-    const onMessage = (message: FromWorker): void => {
-      if (message.type === 'progress') onProgress?.(message.progress);
-      if (message.type === 'start-failed') fail(GraftError.fromJSON(message.error));
-      if (message.type !== 'ready') return;
-      settle();
-      resolve(new EngineWorker(worker, message.info));
-    };
-    const onError = (error: unknown): void => fail(workerFailure(error));
-    const onExit = (code: number): void => fail(new EngineFailureError(`The engine's worker ended with code ${code} before it was ready.`));
-    const onAbort = (): void => fail(signal?.reason);
-    const settle = (): void => {
-      worker.off('message', onMessage).off('error', onError).off('exit', onExit);
-      signal?.removeEventListener('abort', onAbort);
-    };
-    worker.on('message', onMessage).on('error', onError).on('exit', onExit);
-    signal?.addEventListener('abort', onAbort, { once: true });
-  });
+  return await EngineWorker.start(new Worker(entryUrl(), { workerData: start, execArgv: [] }), { onProgress, events, signal });
 }
 
-/** What the worker must find. A plugin passed in code must be among it, and be the same. */
+/** The plugins that the worker must find. A plugin passed in code must be one of them, unchanged. */
 async function findPlugins(config: EngineConfig, { pluginsInCode = [], ...options }: StartOptions): Promise<readonly PluginRecord[]> {
   const { records } = await loadEnginePlugins(config, options);
   const found = new Map(records.map((record) => [record.name, record]));
@@ -72,11 +47,10 @@ async function findPlugins(config: EngineConfig, { pluginsInCode = [], ...option
 const graceMs = 10_000;
 
 /**
- * Ends a worker that is not ready, so that what it holds of native memory is freed: it is asked, and ended by force only if it does not hear. Nobody waits
- * for it, but the process stays until it has gone: Node kills a worker on exit wherever it is, and native code (koffi) then takes the process down.
+ * Ends a worker that is not ready, and frees its native memory: asks it first, and terminates it only if it does not respond. The process stays alive until the
+ * worker has gone: on exit, Node kills a worker wherever it is, and native code (koffi) then crashes the process.
  */
 function endWorker(worker: Worker): void {
-  worker.on('error', () => undefined); // the start has its error already
   const force = setTimeout(() => void worker.terminate(), graceMs).unref();
   worker.once('exit', () => clearTimeout(force));
   worker.postMessage({ type: 'close' } satisfies ToWorker);
@@ -91,7 +65,7 @@ function entryUrl(): URL {
   return import.meta.url.endsWith('.ts') ? new URL('../../dist/worker/entry.js', import.meta.url) : new URL('./entry.js', import.meta.url);
 }
 
-/** What waits for messages with its id. */
+/** A request that waits for messages with its id. */
 interface Pending {
   take(value: unknown): void;
   fail(error: unknown): void;
@@ -100,26 +74,47 @@ interface Pending {
 
 type WithoutId<M> = M extends { id: number } ? Omit<M, 'id'> : never;
 
+type StartedWorker = { [Key in 'onProgress' | 'events' | 'signal']: StartOptions[Key] | undefined };
+
 /** The engine behind a worker thread. */
 class EngineWorker implements Engine {
-  private served: EngineInfo;
+  private served!: EngineInfo;
   private readonly worker: Worker;
+  private readonly events: StartOptions['events'];
   private readonly pending = new Map<number, Pending>();
-  private nextId = 1;
-  private ended: Promise<void>;
+  private nextId = startId + 1;
+  private readonly ended: Promise<void>;
   private open = true;
 
-  constructor(worker: Worker, info: EngineInfo) {
+  private constructor(worker: Worker, events: StartOptions['events']) {
     this.worker = worker;
-    this.served = info;
+    this.events = events;
     worker.on('message', (message: FromWorker) => this.receive(message));
     worker.on('error', (error) => this.end(workerFailure(error)));
     this.ended = new Promise((resolve) => {
-      worker.once('exit', () => {
-        this.end(new EngineClosedError("The engine's worker ended."));
+      worker.once('exit', (code) => {
+        const early = this.pending.has(startId);
+        const failure = early && new EngineFailureError(`The engine's worker ended with code ${code} before it was ready.`);
+        this.end(failure || new EngineClosedError("The engine's worker ended."));
         resolve();
       });
     });
+  }
+
+  /** Waits until the worker is ready. @throws what the start ends in; the signal's reason. */
+  static async start(worker: Worker, { onProgress, events, signal }: StartedWorker): Promise<EngineWorker> {
+    const engine = new EngineWorker(worker, events);
+    const started = new Promise<EngineInfo>((take, fail) => {
+      engine.pending.set(startId, { take: take as Pending['take'], fail, onProgress });
+    });
+    try {
+      engine.served = await unlessAborted(started, signal);
+      return engine;
+    } catch (error) {
+      engine.pending.delete(startId);
+      endWorker(worker);
+      throw error;
+    }
   }
 
   get info(): EngineInfo {
@@ -140,7 +135,7 @@ class EngineWorker implements Engine {
     return new Promise((take, fail) => void this.ask({ type: 'tokenize', text }, { take: take as Pending['take'], fail }));
   }
 
-  /** An abort is answered once the worker has gone back to the old weights; a reload that was done before it heard stays done. */
+  /** An abort is answered once the old weights serve again. A reload that finished before the worker heard of the abort stays. */
   async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
     signal?.throwIfAborted();
     let onAbort = (): void => undefined;
@@ -174,12 +169,13 @@ class EngineWorker implements Engine {
     if (message.type === 'deltas') {
       for (const [id, delta] of message.deltas) this.settle(id, delta.finishReason !== null)?.take(delta);
     }
-    if (message.type === 'progress' && message.id !== null) this.settle(message.id, false)?.onProgress?.(message.progress);
+    if (message.type === 'event') this.events?.emit(message.name, message.event);
+    if (message.type === 'progress') this.settle(message.id, false)?.onProgress?.(message.progress);
     if (message.type === 'answer') this.settle(message.id, true)?.take(message.value);
     if (message.type === 'error') this.settle(message.id, true)?.fail(GraftError.fromJSON(message.error));
   }
 
-  /** Who waits for messages with this id; after the last one nobody does. */
+  /** The request with this id; the last message for it removes it. */
   private settle(id: number, isLast: boolean): Pending | undefined {
     const pending = this.pending.get(id);
     if (isLast) this.pending.delete(id);
@@ -194,7 +190,7 @@ class EngineWorker implements Engine {
     return id;
   }
 
-  /** Where the worker is at it still. */
+  /** Tells the worker, if it still works on the request. */
   private abort(id: number): void {
     if (this.pending.delete(id)) this.send({ type: 'abort', id });
   }

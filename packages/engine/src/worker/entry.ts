@@ -3,9 +3,9 @@ import { EventBus } from '@graft/common';
 import type { EngineEvents, LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
-import { errorRecord, type FromWorker, type ToWorker, type WorkerStart } from './protocol.ts';
+import { errorRecord, type FromWorker, startId, type ToWorker, type WorkerStart } from './protocol.ts';
 
-/** The worker's side: registry, container, model and loop live here; only records go out. */
+/** The worker's side. Registry, container, model and loop live here; only records leave. */
 const port = parentPort!;
 const send = (message: FromWorker): void => port.postMessage(message);
 
@@ -15,7 +15,7 @@ async function start({ config, ...options }: WorkerStart): Promise<void> {
     if (message.type === 'close') starting.abort();
   };
   port.on('message', whileStarting);
-  const onProgress = (progress: LoadProgress): void => send({ type: 'progress', id: null, progress });
+  const onProgress = progressOf(startId);
   const events = new EventBus<EngineEvents>();
   events.on('graph:recompile', (event) => send({ type: 'event', name: 'graph:recompile', event }));
   events.on('hook:warning', (event) => send({ type: 'event', name: 'hook:warning', event }));
@@ -26,10 +26,10 @@ async function start({ config, ...options }: WorkerStart): Promise<void> {
     });
   });
   port.off('message', whileStarting);
-  send({ type: 'ready', info: engine.info });
+  send({ type: 'answer', id: startId, value: engine.info });
 }
 
-/** What an `abort` with this id ends. */
+/** Ends the work with this id, for `abort`. */
 const running = new Map<number, () => void>();
 
 async function serve(engine: LlmEngine, message: ToWorker): Promise<void> {
@@ -70,8 +70,7 @@ async function reload(engine: LlmEngine, id: number, model: string): Promise<voi
   const controller = new AbortController();
   running.set(id, () => controller.abort());
   try {
-    const onProgress = (progress: LoadProgress): void => send({ type: 'progress', id, progress });
-    const report = await engine.reloadWeights(model, { signal: controller.signal, onProgress });
+    const report = await engine.reloadWeights(model, { signal: controller.signal, onProgress: progressOf(id) });
     send({ type: 'answer', id, value: { report, info: engine.info } });
   } finally {
     running.delete(id);
@@ -80,7 +79,7 @@ async function reload(engine: LlmEngine, id: number, model: string): Promise<voi
 
 let deltas: [id: number, delta: TokenDelta][] = [];
 
-/** The deltas of a run come in one turn, and leave as one message at its end. */
+/** The deltas of a run come in one turn of the event loop, and leave as one message at its end. */
 function sendDelta(id: number, delta: TokenDelta): void {
   if (deltas.push([id, delta]) > 1) return;
   queueMicrotask(() => {
@@ -89,9 +88,14 @@ function sendDelta(id: number, delta: TokenDelta): void {
   });
 }
 
+const progressOf =
+  (id: number) =>
+  (progress: LoadProgress): void =>
+    send({ type: 'progress', id, progress });
+
 const sendError = (id: number, error: unknown): void => send({ type: 'error', id, error: errorRecord(error) });
 
 start(workerData as WorkerStart).catch((error: unknown) => {
-  send({ type: 'start-failed', error: errorRecord(error) });
+  sendError(startId, error);
   port.close();
 });

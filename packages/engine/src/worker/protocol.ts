@@ -1,12 +1,11 @@
-import type { GraftErrorRecord } from '@graft/common';
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError, type GraftErrorRecord, messageOf } from '@graft/common';
 import type { PluginRecord } from '@graft/registry';
 import type { z } from 'zod';
 import type { EngineConfig } from '../config.ts';
 import type { EngineEvents, EngineInfo, EngineStats, LoadProgress, ReloadReport } from '../engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 
-/** What the worker is started with: validated data only, no functions. */
+/** The worker's start data: validated, without functions. */
 export interface WorkerStart {
   config: z.input<typeof EngineConfig>;
   defaultPlugins?: readonly string[];
@@ -14,6 +13,9 @@ export interface WorkerStart {
   /** The plugins that the starting thread found. */
   expectedPlugins: readonly PluginRecord[];
 }
+
+/** The id of the start, which is answered with the `EngineInfo`. */
+export const startId = 0;
 
 export type ToWorker =
   | { type: 'generate'; id: number; request: GenerateRequest }
@@ -24,13 +26,11 @@ export type ToWorker =
   | { type: 'close' };
 
 export type FromWorker =
-  /** Of the start, or of the reload with this id. */
-  | { type: 'progress'; id: number | null; progress: LoadProgress }
-  | { type: 'ready'; info: EngineInfo }
-  | { type: 'start-failed'; error: GraftErrorRecord }
-  /** What a run of the model gave, for all answers at once. */
+  /** Of the start, or of a reload. */
+  | { type: 'progress'; id: number; progress: LoadProgress }
+  /** The deltas of one run of the model, for all answers at once. */
   | { type: 'deltas'; deltas: [id: number, delta: TokenDelta][] }
-  | { type: 'answer'; id: number; value: number[] | EngineStats | Reloaded }
+  | { type: 'answer'; id: number; value: EngineInfo | number[] | EngineStats | Reloaded }
   | { type: 'error'; id: number; error: GraftErrorRecord }
   | { [Name in keyof EngineEvents]: { type: 'event'; name: Name; event: EngineEvents[Name] } }[keyof EngineEvents];
 
@@ -39,7 +39,7 @@ export interface Reloaded {
   info: EngineInfo;
 }
 
-/** An error as a record; one that is not ours keeps its message. */
+/** An error as a record; a foreign error keeps its message. */
 export function errorRecord(error: unknown): GraftErrorRecord {
   if (GraftError.is(error)) return error.toJSON();
   return { name: 'EngineFailureError', code: 'GRAFT_ENGINE_FAILURE', what: messageOf(error), where: null, fix: null };

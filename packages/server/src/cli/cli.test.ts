@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { PassThrough } from 'node:stream';
@@ -110,10 +111,14 @@ describe('graft serve', () => {
   });
 
   test('is stopped while the model loads', async () => {
-    const start: EngineStarter = (_, { signal }) =>
-      new Promise((_, reject) => signal!.addEventListener('abort', () => reject(signal!.reason)));
+    const loading = new EventEmitter();
+    const start: EngineStarter = (_, { signal }) => {
+      loading.emit('begun');
+      return new Promise((_, reject) => signal!.addEventListener('abort', () => reject(signal!.reason)));
+    };
+    const begun = once(loading, 'begun');
     const ended = serve(options, readEnvironment({}), terminal(), start);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await begun;
     process.emit('SIGINT', 'SIGINT');
     await expect(ended).rejects.toMatchObject({ code: 'GRAFT_STOPPED', exitCode: 130 });
   });

@@ -7,19 +7,19 @@ import { ImageBytesError, ImageTypeError } from '@graft/engine';
 import { ImageAddressError, ImageFetchError, ImageHostError } from './errors.ts';
 import { isPublicAddress } from './public-address.ts';
 
-/** From where images are fetched. */
+/** Hosts that images are fetched from. */
 export interface ImageHosts {
-  /** Names or addresses, as `name:port` for a port that is not the scheme's own. Empty: nothing is fetched. */
+  /** Names or addresses; `name:port` for another port than the scheme's default. Empty: nothing is fetched. */
   allowed: readonly string[];
-  /** Whether those may have addresses inside private networks. */
+  /** Whether these hosts may have private addresses. */
   allowPrivate: boolean;
 }
 
 export interface FetchImage extends ImageHosts {
   maxBytes: number;
-  /** For all of it, from the look-up of the name to the last byte. */
+  /** From the name look-up to the last byte. */
   timeoutMs: number;
-  /** In the request, for errors. */
+  /** The image's key in the request, for errors. */
   where: string;
   signal: AbortSignal;
 }
@@ -27,8 +27,8 @@ export interface FetchImage extends ImageHosts {
 const schemes = { 'http:': requestHttp, 'https:': requestHttps };
 
 /**
- * The bytes of an image elsewhere. The URL is parsed once, for the check and for the fetch; its host must be allowed; the name is looked up once, the address
- * checked, and the connection made to that very address. Redirects are not followed, and reading stops at `maxBytes`.
+ * Fetches an image. The host must be allowed. URL and name are resolved once, so the address that was checked is the one that is connected to. Redirects are not
+ * followed, and reading stops at `maxBytes`.
  * @throws ImageHostError, ImageAddressError, ImageFetchError, ImageTypeError, ImageBytesError; the signal's reason.
  */
 export async function fetchImage(text: string, options: FetchImage): Promise<Uint8Array> {
@@ -40,7 +40,7 @@ export async function fetchImage(text: string, options: FetchImage): Promise<Uin
     const either = AbortSignal.any([signal, timeout]);
     const address = await resolve(url, options, either);
     const bytes = await read(await send(url, address, either), options);
-    either.throwIfAborted(); // a body without a length ends in silence where its connection is cut
+    either.throwIfAborted(); // a body without a length ends silently when its connection is cut
     return bytes;
   } catch (error) {
     signal.throwIfAborted();
@@ -51,8 +51,8 @@ export async function fetchImage(text: string, options: FetchImage): Promise<Uin
 }
 
 /**
- * A host of the allow list as a URL has it, so that the two can be compared: in lower case, other letters in their ASCII form, a number as the address that it is.
- * @param text a name or an address, with or without a port; without one, the scheme's own is meant.
+ * Normalises a host of the allow list as a URL does, for comparison: lower case, ASCII form, numbers as addresses.
+ * @param text a name or an address, optionally with a port. Default: the scheme's port.
  * @returns null for anything else, such as a URL, a path or a pattern.
  */
 export function parseImageHost(text: string): { hostname: string; port: string | null } | null {
@@ -70,15 +70,14 @@ function isAllowed({ protocol, hostname, port }: URL, allowed: readonly string[]
   });
 }
 
-/** Whether a URL is of a kind that is fetched, and no `data:` URL. */
+/** Whether a URL is fetched (http, https), unlike a `data:` URL. */
 export function isRemoteUrl(text: string): boolean {
   return /^https?:/i.test(text);
 }
 
 function parseUrl(text: string, where: string): URL {
   const url = urlOf(text);
-  if (url === null || !(url.protocol in schemes))
-    throw new ImageFetchError("The image's URL cannot be read as one of http or https.", where);
+  if (url === null || !(url.protocol in schemes)) throw new ImageFetchError("The image's URL is not a valid http or https URL.", where);
   if (url.username !== '' || url.password !== '') throw new ImageFetchError("The image's URL holds a user name or password.", where);
   return url;
 }
@@ -95,7 +94,7 @@ async function resolve({ host, hostname }: URL, { allowPrivate, where }: FetchIm
   const bare = hostname.replace(/^\[|\]$/g, '');
   const family = isIP(bare);
   const addresses = family === 0 ? await lookUp(bare, signal) : [{ address: bare, family }];
-  // One private address among public ones is no mistake of anybody's: such a name is there to get past a check.
+  // All addresses must be public: a name with both kinds exists to get past such checks.
   if (!allowPrivate && !addresses.every(({ address }) => isPublicAddress(address))) throw new ImageAddressError(host, where);
   return addresses[0]!;
 }
@@ -111,12 +110,12 @@ function lookUp(hostname: string, signal: AbortSignal): Promise<LookupAddress[]>
 function send(url: URL, { address, family }: LookupAddress, signal: AbortSignal): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const request = schemes[url.protocol as keyof typeof schemes](url, {
-      agent: false, // no connection that was made for another request
+      agent: false, // a new connection: pooled ones may lead to another address
       signal,
       headers: { accept: 'image/png, image/jpeg, image/webp, image/gif', 'accept-encoding': 'identity', 'user-agent': 'graft' },
       lookup: (_hostname, { all }, done) => (all === true ? done(null, [{ address, family }]) : done(null, address, family)),
     });
-    // A server that switches protocols gives neither a response nor an error.
+    // A server that switches protocols causes neither a response nor an error.
     const onClose = () => reject(new Error('the connection was closed without an answer'));
     request.once('response', resolve).once('error', reject).once('close', onClose).end();
   });
@@ -146,7 +145,8 @@ function checkHead({ statusCode = 0, headers }: IncomingMessage, where: string):
   if (statusCode !== 200) throw new ImageFetchError(`The image's server answers ${statusCode}.`, where);
   const encoding = headers['content-encoding'] ?? 'identity';
   if (encoding.toLowerCase() !== 'identity')
-    throw new ImageFetchError(`The image's server sends it packed ("${encoding}"), which was not asked for.`, where);
+    throw new ImageFetchError(`The image's server sends it compressed ("${encoding}"), which was not requested.`, where);
   const type = headers['content-type'] ?? '';
-  if (!/^image\//i.test(type)) throw new ImageTypeError(`The URL gives ${type === '' ? 'no content type' : `"${type}"`}, no image.`, where);
+  if (!/^image\//i.test(type))
+    throw new ImageTypeError(`The URL gives ${type === '' ? 'no content type' : `"${type}"`}, not an image.`, where);
 }

@@ -1,12 +1,12 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
 
-/** IPv4 networks that are not of the public internet (IANA's special-purpose registry), multicast and what is reserved. */
+/** IPv4 networks outside the public internet (IANA's special-purpose registry), multicast and reserved ones included. */
 const notPublic4 = listOf('ipv4', [
   ['0.0.0.0', 8], // this network
   ['10.0.0.0', 8], // private
   ['100.64.0.0', 10], // shared, behind a carrier's NAT
   ['127.0.0.0', 8], // loopback
-  ['169.254.0.0', 16], // link-local; where clouds tell their machines' secrets
+  ['169.254.0.0', 16], // link-local; clouds serve their machines' secrets there
   ['172.16.0.0', 12], // private
   ['192.0.0.0', 24], // protocol assignments
   ['192.0.2.0', 24], // documentation
@@ -19,9 +19,9 @@ const notPublic4 = listOf('ipv4', [
   ['240.0.0.0', 4], // reserved, and broadcast
 ]);
 
-/** All of IPv6 that is given out for the public internet; loopback, private, link-local, multicast and IPv4 in IPv6 are outside. */
+/** IPv6 of the public internet; loopback, private, link-local, multicast and IPv4 in IPv6 lie outside. */
 const global6 = listOf('ipv6', [['2000::', 3]]);
-/** Within it, what is not public, or leads to an IPv4 address by another way. */
+/** Networks within it that are not public or lead to IPv4 addresses. */
 const notPublic6 = listOf('ipv6', [
   ['2001::', 23], // protocol assignments, Teredo among them
   ['2001:db8::', 32], // documentation
@@ -29,7 +29,7 @@ const notPublic6 = listOf('ipv6', [
   ['3fff::', 20], // documentation
 ]);
 
-/** Whether an address (as text, no host name) is of the public internet. */
+/** Whether an address (not a host name) belongs to the public internet. */
 export function isPublicAddress(address: string): boolean {
   if (isIPv4(address)) return !notPublic4.check(address, 'ipv4');
   const [bare = ''] = address.split('%'); // a zone names an interface of this machine

@@ -6,11 +6,11 @@ type Prompt = GenerateRequest['prompt'];
 
 const timeoutMs = 10_000;
 
-/** No image is fetched from anywhere; `data:` URLs are all that is taken. */
+/** Nothing is fetched: only `data:` URLs are accepted. */
 export const noImageHosts: ImageHosts = { allowed: [], allowPrivate: false };
 
 /**
- * The prompts of a call with the images that its messages name. Whether they may be there at all is asked before anything is decoded or fetched.
+ * The prompts of a call with the files of their images. Model and count are checked before anything is decoded or fetched.
  * @throws ModelReadsNoImagesError, ImageCountError, ImageUrlError, the errors of `parseImageDataUrl` and `fetchImage`; the signal's reason.
  */
 export async function resolveImages(
@@ -24,7 +24,7 @@ export async function resolveImages(
   if (first === undefined) return prompts as Prompt[];
   const { model, readsImages, imageLimits } = engine.info;
   if (!readsImages) throw new ModelReadsNoImagesError(model, first.where);
-  // Each choice decodes them anew.
+  // Each choice decodes them again.
   if (images.length * n > imageLimits.maxImages) throw new ImageCountError(images.length * n, imageLimits.maxImages, 'messages');
   const files = new Map<ImagePart, Uint8Array>();
   for (const image of images) files.set(image, await fileOf(image, imageLimits.maxImageBytes, hosts, signal));

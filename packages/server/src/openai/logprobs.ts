@@ -28,7 +28,7 @@ export function textLogprobs(tokens: readonly TokenLogprob[], offset: number) {
   };
 }
 
-/** A token that is a part of a character has no text of its own; its bytes are not known here. */
+/** Null for a token that is a part of a character: its bytes are unknown here. */
 function bytesOf(token: string): number[] | null {
   return token.includes('\uFFFD') ? null : [...Buffer.from(token, 'utf8')];
 }

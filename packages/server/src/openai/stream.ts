@@ -2,14 +2,14 @@ import { once } from 'node:events';
 import type { FastifyReply } from 'fastify';
 import { toApiError } from './errors.ts';
 
-/** Server-sent events, each a JSON object, and `[DONE]` after the last. The first one brings the status line, so that an error before it still gets its own. */
+/** Server-sent events, each a JSON object, then `[DONE]`. The first event sends the status line, so an earlier error can still set its status. */
 export class EventStream {
   private readonly reply: FastifyReply;
   private readonly signal: AbortSignal;
   private hasBegun = false;
   private drained: Promise<unknown> | null = null;
 
-  /** @param signal aborted when the client has gone: nothing waits for it any more. */
+  /** @param signal aborted when the client has gone, which ends all waiting for it. */
   constructor(reply: FastifyReply, signal: AbortSignal) {
     this.reply = reply;
     this.signal = signal;
@@ -25,7 +25,7 @@ export class EventStream {
     this.reply.raw.end();
   }
 
-  /** Sends the error as an event in OpenAI's shape and ends the stream. @throws it where no event was sent before. */
+  /** Sends the error as an event in OpenAI's shape and ends the stream. @throws the error if no event was sent before. */
   async fail(error: unknown): Promise<void> {
     if (!this.hasBegun) throw error;
     const failure = toApiError(error);
@@ -40,7 +40,7 @@ export class EventStream {
     const { raw } = reply;
     if (!this.hasBegun) this.begin();
     if (raw.destroyed || raw.write(`data: ${text}\n\n`) || signal.aborted) return;
-    // Choices share the client, and its wait.
+    // All choices wait for the same client.
     this.drained ??= once(raw, 'drain', { signal }).catch(() => undefined);
     await this.drained;
     this.drained = null;

@@ -9,20 +9,20 @@ import type { CompletionCall } from '../openai/schemas.ts';
 import { EventStream } from '../openai/stream.ts';
 import type { RunningRequests } from '../running-requests.ts';
 
-/** How a route words its answers; the two routes differ in nothing else. */
+/** The shape of a route's answers, the only difference between the two routes. */
 export interface Wording {
   idPrefix: string;
   object: { whole: string; chunk: string };
-  /** What the first chunk of a choice says; null: there is none. `echo` is the prompt where it was asked for. */
+  /** The first chunk of a choice, before its text; null for no such chunk. `echo` is the prompt if it was requested. */
   opening(echo: string | null): object | null;
-  /** A piece of the text in a chunk; null: the chunk that ends a choice. */
+  /** A chunk with a piece of the text; null for the chunk that ends a choice. */
   piece(text: string | null): object;
   whole(text: string): object;
   /** @param offset characters of the answer's tokens before these. */
   logprobs(tokens: readonly TokenLogprob[], offset: number): object;
 }
 
-/** What the routes answer from. */
+/** The services behind the routes. */
 export interface Serving {
   engine: Engine;
   metrics: Metrics;
@@ -30,7 +30,7 @@ export interface Serving {
   imageHosts: ImageHosts;
 }
 
-/** An answer to one prompt of a call. `index` counts over all prompts, as OpenAI does: `promptIndex * n + i`. */
+/** One answer to a prompt. `index` counts over all prompts, as OpenAI does: `promptIndex * n + i`. */
 interface Choice {
   readonly index: number;
   readonly request: GenerateRequest;
@@ -38,7 +38,7 @@ interface Choice {
   hasBegun: boolean;
   text: string;
   logprobs: TokenLogprob[];
-  /** Characters of the tokens whose log-probabilities were sent. */
+  /** Characters of the tokens whose log-probabilities were sent already. */
   offset: number;
   finishReason: FinishReason | null;
   usage: TokenDelta['usage'];
@@ -47,8 +47,8 @@ interface Choice {
 type Take = (choice: Choice, delta: TokenDelta) => Promise<void> | void;
 
 /**
- * Answers a validated call, streamed or whole. A client that goes away aborts the engine's work at once in both forms.
- * @throws ApiError 404 for a model that is not served; what `resolveImages` and the engine throw, of a stream before its first event.
+ * Answers a validated call, streamed or whole. The engine stops at once when the client leaves.
+ * @throws ApiError 404 for another model; the errors of `resolveImages` and the engine, for a stream only before its first event.
  */
 export async function answer(serving: Serving, reply: FastifyReply, call: CompletionCall, wording: Wording) {
   const { engine, running, imageHosts } = serving;
@@ -79,7 +79,7 @@ export async function answer(serving: Serving, reply: FastifyReply, call: Comple
       return await stream.fail(error);
     }
   } catch (error) {
-    // Nobody is there to read an answer; what was thrown is the abort itself.
+    // The error is the abort itself, and no client is left to read it.
     if (request.clientGone) return reply.hijack();
     throw error;
   }
@@ -94,7 +94,7 @@ export function modelNotFound(asked: string, served: string): ApiError {
   });
 }
 
-/** Runs all choices at once. However it ends (return, throw, abort), each is ended, so that no slot stays taken. @throws the first error. */
+/** Runs all choices at once. On return, throw and abort alike, every choice ends and frees its slot. @throws the first error. */
 async function generate({ engine, metrics }: Serving, choices: readonly Choice[], signal: AbortSignal, take: Take): Promise<void> {
   const failed = new AbortController();
   const ended = AbortSignal.any([signal, failed.signal]);
@@ -126,7 +126,7 @@ function choicesOf(call: CompletionCall, prompts: readonly GenerateRequest['prom
   return prompts.flatMap((prompt, promptIndex) =>
     Array.from({ length: n }, (_, i) => ({
       index: promptIndex * n + i,
-      // Choices of one prompt must differ though they share a seed.
+      // The choices of one prompt share a seed but must differ.
       request: { prompt, sampling: seed === undefined || i === 0 ? sampling : { ...sampling, seed: seed + i } },
       echo: echo && 'text' in prompt ? prompt.text : null,
       hasBegun: false,

@@ -13,12 +13,12 @@ const contentTypes: Record<string, string> = {
   '.svg': 'image/svg+xml',
 };
 
-/** No inline script or style, nothing from elsewhere: what a model writes cannot run and cannot call home. */
+/** No inline script or style, nothing from other hosts: a model's output can neither run nor call home. */
 const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",
-  "img-src 'self' data:", // the images of the reader's own messages
+  "img-src 'self' data:", // the images of the user's messages
   "connect-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",

@@ -1,0 +1,26 @@
+import { readFile } from 'node:fs/promises';
+import { messageOf } from '@graft/common';
+import { describeIssue } from '@graft/registry';
+import type { z } from 'zod';
+
+type Refuse = (what: string, where: string) => Error;
+
+/** Reads a JSON file by its schema; null if it does not exist. @throws what `refuse` makes, for a file that cannot be read, is not JSON or does not fit. */
+export async function readJsonFile<Output>(file: string, schema: z.ZodType<Output>, refuse: Refuse): Promise<Output | null> {
+  let value: unknown;
+  try {
+    value = JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw refuse(`The file ${error instanceof SyntaxError ? 'is not JSON' : 'cannot be read'}: ${messageOf(error)}.`, file);
+  }
+  return parseAs(schema, value, file, refuse);
+}
+
+/** @throws what `refuse` makes of the first problem and its place. */
+export function parseAs<Output>(schema: z.ZodType<Output>, value: unknown, where: string, refuse: Refuse): Output {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const { what, where: key } = describeIssue(parsed.error, schema);
+  throw refuse(what, key === '' ? where : `${where}, key "${key}"`);
+}
