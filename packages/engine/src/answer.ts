@@ -1,16 +1,16 @@
 import type { TokenDelta } from './request.ts';
 
-/** Takes the deltas of one answer as they come. The last one has a finish reason; an error ends the answer too, and whatever comes after an end is nothing. */
+/** Receives the deltas of one answer. A delta with a finish reason or an error ends the answer; later calls are ignored. */
 export interface AnswerSink {
   push(delta: TokenDelta): void;
   fail(error: unknown): void;
 }
 
 /**
- * Reads an answer as it comes: the one queue between the engine's loop, or the port of its worker, and whoever asked. However it ends (return, throw,
- * abort, `break`), what was begun is ended.
- * @param begin starts the answer and gives what ends it early, which must be harmless after the end.
- * @throws what `begin` throws, what the answer failed with, the signal's reason.
+ * Reads an answer as it comes: the only queue between the engine's loop, or its worker's port, and the caller. On return, throw, abort and `break` alike, the
+ * answer is ended.
+ * @param begin starts the answer and returns a function that ends it early, harmless after the end.
+ * @throws the error of `begin` or of the answer; the signal's reason.
  */
 export async function* readAnswer(
   begin: (sink: AnswerSink) => () => void,
@@ -56,7 +56,7 @@ class DeltaQueue implements AnswerSink {
     this.wake?.();
   }
 
-  /** The next delta if it has come. @throws what the answer failed with, also where deltas before that were not read. */
+  /** The next delta, if one is there. @throws the answer's error, even if earlier deltas were not read. */
   take(): TokenDelta | undefined {
     if (this.failure !== null) throw this.failure.error;
     return this.deltas.shift();

@@ -4,8 +4,8 @@ const lowest = -50;
 const atStep = Float64Array.from({ length: -lowest * stepsPerUnit + 1 }, (_, step) => Math.exp(-step / stepsPerUnit));
 
 /**
- * `exp(x)` for `x` in [-50, 0], to a relative error of 1e-13; about four times as fast as `Math.exp`, which a sampler calls for every token of
- * the vocabulary. Below -50 the result is 0: such a token's share of the probability is less than the random numbers resolve.
+ * `exp(x)` for `x` in [-50, 0], with a relative error of 1e-13, about four times as fast as `Math.exp`: samplers call it for every token of the vocabulary. 0 below
+ * -50, where a token's probability is too small for the random numbers.
  */
 export function exponential(x: number): number {
   if (x < lowest) return 0;

@@ -1,10 +1,10 @@
 import type { KvCacheSpec } from '@graft/core-model';
 import type { Module, RuntimeBinding } from '@graft/graph';
 
-/** Layers whose caches have the same length and the same meaning of a row; what changes per step is bound once a group. */
+/** Layers whose caches have the same length and row meaning. Each group binds its per-step inputs once. */
 export interface KvGroup {
   readonly name: string;
-  /** The cache starts again at every multiple of this position; null: never. */
+  /** The cache starts over at every multiple of this position; null for never. */
   readonly chunkSize: number | null;
   readonly rows: number;
 }
@@ -22,7 +22,7 @@ export class KvCachePlan {
   readonly groups: readonly KvGroup[];
   private readonly byPath = new Map<string, KvGroup>();
 
-  /** @param paddingRows rows behind those of a sequence, for tokens that fill a static shape up. */
+  /** @param paddingRows rows after those of a sequence, for the padding of static shapes. */
   constructor(model: Module, maxModelLength: number, { paddingRows = 0 }: { paddingRows?: number } = {}) {
     const groups = new Map<string, KvGroup>();
     for (const [path, module] of model.namedModules()) {
@@ -40,7 +40,7 @@ export class KvCachePlan {
     return kind.startsWith('kvCache.') ? { kind: 'cache', rows: group.rows } : { kind: 'input', name: `${group.name}.${kind}` };
   }
 
-  /** Tokens that may be computed in one run after `computed` ones: a piece never straddles a chunk's boundary. */
+  /** The most tokens of one run after `computed` ones: a run never crosses a chunk's boundary. */
   roomAfter(computed: number): number {
     return this.groups.reduce(
       (room, { chunkSize }) => (chunkSize === null ? room : Math.min(room, chunkSize - (computed % chunkSize))),

@@ -64,7 +64,7 @@ export class LlmEngine implements Engine {
     }
   }
 
-  /** The second half of `start`: an engine of what was found. It owns the container from now on, also where it fails. */
+  /** The second half of `start`. The engine owns the container from here on, even if this fails. */
   static async load(options: LoadOptions): Promise<LlmEngine> {
     const { plugins, platform, container, checkpoint } = options;
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
@@ -99,8 +99,8 @@ export class LlmEngine implements Engine {
   }
 
   /**
-   * As `generate`, for one who wants to be told of deltas as they come.
-   * @returns what ends the answer early and frees its slot; harmless after its end.
+   * Like `generate`, but pushes the deltas into a sink as they come.
+   * @returns a function that ends the answer early and frees its slot; harmless after the end.
    */
   begin(request: GenerateRequest, sink: AnswerSink, observer?: SequenceObserver): () => void {
     const takenAt = performance.now();
@@ -108,7 +108,7 @@ export class LlmEngine implements Engine {
     const reading = new AbortController();
     let sequence: Sequence | null = null;
     const add = (read: ReadPrompt): void => {
-      this.requireOpen(); // it may have been closed while images were decoded
+      this.requireOpen(); // images were decoded meanwhile
       sequence = new Sequence({ ...read, sampling, sink, shared: this.shared, takenAt, ...(observer !== undefined && { observer }) });
       this.scheduler.add(sequence);
       this.wake();
@@ -168,13 +168,13 @@ export class LlmEngine implements Engine {
 
   private async run(): Promise<void> {
     while (this.scheduler.hasWork) {
-      await this.step().catch((error: unknown) => failAll(this.scheduler.sequences(), error)); // of a plugin's policy
+      await this.step().catch((error: unknown) => failAll(this.scheduler.sequences(), error)); // thrown by a plugin's policy
       await setImmediate(); // aborts and new requests come in between two steps
     }
-    this.loop = null; // in the same turn as the last look for work, so that no request falls between
+    this.loop = null; // in the same turn as the last check for work, so no request is missed
   }
 
-  /** Schedule, run, sample, emit. An error ends the sequences that it is about, not the engine and not their neighbours. */
+  /** Schedule, run, sample, emit. An error ends only the sequences that it concerns. */
   private async step(): Promise<void> {
     for (const batch of this.scheduler.schedule()) {
       const result = await this.compute(batch).catch((error: unknown) => failAll(batch.sequences, error));
@@ -192,8 +192,8 @@ export class LlmEngine implements Engine {
   }
 
   /**
-   * The model's run of a batch, or a tile of a prompt's images while there are any: neither holds up those that decode for longer than the other. Null: no
-   * sequence got further. The run needs contiguous slots, so one that ended since `schedule` is computed once more and its result left.
+   * Runs the model for a batch or, while a prompt has pending images, for one tile: decoding sequences wait for one of the two at most. Null if no sequence
+   * advanced. The run needs contiguous slots, so a sequence that ended since `schedule` is still computed, and its result dropped.
    */
   private async compute({ firstSlot, sequences, count }: Batch): Promise<RunResult | null> {
     if (sequences.every(({ ended }) => ended)) return null;
@@ -251,7 +251,7 @@ function sharedBySequences({ config, context }: LoadedModel, text: ModelText, pr
   };
 }
 
-/** @throws EngineConfigError for a preprocessor_config.json that does not fit. */
+/** @throws EngineConfigError for a preprocessor_config.json that does not fit the model. */
 async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, info: EngineInfo, text: ModelText): Promise<PromptReader> {
   const { model, imageLimits, maxModelLength, maxSequences, vocabSize } = info;
   const { tower, family } = loaded;
@@ -260,7 +260,7 @@ async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, inf
   return new PromptReader({ model, text, images, imageLimits, maxModelLength, maxSequences, vocabSize });
 }
 
-/** Row `i` of a run of as many tokens each. */
+/** Row `i` of a run whose rows have equally many tokens. */
 function rowOf({ vocabSize, logits, auxHiddenStates }: RunResult, i: number, rows: number): RunResult {
   if (rows === 1) return { vocabSize, logits, auxHiddenStates };
   const part = (all: Float32Array): Float32Array => all.subarray((i * all.length) / rows, ((i + 1) * all.length) / rows);

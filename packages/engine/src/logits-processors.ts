@@ -1,25 +1,25 @@
 import { LogitBiasTokenError } from './errors.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
-/** What a logits processor is told of a sequence. */
+/** A sequence as a logits processor sees it. */
 export interface ProcessedSequence {
   readonly sampling: SamplingParams;
   readonly promptIds: readonly number[];
   readonly vocabSize: number;
 }
 
-/** One processor at work on one sequence; its state is the sequence's own. */
+/** One processor at work on one sequence, with its state. */
 export interface SequenceProcessor {
   /** Changes `logits` `[vocabSize]` in place. -Infinity forbids a token. */
   apply(logits: Float32Array): void;
-  /** The token that was chosen, or forced. */
+  /** Tells it the chosen or forced token. */
   take?(tokenId: number): void;
 }
 
 /** Changes the logits of sequences before a token is chosen. Processors run in order, before temperature, min-p, top-k and top-p. */
 export interface LogitsProcessor {
   readonly name: string;
-  /** Called once a sequence. Null: nothing changes for this one. */
+  /** Called once a sequence. Null if it changes nothing for this one. */
   start(sequence: ProcessedSequence): SequenceProcessor | null;
 }
 
@@ -56,7 +56,7 @@ const repetitionPenalty: LogitsProcessor = {
   },
 };
 
-/** Subtracts what the OpenAI API subtracts for each time that the answer has a token, and once for having it. */
+/** OpenAI's penalties: one for each occurrence of a token in the answer, one for its presence. */
 const frequencyAndPresencePenalty: LogitsProcessor = {
   name: 'frequency and presence penalty',
   start({ sampling: { frequencyPenalty, presencePenalty } }) {
@@ -71,5 +71,5 @@ const frequencyAndPresencePenalty: LogitsProcessor = {
   },
 };
 
-/** Those of the OpenAI API and of vLLM, in the order in which they run. */
+/** The processors of the OpenAI API and of vLLM, in the order of their execution. */
 export const apiLogitsProcessors: readonly LogitsProcessor[] = [logitBias, repetitionPenalty, frequencyAndPresencePenalty];

@@ -1,4 +1,4 @@
-/** So many may go on at once; the others wait for their turn, first come, first served. */
+/** A counting semaphore, first in, first out. */
 export class Permits {
   private free: number;
   private readonly waiting: (() => void)[] = [];
@@ -8,8 +8,8 @@ export class Permits {
   }
 
   /**
-   * Disposing what it gives lets the next one go on; twice without harm.
-   * @throws the signal's reason; the turn then is the next one's.
+   * Disposing the permit, once or more, lets the next in line proceed.
+   * @throws the signal's reason; the turn then passes to the next in line.
    */
   async acquire(signal?: AbortSignal): Promise<Disposable> {
     signal?.throwIfAborted();

@@ -9,26 +9,26 @@ import type { ModelText } from './text/model-text.ts';
 import type { EncodeOptions, Tokenizer } from './text/tokenizer.ts';
 
 export interface PromptReaderOptions {
-  /** The served name, for errors. */
+  /** The model's name, for errors. */
   model: string;
   text: ModelText;
-  /** Null for a model that reads no images. */
+  /** Null for a text-only model. */
   images: ImageReader | null;
   imageLimits: ImageLimits;
   maxModelLength: number;
   vocabSize: number;
-  /** Requests whose images are in memory decoded; others wait: tiles take a hundred times what the files do, and the queue has no limit. */
+  /** Requests with decoded images in memory; others wait. Tiles take a hundred times the memory of files, and the queue is unlimited. */
   maxSequences: number;
 }
 
 /** A prompt as the model takes it. */
 export interface ReadPrompt {
   promptIds: number[];
-  /** The caller's to dispose, so that the next request may decode its own. */
+  /** The caller disposes them, which lets the next request decode its images. */
   images: PromptImages | null;
 }
 
-/** From what a request asks to continue to the ids of its tokens, and its images' tiles. */
+/** Turns a request's prompt into token ids and its images into tiles. */
 export class PromptReader {
   private readonly options: PromptReaderOptions;
   private readonly permits: Permits;
@@ -39,7 +39,7 @@ export class PromptReader {
   }
 
   /**
-   * At once for a prompt without images; with some, their files are decoded first.
+   * Synchronous for a prompt without images; otherwise the image files are decoded first.
    * @throws InvalidRequestError, PromptTooLongError, TokenOutOfRangeError, NoTokenizerError, ModelReadsNoImagesError, the errors of template and images.
    */
   read(prompt: Prompt, signal?: AbortSignal): ReadPrompt | Promise<ReadPrompt> {
@@ -86,7 +86,7 @@ export class PromptReader {
     return { promptIds, images: reader.place(promptIds, processed) };
   }
 
-  /** Files are decoded one after another, tiles are taken as they are. */
+  /** Decodes files one after another, and takes tiles unchanged. */
   private async tilesOf(reader: ImageReader, images: readonly PromptImage[], signal?: AbortSignal): Promise<ImageTiles[]> {
     const processed = await reader.process(images.filter(isFile), signal === undefined ? {} : { signal });
     let file = 0;
@@ -108,7 +108,7 @@ export class PromptReader {
     return ids;
   }
 
-  /** Merging a very long text takes seconds, during which nobody is served; one that cannot fit is refused before. */
+  /** Encoding a very long text takes seconds and blocks all requests, so a text that cannot fit is refused first. */
   private encode(text: string, options: EncodeOptions = {}): number[] {
     const { maxModelLength } = this.options;
     const { tokenizer } = this;
@@ -133,14 +133,14 @@ function imagesOf(prompt: Prompt): PromptImage[] {
   return parts.flatMap((part) => (part.type === 'image' ? [part.data] : []));
 }
 
-/** Where the images stand, as the server's clients know it, e.g. `messages[0].content[1]`. */
+/** The places of the images as clients know them, e.g. `messages[0].content[1]`. */
 function placesOf(messages: readonly ChatMessage[]): string[] {
   return messages.flatMap(({ content }, message) =>
     Array.isArray(content) ? content.flatMap(({ type }, part) => (type === 'image' ? [`messages[${message}].content[${part}]`] : [])) : [],
   );
 }
 
-/** A template sees where an image stands, not the image. */
+/** Templates see the places of images, not the images. */
 function withoutFiles({ content, ...message }: ChatMessage) {
   if (!Array.isArray(content)) return { ...message, content };
   return { ...message, content: content.map((part) => (part.type === 'image' ? { type: 'image' } : part)) };

@@ -18,7 +18,7 @@ export const ChatMessage = z.object({
 });
 export type ChatMessage = z.output<typeof ChatMessage>;
 
-/** An image of a prompt of token ids: a file, or tiles that are processed already, `[tiles, channels, side, side]`. */
+/** An image of a prompt of token ids: a file, or processed tiles, `[tiles, channels, side, side]`. */
 const PromptImage = z.union([
   ImageFile,
   z.strictObject({
@@ -28,7 +28,7 @@ const PromptImage = z.union([
 ]);
 export type PromptImage = z.output<typeof PromptImage>;
 
-/** What to continue: text, token ids, or a chat that the model's template renders. Token ids bring the config's `image_token_index` once for each of the images' tokens. */
+/** The prompt: text, token ids, or a chat for the model's template. Token ids contain the config's `image_token_index` once for each token of an image. */
 export const Prompt = z.union([
   z.strictObject({ text: z.string() }),
   z.strictObject({ tokenIds: z.array(z.int().nonnegative()).min(1), images: z.array(PromptImage).exactOptional() }),
@@ -47,7 +47,7 @@ export type FinishReason = 'stop' | 'length';
 
 export interface TokenLogprob {
   tokenId: number;
-  /** The token's own text; may be a part of a character. */
+  /** The token's text; may be a part of a character. */
   token: string;
   logprob: number;
   top: { tokenId: number; token: string; logprob: number }[];
@@ -55,7 +55,7 @@ export interface TokenLogprob {
 
 /** A piece of the answer. The last one of a stream, and only it, has a `finishReason`. */
 export interface TokenDelta {
-  /** Safe to show: no half of a character, no beginning of a stop string. May be empty. */
+  /** Safe to show: never half a character or the beginning of a stop string. May be empty. */
   text: string;
   tokenIds: number[];
   logprobs?: TokenLogprob[];

@@ -7,15 +7,15 @@ import { selectTop } from './select-top.ts';
 
 export interface TokenLogprob {
   tokenId: number;
-  /** Natural logarithm of the probability that the model itself gives, before temperature, penalties and bias. */
+  /** Natural logarithm of the model's probability, before temperature, penalties and bias. */
   logprob: number;
 }
 
 export interface SampledToken {
   tokenId: number;
-  /** Of the chosen token; null unless `logprobs` was asked for. */
+  /** Of the chosen token; null unless `logprobs` was requested. */
   logprob: number | null;
-  /** The `logprobs` likeliest tokens, likeliest first, whether chosen or not; without those of probability 0. */
+  /** The `logprobs` likeliest tokens, likeliest first, chosen or not; tokens of probability 0 are left out. */
   top: TokenLogprob[];
 }
 
@@ -26,7 +26,7 @@ export class LogitsInvalidError extends graftError('GRAFT_LOGITS_INVALID', (what
   fix: 'the weights are damaged or a computation overflowed: check the checkpoint, and compare with the upstream model by `graft verify`.',
 })) {}
 
-/** Working memory for sampling, in tokens of one vocabulary; samplers that never run at the same moment can share one. */
+/** Working memory for sampling from one vocabulary. Samplers that never run at the same time can share it. */
 export class SamplerScratch {
   readonly row: Float32Array;
   readonly ids: Int32Array;
@@ -42,26 +42,25 @@ export class SamplerScratch {
 export interface SamplerOptions {
   /** Width of the logits. */
   vocabSize: number;
-  /** For the processors: the repetition penalty counts the prompt too. */
+  /** For the processors: the repetition penalty includes the prompt. */
   promptIds?: readonly number[];
-  /** Default: those of the API's parameters. */
+  /** Default: `apiLogitsProcessors`. */
   processors?: readonly LogitsProcessor[];
-  /** Shared between the sequences of an engine; its size is `vocabSize`. */
+  /** Shared by the sequences of an engine; for `vocabSize` tokens. */
   scratch?: SamplerScratch;
 }
 
-// Relative to the likeliest token, in logarithms. All the tokens below the first weigh less together than the random numbers are fine.
+// Logarithms, relative to the likeliest token. All tokens below this one together weigh less than the random numbers resolve.
 const negligible = -50;
-// Most sets that top-k and top-p ask for lie above this; where not, a second pass takes all.
+// Most sets of top-p lie above this; otherwise a second pass takes all.
 const likely = -7;
 
 /**
- * Chooses the tokens of one sequence. In this order: logits processors, temperature, min-p, top-k, top-p
- * (the probabilities of what top-k left add up to 1 for top-p). The state (random numbers, that of the processors) is the sequence's own, so what else
- * runs in the batch changes nothing.
+ * Chooses the tokens of one sequence. The order is: logits processors, temperature, min-p, top-k, top-p (for top-p, the probabilities that top-k left add up to 1).
+ * Each sequence has its random numbers and processor states, so the rest of the batch changes nothing.
  */
 export class Sampler {
-  /** Asked for or drawn: with it, the same logits give the same tokens. */
+  /** Requested or random. The same seed and logits give the same tokens. */
   readonly seed: number;
   private readonly params: SamplingParams;
   private readonly vocabSize: number;
@@ -72,7 +71,7 @@ export class Sampler {
   /** Set by `gather`. */
   private massBelow = 0;
 
-  /** @throws LogitBiasTokenError, and what a processor throws. */
+  /** @throws LogitBiasTokenError, and the errors of processors. */
   constructor(params: SamplingParams, { vocabSize, promptIds = [], processors = apiLogitsProcessors, scratch }: SamplerOptions) {
     this.params = params;
     this.vocabSize = vocabSize;
@@ -85,9 +84,9 @@ export class Sampler {
   }
 
   /**
-   * The next token of the sequence, of which the processors are told.
+   * Chooses the next token of the sequence, and tells the processors.
    * @param logits `[vocabSize]`; not modified.
-   * @param forced Taken instead of a drawn one.
+   * @param forced taken instead of a random token.
    * @throws LogitsInvalidError when a logit is NaN or +Infinity, all are -Infinity, or there are not `vocabSize` of them.
    */
   sample(logits: Float32Array, forced?: number): SampledToken {
@@ -104,7 +103,7 @@ export class Sampler {
     return this.params.temperature === 0 || this.params.topK === 1 ? best : this.draw(row, row[best]!);
   }
 
-  /** What the processors make of the logits; the row itself where there are none. */
+  /** The logits after the processors; the row itself without processors. */
   private adjusted(logits: Float32Array): Float32Array {
     if (this.processors.length === 0) return logits;
     const { row } = this.scratch;
@@ -119,7 +118,7 @@ export class Sampler {
     const floor = Math.max(negligible, Math.log(minP));
     const tight = Math.max(floor, this.firstFloor(row, max));
     let count = this.gather(row, max, tight, floor);
-    // Top-p takes its share of all that min-p left, or of what top-k left.
+    // Top-p takes its share of what min-p or top-k left.
     const whole = sum(weights, count) + this.massBelow;
     const enough = topK > 0 ? count >= topK : sum(weights, count) >= topP * whole;
     if (tight > floor && !enough) count = this.gather(row, max, floor, floor);
@@ -128,7 +127,7 @@ export class Sampler {
     return pick(ids, weights, count, this.random.next());
   }
 
-  /** A floor that probably has above it all that top-k or top-p will keep, and not much else. */
+  /** A floor above which top-k or top-p probably finds all that it keeps, and little else. */
   private firstFloor(row: Float32Array, max: number): number {
     const { topK, topP } = this.params;
     if (topK > 0) return (lowerBoundOfTop(row, topK, this.scratch) - max) * this.inverseTemperature;
@@ -136,8 +135,9 @@ export class Sampler {
   }
 
   /**
-   * Fills the scratch with the tokens at or above `floor` and their weights, which are probabilities but for a factor; gives their number.
-   * Adds up the weights of the rest, as far down as `massFloor`, in `massBelow`.
+   * Fills the scratch with the tokens at or above `floor` and their weights, which are proportional to probabilities.
+   * Sets `massBelow` to the total weight of the rest, down to `massFloor`.
+   * @returns the number of tokens.
    */
   private gather(row: Float32Array, max: number, floor: number, massFloor: number): number {
     const { ids, weights } = this.scratch;
@@ -168,14 +168,14 @@ export class Sampler {
 }
 
 /**
- * The place of the largest logit, the first of equals.
+ * The index of the largest logit, the first of equals.
  * @throws LogitsInvalidError when one is NaN or +Infinity, or all are -Infinity.
  */
 export function argmax(logits: Float32Array): number {
   let best = Number.NEGATIVE_INFINITY;
   let place = -1;
   for (let start = 0; start < logits.length; start += 8) {
-    // NaN compares false with everything, and so does what lies past the end: they get the closer look too.
+    // NaN and reads past the end compare false with everything, so they get the closer look too.
     if (noneAbove(logits, start, best)) continue;
     const end = Math.min(start + 8, logits.length);
     for (let id = start; id < end; id++) {
@@ -191,7 +191,7 @@ export function argmax(logits: Float32Array): number {
   return place;
 }
 
-/** Whether all eight logits from `start` on are at most `bound`; unrolled, since a loop takes twice the time. */
+/** Whether all eight logits from `start` on are at most `bound`. Unrolled: a loop takes twice the time. */
 function noneAbove(logits: Float32Array, start: number, bound: number): boolean {
   return (
     logits[start]! <= bound &&
@@ -206,8 +206,8 @@ function noneAbove(logits: Float32Array, start: number, bound: number): boolean 
 }
 
 /**
- * A logit that at least `count` logits reach, close to the largest such one: each of the `count` largest of the maxima of short stretches
- * is itself a logit. -Infinity where the stretches would be too short to save anything.
+ * A logit that at least `count` logits reach, close to the largest such one: the smallest of the `count` largest maxima of short stretches.
+ * -Infinity where the stretches would be too short to save time.
  */
 function lowerBoundOfTop(logits: Float32Array, count: number, { ids, weights }: SamplerScratch): number {
   const stretch = Math.min(64, Math.floor(logits.length / (2 * count)));
@@ -224,7 +224,7 @@ function lowerBoundOfTop(logits: Float32Array, count: number, { ids, weights }: 
   return weights.subarray(0, count).reduce((least, max) => Math.min(least, max), Number.POSITIVE_INFINITY);
 }
 
-/** `log(sum(exp(logits)))` without overflow: log-probabilities are logits less this. */
+/** `log(sum(exp(logits)))` without overflow; a log-probability is a logit minus this. */
 export function logSumExp(logits: Float32Array): number {
   const max = logits[argmax(logits)]!;
   let mass = 0;
@@ -232,7 +232,7 @@ export function logSumExp(logits: Float32Array): number {
   return max + Math.log(mass);
 }
 
-/** The `count` largest, largest first, the first of equals first; fewer where the others are -Infinity. `count` is small. */
+/** The `count` largest, largest first, the first of equals first; fewer if the others are -Infinity. For a small `count`. */
 function topOf(logits: Float32Array, count: number): number[] {
   const top: number[] = [];
   if (count === 0) return top;

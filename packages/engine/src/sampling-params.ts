@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 const tokenId = z.int().nonnegative();
-// A lone half of a surrogate pair can never be met: generated text is whole code points.
+// Half a surrogate pair can never match: generated text consists of whole code points.
 const stopString = z
   .string()
   .min(1)
@@ -13,13 +13,18 @@ export const SamplingParams = z.strictObject({
   topK: z.int().nonnegative().default(0).describe('Keep this many of the likeliest tokens; 0 keeps all.'),
   topP: z.number().min(0).max(1).default(1).describe('Keep the likeliest tokens whose probabilities together reach this.'),
   minP: z.number().min(0).max(1).default(0).describe('Keep tokens at least this fraction as likely as the likeliest.'),
-  seed: z.int().exactOptional().describe('Same seed, same tokens. Default: another for each request.'),
-  maxTokens: z.int().positive().exactOptional().describe('Longest answer in tokens. Default: what the context has left.'),
+  seed: z.int().exactOptional().describe('Same seed, same tokens. Default: a random one for each request.'),
+  maxTokens: z.int().positive().exactOptional().describe('Longest answer in tokens. Default: the rest of the context.'),
   stop: z.array(stopString).max(16).default([]).describe('Strings that end the answer; they are not part of it.'),
-  stopTokenIds: z.array(tokenId).default([]).describe('Tokens that end the answer, beside those of the model.'),
+  stopTokenIds: z.array(tokenId).default([]).describe('Tokens that end the answer, in addition to those of the model.'),
   ignoreEos: z.boolean().default(false).describe("Go on after the model's own end token."),
-  frequencyPenalty: z.number().min(-2).max(2).default(0).describe('Taken from a logit for each time that the answer holds the token.'),
-  presencePenalty: z.number().min(-2).max(2).default(0).describe('Taken from a logit once when the answer holds the token.'),
+  frequencyPenalty: z
+    .number()
+    .min(-2)
+    .max(2)
+    .default(0)
+    .describe('Subtracted from a logit for each occurrence of the token in the answer.'),
+  presencePenalty: z.number().min(-2).max(2).default(0).describe('Subtracted once from a logit if the answer has the token.'),
   repetitionPenalty: z
     .number()
     .positive()
@@ -35,6 +40,6 @@ export const SamplingParams = z.strictObject({
     .min(0)
     .max(20)
     .exactOptional()
-    .describe('Report the log-probability of the chosen token and of this many likeliest ones.'),
+    .describe('Report the log-probabilities of the chosen token and of this many likeliest tokens.'),
 });
 export type SamplingParams = z.output<typeof SamplingParams>;

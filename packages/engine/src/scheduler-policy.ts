@@ -5,25 +5,25 @@ import { LogitsProcessors, SchedulerPolicy as SchedulerPolicyToken } from './tok
 /** A sequence that waits for a slot, as a policy sees it. */
 export interface WaitingSequence {
   readonly promptLength: number;
-  /** When its request came, by `performance.now()`. */
+  /** Arrival of its request, by `performance.now()`. */
   readonly takenAt: number;
 }
 
 /** Decides what the next step computes, within what the model and its runner allow. */
 export interface SchedulerPolicy {
   /**
-   * Which of those that wait gets the free slot.
-   * @param waiting at least one, in the order in which they came.
+   * Chooses the sequence that gets the free slot.
+   * @param waiting at least one sequence, in the order of arrival.
    */
   next<S extends WaitingSequence>(waiting: readonly S[]): S;
   /**
-   * Tokens of a prompt in the next piece, at least 1; more than `limit` count as `limit`.
-   * @param decoding sequences that get a token in the same step, and wait for this piece.
+   * The number of tokens in a prompt's next piece, at least 1; capped at `limit`.
+   * @param decoding sequences that get a token in the same step, after this piece.
    */
   prefillTokens(step: { readonly limit: number; readonly decoding: number }): number;
 }
 
-/** First come, first served, in the longest pieces that there may be. */
+/** First come, first served, in the longest possible pieces. */
 export class FirstComeFirstServed implements SchedulerPolicy {
   next<S extends WaitingSequence>(waiting: readonly S[]): S {
     return waiting[0]!;

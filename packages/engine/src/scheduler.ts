@@ -4,8 +4,8 @@ import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.t
 import type { Sequence } from './sequence.ts';
 
 /**
- * What one run computes: a piece of one prompt, or a token of each sequence that decodes. The sequences are in slots that follow one another, lowest first;
- * the slot is kept here, since a sequence that ends before the run has none any more.
+ * The work of one run: a piece of one prompt, or one token of each decoding sequence. The sequences are in contiguous slots, lowest first. The batch keeps the first
+ * slot, because a sequence that ends before the run loses its own.
  */
 export interface Batch {
   readonly firstSlot: number;
@@ -23,7 +23,7 @@ export interface SchedulerOptions {
   policy?: SchedulerPolicy;
 }
 
-/** Continuous batching with chunked prefill, in the order of a policy; a long prompt never holds up those that decode by more than a piece. */
+/** Continuous batching with chunked prefill, in the order of a policy. A long prompt delays decoding sequences by one piece at most. */
 export class Scheduler {
   private readonly waiting: Sequence[] = [];
   private readonly running: Sequence[] = [];
@@ -44,7 +44,7 @@ export class Scheduler {
     return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.maxSequences - this.running.length };
   }
 
-  /** Whether no sequence holds the slot. It stays so until the next `schedule`. */
+  /** Whether no sequence holds the slot. A free slot stays free until the next `schedule`. */
   isFree(slot: number): boolean {
     return this.running.every((sequence) => sequence.slot !== slot);
   }
@@ -53,7 +53,7 @@ export class Scheduler {
     return this.running.length > 0 || (this.waiting.length > 0 && !this.held);
   }
 
-  /** From now on what waits keeps waiting, and what runs runs to its end, until `release`. */
+  /** Until `release`, waiting sequences keep waiting; running ones run to their end. */
   hold(): void {
     this.held = true;
   }
@@ -62,7 +62,7 @@ export class Scheduler {
     this.held = false;
   }
 
-  /** All that wait or run. */
+  /** All waiting and running sequences. */
   sequences(): Sequence[] {
     return [...this.waiting, ...this.running];
   }
@@ -71,16 +71,13 @@ export class Scheduler {
     this.waiting.push(sequence);
   }
 
-  /** Frees the sequence's slot. Called between runs or during one: a slot is given away only by `schedule`. */
+  /** Frees the sequence's slot, even during a run: only `schedule` gives the slot to another sequence. */
   remove(sequence: Sequence): void {
     drop(this.waiting, sequence);
     if (drop(this.running, sequence)) sequence.slot = null;
   }
 
-  /**
-   * The next turn's runs: at most one piece of a prompt, and one token of every sequence that decodes. Sequences that ended are let go first, and those that
-   * wait take their slots.
-   */
+  /** The next step's runs: at most one piece of a prompt, and one token of every decoding sequence. First, waiting sequences take the slots of those that ended. */
   schedule(): Batch[] {
     for (const sequence of this.running.filter(({ ended }) => ended)) this.remove(sequence);
     this.admit();
@@ -96,7 +93,7 @@ export class Scheduler {
       const sequence = this.policy.next(this.waiting);
       if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.policy);
       let slot = 0;
-      while (!this.isFree(slot)) slot++; // the lowest, so that active sequences lie close together
+      while (!this.isFree(slot)) slot++; // the lowest keeps active sequences close together
       sequence.start(slot);
       this.running.push(sequence);
     }
@@ -116,7 +113,7 @@ function drop(list: Sequence[], sequence: Sequence): boolean {
   return index >= 0;
 }
 
-/** One token each of sequences whose slots follow one another. */
+/** Batches of one token each, of sequences in contiguous slots. */
 function contiguous(sequences: readonly Sequence[]): Batch[] {
   const batches: { firstSlot: number; sequences: Sequence[]; count: 1 }[] = [];
   for (const sequence of [...sequences].sort((a, b) => a.slot! - b.slot!)) {

@@ -1,10 +1,9 @@
 /**
- * Moves the largest entries of `ids[0, count)` to the front, in no order, until `keep` of them are there or their weights reach `mass`,
- * whichever comes first. Between equal weights the smaller id goes first, so the choice does not depend on the order given.
- * Expected time is linear in `count` (a quickselect); nothing is sorted.
- * @param ids Token ids, reordered in place.
- * @param weights By place, not by id: `weights[i]` belongs to `ids[i]`; reordered with them.
- * @returns How many were kept, at least 1 when `count` is.
+ * Moves the largest entries of `ids[0, count)` to the front, unsorted, until there are `keep` of them or their weights reach `mass`, whichever comes first. Of equal
+ * weights the smaller id wins, so the result does not depend on the given order. Expected time is linear in `count` (a quickselect).
+ * @param ids token ids, reordered in place.
+ * @param weights `weights[i]` belongs to `ids[i]`; reordered with it.
+ * @returns the number of kept entries, at least 1 if `count` is.
  */
 export function selectTop(ids: Int32Array, weights: Float64Array, count: number, keep: number, mass: number): number {
   let low = 0;
@@ -25,7 +24,7 @@ export function selectTop(ids: Int32Array, weights: Float64Array, count: number,
   return high;
 }
 
-/** Splits `[low, high)` into a larger and a smaller part, neither empty; returns where the second begins. */
+/** Splits `[low, high)` into larger and smaller entries, neither part empty. @returns the start of the second part. */
 function partition(ids: Int32Array, weights: Float64Array, low: number, high: number): number {
   const pivot = medianOfThree(ids, weights, low, (low + high) >>> 1, high - 1);
   const pivotWeight = weights[pivot]!;
@@ -42,7 +41,7 @@ function partition(ids: Int32Array, weights: Float64Array, low: number, high: nu
   }
 }
 
-/** The place of the middle one of three; never the smallest, so that a Hoare partition leaves something on both sides. */
+/** The index of the middle one of three. It is never the smallest, so a Hoare partition leaves entries on both sides. */
 function medianOfThree(ids: Int32Array, weights: Float64Array, a: number, b: number, c: number): number {
   const before = (x: number, y: number): boolean => weights[x]! > weights[y]! || (weights[x]! === weights[y]! && ids[x]! < ids[y]!);
   if (before(a, b)) {

@@ -10,21 +10,21 @@ import { Detokenizer } from './text/detokenizer.ts';
 import { StopStrings } from './text/stop-strings.ts';
 import type { Tokenizer } from './text/tokenizer.ts';
 
-/** What a verification tool may watch and force on one sequence; in process only. Arrays are valid during the call. */
+/** Lets a verification tool watch and steer one sequence; in process only. Arrays are valid only during the call. */
 export interface SequenceObserver {
-  /** Tokens that are taken instead of the sampled ones. */
+  /** Tokens to take instead of the sampled ones. */
   forcedTokenIds?: readonly number[];
   /** Also give the logits of every prompt position. */
   promptLogits?: boolean;
   /** The logits `[vocabSize]` that follow the token at `position`. */
   onLogits?(position: number, logits: Float32Array): void;
-  /** The residual streams of `count` tokens from `start` on: for each layer that was asked for, `[count, hidden]`. */
+  /** The residual streams of `count` tokens from `start` on: `[count, hidden]` for each requested layer. */
   onAuxHiddenStates?(start: number, count: number, states: readonly Float32Array[]): void;
-  /** What the vision tower gave for the prompt's images, `[tiles * tokens, hidden]`. */
+  /** The vision tower's features of the prompt's images, `[tiles * tokens, hidden]`. */
   onImageFeatures?(features: Float32Array): void;
 }
 
-/** What the sequences of an engine share. */
+/** State shared by all sequences of an engine. */
 export interface SharedBySequences {
   readonly tokenizer: Tokenizer | null;
   readonly eosTokenIds: ReadonlySet<number>;
@@ -32,7 +32,7 @@ export interface SharedBySequences {
   readonly vocabSize: number;
   readonly processors: readonly LogitsProcessor[];
   readonly scratch: SamplerScratch;
-  /** Tokens of prompts that were computed, and those that were generated. */
+  /** Computed prompt tokens, and generated tokens. */
   readonly counts: { promptTokens: number; generationTokens: number };
 }
 
@@ -42,11 +42,11 @@ export interface SequenceOptions extends ReadPrompt {
   sink: AnswerSink;
   shared: SharedBySequences;
   observer?: SequenceObserver;
-  /** When the request came, by `performance.now()`: decoding its images is part of the wait. Default: now. */
+  /** Arrival of the request, by `performance.now()`; the wait includes the decoding of its images. Default: now. */
   takenAt?: number;
 }
 
-/** One request's tokens: what is computed, what was chosen, what may be shown. */
+/** One request's tokens: which are computed, which were chosen, and what text may be shown. */
 export class Sequence {
   readonly tokenIds: number[];
   readonly promptLength: number;
@@ -55,7 +55,7 @@ export class Sequence {
   readonly takenAt: number;
   /** Kept until the prompt is computed. */
   images: PromptImages | null;
-  /** Slot in the KV cache; null while it waits. */
+  /** Slot in the KV cache; null while waiting. */
   slot: number | null = null;
   /** Tokens whose keys and values are in the cache. */
   computed = 0;
@@ -98,14 +98,14 @@ export class Sequence {
     this.startedAt = performance.now();
   }
 
-  /** The next `count` tokens as a row of a run, with the features of the images that stand among them. */
+  /** The next `count` tokens as a row of a run, with the features of the images among them. */
   piece(count: number): { row: RunRow; step: Pick<RunStep, 'imageFeatures'> } {
     const { computed } = this;
     const images = this.images?.piece(computed, count);
     return { row: { tokenIds: this.tokenIds.slice(computed, computed + count), computed, ...images?.row }, step: images?.step ?? {} };
   }
 
-  /** Takes what a run computed for the next `count` tokens. @returns the logits that follow them; null while tokens are left to compute. */
+  /** Takes a run's result for the next `count` tokens. @returns the logits of the token after them; null while tokens are left to compute. */
   advance(count: number, { vocabSize, logits, auxHiddenStates }: RunResult): Float32Array | null {
     const { observer, computed } = this;
     const isPrompt = !this.decoding;
@@ -128,14 +128,14 @@ export class Sequence {
     return this.sampler.sample(logits, this.observer.forcedTokenIds?.[this.generated]);
   }
 
-  /** Takes the token that follows the last one, and passes on what may be shown of it. */
+  /** Appends the token, and sends the text that may be shown. */
   emit(sampled: SampledToken): void {
     if (this.firstTokenAt === 0) this.firstTokenAt = performance.now();
     const { tokenId } = sampled;
     this.tokenIds.push(tokenId);
     this.shared.counts.generationTokens++;
     const end = this.endAt(tokenId);
-    // A token that ends the answer is no part of its text, whether it is a special one or not.
+    // A token that ends the answer is not part of its text, special or not.
     const { emit, matched } = this.stopStrings.push(end?.[0] === 'stop' ? '' : (this.detokenizer?.push(tokenId) ?? ''));
     const [finishReason, stopReason] = matched !== null ? (['stop', matched] as const) : (end ?? [null, null]);
     const held = finishReason !== null && matched === null ? this.flushText() : '';
@@ -151,7 +151,7 @@ export class Sequence {
     this.sink.fail(error);
   }
 
-  /** Nobody waits for the answer any more. */
+  /** The caller no longer waits for the answer. */
   cancel(): void {
     this.end();
     this.abort.abort();

@@ -291,7 +291,7 @@ describe('what cannot be verified', () => {
       what: expect.stringContaining('Llama4ForCausalLM'),
     });
     const elsewhere = await failureOf(verify({ ...asked, platform: 'bare' }, { pluginsInCode: [overriding(Faithful)] }));
-    expect(elsewhere).toMatchObject({ code: 'GRAFT_NOTHING_TO_VERIFY', fix: 'name a platform with an override: "interpreter".' });
+    expect(elsewhere).toMatchObject({ code: 'GRAFT_NOTHING_TO_VERIFY', fix: 'name a platform that has an override: "interpreter".' });
   });
 
   test('is an override of several platforms, of which none is named', async () => {

@@ -20,13 +20,13 @@ export interface CanvasOptions {
 }
 
 export interface Placement extends AspectRatio {
-  /** What the image is resized to, without distortion; it stands in the canvas's upper left corner, the rest is padding. */
+  /** The image's new size, without distortion. It fills the canvas's upper left corner; the rest is padding. */
   size: Size;
 }
 
 /**
- * The canvas of tiles for an image and its size there. As published: the canvas that enlarges the image least, else the one that shrinks it least; of equals the
- * smallest. An image is enlarged only up to one tile's side, unless `resizeToMaxCanvas`.
+ * Chooses the canvas of tiles for an image, and the image's size on it. As published: the canvas that enlarges the image least, else the one that shrinks it least; of
+ * equals the smallest. Images are enlarged only up to one tile's side, unless `resizeToMaxCanvas`.
  */
 export function placeOnCanvas(image: Size, options: CanvasOptions): Placement {
   const canvas = bestCanvas(image, options);
@@ -37,9 +37,7 @@ export function placeOnCanvas(image: Size, options: CanvasOptions): Placement {
   return { ...canvas, size: sizeWithin(image, target) };
 }
 
-/**
- * Canvases of at most `maxTiles` tiles, those of one ratio together, in the published order: of two that are equally good and equally large, the first is taken.
- */
+/** Canvases of at most `maxTiles` tiles, grouped by ratio, in the published order: the first of two equally good and equally large ones is taken. */
 export function canvasesOf(maxTiles: number): AspectRatio[] {
   const byRatio = new Map<number, AspectRatio[]>();
   for (let tiles = maxTiles; tiles >= 1; tiles--) {
@@ -53,7 +51,7 @@ export function canvasesOf(maxTiles: number): AspectRatio[] {
   return [...byRatio.values()].flat();
 }
 
-/** Scales are compared in float32, as published: there, two that differ by less are equal, and the smaller canvas wins. */
+/** Compares scales in float32, as published: scales that are equal there go to the smaller canvas. */
 function bestCanvas(image: Size, { tileSide, maxTiles, resizeToMaxCanvas }: CanvasOptions): AspectRatio {
   const canvases = canvasesOf(maxTiles).map((canvas) => {
     const across = Math.fround((canvas.columns * tileSide) / image.width);
@@ -67,7 +65,7 @@ function bestCanvas(image: Size, { tileSide, maxTiles, resizeToMaxCanvas }: Canv
   return equals.reduce((best, one) => (one.rows * one.columns < best.rows * best.columns ? one : best));
 }
 
-/** A side's length, and whether the published processor holds it as a tensor, with which it goes on in float32. */
+/** A side's length, and whether the published processor computes with it in float32 (it holds a tensor there). */
 interface Side {
   length: number;
   single: boolean;
@@ -81,8 +79,8 @@ function sideWithin(length: number, limit: number, canvas: number): Side {
 const scaleOf = ({ length, single }: Side, original: number): number => (single ? Math.fround(length / original) : length / original);
 
 /**
- * The largest size of the image's own ratio within the target; at least one pixel a side. The last pixel hangs on the arithmetic, so it is the published one's:
- * float32 for a side that the canvas limits, double elsewhere.
+ * The largest size within the target that keeps the image's ratio; at least one pixel a side. The last pixel depends on the arithmetic, so it follows the published
+ * one: float32 for a side that the canvas limits, double elsewhere.
  */
 function sizeWithin(image: Size, target: { height: Side; width: Side }): Size {
   const across = scaleOf(target.width, image.width);

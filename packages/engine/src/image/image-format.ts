@@ -2,7 +2,7 @@ import { ImageTypeError } from './errors.ts';
 
 export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif';
 
-/** The media types that a `data:` URL may announce; `image/jpg` is none, and is met as often as the right one. */
+/** The media types of a `data:` URL. `image/jpg` is wrong but as common as the right name. */
 export const imageMediaTypes: readonly string[] = ['image/png', 'image/jpeg', 'image/jpg', 'image/webp', 'image/gif'];
 
 const startsWith = (bytes: Uint8Array, at: number, expected: readonly number[]): boolean =>
@@ -17,8 +17,8 @@ const signatures: readonly { format: ImageFormat; holds: (bytes: Uint8Array) => 
 ];
 
 /**
- * Tells the format from the first bytes, whatever the sender called it. The library behind would open many more formats, some of which read other files (SVG) or run
- * little programs (PDF); no bytes get there that are not one of these four.
+ * Detects the format by the first bytes; the sender's media type does not matter. Only these four formats reach the library: it opens others too, some of which read
+ * other files (SVG) or run programs (PDF).
  * @throws ImageTypeError for anything else, an empty file included.
  */
 export function imageFormatOf(bytes: Uint8Array, where: string): ImageFormat {
@@ -26,5 +26,5 @@ export function imageFormatOf(bytes: Uint8Array, where: string): ImageFormat {
   const found = signatures.find(({ holds }) => holds(bytes));
   if (found !== undefined) return found.format;
   const beginning = Buffer.from(bytes.subarray(0, 8)).toString('hex');
-  throw new ImageTypeError(`These ${bytes.length} bytes are no image that is read here: they begin with ${beginning}.`, where);
+  throw new ImageTypeError(`These ${bytes.length} bytes are not a supported image: they begin with ${beginning}.`, where);
 }

@@ -11,7 +11,7 @@ import { writeTile } from './tiles.ts';
 
 /** One image as the vision tower takes it. */
 export interface ProcessedImage {
-  /** `[tiles, 3, tileSide, tileSide]`, -1 to 1: the canvas's tiles row by row, then, where there is more than one, the whole image in a tile of its own. */
+  /** `[tiles, 3, tileSide, tileSide]`, -1 to 1: the canvas's tiles row by row; if there are several, one more tile with the whole image. */
   pixelValues: Float32Array;
   tiles: number;
   /** Of the canvas, without the global tile. */
@@ -26,8 +26,8 @@ export interface ProcessOptions {
 const whereOf = (index: number): string => `images.${index}`;
 
 /**
- * Encoded images to tiles, by the best-fit canvas, resize without distortion (bilinear with antialiasing), black padding,
- * tiles, a global tile, normalised in bfloat16. Decoding runs in the library's threads; the rest lets the event loop turn every few milliseconds.
+ * Turns encoded images into tiles: best-fit canvas, resize without distortion (bilinear with antialiasing), black padding, tiles, a global tile, normalised in
+ * bfloat16. Decoding runs in the library's threads; the rest lets the event loop turn every few milliseconds.
  * @throws EngineConfigError from the constructor, for an unknown key or a value out of range.
  */
 export class ImageProcessor {
@@ -43,7 +43,7 @@ export class ImageProcessor {
   }
 
   /**
-   * @param images the files' bytes (PNG, JPEG, WebP, GIF) of one request; taken one after another, so that one is decoded in memory at a time.
+   * @param images the files of one request (PNG, JPEG, WebP, GIF); decoded one after another, to have one in memory at a time.
    * @param options `where` names an image in errors. Default: `images.0`, `images.1` and so on.
    * @throws ImageCountError before any is read; ImageTypeError, ImageBytesError, ImagePixelsError, ImageFramesError, ImageBrokenError for the first at fault; the
    * signal's reason when it aborts.

@@ -12,19 +12,19 @@ export interface PromptImagesOptions {
   images: readonly ImageTiles[];
   /** Of one tile: `[channels, side, side]`. */
   tileDims: readonly number[];
-  /** Rows of features that the tower gives for a tile. */
+  /** Rows of features for each tile. */
   tokensPerTile: number;
-  /** For each token of the prompt the row of the features that stands there; -1: the token itself. */
+  /** The row of the features for each token of the prompt; -1 for an ordinary token. */
   rows: Int32Array;
 }
 
-/** The images of one sequence, until its prompt is computed: tiles that wait for the tower, and the features that it gave. */
+/** The images of one sequence until its prompt is computed: tiles that wait for the tower, and features from it. */
 export class PromptImages implements Disposable {
-  /** Disposed with the images: the permit to have them in memory. */
+  /** The permit to have the images in memory; disposed with them. */
   permit: Disposable | null = null;
   private readonly tileDims: readonly number[];
   private readonly rows: Int32Array;
-  /** Those that wait, in order. */
+  /** The waiting tiles, in order. */
   private readonly tiles: Float32Array[];
   private readonly featureRows: number;
   private features: { hidden: number; data: Float32Array; filled: number } | null = null;
@@ -40,17 +40,17 @@ export class PromptImages implements Disposable {
     this.permit?.[Symbol.dispose]();
   }
 
-  /** Whether a tile waits for the tower still. */
+  /** Whether a tile still waits for the tower. */
   get pending(): boolean {
     return this.tiles.length > 0;
   }
 
-  /** The tile whose turn it is, `[1, channels, side, side]`. */
+  /** The next waiting tile, `[1, channels, side, side]`. */
   nextTile(): HostTensor {
     return { dtype: 'float32', dims: [1, ...this.tileDims], data: this.tiles[0]! };
   }
 
-  /** Takes what the tower made of `nextTile`, `[tokens, hidden]`. */
+  /** Takes the tower's features of `nextTile`, `[tokens, hidden]`. */
   take({ dims, data }: HostTensor): void {
     const hidden = dims[1]!;
     this.features ??= { hidden, data: new Float32Array(this.featureRows * hidden), filled: 0 };
@@ -64,7 +64,7 @@ export class PromptImages implements Disposable {
     return this.features?.data ?? new Float32Array(0);
   }
 
-  /** What a run of `count` tokens from `start` on needs: only the features that stand there, counted from the first of them. Nothing where none does. */
+  /** The features among `count` tokens from `start` on, with rows counted from the first of them; empty without such features. */
   piece(start: number, count: number): { row: Pick<RunRow, 'imageRows'>; step: Pick<RunStep, 'imageFeatures'> } {
     const rows = this.rows.subarray(start, start + count);
     const used = rows.filter((row) => row >= 0);

@@ -6,7 +6,7 @@ export interface RgbImage extends Size {
   pixels: Uint8Array;
 }
 
-/** Which source positions an output position is the weighted mean of, in fixed point. */
+/** Each output position is a weighted mean of source positions; weights are in fixed point. */
 interface Taps {
   first: Int32Array;
   count: Int32Array;
@@ -21,8 +21,8 @@ const workPerTurn = 2_000_000;
 
 /**
  * Bilinear with antialiasing: a triangle filter as wide as the reduction, across and then down, each rounded to 8 bits, with weights of 15 bits. This is PyTorch's
- * arithmetic on 8-bit images, so the values are equal to the published processor's. sharp's nearest kernel is `linear`: of the reference images' values, it gives
- * 79 to 100 % within 1 of 255 where it reduces and 25 % where it enlarges. Lets the event loop turn every few milliseconds.
+ * arithmetic on 8-bit images, so the values equal the published processor's. sharp's closest kernel, `linear`, does not: of the reference images' values, 79 to 100 %
+ * are within 1 of 255 when it reduces and 25 % when it enlarges. Lets the event loop turn every few milliseconds.
  */
 export async function resizeBilinear(image: RgbImage, { height, width }: Size): Promise<RgbImage> {
   const narrowed = width === image.width ? image : await resizeAcross(image, width);
@@ -105,7 +105,7 @@ function fillTriangle(weights: Float64Array, offset: number, support: number): v
   for (let tap = 0; tap < weights.length && total > 0; tap++) weights[tap]! /= total;
 }
 
-/** As many as keep the largest weight within 15 bits; at most 22, so that a sum of products stays within 32. */
+/** The most bits that keep the largest weight within 15 bits; at most 22, which keeps sums of products within 32. */
 function fixedPointBits(weights: Float64Array): number {
   const largest = weights.reduce((most, weight) => Math.max(most, weight), 0);
   let bits = 0;

@@ -21,8 +21,8 @@ export interface TileOrigin {
 }
 
 /**
- * Writes one tile, channels first and normalised; where the image ends, black.
- * @param image stands in the canvas's upper left corner.
+ * Writes one tile, channels first and normalised; black outside the image.
+ * @param image fills the canvas's upper left corner.
  * @param out `[3, side, side]`.
  */
 export function writeTile(image: RgbImage, { x: left, y: top }: TileOrigin, side: number, out: Float32Array): void {

@@ -13,17 +13,9 @@ export const noStats: RunnerStats = {
   paddedTokens: 0,
 };
 
-/** What two runners did, one after the other; the warm-up is the later one's. */
-export function addStats(before: RunnerStats, now: RunnerStats): RunnerStats {
-  return {
-    captures: before.captures + now.captures,
-    compiles: before.compiles + now.compiles,
-    optimisations: before.optimisations + now.optimisations,
-    recipes: before.recipes + now.recipes,
-    recompiles: before.recompiles + now.recompiles,
-    recentRecompiles: latest(before.recentRecompiles, now.recentRecompiles),
-    warmUpSeconds: now.warmUpSeconds,
-    computedTokens: before.computedTokens + now.computedTokens,
-    paddedTokens: before.paddedTokens + now.paddedTokens,
-  };
+/** The counts of two runners in succession; the warm-up is the later one's. */
+export function addStats(before: RunnerStats, { recentRecompiles, warmUpSeconds, ...counts }: RunnerStats): RunnerStats {
+  const sums = Object.entries(counts).map(([key, count]) => [key, count + before[key as keyof typeof counts]]);
+  const recent = latest(before.recentRecompiles, recentRecompiles);
+  return { ...(Object.fromEntries(sums) as typeof counts), recentRecompiles: recent, warmUpSeconds };
 }

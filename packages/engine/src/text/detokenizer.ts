@@ -1,9 +1,9 @@
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
 
 /**
- * Token ids to text, one by one. A character whose bytes lie in several tokens is held back until it is whole, so each text given out stays
- * right whatever follows; all of them together are `tokenizer.decode` of all ids. The cost of a token does not depend on what came before it.
- * Combined characters (an emoji with a joiner) come out code point by code point, as their parts arrive.
+ * Turns token ids into text, one by one. A character whose bytes lie in several tokens is held back until it is complete, so emitted text never changes; all texts
+ * together equal `tokenizer.decode` of all ids. The cost of a token does not depend on earlier ones. Combined characters (an emoji with a joiner) come out code point
+ * by code point.
  */
 export class Detokenizer {
   private readonly tokenizer: Pick<Tokenizer, 'piece'>;
@@ -17,7 +17,7 @@ export class Detokenizer {
   }
 
   /**
-   * The text that is certain now that this token has come; may be empty.
+   * The text that is certain after this token; may be empty.
    * @throws TokenIdError for an id that is not an integer from 0 up.
    */
   push(tokenId: number): string {
@@ -26,7 +26,7 @@ export class Detokenizer {
     return this.decoder.decode(piece.bytes, { stream: true });
   }
 
-  /** U+FFFD for a character that never became whole, else nothing. After it a new sequence can begin. */
+  /** U+FFFD for an incomplete character, else nothing. A new sequence can begin afterwards. */
   flush(): string {
     return this.decoder.decode();
   }

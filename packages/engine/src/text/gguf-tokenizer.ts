@@ -6,15 +6,15 @@ import type { AddedToken, TemplateItem, TokenizerConfigPostProcessor, TokenizerJ
 /** A GGUF's key-value pairs; integers may be numbers or bigints, lists arrays or typed arrays. */
 export type GgufMetadata = ReadonlyMap<string, unknown> | Readonly<Record<string, unknown>>;
 
-/** `tokenizer.ggml.token_type`, as the format numbers them. A normal token (1), an unused one (5) and a byte (6) are not found whole in a text. */
+/** `tokenizer.ggml.token_type` by number. Only these are matched whole in a text; normal tokens (1), unused ones (5) and bytes (6) are not. */
 const tokenType = { unknown: 2, control: 3, userDefined: 4 } as const;
 
 /**
- * The tokenizer that a GGUF file carries: its vocabulary and merges in the form of a tokenizer.json.
+ * The tokenizer of a GGUF file: its vocabulary and merges in the form of a tokenizer.json.
  * @param metadata The keys `tokenizer.ggml.model` (`gpt2`), `.pre`, `.tokens`, `.merges`, and where given `.token_type`, `.bos_token_id`,
  * `.eos_token_id`, `.eot_token_id`, `.eom_token_id`, `.add_bos_token`, `.add_eos_token`.
  * @param where The file, for errors.
- * @throws TokenizerUnsupportedError for another model or an unknown `pre`; TokenizerInvalidError when a key is missing or has the wrong form.
+ * @throws TokenizerUnsupportedError for another model or an unknown `pre`; TokenizerInvalidError when a key is missing or malformed.
  */
 export function tokenizerFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): Tokenizer {
   const keys = new TokenizerKeys(metadata, where);
@@ -50,9 +50,9 @@ function tokenizerJsonOf(
 }
 
 function vocabularyOf(tokens: ArrayLike<string>): Record<string, number> {
-  // Without a prototype, since "__proto__" may be a token.
+  // Without a prototype: "__proto__" may be a token.
   const vocabulary: Record<string, number> = Object.create(null);
-  // Backwards, so that the first of two ids with the same name is the one that text becomes.
+  // Backwards: of two ids with the same name, text becomes the first.
   for (let id = tokens.length - 1; id >= 0; id--) vocabulary[tokens[id]!] = id;
   return vocabulary;
 }
@@ -87,7 +87,7 @@ function addedTokensOf(keys: TokenizerKeys, tokens: ArrayLike<string>): AddedTok
   return added;
 }
 
-/** The beginning and end tokens around a text, by name; null where there are none. */
+/** The beginning and end tokens around a text, by name; null without both. */
 function around(bos: string | null, eos: string | null): TokenizerConfigPostProcessor | null {
   if (bos === null && eos === null) return null;
   const special = (token: string | null): TemplateItem[] => (token === null ? [] : [{ SpecialToken: { id: token, type_id: 0 } }]);
@@ -101,7 +101,7 @@ function around(bos: string | null, eos: string | null): TokenizerConfigPostProc
 const isString = (value: unknown): value is string => typeof value === 'string';
 const isInteger = (value: unknown): value is number | bigint => typeof value === 'bigint' || Number.isInteger(value);
 
-/** The keys under `tokenizer.ggml.`, each read with a check of its form. */
+/** Reads and checks the keys under `tokenizer.ggml.`. */
 class TokenizerKeys {
   readonly where: string;
   private readonly metadata: GgufMetadata;
@@ -140,7 +140,7 @@ class TokenizerKeys {
     const value = this.get(name);
     if (value === undefined) return null;
     const id = isInteger(value) ? Number(value) : -1;
-    return id >= 0 && id < vocabSize ? id : this.refuse(name, `is ${String(value)}, which is no id of a vocabulary of ${vocabSize}`);
+    return id >= 0 && id < vocabSize ? id : this.refuse(name, `is ${String(value)}, not an id of a vocabulary of ${vocabSize}`);
   }
 
   private refuse(name: string, why: string): never {
@@ -148,7 +148,7 @@ class TokenizerKeys {
   }
 }
 
-/** One value of a GGUF's metadata in either form, or undefined. */
+/** One value of a GGUF's metadata, in either form. */
 export function ggufValue(metadata: GgufMetadata, key: string): unknown {
   if (metadata instanceof Map) return metadata.get(key);
   return Object.hasOwn(metadata, key) ? (metadata as Readonly<Record<string, unknown>>)[key] : undefined;

@@ -1,8 +1,8 @@
 import type { TokenizerConfigPreTokenizer, TokenizerJson } from './tokenizer-json.ts';
 
 /**
- * A lower bound for the number of a text's tokens, in a time that does not depend on how the text merges. Tokens cover the bytes of a text from left
- * to right, so no more than the furthest that any piece of the vocabulary reaches from any place before can be covered by one token more.
+ * A lower bound for the number of a text's tokens, in a time that does not depend on merges. Tokens cover the bytes of a text from left to right, so one more token
+ * reaches at most as far as the longest piece of the vocabulary from any place before.
  */
 export class LeastTokens {
   /** One character a byte, sorted. */
@@ -11,8 +11,8 @@ export class LeastTokens {
   private readonly normalize: boolean;
 
   /**
-   * @param pieces The bytes of every token, added ones too.
-   * @param normalize Whether text is brought into the form NFC first.
+   * @param pieces the bytes of every token, added tokens included.
+   * @param normalize whether texts are normalised to NFC first.
    */
   constructor(pieces: Iterable<Uint8Array>, normalize: boolean) {
     this.pieces = [...new Set(Array.from(pieces, (bytes) => Buffer.from(bytes).toString('latin1')))].filter((piece) => piece !== '').sort();
@@ -20,7 +20,7 @@ export class LeastTokens {
     this.normalize = normalize;
   }
 
-  /** Counts no further than `limit`. */
+  /** Counts up to `limit`. */
   count(text: string, limit: number): number {
     const bytes = this.known(Buffer.from(this.normalize ? text.normalize('NFC') : text));
     let count = 0;
@@ -35,12 +35,12 @@ export class LeastTokens {
     return count;
   }
 
-  /** Without the bytes that begin no token: they are left out before merging, or stand alone. */
+  /** Leaves out bytes that begin no token: they are dropped before merging, or stand alone. */
   private known(bytes: Uint8Array): Uint8Array {
     return this.first.size === 256 ? bytes : bytes.filter((byte) => this.first.has(byte));
   }
 
-  /** Length of the longest piece that stands at this place; at least 1. */
+  /** Length of the longest piece at this place; at least 1. */
   private longestAt(bytes: Uint8Array, place: number): number {
     let [low, high, longest] = [0, this.pieces.length, 1];
     for (let depth = 0; low < high && place + depth < bytes.length; depth++) {
@@ -65,7 +65,7 @@ export class LeastTokens {
   }
 }
 
-/** Whether every byte of a text becomes part of a token, or none at all with nothing else lost: else there is no such bound. */
+/** Whether every byte of a text becomes part of a token, or is dropped alone: only then does the bound hold. */
 export function tokensCoverText({ normalizer, pre_tokenizer, added_tokens, model }: TokenizerJson): boolean {
   const affixes = model as unknown as Record<string, unknown>;
   return (

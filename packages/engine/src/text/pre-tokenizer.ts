@@ -4,12 +4,12 @@ import type { TokenizerConfigPreTokenizer } from './tokenizer-json.ts';
 
 const byteLevel: TokenizerConfigPreTokenizer = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
 
-/** The values of `tokenizer.ggml.pre` that Graft knows. */
+/** The supported values of `tokenizer.ggml.pre`. */
 export const supportedPreTokenizers: readonly string[] = Object.keys(ggufPreTokenizers);
 
 /**
  * The rules that a GGUF's `tokenizer.ggml.pre` names.
- * @throws TokenizerUnsupportedError for a name that is not one of `supportedPreTokenizers`.
+ * @throws TokenizerUnsupportedError for another name than `supportedPreTokenizers`.
  */
 export function preTokenizerRules(pre: string, where: string) {
   const found = Object.hasOwn(ggufPreTokenizers, pre) ? ggufPreTokenizers[pre] : undefined;
@@ -21,9 +21,9 @@ export function preTokenizerRules(pre: string, where: string) {
 }
 
 /**
- * The same pre-tokenizer in parts that `@huggingface/tokenizers` cuts as the published implementation does. In the library `Digits` knows only
- * ASCII digits and `ByteLevel` uses JavaScript's idea of white space, whereas its `Split` translates a pattern faithfully; so both become a `Split`.
- * @throws TokenizerUnsupportedError for a `Split` whose behaviour the library would ignore.
+ * The same pre-tokenizer in parts that `@huggingface/tokenizers` splits like the published implementation. The library's `Digits` knows only ASCII digits, and its
+ * `ByteLevel` uses JavaScript's white space; both become a `Split`, whose pattern it translates faithfully.
+ * @throws TokenizerUnsupportedError for a `Split` with a behaviour that the library ignores.
  */
 export function faithfulPreTokenizer(node: TokenizerConfigPreTokenizer | null, where: string): TokenizerConfigPreTokenizer | null {
   if (node === null) return null;
@@ -44,7 +44,7 @@ export function faithfulPreTokenizer(node: TokenizerConfigPreTokenizer | null, w
 }
 
 function checkedSplit(node: TokenizerConfigPreTokenizer & { type: 'Split' }, where: string): TokenizerConfigPreTokenizer {
-  // Inverting says which side is the delimiter; when both sides stay and stand alone it changes nothing.
+  // `invert` says which side is the delimiter. It changes nothing when both sides are kept apart.
   if (node.behavior === 'Isolated') return { ...node, invert: false };
   if (node.behavior === 'Removed') return { ...node, invert: node.invert ?? false };
   throw new TokenizerUnsupportedError({

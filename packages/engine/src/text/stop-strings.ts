@@ -7,27 +7,27 @@ export class StopStringEmptyError extends graftError('GRAFT_STOP_STRING_EMPTY', 
 })) {}
 
 export interface StopStringResult {
-  /** Text that no stop string can reach back to any more. */
+  /** Text that can no longer be part of a stop string. */
   emit: string;
-  /** The stop string that has been met; it and what follows it are never emitted. */
+  /** The stop string that was found. It and the text after it are never emitted. */
   matched: string | null;
 }
 
-/** A place in the stop strings: how much of them the text ends with. */
+/** A state of the automaton: how much of the stop strings the text ends with. */
 interface State {
   /** Characters of the text that may be the beginning of a stop string. */
   depth: number;
   next: Map<string, State>;
-  /** The place for the longest shorter suffix that is also a beginning. */
+  /** The state of the longest shorter suffix that also begins a stop string. */
   fallback: State | null;
-  /** The longest stop string that is met here. */
+  /** The longest stop string that ends here. */
   matched: string | null;
 }
 
 /**
- * Watches a streamed text for stop strings. What could be the beginning of one is held back, so that no part of a stop string leaks.
- * The one that is whole first wins, as if the text came character by character; of several that end there, the longest.
- * However the text is cut into pieces, the result is the same. The cost is a step a character (Aho and Corasick, 1975).
+ * Watches a streamed text for stop strings. A possible beginning of one is held back, so no part of a stop string leaks. The first one to be complete wins, as if the
+ * text came character by character; of several that end there, the longest. The pieces of the text do not matter. The cost is one step a character (Aho and Corasick,
+ * 1975).
  */
 export class StopStrings {
   private readonly root: State;
@@ -56,7 +56,7 @@ export class StopStrings {
     return { emit: all.slice(0, certain), matched: null };
   }
 
-  /** The text held back, now that nothing follows it. */
+  /** The held text, once nothing follows it. */
   flush(): string {
     const rest = this.held;
     this.held = '';
@@ -80,7 +80,7 @@ function buildStates(stopStrings: readonly string[]): State {
     if (stopString === '') throw new StopStringEmptyError(position);
     addBranch(root, stopString);
   }
-  // Breadth first: a fallback is always shorter, so it is finished before it is needed.
+  // Breadth first: a fallback is always shorter, so it is complete before it is needed.
   const queue = [...root.next.values()];
   for (const state of queue) {
     state.fallback ??= root;

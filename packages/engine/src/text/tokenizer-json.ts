@@ -1,4 +1,4 @@
-/** The parts of a tokenizer.json that Graft reads or writes; the rest passes through untouched. */
+/** The parts of a tokenizer.json that Graft reads or writes. Other keys are kept unchanged. */
 export interface TokenizerJson {
   version?: string;
   added_tokens: AddedToken[];
@@ -9,7 +9,7 @@ export interface TokenizerJson {
   model: TokenizerModel;
 }
 
-/** Byte-pair encoding: tokens to ids, and the pairs to merge in the order of their rank. */
+/** Byte-pair encoding: token ids, and the pairs to merge in the order of rank. */
 export interface TokenizerModel {
   type: 'BPE';
   unk_token: string | null;
@@ -18,7 +18,7 @@ export interface TokenizerModel {
   merges: [string, string][] | string[];
 }
 
-/** A token that is found in the text before anything else is cut, as `<|im_end|>`. */
+/** A token that is matched in the text before the text is split, such as `<|im_end|>`. */
 export interface AddedToken {
   id: number;
   content: string;
@@ -26,7 +26,7 @@ export interface AddedToken {
   lstrip?: boolean;
   rstrip?: boolean;
   normalized?: boolean;
-  /** Skipped when text is made of tokens. */
+  /** Skipped when tokens become text. */
   special?: boolean;
 }
 
@@ -39,7 +39,7 @@ export type TokenizerConfigPreTokenizer =
   | { type: 'Split'; pattern: { Regex?: string; String?: string }; behavior?: string; invert?: boolean }
   | { type: 'Replace'; pattern: { Regex?: string; String?: string }; content: string };
 
-/** Tokens put around a text: `single` lists them and the text itself in order. */
+/** Tokens around a text: `single` lists them and the text in order. */
 export interface TokenizerConfigPostProcessor {
   type: string;
   single?: TemplateItem[];
