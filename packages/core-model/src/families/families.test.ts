@@ -164,7 +164,7 @@ describe('overrides of a config', () => {
     const error = await failure(() => llama4.parseConfig(raw, { overrides: { 'vision_config.image_sise': 28 } }));
     expect([error.code, error.what, error.fix]).toEqual([
       'GRAFT_CONFIG_OVERRIDE_UNKNOWN',
-      '"vision_config.image_sise" is no key of this model\'s config.',
+      'This model\'s config has no key "vision_config.image_sise".',
       expect.stringContaining('"vision_config.image_size"'),
     ]);
   });

@@ -24,12 +24,12 @@ export class GgufMetadata {
     if (typeof value === 'number' && Number.isFinite(value) && value > 0 && value <= limit) return value;
     const found = value === undefined ? 'missing' : String(value);
     const what = `The metadata key "${this.architecture}.${key}" is ${found}, and should be a positive number.`;
-    throw new CheckpointCorruptError({ what, where: this.file.path });
+    throw new CheckpointCorruptError(what, this.file.path);
   }
 
   /** @throws GgufUnsupportedError */
   refuse(what: string, tensor?: string, fix = 'use another model, or the safetensors checkpoint of this one.'): never {
-    throw new GgufUnsupportedError({ what, where: at(this.file.path, tensor), fix });
+    throw new GgufUnsupportedError(what, at(this.file.path, tensor), { fix });
   }
 }
 
@@ -71,10 +71,10 @@ function ropeParameters(metadata: GgufMetadata): Record<string, unknown> {
 function vocabularySize({ path, tensors }: GgufFile, metadata: GgufMetadata): number {
   const size = tensors.get('token_embd.weight')?.shape[0] ?? metadata.get('vocab_size');
   if (typeof size === 'number') return size;
-  throw new CheckpointCorruptError({
-    what: `The GGUF has neither "token_embd.weight" nor the metadata key "${metadata.architecture}.vocab_size".`,
-    where: path,
-  });
+  throw new CheckpointCorruptError(
+    `The GGUF has neither "token_embd.weight" nor the metadata key "${metadata.architecture}.vocab_size".`,
+    path,
+  );
 }
 
 function tokenIds({ metadata }: GgufFile): Record<string, unknown> {

@@ -133,7 +133,7 @@ describe('rope', () => {
   test('an unknown type is not guessed at: the error lists those that are known', () => {
     expect(failure({ rope_parameters: { rope_type: 'yarn', factor: 4 } })).toMatchObject({
       code: 'GRAFT_ROPE_TYPE_UNKNOWN',
-      what: 'Rope type "yarn" is not known; known are default, linear, llama3.',
+      what: 'Rope type "yarn" is unknown; known types are default, linear, llama3.',
       where: 'model/config.json, key "rope_parameters.rope_type"',
     });
   });
@@ -162,7 +162,7 @@ describe('overrides', () => {
   test('with an unknown key are an error with the nearest names', () => {
     expect(failure({}, { overrides: { num_hiden_layers: 2 } })).toMatchObject({
       code: 'GRAFT_CONFIG_OVERRIDE_UNKNOWN',
-      what: '"num_hiden_layers" is no key of this model\'s config.',
+      what: 'This model\'s config has no key "num_hiden_layers".',
       where: 'config override "num_hiden_layers"',
       fix: expect.stringMatching(/^did you mean "num_hidden_layers", "\w+", "\w+"\?$/),
     });

@@ -106,20 +106,18 @@ function formatOf(path: string, formats: readonly CheckpointFormat[]): Checkpoin
   const folder = isFolder(path);
   const format = formats.findLast((each) => each.reads(path, folder));
   if (format !== undefined) return format;
-  throw new CheckpointNotFoundError({
-    what: `No format reads this ${folder ? 'folder' : 'file'}. Formats: ${formats.map(({ name }) => name).join(', ') || 'none'}.`,
-    where: path,
-    fix: 'load the plugin that adds the format.',
-  });
+  throw new CheckpointNotFoundError(
+    `No format reads this ${folder ? 'folder' : 'file'}. Formats: ${formats.map(({ name }) => name).join(', ') || 'none'}.`,
+    path,
+    { fix: 'load the plugin that adds the format.' },
+  );
 }
 
 function isFolder(path: string): boolean {
   try {
     return statSync(path).isDirectory();
   } catch (cause) {
-    throw new CheckpointNotFoundError({
-      what: `There is no checkpoint here: ${messageOf(cause)}.`,
-      where: path,
+    throw new CheckpointNotFoundError(`There is no checkpoint here: ${messageOf(cause)}.`, path, {
       fix: 'name a folder with config.json and safetensors, or a .gguf file.',
       cause,
     });
@@ -152,10 +150,7 @@ function readShards(path: string, readShard: (name: string) => Map<string, Check
   const indexPath = join(path, indexName);
   if (!existsSync(indexPath)) {
     const found = readdirSync(path).slice(0, 20).join(', ');
-    throw new CheckpointNotFoundError({
-      what: `The folder has neither ${singleName} nor ${indexName}; it has: ${found || 'nothing'}.`,
-      where: path,
-    });
+    throw new CheckpointNotFoundError(`The folder has neither ${singleName} nor ${indexName}; it has: ${found || 'nothing'}.`, path);
   }
   const weightMap = readWeightMap(indexPath);
   const shards = new Map<string, Map<string, CheckpointTensor>>();
@@ -165,11 +160,11 @@ function readShards(path: string, readShard: (name: string) => Map<string, Check
     shards.set(name, shard);
     const tensor = shard.get(key);
     if (tensor === undefined) {
-      throw new CheckpointMissingTensorError({
-        what: `${indexName} says that ${name} holds the tensor, and it does not.`,
-        where: at(join(path, name), key),
-        fix: 'download the shard and the index again.',
-      });
+      throw new CheckpointMissingTensorError(
+        `${indexName} says that ${name} holds the tensor, and it does not.`,
+        at(join(path, name), key),
+        { fix: 'download the shard and the index again.' },
+      );
     }
     tensors.set(key, tensor);
   }
@@ -185,9 +180,7 @@ function readNamedShard(
   readShard: (name: string) => Map<string, CheckpointTensor>,
 ): Map<string, CheckpointTensor> {
   if (!existsSync(join(path, name))) {
-    throw new CheckpointNotFoundError({
-      what: `The shard ${name} is missing.`,
-      where: at(join(path, name), key),
+    throw new CheckpointNotFoundError(`The shard ${name} is missing.`, at(join(path, name), key), {
       fix: `download ${name} into the same folder.`,
     });
   }
@@ -198,13 +191,13 @@ function readNamedShard(
 function readWeightMap(indexPath: string): [string, string][] {
   const index = readJsonObject(indexPath);
   const weightMap = Object.hasOwn(index, 'weight_map') ? index['weight_map'] : undefined;
-  if (!isObject(weightMap)) throw new CheckpointCorruptError({ what: 'The index has no object "weight_map".', where: indexPath });
+  if (!isObject(weightMap)) throw new CheckpointCorruptError('The index has no object "weight_map".', indexPath);
   return Object.entries(weightMap).map(([key, name]) => {
     if (typeof name !== 'string' || !name.endsWith('.safetensors') || name !== basename(name) || /[\\:\0]/.test(name)) {
-      throw new CheckpointCorruptError({
-        what: `The shard name ${JSON.stringify(name)} is not that of a .safetensors file in this folder.`,
-        where: at(indexPath, key),
-      });
+      throw new CheckpointCorruptError(
+        `The shard name ${JSON.stringify(name)} is not that of a .safetensors file in this folder.`,
+        at(indexPath, key),
+      );
     }
     return [key, name];
   });
@@ -216,9 +209,9 @@ function readJsonObject(path: string): Record<string, unknown> {
   const file = openFileBytes(path);
   try {
     if (file.byteLength > largestJson)
-      throw new CheckpointCorruptError({ what: `The file has ${file.byteLength} bytes; at most ${largestJson} are allowed.`, where: path });
+      throw new CheckpointCorruptError(`The file has ${file.byteLength} bytes; at most ${largestJson} are allowed.`, path);
     const value = parse(path, file.read(0, file.byteLength));
-    if (!isObject(value)) throw new CheckpointCorruptError({ what: 'The file is not a JSON object.', where: path });
+    if (!isObject(value)) throw new CheckpointCorruptError('The file is not a JSON object.', path);
     return value;
   } finally {
     file.close();
@@ -229,7 +222,7 @@ function parse(path: string, bytes: Uint8Array): unknown {
   try {
     return parseStrictJson(bytes);
   } catch (cause) {
-    throw new CheckpointCorruptError({ what: `The file is not valid JSON: ${messageOf(cause)}.`, where: path, cause });
+    throw new CheckpointCorruptError(`The file is not valid JSON: ${messageOf(cause)}.`, path, { cause });
   }
 }
 

@@ -43,10 +43,10 @@ export function checkSources({ segments }: MappedParameter): void {
   for (const { tensor, arrangement } of segments) {
     const { elements: block } = sourceLayout(tensor.dtype, { path: tensor.file.path, key: tensor.key });
     if (arrangement === null || (!arrangement.transposed && arrangement.columns % block === 0) || block === 1) continue;
-    throw new CheckpointDTypeError({
-      what: `A tensor of dtype ${tensor.dtype} cannot be transposed without being quantised anew.`,
-      where: at(tensor.file.path, tensor.key),
-    });
+    throw new CheckpointDTypeError(
+      `A tensor of dtype ${tensor.dtype} cannot be transposed without being quantised anew.`,
+      at(tensor.file.path, tensor.key),
+    );
   }
 }
 

@@ -23,9 +23,7 @@ export function openFileBytes(path: string): FileBytes {
     byteLength: stat.size,
     read(offset, length) {
       if (descriptor === null)
-        throw new CheckpointNotFoundError({
-          what: 'The file was closed before it was read.',
-          where: path,
+        throw new CheckpointNotFoundError('The file was closed before it was read.', path, {
           fix: 'keep the checkpoint open while it loads.',
         });
       if (offset < 0 || length < 0 || offset + length > stat.size) throw endsEarly(path, offset, length, stat.size);
@@ -42,9 +40,9 @@ function open(path: string): number {
   try {
     if (statSync(path).isFile()) return openSync(path, 'r'); // asked first: opening a pipe would wait for its other end
   } catch (cause) {
-    throw new CheckpointNotFoundError({ what: `The file cannot be opened: ${messageOf(cause)}.`, where: path, cause });
+    throw new CheckpointNotFoundError(`The file cannot be opened: ${messageOf(cause)}.`, path, { cause });
   }
-  throw new CheckpointNotFoundError({ what: 'This is not a regular file.', where: path });
+  throw new CheckpointNotFoundError('This is not a regular file.', path);
 }
 
 const largestRead = 1 << 30;
@@ -61,8 +59,5 @@ export function readFully(descriptor: number, path: string, offset: number, leng
 }
 
 function endsEarly(path: string, offset: number, length: number, size: number): CheckpointCorruptError {
-  return new CheckpointCorruptError({
-    what: `Bytes ${offset} to ${offset + length} are needed and the file ends at ${size}.`,
-    where: path,
-  });
+  return new CheckpointCorruptError(`Bytes ${offset} to ${offset + length} are needed and the file ends at ${size}.`, path);
 }

@@ -3,6 +3,8 @@ import type { FileBytes } from './file-bytes.ts';
 
 const windowBytes = 1 << 20;
 
+type Getter = `get${'Uint8' | 'Int8' | 'Uint16' | 'Int16' | 'Uint32' | 'Int32' | 'Float32' | 'Float64' | 'BigUint64' | 'BigInt64'}`;
+
 /** Reads a GGUF's little-endian fields one after another; nothing is allocated for a length that the file cannot hold. */
 export class GgufCursor {
   offset = 0;
@@ -18,44 +20,20 @@ export class GgufCursor {
     return this.file.byteLength - this.offset;
   }
 
-  uint8(): number {
-    return this.take(1, (view, at) => view.getUint8(at));
-  }
-
-  int8(): number {
-    return this.take(1, (view, at) => view.getInt8(at));
-  }
-
-  uint16(): number {
-    return this.take(2, (view, at) => view.getUint16(at, true));
-  }
-
-  int16(): number {
-    return this.take(2, (view, at) => view.getInt16(at, true));
+  /** The next value, of `size` bytes. A whole number of 64 bits is a bigint only beyond 2^53. */
+  take(size: number, get: Getter): number | bigint {
+    const value = this.viewOf(size)[get](this.offset - this.windowStart, true);
+    this.offset += size;
+    const isSafe = value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
+    return typeof value === 'bigint' && isSafe ? Number(value) : value;
   }
 
   uint32(): number {
-    return this.take(4, (view, at) => view.getUint32(at, true));
-  }
-
-  int32(): number {
-    return this.take(4, (view, at) => view.getInt32(at, true));
-  }
-
-  float32(): number {
-    return this.take(4, (view, at) => view.getFloat32(at, true));
-  }
-
-  float64(): number {
-    return this.take(8, (view, at) => view.getFloat64(at, true));
+    return Number(this.take(4, 'getUint32'));
   }
 
   uint64(): number | bigint {
-    return narrow(this.take(8, (view, at) => view.getBigUint64(at, true)));
-  }
-
-  int64(): number | bigint {
-    return narrow(this.take(8, (view, at) => view.getBigInt64(at, true)));
+    return this.take(8, 'getBigUint64');
   }
 
   /** A length or count of things of at least `leastBytes` each. @throws CheckpointCorruptError when the rest of the file cannot hold them. */
@@ -74,12 +52,12 @@ export class GgufCursor {
     try {
       return (strict ? strictUtf8 : looseUtf8).decode(bytes);
     } catch (cause) {
-      throw new CheckpointCorruptError({ what: `${what} is not UTF-8 (before byte ${this.offset}).`, where: this.file.path, cause });
+      throw new CheckpointCorruptError(`${what} is not UTF-8 (before byte ${this.offset}).`, this.file.path, { cause });
     }
   }
 
   corrupt(what: string): CheckpointCorruptError {
-    return new CheckpointCorruptError({ what: `${what} (at byte ${this.offset})`, where: this.file.path });
+    return new CheckpointCorruptError(`${what} (at byte ${this.offset})`, this.file.path);
   }
 
   private bytes(length: number): Uint8Array {
@@ -87,12 +65,6 @@ export class GgufCursor {
     const bytes = new Uint8Array(view.buffer, view.byteOffset + this.offset - this.windowStart, length);
     this.offset += length;
     return bytes;
-  }
-
-  private take<T>(size: number, get: (view: DataView, at: number) => T): T {
-    const value = get(this.viewOf(size), this.offset - this.windowStart);
-    this.offset += size;
-    return value;
   }
 
   /** The window, with at least `length` bytes from the current offset in it. */
@@ -110,7 +82,3 @@ export class GgufCursor {
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const looseUtf8 = new TextDecoder('utf-8', { ignoreBOM: true });
-
-function narrow(value: bigint): number | bigint {
-  return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
-}

@@ -27,41 +27,47 @@ export function readGguf(file: FileBytes): GgufHeader {
   const metadata = readMetadata(cursor, keyCount);
   refuseSplit(file, metadata);
   const infos = readTensorInfos(file, cursor, tensorCount);
-  const headerBytes = alignUp(cursor.offset, alignmentOf(file, metadata));
-  return { metadata, tensors: placeTensors(file, infos, headerBytes, alignmentOf(file, metadata)), headerBytes };
+  const alignment = alignmentOf(file, metadata);
+  const headerBytes = Math.ceil(cursor.offset / alignment) * alignment;
+  return { metadata, tensors: placeTensors(file, infos, headerBytes, alignment), headerBytes };
 }
 
 function checkVersion(file: FileBytes, cursor: GgufCursor): void {
   if (file.byteLength < 24)
-    throw new CheckpointCorruptError({ what: `The file has ${file.byteLength} bytes, too few for a GGUF header.`, where: file.path });
+    throw new CheckpointCorruptError(`The file has ${file.byteLength} bytes, too few for a GGUF header.`, file.path);
   const magic = cursor.uint32();
   if (magic !== 0x46554747) {
-    throw new CheckpointCorruptError({
-      what: `The file does not begin with "GGUF" (but with 0x${magic.toString(16).padStart(8, '0')}).`,
-      where: file.path,
-    });
+    throw new CheckpointCorruptError(`The file does not begin with "GGUF" (but with 0x${magic.toString(16).padStart(8, '0')}).`, file.path);
   }
   const version = cursor.uint32();
   if (version === 2 || version === 3) return;
   const what = (version & 0xffff) === 0 ? 'The GGUF is big-endian.' : `The GGUF has version ${version}.`;
-  throw new GgufUnsupportedError({ what, where: file.path, fix: 'convert it to a little-endian GGUF of version 3.' });
+  throw new GgufUnsupportedError(what, file.path, { fix: 'convert it to a little-endian GGUF of version 3.' });
 }
 
-/** Reader and least size of each metadata type, by its number. 8 is a string and 9 an array. */
-const valueTypes: readonly { size: number; read: (cursor: GgufCursor) => unknown }[] = [
-  { size: 1, read: (c) => c.uint8() },
-  { size: 1, read: (c) => c.int8() },
-  { size: 2, read: (c) => c.uint16() },
-  { size: 2, read: (c) => c.int16() },
-  { size: 4, read: (c) => c.uint32() },
-  { size: 4, read: (c) => c.int32() },
-  { size: 4, read: (c) => c.float32() },
+interface ValueType {
+  /** The least number of bytes. */
+  readonly size: number;
+  read(cursor: GgufCursor): unknown;
+}
+
+const plain = (size: number, get: Parameters<GgufCursor['take']>[1]): ValueType => ({ size, read: (cursor) => cursor.take(size, get) });
+
+/** The metadata types by number. 8 is a string and 9 an array. */
+const valueTypes: readonly ValueType[] = [
+  plain(1, 'getUint8'),
+  plain(1, 'getInt8'),
+  plain(2, 'getUint16'),
+  plain(2, 'getInt16'),
+  plain(4, 'getUint32'),
+  plain(4, 'getInt32'),
+  plain(4, 'getFloat32'),
   { size: 1, read: readBoolean },
-  { size: 8, read: (c) => c.string('a metadata string', false) },
-  { size: 12, read: (c) => readArray(c, 0) },
-  { size: 8, read: (c) => c.uint64() },
-  { size: 8, read: (c) => c.int64() },
-  { size: 8, read: (c) => c.float64() },
+  { size: 8, read: (cursor) => cursor.string('a metadata string', false) },
+  { size: 12, read: (cursor) => readArray(cursor, 0) },
+  plain(8, 'getBigUint64'),
+  plain(8, 'getBigInt64'),
+  plain(8, 'getFloat64'),
 ];
 const arrayType = 9;
 const deepestArray = 4;
@@ -83,14 +89,14 @@ function nameOf(cursor: GgufCursor, what: string): string {
   return name;
 }
 
-function valueType(cursor: GgufCursor, type: number, what: string): (typeof valueTypes)[number] {
+function valueType(cursor: GgufCursor, type: number, what: string): ValueType {
   const known = valueTypes[type];
   if (known === undefined) throw cursor.corrupt(`The metadata type ${type} of ${JSON.stringify(what)} is unknown.`);
   return known;
 }
 
 function readBoolean(cursor: GgufCursor): boolean {
-  const value = cursor.uint8();
+  const value = Number(cursor.take(1, 'getUint8'));
   if (value > 1) throw cursor.corrupt(`A boolean is ${value}.`);
   return value === 1;
 }
@@ -109,9 +115,7 @@ function readArray(cursor: GgufCursor, depth: number): unknown[] {
 function refuseSplit(file: FileBytes, metadata: ReadonlyMap<string, unknown>): void {
   const parts = metadata.get('split.count');
   if (typeof parts === 'number' && parts > 1) {
-    throw new GgufUnsupportedError({
-      what: `The file is one of ${parts} parts.`,
-      where: file.path,
+    throw new GgufUnsupportedError(`The file is one of ${parts} parts.`, file.path, {
       fix: 'join the parts with llama-gguf-split --merge.',
     });
   }
@@ -120,10 +124,7 @@ function refuseSplit(file: FileBytes, metadata: ReadonlyMap<string, unknown>): v
 function alignmentOf(file: FileBytes, metadata: ReadonlyMap<string, unknown>): number {
   const alignment = metadata.get('general.alignment') ?? 32;
   if (typeof alignment !== 'number' || alignment < 8 || alignment > 1 << 20 || !Number.isInteger(Math.log2(alignment))) {
-    throw new CheckpointCorruptError({
-      what: `"general.alignment" is ${String(alignment)}, not a power of two from 8 to ${1 << 20}.`,
-      where: file.path,
-    });
+    throw new CheckpointCorruptError(`"general.alignment" is ${String(alignment)}, not a power of two from 8 to ${1 << 20}.`, file.path);
   }
   return alignment;
 }
@@ -141,7 +142,7 @@ function readTensorInfos(file: FileBytes, cursor: GgufCursor, count: number): Ma
   const infos = new Map<string, TensorInfo>();
   for (let i = 0; i < count; i++) {
     const key = nameOf(cursor, 'a tensor name');
-    if (infos.has(key)) throw new CheckpointCorruptError({ what: 'The tensor stands twice in the header.', where: at(file.path, key) });
+    if (infos.has(key)) throw new CheckpointCorruptError('The tensor stands twice in the header.', at(file.path, key));
     const dims = readDims(file, cursor, key);
     const dtype = typeName(file, cursor.uint32(), key);
     infos.set(key, { key, dtype, shape: dims.toReversed(), bytes: bytesOf(file, key, dtype, dims), offset: cursor.uint64() });
@@ -153,59 +154,23 @@ function readTensorInfos(file: FileBytes, cursor: GgufCursor, count: number): Ma
 function readDims(file: FileBytes, cursor: GgufCursor, key: string): number[] {
   const rank = cursor.uint32();
   if (rank > 4)
-    throw new CheckpointCorruptError({
-      what: `The tensor is said to have ${rank} dimensions; at most 4 are allowed.`,
-      where: at(file.path, key),
-    });
+    throw new CheckpointCorruptError(`The tensor is said to have ${rank} dimensions; at most 4 are allowed.`, at(file.path, key));
   return Array.from({ length: rank }, () => {
     const dim = cursor.uint64();
-    if (typeof dim === 'bigint') throw new CheckpointCorruptError({ what: `A dimension is ${dim}.`, where: at(file.path, key) });
+    if (typeof dim === 'bigint') throw new CheckpointCorruptError(`A dimension is ${dim}.`, at(file.path, key));
     return dim;
   });
 }
 
-/** Tensor types by number; those without values here (such as Q4_K) are named in the error. */
-const typeNames = new Map<number, string>(
-  Object.entries({
-    F32: 0,
-    F16: 1,
-    Q4_0: 2,
-    Q4_1: 3,
-    Q5_0: 6,
-    Q5_1: 7,
-    Q8_0: 8,
-    Q8_1: 9,
-    Q2_K: 10,
-    Q3_K: 11,
-    Q4_K: 12,
-    Q5_K: 13,
-    Q6_K: 14,
-    Q8_K: 15,
-    IQ2_XXS: 16,
-    IQ2_XS: 17,
-    IQ3_XXS: 18,
-    IQ1_S: 19,
-    IQ4_NL: 20,
-    IQ3_S: 21,
-    IQ2_S: 22,
-    IQ4_XS: 23,
-    I8: 24,
-    I16: 25,
-    I32: 26,
-    I64: 27,
-    F64: 28,
-    IQ1_M: 29,
-    BF16: 30,
-    TQ1_0: 34,
-    TQ2_0: 35,
-    MXFP4: 39,
-  }).map(([name, type]) => [type, name]),
-);
+/** Tensor types by number; `-` stands at a free one. An error names a type whose values cannot be read, such as Q4_K. */
+const typeNames =
+  `F32 F16 Q4_0 Q4_1 - - Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ2_S IQ4_XS
+  I8 I16 I32 I64 F64 IQ1_M BF16 - - - TQ1_0 TQ2_0 - - - MXFP4`.split(/\s+/);
 
 function typeName(file: FileBytes, type: number, key: string): string {
-  const name = typeNames.get(type);
-  if (name !== undefined && sourceLayouts.has(name)) return name;
-  throw new GgufUnsupportedError({ what: `The tensor has type ${name ?? `${type}, which is unknown`}.`, where: at(file.path, key) });
+  const name = typeNames[type] ?? '-';
+  if (sourceLayouts.has(name)) return name;
+  throw new GgufUnsupportedError(`The tensor has type ${name === '-' ? `${type}, which is unknown` : name}.`, at(file.path, key));
 }
 
 function bytesOf(file: FileBytes, key: string, dtype: string, dims: number[]): number {
@@ -214,12 +179,9 @@ function bytesOf(file: FileBytes, key: string, dtype: string, dims: number[]): n
   // A zero must not hide that the rest overflows.
   const product = dims.reduce((count, dim) => count * Math.max(dim, 1), 1);
   if (!Number.isSafeInteger(product * bytes))
-    throw new CheckpointCorruptError({ what: `The shape [${shown}] has more elements than any file can hold.`, where: at(file.path, key) });
+    throw new CheckpointCorruptError(`The shape [${shown}] has more elements than any file can hold.`, at(file.path, key));
   if ((dims[0] ?? 1) % elements !== 0) {
-    throw new CheckpointCorruptError({
-      what: `The rows of [${shown}] are no whole number of ${dtype}'s blocks of ${elements}.`,
-      where: at(file.path, key),
-    });
+    throw new CheckpointCorruptError(`The rows of [${shown}] are no whole number of ${dtype}'s blocks of ${elements}.`, at(file.path, key));
   }
   return dims.includes(0) ? 0 : (product / elements) * bytes;
 }
@@ -234,16 +196,13 @@ function placeTensors(
   const tensors = new Map<string, CheckpointTensor>();
   for (const { key, dtype, shape, bytes, offset } of infos.values()) {
     if (typeof offset === 'bigint' || dataStart + offset + bytes > file.byteLength) {
-      throw new CheckpointCorruptError({
-        what: `${dtype} [${shape.join(', ')}] needs ${bytes} bytes from ${offset} of the data, which has ${Math.max(file.byteLength - dataStart, 0)}.`,
-        where: at(file.path, key),
-      });
+      throw new CheckpointCorruptError(
+        `${dtype} [${shape.join(', ')}] needs ${bytes} bytes from ${offset} of the data, which has ${Math.max(file.byteLength - dataStart, 0)}.`,
+        at(file.path, key),
+      );
     }
     if (offset % alignment !== 0)
-      throw new CheckpointCorruptError({
-        what: `The offset ${offset} is no multiple of the alignment ${alignment}.`,
-        where: at(file.path, key),
-      });
+      throw new CheckpointCorruptError(`The offset ${offset} is no multiple of the alignment ${alignment}.`, at(file.path, key));
     tensors.set(key, { key, dtype, shape, file, offset: dataStart + offset, byteLength: bytes });
   }
   refuseOverlap(file, tensors);
@@ -254,15 +213,8 @@ function refuseOverlap(file: FileBytes, tensors: ReadonlyMap<string, CheckpointT
   let previous: CheckpointTensor | null = null;
   for (const tensor of [...tensors.values()].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength)) {
     if (previous !== null && tensor.offset < previous.offset + previous.byteLength) {
-      throw new CheckpointCorruptError({
-        what: `The tensor's data overlap those of ${JSON.stringify(previous.key)}.`,
-        where: at(file.path, tensor.key),
-      });
+      throw new CheckpointCorruptError(`The tensor's data overlap those of ${JSON.stringify(previous.key)}.`, at(file.path, tensor.key));
     }
     previous = tensor;
   }
-}
-
-function alignUp(offset: number, alignment: number): number {
-  return Math.ceil(offset / alignment) * alignment;
 }

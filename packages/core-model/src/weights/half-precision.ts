@@ -19,9 +19,7 @@ export function encodeFloat16(values: Float32Array, { path, key, firstElement }:
     const value = values[i]!;
     bits[i] = float16Bits(value);
     if ((bits[i]! & 0x7fff) === 0x7c00 && Number.isFinite(value)) {
-      throw new CheckpointDTypeError({
-        what: `Element ${firstElement + i} is ${value}, beyond float16.`,
-        where: at(path, key),
+      throw new CheckpointDTypeError(`Element ${firstElement + i} is ${value}, beyond float16.`, at(path, key), {
         fix: 'keep this parameter in bfloat16 or float32.',
       });
     }

@@ -73,17 +73,17 @@ function requireTensors({ name, shape, checkpoint }: Wanted, runs: readonly Run[
   if (absent.length > 0) {
     const shown = absent.slice(0, 4).map((key) => `"${key}"`);
     const more = absent.length > shown.length ? ` and ${absent.length - shown.length} more` : '';
-    throw new CheckpointMissingTensorError({
-      what: `${parameter} needs ${shown.join(', ')}${more}, which the checkpoint lacks. Nearest keys: ${nearestKeys(absent[0]!, checkpoint.tensors.keys()) || 'none'}.`,
-      where: at(checkpoint.path, absent[0]),
-    });
+    throw new CheckpointMissingTensorError(
+      `${parameter} needs ${shown.join(', ')}${more}, which the checkpoint lacks. Nearest keys: ${nearestKeys(absent[0]!, checkpoint.tensors.keys()) || 'none'}.`,
+      at(checkpoint.path, absent[0]),
+    );
   }
   const other = runs.find(({ key, shape: needed }) => checkpoint.tensors.get(key)!.shape.join() !== needed.join());
   if (other === undefined) return;
-  throw new CheckpointShapeMismatchError({
-    what: `${parameter} needs "${other.key}" as [${other.shape.join(', ')}], and it is [${checkpoint.tensors.get(other.key)!.shape.join(', ')}].`,
-    where: at(checkpoint.path, other.key),
-  });
+  throw new CheckpointShapeMismatchError(
+    `${parameter} needs "${other.key}" as [${other.shape.join(', ')}], and it is [${checkpoint.tensors.get(other.key)!.shape.join(', ')}].`,
+    at(checkpoint.path, other.key),
+  );
 }
 
 function nearestKeys(key: string, keys: Iterable<string>): string {
@@ -107,8 +107,8 @@ function refuseUnused(
       rules.parameterOf(first),
       mapped.map(({ name }) => name),
     ) || 'none';
-  throw new CheckpointUnexpectedTensorError({
-    what: `The model has no use for ${unused.length} of the checkpoint's ${checkpoint.tensors.size} tensors: ${shown.join(', ')}${more}. Parameters nearest to the first: ${nearest}.`,
-    where: at(checkpoint.path, first),
-  });
+  throw new CheckpointUnexpectedTensorError(
+    `The model has no use for ${unused.length} of the checkpoint's ${checkpoint.tensors.size} tensors: ${shown.join(', ')}${more}. Parameters nearest to the first: ${nearest}.`,
+    at(checkpoint.path, first),
+  );
 }

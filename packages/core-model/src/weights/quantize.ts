@@ -30,7 +30,7 @@ export function convert(dtype: string, bytes: Uint8Array, format: StorageFormat,
 /** @throws CheckpointDTypeError when values of this dtype cannot be loaded. */
 export function sourceLayout(dtype: string, { path, key }: { path: string; key: string }): { elements: number; bytes: number } {
   const layout = sourceLayouts.get(dtype);
-  if (layout === undefined) throw new CheckpointDTypeError({ what: `Weights of dtype ${dtype} cannot be loaded.`, where: at(path, key) });
+  if (layout === undefined) throw new CheckpointDTypeError(`Weights of dtype ${dtype} cannot be loaded.`, at(path, key));
   return layout;
 }
 
@@ -316,10 +316,10 @@ function refuseNonFinite(values: Float32Array, from: number, element: number, or
 }
 
 function notFinite(value: number, element: number, { path, key, firstElement }: Origin): CheckpointCorruptError {
-  return new CheckpointCorruptError({
-    what: `Block ${Math.floor((firstElement + element) / quantBlock)} holds ${value} as a scale or weight.`,
-    where: at(path, key),
-  });
+  return new CheckpointCorruptError(
+    `Block ${Math.floor((firstElement + element) / quantBlock)} holds ${value} as a scale or weight.`,
+    at(path, key),
+  );
 }
 
 function bytesOf(array: ArrayBufferView): Uint8Array {

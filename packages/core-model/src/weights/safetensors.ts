@@ -8,25 +8,14 @@ import { isObject, parseStrictJson } from './strict-json.ts';
 const largestHeader = 100_000_000;
 
 /** Bytes of one element. A dtype may stand in a header and still not be loadable: `convert` decides that. */
-const elementBytes = new Map<string, number>([
-  ['BOOL', 1],
-  ['U8', 1],
-  ['I8', 1],
-  ['F8_E4M3', 1],
-  ['F8_E5M2', 1],
-  ['F8_E8M0', 1],
-  ['U16', 2],
-  ['I16', 2],
-  ['F16', 2],
-  ['BF16', 2],
-  ['U32', 4],
-  ['I32', 4],
-  ['F32', 4],
-  ['U64', 8],
-  ['I64', 8],
-  ['F64', 8],
-  ['C64', 8],
-]);
+const elementBytes = new Map(
+  [
+    ['BOOL U8 I8 F8_E4M3 F8_E5M2 F8_E8M0', 1] as const,
+    ['U16 I16 F16 BF16', 2] as const,
+    ['U32 I32 F32', 4] as const,
+    ['U64 I64 F64 C64', 8] as const,
+  ].flatMap(([names, bytes]) => names.split(' ').map((name) => [name, bytes] as const)),
+);
 
 export interface SafetensorsHeader {
   /** In the header's order. */
@@ -69,7 +58,7 @@ function parseHeader(file: FileBytes, length: number): Record<string, unknown> {
   try {
     header = parseStrictJson(file.read(8, length));
   } catch (cause) {
-    throw new CheckpointCorruptError({ what: `The header is not valid JSON: ${messageOf(cause)}.`, where: file.path, cause });
+    throw new CheckpointCorruptError(`The header is not valid JSON: ${messageOf(cause)}.`, file.path, { cause });
   }
   if (!isObject(header)) throw corrupt(file, 'The header is not a JSON object.');
   return header;
@@ -98,10 +87,10 @@ function readEntry(file: FileBytes, key: string, entry: unknown, headerBytes: nu
 function checkedBytes(file: FileBytes, key: string, dtype: string, shape: unknown[]): number {
   const size = elementBytes.get(dtype);
   if (size === undefined) {
-    throw new CheckpointDTypeError({
-      what: `The dtype "${dtype}" is unknown; known are ${[...elementBytes.keys()].join(', ')}.`,
-      where: at(file.path, key),
-    });
+    throw new CheckpointDTypeError(
+      `The dtype "${dtype}" is unknown; known are ${[...elementBytes.keys()].join(', ')}.`,
+      at(file.path, key),
+    );
   }
   if (!shape.every(isSize))
     throw corrupt(file, `The shape ${JSON.stringify(shape)} has a dimension that is not a whole number from 0 to 2^53.`, key);
@@ -130,5 +119,5 @@ function isSize(value: unknown): value is number {
 }
 
 function corrupt(file: FileBytes, what: string, key?: string): CheckpointCorruptError {
-  return new CheckpointCorruptError({ what, where: at(file.path, key) });
+  return new CheckpointCorruptError(what, at(file.path, key));
 }

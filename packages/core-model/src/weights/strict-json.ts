@@ -30,33 +30,16 @@ function decodeUtf8(bytes: Uint8Array): string {
 function refuseDuplicateNames(text: string): void {
   const open: (Set<string> | null)[] = []; // names of each open object; null for an array
   let nameNext = false;
-  for (let i = 0; i < text.length; i++) {
-    const character = text[i];
-    if (character === '"') {
-      const end = endOfString(text, i);
-      if (nameNext) addName(open.at(-1)!, JSON.parse(text.slice(i, end)) as string);
-      nameNext = false;
-      i = end - 1;
-    } else if (character === '{' || character === '[') {
-      open.push(character === '{' ? new Set() : null);
+  for (const [found] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],]/g)) {
+    if (found === '{' || found === '[') {
+      open.push(found === '{' ? new Set() : null);
       if (open.length > deepest) throw new Error(`nested more than ${deepest} deep`);
-      nameNext = character === '{';
-    } else if (character === '}' || character === ']') {
-      open.pop();
-    } else if (character === ',') {
-      nameNext = open.at(-1) !== null;
+    } else if (found === '}' || found === ']') open.pop();
+    else if (found !== ',' && nameNext) {
+      const name = JSON.parse(found) as string;
+      if (open.at(-1)!.has(name)) throw new Error(`the name ${JSON.stringify(name)} stands twice`);
+      open.at(-1)!.add(name);
     }
+    nameNext = found === '{' || (found === ',' && open.at(-1) !== null);
   }
-}
-
-function addName(names: Set<string> | null, name: string): void {
-  if (names?.has(name)) throw new Error(`the name ${JSON.stringify(name)} stands twice`);
-  names?.add(name);
-}
-
-/** The index after the closing quote of the string that starts at `start`. */
-function endOfString(text: string, start: number): number {
-  let i = start + 1;
-  while (text[i] !== '"') i += text[i] === '\\' ? 2 : 1;
-  return i + 1;
 }

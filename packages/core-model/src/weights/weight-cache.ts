@@ -155,9 +155,7 @@ export class WeightCache {
     try {
       descriptor = openSync(this.dataPath, 'r');
     } catch (cause) {
-      throw new WeightCacheError({
-        what: `The cached weights of "${parameter}" cannot be opened: ${messageOf(cause)}.`,
-        where: this.dataPath,
+      throw new WeightCacheError(`The cached weights of "${parameter}" cannot be opened: ${messageOf(cause)}.`, this.dataPath, {
         fix: 'start again; the cache is rebuilt.',
         cause,
       });
@@ -173,11 +171,11 @@ export class WeightCache {
     try {
       return write();
     } catch (cause) {
-      throw new WeightCacheError({
-        what: `The cache of converted weights (${this.layout.bytes} bytes) cannot be written: ${messageOf(cause)}.`,
-        where: this.directory,
-        cause,
-      });
+      throw new WeightCacheError(
+        `The cache of converted weights (${this.layout.bytes} bytes) cannot be written: ${messageOf(cause)}.`,
+        this.directory,
+        { cause },
+      );
     }
   }
 }
