@@ -1,10 +1,12 @@
 import { checkpointFormats, float32Policy } from '@graft/core-model';
 import { type Binding, defaultBindings, type LoadedPlugins, type SelectedPlatform, type ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
+import type { EngineInfo } from './engine.ts';
 import { apiLogitsProcessors } from './logits-processors.ts';
 import * as files from './model-files.ts';
 import { AnyShapeRunner } from './runner/any-shape-runner.ts';
 import * as scheduler from './scheduler-policy.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 import { tokenizerFormats } from './text/model-text.ts';
 import {
   CheckpointFormats,
@@ -28,6 +30,20 @@ export const engineServices: readonly Binding[] = defaultBindings('engine', (bin
   for (const format of tokenizerFormats) bind.many(Tokenizers).toConstantValue(format);
   for (const processor of apiLogitsProcessors) bind.many(LogitsProcessors).toConstantValue(processor);
 });
+
+/**
+ * The services of an application around an engine, of the plugins that `config` names: where the engine runs in a worker, those of another thread.
+ * @param defaults what the application has of each service that no plugin binds.
+ */
+export async function createApplicationServices(
+  config: Parameters<typeof loadEnginePlugins>[0],
+  { platform, mode }: Pick<EngineInfo, 'platform' | 'mode'>,
+  defaults: readonly Binding[],
+  options: StartOptions = {},
+): Promise<ServiceContainer> {
+  const plugins = await loadEnginePlugins(config, options);
+  return plugins.createEngineContainer({ platform, mode, defaults });
+}
 
 /** The services of an engine on a platform, in its default mode unless the config names one. */
 export function createServices(

@@ -1,10 +1,12 @@
-import { type ServiceRecord, servicesText } from '@graft/registry';
+import { type Binding, type ServiceRecord, servicesText } from '@graft/registry';
 import { engineServices } from './default-services.ts';
 import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
 export interface ExplainServicesOptions extends PlatformChoice {
   mode?: string;
+  /** Of an application around the engine. */
+  defaults?: readonly Binding[];
 }
 
 /** Who binds each service of an engine, and what it is injected into. Nothing is built. */
@@ -15,6 +17,7 @@ export async function explainServices(
   const plugins = await loadEnginePlugins(asked, options);
   const device = await platformToExplain(plugins, asked.platform);
   const { name, modes } = device.platform;
-  const record = await plugins.describeServices({ platform: name, mode: asked.mode ?? modes[0]!, defaults: engineServices });
+  const defaults = [...engineServices, ...(asked.defaults ?? [])];
+  const record = await plugins.describeServices({ platform: name, mode: asked.mode ?? modes[0]!, defaults });
   return { text: [servicesText(record), describeDevice(device)].join('\n'), record };
 }

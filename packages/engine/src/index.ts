@@ -1,5 +1,6 @@
 export { describeIssue, nearestNames } from '@graft/registry';
 export { EngineConfig, graftVersion } from './config.ts';
+export { createApplicationServices } from './default-services.ts';
 export type {
   Engine,
   EngineEvents,

@@ -2,7 +2,7 @@ import type { Engine } from '@graft/engine';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { ImageHosts } from './images/fetch-image.ts';
 import { noImageHosts } from './images/resolve-images.ts';
-import { Metrics } from './metrics.ts';
+import { ServerMetrics } from './metrics.ts';
 import { ApiError, toApiError } from './openai/errors.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { healthRoute } from './routes/health.ts';
@@ -10,7 +10,8 @@ import { modelsRoutes } from './routes/models.ts';
 import { pageRoutes } from './routes/page.ts';
 import { reloadRoute } from './routes/reload.ts';
 import { RunningRequests } from './running-requests.ts';
-import { checkReloadKey, hasKey, type SecurityOptions, secure } from './security.ts';
+import { checkReloadKey, hasKey, requireKey, type SecurityOptions, secure } from './security.ts';
+import type { Metrics, Route } from './services.ts';
 
 export interface AppOptions extends SecurityOptions {
   /** A pino logger. Default: silent. */
@@ -22,6 +23,10 @@ export interface AppOptions extends SecurityOptions {
   bodyLimitBytes?: number;
   /** Hosts to fetch images from when a request names an http URL. Default: none. */
   imageHosts?: ImageHosts;
+  /** Gets the server's metrics, next to those that it has. Default: a new one. */
+  metrics?: Metrics;
+  /** Further routes, those of plugins. */
+  routes?: readonly Route[];
 }
 
 /**
@@ -32,7 +37,7 @@ export interface AppOptions extends SecurityOptions {
 export function createApp(engine: Engine, options: AppOptions = {}): FastifyInstance {
   checkReloadKey(options);
   const bodyLimit = options.bodyLimitBytes ?? 4 * 1024 * 1024;
-  const metrics = new Metrics(engine);
+  const metrics = new ServerMetrics(engine, options.metrics);
   const app = Fastify({
     bodyLimit,
     // Hooks do not run for a malformed URL.
@@ -62,6 +67,10 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
   const serving = { engine, metrics, running, imageHosts: options.imageHosts ?? noImageHosts };
   completionRoutes(app, serving, bodyLimit + imagesOf(engine));
   if (options.enableReload === true) reloadRoute(app, engine, running);
+  void app.register(async (added) => {
+    added.addHook('onRequest', async (request) => requireKey(request, options.apiKey));
+    for (const route of options.routes ?? []) await route(added, { engine });
+  });
   app.setNotFoundHandler((request, reply) => sendError(notFound(request, methodsOf), request, reply));
   return app;
 }

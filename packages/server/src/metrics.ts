@@ -28,9 +28,11 @@ const latencies = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 const tokenTimes = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5];
 
 /** The metrics of one application. Each has its registry, so two servers in a process count apart. */
-export class Metrics {
-  private readonly registry = new Registry();
-  private readonly registers = [this.registry];
+export class ServerMetrics {
+  /** The server's own metrics. The constructor adds them to those of plugins. */
+  private readonly own = new Registry();
+  private readonly registry: Registry;
+  private readonly registers = [this.own];
   private readonly engine: Engine;
   private readonly stats: readonly (readonly [StatKey, Counter | Gauge])[];
   private readonly up = this.gauge('graft_engine_up', '1 while the engine answers; 0 after it failed, when its counts are left out.');
@@ -63,10 +65,12 @@ export class Metrics {
     tokenTimes,
   );
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, registry: Registry = new Registry()) {
     this.engine = engine;
+    this.registry = registry;
     this.stats = statMetrics.map(([name, key, help]) => [key, name.endsWith('_total') ? this.counter(name, help) : this.gauge(name, help)]);
     this.processMetrics();
+    for (const metric of this.own.getMetricsAsArray()) registry.registerMetric(metric as never);
   }
 
   /** Answers GET /metrics. `secure` asks for the key: what is served, and how much, concerns whoever runs the server. */

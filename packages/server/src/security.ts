@@ -47,9 +47,14 @@ export function secure(app: FastifyInstance, options: SecurityOptions): void {
         return reply.code(204).send();
       }
     }
-    if (isApi(request) && !hasKey(request, options.apiKey)) throw wrongKey(request);
+    if (isApi(request)) requireKey(request, options.apiKey);
     return undefined;
   });
+}
+
+/** @throws ApiError for a request without the key. */
+export function requireKey(request: FastifyRequest, apiKey: string | undefined): void {
+  if (!hasKey(request, apiKey)) throw wrongKey(request);
 }
 
 /** Whether the request carries the key, or no key is required. Compares digests, whose lengths are equal, in constant time. */

@@ -2,6 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { PassThrough } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import type { Engine } from '@graft/engine';
 import { describe, expect, test, vi } from 'vitest';
 import { scriptedEngine } from '../../test/scripted-engine.ts';
@@ -89,7 +90,7 @@ describe('graft serve', () => {
       return engine;
     };
     const flags = { ...options, maxSequences: 2, configOverrides: { rope_theta: 1 } };
-    const ended = serve(flags, readEnvironment({ GRAFT_PLUGINS: 'cpu, other' }), streams, start);
+    const ended = serve(flags, readEnvironment({ GRAFT_PLUGINS: 'cpu' }), streams, start);
     await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'));
     const url = /Chat: (\S+)/.exec(streams.out())![1]!;
     expect((await fetch(`${url}/health`)).status).toBe(200);
@@ -97,7 +98,23 @@ describe('graft serve', () => {
     await ended;
     await expect(fetch(`${url}/health`)).rejects.toThrow();
     expect(close).toHaveBeenCalledOnce();
-    expect(configs).toEqual([{ model: 'x', maxSequences: 2, configOverrides: { rope_theta: 1 }, allowPlugins: ['cpu', 'other'] }]);
+    expect(configs).toEqual([{ model: 'x', maxSequences: 2, configOverrides: { rope_theta: 1 }, allowPlugins: ['cpu'] }]);
+  });
+
+  test('has the routes and metrics that plugins bind, the routes behind the key', async () => {
+    const streams = terminal();
+    const plugins = [fileURLToPath(new URL('../services-plugin.fixture.ts', import.meta.url))];
+    const ended = serve({ ...options, plugins, apiKey: 'secret' }, readEnvironment({}), streams, async () => scriptedEngine());
+    await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'));
+    const url = /Chat: (\S+)/.exec(streams.out())![1]!;
+    const headers = { authorization: 'Bearer secret' };
+    expect((await fetch(`${url}/greet`)).status).toBe(401);
+    expect(await (await fetch(`${url}/greet`, { headers })).json()).toEqual({ greeting: 'hello from scripted' });
+    const page = await (await fetch(`${url}/metrics`, { headers })).text();
+    expect(page).toMatch(/^greetings_total 1$/m);
+    expect(page).toMatch(/^graft_http_requests_total\{method="GET",route="\/greet",status="200"\} 1$/m);
+    process.emit('SIGTERM', 'SIGTERM');
+    await ended;
   });
 
   test('says that a port is in use before it loads anything', async () => {

@@ -5,6 +5,7 @@ import {
   explainPatches,
   explainServices,
 } from '@graft/engine';
+import { serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
 import { askedOf, UsageError } from './flags.ts';
 import { defaultPlugins } from './start-engine.ts';
@@ -31,7 +32,7 @@ export async function explain(
   const asked = askedOf<ExplainArchitectureOptions>(options, environment);
   const { text, record } =
     services === true
-      ? await explainServices(asked, defaultPlugins)
+      ? await explainServices({ ...asked, defaults: serverServices }, defaultPlugins)
       : patches === true
         ? await explainPatches({ ...patched(asked), ...(names[0] !== undefined && { architecture: names[0] }) }, defaultPlugins)
         : await explainArchitecture({ ...asked, ...architecturesFrom(names, asked.model) }, defaultPlugins);

@@ -1,12 +1,14 @@
 import { createServer, isIP } from 'node:net';
 import { GraftError, messageOf } from '@graft/common';
-import type { Engine } from '@graft/engine';
+import { createApplicationServices, type Engine } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { type Logger, pino } from 'pino';
-import { createApp } from '../app.ts';
+import { type AppOptions, createApp } from '../app.ts';
 import { checkReloadKey, loopbackHosts } from '../security.ts';
+import { ServerServices, serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
-import { type EngineStarter, loggedEvents, startEngine } from './start-engine.ts';
+import { askedOf } from './flags.ts';
+import { defaultPlugins, type EngineStarter, loggedEvents, startEngine } from './start-engine.ts';
 import { stopSignal, type Terminal } from './terminal.ts';
 
 export interface ServeOptions {
@@ -56,7 +58,13 @@ export async function serve(options: ServeOptions, environment: Environment, ter
     };
     const engine = await startEngine(options, { ...starting, ...(start === undefined ? {} : { start }) });
     try {
-      await serveUntilStopped(engine, options, logger, terminal, stop.signal);
+      const services = await createApplicationServices(askedOf(options, environment), engine.info, serverServices, defaultPlugins);
+      try {
+        const { metrics, routes } = await services.get(ServerServices);
+        await serveUntilStopped(engine, { ...options, metrics, routes }, logger, terminal, stop.signal);
+      } finally {
+        await services[Symbol.asyncDispose]();
+      }
     } finally {
       await engine.close();
     }
@@ -67,7 +75,7 @@ export async function serve(options: ServeOptions, environment: Environment, ter
 
 async function serveUntilStopped(
   engine: Engine,
-  options: ServeOptions,
+  options: ServeOptions & Pick<AppOptions, 'metrics' | 'routes'>,
   logger: Logger,
   terminal: Terminal,
   signal: AbortSignal,
@@ -81,9 +89,13 @@ async function serveUntilStopped(
     allowedOrigin = [],
     allowImageHost = [],
     allowPrivateImageHosts = false,
+    metrics,
+    routes = [],
   } = options;
   const app = createApp(engine, {
     logger,
+    routes,
+    ...(metrics !== undefined && { metrics }),
     allowedOrigins: allowedOrigin,
     enableReload,
     imageHosts: { allowed: allowImageHost, allowPrivate: allowPrivateImageHosts },

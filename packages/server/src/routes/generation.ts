@@ -3,7 +3,7 @@ import type { Engine, FinishReason, GenerateRequest, TokenDelta, TokenLogprob } 
 import type { FastifyReply } from 'fastify';
 import type { ImageHosts } from '../images/fetch-image.ts';
 import { resolveImages } from '../images/resolve-images.ts';
-import type { Metrics } from '../metrics.ts';
+import type { ServerMetrics } from '../metrics.ts';
 import { ApiError } from '../openai/errors.ts';
 import type { CompletionCall } from '../openai/schemas.ts';
 import { EventStream } from '../openai/stream.ts';
@@ -25,7 +25,7 @@ export interface Wording {
 /** The services behind the routes. */
 export interface Serving {
   engine: Engine;
-  metrics: Metrics;
+  metrics: ServerMetrics;
   running: RunningRequests;
   imageHosts: ImageHosts;
 }

@@ -1,0 +1,32 @@
+import type { Engine } from '@graft/engine';
+import { type Binding, defaultBindings, inject, injectable, listToken, token } from '@graft/registry';
+import type { FastifyInstance } from 'fastify';
+import { Registry } from 'prom-client';
+
+/** Adds routes to the server. Where the server has an API key, requests to them need it. */
+export type Route = (app: FastifyInstance, served: { readonly engine: Engine }) => void | Promise<void>;
+export const Routes = listToken<Route>('Routes');
+
+export type Metrics = Registry;
+/** What `/metrics` shows. A plugin decorates the registry to add metrics to it, or binds one of its own to have ours there too. */
+export const Metrics = token<Metrics>('Metrics');
+
+/** The services of a server, which live in its main thread: the engine's worker has others of the same plugins. */
+@injectable()
+class ServerParts {
+  readonly metrics: Metrics;
+  readonly routes: readonly Route[];
+
+  constructor(@inject(Metrics) metrics: Metrics, @inject(Routes) routes: readonly Route[]) {
+    this.metrics = metrics;
+    this.routes = routes;
+  }
+}
+
+export const ServerServices = token<ServerParts>('ServerServices');
+
+/** What a server has of each service that no plugin binds. */
+export const serverServices: readonly Binding[] = defaultBindings('server', (bind) => {
+  bind(Metrics).toDynamicValue(() => new Registry());
+  bind(ServerServices).to(ServerParts);
+});
