@@ -21,7 +21,7 @@ export interface InspectableModel {
 export type ModelClass<Context = never, Model extends object = object> = new (context: Context) => Model;
 
 /** Builds an override on whatever class it is given, so that overrides stack: `(Base) => { class X extends Base {} return X; }`. */
-export type ClassFactory = (Base: never) => ModelClass;
+export type ClassFactory = (Base: never) => AnyClass;
 
 /** A lazy reference to a model class; called only when a resolution is loaded. */
 export type LazyModel = () => Promise<ModelClass>;

@@ -57,7 +57,7 @@ const overrideFacts = z.strictObject({
 });
 
 export const overrideSchema = overrideFacts
-  .extend({ model: functionSchema<LazyModel>().exactOptional(), factory: functionSchema<LazyFactory>().exactOptional() })
+  .extend({ model: functionSchema<LazyClass>().exactOptional(), factory: functionSchema<LazyFactory>().exactOptional() })
   .refine(
     ({ model, factory }) => (model === undefined) !== (factory === undefined),
     'must give exactly one of "model" (a subclass) and "factory"',
@@ -65,7 +65,7 @@ export const overrideSchema = overrideFacts
 
 /** A subclass of the class it overrides, or a class factory, which stacks with other factories. */
 export type OverrideDeclaration = z.input<typeof overrideFacts> &
-  ({ model: LazyModel; factory?: never } | { factory: LazyFactory; model?: never });
+  ({ model: LazyClass; factory?: never } | { factory: LazyFactory; model?: never });
 
 const hookFacts = z.strictObject({
   /** An architecture, a declared layer, or `*` for all models of the platform. */
