@@ -244,7 +244,7 @@ export const manifest: UpstreamManifest = {
       fields: ["qSize","kvSize","qkv_proj","o_proj","rotary_emb","attn"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ config, build }","rotary"], hash: "5d4a77e03cc599f0" },
+        "constructor": { parameters: ["{ config, build }","rotary"], hash: "d0fa3229e62dfeea" },
         "forward": { parameters: ["positions","hiddenStates"], hash: "4a99b8d81a821e7f" },
       },
     },

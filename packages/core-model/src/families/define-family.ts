@@ -22,11 +22,23 @@ export function defineFamily<Config extends ModelConfig>({ config: schema, ...de
     ...declared,
     parseConfig(raw: unknown, { where = 'config.json', overrides = {}, images = true }: ParseConfigOptions = {}): Config {
       const config = override(textConfigOf(raw, where), overrides, schema);
+      refuseQuantised(config, where);
       const parsed = schema.safeParse(images ? config : { ...config, vision_config: null });
       if (parsed.success) return parsed.data;
       throw problem(parsed.error.issues[0]!, where);
     },
   });
+}
+
+/** Weights in a quantised layout are read by a plugin's checkpoint format, which gives a config without this key. */
+function refuseQuantised({ quantization_config: quantised }: RawConfig, where: string): void {
+  if (quantised === undefined || quantised === null) return;
+  const method = isObject(quantised) ? quantised['quant_method'] : quantised;
+  throw new ConfigInvalidError(
+    `The weights are quantised by ${JSON.stringify(method ?? null)}, which no loaded plugin reads.`,
+    `${where}, key "quantization_config"`,
+    'use a checkpoint that is not quantised, or load a plugin whose checkpoint format reads this one.',
+  );
 }
 
 function problem(issue: z.core.$ZodIssue, where: string): Error {

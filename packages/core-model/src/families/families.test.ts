@@ -194,4 +194,19 @@ describe('a Llama’s config', () => {
     const { config } = llama.readAs['Llama4ForCausalLM']!;
     expect((await failure(() => config({ ...raw, mlp_bias: true }, 'c.json'))).where).toBe('c.json, key "mlp_bias"');
   });
+  test('may have biases on q, k and v alone, which a Llama 4 cannot have', async () => {
+    const model = build(LlamaForCausalLM, llama.parseConfig({ ...raw, qkv_bias: true }));
+    const biases = [...model.namedParameters()].map(([name]) => name).filter((name) => name.endsWith('.bias'));
+    expect(biases).toEqual([0, 1, 2, 3].map((layer) => `model.layers.${layer}.self_attn.qkv_proj.bias`));
+    const { config } = llama.readAs['Llama4ForCausalLM']!;
+    expect((await failure(() => config({ ...raw, qkv_bias: true }, 'c.json'))).where).toBe('c.json, key "qkv_bias"');
+  });
+
+  test('of quantised weights is refused by the method of its quantization_config', async () => {
+    expect(await refusal({ quantization_config: { quant_method: 'awq', bits: 4 } })).toMatchObject({
+      code: 'GRAFT_CONFIG_INVALID',
+      what: 'The weights are quantised by "awq", which no loaded plugin reads.',
+      where: 'c.json, key "quantization_config"',
+    });
+  });
 });

@@ -13,6 +13,8 @@ const LlamaConfig = decoderConfig({
   intermediate_size: positive,
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.boolean().default(false),
+  /** Of q, k and v alone; as `attention_bias` unless given. */
+  qkv_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().default(false),
   sliding_window: positive.nullish(),
 }).transform(({ slidingWindow, hiddenAct: _, ...config }, context) => {
@@ -21,7 +23,7 @@ const LlamaConfig = decoderConfig({
   const windowed = config.layerTypes?.findIndex((type) => type !== 'full_attention') ?? -1;
   if (windowed >= 0 && (slidingWindow ?? null) === null)
     invalid(context, `A layer of type "${config.layerTypes![windowed]}" is not computed.`, ['layer_types', windowed]);
-  return config;
+  return { ...config, qkvBias: config.qkvBias ?? config.attentionBias };
 });
 
 export type LlamaConfig = z.output<typeof LlamaConfig>;
@@ -31,7 +33,10 @@ const asLlama4: ReadAs = {
   why: 'a Llama 4 computes the same where every layer rotates, attends in one chunk, is dense and norms no queries and keys',
   config(raw, where): RawConfig {
     const config = llama.parseConfig(raw, { ...(where !== undefined && { where }) });
-    if (config.mlpBias) throw new ConfigInvalidError('A Llama 4 has no biases in its MLP.', `${where ?? 'config.json'}, key "mlp_bias"`);
+    const at = (key: string): string => `${where ?? 'config.json'}, key "${key}"`;
+    if (config.mlpBias) throw new ConfigInvalidError('A Llama 4 has no biases in its MLP.', at('mlp_bias'));
+    if (config.qkvBias !== config.attentionBias)
+      throw new ConfigInvalidError('A Llama 4 has biases on q, k, v and the output, or on none of them.', at('qkv_bias'));
     return {
       ...raw,
       ...(config.rope.type === 'default' && { rope_theta: config.rope.theta }),
@@ -79,7 +84,8 @@ export const llama = defineFamily({
       return {
         architectures: ['LlamaForCausalLM'],
         ...config,
-        attention_bias: file.tensors.has('blk.0.attn_q.bias'),
+        attention_bias: file.tensors.has('blk.0.attn_output.bias'),
+        qkv_bias: file.tensors.has('blk.0.attn_q.bias'),
         mlp_bias: file.tensors.has('blk.0.ffn_up.bias'),
       };
     },

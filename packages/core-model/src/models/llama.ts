@@ -35,11 +35,11 @@ export class LlamaAttention extends Module {
 
   constructor({ config, build }: ModelContext<LlamaConfig>, rotary: RotaryEmbedding) {
     super();
-    const { hiddenSize, numAttentionHeads: numHeads, numKeyValueHeads: numKvHeads, headDim, attentionBias: bias } = config;
+    const { hiddenSize, numAttentionHeads: numHeads, numKeyValueHeads: numKvHeads, headDim, qkvBias, attentionBias } = config;
     this.qSize = numHeads * headDim;
     this.kvSize = numKvHeads * headDim;
-    this.qkv_proj = build(Linear, hiddenSize, this.qSize + 2 * this.kvSize, { bias });
-    this.o_proj = build(Linear, this.qSize, hiddenSize, { bias });
+    this.qkv_proj = build(Linear, hiddenSize, this.qSize + 2 * this.kvSize, { bias: qkvBias });
+    this.o_proj = build(Linear, this.qSize, hiddenSize, { bias: attentionBias });
     this.rotary_emb = rotary;
     this.attn = build(Attention, { numHeads, numKvHeads, headDim, scale: headDim ** -0.5 });
   }
