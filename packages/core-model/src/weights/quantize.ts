@@ -175,7 +175,8 @@ function repackNibbles(bytes: Uint8Array, from: number, quants: Uint8Array, to: 
  * Where z does not fit a byte (a block far from zero) the block is fitted anew.
  */
 function q41ToInt8(bytes: Uint8Array, elements: number, origin: Origin): Parts {
-  const { quants, scales, zeroPoints, parts } = int8Parts(elements);
+  const target = int8Parts(elements);
+  const { quants, scales, zeroPoints } = target;
   const block = new Float32Array(32);
   for (let from = 0, to = 0; to < elements; from += 20, to += 32) {
     const d = scaleAt(bytes, from, to, origin);
@@ -183,7 +184,7 @@ function q41ToInt8(bytes: Uint8Array, elements: number, origin: Origin): Parts {
     const step = bestStep(-m / d); // NaN or infinite for d = 0
     if (step === 0) {
       decodeQ41Block(bytes, from, block, 0, to, origin);
-      fitInt8Block(block, 0, quants, scales, zeroPoints, to, origin);
+      fitInt8Block(block, 0, target, to, origin);
       continue;
     }
     scales[to >> 5] = d / step;
@@ -194,7 +195,7 @@ function q41ToInt8(bytes: Uint8Array, elements: number, origin: Origin): Parts {
       quants[to + 16 + i] = (pair >> 4) * step;
     }
   }
-  return parts;
+  return target.parts;
 }
 
 /** The k in 1..17 for which k * offset is nearest to a whole number in 0..255, as seen in steps of 1 / k; 0 where none is within 1/34. */
@@ -245,21 +246,14 @@ function encodeInt4WithOffset(values: Float32Array, origin: Origin): Parts {
 }
 
 function encodeInt8(values: Float32Array, origin: Origin): Parts {
-  const { quants, scales, zeroPoints, parts } = int8Parts(values.length);
-  for (let to = 0; to < values.length; to += 32) fitInt8Block(values, to, quants, scales, zeroPoints, to, origin);
-  return parts;
+  const target = int8Parts(values.length);
+  for (let to = 0; to < values.length; to += 32) fitInt8Block(values, to, target, to, origin);
+  return target.parts;
 }
 
 /** Spans the block's values, and zero, with 256 steps: every error is at most half a step. A block of one value is kept exactly. */
-function fitInt8Block(
-  values: Float32Array,
-  from: number,
-  quants: Uint8Array,
-  scales: Float32Array,
-  zeroPoints: Uint8Array,
-  to: number,
-  origin: Origin,
-): void {
+function fitInt8Block(values: Float32Array, from: number, target: Int8Parts, to: number, origin: Origin): void {
+  const { quants, scales, zeroPoints } = target;
   let low = values[from]!;
   let high = low;
   for (let i = 1; i < 32; i++) {
@@ -326,7 +320,9 @@ function bytesOf(array: ArrayBufferView): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-function int8Parts(elements: number): { quants: Uint8Array; scales: Float32Array; zeroPoints: Uint8Array; parts: Parts } {
+type Int8Parts = ReturnType<typeof int8Parts>;
+
+function int8Parts(elements: number) {
   const quants = new Uint8Array(elements);
   const scales = new Float32Array(elements / quantBlock);
   const zeroPoints = new Uint8Array(elements / quantBlock);
