@@ -7,14 +7,12 @@ import { prototypesOf } from './prototypes.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, ownerText, qualifiedName } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 
-/** Two plugins register one architecture, or one plugin declares a name twice. */
 export class ArchitectureConflictError extends graftError('GRAFT_ARCHITECTURE_CONFLICT', (name: string, first: Owner, second: Owner) => ({
   what: `${name} is registered twice.`,
   where: `${ownerText(first)} and ${ownerText(second)}`,
   fix: 'register it once; to change how it runs on a platform, override it.',
 })) {}
 
-/** Two overrides of one class that could serve in one place have the same priority. */
 export class RegistrationConflictError extends graftError(
   'GRAFT_REGISTRATION_CONFLICT',
   ({ target, platform, priority, owner }: OverrideEntry, other: OverrideEntry) => ({
@@ -24,7 +22,6 @@ export class RegistrationConflictError extends graftError(
   }),
 ) {}
 
-/** An override, a scope or a hook names a class that no plugin loaded so far declares. */
 export class OverrideWithoutUpstreamError extends graftError(
   'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
   (
@@ -42,7 +39,6 @@ export class OverrideWithoutUpstreamError extends graftError(
   }),
 ) {}
 
-/** A short name that several plugins declare. */
 export class TargetAmbiguousError extends graftError(
   'GRAFT_TARGET_AMBIGUOUS',
   (declared: string, of: string, owner: Owner, found: readonly DeclaredClass[]) => ({
@@ -52,7 +48,6 @@ export class TargetAmbiguousError extends graftError(
   }),
 ) {}
 
-/** A mode that the platform does not have. */
 export class TargetModeError extends graftError(
   'GRAFT_TARGET_MODE',
   (declared: string, owner: Owner, mode: string, { name, modes }: Pick<Platform, 'name' | 'modes'>) => ({
@@ -62,14 +57,12 @@ export class TargetModeError extends graftError(
   }),
 ) {}
 
-/** An override narrows a capability that its model does not have. */
 export class CapabilityUnknownError extends graftError('GRAFT_CAPABILITY_UNKNOWN', ({ target, owner }: OverrideEntry, key: string) => ({
   what: `An override of ${target.name} narrows the capability "${key}", which the class does not have.`,
   where: ownerText(owner),
   fix: `name one that it has: ${quotedList(Object.keys(target.capabilities))}.`,
 })) {}
 
-/** The `when` of an override threw. */
 export class OverrideConditionError extends graftError('GRAFT_OVERRIDE_CONDITION', ({ target, owner }: OverrideEntry, cause: unknown) => ({
   what: `The \`when\` of an override of ${target.name} threw: ${messageOf(cause)}`,
   where: ownerText(owner),
@@ -77,14 +70,12 @@ export class OverrideConditionError extends graftError('GRAFT_OVERRIDE_CONDITION
   cause,
 })) {}
 
-/** `--without` names what no loaded plugin has. */
 export class WithoutUnknownError extends graftError('GRAFT_WITHOUT_UNKNOWN', (name: string, nearest: readonly string[]) => ({
   what: `"${name}" is no hook and no override of a loaded plugin.`,
   where: '--without',
   fix: `write \`plugin: name\`; the nearest: ${quotedList(nearest)}.`,
 })) {}
 
-/** An override that must replace something replaced nothing. */
 export class OverrideUnusedError extends graftError(
   'GRAFT_OVERRIDE_UNUSED',
   ({ target, owner }: OverrideEntry, { reason, detail }: Pick<Candidate, 'reason' | 'detail'>) => ({
@@ -106,14 +97,12 @@ export class OverrideUnusedError extends graftError(
   }
 }
 
-/** A model builds another one, whose overrides were not loaded. */
 export class PartUndeclaredError extends graftError('GRAFT_PART_UNDECLARED', ({ name, owner }: DeclaredClass, part: string) => ({
   what: `${name} builds ${part}, which has overrides on this platform, and does not declare that it contains it.`,
   where: ownerText(owner),
   fix: `write \`contains: ['${part}']\` in the declaration of ${name}.`,
 })) {}
 
-/** The class that replaces another one cannot be built or called like it. */
 export class OverrideShapeError extends graftError(
   'GRAFT_OVERRIDE_SHAPE',
   ({ target, owner }: OverrideEntry, className: string, problems: readonly string[]) => ({
@@ -155,14 +144,12 @@ export class ModuleFailedError extends graftError('GRAFT_MODULE_FAILED', (what: 
   cause,
 })) {}
 
-/** A lazy reference gave something that is not a class. */
 export class NotAModelClassError extends graftError('GRAFT_NOT_A_MODEL_CLASS', (what: string, owner: Owner, value: unknown) => ({
   what: `${what} was given as ${value === null ? 'null' : typeof value}, not as a class or a class factory.`,
   where: ownerText(owner),
   fix: "give the class itself: `() => import('./model.ts').then((m) => m.MyModel)`.",
 })) {}
 
-/** An override that does not extend the class it overrides. */
 export class OverrideBaseError extends graftError(
   'GRAFT_OVERRIDE_BASE',
   ({ kind, target, owner }: OverrideEntry, Class: AnyClass, Base: AnyClass) => {

@@ -119,7 +119,7 @@ export class HookRunner {
   async run<Context>(phase: Phase, model: InspectableModel, context: Context): Promise<void> {
     const call = `run('${phase}')`;
     this.lifecycle.require(call, phase === 'init' ? 'constructed' : 'loaded');
-    if (this.loadNames !== null) throw new LifecycleError({ state: 'loaded, with its postLoad hooks run', call, allowed: ['loaded'] });
+    if (this.loadNames !== null) throw new LifecycleError('loaded, with its postLoad hooks run', call, ['loaded']);
     const loadNames = [...model.namedParameters()];
     const hooks = await this.hooksFor(phase, model);
     const { records, renames, undoable } = await this.runAll(hooks, this.begin(model, context), (hook) => this.skipped(hook) ?? 'ran');

@@ -1,5 +1,6 @@
 import { HookTargetError } from './model-errors.ts';
 import type { Patches } from './patch-ledger.ts';
+import { prototypesOf } from './prototypes.ts';
 
 export type Phase = 'init' | 'postLoad';
 
@@ -83,10 +84,8 @@ function marksOf(method: unknown): readonly Mark[] {
  * base's place; where the subclass decorates it again, with the subclass's options.
  */
 export function hooksOf(Class: { prototype: object }, phase: Phase): HookDeclaration[] {
-  const prototypes: object[] = [];
-  for (let at = Class.prototype; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) prototypes.unshift(at);
   const byMethod = new Map<string, HookDeclaration>();
-  for (const prototype of prototypes) {
+  for (const prototype of prototypesOf(Class.prototype).reverse()) {
     for (const [method, { value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype)))
       for (const mark of marksOf(value)) if (mark.phase === phase) byMethod.set(method, { ...mark, method, prototype });
   }

@@ -20,7 +20,7 @@ export class Lifecycle {
 
   /** @throws LifecycleError, which names the state and the call. */
   require(call: string, ...allowed: readonly LifecycleState[]): void {
-    if (!allowed.includes(this.current)) throw new LifecycleError({ state: this.current, call, allowed, reason: this.failure });
+    if (!allowed.includes(this.current)) throw new LifecycleError(this.current, call, allowed, this.failure);
   }
 
   /**

@@ -28,7 +28,6 @@ export type UpstreamManifest = z.output<typeof UpstreamManifest>;
 /** A lazy reference to a manifest; called only when a contract is checked or printed. */
 export type LazyManifest = () => Promise<UpstreamManifest>;
 
-/** A plugin's manifest is malformed. */
 export class ManifestInvalidError extends graftError('GRAFT_MANIFEST_INVALID', (owner: string, problems: string) => ({
   what: `The manifest of the upstream classes is malformed: ${problems}.`,
   where: owner,

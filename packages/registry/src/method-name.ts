@@ -5,15 +5,8 @@ export function isMethodName(text: string): boolean {
   return methodPattern.test(text);
 }
 
-export interface MethodName {
-  readonly className: string | null;
-  readonly member: string;
-  /** Between the parentheses; null without them. */
-  readonly parameters: string | null;
-}
-
-/** A path of attributes is no member of a class: it keeps its text, and `className` is null. */
-export function parseMethod(text: string): MethodName {
+/** `parameters`: between the parentheses; null without them. A path of attributes is not a member of a class: it keeps its text, and `className` is null. */
+export function parseMethod(text: string) {
   const [, className = null, member = text, parameters = null] = methodPattern.exec(text) ?? [];
   return { className, member, parameters };
 }

@@ -1,21 +1,15 @@
 import { graftError } from '@graft/common';
 import { quotedList } from './names.ts';
 
-interface RefusedCall {
-  state: string;
-  call: string;
-  allowed: readonly string[];
-  reason?: string | undefined;
-}
+export class LifecycleError extends graftError(
+  'GRAFT_LIFECYCLE',
+  (state: string, call: string, allowed: readonly string[], reason?: string) => ({
+    what: `${call} was called on a model that is ${state}${reason === undefined ? '' : ` (${reason})`}; it needs one that is ${quotedList(allowed)}.`,
+    where: call,
+    fix: state === 'failed' ? 'build the model again.' : 'follow constructed -> initialized -> loaded -> ready.',
+  }),
+) {}
 
-/** A call that the model's state does not allow. */
-export class LifecycleError extends graftError('GRAFT_LIFECYCLE', ({ state, call, allowed, reason }: RefusedCall) => ({
-  what: `${call} was called on a model that is ${state}${reason === undefined ? '' : ` (${reason})`}; it needs one that is ${quotedList(allowed)}.`,
-  where: call,
-  fix: state === 'failed' ? 'build the model again.' : 'follow constructed -> initialized -> loaded -> ready.',
-})) {}
-
-/** A hook decorator on something that cannot be a hook. */
 export class HookTargetError extends graftError('GRAFT_HOOK_TARGET', (name: string, problem: string) => ({
   what: `${name} cannot be a hook: ${problem}.`,
   where: name,
@@ -32,7 +26,6 @@ interface FailedPhase {
 const outcomeText = (restored: boolean): string =>
   restored ? 'The model is as it was before the phase.' : 'The model could not be restored: build it again.';
 
-/** A hook changed what a checkpoint depends on. */
 export class HookChangedParametersError extends graftError(
   'GRAFT_HOOK_CHANGED_PARAMETERS',
   ({ phase, hook, changes, restored }: FailedPhase & { changes: readonly string[] }) => {
@@ -45,7 +38,6 @@ export class HookChangedParametersError extends graftError(
   },
 ) {}
 
-/** A hook threw. */
 export class HookFailedError extends graftError(
   'GRAFT_HOOK_FAILED',
   ({ phase, hook, message, restored, cause }: FailedPhase & { message: string; cause: unknown }) => {
@@ -59,7 +51,6 @@ export class HookFailedError extends graftError(
   },
 ) {}
 
-/** A patch that cannot be made. */
 export class PatchRefusedError extends graftError(
   'GRAFT_PATCH_REFUSED',
   ({ operation, target, problem, fix }: { operation: string; target: string; problem: string; fix: string }) => ({
@@ -69,21 +60,18 @@ export class PatchRefusedError extends graftError(
   }),
 ) {}
 
-/** Patches are undone last in first out. */
 export class PatchOrderError extends graftError('GRAFT_PATCH_ORDER', (patch: string, later: readonly string[]) => ({
   what: `${patch} cannot be undone before ${later.join(', ')}, made after it.`,
   where: patch,
   fix: 'undo the later patches first.',
 })) {}
 
-/** A patched property or class was changed again without the ledger. */
 export class PatchOverwrittenError extends graftError('GRAFT_PATCH_OVERWRITTEN', (patch: string) => ({
   what: `${patch} cannot be undone: its target was changed again outside the ledger.`,
   where: patch,
   fix: 'make every change of a model in place through the ledger.',
 })) {}
 
-/** After a reload of the weights, the model differs from the one that was loaded first. */
 export class ReloadChangedModelError extends graftError('GRAFT_RELOAD_CHANGED_MODEL', (problem: string, where?: string) => ({
   what: `When a reload ran hooks again, ${problem}.`,
   where: where ?? 'postLoad hooks',

@@ -80,7 +80,7 @@ export interface Surroundings {
 export class ModelRegistry {
   private state: RegistryState = { declared: [], overrides: [], hooks: [], retired: [] };
   private readonly loader = new ClassLoader();
-  private readonly entries = new WeakMap<Resolution, ResolvedEntries>();
+  private readonly entries = new WeakMap<Resolution, Omit<ResolvedEntries, 'resolution'>>();
   private readonly surroundings: Surroundings;
 
   constructor(surroundings: Surroundings = {}) {
@@ -248,12 +248,7 @@ export class ModelRegistry {
     });
     if (requireOverride && [model, ...layers].every(({ applicable }) => applicable.length === 0))
       throw OverrideUnusedError.ofAll(resolution);
-    this.entries.set(resolution, {
-      model,
-      layers,
-      elsewhere: new Set(elsewhere.map((entry) => entry.target.name)),
-      requireOverride,
-    });
+    this.entries.set(resolution, { model, layers, elsewhere: new Set(elsewhere.map((entry) => entry.target.name)), requireOverride });
     return resolution;
   }
 
@@ -267,7 +262,7 @@ export class ModelRegistry {
     resolution: Resolution,
   ): Promise<ServingClasses<Context, Model, Family>> {
     const entries = this.entries.get(resolution) ?? this.entries.get(this.resolve(resolution.requested, resolution))!;
-    return ServingClasses.load(resolution, entries, this.loader);
+    return ServingClasses.load({ ...entries, resolution }, this.loader);
   }
 
   private change(changed: Partial<RegistryState>): void {

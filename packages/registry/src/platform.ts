@@ -115,7 +115,6 @@ export function describePlatform({ device, reason }: Detected): string {
 const describeEach = (answers: readonly Answer[]): string =>
   answers.map((answer) => `"${answer.platform.name}" ${describePlatform(answer)}`).join('; ');
 
-/** A platform was asked for that no loaded plugin brings. */
 export class UnknownPlatformError extends graftError(
   'GRAFT_UNKNOWN_PLATFORM',
   (requested: string, known: readonly string[], plugins: readonly string[]) => ({
@@ -125,7 +124,6 @@ export class UnknownPlatformError extends graftError(
   }),
 ) {}
 
-/** A platform asked for by name is absent or could not be detected. Another is never taken instead. */
 export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAILABLE', (answer: Answer) => ({
   what: `Platform "${answer.platform.name}" was asked for and ${describePlatform(answer)}.`,
   where: `platform "${answer.platform.name}"`,
@@ -133,7 +131,6 @@ export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAIL
   cause: answer.cause,
 })) {}
 
-/** Several platforms could be chosen, and nothing says which. */
 export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT', (candidates: readonly Answer[]) => ({
   what: `${candidates.length} platforms could be chosen: ${quotedList(
     candidates.map(({ platform }) => platform.name),
@@ -144,7 +141,6 @@ export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT',
   fix: `choose one by name, for example --platform ${candidates[0]!.platform.name}.`,
 })) {}
 
-/** No platform has a device, and none is the fallback. */
 export class NoPlatformError extends graftError('GRAFT_NO_PLATFORM', (answers: readonly Answer[]) => ({
   what: answers.length === 0 ? 'No loaded plugin brings a platform.' : 'No platform has a device, and none can stand in for it.',
   where: describeEach(answers) || 'no platforms',

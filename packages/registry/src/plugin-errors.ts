@@ -4,28 +4,24 @@ import { type Owner, ownerText } from './registration.ts';
 
 const whoText = (name: string | null): string => (name === null ? 'a plugin without a name' : `plugin "${name}"`);
 
-/** A malformed declaration of a plugin. */
 export class PluginInvalidError extends graftError('GRAFT_PLUGIN_INVALID', (name: string | null, problems: string) => ({
   what: `The declaration of ${whoText(name)} is not valid: ${problems}.`,
   where: whoText(name),
   fix: 'correct the fields named above; definePlugin documents each.',
 })) {}
 
-/** Arguments that the registry cannot take. */
 export class RegistrationInvalidError extends graftError('GRAFT_REGISTRATION_INVALID', (call: string, problems: string, owner: Owner) => ({
   what: `ModelRegistry.${call} was given arguments that are not valid: ${problems}.`,
   where: ownerText(owner),
   fix: 'correct the arguments named above.',
 })) {}
 
-/** A module without a plugin as its default export. */
 export class NotAPluginError extends graftError('GRAFT_NOT_A_PLUGIN', (specifier: string, file: string) => ({
   what: `"${specifier}" has no plugin as its default export.`,
   where: file,
   fix: 'write `export default definePlugin({ ... })` in the module that the package exports.',
 })) {}
 
-/** A specifier that leads nowhere. */
 export class PluginNotFoundError extends graftError(
   'GRAFT_PLUGIN_NOT_FOUND',
   (specifier: string, from: string, reason: string, known: readonly string[] = []) => ({
@@ -35,49 +31,42 @@ export class PluginNotFoundError extends graftError(
   }),
 ) {}
 
-/** A package.json whose `graft` field cannot be read. */
 export class PackageInvalidError extends graftError('GRAFT_PACKAGE_INVALID', (file: string, reason: string) => ({
   what: `package.json cannot be used: ${reason}`,
   where: file,
   fix: 'write "graft": { "plugins": ["package-name"] }.',
 })) {}
 
-/** The allow list names a plugin that was not found. */
 export class UnknownPluginError extends graftError('GRAFT_UNKNOWN_PLUGIN', (unknown: readonly string[], found: readonly string[]) => ({
   what: `The allow list names ${quotedList(unknown, 'nothing', 'and')}, which ${unknown.length === 1 ? 'was' : 'were'} not found.`,
   where: 'GRAFT_PLUGINS',
   fix: `correct it (nearest: ${quotedList(nearestNames(unknown[0]!, found))}; found: ${quotedList(found, 'none', 'and')}).`,
 })) {}
 
-/** Two different plugins under one name. */
 export class PluginDuplicateError extends graftError('GRAFT_PLUGIN_DUPLICATE', (first: Owner, second: Owner) => ({
   what: `Two different plugins are named "${first.plugin}".`,
   where: `${ownerText(first)} and ${ownerText(second)}`,
   fix: 'rename one, or load only one.',
 })) {}
 
-/** Two plugins bring a platform of the same name. */
 export class PlatformDuplicateError extends graftError('GRAFT_PLATFORM_DUPLICATE', (platform: string, first: Owner, second: Owner) => ({
   what: `Two plugins bring the platform "${platform}".`,
   where: `${ownerText(first)} and ${ownerText(second)}`,
   fix: 'load only one of them.',
 })) {}
 
-/** `after` names a plugin that is not loaded. */
 export class PluginMissingError extends graftError('GRAFT_PLUGIN_MISSING', (owner: Owner, missing: string, found: readonly string[]) => ({
   what: `It must come after the plugin "${missing}", which is not loaded.`,
   where: ownerText(owner),
   fix: `load "${missing}" as well (loaded: ${quotedList(found, 'none', 'and')}), or take it out of "after".`,
 })) {}
 
-/** `after` goes round in a circle. */
 export class PluginCycleError extends graftError('GRAFT_PLUGIN_CYCLE', (cycle: readonly string[]) => ({
   what: `Plugins wait for each other: ${cycle.join(' after ')}.`,
   where: quotedList([...new Set(cycle)], 'none', 'and'),
   fix: 'take one of these names out of an "after".',
 })) {}
 
-/** A plugin made for another version of Graft. */
 export class PluginVersionError extends graftError(
   'GRAFT_PLUGIN_VERSION',
   (owner: Owner, range: string, version: string, valid: boolean) => ({
@@ -89,7 +78,6 @@ export class PluginVersionError extends graftError(
   }),
 ) {}
 
-/** A step of loading a plugin threw. Nothing of the plugin stays. */
 export class PluginFailedError extends graftError('GRAFT_PLUGIN_FAILED', (owner: Owner, step: string, cause: unknown) => ({
   what: `The plugin could not be loaded: ${step} threw: ${messageOf(cause)}`,
   where: ownerText(owner),

@@ -1,20 +1,10 @@
 import type { Plugin } from './plugin.ts';
 import { PluginSetsDifferError } from './plugin-errors.ts';
 
-/** What one plugin declares, without its functions. */
-export interface PluginRecord {
-  readonly name: string;
-  readonly version: string | null;
-  readonly after: readonly string[];
-  readonly platforms: readonly string[];
-  readonly models: readonly string[];
-  readonly layers: readonly string[];
-  readonly overrides: readonly string[];
-  readonly hooks: readonly string[];
-  readonly retired: readonly string[];
-}
+export type PluginRecord = Readonly<ReturnType<typeof pluginRecord>>;
 
-export function pluginRecord(plugin: Plugin): PluginRecord {
+/** What one plugin declares, without its functions. */
+export function pluginRecord(plugin: Plugin) {
   return {
     name: plugin.name,
     version: plugin.version ?? null,

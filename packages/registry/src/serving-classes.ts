@@ -10,11 +10,18 @@ import { chainOf, classRecord, type ResolvedClass, unscoped } from './resolve.ts
 
 /** All that a resolution stands for, with the registry's own entries. */
 export interface ResolvedEntries {
+  readonly resolution: Resolution;
   readonly model: ResolvedClass;
   readonly layers: readonly ResolvedClass[];
   /** Architectures with overrides here that the model does not say it contains. */
   readonly elsewhere: ReadonlySet<string>;
   readonly requireOverride: boolean;
+}
+
+interface Imported {
+  readonly classes: ReadonlyMap<DeclaredClass, AnyClass>;
+  readonly overrides: ReadonlyMap<OverrideEntry, AnyClass | ClassFactory>;
+  readonly family: object | null;
 }
 
 /** The imported classes of a resolution. `build` constructs the one that serves; each instance is recorded with what replaced it. */
@@ -25,11 +32,10 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   ) => Model;
   /** What the model's plugin says of it to the engine; null where it says nothing. */
   readonly family: Family | null;
-  private readonly resolved: Resolution;
   private readonly entries: ResolvedEntries;
   private readonly loader: ClassLoader;
-  private readonly classes: ReadonlyMap<DeclaredClass, AnyClass>;
-  private readonly imported: ReadonlyMap<OverrideEntry, AnyClass | ClassFactory>;
+  private readonly classes: Imported['classes'];
+  private readonly imported: Imported['overrides'];
   private readonly overridden = new Map<AnyClass, ResolvedClass>();
   private readonly contracts = new Map<OverrideEntry, ContractReport>();
   /** The classes under construction, outermost first, as they were passed to `build`. */
@@ -40,20 +46,12 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   private replaced: ReadonlyMap<OverrideEntry, NonNullable<Candidate['replaced']>> | null = null;
 
   /** Made by `load`. */
-  private constructor(
-    resolved: Resolution,
-    entries: ResolvedEntries,
-    loader: ClassLoader,
-    classes: ReadonlyMap<DeclaredClass, AnyClass>,
-    imported: ReadonlyMap<OverrideEntry, AnyClass | ClassFactory>,
-    family: Family | null,
-  ) {
-    this.resolved = resolved;
+  private constructor(entries: ResolvedEntries, loader: ClassLoader, { classes, overrides, family }: Imported) {
     this.entries = entries;
     this.loader = loader;
     this.classes = classes;
-    this.imported = imported;
-    this.family = family;
+    this.imported = overrides;
+    this.family = family as Family | null;
     for (const one of [entries.model, ...entries.layers]) {
       const Class = classes.get(one.target);
       if (Class === undefined) continue;
@@ -68,7 +66,6 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
 
   /** Imports what may serve, and nothing else. @throws ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError */
   static async load<Context, Model extends object, Family extends object>(
-    resolved: Resolution,
     entries: ResolvedEntries,
     loader: ClassLoader,
   ): Promise<ServingClasses<Context, Model, Family>> {
@@ -83,16 +80,13 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       for (const entry of applicable) overrides.set(entry, await loader.override(entry, classes.get(target)!));
     }
     const family = await loader.family(entries.model.target);
-    return new ServingClasses(resolved, entries, loader, classes, overrides, family as Family | null);
+    return new ServingClasses(entries, loader, { classes, overrides, family });
   }
 
   readonly build: Build = (Class, ...args) => {
     const one = this.overridden.get(Class);
     if (one === undefined && this.entries.elsewhere.has(Class.name)) throw new PartUndeclaredError(this.entries.model.target, Class.name);
-    const entries =
-      one === undefined
-        ? []
-        : chainOf(one.applicable.filter(({ within }) => within.length === 0 || isAmong(this.stack, this.scopes(within))));
+    const entries = chainOf(one?.applicable.filter(({ within }) => within.length === 0 || this.isWithin(within, this.stack)) ?? []);
     const Serving = one === undefined ? Class : this.serving(this.upstreamOf(one.target), entries);
     this.stack.push(Class);
     this.seen.add(Class);
@@ -151,15 +145,17 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
     const [model, ...layers] = [this.entries.model, ...this.entries.layers].map((one) =>
       classRecord(one, (entry) => this.outcomeOf(one, entry)),
     );
-    return deepFreeze({ ...this.resolved, chain: model!.chain, candidates: model!.candidates, layers });
+    return deepFreeze({ ...this.entries.resolution, chain: model!.chain, candidates: model!.candidates, layers });
   }
 
   private upstreamOf(target: DeclaredClass): AnyClass {
     return this.classes.get(target)!;
   }
 
-  private scopes(within: readonly DeclaredClass[]): AnyClass[] {
-    return within.map((target) => this.classes.get(target)!);
+  /** Whether one of `built` is one of the classes of `within`, or extends it. */
+  private isWithin(within: readonly DeclaredClass[], built: Iterable<AnyClass>): boolean {
+    const Classes = within.map((target) => this.upstreamOf(target));
+    return [...built].some((one) => Classes.some((Class) => one === Class || one.prototype instanceof Class));
   }
 
   /** The class that a chain of overrides makes of upstream's. */
@@ -208,15 +204,11 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
     for (const { rows } of [model, ...layers]) {
       for (const { entry, record } of rows) {
         if (entry === null || !entry.required || replaced.has(entry)) continue;
-        if (record.reason === 'scoped' && !isAmong([...this.seen], this.scopes(entry.within))) continue;
+        if (record.reason === 'scoped' && !this.isWithin(entry.within, this.seen)) continue;
         if (record.reason !== 'other-platform' && record.reason !== 'without') throw new OverrideUnusedError(entry, record);
       }
     }
   }
-}
-
-function isAmong(built: readonly AnyClass[], Classes: readonly AnyClass[]): boolean {
-  return built.some((one) => Classes.some((Class) => one === Class || one.prototype instanceof Class));
 }
 
 const nothing = { count: 0, paths: [] };

@@ -9,14 +9,12 @@ export interface Bound {
   readonly owner: Owner;
 }
 
-/** Something was used as a token that `token()` did not make. */
 export class TokenInvalidError extends graftError('GRAFT_TOKEN_INVALID', (identifier: string) => ({
   what: `${identifier} is not a token.`,
   where: identifier,
   fix: "make one with token<T>('Name') or listToken<T>('Name'), and use that.",
 })) {}
 
-/** A token was bound or asked for in a container of the other scope. */
 export class TokenScopeError extends graftError(
   'GRAFT_TOKEN_SCOPE',
   ({ name, scope }: TokenFacts, container: Scope, owner: Owner | null) => ({
@@ -26,7 +24,6 @@ export class TokenScopeError extends graftError(
   }),
 ) {}
 
-/** A token is bound twice for one platform. */
 export class TokenConflictError extends graftError(
   'GRAFT_TOKEN_CONFLICT',
   (first: Bound, second: Bound & { platforms: readonly string[] | null }) => ({
@@ -36,7 +33,6 @@ export class TokenConflictError extends graftError(
   }),
 ) {}
 
-/** A plugin kept its binder and used it after it was loaded. */
 export class BinderClosedError extends graftError('GRAFT_BINDER_CLOSED', ({ name, owner }: Bound) => ({
   what: `${name} was bound after the plugin had been loaded.`,
   where: ownerText(owner),
@@ -53,14 +49,12 @@ export class ServiceNotBoundError extends graftError(
   }),
 ) {}
 
-/** A service needs itself. */
 export class ServiceCycleError extends graftError('GRAFT_SERVICE_CYCLE', ({ name, owner }: Bound, needed: string) => ({
   what: name === needed ? `Building ${name} needs ${name}.` : `Building ${name} needs ${needed}, whose building waits for ${name}.`,
   where: ownerText(owner),
   fix: 'take one of the two services out of the circle, or ask for it later.',
 })) {}
 
-/** Building a service threw. */
 export class ServiceFailedError extends graftError('GRAFT_SERVICE_FAILED', ({ name, owner }: Bound, cause: unknown) => ({
   what: `Building ${name} failed: ${messageOf(cause)}`,
   where: ownerText(owner),
@@ -68,7 +62,6 @@ export class ServiceFailedError extends graftError('GRAFT_SERVICE_FAILED', ({ na
   cause,
 })) {}
 
-/** A class whose constructor parameters are not known to the container; `boundTo` is the service that it was bound to. */
 export class ServiceNotInjectableError extends graftError(
   'GRAFT_SERVICE_NOT_INJECTABLE',
   (Class: string, parameters: number, injected: number, boundTo: Bound | null) => ({
