@@ -47,13 +47,13 @@ export function listedPlugins(directory: string): string[] | null {
 export function resolveSpecifier(specifier: string, directory: string): string {
   const packageFile = findPackageFile(directory);
   const base = packageFile === null ? resolve(directory) : dirname(packageFile);
-  if (specifier.startsWith('file:')) return fileUrl(fileURLToPath(specifier), specifier, base);
-  if (/^(?:\.{1,2}(?:\/|$)|\/)/.test(specifier)) return fileUrl(resolve(base, specifier), specifier, base);
-  return fileUrl(findInPackages(specifier, base), specifier, base);
-}
-
-function fileUrl(path: string, specifier: string, from: string): string {
-  if (!existsSync(path) || !statSync(path).isFile()) throw new PluginNotFoundError(specifier, from, `${path} is not a file.`);
+  const isPath = /^(?:\.{1,2}(?:\/|$)|\/)/.test(specifier);
+  const path = specifier.startsWith('file:')
+    ? fileURLToPath(specifier)
+    : isPath
+      ? resolve(base, specifier)
+      : findInPackages(specifier, base);
+  if (!existsSync(path) || !statSync(path).isFile()) throw new PluginNotFoundError(specifier, base, `${path} is not a file.`);
   return pathToFileURL(realpathSync(path)).href;
 }
 
@@ -99,12 +99,8 @@ function exportTarget(exports: unknown, subpath: string): string | null {
 
 function readPackage(file: string): Package {
   try {
-    return expectValid(
-      packageSchema,
-      JSON.parse(readFileSync(file, 'utf8')),
-      'the file',
-      (problem) => new PackageInvalidError(file, problem),
-    );
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    return expectValid(packageSchema, value, 'the file', (problem) => new PackageInvalidError(file, problem));
   } catch (error) {
     throw error instanceof SyntaxError ? new PackageInvalidError(file, error.message) : error;
   }

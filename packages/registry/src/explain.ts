@@ -9,12 +9,9 @@ export function explain({ layers, hooks, passedOver, chain, candidates, ...about
   lines.push('  class chain, upstream first:');
   lines.push(...chain.map((link, index) => `    ${index + 1}. ${chainLine(link)}`));
   lines.push('  candidates:', ...candidates.map((candidate) => `    ${candidateLine(candidate)}`));
-  for (const { name, plugin, candidates: overrides } of layers) {
-    const others = overrides.filter((one) => one.kind !== 'upstream');
-    lines.push(
-      `  ${name} of plugin "${plugin}":`,
-      ...others.map((candidate) => `    ${candidateLine(candidate)}${replacedText(candidate)}`),
-    );
+  for (const { name, plugin, candidates: all } of layers) {
+    const overrides = all.filter(({ kind }) => kind !== 'upstream');
+    lines.push(`  ${name} of plugin "${plugin}":`, ...overrides.map((one) => `    ${candidateLine(one)}${replacedText(one)}`));
   }
   if (hooks.length > 0) lines.push('  hooks that plugins declare:', ...hooks.map((hook) => `    ${declaredHookLine(hook)}`));
   const hookOnly = new Set(hooks.filter(({ reason }) => reason === 'runs').map(({ plugin }) => plugin));
@@ -35,33 +32,31 @@ function headline(
 }
 
 function chainLine({ className, kind, plugin, priority, file }: Candidate): string {
-  const rank = priority === null ? '' : `, priority ${priority}`;
-  return `${className ?? '(not imported)'}: ${kind} of plugin "${plugin}"${rank}${file === null ? '' : ` (${file})`}`;
+  return `${className ?? '(not imported)'}: ${kind} of plugin "${plugin}"${priorityText(priority)}${file === null ? '' : ` (${file})`}`;
 }
 
 function candidateLine({ plugin, kind, platform, priority, modes, required, reason, detail, contract, contractNotes }: Candidate): string {
-  const facts = [
-    kind,
-    platform === null ? null : `platform "${platform}"`,
-    priority === null ? null : `priority ${priority}`,
-    modes === null ? null : `modes ${modes.join(', ')}`,
-    required ? 'required' : null,
-  ].filter((fact) => fact !== null);
+  const rank = `${platform === null ? '' : `, platform "${platform}"`}${priorityText(priority)}`;
   const notes = contractNotes.map((note) => `\n      ${note}`).join('');
   const drift = contract === 'none' ? '' : `; contract ${contract}${notes === '' ? '' : ':'}${notes}`;
-  return `[${reason}] ${plugin} (${facts.join(', ')}): ${detail}${drift}`;
+  return `[${reason}] ${plugin} (${kind}${rank}${modesText(modes)}${required ? ', required' : ''}): ${detail}${drift}`;
 }
+
+const priorityText = (priority: number | null): string => (priority === null ? '' : `, priority ${priority}`);
+const modesText = (modes: readonly string[] | null): string => (modes === null ? '' : `, modes ${modes.join(', ')}`);
+/** ` at layers.0 and 3 more`. */
+const placeText = ([first, ...others]: readonly string[]): string =>
+  ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
 
 function replacedText({ className, reason, replaced }: Candidate): string {
   if (replaced === null || !['selected', 'base', 'scoped'].includes(reason)) return '';
   if (replaced.count === 0) return '; replaced nothing in this model';
-  const [first, ...others] = replaced.paths;
-  const place = first === undefined ? '' : ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
+  const place = replaced.paths.length === 0 ? '' : placeText(replaced.paths);
   return `; ${className} replaced ${replaced.count === 1 ? '1 instance' : `${replaced.count} instances`}${place}`;
 }
 
 function declaredHookLine({ plugin: _, hook, of, phase, modes, reason, detail }: ResolvedHook): string {
-  return `[${reason}] ${hook} (of ${of}, ${phase}${modes === null ? '' : `, modes ${modes.join(', ')}`}): ${detail}`;
+  return `[${reason}] ${hook} (of ${of}, ${phase}${modesText(modes)}): ${detail}`;
 }
 
 /** What the hooks of a model did, in words: each hook, each rename, and the patches in effect, like ones together and oldest first. */
@@ -102,7 +97,9 @@ function hookLine({ phase, hook, plugin, modes, reason, reload, paths, outcome, 
     `plugin "${plugin}"`,
     modes === null ? 'all modes' : `modes ${modes.join(', ')}`,
     ...(reload === null ? [] : [`reload: ${reload}`]),
-    ...(paths.length === 0 || paths[0] === '' ? [] : [placesText(paths)]),
+    ...(paths.length === 0 || paths[0] === ''
+      ? []
+      : [paths.length === 1 ? `module ${paths[0]}` : `${paths.length} modules from ${paths[0]} on`]),
   ];
   const done = outcome.includes('ran')
     ? `${outcome} in ${durationMs.toFixed(1)} ms`
@@ -111,14 +108,8 @@ function hookLine({ phase, hook, plugin, modes, reason, reload, paths, outcome, 
   return `[${phase}] ${hook} (${facts.join('; ')}): ${done}${notes.join('')}`;
 }
 
-function placesText([first, ...others]: readonly string[]): string {
-  return others.length === 0 ? `module ${first}` : `${others.length + 1} modules from ${first} on`;
-}
-
 function patchLine({ count, operation, target, detail, reason, plugin, hook, phase, paths, ...state }: PatchGroup): string {
   const { upstream, removeWhen, readBy, read, coveredBy } = state;
-  const [first, ...others] = paths;
-  const place = ` at ${first || 'the model'}${others.length === 0 ? '' : ` and ${others.length} more`}`;
   const notes = [
     reason,
     removeWhen && `goes with upstream ${removeWhen}`,
@@ -127,5 +118,5 @@ function patchLine({ count, operation, target, detail, reason, plugin, hook, pha
     read === 0 && readBy === null ? 'nobody reads it' : null,
     coveredBy && `covered by patch ${coveredBy.id} of plugin "${coveredBy.plugin}"`,
   ].flatMap((note) => (note === null ? [] : [`; ${note}`]));
-  return `${count === 1 ? '' : `${count} times `}${operation} of ${target}${place}: ${detail} ([${phase}] ${hook}, plugin "${plugin}")${notes.join('')}`;
+  return `${count === 1 ? '' : `${count} times `}${operation} of ${target}${placeText(paths)}: ${detail} ([${phase}] ${hook}, plugin "${plugin}")${notes.join('')}`;
 }

@@ -1,6 +1,5 @@
 export { inject, injectable, optional } from 'inversify';
 export { type Build, buildUpstream } from './build.ts';
-export type { ModelCapabilities } from './capabilities.ts';
 export { type ClassContract, contractText, describeContract, UnknownClassError } from './describe-contract.ts';
 export { UnknownArchitectureError } from './errors.ts';
 export { explain, explainHooks, groupPatches, type PatchGroup } from './explain.ts';
@@ -10,7 +9,16 @@ export { describeIssue } from './issues.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { LoadedPlugins } from './loaded-plugins.ts';
 export { UpstreamManifest } from './manifest.ts';
-export type { AnyClass, BufferFacts, InspectableModel, LazyClass, LazyModel, ModelClass, ParameterFacts } from './model.ts';
+export type {
+  AnyClass,
+  BufferFacts,
+  InspectableModel,
+  LazyClass,
+  LazyModel,
+  ModelCapabilities,
+  ModelClass,
+  ParameterFacts,
+} from './model.ts';
 export { ModelRegistry } from './model-registry.ts';
 export { nearestNames, quotedList } from './names.ts';
 export { type Patches, PatchLedger, type PatchOptions, type PatchRecord } from './patch-ledger.ts';

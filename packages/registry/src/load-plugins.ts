@@ -35,8 +35,10 @@ export async function loadPlugins(options: LoadPluginsOptions): Promise<LoadedPl
   return loaded;
 }
 
-async function findPlugins({ allow, plugins = [], ...where }: LoadPluginsOptions): Promise<PluginSource[]> {
-  const { specifiers, base } = specifiersOf(where);
+async function findPlugins({ allow, plugins = [], from = process.cwd(), ...options }: LoadPluginsOptions): Promise<PluginSource[]> {
+  const listed = options.specifiers ?? listedPlugins(from);
+  const specifiers = listed ?? options.defaults ?? [];
+  const base = listed === null ? (options.defaultsFrom ?? from) : from;
   const results = await Promise.allSettled(specifiers.map((specifier) => importPlugin(specifier, base)));
   const found = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   const unknown = (allow ?? []).filter(
@@ -50,11 +52,6 @@ async function findPlugins({ allow, plugins = [], ...where }: LoadPluginsOptions
   if (unknown.length > 0)
     throw new UnknownPluginError(unknown, [...plugins.map(({ name }) => name), ...found.map(({ plugin }) => plugin.name)]);
   return allow === undefined ? found : found.filter((source) => allow.some((name) => matches(source, name)));
-}
-
-function specifiersOf({ from = process.cwd(), specifiers, defaults = [], defaultsFrom }: Omit<LoadPluginsOptions, 'allow' | 'plugins'>) {
-  const listed = specifiers ?? listedPlugins(from);
-  return listed === null ? { specifiers: defaults, base: defaultsFrom ?? from } : { specifiers: listed, base: from };
 }
 
 function matches({ plugin, specifier, file }: PluginSource, name: string): boolean {

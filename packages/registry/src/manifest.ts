@@ -68,8 +68,7 @@ export class ManifestChain {
 
   /** Methods without constructors: names as in the manifest, the subclass's first. */
   get methods(): string[] {
-    const names = this.classes.flatMap(({ methods }) => Object.keys(methods));
-    return [...new Set(names)].filter((name) => name !== 'constructor');
+    return this.members.filter((name) => name !== 'constructor' && this.classes.some(({ methods }) => Object.hasOwn(methods, name)));
   }
 
   /** Methods and accessors, constructors too: what can have been copied. */

@@ -17,21 +17,20 @@ export interface InspectableModel {
   namedModules?(): Iterable<[string, object]>;
 }
 
+/** What a model says about itself before any of its code is imported: `{ images: true, ... }`. The registry carries it and reads nothing in it. */
+export type ModelCapabilities = Readonly<Record<string, unknown>>;
+
 /** A model class: built as `new Model(context)`, upstream and override alike. */
 export type ModelClass<Context = never, Model extends object = object> = new (context: Context) => Model;
 
 /** Builds an override on whatever class it is given, so that overrides stack: `(Base) => { class X extends Base {} return X; }`. */
 export type ClassFactory = (Base: never) => AnyClass;
 
-/** A lazy reference to a model class; called only when a resolution is loaded. */
+// Lazy references are called only when a resolution is loaded. A family is what a model's plugin says of it to the engine.
 export type LazyModel = () => Promise<ModelClass>;
-
-/** A lazy reference to a class factory. */
 export type LazyFactory = () => Promise<ClassFactory>;
-
-/** A lazy reference to a class of any kind: a layer takes whatever its constructor takes. */
 export type LazyClass = () => Promise<AnyClass>;
-export type AnyClass = new (...args: never[]) => object;
-
-/** A lazy reference to what a model's plugin says of it to the engine. */
 export type LazyFamily = () => Promise<object>;
+
+/** A class of any kind: a layer takes whatever its constructor takes. */
+export type AnyClass = new (...args: never[]) => object;

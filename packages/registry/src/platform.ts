@@ -43,6 +43,8 @@ export interface ServedSizes {
 
 export interface DetectedPlatform extends Detected {
   readonly platform: Platform;
+  /** What `detect()` threw. */
+  readonly cause?: unknown;
 }
 
 /** `reason` says why this platform was chosen, and what its detector said. */
@@ -64,17 +66,14 @@ export async function selectPlatform(
   const names = platforms.map(({ name }) => name);
   if (requested !== undefined && !names.includes(requested)) throw new UnknownPlatformError(requested, names, loadedPlugins);
   const answers = await Promise.all(platforms.map(detectPlatform));
-  const { platform, device, reason, properties } =
-    requested === undefined ? chooseAutomatically(answers) : chooseByName(answers, requested);
-  return { platform, device: device as SelectedPlatform['device'], reason, properties };
-}
-
-interface Answer extends DetectedPlatform {
-  readonly cause?: unknown;
+  const named = answers.find(({ platform }) => platform.name === requested);
+  if (named !== undefined && !isUsable(named)) throw new PlatformUnavailableError(named);
+  const chosen = named === undefined ? chooseAutomatically(answers) : { ...named, reason: `asked for by name; ${named.reason}` };
+  return { ...chosen, device: chosen.device as SelectedPlatform['device'] };
 }
 
 /** Runs a platform's detector, once. It may throw; this does not. */
-export async function detectPlatform(platform: Platform): Promise<Answer> {
+export async function detectPlatform(platform: Platform): Promise<DetectedPlatform> {
   try {
     const answer = await platform.detect();
     const detection: Detection = typeof answer === 'string' ? { device: answer } : answer;
@@ -87,15 +86,9 @@ export async function detectPlatform(platform: Platform): Promise<Answer> {
   }
 }
 
-const isUsable = ({ device }: Answer): boolean => device === 'device' || device === 'emulated';
+const isUsable = ({ device }: DetectedPlatform): boolean => device === 'device' || device === 'emulated';
 
-function chooseByName(answers: readonly Answer[], requested: string): Answer {
-  const answer = answers.find(({ platform }) => platform.name === requested)!;
-  if (!isUsable(answer)) throw new PlatformUnavailableError(answer);
-  return { ...answer, reason: `asked for by name; ${answer.reason}` };
-}
-
-function chooseAutomatically(answers: readonly Answer[]): Answer {
+function chooseAutomatically(answers: readonly DetectedPlatform[]): DetectedPlatform {
   const withDevice = answers.filter(({ device, platform }) => device === 'device' && !platform.fallback);
   const candidates = withDevice.length > 0 ? withDevice : answers.filter((answer) => isUsable(answer) && answer.platform.fallback === true);
   if (candidates.length > 1) throw new PlatformConflictError(candidates);
@@ -112,7 +105,7 @@ export function describePlatform({ device, reason }: Detected): string {
   return device === 'failed' ? `could not be detected: ${reason}` : `is ${device}: ${reason}`;
 }
 
-const describeEach = (answers: readonly Answer[]): string =>
+const describeEach = (answers: readonly DetectedPlatform[]): string =>
   answers.map((answer) => `"${answer.platform.name}" ${describePlatform(answer)}`).join('; ');
 
 export class UnknownPlatformError extends graftError(
@@ -124,14 +117,14 @@ export class UnknownPlatformError extends graftError(
   }),
 ) {}
 
-export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAILABLE', (answer: Answer) => ({
+export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAILABLE', (answer: DetectedPlatform) => ({
   what: `Platform "${answer.platform.name}" was asked for and ${describePlatform(answer)}.`,
   where: `platform "${answer.platform.name}"`,
   fix: 'make its device available, or ask for another platform; none is chosen in its place.',
   cause: answer.cause,
 })) {}
 
-export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT', (candidates: readonly Answer[]) => ({
+export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT', (candidates: readonly DetectedPlatform[]) => ({
   what: `${candidates.length} platforms could be chosen: ${quotedList(
     candidates.map(({ platform }) => platform.name),
     'none',
@@ -141,7 +134,7 @@ export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT',
   fix: `choose one by name, for example --platform ${candidates[0]!.platform.name}.`,
 })) {}
 
-export class NoPlatformError extends graftError('GRAFT_NO_PLATFORM', (answers: readonly Answer[]) => ({
+export class NoPlatformError extends graftError('GRAFT_NO_PLATFORM', (answers: readonly DetectedPlatform[]) => ({
   what: answers.length === 0 ? 'No loaded plugin brings a platform.' : 'No platform has a device, and none can stand in for it.',
   where: describeEach(answers) || 'no platforms',
   fix: 'load a plugin whose platform has `fallback: true` (@graft/cpu), or choose an emulated one by name.',

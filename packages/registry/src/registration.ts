@@ -1,6 +1,5 @@
-import type { ModelCapabilities } from './capabilities.ts';
 import type { LazyManifest } from './manifest.ts';
-import type { LazyClass, LazyFactory, LazyFamily } from './model.ts';
+import type { LazyClass, LazyFactory, LazyFamily, ModelCapabilities } from './model.ts';
 import type { Detected } from './platform.ts';
 import type { ReliesOn } from './plugin.ts';
 

@@ -17,20 +17,16 @@ export interface TokenFacts {
 
 const known = new Map<symbol, TokenFacts>();
 
-function make<T>(facts: TokenFacts): Token<T> {
-  const made = Symbol(facts.name) as Token<T>;
-  known.set(made, facts);
+/** A token of one service. Two calls give two tokens: import the one that exists. */
+export function token<T>(name: string, scope: Scope = 'engine', isList = false): Token<T> {
+  const made = Symbol(name) as Token<T>;
+  known.set(made, { name, scope, isList });
   return made;
 }
 
-/** A token of one service. Two calls give two tokens: import the one that exists. */
-export function token<T>(name: string, scope: Scope = 'engine'): Token<T> {
-  return make({ name, scope, isList: false });
-}
-
 /** A token of a list; with nothing bound it is empty. */
-export function listToken<T>(name: string, scope: Scope = 'engine'): Token<readonly T[]> {
-  return make({ name, scope, isList: true });
+export function listToken<T>(name: string, scope?: Scope): Token<readonly T[]> {
+  return token(name, scope, true);
 }
 
 /** @throws TokenInvalidError for anything that `token()` and `listToken()` did not make. */
