@@ -11,6 +11,7 @@ import { EngineClosedError, InvalidRequestError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
+import { readSource } from './model-source.ts';
 import { PromptReader, type ReadPrompt } from './prompt-reader.ts';
 import { GenerateRequest, type TokenDelta } from './request.ts';
 import type { RunResult } from './runner/model-runner.ts';
@@ -70,6 +71,7 @@ export class LlmEngine implements Engine {
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
     let loaded: LoadedModel | null = null;
     try {
+      await readSource(plugins.registry, checkpoint, config.architecture); // what the checkpoint is decides before its tokenizer is read
       const files = await container.get(ModelFiles);
       const text = await files.text(checkpoint);
       loaded = await loadModel({ ...options, config });

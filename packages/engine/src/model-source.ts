@@ -54,7 +54,7 @@ function folderSource({ config, path }: Checkpoint): ModelSource {
 }
 
 async function ggufSource(registry: ModelRegistry, { path, metadata, tensors }: Checkpoint): Promise<ModelSource> {
-  const name = String(metadata!.get('general.architecture'));
+  const name = String(metadata!.get('general.architecture') ?? null);
   const families = [...new Set((await registry.families<ModelFamily>()).values())];
   const reading = families.find(({ gguf }) => gguf?.architectures.includes(name))?.gguf;
   if (!reading)

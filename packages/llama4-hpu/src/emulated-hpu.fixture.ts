@@ -1,7 +1,7 @@
 import { definePlugin } from '@graft/registry';
 import llama4Hpu from './plugin.ts';
 
-const platform = (name: string) => ({ name, modes: ['compile'], detect: () => 'emulated' as const });
+const platform = (name: string) => ({ name, modes: ['compile', 'lazy', 'eager'], detect: () => 'emulated' as const });
 
 /** The emulated device as platform `hpu`, and beside it `plain`, the same without overrides. */
 export default definePlugin({

@@ -87,7 +87,7 @@ export class DeviceWeights implements Disposable {
   }
 
   private take(path: string, source: Weight): Held {
-    const values = valuesOf(source);
+    const values = valuesOf(source, path);
     const memory = this.resources.use(PinnedBuffer.from(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
     const value = this.resources.use(Value.over(memory, 'float32', source.shape));
     const held: Held = { path, value, paths: new Set([path]) };
@@ -105,12 +105,12 @@ export class DeviceWeights implements Disposable {
         `The weight's shape changed from [${value.dims.join(', ')}] to [${source.shape.join(', ')}].`,
         path,
       );
-    return { source, values: valuesOf(source) };
+    return { source, values: valuesOf(source, path) };
   }
 }
 
-function valuesOf(source: Weight): Float32Array {
-  if (source.storage === null) throw new ParameterWithoutStorageError(source.shape);
+function valuesOf(source: Weight, path: string): Float32Array {
+  if (source.storage === null) throw new ParameterWithoutStorageError(source.shape, path);
   return toFloat32(source.storage);
 }
 

@@ -46,7 +46,7 @@ export class InterpretedProgram implements StaticProgram {
     if (this.buckets.has(bucket)) return;
     const captured = capture();
     const graph = decomposed(inlineRegions(captured)); // an op that cannot run is told here, with its full path
-    for (const { source } of graph.weights) if (!this.weights.has(source)) this.weights.set(source, valuesOf(source));
+    for (const { path, source } of graph.weights) if (!this.weights.has(source)) this.weights.set(source, valuesOf(source, path));
     for (const node of captured.graph.nodes) if (node.kind === 'region') this.regions.add(node.region);
     this.buckets.set(bucket, { graph, runtime: new RuntimeTensors(graph, this.options, this.caches) });
   }
@@ -77,7 +77,7 @@ export class InterpretedProgram implements StaticProgram {
   updateWeights(): void {
     this.assertUsable();
     const weights = [...this.weights.keys()];
-    const values = weights.map(valuesOf); // all of them, before any is changed
+    const values = weights.map((weight) => valuesOf(weight)); // all of them, before any is changed
     for (const [i, weight] of weights.entries()) this.weights.set(weight, values[i]!);
   }
 
@@ -98,8 +98,8 @@ export class InterpretedProgram implements StaticProgram {
   }
 }
 
-function valuesOf({ shape, storage }: Parameter | Buffer): HostTensor {
-  if (storage === null) throw new ParameterWithoutStorageError(shape);
+function valuesOf({ shape, storage }: Parameter | Buffer, path?: string): HostTensor {
+  if (storage === null) throw new ParameterWithoutStorageError(shape, path);
   return float32(shape, toFloat32(storage));
 }
 
