@@ -9,10 +9,8 @@ import type { ReliesOn } from './plugin.ts';
 import { propertiesOf } from './prototypes.ts';
 import { type DeclaredClass, type Owner, ownerText } from './registration.ts';
 
-/** The result of the check of one override's `reliesOn`. */
 export interface ContractReport {
   readonly owner: Owner;
-  /** The name of the upstream class. */
   readonly className: string;
   /** `not checked`: no breach was found, and something could not be looked at. */
   readonly state: 'not checked' | 'holds' | 'broken';
@@ -154,9 +152,7 @@ export function methodNames(Class: AnyClass): string[] {
   return [...methodsOf(Class.prototype, 'constructor'), ...methodsOf(Class, 'prototype').map((name) => `static ${name}`)];
 }
 
-/** Upstream moved: an override relies on what is gone. */
 export class ContractBrokenError extends GraftError {
-  /** One report for each override whose contract is broken. */
   readonly reports: readonly ContractReport[];
 
   constructor(reports: readonly ContractReport[], cause?: unknown) {

@@ -72,12 +72,10 @@ export async function describeContract(
   };
 }
 
-/** `model.layers.3.norm.weight` -> `model.layers.*.norm.weight`. */
 const asPattern = (path: string): string => path.replace(/(?<=^|\.)\d+(?=\.|$)/g, '*');
 
 const isPlainName = (name: string): boolean => /^(?:static )?[\w$]+$/.test(name);
 
-/** A contract was asked for of a class that no manifest and no architecture has. */
 export class UnknownClassError extends graftError(
   'GRAFT_UNKNOWN_CLASS',
   (name: string, nearest: readonly string[], manifests: readonly string[]) => ({

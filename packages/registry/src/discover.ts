@@ -71,7 +71,6 @@ function findInPackages(specifier: string, base: string): string {
   }
 }
 
-/** The packages that the application depends on: one of them may be meant. */
 function dependenciesOf(packageFile: string): string[] {
   if (!existsSync(packageFile)) return [];
   const { dependencies, devDependencies, optionalDependencies } = readPackage(packageFile);

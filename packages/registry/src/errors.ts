@@ -24,12 +24,7 @@ export class RegistrationConflictError extends graftError(
 
 export class OverrideWithoutUpstreamError extends graftError(
   'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
-  (
-    declared: string,
-    of: string,
-    owner: Owner,
-    { nearest, retired }: { nearest: readonly string[]; retired: RetiredArchitecture | undefined },
-  ) => ({
+  (declared: string, of: string, owner: Owner, nearest: readonly string[], retired?: RetiredArchitecture) => ({
     what: `${declared} names "${of}", which ${retired === undefined ? 'no loaded plugin declares' : `is retired: ${retired.note}`}.`,
     where: ownerText(owner),
     fix:
@@ -114,7 +109,6 @@ export class OverrideShapeError extends graftError(
 
 const loadedText = (plugins: readonly string[]): string => `plugins loaded: ${plugins.join(', ') || 'none'}`;
 
-/** None of the names in a config.json is registered. */
 export class UnknownArchitectureError extends graftError(
   'GRAFT_UNKNOWN_ARCHITECTURE',
   (architectures: readonly string[], nearest: readonly string[], plugins: readonly string[]) => ({
@@ -124,7 +118,6 @@ export class UnknownArchitectureError extends graftError(
   }),
 ) {}
 
-/** The names in a config.json were retired or have moved. */
 export class RetiredArchitectureError extends graftError(
   'GRAFT_RETIRED_ARCHITECTURE',
   (architecture: string, { note, replacedBy }: RetiredArchitecture, plugins: readonly string[]) => ({

@@ -14,7 +14,6 @@ import { modulesOf, Snapshot } from './snapshot.ts';
 /** A plugin's hook: its plugin, its name (`plugin: name`), and the declared class that `of` names. */
 export type LoadedHook = PluginHook & { readonly owner: Owner; readonly name: string; readonly upstream?: LazyClass | null };
 
-/** A hook of one model and its outcome, as data. */
 export interface HookRecord {
   readonly phase: Phase;
   /** `FastModel.unifyAttention`, or `plugin: name` for a plugin's hook. */
@@ -31,7 +30,6 @@ export interface HookRecord {
   readonly warnings: readonly string[];
 }
 
-/** A parameter that a post-load hook renamed. */
 export interface RenameRecord {
   readonly hook: string;
   readonly from: string;
@@ -51,7 +49,6 @@ export interface HookEvents {
 
 type Link = Pick<Candidate, 'plugin' | 'className'>;
 
-/** The part of a resolution that a runner reads. */
 export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode'> {
   readonly chain: readonly Link[];
   readonly layers?: readonly { readonly candidates: readonly Link[] }[];
@@ -81,7 +78,6 @@ interface Transaction {
 /** A model with new weights, after its hooks ran again. Nothing is final before `keep`: disposed without it, the model is as it was. */
 export interface HookReload extends Disposable {
   readonly hooks: readonly HookRecord[];
-  /** The model is `ready` again, with the new weights. */
   keep(): void;
 }
 
@@ -101,7 +97,6 @@ export class HookRunner {
   private readonly renameRecords: RenameRecord[] = [];
   /** The names under which the weights were loaded, before any post-load hook renamed one; null before the postLoad hooks ran. */
   private loadNames: readonly (readonly [string, ParameterFacts])[] | null = null;
-  /** The patches that a reload undoes: those of `undo-redo` hooks. */
   private undoable: ReadonlySet<number> = new Set();
 
   /** @param hooks `LoadedPlugins.hooks`; those for another platform are left out. */
@@ -181,7 +176,6 @@ export class HookRunner {
     return (await this.hooksFor(phase, model)).map((hook) => recordOf(hook, this.skipped(hook) ?? 'planned'));
   }
 
-  /** The hooks so far, the renamed parameters and the patches in effect. */
   toJSON(): HookRunnerRecord {
     return { hooks: [...this.hookRecords], renames: [...this.renameRecords], patches: this.ledger.toJSON() };
   }
@@ -283,18 +277,13 @@ export class HookRunner {
     return { records, renames, undoable, parameters };
   }
 
-  /** Runs one hook for all its instances and holds it to its phase's promise. */
   private async runHook(
     { hook, plugin, phase, reason, paths, instances, run }: Hook,
     { model, context, undo }: Transaction,
     before: NamedParameters,
   ) {
-    const { upstreamVersion } = this.target;
-    const { patches, warnings, made, close } = this.ledger.open(
-      { hook, plugin, phase },
-      { pathOf: pathsIn(model), upstreamVersion },
-      reason,
-    );
+    const patched = { pathOf: pathsIn(model), upstreamVersion: this.target.upstreamVersion };
+    const { patches, warnings, made, close } = this.ledger.open({ hook, plugin, phase }, patched, reason);
     const started = performance.now();
     let where = hook;
     let parameters: NamedParameters;
@@ -318,12 +307,8 @@ export class HookRunner {
   }
 }
 
-function recordOf(
-  { instances: _, run: __, ...facts }: Hook,
-  outcome: HookRecord['outcome'],
-  durationMs = 0,
-  warnings: string[] = [],
-): HookRecord {
+function recordOf(hook: Hook, outcome: HookRecord['outcome'], durationMs = 0, warnings: string[] = []): HookRecord {
+  const { instances: _, run: __, ...facts } = hook;
   return { ...facts, outcome, durationMs, warnings: [...warnings] };
 }
 

@@ -18,11 +18,9 @@ export interface PostLoadHookOptions extends InitHookOptions {
   reload: PostLoadReload;
 }
 
-/** A hook method as its class declares it. */
 export interface HookDeclaration {
   readonly phase: Phase;
   readonly method: string;
-  /** Of the class that declares it. */
   readonly prototype: object;
   readonly modes: readonly string[] | null;
   readonly reason: string | null;

@@ -16,21 +16,16 @@ export function describeIssue(error: z.ZodError, schema: z.ZodType): IssueWords 
 
 /**
  * A value as its schema gives it, or an error that names all that is wrong, each as `key: problem`; of many, the first.
- * @param whole names the value itself.
+ * @param name of the value itself.
  */
-export function expectValid<S extends z.ZodType>(
-  schema: S,
-  value: unknown,
-  whole: string,
-  error: (problems: string) => Error,
-): z.output<S> {
+export function expectValid<S extends z.ZodType>(schema: S, value: unknown, name: string, error: (problems: string) => Error): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const most = 5;
   const { issues } = result.error;
   const texts = issues.slice(0, most).map((issue) => {
     const { what, where, fix } = issueWords(deepest(issue), schema);
-    return `${where || whole}: ${what.slice(0, -1)}${fix === undefined ? '' : ` (${fix.slice(0, -1)})`}`;
+    return `${where || name}: ${what.slice(0, -1)}${fix === undefined ? '' : ` (${fix.slice(0, -1)})`}`;
   });
   throw error([...texts, ...(issues.length > most ? [`and ${issues.length - most} more`] : [])].join('; '));
 }
@@ -63,7 +58,6 @@ function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   return { ...issue, message: [...new Set(branches.map(({ message }) => message))].join('; or ') || issue.message };
 }
 
-/** The keys that a schema knows at a path, those of all branches of a union. */
 function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[]): string[] {
   if (schema === undefined) return [];
   const def = schema._zod.def as unknown as Record<string, unknown>;

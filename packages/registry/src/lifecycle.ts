@@ -18,7 +18,6 @@ export class Lifecycle {
     return this.current;
   }
 
-  /** @throws LifecycleError, which names the state and the call. */
   require(call: string, ...allowed: readonly LifecycleState[]): void {
     if (!allowed.includes(this.current)) throw new LifecycleError(this.current, call, allowed, this.failure);
   }

@@ -18,7 +18,6 @@ import { type Binding, pluginBindings, requireNoRival, servesOn } from './servic
 import { ServiceContainer } from './services/container.ts';
 import { describeServices, type ServiceRecord } from './services/describe.ts';
 
-/** A plugin and where it came from. */
 export interface PluginSource {
   readonly plugin: Plugin;
   /** File URL of its module; null where it was passed in code, and cannot follow into a worker. */
@@ -33,7 +32,6 @@ export interface LoadedPlugin extends PluginSource {
   readonly bindings: readonly Binding[];
 }
 
-/** Where services are wanted. */
 export interface ServicesOptions {
   platform: string;
   /** Left out: bindings that name modes are left out too. */
@@ -63,11 +61,8 @@ export class LoadedPlugins {
 
   /** See `selectPlatform`: the platform to run on, of those that the plugins bring. */
   selectPlatform(requested?: string): Promise<SelectedPlatform> {
-    return selectPlatform(
-      this.platforms,
-      requested,
-      this.loaded.map(({ name }) => name),
-    );
+    const names = this.loaded.map(({ name }) => name);
+    return selectPlatform(this.platforms, requested, names);
   }
 
   /** Plugin hooks in plugin order, for `HookRunner`. */
@@ -87,7 +82,6 @@ export class LoadedPlugins {
     return new HookRunner({ ...target, upstreamVersion, ...(modes !== undefined && { modes }) }, this.hooks);
   }
 
-  /** The set as data, for `assertSamePluginSet` on the other side of a worker boundary. */
   get records(): readonly PluginRecord[] {
     return this.loaded.map(({ plugin }) => pluginRecord(plugin));
   }
@@ -97,14 +91,10 @@ export class LoadedPlugins {
    * @throws the error of the step that failed; the set, the registry and every binding are then as they were.
    */
   add(source: PluginSource): Promise<void> {
-    return this.inTurn(async () => {
-      try {
-        await this.addNow(source);
-      } catch (cause) {
-        throw GraftError.is(cause)
-          ? cause
-          : new PluginFailedError({ plugin: source.plugin.name, file: source.file }, 'registration', cause);
-      }
+    const added = this.queue.then(() => this.addNow(source)); // one at a time: a load that waits must not see half of another
+    this.queue = added.catch(() => {});
+    return added.catch((cause: unknown) => {
+      throw GraftError.is(cause) ? cause : new PluginFailedError(ownerOf(source), 'registration', cause);
     });
   }
 
@@ -114,7 +104,6 @@ export class LoadedPlugins {
     return [...defaults, ...ofPlugins].filter((binding) => servesOn(binding, platform, mode));
   }
 
-  /** A container with the services of every plugin that binds for the platform. */
   createEngineContainer(options: ServicesOptions): ServiceContainer {
     return new ServiceContainer(this.bindings(options));
   }
@@ -154,12 +143,9 @@ export class LoadedPlugins {
   private check(source: PluginSource): void {
     const { plugin } = source;
     const owner = ownerOf(source);
-    if (plugin.graft !== undefined) {
-      const valid = semver.validRange(plugin.graft) !== null;
-      if (!valid || !semver.satisfies(this.graftVersion, plugin.graft, { includePrerelease: true })) {
-        throw new PluginVersionError(owner, plugin.graft, this.graftVersion, valid);
-      }
-    }
+    const { graft } = plugin;
+    if (graft !== undefined && !semver.satisfies(this.graftVersion, graft, { includePrerelease: true }))
+      throw new PluginVersionError(owner, graft, this.graftVersion, semver.validRange(graft) !== null);
     const names = this.loaded.map(({ name }) => name);
     for (const name of plugin.after ?? []) if (!names.includes(name)) throw new PluginMissingError(owner, name, names);
     for (const platform of plugin.platforms ?? []) {
@@ -185,13 +171,6 @@ export class LoadedPlugins {
     for (const { of, ...options } of plugin.overrides ?? []) this.registry.override(of, { ...options, owner });
     for (const [index, hook] of (plugin.hooks ?? []).entries()) this.registry.hook(hook, hookName(plugin, hook, index), owner);
     for (const platform of plugin.platforms ?? []) this.registry.checkPlatform(platform);
-  }
-
-  /** One change at a time: a load that waits must not see half of another. */
-  private inTurn<R>(change: () => Promise<R>): Promise<R> {
-    const result = this.queue.then(change);
-    this.queue = result.catch(() => {});
-    return result;
   }
 }
 

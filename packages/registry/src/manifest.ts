@@ -25,7 +25,6 @@ export const UpstreamManifest = z.strictObject({
 });
 export type UpstreamManifest = z.output<typeof UpstreamManifest>;
 
-/** A lazy reference to a manifest; called only when a contract is checked or printed. */
 export type LazyManifest = () => Promise<UpstreamManifest>;
 
 export class ManifestInvalidError extends graftError('GRAFT_MANIFEST_INVALID', (owner: string, problems: string) => ({
@@ -34,7 +33,6 @@ export class ManifestInvalidError extends graftError('GRAFT_MANIFEST_INVALID', (
   fix: 'write it again with the graft-manifest of this version of @graft/registry.',
 })) {}
 
-/** @throws ManifestInvalidError */
 export async function loadManifest(lazy: LazyManifest | null, owner: string): Promise<UpstreamManifest | null> {
   if (lazy === null) return null;
   return expectValid(UpstreamManifest, await lazy(), 'the value', (problems) => new ManifestInvalidError(owner, problems));
@@ -76,7 +74,6 @@ export class ManifestChain {
     return [...new Set(this.classes.flatMap(({ methods, accessors }) => [...Object.keys(methods), ...Object.keys(accessors)]))];
   }
 
-  /** Fields and accessors by their plain names. */
   get attributes(): string[] {
     const names = this.classes.flatMap(({ fields, accessors }) => [
       ...fields,

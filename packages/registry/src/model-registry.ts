@@ -48,7 +48,6 @@ type DeclaredBy = Partial<Pick<DeclaredClass, 'owner' | 'version' | 'manifest'>>
 type Without<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never;
 export type OverrideOptions = Without<OverrideDeclaration, 'of'> & { owner?: Owner };
 
-/** One line of `list()`. */
 export interface ArchitectureListing extends Pick<DeclaredClass, 'owner' | 'capabilities'> {
   readonly architecture: string;
   readonly overrides: readonly Pick<OverrideEntry, 'platform' | 'priority' | 'kind' | 'owner'>[];
@@ -67,7 +66,6 @@ interface RegistryState {
   readonly retired: readonly (RetiredArchitecture & { readonly name: string; readonly owner: Owner })[];
 }
 
-/** What a registry is told of the plugins that are loaded, for errors and explanations. */
 export interface Surroundings {
   loadedPlugins?: () => readonly string[];
   platforms?: () => readonly Platform[];
@@ -91,16 +89,10 @@ export class ModelRegistry {
    * Registers an upstream class for an architecture.
    * @throws ArchitectureConflictError when it has one already.
    */
-  register(
-    architecture: string,
-    model: LazyModel,
-    { owner = application, version = null, manifest = null, ...more }: RegisterOptions = {},
-  ): void {
-    const {
-      capabilities = {},
-      family = null,
-      contains = [],
-    } = parseDeclared('register', modelSchema, { architecture, model, ...more }, owner);
+  register(architecture: string, model: LazyModel, options: RegisterOptions = {}): void {
+    const { owner = application, version = null, manifest = null, ...more } = options;
+    const declared = parseDeclared('register', modelSchema, { architecture, model, ...more }, owner);
+    const { capabilities = {}, family = null, contains = [] } = declared;
     this.declare({ kind: 'model', name: architecture, owner, load: model as LazyClass, family, capabilities, contains, version, manifest });
   }
 
@@ -183,7 +175,8 @@ export class ModelRegistry {
   list(): ArchitectureListing[] {
     const models = this.state.declared.filter(({ kind }) => kind === 'model');
     return models.map((target) => {
-      return { architecture: target.name, owner: target.owner, capabilities: target.capabilities, overrides: this.overridesOf(target) };
+      const { name: architecture, owner, capabilities } = target;
+      return { architecture, owner, capabilities, overrides: this.overridesOf(target) };
     });
   }
 
@@ -225,12 +218,10 @@ export class ModelRegistry {
     const isPart = ({ kind, name }: DeclaredClass): boolean => kind === 'layer' || target.contains.includes(name);
     const isShown = (entry: OverrideEntry): boolean => entry.platform === platform || platforms?.includes(entry.platform) === false;
     const layers = this.state.declared.filter((one) => one !== target && isPart(one) && this.overridesOf(one).some(isShown)).map(resolved);
-    const elsewhere = this.state.overrides.filter(
-      (entry) => entry.platform === platform && entry.target !== target && !isPart(entry.target),
-    );
-    const hooks = this.state.hooks.filter(
-      ({ of }) => of === '*' || this.declaredNamed(of).some((one) => one === target || one.kind === 'layer'),
-    );
+    const onPlatform = this.state.overrides.filter((entry) => entry.platform === platform).map((entry) => entry.target);
+    const elsewhere = onPlatform.filter((one) => one !== target && !isPart(one)).map(({ name }) => name);
+    const isServed = (of: string): boolean => this.declaredNamed(of).some((one) => one === target || one.kind === 'layer');
+    const hooks = this.state.hooks.filter(({ of }) => of === '*' || isServed(of));
     const { chain, candidates } = classRecord(model);
     const resolution: Resolution = deepFreeze({
       version: 2,
@@ -248,7 +239,7 @@ export class ModelRegistry {
     });
     if (requireOverride && [model, ...layers].every(({ applicable }) => applicable.length === 0))
       throw OverrideUnusedError.ofAll(resolution);
-    this.entries.set(resolution, { model, layers, elsewhere: new Set(elsewhere.map((entry) => entry.target.name)), requireOverride });
+    this.entries.set(resolution, { model, layers, elsewhere: new Set(elsewhere), requireOverride });
     return resolution;
   }
 
@@ -286,7 +277,7 @@ export class ModelRegistry {
     if (found.length > 1) throw new TargetAmbiguousError(declared, of, owner, found);
     if (found[0] !== undefined) return found[0];
     const nearest = nearestNames(of, this.state.declared.map(of.includes('/') ? qualifiedName : ({ name }) => name));
-    throw new OverrideWithoutUpstreamError(declared, of, owner, { nearest, retired: this.retiredNames().get(of) });
+    throw new OverrideWithoutUpstreamError(declared, of, owner, nearest, this.retiredNames().get(of));
   }
 
   private modelNamed(architecture: string): DeclaredClass | undefined {

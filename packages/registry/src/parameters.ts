@@ -1,6 +1,5 @@
 import type { ParameterFacts } from './model.ts';
 
-/** A model's parameters at one moment, by name and identity. */
 export type NamedParameters = ReadonlyMap<string, Readonly<ParameterFacts> & { readonly parameter: object }>;
 
 export function namedParameters(named: Iterable<[string, ParameterFacts]>): NamedParameters {

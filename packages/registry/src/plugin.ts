@@ -39,7 +39,6 @@ export type ReliesOn = z.input<typeof reliesOn>;
 const overrideFacts = z.strictObject({
   /** An architecture or a declared layer: `RmsNorm`, or `plugin/RmsNorm` where two plugins declare that name. */
   of: nonEmpty,
-  /** The platform that it serves. */
   platform: nonEmpty,
   /** Higher wins; 0 unless given. Two equal ones that can serve in one place are an error. */
   priority: z.number().exactOptional(),
@@ -103,7 +102,6 @@ export const modelSchema = z.strictObject({
   contains: names.exactOptional(),
 });
 
-/** An upstream class that the plugin brings. */
 export type ModelDeclaration = z.input<typeof modelSchema>;
 
 export const layersSchema = z
@@ -120,25 +118,21 @@ export const resolveSchema = z.looseObject({
 const retired = z.strictObject({
   /** What happened and where it went: a version, a package, a new name. */
   note: nonEmpty,
-  /** The name that replaces it. */
   replacedBy: nonEmpty.exactOptional(),
 });
 
 /** An architecture or a layer that is no longer here. */
 export type RetiredArchitecture = z.input<typeof retired>;
 
-const platform = z.looseObject({
+const platform = z.object({
   name,
   modes: z.array(nonEmpty).min(1, 'must name at least one mode'),
-  fallback: z.boolean().exactOptional(),
+  fallback: z.boolean().optional(),
   detect: functionSchema<Platform['detect']>(),
 });
 
 // A platform may be a class instance: it is checked in place and never copied.
-const platformSchema = z.custom<Platform>(
-  (value) => platform.safeParse(withInherited(value)).success,
-  'must be a Platform: { name, modes, detect() }',
-);
+const platformSchema = z.custom<Platform>((value) => platform.safeParse(value).success, 'must be a Platform: { name, modes, detect() }');
 
 const declarationSchema = z.strictObject({
   name,
@@ -161,7 +155,6 @@ const declarationSchema = z.strictObject({
   bind: functionSchema<(bind: Bind) => void | Promise<void>>().exactOptional(),
 });
 
-/** All that a vendor may declare. */
 export interface PluginDeclaration extends Omit<z.input<typeof declarationSchema>, 'overrides' | 'hooks'> {
   overrides?: readonly OverrideDeclaration[];
   hooks?: readonly PluginHook[];
@@ -174,13 +167,6 @@ export interface Plugin extends PluginDeclaration {
   readonly [brand]: true;
 }
 
-/** A platform's fields, inherited ones too, so that a class instance validates like a literal. */
-function withInherited(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value;
-  const { name, modes, fallback, detect } = value as Partial<Platform>;
-  return { name, modes, detect, ...(fallback === undefined ? {} : { fallback }) };
-}
-
 /**
  * Validates a declaration and freezes it. No side effects: the plugin is loaded by `loadPlugins`.
  * @throws PluginInvalidError that names each field at fault.
@@ -191,7 +177,6 @@ export function definePlugin(declaration: PluginDeclaration): Plugin {
   return Object.freeze({ ...declaration, [brand]: true as const });
 }
 
-/** @throws RegistrationInvalidError that names each argument at fault. */
 export function parseDeclared<S extends z.ZodType>(call: string, schema: S, value: unknown, owner: Owner): z.output<S> {
   return expectValid(schema, value, 'the arguments', (problems) => new RegistrationInvalidError(call, problems, owner));
 }

@@ -13,7 +13,6 @@ export interface Owner {
 /** An upstream class that may be overridden: a model, or a part of one. */
 export interface DeclaredClass {
   readonly kind: 'model' | 'layer';
-  /** The architecture, or the layer's short name. */
   readonly name: string;
   readonly owner: Owner;
   readonly load: LazyClass;
@@ -27,7 +26,6 @@ export interface DeclaredClass {
   readonly manifest: LazyManifest | null;
 }
 
-/** An override with its names resolved and its defaults filled in. */
 export interface OverrideEntry {
   readonly kind: 'subclass' | 'factory';
   readonly target: DeclaredClass;

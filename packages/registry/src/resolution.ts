@@ -83,7 +83,6 @@ export const Resolution = z.strictObject({
 });
 export type Resolution = z.output<typeof Resolution>;
 
-/** The published JSON schema of a `Resolution`. */
 export function resolutionJsonSchema(): object {
   return z.toJSONSchema(Resolution, { target: 'draft-2020-12' });
 }

@@ -80,7 +80,6 @@ export function conflicts(a: OverrideEntry, b: OverrideEntry): boolean {
   );
 }
 
-/** The rows of a class as its record. `renew` gives what became known since. */
 export function classRecord(one: ResolvedClass, renew: (entry: OverrideEntry | null) => Partial<Candidate> = () => ({})): ResolvedLayer {
   const { target, rows } = one;
   const candidates = rows.map(({ entry, record }) => ({ ...record, ...renew(entry) }));
@@ -88,7 +87,6 @@ export function classRecord(one: ResolvedClass, renew: (entry: OverrideEntry | n
   return { name: target.name, plugin: target.owner.plugin, kind: target.kind, chain, candidates };
 }
 
-/** What becomes of a hook that a plugin declares. */
 export function resolveHook({ owner, name, of, platform, phase, ...hook }: RegisteredHook, facts: ResolveFacts): ResolvedHook {
   const modes = hook.modes ?? null;
   const outcome = notHere({ platform, modes }, facts) ??
@@ -171,18 +169,7 @@ const upstreamFacts = {
 /** @param entry null for upstream itself. */
 function candidateOf(target: DeclaredClass, entry: OverrideEntry | null, outcome: Outcome): Candidate {
   const { kind, platform, priority, within, modes, required, reliesOn } = entry ?? upstreamFacts;
-  return {
-    ...(entry ?? target).owner,
-    kind,
-    platform,
-    priority,
-    within: within.map(({ name }) => name),
-    modes: modes === null ? null : [...modes],
-    required,
-    ...outcome,
-    className: null,
-    contract: reliesOn === null ? 'none' : 'not checked',
-    contractNotes: [],
-    replaced: null,
-  };
+  const facts = { kind, platform, priority, within: within.map(({ name }) => name), modes: modes === null ? null : [...modes], required };
+  const contract = reliesOn === null ? 'none' : 'not checked';
+  return { ...(entry ?? target).owner, ...facts, ...outcome, className: null, contract, contractNotes: [], replaced: null };
 }

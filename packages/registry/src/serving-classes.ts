@@ -26,7 +26,6 @@ interface Imported {
 
 /** The imported classes of a resolution. `build` constructs the one that serves; each instance is recorded with what replaced it. */
 export class ServingClasses<Context = never, Model extends object = object, Family extends object = object> {
-  /** The class that serves the architecture. */
   readonly Model: new (
     context: Context,
   ) => Model;
@@ -40,12 +39,10 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   private readonly contracts = new Map<OverrideEntry, ContractReport>();
   /** The classes under construction, outermost first, as they were passed to `build`. */
   private readonly stack: AnyClass[] = [];
-  /** Every class that was passed to `build`. */
   private readonly seen = new Set<AnyClass>();
   private built: { readonly instance: object; readonly entries: readonly OverrideEntry[] }[] = [];
   private replaced: ReadonlyMap<OverrideEntry, NonNullable<Candidate['replaced']>> | null = null;
 
-  /** Made by `load`. */
   private constructor(entries: ResolvedEntries, loader: ClassLoader, { classes, overrides, family }: Imported) {
     this.entries = entries;
     this.loader = loader;
@@ -158,7 +155,6 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
     return [...built].some((one) => Classes.some((Class) => one === Class || one.prototype instanceof Class));
   }
 
-  /** The class that a chain of overrides makes of upstream's. */
   private serving(Upstream: AnyClass, entries: readonly OverrideEntry[]): AnyClass {
     return entries.reduce((Base, entry) => {
       const Class = this.imported.get(entry)!;

@@ -56,7 +56,6 @@ export class Snapshot {
     return new Snapshot(roots);
   }
 
-  /** The same roots, as they are now. */
   again(): Snapshot {
     return new Snapshot(this.roots, this.options);
   }

@@ -89,7 +89,6 @@ export function defaultBindings(name: string, bind: (bind: Bind) => void): reado
   return bindings;
 }
 
-/** Lets a plugin bind. @throws PluginFailedError, TokenConflictError and what binding throws. */
 export async function pluginBindings({ plugin, file }: PluginSource): Promise<Binding[]> {
   const bindings: Binding[] = [];
   const owner = { plugin: plugin.name, file };
@@ -120,7 +119,6 @@ export function requireNoRival(bindings: readonly Binding[], added: Binding): vo
   if (rival !== undefined) throw new TokenConflictError(rival, added);
 }
 
-/** Whether a container for a platform and mode holds the binding. */
 export function servesOn({ platforms, modes }: Binding, platform: string, mode: string | undefined): boolean {
   return overlap(platforms, [platform]) && overlap(modes, mode === undefined ? [] : [mode]);
 }

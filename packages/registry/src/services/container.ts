@@ -6,7 +6,6 @@ import { type Bound, ServiceCycleError, ServiceFailedError, ServiceNotBoundError
 import { injectionsOf } from './injectable.ts';
 import { type Scope, type Token, type TokenFacts, tokenFacts } from './tokens.ts';
 
-/** What is bound to one token in one container. */
 interface Service extends TokenFacts {
   readonly token: Token<unknown>;
   readonly bindings: Binding[];
@@ -15,7 +14,6 @@ interface Service extends TokenFacts {
   readonly waitsFor: Set<Service>;
 }
 
-/** Whose building asks for a service. */
 interface Asker extends Bound {
   readonly service: Service;
 }
@@ -99,11 +97,8 @@ export class ServiceContainer implements Services, AsyncDisposable {
   }
 
   private service(token: Token<unknown>): Service {
-    let service = this.services.get(token);
-    if (service === undefined) {
-      service = { ...tokenFacts(token), token, bindings: [], building: null, waitsFor: new Set() };
-      this.services.set(token, service);
-    }
+    const service = this.services.get(token) ?? { ...tokenFacts(token), token, bindings: [], building: null, waitsFor: new Set() };
+    this.services.set(token, service);
     return service;
   }
 
@@ -171,7 +166,6 @@ function servingOf(service: Service | undefined): Binding | undefined {
   return bound.find(({ isDefault }) => !isDefault) ?? bound[0];
 }
 
-/** Whether `service` is `other`, or waits for it. */
 function waits(service: Service, other: Service): boolean {
   return service === other || [...service.waitsFor].some((next) => waits(next, other));
 }

@@ -6,7 +6,6 @@ import { type Binding, servesOn } from './binder.ts';
 import { injectionsOf } from './injectable.ts';
 import { type Scope, type Token, tokenFacts } from './tokens.ts';
 
-/** A binding, and what became of it. */
 export interface BindingRecord {
   readonly plugin: string;
   readonly file: string | null;
@@ -17,7 +16,6 @@ export interface BindingRecord {
   readonly unused: string | null;
 }
 
-/** One token in one engine, as data. */
 export interface ServiceRecord {
   readonly token: string;
   readonly scope: Scope;
@@ -37,21 +35,18 @@ export interface DescribedEngine {
 
 /** The services of an engine, in the order of their names. Classes are imported, and nothing is built. */
 export async function describeServices(bindings: readonly Binding[], engine: DescribedEngine): Promise<ServiceRecord[]> {
-  const classes = await Promise.all(bindings.map(classOf));
-  const injected = bindings.flatMap((binding, i) => {
-    const Class = classes[i];
-    const serves = typeof Class === 'function' && unusedBecause(binding, bindings, engine) === null;
-    return serves ? injectionsOf(Class, binding).map(({ value }) => ({ token: value, into: Class.name })) : [];
+  const described = await Promise.all(
+    bindings.map(async (binding) => ({ binding, ...(await sourceOf(binding)), unused: unusedBecause(binding, bindings, engine) })),
+  );
+  const injected = described.flatMap(({ binding, Class, unused }) => {
+    return Class === null || unused !== null ? [] : injectionsOf(Class, binding).map(({ value }) => ({ token: value, into: Class.name }));
   });
   const tokens = new Set<Token<unknown>>([...bindings, ...injected].map(({ token }) => token));
   const records = [...tokens].map((token): ServiceRecord => {
     const { name, scope, isList } = tokenFacts(token);
-    const ofToken = bindings.flatMap((binding, i): BindingRecord[] => {
-      const Class = classes[i];
-      const source = typeof Class === 'function' ? `class ${Class.name}` : (Class ?? nameOf(binding));
-      const unused = unusedBecause(binding, bindings, engine);
-      return binding.token === token ? [{ ...binding.owner, role: binding.role, source, unused }] : [];
-    });
+    const ofToken = described
+      .filter(({ binding }) => binding.token === token)
+      .map(({ binding: { owner, role }, source, unused }): BindingRecord => ({ ...owner, role, source, unused }));
     const injectedInto = [...new Set(injected.filter((one) => one.token === token).map(({ into }) => into))];
     return { token: name, scope, isList, bindings: ofToken, injectedInto };
   });
@@ -85,17 +80,15 @@ function unusedBecause(binding: Binding, all: readonly Binding[], { platform, mo
   return `it is for ${only.join(', ')}`;
 }
 
-/** `constant gguf` for a value that has a name. */
-function nameOf({ source }: Binding): string {
-  const name = source.kind === 'constant' ? (source.value as { name?: unknown } | null | undefined)?.name : undefined;
-  return typeof name === 'string' ? `constant ${name}` : source.kind;
-}
-
-async function classOf({ source }: Binding): Promise<Newable | string | null> {
-  if (source.kind !== 'class') return null;
+async function sourceOf({ source }: Binding): Promise<{ Class: Newable | null; source: string }> {
+  if (source.kind !== 'class') {
+    const name = source.kind === 'constant' ? (source.value as { name?: unknown } | null | undefined)?.name : undefined;
+    return { Class: null, source: typeof name === 'string' ? `constant ${name}` : source.kind };
+  }
   try {
-    return await source.load();
+    const Class = await source.load();
+    return { Class, source: `class ${Class.name}` };
   } catch (error) {
-    return `class that cannot be imported: ${messageOf(error)}`;
+    return { Class: null, source: `class that cannot be imported: ${messageOf(error)}` };
   }
 }

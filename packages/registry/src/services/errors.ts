@@ -3,7 +3,6 @@ import { quotedList } from '../names.ts';
 import { type Owner, ownerText } from '../registration.ts';
 import type { Scope, TokenFacts } from './tokens.ts';
 
-/** A service, and who bound it. */
 export interface Bound {
   readonly name: string;
   readonly owner: Owner;

@@ -42,7 +42,6 @@ const failures = {
   },
 } as const;
 
-/** A property that does not hold, with the evidence. */
 export class CheckFailedError extends GraftError {
   constructor(code: keyof typeof failures, where: string, problems: readonly string[]) {
     const { says, fix } = failures[code];

@@ -17,13 +17,11 @@ import {
   touchedBy,
 } from './subject.ts';
 
-/** One property of one model, as data. */
 export interface CheckRecord extends CheckTarget {
   readonly property: string;
   readonly outcome: CheckOutcome['outcome'] | 'failed';
   /** The figures, or the reason for none; of a failure, its code and message. */
   readonly detail: string;
-  /** The error of a failure. */
   readonly error?: unknown;
 }
 
@@ -134,7 +132,6 @@ async function run(property: string, target: CheckTarget, check: () => Promise<C
   }
 }
 
-/** One line a record, in columns. */
 function tableOf(records: readonly CheckRecord[]): string {
   const rows = records.map((record) => [record.outcome, record.property, targetText(record), record.detail.replace(/\s+/g, ' ')]);
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));

@@ -9,7 +9,6 @@ import type { ServiceContainer } from '../services/container.ts';
 import { modulesOf, Snapshot } from '../snapshot.ts';
 import type { ReloadSubject } from './check-reload.ts';
 
-/** One model, platform and mode. */
 export interface CheckTarget {
   readonly architecture: string;
   readonly platform: string;
@@ -58,7 +57,6 @@ export function loadWith(plugin: Plugin, needs: readonly Plugin[] = []): Promise
 /** A registry with the plugin in it, and the models of one target that it makes. */
 export type Subject = Awaited<ReturnType<typeof loadSubject>>;
 
-/** @throws the errors of loading, resolving and importing. */
 export async function loadSubject(plugin: Plugin, options: CheckOptions, target: CheckTarget) {
   const plugins = await loadWith(plugin, options.needs);
   const { registry } = plugins;
