@@ -22,18 +22,8 @@ export type {
 export { ModelRegistry } from './model-registry.ts';
 export { nearestNames, quotedList } from './names.ts';
 export { type Patches, PatchLedger, type PatchOptions, type PatchRecord } from './patch-ledger.ts';
-export {
-  type Detected,
-  type DetectedPlatform,
-  type Detection,
-  type DeviceState,
-  describePlatform,
-  detectPlatform,
-  type Platform,
-  type SelectedPlatform,
-  type ServedSizes,
-  selectPlatform,
-} from './platform.ts';
+export type { Detected, DetectedPlatform, Detection, DeviceState, Platform, SelectedPlatform, ServedSizes } from './platform.ts';
+export { describePlatform, detectPlatform, selectPlatform } from './platform.ts';
 export { definePlugin, type OverrideDeclaration, type Plugin, type PluginDeclaration, type PluginHook, type ReliesOn } from './plugin.ts';
 export { PluginSetsDifferError } from './plugin-errors.ts';
 export { assertSamePluginSet, type PluginRecord, pluginRecord } from './plugin-set.ts';

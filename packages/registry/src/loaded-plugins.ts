@@ -167,7 +167,7 @@ export class LoadedPlugins {
     const facts = { owner, version: plugin.version ?? null, manifest: plugin.manifest ?? null };
     for (const { architecture, model, ...more } of plugin.models ?? []) this.registry.register(architecture, model, { ...facts, ...more });
     for (const [name, load] of Object.entries(plugin.layers ?? {})) this.registry.layer(name, load, facts);
-    for (const [name, where] of Object.entries(plugin.retired ?? {})) this.registry.retire(name, where, owner);
+    for (const [name, where] of Object.entries(plugin.retired ?? {})) this.registry.retire(name, where);
     for (const { of, ...options } of plugin.overrides ?? []) this.registry.override(of, { ...options, owner });
     for (const [index, hook] of (plugin.hooks ?? []).entries()) this.registry.hook(hook, hookName(plugin, hook, index), owner);
     for (const platform of plugin.platforms ?? []) this.registry.checkPlatform(platform);

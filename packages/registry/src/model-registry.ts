@@ -14,31 +14,12 @@ import { ClassLoader } from './load-class.ts';
 import type { LazyClass, LazyModel } from './model.ts';
 import { nearestNames } from './names.ts';
 import type { Platform } from './platform.ts';
-import {
-  hookSchema,
-  layersSchema,
-  type ModelDeclaration,
-  modelSchema,
-  type OverrideDeclaration,
-  overrideSchema,
-  type PluginHook,
-  parseDeclared,
-  type RetiredArchitecture,
-  resolveSchema,
-} from './plugin.ts';
+import type { ModelDeclaration, OverrideDeclaration, PluginHook, RetiredArchitecture } from './plugin.ts';
+import { hookSchema, layersSchema, modelSchema, overrideSchema, parseDeclared, resolveSchema } from './plugin.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, qualifiedName } from './registration.ts';
 import type { Resolution } from './resolution.ts';
-import {
-  classRecord,
-  conflicts,
-  overrideName,
-  type RegisteredHook,
-  type ResolveContext,
-  type ResolvedClass,
-  resolveClass,
-  resolveHook,
-  unscoped,
-} from './resolve.ts';
+import type { RegisteredHook, ResolveContext, ResolvedClass } from './resolve.ts';
+import { classRecord, conflicts, overrideName, resolveClass, resolveHook, unscoped } from './resolve.ts';
 import { deepFreeze, type ResolvedEntries, ServingClasses } from './serving-classes.ts';
 
 /** Version and manifest are the upstream package's, for the drift contracts of overrides. */
@@ -63,7 +44,7 @@ interface RegistryState {
   readonly declared: readonly DeclaredClass[];
   readonly overrides: readonly OverrideEntry[];
   readonly hooks: readonly RegisteredHook[];
-  readonly retired: readonly (RetiredArchitecture & { readonly name: string; readonly owner: Owner })[];
+  readonly retired: ReadonlyMap<string, RetiredArchitecture>;
 }
 
 export interface Surroundings {
@@ -76,7 +57,7 @@ export interface Surroundings {
  * Wrong arguments throw RegistrationInvalidError.
  */
 export class ModelRegistry {
-  private state: RegistryState = { declared: [], overrides: [], hooks: [], retired: [] };
+  private state: RegistryState = { declared: [], overrides: [], hooks: [], retired: new Map() };
   private readonly loader = new ClassLoader();
   private readonly entries = new WeakMap<Resolution, Omit<ResolvedEntries, 'resolution'>>();
   private readonly surroundings: Surroundings;
@@ -144,9 +125,9 @@ export class ModelRegistry {
     this.change({ hooks: [...this.state.hooks, entry] });
   }
 
-  /** Records where a name went, so that asking for it says so. Of several notes the last counts, until its plugin is unloaded. */
-  retire(name: string, facts: RetiredArchitecture, owner: Owner = application): void {
-    this.change({ retired: [...this.state.retired, { ...facts, name, owner }] });
+  /** Records where a name went, so that asking for it says so. Of several notes the last counts. */
+  retire(name: string, facts: RetiredArchitecture): void {
+    this.change({ retired: new Map([...this.state.retired, [name, facts]]) });
   }
 
   /** Checks the modes of what was registered before a platform was. @throws TargetModeError */
@@ -277,7 +258,7 @@ export class ModelRegistry {
     if (found.length > 1) throw new TargetAmbiguousError(declared, of, owner, found);
     if (found[0] !== undefined) return found[0];
     const nearest = nearestNames(of, this.state.declared.map(of.includes('/') ? qualifiedName : ({ name }) => name));
-    throw new OverrideWithoutUpstreamError(declared, of, owner, nearest, this.retiredNames().get(of));
+    throw new OverrideWithoutUpstreamError(declared, of, owner, nearest, this.state.retired.get(of));
   }
 
   private modelNamed(architecture: string): DeclaredClass | undefined {
@@ -304,17 +285,10 @@ export class ModelRegistry {
   }
 
   private passedOver(architecture: string): Resolution['passedOver'][number] {
-    const retired = this.retiredNames().get(architecture);
-    return {
-      architecture,
-      reason: retired === undefined ? 'unknown' : 'retired',
-      detail: retired?.note ?? 'no loaded plugin registers it',
-      nearest: nearestNames(architecture, this.architectures()),
-    };
-  }
-
-  private retiredNames(): Map<string, RetiredArchitecture> {
-    return new Map(this.state.retired.map((facts) => [facts.name, facts]));
+    const nearest = nearestNames(architecture, this.architectures());
+    const retired = this.state.retired.get(architecture);
+    if (retired === undefined) return { architecture, reason: 'unknown', detail: 'no loaded plugin registers it', nearest };
+    return { architecture, reason: 'retired', detail: retired.note, nearest };
   }
 
   private architectures(): string[] {
@@ -322,7 +296,7 @@ export class ModelRegistry {
   }
 
   private unknown(architectures: readonly string[]): Error {
-    const retired = this.retiredNames();
+    const { retired } = this.state;
     const plugins = this.surroundings.loadedPlugins?.() ?? [];
     const gone = architectures.find((name) => retired.has(name)); // explains more than that the others are unknown
     if (gone !== undefined) return new RetiredArchitectureError(gone, retired.get(gone)!, plugins);

@@ -6,16 +6,8 @@ import { checkCopiesShareNothing } from './check-copies.ts';
 import { CheckFailedError, CheckTargetError, PluginCheckFailedError, targetText } from './check-errors.ts';
 import { checkContractHolds, checkInitKeepsParameters, checkPhasesRepeat, checkUndoRestores } from './check-model.ts';
 import { checkReloadEqualsFreshLoad } from './check-reload.ts';
-import {
-  type CheckOptions,
-  type CheckOutcome,
-  type CheckPluginOptions,
-  type CheckTarget,
-  loadSubject,
-  loadWith,
-  type Subject,
-  touchedBy,
-} from './subject.ts';
+import type { CheckOptions, CheckOutcome, CheckPluginOptions, CheckTarget, Subject } from './subject.ts';
+import { loadSubject, loadWith, touchedBy } from './subject.ts';
 
 export interface CheckRecord extends CheckTarget {
   readonly property: string;
@@ -92,10 +84,7 @@ async function targetsOf(plugin: Plugin, options: CheckOptions): Promise<CheckTa
 }
 
 /** @throws CheckTargetError for a platform or mode that no plugin here brings. */
-async function candidatesOf(
-  plugin: Plugin,
-  { needs = [], modes, architectures }: CheckOptions,
-): Promise<{ target: CheckTarget; isNamed: boolean }[]> {
+async function candidatesOf(plugin: Plugin, { needs = [], modes, architectures }: CheckOptions) {
   const platforms = [...needs, plugin].flatMap((each) => each.platforms ?? []);
   const known = platforms.map((platform) => platform.name);
   const registered = (await loadWith(plugin, needs)).registry.list().map(({ architecture }) => architecture);
