@@ -108,10 +108,11 @@ export class PluginInCodeError extends graftError('GRAFT_PLUGIN_IN_CODE', (names
 export class EngineFailureError extends graftError('GRAFT_ENGINE_FAILURE', (what: string, cause?: unknown) => ({ what, cause })) {}
 
 /** A plugin's scheduler policy made a decision that the scheduler cannot follow. The requests that wait or run end with this error. */
-export class SchedulerPolicyError extends graftError('GRAFT_SCHEDULER_POLICY', (what: string, policy: object) => ({
+export class SchedulerPolicyError extends graftError('GRAFT_SCHEDULER_POLICY', (what: string, policy: object, cause?: unknown) => ({
   what: `The scheduler cannot follow its policy: ${what}.`,
   where: policy.constructor.name,
   fix: 'return one of the given sequences from next() and at least 1 from prefillTokens(); graft explain --services names the plugin.',
+  cause,
 })) {}
 
 interface OtherReading {

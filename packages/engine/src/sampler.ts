@@ -1,4 +1,5 @@
 import { graftError } from '@graft/common';
+import { callPlugin } from './call-plugin.ts';
 import { exponential } from './exponential.ts';
 import { apiLogitsProcessors, type LogitsProcessor, type SequenceProcessor } from './logits-processors.ts';
 import { Random, randomSeed } from './random.ts';
@@ -24,6 +25,14 @@ export class LogitsInvalidError extends graftError('GRAFT_LOGITS_INVALID', (what
   what,
   where: 'the logits of one sequence, in the sampler',
   fix: 'the weights are damaged or a computation overflowed: check the checkpoint, and compare with the upstream model by `graft verify`.',
+})) {}
+
+/** A plugin's logits processor failed. The request that it was called for ends with this error. */
+export class LogitsProcessorError extends graftError('GRAFT_LOGITS_PROCESSOR', (name: string, what: string, cause?: unknown) => ({
+  what: `Logits processor "${name}" failed: ${what}`,
+  where: `LogitsProcessors, "${name}"`,
+  fix: 'correct the processor. Its start(), apply() and take() must be synchronous; graft explain --services names the plugin.',
+  cause,
 })) {}
 
 /** Working memory for sampling from one vocabulary. Samplers that never run at the same time can share it. */
@@ -66,7 +75,7 @@ export class Sampler {
   private readonly vocabSize: number;
   private readonly scratch: SamplerScratch;
   private readonly random: Random;
-  private readonly processors: readonly SequenceProcessor[];
+  private readonly processors: readonly (SequenceProcessor & { readonly name: string })[];
   private readonly inverseTemperature: number;
   /** Set by `gather`. */
   private massBelow = 0;
@@ -78,7 +87,13 @@ export class Sampler {
     this.scratch = scratch ?? new SamplerScratch(vocabSize);
     this.seed = params.seed ?? randomSeed();
     this.random = new Random(this.seed);
-    this.processors = processors.flatMap((processor) => processor.start({ sampling: params, promptIds, vocabSize }) ?? []);
+    this.processors = processors.flatMap((processor) => {
+      const { name } = processor;
+      const started = callProcessor(name, 'start', () => processor.start({ sampling: params, promptIds, vocabSize }));
+      if (started === null) return [];
+      if (typeof started?.apply !== 'function') throw new LogitsProcessorError(name, 'start() must give null or an object with apply().');
+      return { name, apply: (row) => started.apply(row), take: (tokenId) => started.take?.(tokenId) };
+    });
     // Capped, since 0 times infinity would be NaN.
     this.inverseTemperature = Math.min(1 / params.temperature, Number.MAX_VALUE);
   }
@@ -94,7 +109,7 @@ export class Sampler {
       throw new LogitsInvalidError(`There are ${logits.length} logits for a vocabulary of ${this.vocabSize}.`);
     const tokenId = forced ?? this.choose(this.adjusted(logits));
     const sampled = this.report(logits, tokenId);
-    for (const processor of this.processors) processor.take?.(tokenId);
+    for (const { name, take } of this.processors) callProcessor(name, 'take', () => take?.(tokenId));
     return sampled;
   }
 
@@ -108,7 +123,7 @@ export class Sampler {
     if (this.processors.length === 0) return logits;
     const { row } = this.scratch;
     row.set(logits);
-    for (const processor of this.processors) processor.apply(row);
+    for (const { name, apply } of this.processors) callProcessor(name, 'apply', () => apply(row));
     return row;
   }
 
@@ -165,6 +180,10 @@ export class Sampler {
     const top = topOf(logits, logprobs).map((id) => ({ tokenId: id, logprob: logits[id]! - normalizer }));
     return { tokenId, logprob: logits[tokenId]! - normalizer, top };
   }
+}
+
+function callProcessor<T>(name: string, method: string, call: () => T): T {
+  return callPlugin(call, (what, cause) => new LogitsProcessorError(name, `${method}() ${what}.`, cause));
 }
 
 /**

@@ -78,11 +78,18 @@ describe('the scheduler', () => {
 
   test.each([
     ['a sequence that does not wait', { ...shortestFirst, next: () => sequenceOf(1) as never }],
+    [
+      'nothing, of a list that it empties',
+      { ...shortestFirst, next: (waiting: unknown) => (waiting as never[]).splice(0).at(-2) as never },
+    ],
+    ['a promise that is rejected', { ...shortestFirst, next: () => Promise.reject(new Error('late')) as never }],
+    ['an error', { ...shortestFirst, prefillTokens: () => JSON.parse('{') as never }],
     ['no token', { ...shortestFirst, prefillTokens: () => 0 }],
   ])('a policy that gives %s is refused', (_, policy) => {
     const scheduler = schedulerOf({ policy });
     scheduler.add(sequenceOf(9));
     expect(() => scheduler.schedule()).toThrow(expect.objectContaining({ code: 'GRAFT_SCHEDULER_POLICY', where: 'Object' }));
+    expect(scheduler.counts.waiting + scheduler.counts.running).toBe(1);
   });
 
   test('prefills prompts in the order in which they came, one piece a step', () => {

@@ -1,3 +1,4 @@
+import { callPlugin } from './call-plugin.ts';
 import { SchedulerPolicyError } from './errors.ts';
 import type { KvCachePlan } from './kv-cache.ts';
 import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
@@ -90,7 +91,8 @@ export class Scheduler {
 
   private admit(): void {
     while (this.waiting.length > 0 && !this.held && this.running.length < this.maxSequences) {
-      const sequence = this.policy.next(this.waiting);
+      const waiting = [...this.waiting]; // a policy may sort or empty what it gets
+      const sequence = this.decide('next', () => this.policy.next(waiting));
       if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.policy);
       let slot = 0;
       while (!this.isFree(slot)) slot++; // the lowest keeps active sequences close together
@@ -101,9 +103,13 @@ export class Scheduler {
 
   private pieceOf({ uncomputed, computed }: Sequence, decoding: number): number {
     const limit = Math.min(this.prefillTokens, uncomputed, this.kvCache.roomAfter(computed));
-    const tokens = this.policy.prefillTokens({ limit, decoding });
+    const tokens = this.decide('prefillTokens', () => this.policy.prefillTokens({ limit, decoding }));
     if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() gave ${tokens}`, this.policy);
     return Math.min(limit, Math.floor(tokens));
+  }
+
+  private decide<T>(method: string, decision: () => T): T {
+    return callPlugin(decision, (what, cause) => new SchedulerPolicyError(`${method}() ${what}`, this.policy, cause));
   }
 }
 

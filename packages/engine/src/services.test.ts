@@ -132,3 +132,28 @@ test('a plugin’s logits processor changes the tokens that are chosen, after th
   expect(ids).not.toContain(first);
   expect(Math.min(...seen)).toBeGreaterThan(50);
 });
+
+test.each([
+  ['apply', { start: () => ({ apply: () => Promise.reject(new Error('late')) }) }],
+  ['take', { start: () => ({ apply: () => undefined, take: () => Promise.reject(new Error('late')) }) }],
+  ['start', { start: () => Promise.reject(new Error('late')) }],
+  ['start', { start: () => ({}) }],
+  ['apply', { start: () => ({ apply: () => JSON.parse('{') as never }) }],
+] as const)(
+  'a logits processor whose %s fails, or is asynchronous, ends its request with an error that names it',
+  async (method, processor) => {
+    let broken = true;
+    const engine = await startTiny(
+      {},
+      withPlugin((bind) =>
+        bind.many(LogitsProcessors).toConstantValue({ name: 'breaks', start: () => (broken ? (processor.start() as never) : null) }),
+      ),
+    );
+    expect(await failureOf(generateIds(engine, request(prompt)))).toMatchObject({
+      code: 'GRAFT_LOGITS_PROCESSOR',
+      what: expect.stringContaining(`"breaks" failed: ${method}()`),
+    });
+    broken = false;
+    expect(await generateIds(engine, request(prompt))).not.toEqual([]);
+  },
+);
