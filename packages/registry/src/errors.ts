@@ -15,8 +15,10 @@ export class ArchitectureConflictError extends graftError('GRAFT_ARCHITECTURE_CO
 
 export class RegistrationConflictError extends graftError(
   'GRAFT_REGISTRATION_CONFLICT',
-  ({ target, platform, priority, owner }: OverrideEntry, other: OverrideEntry) => ({
-    what: `Two overrides of ${target.name} have priority ${priority} on platform "${platform}".`,
+  ({ target, platform, priority, owner }: OverrideEntry, other: OverrideEntry, within: readonly AnyClass[] = []) => ({
+    what: `Two overrides of ${target.name} have priority ${priority} on platform "${platform}"${
+      within.length === 0 ? '' : `, and both serve at ${within.map(({ name }) => name).join(' > ')}`
+    }.`,
     where: `${ownerText(owner)} and ${ownerText(other.owner)}`,
     fix: 'give one of them a higher priority, other `modes` or another `within`, or name only one in GRAFT_PLUGINS.',
   }),
@@ -58,12 +60,15 @@ export class CapabilityUnknownError extends graftError('GRAFT_CAPABILITY_UNKNOWN
   fix: `name one that it has: ${quotedList(Object.keys(target.capabilities))}.`,
 })) {}
 
-export class OverrideConditionError extends graftError('GRAFT_OVERRIDE_CONDITION', ({ target, owner }: OverrideEntry, cause: unknown) => ({
-  what: `The \`when\` of an override of ${target.name} threw: ${messageOf(cause)}`,
-  where: ownerText(owner),
-  fix: 'answer true, false or the reason for a refusal; a property of the device may be absent.',
-  cause,
-})) {}
+export class OverrideConditionError extends graftError(
+  'GRAFT_OVERRIDE_CONDITION',
+  ({ target, owner }: OverrideEntry, problem: string, cause?: unknown) => ({
+    what: `The \`when\` of an override of ${target.name} ${problem}`,
+    where: ownerText(owner),
+    fix: 'answer true, false or the reason for a refusal; a property of the device may be absent.',
+    cause,
+  }),
+) {}
 
 export class WithoutUnknownError extends graftError('GRAFT_WITHOUT_UNKNOWN', (name: string, nearest: readonly string[]) => ({
   what: `"${name}" is no hook and no override of a loaded plugin.`,

@@ -1,3 +1,4 @@
+import { messageOf } from '@graft/common';
 import { OverrideConditionError, RegistrationConflictError } from './errors.ts';
 import { nearestNames, quotedList } from './names.ts';
 import type { Detected } from './platform.ts';
@@ -39,7 +40,7 @@ type Outcome<Reason extends string = CandidateReason> = { readonly reason: Reaso
 
 /**
  * Judges every override of a class.
- * @throws RegistrationConflictError where two that apply have one priority; OverrideConditionError where a `when` threw.
+ * @throws RegistrationConflictError where two that apply have one priority; OverrideConditionError where a `when` threw, or gave neither a boolean nor a reason.
  */
 export function resolveClass(target: DeclaredClass, overrides: readonly OverrideEntry[], facts: ResolveFacts): ResolvedClass {
   const refusals = new Map(overrides.map((entry) => [entry, refusalOf(entry, facts)]));
@@ -124,14 +125,18 @@ function switchedOff(name: string, { without = [] }: ResolveFacts): Outcome<'wit
 function conditionOf(entry: OverrideEntry, { device = null }: ResolveFacts): Outcome | null {
   if (entry.when === null) return null;
   if (device === null) return { reason: 'condition', detail: 'its `when` asks for the device, and none was detected' };
-  let answer: boolean | string;
+  let answer: unknown; // a plugin in JavaScript may answer anything
   try {
     answer = entry.when(device);
   } catch (cause) {
-    throw new OverrideConditionError(entry, cause);
+    throw new OverrideConditionError(entry, `threw: ${messageOf(cause)}`, cause);
   }
   if (answer === true) return null;
-  return { reason: 'condition', detail: `its \`when\` refused this device${answer === false ? '' : `: ${String(answer)}`}` };
+  if (answer !== false && typeof answer !== 'string') {
+    const given = answer instanceof Promise ? 'a promise, and is not awaited' : answer === null ? 'null' : typeof answer;
+    throw new OverrideConditionError(entry, `gave ${given}.`);
+  }
+  return { reason: 'condition', detail: `its \`when\` refused this device${answer === false ? '' : `: ${answer}`}` };
 }
 
 function rankOf(entry: OverrideEntry, chain: readonly OverrideEntry[]): Outcome {

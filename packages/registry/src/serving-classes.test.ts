@@ -203,6 +203,16 @@ describe('an override', () => {
     await expect(built([norm({ when: () => true })], { device, more: [rival({})] })).rejects.toThrow(conflict);
   });
 
+  test('of equal priority conflicts where two scopes meet, however they are ordered', async () => {
+    const rival = { name: 'rival', after: ['vendor'], overrides: [norm({ model: async () => OtherNorm, within: ['Model'] })] };
+    const conflict = code('GRAFT_REGISTRATION_CONFLICT', {
+      what: expect.stringContaining('both serve at Model > Layer > Norm'),
+      where: expect.stringMatching(/"vendor".*"rival"/),
+    });
+    await expect(built([norm({ within: ['Layer'] })], { more: [rival] })).rejects.toThrow(conflict);
+    await expect(built([norm({ within: ['Layer'], priority: 1 })], { more: [rival] })).resolves.toBeDefined();
+  });
+
   test('serves in its modes and on the devices that it wants, and says why not elsewhere', async () => {
     const when = ({ properties }: { properties: Readonly<Record<string, unknown>> }) => properties['cores'] === 16 || 'needs 16 cores';
     const device = await (await load([])).selectPlatform('npu');
@@ -224,6 +234,11 @@ describe('an override', () => {
       },
     });
     await expect(built([throwing], { device })).rejects.toThrow(code('GRAFT_OVERRIDE_CONDITION'));
+    const gives = (answer: unknown) => built([norm({ when: () => answer })], { device });
+    await expect(gives(Promise.resolve(true))).rejects.toThrow(
+      code('GRAFT_OVERRIDE_CONDITION', { what: expect.stringContaining('a promise') }),
+    );
+    for (const answer of [undefined, null, 1]) await expect(gives(answer)).rejects.toThrow(code('GRAFT_OVERRIDE_CONDITION'));
   });
 
   test('that must replace something and does not is an error; where its scope is not built it is none', async () => {

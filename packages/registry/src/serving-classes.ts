@@ -1,7 +1,13 @@
 import { GraftError } from '@graft/common';
 import type { Build } from './build.ts';
 import { ContractBrokenError, type ContractReport, checkContract } from './contract.ts';
-import { ConstructionFailedError, OverrideShapeError, OverrideUnusedError, PartUndeclaredError } from './errors.ts';
+import {
+  ConstructionFailedError,
+  OverrideShapeError,
+  OverrideUnusedError,
+  PartUndeclaredError,
+  RegistrationConflictError,
+} from './errors.ts';
 import type { ClassLoader } from './load-class.ts';
 import type { AnyClass, ClassFactory, InspectableModel } from './model.ts';
 import type { DeclaredClass, OverrideEntry } from './registration.ts';
@@ -83,7 +89,12 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   readonly build: Build = (Class, ...args) => {
     const one = this.overridden.get(Class);
     if (one === undefined && this.entries.elsewhere.has(Class.name)) throw new PartUndeclaredError(this.entries.model.target, Class.name);
-    const entries = chainOf(one?.applicable.filter(({ within }) => within.length === 0 || this.isWithin(within, this.stack)) ?? []);
+    const here = one?.applicable.filter(({ within }) => within.length === 0 || this.isWithin(within, this.stack)) ?? []; // by rising priority
+    for (const [index, entry] of here.entries()) {
+      const below = here[index - 1];
+      if (below?.priority === entry.priority) throw new RegistrationConflictError(below, entry, [...this.stack, Class]);
+    }
+    const entries = chainOf(here);
     const Serving = one === undefined ? Class : this.serving(this.upstreamOf(one.target), entries);
     this.stack.push(Class);
     this.seen.add(Class);
@@ -103,6 +114,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
    * Builds the model. The drift contracts of all overrides are checked against it: before weights are read, and before a hook meets what is gone.
    * @param context whose `build` is this object's.
    * @throws ContractBrokenError with every breach; where the constructor threw too, with that as its cause. OverrideUnusedError. ConstructionFailedError.
+   * RegistrationConflictError where the scopes of two overrides of one priority meet.
    */
   async construct(context: Context): Promise<Model> {
     this.built = [];
