@@ -277,11 +277,8 @@ export class HookRunner {
     return { records, renames, undoable, parameters };
   }
 
-  private async runHook(
-    { hook, plugin, phase, reason, paths, instances, run }: Hook,
-    { model, context, undo }: Transaction,
-    before: NamedParameters,
-  ) {
+  private async runHook(of: Hook, { model, context, undo }: Transaction, before: NamedParameters) {
+    const { hook, plugin, phase, reason, paths, instances, run } = of;
     const patched = { pathOf: pathsIn(model), upstreamVersion: this.target.upstreamVersion };
     const { patches, warnings, made, close } = this.ledger.open({ hook, plugin, phase }, patched, reason);
     const started = performance.now();

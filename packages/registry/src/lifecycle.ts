@@ -22,10 +22,7 @@ export class Lifecycle {
     if (!allowed.includes(this.current)) throw new LifecycleError(this.current, call, allowed, this.failure);
   }
 
-  /**
-   * Enters the next state.
-   * @throws LifecycleError when `state` does not follow the present one.
-   */
+  /** @throws LifecycleError when `state` does not follow the present one. */
   advance(state: keyof typeof statesBefore, call = `advance('${state}')`): void {
     this.require(call, ...statesBefore[state]);
     this.current = state;

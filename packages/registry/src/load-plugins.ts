@@ -41,9 +41,8 @@ async function findPlugins({ allow, plugins = [], from = process.cwd(), ...optio
   const base = listed === null ? (options.defaultsFrom ?? from) : from;
   const results = await Promise.allSettled(specifiers.map((specifier) => importPlugin(specifier, base)));
   const found = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  const unknown = (allow ?? []).filter(
-    (name) => !found.some((source) => matches(source, name)) && !plugins.some((plugin) => plugin.name === name),
-  );
+  const isKnown = (name: string) => found.some((source) => matches(source, name)) || plugins.some((plugin) => plugin.name === name);
+  const unknown = (allow ?? []).filter((name) => !isKnown(name));
   for (const [index, result] of results.entries()) {
     // With an allow list, a plugin that cannot be imported matters only if it may be one that was named.
     if (result.status === 'rejected' && (allow === undefined || unknown.length > 0 || allow.includes(specifiers[index]!)))

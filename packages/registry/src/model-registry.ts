@@ -66,10 +66,7 @@ export class ModelRegistry {
     this.surroundings = surroundings;
   }
 
-  /**
-   * Registers an upstream class for an architecture.
-   * @throws ArchitectureConflictError when it has one already.
-   */
+  /** Registers an upstream class for an architecture. @throws ArchitectureConflictError when it has one already. */
   register(architecture: string, model: LazyModel, options: RegisterOptions = {}): void {
     const { owner = application, version = null, manifest = null, ...more } = options;
     const declared = parseDeclared('register', modelSchema, { architecture, model, ...more }, owner);
@@ -113,10 +110,7 @@ export class ModelRegistry {
     this.change({ overrides: [...this.state.overrides, entry] });
   }
 
-  /**
-   * Registers a plugin's hook, so that a resolution lists it.
-   * @throws as `override` for its names.
-   */
+  /** Registers a plugin's hook, so that a resolution lists it. @throws as `override` for its names. */
   hook(hook: PluginHook, name: string, owner: Owner = application): void {
     parseDeclared('hook', hookSchema, hook, owner);
     const entry: RegisteredHook = { ...hook, owner, name };
@@ -171,10 +165,7 @@ export class ModelRegistry {
     return families;
   }
 
-  /**
-   * The upstream classes of an architecture, whatever overrides them.
-   * @throws UnknownArchitectureError, RetiredArchitectureError.
-   */
+  /** The upstream classes of an architecture, whatever overrides them. @throws UnknownArchitectureError, RetiredArchitectureError. */
   upstreamOf(architecture: string): Resolution {
     return this.resolve([architecture], { platform: null });
   }

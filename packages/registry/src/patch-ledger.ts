@@ -6,14 +6,12 @@ import { PatchOrderError, PatchOverwrittenError, PatchRefusedError } from './mod
 
 export type PatchOperation = 'swapClass' | 'lend' | 'replaceMethod' | 'wrapChild' | 'setField';
 
-/** Who changes the model, in which phase and hook. */
 export interface PatchOwner {
   readonly plugin: string;
   readonly hook: string;
   readonly phase: Phase;
 }
 
-/** One in-place change, as data. */
 export interface PatchRecord extends PatchOwner {
   readonly id: number;
   readonly operation: PatchOperation;
@@ -65,11 +63,9 @@ export interface Patches {
   warn(message: string): void;
 }
 
-/** The model that is patched, as the ledger sees it. */
 export interface PatchedModel {
   /** The path of a part; null for an object that is not a part of the model. */
   pathOf(instance: object): string | null;
-  /** The version of the plugin that brings the upstream class. */
   readonly upstreamVersion?: string | null | undefined;
 }
 
@@ -181,7 +177,6 @@ export class PatchLedger {
     for (const patch of this.patches) patch.read = patch.read === true || keys.get(patch.instance)?.has(patch.name) === true;
   }
 
-  /** The patches in effect, oldest first. */
   toJSON(): PatchRecord[] {
     const covering = new Map(this.patches.map(({ covers, record: { id, plugin } }) => [covers, { id, plugin }]));
     return this.patches.map((patch) => ({ ...patch.record, read: patch.read, coveredBy: covering.get(patch) ?? null }));

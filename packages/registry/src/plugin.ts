@@ -167,10 +167,7 @@ export interface Plugin extends PluginDeclaration {
   readonly [brand]: true;
 }
 
-/**
- * Validates a declaration and freezes it. No side effects: the plugin is loaded by `loadPlugins`.
- * @throws PluginInvalidError that names each field at fault.
- */
+/** Validates a declaration and freezes it; `loadPlugins` loads it. @throws PluginInvalidError that names each field at fault. */
 export function definePlugin(declaration: PluginDeclaration): Plugin {
   const named = typeof (declaration as { name?: unknown } | null)?.name === 'string' ? declaration.name : null;
   expectValid(declarationSchema, declaration, 'the declaration', (problems) => new PluginInvalidError(named, problems));

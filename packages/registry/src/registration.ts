@@ -18,9 +18,7 @@ export interface DeclaredClass {
   readonly load: LazyClass;
   readonly family: LazyFamily | null;
   readonly capabilities: ModelCapabilities;
-  /** Architectures that it builds as parts of itself. */
   readonly contains: readonly string[];
-  /** The plugin's version; null where it states none. */
   readonly version: string | null;
   /** The drift contracts of overrides are checked against it; null where the plugin has none. */
   readonly manifest: LazyManifest | null;

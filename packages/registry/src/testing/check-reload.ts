@@ -5,9 +5,7 @@ import type { CheckOutcome } from './subject.ts';
 export interface ReloadSubject<Running> {
   /** Two checkpoints of one architecture with different weights. */
   readonly checkpoints: readonly [string, string];
-  /** A fresh load, as in an application. */
   load(checkpoint: string): Promise<Running>;
-  /** Puts the weights of another checkpoint into it. */
   reload(running: Running, checkpoint: string): Promise<unknown>;
   /** Numbers that depend on every weight: the logits of a fixed prompt. Compared bit for bit. */
   outputs(running: Running): Promise<Iterable<number>>;
