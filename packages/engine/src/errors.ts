@@ -61,16 +61,19 @@ export class EngineConfigError extends graftError('GRAFT_ENGINE_CONFIG', (what: 
 /**
  * No plugin overrides the architecture, so there is nothing to compare with upstream.
  * @param platforms those that have an override.
+ * @param unknown why overrides of it serve nowhere: nobody brings their platform.
  */
 export class NothingToVerifyError extends graftError(
   'GRAFT_NOTHING_TO_VERIFY',
-  (architecture: string, platform: string | undefined, platforms: readonly string[]) => ({
-    what: `No loaded plugin overrides ${architecture}${platform === undefined ? '' : ` on platform "${platform}"`}.`,
+  (architecture: string, platform: string | undefined, platforms: readonly string[], unknown: readonly string[] = []) => ({
+    what: `No loaded plugin overrides ${architecture}${platform === undefined ? '' : ` on platform "${platform}"`}${unknown.length === 0 ? '' : `: ${unknown.join('; ')}`}.`,
     where: platform === undefined ? architecture : `--platform ${platform}`,
     fix:
       platforms.length > 0
         ? `name a platform that has an override: ${quotedList(platforms)}.`
-        : 'name the plugin that brings the override with --plugins.',
+        : unknown.length > 0
+          ? 'correct the platform in the plugin, or name the plugin that brings that platform with --plugins as well.'
+          : 'name the plugin that brings the override with --plugins.',
   }),
 ) {}
 

@@ -1,6 +1,6 @@
 import { type DetectedPlatform, describePlatform, detectPlatform, explain, type LoadedPlugins, type Resolution } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import type { ModelChoice } from './load-model.ts';
+import { type ModelChoice, modeOf } from './load-model.ts';
 import { openConfig, readAsText, readSource } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
@@ -21,10 +21,11 @@ export async function explainArchitecture(
   asked: ExplainArchitectureOptions,
   options: StartOptions = {},
 ): Promise<{ text: string; record: Resolution }> {
-  const { mode = null, without = [], requireOverride = false } = asked;
+  const { without = [], requireOverride = false } = asked;
   const plugins = await loadEnginePlugins(asked, options);
   const { registry } = plugins;
   const device = await platformToExplain(plugins, asked.platform);
+  const mode = asked.mode === undefined ? null : modeOf(device, asked);
   const source = asked.model === undefined ? null : await readSource(registry, await openConfig(asked.model), asked.architecture);
   const architectures = asked.architectures ?? source?.architectures ?? [];
   const resolution = registry.resolve(architectures, { platform: device.platform.name, mode, device, without, requireOverride });

@@ -106,6 +106,8 @@ test('a model and its architectures are asked about by path, and a path with not
   expect(record.requested).toEqual(['Llama4ForCausalLM']);
   expect((await failureOf(explainPatches({ ...asked, model: '/nowhere' }))).code).toBe('GRAFT_CHECKPOINT_NOT_FOUND');
   expect((await failureOf(explainArchitecture(asked))).code).toBe('GRAFT_UNKNOWN_ARCHITECTURE');
+  const model = caseFolder('dense-tiny');
+  expect((await failureOf(explainArchitecture({ ...asked, model, mode: 'regionall' }))).code).toBe('GRAFT_UNKNOWN_MODE');
 });
 
 test('a model is read as the architecture that is named, and a name that nobody knows is an error', async () => {

@@ -1,4 +1,7 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { Llama4ForCausalLM } from '@graft/core-model';
+import type { Tensor } from '@graft/graph';
+import { definePlugin } from '@graft/registry';
 import { describe, expect, test } from 'vitest';
 import {
   failureOf,
@@ -14,7 +17,24 @@ import {
 import { watch } from './interpreter-plugin.fixture.ts';
 import { LlmEngine } from './llm-engine.ts';
 
+/** Leaves the projection to the vocabulary out. */
+class GivesHiddenStates extends Llama4ForCausalLM {
+  override computeLogits(hiddenStates: Tensor): Tensor {
+    return hiddenStates;
+  }
+}
+
 describe('a start', () => {
+  test('ends at the capture where logits are of another width than the vocabulary', async () => {
+    const overrides = [{ of: 'Llama4ForCausalLM', platform: 'interpreter', model: async () => GivesHiddenStates }];
+    const pluginsInCode = [definePlugin({ name: 'narrow', after: ['core-model'], overrides })];
+    expect(await failureOf(LlmEngine.start(tinyConfig(), { pluginsInCode }))).toMatchObject({
+      code: 'GRAFT_MODEL_OUTPUT',
+      where: 'GivesHiddenStates.computeLogits',
+      what: expect.stringMatching(/float32\[outputRows, \d+\], expected float32\[outputRows, \d+\], the vocabulary/),
+    });
+  });
+
   test('reports its steps in order, each with its time, and the class that serves', async () => {
     const steps: string[] = [];
     const engine = await startTiny({ servedModelName: 'tiny' }, { onProgress: ({ step }) => steps.at(-1) !== step && steps.push(step) });

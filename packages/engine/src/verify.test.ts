@@ -294,6 +294,15 @@ describe('what cannot be verified', () => {
     expect(elsewhere).toMatchObject({ code: 'GRAFT_NOTHING_TO_VERIFY', fix: 'name a platform that has an override: "interpreter".' });
   });
 
+  test('is an override for a platform that no plugin brings', async () => {
+    const pluginsInCode = [overriding(Faithful, { platform: 'interpretr' })];
+    expect(await failureOf(verify(asked, { pluginsInCode }))).toMatchObject({
+      code: 'GRAFT_NOTHING_TO_VERIFY',
+      what: expect.stringContaining('no loaded plugin brings platform "interpretr" (nearest: "interpreter")'),
+      fix: expect.stringContaining('correct the platform'),
+    });
+  });
+
   test('is an override of several platforms, of which none is named', async () => {
     const pluginsInCode = [overriding(Faithful), overriding(Faithful, { platform: 'bare', name: 'other' })];
     expect(await failureOf(verify(asked, { pluginsInCode }))).toMatchObject({ code: 'GRAFT_ENGINE_CONFIG', where: '--platform' });

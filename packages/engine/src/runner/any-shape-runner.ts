@@ -6,7 +6,7 @@ import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { Backend, RunnerParts } from '../tokens.ts';
 import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
-import { captureLanguageModel } from './capture-language-model.ts';
+import { captureLanguageModel, expectVocabulary } from './capture-language-model.ts';
 import type { ModelRunner, RunnerStats, RunResult, RunStep } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
 import { Recompiles } from './recompiles.ts';
@@ -39,10 +39,10 @@ export class AnyShapeRunner implements ModelRunner {
     this.captured =
       tower !== null && hasImages(model, this.parts)
         ? {
-            language: captureMultimodalModel(model, this.cache, context.config.hiddenSize),
+            language: expectVocabulary(captureMultimodalModel(model, this.cache, context.config.hiddenSize), this.parts),
             vision: captureVisionModel(model, this.cache, tower),
           }
-        : { language: captureLanguageModel(model, this.cache), vision: null };
+        : { language: expectVocabulary(captureLanguageModel(model, this.cache), this.parts), vision: null };
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {

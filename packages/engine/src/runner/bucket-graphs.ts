@@ -4,7 +4,7 @@ import type { Report } from '../load-steps.ts';
 import { hasImages } from './any-shape-runner.ts';
 import { type Bucket, shapeOf } from './buckets.ts';
 import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
-import { captureLanguageModel } from './capture-language-model.ts';
+import { captureLanguageModel, expectVocabulary } from './capture-language-model.ts';
 import type { RunnerParts } from './model-runner.ts';
 import { Recompiles } from './recompiles.ts';
 
@@ -112,9 +112,11 @@ function captureEach(parts: RunnerParts, buckets: readonly Bucket[]): Map<string
   const captures = new Map<string, (cache: CaptureCache) => CapturedModel>();
   for (const bucket of buckets) {
     const shape = { batch: bucket.batch, sequence: bucket.query };
-    captures.set(graphKey(bucket, false), (cache) => captureLanguageModel(model, cache, shape));
+    captures.set(graphKey(bucket, false), (cache) => expectVocabulary(captureLanguageModel(model, cache, shape), parts));
     if (!hasImages(model, parts) || bucket.batch > 1) continue;
-    captures.set(graphKey(bucket, true), (cache) => captureMultimodalModel(model, cache, context.config.hiddenSize, shape));
+    captures.set(graphKey(bucket, true), (cache) =>
+      expectVocabulary(captureMultimodalModel(model, cache, context.config.hiddenSize, shape), parts),
+    );
   }
   if (hasImages(model, parts)) captures.set(tileKey, (cache) => captureVisionModel(model, cache, tower!, 1));
   return captures;

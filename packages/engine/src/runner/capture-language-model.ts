@@ -11,6 +11,7 @@ import {
   type Tensor,
 } from '@graft/graph';
 import { EngineConfigError } from '../errors.ts';
+import type { RunnerParts } from './model-runner.ts';
 
 /** A static shape of a step: what a device that compiles for shapes has a graph for. */
 export interface StepShape {
@@ -26,6 +27,15 @@ export interface StepShape {
  */
 export function captureLanguageModel(model: LanguageModel, cache: CaptureCache, shape?: StepShape): CapturedModel {
   return captureModel(model, { cache, batch: stepInputs.inputIds.dims[0], inputs: stepInputs, call: runStep, ...sizesOf(shape) });
+}
+
+/** @throws ModelOutputError where a captured step has logits of another width than the vocabulary. */
+export function expectVocabulary(step: CapturedModel, { model, context }: Pick<RunnerParts, 'model' | 'context'>): CapturedModel {
+  const { vocabSize } = context.config;
+  const logits = step.graph.outputs.find(({ name }) => name === 'logits')!.value;
+  if (logits.dims[1]!.equals(Dim.of(vocabSize))) return step;
+  const given = `${logits.dtype}[${logits.dims.join(', ')}]`;
+  throw new ModelOutputError(`${model.constructor.name}.computeLogits`, given, `float32[outputRows, ${vocabSize}], the vocabulary`);
 }
 
 /** One function for all captures, so that a frozen cache captures once for any shape; see `captureModel`. */

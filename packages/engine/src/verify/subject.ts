@@ -149,13 +149,19 @@ function requireOverride(
   named: string | undefined,
 ): { architecture: string; platform: string } {
   const { architecture } = registry.resolve(architectures, { platform: null });
-  const touches = (platform: string): boolean => {
+  const changesOn = (platform: string | null) => {
     const { candidates, layers, hooks } = registry.resolve(architectures, { platform });
-    return [...candidates, ...layers.flatMap((layer) => layer.candidates), ...hooks].some((one) => one.platform === platform);
+    return [...candidates, ...layers.flatMap((layer) => layer.candidates), ...hooks].filter((one) => one.platform !== null);
   };
-  const touched = platforms.map(({ name }) => name).filter(touches);
+  const touches = (platform: string): boolean => changesOn(platform).some((one) => one.platform === platform);
+  const names = platforms.map(({ name }) => name);
+  const touched = names.filter(touches);
   const [only, ...others] = touched;
-  if (named !== undefined ? !touches(named) : only === undefined) throw new NothingToVerifyError(architecture, named, touched);
+  if (named !== undefined ? !touches(named) : only === undefined) {
+    const unknown = changesOn(null).filter(({ platform }) => !names.includes(platform!));
+    const why = new Set(unknown.map(({ plugin, detail }) => `of plugin "${plugin}", ${detail}`));
+    throw new NothingToVerifyError(architecture, named, touched, [...why]);
+  }
   if (named === undefined && others.length > 0) {
     throw new EngineConfigError(
       `Overrides of ${architecture} serve several platforms: ${touched.join(', ')}.`,
