@@ -77,6 +77,19 @@ describe.each(examples)('example $name', (example) => {
   });
 });
 
+const modelNames = /llama|qwen|mistral|mixtral|gemma|granite|smollm|gpt-?oss|\bphi\b/i;
+
+test.each(['engine', 'registry', 'cpu', 'onnx-export', 'static-device'])('the sources of %s name no model', (name) => {
+  const shipped = sourcesUnder(`packages/${name}/src`).filter(({ path, isTest }) => !isTest && !path.includes('.fixture.'));
+  expect(shipped.length).toBeGreaterThan(3);
+  expect(shipped.filter(({ text }) => modelNames.test(text)).map(({ path }) => path)).toEqual([]);
+});
+
+test('the sources of registry name no tensor', () => {
+  const shipped = sourcesUnder('packages/registry/src').filter(({ isTest }) => !isTest);
+  expect(shipped.filter(({ text }) => /tensor/i.test(text)).map(({ path }) => path)).toEqual([]);
+});
+
 test('a plugin is imported by examples, tests and benchmarks only', () => {
   const faults = packages.flatMap(({ name, folder }) => {
     const others = plugins.filter((plugin) => plugin !== name).map((plugin) => `@graft/${plugin}`);
