@@ -16,7 +16,7 @@ import {
   textOf,
 } from './engine.fixture.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
-import { CheckpointFormats, LogitsProcessors, SchedulerPolicy, Tokenizers } from './tokens.ts';
+import { CheckpointFormats, LogitsProcessors, ModelRunner, SchedulerPolicy, Tokenizers, WeightPolicy } from './tokens.ts';
 
 const withPlugin = (bind: PluginDeclaration['bind'] & {}) => ({ pluginsInCode: [definePlugin({ name: 'mine', bind })] });
 const prompt = promptOf(9);
@@ -157,3 +157,19 @@ test.each([
     expect(await generateIds(engine, request(prompt))).not.toEqual([]);
   },
 );
+
+test.each<[string, PluginDeclaration['bind'] & {}]>([
+  ['SchedulerPolicy', (bind) => bind(SchedulerPolicy).toConstantValue({ next: () => 0 } as never)],
+  ['LogitsProcessors', (bind) => bind.decorate(LogitsProcessors, () => 5 as never)],
+  ['Tokenizers', (bind) => bind.many(Tokenizers).toConstantValue(null as never)],
+  ['CheckpointFormats', (bind) => bind.many(CheckpointFormats).toConstantValue({ name: 'mine' } as never)],
+  ['WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue({} as never)],
+  ['ModelRunner', (bind) => bind(ModelRunner).toConstantValue({} as never)],
+])('an engine does not start where a plugin gives something else as its %s', async (name, bind) => {
+  const what = expect.stringContaining(`of ${name} gave`);
+  expect(await failureOf(startTiny({}, withPlugin(bind)))).toMatchObject({
+    code: 'GRAFT_SERVICE_INVALID',
+    what,
+    where: expect.stringContaining('"mine"'),
+  });
+});

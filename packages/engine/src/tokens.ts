@@ -10,11 +10,11 @@ import type { TokenizerFormat } from './text/model-text.ts';
 
 export type Backend = graph.Backend;
 /** What compiles and runs models on a platform. No default: a platform's plugin binds it. */
-export const Backend = token<Backend>('Backend');
+export const Backend = token<Backend>('Backend', 'engine', ['compile']);
 
 export type StaticBackend = graph.StaticBackend;
 /** The device of a `BucketedModelRunner`, which compiles for static shapes. */
-export const StaticBackend = token<StaticBackend>('StaticBackend');
+export const StaticBackend = token<StaticBackend>('StaticBackend', 'engine', ['open']);
 
 export type BucketPolicy = buckets.BucketPolicy;
 /** The static shapes of a `BucketedModelRunner`. */
@@ -22,36 +22,36 @@ export const BucketPolicy = token<BucketPolicy>('BucketPolicy', 'model');
 
 export type ModelRunner = runner.ModelRunner;
 /** Runs a model's steps. Default: `AnyShapeRunner`, over the platform's `Backend`. */
-export const ModelRunner = token<ModelRunner>('ModelRunner', 'model');
+export const ModelRunner = token<ModelRunner>('ModelRunner', 'model', ['capture', 'compile', 'ready', 'run']);
 
 export type RunnerParts = runner.RunnerParts;
 /** The loaded model that a runner runs. The engine binds it. */
 export const RunnerParts = token<RunnerParts>('RunnerParts', 'model');
 
 /** How backends lower ops, each for its platform. A plugin adds those of its ops, or better ones of ours. */
-export const Lowerings = listToken<graph.OpLowering<never, unknown>>('Lowerings');
+export const Lowerings = listToken<graph.OpLowering<never, unknown>>('Lowerings', 'engine', ['lower']);
 
 /** The forms of checkpoints that are read. Of several that read a path, the last one opens it: a plugin's comes before ours. */
-export const CheckpointFormats = listToken<coreModel.CheckpointFormat>('CheckpointFormats');
+export const CheckpointFormats = listToken<coreModel.CheckpointFormat>('CheckpointFormats', 'engine', ['reads', 'open']);
 
 /** How the tokenizer of a checkpoint is read. Of several that read one, the last is taken: a plugin's comes before ours. */
-export const Tokenizers = listToken<TokenizerFormat>('Tokenizers');
+export const Tokenizers = listToken<TokenizerFormat>('Tokenizers', 'engine', ['open']);
 
 export type ModelFiles = files.ModelFiles;
 /** Reads a model's files. */
-export const ModelFiles = token<ModelFiles>('ModelFiles');
+export const ModelFiles = token<ModelFiles>('ModelFiles', 'engine', ['open', 'text']);
 
 export type WeightPolicy = coreModel.WeightPolicy;
 /** The forms in which weights are kept (`--weights auto`). Default: float32. */
-export const WeightPolicy = token<WeightPolicy>('WeightPolicy');
+export const WeightPolicy = token<WeightPolicy>('WeightPolicy', 'engine', 'function');
 
 export type SchedulerPolicy = scheduler.SchedulerPolicy;
 /** Which waiting sequence is next, and how much of a prompt a step computes. Default: first come, first served. */
-export const SchedulerPolicy = token<SchedulerPolicy>('SchedulerPolicy');
+export const SchedulerPolicy = token<SchedulerPolicy>('SchedulerPolicy', 'engine', ['next', 'prefillTokens']);
 
 export type SequencePolicies = scheduler.SequencePolicies;
 /** What the steps of this engine follow. */
 export const SequencePolicies = token<SequencePolicies>('SequencePolicies');
 
 /** What changes the logits of each sequence before a token is chosen, in order. Ours come first: bias and penalties of the API. */
-export const LogitsProcessors = listToken<LogitsProcessor>('LogitsProcessors');
+export const LogitsProcessors = listToken<LogitsProcessor>('LogitsProcessors', 'engine', ['start']);

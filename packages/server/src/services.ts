@@ -5,11 +5,11 @@ import { Registry } from 'prom-client';
 
 /** Adds routes to the server. Where the server has an API key, requests to them need it. */
 export type Route = (app: FastifyInstance, served: { readonly engine: Engine }) => void | Promise<void>;
-export const Routes = listToken<Route>('Routes');
+export const Routes = listToken<Route>('Routes', 'engine', 'function');
 
 export type Metrics = Registry;
 /** What `/metrics` shows. A plugin decorates the registry to add metrics to it, or binds one of its own to have ours there too. */
-export const Metrics = token<Metrics>('Metrics');
+export const Metrics = token<Metrics>('Metrics', 'engine', ['metrics']);
 
 /** The services of a server, which live in its main thread: the engine's worker has others of the same plugins. */
 @injectable()

@@ -17,6 +17,9 @@ const Limits = token<{ rows: number }>('Limits');
 const Context = token<{ model: string }>('Context', 'model');
 const Runner = token<BaseRunner>('Runner', 'model');
 const Filters = listToken<string>('Filters');
+const Policy = token<{ next(): number }>('Policy', 'engine', ['next']);
+const Policies = listToken<{ next(): number }>('Policies', 'engine', ['next']);
+const Chooser = token<() => number>('Chooser', 'engine', 'function');
 
 @injectable()
 class BaseRunner {
@@ -167,6 +170,25 @@ describe('a service', () => {
     for (const asked of [Runner, Built])
       await expect(model.get(asked as typeof Built)).rejects.toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where }));
     await expect(model.get(Backend)).rejects.toThrow(code('GRAFT_SERVICE_NOT_BOUND', { where: 'token Backend (engine)' }));
+  });
+
+  test.each<[string, (bind: Bind) => unknown]>([
+    ['A binding of Backend gave undefined', (bind) => bind(Backend).toDynamicValue(() => undefined as never)],
+    ['A decorator of Backend gave undefined', (bind) => [cpu(bind), bind.decorate(Backend, () => undefined as never)]],
+    ['A binding of Policy gave an object without "next"', (bind) => bind(Policy).toConstantValue({} as never)],
+    ['A binding of Policy gave null.', (bind) => bind(Policy).toConstantValue(null as never)],
+    ['A binding of Policies gave 5.', (bind) => bind.many(Policies).toConstantValue(5 as never)],
+    ['A decorator of Policies gave 5', (bind) => bind.decorate(Policies, () => 5 as never)],
+    ['A decorator of Policies gave an object without "next"', (bind) => bind.decorate(Policies, () => [{}] as never)],
+    ['A binding of Chooser gave an object', (bind) => bind(Chooser).toConstantValue({} as never)],
+  ])('that its token does not allow is refused, and its plugin is named: %s', async (what, bind) => {
+    const engine = await engineOf(
+      () => undefined,
+      (on) => void bind(on),
+    );
+    const token = [Backend, Policy, Policies, Chooser].find((one) => what.includes(`of ${one.description} `))!;
+    const error = code('GRAFT_SERVICE_INVALID', { what: expect.stringContaining(what), where: 'plugin "p1" (passed in code)' });
+    await expect(engine.get(token as typeof Backend)).rejects.toThrow(error);
   });
 
   test('of the other scope is refused, and what is no token', async () => {

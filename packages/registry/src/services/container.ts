@@ -2,9 +2,9 @@ import { DisposedError, GraftError } from '@graft/common';
 import { Container, type Newable } from 'inversify';
 import { nearestNames } from '../names.ts';
 import { type Bind, type Binding, binder, requireNoRival, type Services } from './binder.ts';
-import { type Bound, ServiceCycleError, ServiceFailedError, ServiceNotBoundError, TokenScopeError } from './errors.ts';
+import { type Bound, ServiceCycleError, ServiceFailedError, ServiceInvalidError, ServiceNotBoundError, TokenScopeError } from './errors.ts';
 import { injectionsOf } from './injectable.ts';
-import { type Scope, type Token, type TokenFacts, tokenFacts } from './tokens.ts';
+import { misfit, type Scope, type Token, type TokenFacts, tokenFacts } from './tokens.ts';
 
 interface Service extends TokenFacts {
   readonly token: Token<unknown>;
@@ -132,7 +132,18 @@ export class ServiceContainer implements Services, AsyncDisposable {
     return value;
   }
 
+  /** @throws ServiceInvalidError for what is not a service of the token. */
   private async make(binding: Binding, service: Service, inner?: unknown): Promise<unknown> {
+    const value = await this.valueOf(binding, service, inner);
+    const { isList, role, must } = binding;
+    const isWhole = isList && role === 'decorator';
+    const misfits = isWhole && Array.isArray(value) ? value.map((one) => misfit(one, must)) : [misfit(value, isWhole ? ['map'] : must)];
+    const given = misfits.find((one) => one !== null);
+    if (given !== undefined) throw new ServiceInvalidError(binding, given!);
+    return value;
+  }
+
+  private async valueOf(binding: Binding, service: Service, inner: unknown): Promise<unknown> {
     const { source } = binding;
     if (source.kind === 'constant') return source.value;
     const asker = { ...binding, service };

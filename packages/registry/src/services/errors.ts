@@ -61,6 +61,16 @@ export class ServiceFailedError extends graftError('GRAFT_SERVICE_FAILED', ({ na
   cause,
 })) {}
 
+/** A plugin gave something as a service that cannot be one. */
+export class ServiceInvalidError extends graftError(
+  'GRAFT_SERVICE_INVALID',
+  ({ name, owner, isList, must, role }: Bound & TokenFacts & { role: string }, given: string) => ({
+    what: `${role === 'decorator' ? 'A decorator' : 'A binding'} of ${name} gave ${given}.`,
+    where: ownerText(owner),
+    fix: `give ${isList && role === 'decorator' ? 'a list, each element of it ' : ''}${must === 'function' ? 'a function' : `an object${must.length === 0 ? '' : ` with the methods ${quotedList(must, '', 'and')}`}`}.`,
+  }),
+) {}
+
 export class ServiceNotInjectableError extends graftError(
   'GRAFT_SERVICE_NOT_INJECTABLE',
   (Class: string, parameters: number, injected: number, boundTo: Bound | null) => ({

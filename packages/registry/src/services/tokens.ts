@@ -1,3 +1,4 @@
+import { quotedList } from '../names.ts';
 import { TokenInvalidError } from './errors.ts';
 
 /** How long a service lives: as long as the engine, or as long as one loaded model. */
@@ -13,20 +14,28 @@ export interface TokenFacts {
   readonly scope: Scope;
   /** Whether the service is a list, to which every plugin may add with `bind.many`. */
   readonly isList: boolean;
+  readonly must: Must;
 }
+
+/** The methods that a service, or each element of a list, must have; or `function`. Fields are left to the compiler. Undefined is never a service. */
+export type Must = readonly string[] | 'function';
 
 const known = new Map<symbol, TokenFacts>();
 
 /** A token of one service. Two calls give two tokens: import the one that exists. */
-export function token<T>(name: string, scope: Scope = 'engine', isList = false): Token<T> {
-  const made = Symbol(name) as Token<T>;
-  known.set(made, { name, scope, isList });
-  return made;
+export function token<T>(name: string, scope: Scope = 'engine', must: Must = []): Token<T> {
+  return make({ name, scope, isList: false, must });
 }
 
 /** A token of a list; with nothing bound it is empty. */
-export function listToken<T>(name: string, scope?: Scope): Token<readonly T[]> {
-  return token(name, scope, true);
+export function listToken<T>(name: string, scope: Scope = 'engine', must: Must = []): Token<readonly T[]> {
+  return make({ name, scope, isList: true, must });
+}
+
+function make<T>(facts: TokenFacts): Token<T> {
+  const made = Symbol(facts.name) as Token<T>;
+  known.set(made, facts);
+  return made;
 }
 
 /** @throws TokenInvalidError for anything that `token()` and `listToken()` did not make. */
@@ -34,4 +43,14 @@ export function tokenFacts(identifier: unknown): TokenFacts {
   const facts = known.get(identifier as symbol);
   if (facts === undefined) throw new TokenInvalidError(typeof identifier === 'function' ? `class ${identifier.name}` : String(identifier));
   return facts;
+}
+
+/** What a value is that cannot be the service; null where it can. */
+export function misfit(value: unknown, must: Must): string | null {
+  const isObject = typeof value === 'function' || (typeof value === 'object' && value !== null);
+  const kind = typeof value === 'function' ? 'a function' : isObject ? 'an object' : String(value);
+  if (value === undefined || must === 'function') return typeof value === 'function' ? null : kind;
+  const missing = must.filter((name) => typeof (value as Record<string, unknown> | null)?.[name] !== 'function');
+  if (missing.length === 0) return null;
+  return isObject ? `${kind} without ${quotedList(missing, '', 'and')}` : kind;
 }
