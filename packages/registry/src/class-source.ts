@@ -8,6 +8,8 @@ interface ClassSource {
   readonly members: string;
   /** The text of the constructor's body, groups put back; null where the class has none. */
   readonly constructorBody: string | null;
+  /** All parameters of the constructor, with those that have a default and the rest. */
+  readonly parameters: number;
 }
 
 /** `none`: the base's. `pass-through`: it hands its arguments to the base. `own`: it takes parameters of its own. */
@@ -15,6 +17,11 @@ export function constructorOf(Class: object): 'none' | 'pass-through' | 'own' {
   const body = sourceOf(Class)?.constructorBody ?? null;
   if (body === null) return 'none';
   return /\bsuper\(\s*\.\.\.\s*[\w$]+\s*\)/.test(body) ? 'pass-through' : 'own';
+}
+
+/** How many parameters the constructor of a class names. `length` leaves out those from the first default on. */
+export function parametersOf(Class: object): number {
+  return sourceOf(Class)?.parameters ?? 0;
 }
 
 /** Whether building an instance sets fields: declared ones, or those that a compiler has moved into the constructor. */
@@ -45,6 +52,8 @@ function sourceOf(Class: object): ClassSource | null {
   const groupAt = (number: string): string => groups[Number(number)] ?? '';
   const whole = (text: string): string => text.replace(/[⟨⟦⦃](\d+)[⟩⟧⦄]/g, (_, number: string) => whole(groupAt(number)));
   const members = groupAt(/⦃(\d+)⦄\s*$/.exec(source)?.[1] ?? '').slice(1, -1);
-  const body = /(?<!static\s+)(?<![\w$#])constructor\s*⟨\d+⟩\s*⦃(\d+)⦄/.exec(members)?.[1];
-  return { members, constructorBody: body === undefined ? null : whole(groupAt(body)) };
+  const body = /(?<!static\s+)(?<![\w$#])constructor\s*⟨(\d+)⟩\s*⦃(\d+)⦄/.exec(members);
+  const parameters = body === null ? [] : groupAt(body[1]!).slice(1, -1).split(',');
+  const constructorBody = body === null ? null : whole(groupAt(body[2]!));
+  return { members, constructorBody, parameters: parameters.filter((text) => text.trim() !== '').length };
 }

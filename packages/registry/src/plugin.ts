@@ -11,8 +11,8 @@ import type { Owner } from './registration.ts';
 import type { Bind } from './services/binder.ts';
 
 const name = z.string().regex(/^[A-Za-z0-9@][\w@./-]*$/, 'must be a name of letters, digits and @ . / _ -');
-const functionSchema = <F>() => z.custom<F>((value) => typeof value === 'function', 'must be a function');
-const nonEmpty = z.string().min(1, 'must not be empty');
+export const functionSchema = <F>() => z.custom<F>((value) => typeof value === 'function', 'must be a function');
+export const nonEmpty = z.string().min(1, 'must not be empty');
 const names = z.array(nonEmpty).readonly();
 const range = z.string().refine((text) => semver.validRange(text) !== null, 'must be a semver range');
 const method = z.string().refine(isMethodName, 'must be `method`, `method(parameters)` or `Class.method`');

@@ -1,9 +1,12 @@
 import { GraftError } from '@graft/common';
 import type { Newable } from 'inversify';
+import * as z from 'zod';
+import { expectValid } from '../issues.ts';
 import type { PluginSource } from '../loaded-plugins.ts';
+import { functionSchema, nonEmpty } from '../plugin.ts';
 import { PluginFailedError } from '../plugin-errors.ts';
 import type { Owner } from '../registration.ts';
-import { BinderClosedError, TokenConflictError } from './errors.ts';
+import { BinderClosedError, BindingInvalidError, TokenConflictError } from './errors.ts';
 import { injectionsOf } from './injectable.ts';
 import { type Token, type TokenFacts, tokenFacts } from './tokens.ts';
 
@@ -42,7 +45,7 @@ export interface Bind {
 
 export type BindingSource =
   | { readonly kind: 'constant'; readonly value: unknown }
-  | { readonly kind: 'class'; readonly load: () => Newable | Promise<Newable> }
+  | { readonly kind: 'class'; readonly load: () => Promise<Newable> }
   | { readonly kind: 'builder'; readonly build: (services: Services, inner: unknown) => unknown };
 
 /** A binding as a value. Containers are filled from these, so a plugin that fails half-way leaves nothing behind. */
@@ -59,27 +62,66 @@ export interface Binding extends TokenFacts {
   readonly source: BindingSource;
 }
 
-/** The function that binds for `owner`; each binding goes to `accept`. */
+const optionsSchema = z.strictObject({ platform: nonEmpty.optional(), modes: z.array(nonEmpty).readonly().optional() });
+const method = functionSchema<() => unknown>();
+
+/** The function that binds for `owner`; each binding goes to `accept`. @param unfinished gets the calls that no `.to` has followed yet. */
 export function binder(
   { isDefault = false, platforms = null, ...owner }: Owner & Partial<Pick<Binding, 'isDefault' | 'platforms'>>,
   accept: (binding: Binding) => void,
+  unfinished: Set<string> = new Set(),
 ): Bind {
+  const check = (schema: z.ZodType, value: unknown, name: string, call: string) =>
+    expectValid(schema, value, name, (problems) => new BindingInvalidError(call, problems, owner));
   const take = (token: Token<unknown>, role: Binding['role'], { platform, modes }: BindingOptions, source: BindingSource) => {
     const on = platform === undefined ? platforms : [platform];
     accept({ ...tokenFacts(token), token, role, owner, isDefault, platforms: on, modes: modes ?? null, source });
   };
-  const bind = <T>(token: Token<unknown>, options: BindingOptions = {}): BindingSyntax<T> => ({
-    toConstantValue: (value) => take(token, 'service', options, { kind: 'constant', value }),
-    toDynamicValue: (build) => take(token, 'service', options, { kind: 'builder', build }),
-    to(source) {
-      const isLazy = Object.getOwnPropertyDescriptor(source, 'prototype')?.writable !== false; // a class's prototype cannot be set
-      if (!isLazy) injectionsOf(source as Newable, { name: tokenFacts(token).name, owner });
-      take(token, 'service', options, { kind: 'class', load: isLazy ? (source as () => Promise<Newable>) : () => source as Newable });
-    },
-  });
-  const decorate: Bind['decorate'] = (token, decorator, options = {}) =>
+  const bindTo = <T>(token: Token<unknown>, options: BindingOptions, many: boolean): BindingSyntax<T> => {
+    const { name, isList } = tokenFacts(token);
+    const call = `${many ? 'bind.many' : 'bind'}(${name})`;
+    check(optionsSchema, options, 'options', call);
+    if (isList !== many)
+      throw new BindingInvalidError(
+        call,
+        isList ? `${name} is a list: write bind.many(${name})` : `${name} is no list: write bind(${name})`,
+        owner,
+      );
+    unfinished.add(call);
+    const accepted = (source: BindingSource) => {
+      unfinished.delete(call);
+      take(token, 'service', options, source);
+    };
+    return {
+      toConstantValue: (value) => accepted({ kind: 'constant', value }),
+      toDynamicValue(build) {
+        check(method, build, 'the builder', `${call}.toDynamicValue`);
+        accepted({ kind: 'builder', build });
+      },
+      to(source) {
+        const toClass = `${call}.to`;
+        check(method, source, 'the class, or the function that imports it,', toClass);
+        const isLazy = Object.getOwnPropertyDescriptor(source, 'prototype')?.writable !== false; // a class's prototype cannot be set
+        if (!isLazy) injectionsOf(source as Newable, { name, owner });
+        const load = async (): Promise<Newable> => {
+          const Class = isLazy ? await (source as () => Promise<Newable>)() : source;
+          return check(method, Class, 'the imported class', toClass) as Newable;
+        };
+        accepted({ kind: 'class', load });
+      },
+    };
+  };
+  const decorate: Bind['decorate'] = (token, decorator, options = {}) => {
+    const call = `bind.decorate(${tokenFacts(token).name})`;
+    check(method, decorator, 'the decorator', call);
+    check(optionsSchema, options, 'options', call);
     take(token, 'decorator', options, { kind: 'builder', build: (services, inner) => decorator(inner as never, services) });
-  return Object.assign(bind, { many: bind, decorate });
+  };
+  const bind = <T>(token: Token<unknown>, options: BindingOptions = {}) => bindTo<T>(token, options, false);
+  return Object.assign(bind, {
+    many: <T>(token: Token<readonly T[]>, options: BindingOptions = {}) => bindTo<T>(token, options, true),
+    decorate,
+  });
 }
 
 /** The bindings that an application has for whatever no plugin binds. */
@@ -100,7 +142,10 @@ export async function pluginBindings({ plugin, file }: PluginSource): Promise<Bi
     bindings.push(binding);
   };
   try {
-    await plugin.bind?.(binder({ ...owner, platforms }, accept));
+    const unfinished = new Set<string>();
+    await plugin.bind?.(binder({ ...owner, platforms }, accept, unfinished));
+    for (const call of unfinished)
+      throw new BindingInvalidError(call, 'it binds nothing: .to, .toConstantValue or .toDynamicValue must follow', owner);
   } catch (cause) {
     throw GraftError.is(cause) ? cause : new PluginFailedError(owner, 'bind', cause);
   } finally {

@@ -113,11 +113,17 @@ describe('a class that is bound', () => {
         super(backend, context);
       }
     }
+    class Defaults extends BaseRunner {
+      constructor(backend = { device: 'none' }, context = { model: ['a', 'b'].join(',') }) {
+        super(backend, context);
+      }
+    }
     class Gap {
       constructor(_backend: Backend, @inject(Context) _context: unknown) {}
     }
     const refused = (what: string) => code('GRAFT_SERVICE_NOT_INJECTABLE', { what: expect.stringContaining(what) });
     await expect(engineOf((bind) => bind(Runner).to(Mine))).rejects.toThrow(refused('Mine takes 2 parameters, and 0'));
+    await expect(engineOf((bind) => bind(Runner).to(Defaults))).rejects.toThrow(refused('Defaults takes 2 parameters, and 0'));
     await expect(engineOf((bind) => bind(token<Gap>('Gap')).to(Gap))).rejects.toThrow(refused('Gap takes 2 parameters, and 1'));
     const lazy = await modelOf(cpu, (bind) => bind(Runner).to(async () => Mine));
     await expect(lazy.get(Runner)).rejects.toThrow(
@@ -129,6 +135,25 @@ describe('a class that is bound', () => {
     const model = await modelOf(cpu, (bind) => bind(Runner).toDynamicValue((services) => services.create(BaseRunner)));
     expect(await model.get(Runner)).toMatchObject(complete);
     expect(await model.create(BaseRunner)).toMatchObject(complete);
+  });
+
+  test('and is none, or a call of the binder that is wrong in another way, is refused in the words of the call', async () => {
+    const wrong: [string, (bind: Bind) => unknown][] = [
+      ['bind(Backend).to ', (bind) => bind(Backend).to(undefined as never)],
+      ['bind(Backend).to ', (bind) => bind(Backend).to(7 as never)],
+      ['bind(Backend).toDynamicValue ', (bind) => bind(Backend).toDynamicValue(3 as never)],
+      ['bind.decorate(Backend) ', (bind) => bind.decorate(Backend, 5 as never)],
+      ['"platfrm" is no key here', (bind) => bind(Backend, { platfrm: 'cpu' } as never).to(BaseRunner as never)],
+      ['bind(Backend) is not a valid binding: it binds nothing', (bind) => bind(Backend)],
+      ['Backend is no list: write bind(Backend)', (bind) => bind.many(Backend as never).toConstantValue(1)],
+      ['Filters is a list: write bind.many(Filters)', (bind) => bind(Filters).toConstantValue([])],
+    ];
+    for (const [what, bind] of wrong) {
+      const error = code('GRAFT_BINDING_INVALID', { what: expect.stringContaining(what), where: 'plugin "p0" (passed in code)' });
+      await expect(engineOf((on) => void bind(on))).rejects.toThrow(error);
+    }
+    const lazy = await engineOf((bind) => bind(Backend).to(async () => undefined as never));
+    await expect(lazy.get(Backend)).rejects.toThrow(code('GRAFT_BINDING_INVALID', { what: expect.stringContaining('the imported class') }));
   });
 
   test('as an engine’s service never captures a service of a model', async () => {

@@ -32,6 +32,13 @@ export class TokenConflictError extends graftError(
   }),
 ) {}
 
+/** A plugin's bind() calls the binder wrongly. */
+export class BindingInvalidError extends graftError('GRAFT_BINDING_INVALID', (call: string, problems: string, owner: Owner) => ({
+  what: `${call} is not a valid binding: ${problems}.`,
+  where: ownerText(owner),
+  fix: "correct the call in the plugin's bind().",
+})) {}
+
 export class BinderClosedError extends graftError('GRAFT_BINDER_CLOSED', ({ name, owner }: Bound) => ({
   what: `${name} was bound after the plugin had been loaded.`,
   where: ownerText(owner),

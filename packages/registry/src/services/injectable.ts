@@ -1,6 +1,6 @@
 import 'reflect-metadata/lite';
 import { injectFromBase, type Newable } from 'inversify';
-import { constructorOf } from '../class-source.ts';
+import { constructorOf, parametersOf } from '../class-source.ts';
 import { type Bound, ServiceNotInjectableError } from './errors.ts';
 import type { Token } from './tokens.ts';
 
@@ -38,7 +38,8 @@ function check(Class: Newable, boundTo: Bound | null): void {
   const own = Array.from(metadataOf(Class)?.constructorArguments ?? []);
   const injected = own.filter((argument) => argument !== undefined).length;
   if (constructorOf(Class) === 'own') {
-    const parameters = Math.max(Class.length, own.length);
+    const replaces = hasBase && own.length === 0 && (metadataOf(Base as object)?.constructorArguments.length ?? 0) > 0; // the base takes services
+    const parameters = Math.max(Class.length, own.length, replaces ? parametersOf(Class) : 0);
     if (parameters > injected) throw new ServiceNotInjectableError(Class.name, parameters, injected, boundTo);
   } else if (own.length === 0 && hasBase && metadataOf(Base) !== undefined) {
     injectFromBase({ extendConstructorArguments: true, extendProperties: true })(Class);
