@@ -1,6 +1,14 @@
 import { Disposables } from '@graft/common';
 import { Lowerings } from '@graft/engine';
-import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type OpNode, type Program } from '@graft/graph';
+import {
+  type Backend,
+  type CapturedModel,
+  type CompileOptions,
+  expectLowering,
+  inlineRegions,
+  type OpNode,
+  type Program,
+} from '@graft/graph';
 import { type Activations, exportGraph, hasExactKernel, loweringOf, type OnnxLowering, WeightStore } from '@graft/onnx-export';
 import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
 import { inject } from '@graft/registry';
@@ -36,7 +44,7 @@ export class OrtBackend implements Backend {
   }
 
   private get lowerings(): OnnxLowering[] {
-    return this.added.filter((lowering) => lowering.platform === platform);
+    return this.added.filter((lowering) => expectLowering(lowering).platform === platform);
   }
 
   /**

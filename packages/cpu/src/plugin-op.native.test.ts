@@ -60,6 +60,20 @@ test('an op that cpu can neither lower nor decompose is one error with its place
   });
 });
 
+const fail = (): never => {
+  throw new Error('no');
+};
+test.each([
+  ['gives undefined', { lower: () => undefined }, /lowering for "cpu" gave undefined/],
+  ['throws', { lower: fail }, /lowering for "cpu" threw/],
+  ['lacks its function', { lower: undefined }, /lower \(undefined\)/],
+  ['names no op', { op: undefined }, /op \(undefined\)/],
+  ['cannot say what it supports', { supports: fail }, /supports for "cpu" threw/],
+])('a lowering that %s is an error that says so', async (_name, parts, what) => {
+  const run = programs(2, [{ ...lowering, ...parts } as never]);
+  await expect(run).rejects.toMatchObject({ code: 'GRAFT_OP_FAULTY', what: expect.stringMatching(what) });
+});
+
 test("a plugin's lowering of one of our ops is taken in place of ours", async () => {
   const negated: OnnxLowering<typeof ops.floor> = {
     op: ops.floor,

@@ -1,5 +1,6 @@
 import type { CapturedModel } from './capture/capture.ts';
 import type { DType } from './dtype.ts';
+import { OpFaultyError, runPart } from './errors.ts';
 import type { OpNode } from './graph.ts';
 import type { Module } from './nn/module.ts';
 import type { OpFacts } from './ops/define-op.ts';
@@ -22,8 +23,22 @@ export interface OpLowering<Context, Result, O = OpFacts> {
 
 /** The lowering that serves a node, of those given for one platform; null when there is none. */
 export function chooseLowering<L extends OpLowering<never, unknown>>(lowerings: readonly L[], node: OpNode): L | null {
-  const able = lowerings.filter(({ op, supports }) => op === node.op && supports?.(node as never) !== false);
+  const able = lowerings.filter(
+    (one) =>
+      expectLowering(one).op === node.op &&
+      runPart(node.op, `supports for "${one.platform}"`, node.path, () => one.supports?.(node as never)) !== false,
+  );
   return able.reduce<L | null>((best, each) => (best === null || (each.priority ?? 0) > (best.priority ?? 0) ? each : best), null);
+}
+
+/** @throws OpFaultyError for what a plugin gives instead of a lowering. */
+export function expectLowering<L extends OpLowering<never, unknown>>(lowering: L): L {
+  const { op, platform, lower } = lowering ?? {};
+  if (typeof op === 'function' && typeof platform === 'string' && typeof lower === 'function') return lowering;
+  const parts = { op: typeof op, platform: typeof platform, lower: typeof lower };
+  const given = Object.entries(parts).map(([name, type]) => `${name} (${type})`);
+  const what = `A lowering has ${given.join(', ')}; expected an op of defineOp, a name and a function.`;
+  throw new OpFaultyError(typeof op === 'function' ? (op as OpFacts) : null, what);
 }
 
 /** A tensor in ordinary memory, as it is given to a program and taken from it. Row-major. */

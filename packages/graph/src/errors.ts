@@ -1,4 +1,4 @@
-import { GraftError, graftError, messageOf } from '@graft/common';
+import { GraftError, type GraftErrorFacts, graftError, messageOf } from '@graft/common';
 
 const placed = (where: string | undefined) => (where === undefined ? {} : { where });
 const modelPath = (path: string): string => path || 'the model itself';
@@ -33,27 +33,67 @@ export class DimCoercedError extends graftError('GRAFT_DIM_COERCED', (dim: strin
   fix: 'use dim.equals(n), dim.isStatic, dim.times(n) or dim.dividedBy(n).',
 })) {}
 
-/** A tensor is used as if it had values. */
-export class TensorCoercedError extends graftError('GRAFT_TENSOR_COERCED', (type: string, asked: string) => ({
-  what: `A tensor ${type} is used as a value (${asked}). Values do not exist in forward: it runs once, to record a graph.`,
-  fix: 'use ops or methods of tensors, such as x.mul(2). Choose between two values with ops.where.',
-})) {}
+/** A fault of a method that works with tensors. The capture knows which method that is. */
+export class InMethodError extends GraftError {
+  private readonly facts: GraftErrorFacts;
+  private readonly isPlaced: boolean;
 
-/** The inputs or attributes of an op are not those that it declares. */
-export class OpInputError extends GraftError {
-  private readonly op: string;
-  private readonly path: string | null;
-
-  /** @param path of the module whose `forward` calls the op; null until the capture knows it. */
-  constructor(op: string, what: string, path: string | null = null) {
-    super({ code: 'GRAFT_OP_INPUT', what, where: path === null ? `op ${op}` : `op ${op}, called by ${path}` });
-    this.op = op;
-    this.path = path;
+  constructor(facts: GraftErrorFacts, isPlaced = false) {
+    super(facts);
+    this.facts = facts;
+    this.isPlaced = isPlaced;
   }
 
   /** The same error with its place in the model; itself where that is known. */
-  calledBy(path: string): OpInputError {
-    return this.path === null && path !== '' ? new OpInputError(this.op, this.what, path) : this;
+  calledBy(path: string, method: string): this {
+    if (this.isPlaced) return this;
+    const caller = `${modelPath(path)} (${method})`;
+    const where = this.where === undefined ? caller : `${this.where}, called by ${caller}`;
+    return Reflect.construct(InMethodError, [{ ...this.facts, where }, true], this.constructor) as this;
+  }
+}
+
+/** A tensor is used as if it had values. */
+export class TensorCoercedError extends InMethodError {
+  constructor(type: string, asked: string) {
+    super({
+      code: 'GRAFT_TENSOR_COERCED',
+      what: `A tensor ${type} is used as a value (${asked}). Values do not exist in forward: it runs once, to record a graph.`,
+      fix: 'use ops or methods of tensors, such as x.mul(2). Choose between two values with ops.where.',
+    });
+  }
+}
+
+/** The inputs or attributes of an op are not those that it declares. */
+export class OpInputError extends InMethodError {
+  constructor(op: string, what: string) {
+    super({ code: 'GRAFT_OP_INPUT', what, where: `op ${op}` });
+  }
+}
+
+interface OpName {
+  readonly name: string;
+  readonly plugin: string | null;
+}
+
+/** A part of an op or of its lowering throws, or gives something else than it must. */
+export class OpFaultyError extends InMethodError {
+  /** @param op null where it is unknown. @param path of the module that calls the op. */
+  constructor(op: OpName | null, what: string, path?: string, cause?: unknown) {
+    const name = op === null ? 'a lowering of a plugin' : `op "${op.name}"${op.plugin === null ? '' : ` of plugin "${op.plugin}"`}`;
+    const where = path === undefined ? name : `${name} at ${modelPath(path)}`;
+    super({ code: 'GRAFT_OP_FAULTY', what, where, fix: 'correct that part of the op or lowering.', cause }, path !== undefined);
+  }
+}
+
+/** Runs a part of an op that a plugin may have written. @throws OpFaultyError */
+export function runPart<T>(op: OpName, part: string, path: string | undefined, body: () => T): T {
+  try {
+    return body();
+  } catch (cause) {
+    const isOwn = part === 'infer' || !(cause instanceof InMethodError); // infer refuses what the model gives it
+    if (GraftError.is(cause) && isOwn) throw cause;
+    throw new OpFaultyError(op, `Its ${part} threw: ${messageOf(cause)}`, path, cause);
   }
 }
 

@@ -190,14 +190,20 @@ export type Tensor = SymbolicTensor;
 export function describeResult(value: unknown): string {
   if (value instanceof SymbolicTensor) return `${value.dtype}${formatDims(value.dims)}`;
   if (value === null || value === undefined) return String(value);
-  return value instanceof Promise ? 'a Promise' : typeof value === 'object' ? `a ${value.constructor.name}` : `a ${typeof value}`;
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  return typeof value === 'object' ? `a ${value.constructor?.name ?? 'record'}` : `a ${typeof value}`;
 }
 
 // Not methods of the class, so that the compiler refuses them too: `logits * 2`, a template string, `[...x]`, JSON.
-for (const name of [Symbol.toPrimitive, Symbol.iterator, 'valueOf', 'toString', 'toJSON', 'toFloat32'] as const) {
+const coercions = [
+  [Symbol.toPrimitive, 'an operator or a template string'],
+  [Symbol.iterator, 'for..of or a spread'],
+  ...(['valueOf', 'toString', 'toJSON', 'toFloat32'] as const).map((name) => [name, name] as const),
+] as const;
+for (const [name, asked] of coercions) {
   Object.defineProperty(SymbolicTensor.prototype, name, {
     value(this: SymbolicTensor): never {
-      throw new TensorCoercedError(`${this.dtype}${formatDims(this.dims)}`, String(name));
+      throw new TensorCoercedError(`${this.dtype}${formatDims(this.dims)}`, asked);
     },
   });
 }

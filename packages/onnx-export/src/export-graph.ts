@@ -1,4 +1,16 @@
-import { type CompileOptions, type Dim, type DType, decomposeOps, type Graph, type OpNode, ops, type Value } from '@graft/graph';
+import {
+  type CompileOptions,
+  type Dim,
+  type DType,
+  decomposeOps,
+  describeResult,
+  type Graph,
+  OpFaultyError,
+  type OpNode,
+  ops,
+  runPart,
+  type Value,
+} from '@graft/graph';
 import { LoweringError } from './errors.ts';
 import { findFusions } from './fusions.ts';
 import { type Activations, cacheWidth, declaredDims, LoweringContext, type WeightInput } from './lowering-context.ts';
@@ -111,7 +123,14 @@ class Exporter {
       if (absorbed.has(node)) continue;
       context.path = node.path;
       const lowered = { ...node, fused: attention.get(node) ?? null };
-      const names = loweringOf(node, lowerings)!.lower(lowered as never, context);
+      const names = runPart(node.op, `lowering for "${platform}"`, node.path, () =>
+        loweringOf(node, lowerings)!.lower(lowered as never, context),
+      );
+      const visible = node.outputs.length - node.op.inPlaceOf.length;
+      if (!Array.isArray(names) || names.length < visible || !names.every((name) => typeof name === 'string')) {
+        const what = `Its lowering for "${platform}" gave ${describeResult(names)}, expected a list of ${visible} names.`;
+        throw new OpFaultyError(node.op, what, node.path);
+      }
       for (const [i, name] of names.entries()) context.alias(node.outputs[i]!, name);
       if (node.op === ops.attention) this.addGroup(node);
     }

@@ -9,6 +9,10 @@ const code = (name: string, more: object = {}) => expect.objectContaining({ code
 const target: HookTarget = { architecture: 'Tiny', platform: 'hpu', mode: 'compile', chain: [{ plugin: 'tiny', className: null }] };
 const weight = (dtype = 'float32', shape = [2, 3]): ParameterFacts => ({ dtype, shape });
 
+function noBuffers(): never[] {
+  return [];
+}
+
 class Tiny implements InspectableModel {
   parameters: Record<string, ParameterFacts> = { w: weight(), v: weight('float32', [4]) };
   buffers: Record<string, BufferFacts> = { rope: { ...weight(), persistent: false } };
@@ -479,7 +483,7 @@ test('one hook is switched off by its name', async () => {
 
 test('a patch over another plugin’s is an event, and the covered one says so in the explanation', async () => {
   const replacing = (plugin: string) =>
-    hook('init', (tiny, _, patches) => patches.replaceMethod(tiny, 'namedBuffers', () => []), { owner: { plugin, file: null } });
+    hook('init', (tiny, _, patches) => patches.replaceMethod(tiny, 'namedBuffers', noBuffers), { owner: { plugin, file: null } });
   const runner = new HookRunner(target, [replacing('p1'), replacing('p2')]);
   const seen: string[] = [];
   runner.events.on('hook:warning', ({ plugin, message }) => void seen.push(`${plugin}: ${message}`));

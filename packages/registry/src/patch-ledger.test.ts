@@ -26,6 +26,15 @@ class BranchFree extends ChunkedAttention {
 class WithField extends ChunkedAttention {
   extra = 1;
 }
+function same(x: number): number {
+  return x;
+}
+function next(x: number): number {
+  return x + 1;
+}
+function countOf(...args: never[]): number {
+  return args.length;
+}
 class Layer {
   attention: Attention = new ChunkedAttention();
   router = { name: 'router' };
@@ -43,6 +52,27 @@ function opened(more: Partial<PatchedModel> = {}, lifecycle = new Lifecycle()) {
   const ledger = new PatchLedger(lifecycle);
   return { ledger, layer, model, attention: layer.attention, ...ledger.open(owner, model, 'one graph for all layers') };
 }
+
+test.each<[string, (given: ReturnType<typeof opened>) => void, string]>([
+  ['an arrow function', ({ patches, attention }) => patches.replaceMethod(attention, 'forward', (x: number) => x), 'is an arrow function'],
+  [
+    'no instance',
+    ({ patches }) => patches.replaceMethod(undefined as never, 'forward', Attention.prototype.forward),
+    'target is undefined',
+  ],
+  ['no class', ({ patches, attention }) => patches.swapClass(attention, undefined as never), 'undefined is not a class'],
+  [
+    'a function for a class',
+    ({ patches, attention }) => patches.swapClass(attention, (() => 1) as never),
+    'an arrow function is not a class',
+  ],
+  ['no wrapper', ({ patches, layer }) => patches.wrapChild(layer, 'router', undefined as never), 'given undefined, not a function'],
+  ['an unknown option', ({ patches, layer }) => patches.setField(layer, 'a', 1, { removWhen: '1' } as never), 'no option "removWhen"'],
+])('a patch is refused with %s', (_what, patch, problem) => {
+  const { ledger, ...given } = opened();
+  expect(() => patch({ ledger, ...given })).toThrow(refused(problem));
+  expect(ledger.toJSON()).toEqual([]);
+});
 
 test('the ledger undoes a swap, a lend, a replaced method and a wrapper, last in first out', () => {
   const { ledger, layer, attention, patches } = opened();
@@ -165,14 +195,14 @@ test('a replacement must be able to stand in for the original', () => {
   expect(wrap({ forward: () => 0 })).toThrow(refused('forward takes 1 parameters, and its replacement takes 0'));
   expect(() => patches.lend(layer, 'attention', {})).toThrow(refused('Object lacks forward'));
   expect([ledger.toJSON().length, layer.attention, Object.keys(attention)]).toEqual([0, attention, ['heads']]);
-  patches.replaceMethod(attention, 'forward', (...args: never[]) => args.length);
+  patches.replaceMethod(attention, 'forward', countOf);
   expect(ledger.toJSON().length).toBe(1);
 });
 
 test('a prototype, a class and an object that is not in the model are refused', () => {
   const { ledger, patches } = opened();
   const { forward } = Attention.prototype;
-  expect(() => patches.replaceMethod(Attention.prototype, 'forward', (x: number) => x)).toThrow(
+  expect(() => patches.replaceMethod(Attention.prototype, 'forward', same)).toThrow(
     refused('Attention.prototype belongs to every model of the process'),
   );
   expect(() => patches.setField(Attention, 'region', null)).toThrow(refused('Attention belongs to every model of the process'));
@@ -182,12 +212,12 @@ test('a prototype, a class and an object that is not in the model are refused', 
 
 test('a patch that covers another plugin’s gives a warning, and the covered one names it', () => {
   const { ledger, layer, attention, model, patches, warnings } = opened();
-  patches.replaceMethod(attention, 'forward', (x: number) => x);
+  patches.replaceMethod(attention, 'forward', same);
   patches.lend(layer, 'gate', { forward: () => 0 });
   patches.lend(layer, 'gate', { forward: () => 1 });
   expect(warnings).toEqual([]); // one plugin may change its mind
   const other = ledger.open({ plugin: 'p2', hook: 'p2: hook', phase: 'init' }, model);
-  other.patches.replaceMethod(attention, 'forward', (x: number) => x + 1);
+  other.patches.replaceMethod(attention, 'forward', next);
   other.patches.wrapChild(layer, 'gate', (inner: object) => ({ inner, forward: () => 2 })); // builds on what is there
   expect(other.warnings).toEqual([
     'patch 4 (replaceMethod of ChunkedAttention.forward) covers patch 1 (replaceMethod of ChunkedAttention.forward) of plugin "vendor" at attention.forward.',
@@ -219,7 +249,7 @@ test('a patch links the change that upstream needs, and is refused once upstream
 test('after a capture each patch says whether forward read it', () => {
   const { ledger, layer, attention, patches } = opened();
   patches.swapClass(attention, Attention);
-  patches.replaceMethod(attention, 'forward', (x: number) => x);
+  patches.replaceMethod(attention, 'forward', same);
   patches.setField(attention, 'mark', true, { readBy: 'the runner' });
   patches.lend(layer, 'gate', {});
   ledger.markRead([null, 'forward', 'heads'].map((key) => ({ object: attention, key })));

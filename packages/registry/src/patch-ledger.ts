@@ -107,11 +107,15 @@ export class PatchLedger {
     const [warnings, made]: [string[], number[]] = [[], []];
     const apply = (operation: PatchOperation, instance: object, name: string | null, given: unknown, options: PatchOptions = {}) => {
       this.lifecycle.require(`${operation} (${owner.hook})`, ...patchable);
-      const target = name === null ? nameOf(instance) : `${nameOf(instance)}.${name}`;
+      const targetName = isObject(instance) ? nameOf(instance) : String(instance);
+      const target = name === null ? targetName : `${targetName}.${name}`;
       const refuse: Refuse = (problem, fix) => {
         throw new PatchRefusedError({ operation, target, problem, fix });
       };
       if (!isOpen) refuse(`the hook ${owner.hook} has ended`, 'patch while the hook runs, and await what it starts.');
+      if (!isObject(instance)) refuse(`its target is ${kindOf(instance)}`, 'give a module of the model.');
+      const unknown = Object.keys(options).find((option) => !patchOptions.includes(option));
+      if (unknown !== undefined) refuse(`it has no option "${unknown}"`, `the options are ${patchOptions.join(', ')}.`);
       const place = model.pathOf(instance) ?? refuse(...outsideText(instance));
       const path = name === null ? place : place === '' ? name : `${place}.${name}`;
       expectNeeded(options, model.upstreamVersion ?? null, refuse);
@@ -198,6 +202,10 @@ function patchText({ id, operation, target }: Pick<PatchRecord, 'id' | 'operatio
   return `patch ${id} (${operation} of ${target})`;
 }
 
+const patchOptions: readonly string[] = ['reason', 'upstream', 'removeWhen', 'readBy'];
+
+const isObject = (value: unknown): boolean => (typeof value === 'object' && value !== null) || typeof value === 'function';
+
 function nameOf(instance: object): string {
   if (typeof instance === 'function') return instance.name;
   const name = instance.constructor?.name ?? 'object';
@@ -228,8 +236,9 @@ const hidden = { enumerable: false, configurable: true, writable: true };
 const changes: Record<PatchOperation, (target: object, name: string, given: never, refuse: Refuse) => Change> = {
   swapClass(instance, _, Class: new (...args: never) => object, refuse) {
     const before: object | null = Object.getPrototypeOf(instance);
-    const after: object = Class.prototype;
     const [was, fix] = [nameOf(instance), 'swap in a class that extends it and only has methods, or wrap the child.'];
+    const after =
+      ((Class as typeof Class | null | undefined)?.prototype as object | undefined) ?? refuse(`${kindOf(Class)} is not a class`, fix);
     const isBase = Object.prototype.isPrototypeOf.call(after, instance);
     const isSubclass = before !== null && Object.prototype.isPrototypeOf.call(before, after);
     if (!isBase && !isSubclass) refuse(`neither ${Class.name} nor ${was} extends the other`, fix);
@@ -250,12 +259,13 @@ const changes: Record<PatchOperation, (target: object, name: string, given: neve
     const before = (instance as Record<string, unknown>)[name];
     const fix = 'give one function of the same kind, shared by all layers, that reads `this`.';
     if (typeof before !== 'function') return refuse(`${nameOf(instance)} has no method "${name}"`, fix);
-    if (typeof method !== 'function') return refuse(`it was given ${typeof method}, not a function`, fix);
+    if (typeof method !== 'function') return refuse(`it was given ${kindOf(method)}, not a function`, fix);
     if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
     if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, fix);
     const [was, is] = [before, method].map((each) => each.constructor.name); // callers do not await a method that was not async
     if (was !== is) refuse(`the method is of kind ${was}, and its replacement of kind ${is}`, fix);
     if (name === 'forward') expectForward(instance, { forward: method }, refuse);
+    if (isArrow(method)) refuse(`${method.name || 'it'} is an arrow function, which has no \`this\``, fix);
     return { value: method, ...hidden, detail: `replaced by ${method.name || 'an unnamed function'}` };
   },
 
@@ -264,6 +274,7 @@ const changes: Record<PatchOperation, (target: object, name: string, given: neve
     const child: unknown = descriptor?.value;
     if (typeof child !== 'object' || child === null)
       return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
+    if (typeof wrap !== 'function') return refuse(`it was given ${kindOf(wrap)}, not a function`, 'give a function that takes the child.');
     const value = wrap(child);
     expectStandIn(child, value, refuse);
     return { ...descriptor, value, detail: `${nameOf(child)} was wrapped in ${nameOf(value)}`, keeps: true };
@@ -282,7 +293,7 @@ const moduleMethods = ['forward', 'namedModules', 'namedParameters', 'namedBuffe
 
 function expectStandIn(before: unknown, after: unknown, refuse: Refuse): void {
   const fix = 'give a module with the same methods.';
-  if (typeof after !== 'object' || after === null) refuse(`${after === null ? 'null' : typeof after} is not a module`, fix);
+  if (typeof after !== 'object' || after === null) refuse(`${kindOf(after)} is not a module`, fix);
   if (typeof before !== 'object' || before === null) return;
   const missing = moduleMethods.filter((name) => methodOf(before, name) !== null && methodOf(after, name) === null);
   if (missing.length > 0) refuse(`${nameOf(after)} lacks ${missing.join(', ')} of ${nameOf(before)}`, fix);
@@ -298,6 +309,14 @@ function expectForward(before: object, after: object, refuse: Refuse): void {
 function methodOf(object: object, name: string): Method | null {
   const method = (object as Record<string, unknown>)[name];
   return typeof method === 'function' ? (method as Method) : null;
+}
+
+const kindOf = (value: unknown): string => (value === null ? 'null' : isArrow(value) ? 'an arrow function' : typeof value);
+
+/** Arrow functions have no prototype, and neither have methods and async functions. */
+function isArrow(value: unknown): boolean {
+  if (typeof value !== 'function' || 'prototype' in value) return false;
+  return /^(?:async\s*)?(?:\(|[\w$]+\s*=>)/.test(sourceOf(value));
 }
 
 function sourceOf(method: object): string {

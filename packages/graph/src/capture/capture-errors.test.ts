@@ -165,6 +165,11 @@ class Misspelt extends Module {
   }
 }
 
+class Coercing extends Module {
+  forward(x: Tensor): Tensor {
+    return x.mul(Number(x));
+  }
+}
 class Wrong extends Module {
   forward(x: Tensor): Tensor {
     return ops.reshape({ x }, { dims: [7, 7, 7] });
@@ -210,7 +215,8 @@ describe.each([true, false])('what a forward does wrong is an error with the ful
     ['no return', new Forgetful(), 'GRAFT_MODEL_OUTPUT', 'child.child.forward'],
     ['a method that is async', new Late(), 'GRAFT_MODEL_OUTPUT', 'child.child.rows'],
     ['a number', new Counting(), 'GRAFT_MODEL_OUTPUT', 'child.child.forward'],
-    ['an op with wrong inputs', new Wrong(), 'GRAFT_OP_INPUT', 'op reshape, called by child.child'],
+    ['a tensor as a number', new Coercing(), 'GRAFT_TENSOR_COERCED', 'child.child (Coercing.forward)'],
+    ['an op with wrong inputs', new Wrong(), 'GRAFT_OP_INPUT', 'op reshape, called by child.child (Wrong.forward)'],
   ])('%s', (_what, child, code, where) => {
     expect(errorOf(child, region)).toEqual({ code, where });
   });

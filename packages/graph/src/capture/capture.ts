@@ -1,5 +1,5 @@
 import { GraftError } from '@graft/common';
-import { CapturePrivateFieldError, ForwardError, ModelOutputError, OpInputError } from '../errors.ts';
+import { CapturePrivateFieldError, ForwardError, InMethodError, ModelOutputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
 import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
@@ -120,8 +120,8 @@ function templateFor<M extends Module>(
 const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
 
 /** An error with the path of the module that raised it. */
-function placed(error: unknown, path: string, method: string): GraftError {
-  if (error instanceof OpInputError) return error.calledBy(path);
+function placed(error: unknown, path: string, method: string, caller: string): GraftError {
+  if (error instanceof InMethodError) return error.calledBy(path, caller);
   if (GraftError.is(error)) return error;
   if (error instanceof TypeError && privateAccess.test(error.message)) return new CapturePrivateFieldError(error.message, path, error);
   return new ForwardError(path, method, error);
@@ -174,8 +174,8 @@ class Capture {
       try {
         return watchSizes(this.onAsked, () => body(proxy));
       } catch (error) {
-        const { path, method } = this.proxies.failed ?? { path: this.recorder.currentPath, method: 'forward' };
-        throw placed(error, joinPath(this.prefix, path), method);
+        const { path, method, caller } = this.proxies.failed ?? { path: this.recorder.currentPath, method: 'forward', caller: 'forward' };
+        throw placed(error, joinPath(this.prefix, path), method, caller);
       }
     });
     const { tensors, structure } = flatten(result);

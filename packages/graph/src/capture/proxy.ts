@@ -66,7 +66,7 @@ export class CaptureProxies {
   /** Modules whose methods are running, outermost first. */
   private readonly running: string[] = [];
   /** The innermost method that threw. */
-  failed: { readonly path: string; readonly method: string } | null = null;
+  failed: { readonly path: string; readonly method: string; readonly caller: string } | null = null;
 
   constructor(host: ProxyHost) {
     this.host = host;
@@ -125,7 +125,7 @@ export class CaptureProxies {
         proxies.failed = null;
         return result;
       } catch (error) {
-        proxies.failed ??= { path, method };
+        proxies.failed ??= { path, method, caller: `${module.constructor.name}.${method}` };
         throw error;
       } finally {
         running.pop();

@@ -72,13 +72,62 @@ test.each([
   for (const [i, x] of [1, 8].entries()) expect(y!.data[i]).toBeCloseTo(2 * Math.tanh(x / 2) + x, 5);
 });
 
+test.each([['with neither', withNeither]])(
+  'an op %s is an error that names its place, itself, its plugin and the platform',
+  async (_name, op) => {
+    const compiled = new InterpreterBackend().compile(captureOf(op), compileOptions);
+    await expect(compiled).rejects.toMatchObject({ code: 'GRAFT_OP_NOT_LOWERED', where: 'layer' });
+    await expect(compiled).rejects.toThrow(new RegExp(`"interpreter" has no lowering of the op "${op.name}" of plugin "acme"`));
+  },
+);
+
+const anyOf = (value: unknown) => (() => value) as never;
+const unlike: [string, object, RegExp][] = [
+  ['decomposition is undefined', { decompose: anyOf(undefined) }, /decompose gave undefined, expected float32/],
+  ['decomposition is a number', { decompose: anyOf(1) }, /decompose gave a number/],
+  ['decomposition is async', { decompose: anyOf(Promise.resolve()) }, /decompose gave a Promise/],
+  ['decomposition gives too few', { decompose: anyOf([]) }, /decompose gave nothing/],
+  ['decomposition throws', { decompose: () => (undefined as never as Tensor).exp() }, /decompose threw: .*undefined/],
+  ['decomposition calls an op wrongly', { decompose: ({ x }: { x: Tensor }) => x.reshape(7) }, /decompose threw: /],
+  [
+    'decomposition leads back to it',
+    { decompose: ({ x }: { x: Tensor }) => endless({ x }, { cap: 2 }) },
+    /"interpreter" has no lowering of it/,
+  ],
+  ['kernel gives undefined', { kernel: anyOf(undefined) }, /kernel gave undefined, expected a list of 1/],
+  ['kernel gives no list', { kernel: anyOf({ data: [] }) }, /kernel gave a Object/],
+  [
+    'kernel gives other dimensions',
+    { kernel: anyOf([{ dtype: 'float32', dims: [3], data: new Float32Array(3) }]) },
+    /gave float32\[3\], expected/,
+  ],
+  [
+    'kernel gives too few values',
+    { kernel: anyOf([{ dtype: 'float32', dims: [1, 2], data: new Float32Array(1) }]) },
+    /1 values, expected 2/,
+  ],
+  ['inference is undefined', { infer: anyOf(undefined) }, /infer gave undefined/],
+];
+test.each(unlike)('a plugin op whose %s is an error with the op, its plugin and its place', async (_name, parts, what) => {
+  const run = async () => {
+    const op = defineOp({ ...declaration, name: 'odd', ...parts } as never) as unknown as typeof softCap;
+    using program = await new InterpreterBackend().compile(captureOf(op), compileOptions);
+    const x = { dtype: 'float32', dims: [1, 2], data: Float32Array.of(1, 8) } as const;
+    await program.run({ firstSlot: 0, batch: 1, inputs: { x } });
+  };
+  const where = expect.stringMatching(/^op "(odd|endless)" of plugin "acme".*layer/);
+  await expect(run()).rejects.toMatchObject({ code: 'GRAFT_OP_FAULTY', where, what: expect.stringMatching(what) });
+});
+
 test.each([
-  ['with neither', withNeither],
-  ['whose decomposition contains itself', endless],
-])('an op %s is an error that names its place, itself, its plugin and the platform', async (_name, op) => {
-  const compiled = new InterpreterBackend().compile(captureOf(op), compileOptions);
-  await expect(compiled).rejects.toMatchObject({ code: 'GRAFT_OP_NOT_LOWERED', where: 'layer' });
-  await expect(compiled).rejects.toThrow(new RegExp(`"interpreter" has no lowering of the op "${op.name}" of plugin "acme"`));
+  ['name', { name: undefined }],
+  ['inputs', { inputs: 'x' }],
+  ['attributes', { attributes: undefined }],
+  ['infer', { infer: null }],
+  ['decompose', { decompose: 1 }],
+])('an op declared with a wrong %s is refused where it is declared', (part, wrong) => {
+  const declare = () => defineOp({ ...declaration, name: 'odd', ...wrong } as never);
+  expect(declare).toThrow(expect.objectContaining({ code: 'GRAFT_OP_FAULTY', what: expect.stringContaining(`Its ${part} is `) }));
 });
 
 test('a graph is decomposed as far as a backend needs it, and is the same graph where it need not be', () => {

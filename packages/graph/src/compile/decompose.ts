@@ -1,11 +1,11 @@
-import { GraphInvalidError, OpNotLoweredError } from '../errors.ts';
+import { OpFaultyError, OpNotLoweredError, runPart } from '../errors.ts';
 import type { Graph, GraphNode, OpNode, Value } from '../graph.ts';
 import { GraphRecorder } from '../graph-recorder.ts';
 import { joinPath } from '../nn/module.ts';
 import type { OpFacts } from '../ops/define-op.ts';
 import { ops } from '../ops/index.ts';
-import { sameDims } from '../shape.ts';
-import { SymbolicTensor } from '../tensor.ts';
+import { formatDims, sameDims } from '../shape.ts';
+import { describeResult, SymbolicTensor } from '../tensor.ts';
 
 /** What a backend lowers. */
 export interface DecomposeOptions {
@@ -58,23 +58,31 @@ class Decomposer {
   private decompose(node: OpNode, within: readonly OpFacts[]): void {
     const { op, outputs, path } = node;
     const where = joinPath(this.options.path ?? '', path);
-    if (op.decompose === null || within.includes(op)) throw new OpNotLoweredError(op, where, this.options.platform);
+    if (op.decompose === null) throw new OpNotLoweredError(op, where, this.options.platform);
+    if (within.includes(op))
+      throw new OpFaultyError(op, `Its decompose leads back to it, and "${this.options.platform}" has no lowering of it.`, where);
     const recorder = new GraphRecorder(ops, this.nextId);
     recorder.currentPath = path;
     const inputs = Object.fromEntries(
       Object.entries(node.inputs).map(([name, value]) => [name, value && new SymbolicTensor(value, recorder)]),
     );
-    const result = recorder.run(() => op.decompose!(inputs as never, node.attributes as never));
+    const expected = outputs.slice(0, outputs.length - op.inPlaceOf.length);
+    const given = runPart(op, 'decompose', where, () => recorder.run(() => op.decompose!(inputs as never, node.attributes as never)));
+    const results: readonly SymbolicTensor[] = Array.isArray(given) ? given : [given];
+    const isRight = ({ dtype, dims }: Value, i: number): boolean => {
+      const result = results[i];
+      return result instanceof SymbolicTensor && result.recorder === recorder && result.dtype === dtype && sameDims(result.dims, dims);
+    };
+    if (results.length !== expected.length || !expected.every(isRight)) {
+      const types = expected.map(({ dtype, dims }) => `${dtype}${formatDims(dims)}`).join(' and ');
+      throw new OpFaultyError(
+        op,
+        `Its decompose gave ${results.map(describeResult).join(' and ') || 'nothing'}, expected ${types}.`,
+        where,
+      );
+    }
     this.nextId = recorder.nextId;
     for (const part of recorder.recorded) this.add(part, [...within, op]);
-    for (const [i, { value }] of [result].flat().entries()) {
-      const expected = outputs[i];
-      if (expected === undefined || value.dtype !== expected.dtype || !sameDims(value.dims, expected.dims))
-        throw new GraphInvalidError(
-          `Output ${i} of its decomposition has another type than its inference gives.`,
-          `${op.name} at ${where}`,
-        );
-      this.replaced.set(expected, this.used(value));
-    }
+    for (const [i, value] of expected.entries()) this.replaced.set(value, this.used(results[i]!.value));
   }
 }

@@ -1,7 +1,8 @@
 import type { HostTensor } from '../backend.ts';
 import { decomposeOps } from '../compile/decompose.ts';
-import { GraphInvalidError, ProgramInputError } from '../errors.ts';
+import { OpFaultyError, ProgramInputError, runPart } from '../errors.ts';
 import type { Graph, OpNode, Value } from '../graph.ts';
+import { describeResult } from '../tensor.ts';
 import { kernelOf } from './kernels.ts';
 import type { Sizes } from './sizes.ts';
 
@@ -31,12 +32,17 @@ function runOp({ op, inputs, attributes, outputs, path }: OpNode, values: Map<Va
   const fail = (what: string): never => {
     throw new ProgramInputError(what, where);
   };
-  const results = kernelOf(op)!(given as never, attributes as never, { outputDims, fail });
-  for (const [i, result] of results.entries()) {
-    const { dtype } = outputs[i]!;
-    const [actual, expected] = [result.dims.join(', '), outputDims[i]!.join(', ')];
-    if (result.dtype !== dtype || actual !== expected)
-      throw new GraphInvalidError(`It gives ${result.dtype}[${actual}] where its graph says ${dtype}[${expected}].`, where);
+  const results = runPart(op, 'kernel', path, () => kernelOf(op)!(given as never, attributes as never, { outputDims, fail }));
+  const visible = outputs.length - op.inPlaceOf.length;
+  if (!Array.isArray(results) || results.length < visible || results.length > outputs.length)
+    throw new OpFaultyError(op, `Its kernel gave ${describeResult(results)}, expected a list of ${visible}.`, path);
+  for (const [i, result] of (results as readonly HostTensor[]).entries()) {
+    const expected = `${outputs[i]!.dtype}[${outputDims[i]!.join(', ')}]`;
+    const isTensor = Array.isArray(result?.dims) && ArrayBuffer.isView(result.data);
+    const actual = isTensor ? `${result.dtype}[${result.dims.join(', ')}]` : describeResult(result);
+    const size = outputDims[i]!.reduce((product, dim) => product * dim, 1);
+    if (actual !== expected) throw new OpFaultyError(op, `Its kernel gave ${actual}, expected ${expected}.`, path);
+    if (result.data.length !== size) throw new OpFaultyError(op, `Its kernel gave ${result.data.length} values, expected ${size}.`, path);
     values.set(outputs[i]!, result);
   }
 }

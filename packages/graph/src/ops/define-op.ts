@@ -1,10 +1,10 @@
 import type { z } from 'zod';
 import type { HostTensor } from '../backend.ts';
 import type { DType } from '../dtype.ts';
-import { OpInputError } from '../errors.ts';
+import { OpFaultyError, OpInputError, runPart } from '../errors.ts';
 import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
-import { type Operand, SymbolicTensor } from '../tensor.ts';
+import { describeResult, type Operand, SymbolicTensor } from '../tensor.ts';
 
 /** By the name that an op declares; null is an optional one that was not given. */
 export type InputRecord<Names extends readonly string[], Optional extends readonly string[], V> = { readonly [N in Names[number]]: V } & {
@@ -119,15 +119,20 @@ export function defineOp<
   Attributes extends z.ZodType<Record<string, unknown>> = z.ZodType<Record<string, unknown>>,
   R extends TensorType | readonly TensorType[] = TensorType,
 >(declaration: OpDeclaration<Names, Optional, Attributes, R>): Op<Names, Optional, Attributes, R> {
+  checkDeclaration(declaration);
   const { name, inputs, optional = [] as unknown as Optional, inPlaceOf = [], elementwise = false, attributes: schema } = declaration;
   const known = new Set<string>([...inputs, ...optional]);
 
   const inferTypes = (types: Record<string, TensorType | null>, attributes: Record<string, unknown>): readonly TensorType[] => {
-    const result = declaration.infer(types as Types<Names, Optional>, attributes as z.output<Attributes>);
-    return [
-      ...(Array.isArray(result) ? (result as readonly TensorType[]) : [result as TensorType]),
-      ...inPlaceOf.map((input) => types[input]!),
-    ];
+    const given = runPart(facts, 'infer', undefined, () => declaration.infer(types as never, attributes as never));
+    const results: readonly TensorType[] = Array.isArray(given) ? given : [given];
+    for (const type of results)
+      if (typeof type?.dtype !== 'string' || !Array.isArray(type.dims) || !type.dims.every((dim) => dim instanceof Dim))
+        throw new OpFaultyError(
+          facts,
+          `Its infer gave ${describeResult(type)}, expected { dtype, dims } with dims as those of its inputs.`,
+        );
+    return [...results, ...inPlaceOf.map((input) => types[input]!)];
   };
 
   let withoutAttributes: ReturnType<typeof schema.safeParse> | null = null; // parsed once: most calls give none
@@ -169,6 +174,28 @@ export function defineOp<
   return Object.assign(call, assignable) as unknown as Op<Names, Optional, Attributes, R>;
 }
 
+function checkDeclaration(declaration: object): void {
+  const { name, plugin = null, ...parts } = (declaration ?? {}) as Record<string, unknown>;
+  const isFunction = (part: unknown): boolean => typeof part === 'function';
+  const areNames = (part: unknown): boolean => Array.isArray(part) && part.every((one) => typeof one === 'string');
+  const checks: readonly (readonly [part: string, isRight: boolean, expected: string])[] = [
+    ['name', typeof name === 'string' && name !== '', 'a text'],
+    ['inputs', areNames(parts['inputs']), 'a list of names'],
+    ['optional', areNames(parts['optional'] ?? []), 'a list of names'],
+    ['attributes', isFunction((parts['attributes'] as { safeParse?: unknown } | undefined)?.safeParse), 'a zod schema'],
+    ['infer', isFunction(parts['infer']), 'a function'],
+    ...['decompose', 'kernel'].map((part) => [part, isFunction(parts[part] ?? isFunction), 'a function'] as const),
+  ];
+  for (const [part, isRight, expected] of checks)
+    if (!isRight) {
+      const given = part === 'name' ? name : parts[part];
+      throw new OpFaultyError(
+        { name: String(name), plugin: plugin as string | null },
+        `Its ${part} is ${describeResult(given)}, expected ${expected}.`,
+      );
+    }
+}
+
 function checkInput(
   op: string,
   input: string,
@@ -180,7 +207,7 @@ function checkInput(
     if (required) throw new OpInputError(op, `Input "${input}" is missing.`);
     return null;
   }
-  if (!(tensor instanceof SymbolicTensor)) throw new OpInputError(op, `Input "${input}" is no tensor but ${typeof tensor}.`);
+  if (!(tensor instanceof SymbolicTensor)) throw new OpInputError(op, `Input "${input}" is ${describeResult(tensor)}, expected a tensor.`);
   if (tensor.recorder !== recorder)
     throw new OpInputError(op, `Input "${input}" belongs to another capture; pass it as an argument of forward.`);
   return tensor;
