@@ -16,7 +16,7 @@ import {
   textOf,
 } from './engine.fixture.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
-import { CheckpointFormats, LogitsProcessors, ModelRunner, SchedulerPolicy, Tokenizers, WeightPolicy } from './tokens.ts';
+import { Backend, CheckpointFormats, LogitsProcessors, ModelRunner, SchedulerPolicy, Tokenizers, WeightPolicy } from './tokens.ts';
 
 const withPlugin = (bind: PluginDeclaration['bind'] & {}) => ({ pluginsInCode: [definePlugin({ name: 'mine', bind })] });
 const prompt = promptOf(9);
@@ -172,4 +172,12 @@ test.each<[string, PluginDeclaration['bind'] & {}]>([
     what,
     where: expect.stringContaining('"mine"'),
   });
+});
+
+test.each<[string, PluginDeclaration['bind'] & {}]>([
+  ['Backend.compile() gave undefined', (bind) => bind.decorate(Backend, () => ({ name: 'mine', compile: async () => undefined as never }))],
+  ['Tokenizers gave an object', (bind) => bind.many(Tokenizers).toConstantValue({ name: 'mine', open: () => ({}) as never })],
+])('an engine does not start where a service of a plugin gives what cannot be used: %s', async (text, bind) => {
+  const what = expect.stringContaining(text);
+  expect(await failureOf(startTiny({}, withPlugin(bind)))).toMatchObject({ code: 'GRAFT_PLUGIN_RESULT', what });
 });

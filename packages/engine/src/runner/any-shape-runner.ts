@@ -2,6 +2,7 @@ import { Disposables } from '@graft/common';
 import type { LanguageModel, MultimodalModel } from '@graft/core-model';
 import { CaptureCache, type CapturedModel, type CompileOptions, type HostTensor, type Program } from '@graft/graph';
 import { inject, injectable } from '@graft/registry';
+import { expectMethods } from '../call-plugin.ts';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { Backend, RunnerParts } from '../tokens.ts';
@@ -96,7 +97,8 @@ export class AnyShapeRunner implements ModelRunner {
   private async compileOne(captured: CapturedModel, options: CompileOptions, signal: AbortSignal | undefined): Promise<Program> {
     const { threads } = this.parts.config;
     const given = { ...(threads !== undefined && { threads }), ...(signal !== undefined && { signal }) };
-    return this.programs.use(await this.backend.compile(captured, { ...options, ...given }));
+    const program = await this.backend.compile(captured, { ...options, ...given });
+    return this.programs.use(expectMethods(program, ['run'], 'Backend.compile()'));
   }
 
   /** What a step without images brings a program that can take them. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { GraftError } from '@graft/common';
 import type { Checkpoint } from '@graft/core-model';
 import { z } from 'zod';
+import { expectMethods } from '../call-plugin.ts';
 import { readJsonFile } from '../json-file.ts';
 import { type ChatTemplate, chatTemplateFromGguf, readChatTemplate } from './chat-template.ts';
 import { tokenizerFromGguf } from './gguf-tokenizer.ts';
@@ -34,6 +35,7 @@ export async function openModelText(checkpoint: Checkpoint, formats: readonly To
   const { path, kind, metadata } = checkpoint;
   let tokenizer: Tokenizer | null = null;
   for (const format of formats.toReversed()) tokenizer ??= await format.open(checkpoint);
+  if (tokenizer !== null) expectMethods(tokenizer, ['encode', 'decode', 'piece'], 'open() of one of the Tokenizers');
   const openTemplate = () => (kind === 'gguf' ? chatTemplateFromGguf(metadata!, path) : readChatTemplate(path));
   return {
     tokenizer,
