@@ -78,7 +78,7 @@ describe('the testing kit', () => {
   test('finds every property of the override to hold', async () => {
     const { records } = await checkPlugin<ModelContext, FirstOverride, LlmEngine>(firstOverride, {
       needs: [coreModels, interpreterCpu],
-      context: () => context,
+      context: ({ build }) => ({ ...context, build }),
       reload: () => ({
         checkpoints: [model, otherModel],
         load: (checkpoint) => startEngine(checkpoint, { cacheDirectory, plugins: ['./interpreter-cpu.ts', './plugin.ts'] }),

@@ -3,7 +3,7 @@ import type { AnyClass } from './model.ts';
 import { nearestNames, quotedList } from './names.ts';
 import type { Platform } from './platform.ts';
 import type { RetiredArchitecture } from './plugin.ts';
-import { prototypesOf } from './prototypes.ts';
+import { isClass, prototypesOf } from './prototypes.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, ownerText, qualifiedName } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 
@@ -81,17 +81,22 @@ export class OverrideUnusedError extends graftError(
   ({ target, owner }: OverrideEntry, { reason, detail }: Pick<Candidate, 'reason' | 'detail'>) => ({
     what: `A required override of ${target.name} replaced nothing: ${reason === 'selected' || reason === 'base' ? 'the model builds no such part' : detail}.`,
     where: ownerText(owner),
-    fix: 'override what the model builds (`graft explain` lists it), or leave out `required`.',
+    fix: 'correct the platform or the scope, override what the model builds (`graft explain` lists it), or leave out `required`.',
   }),
 ) {
   /** An override is required, and upstream alone serves this resolution. */
   static ofAll({ architecture, candidates, layers }: Resolution): GraftError {
     const all = [...candidates, ...layers.flatMap((layer) => layer.candidates)].filter(({ kind }) => kind !== 'upstream');
+    const isBuilt = all.some(({ replaced }) => replaced !== null);
     return new GraftError({
       code: 'GRAFT_OVERRIDE_UNUSED',
-      what: `No override serves ${architecture}, and one is required.`,
+      what: isBuilt
+        ? `No override replaced anything in ${architecture}, and one is required.`
+        : `No override serves ${architecture}, and one is required.`,
       where:
-        all.map(({ plugin, reason, detail }) => `plugin "${plugin}" [${reason}]: ${detail}`).join('; ') || 'no loaded plugin overrides it',
+        all
+          .map(({ plugin, reason, detail }) => `plugin "${plugin}" [${reason}]: ${detail}${isBuilt ? ', and it replaced nothing' : ''}`)
+          .join('; ') || 'no loaded plugin overrides it',
       fix: 'load a plugin that overrides it on this platform, or leave out --require-override.',
     });
   }
@@ -116,8 +121,13 @@ const loadedText = (plugins: readonly string[]): string => `plugins loaded: ${pl
 
 export class UnknownArchitectureError extends graftError(
   'GRAFT_UNKNOWN_ARCHITECTURE',
-  (architectures: readonly string[], nearest: readonly string[], plugins: readonly string[]) => ({
-    what: architectures.length === 0 ? 'No architecture was named.' : `No loaded plugin registers ${quotedList(architectures)}.`,
+  (architectures: readonly string[], nearest: readonly string[], plugins: readonly string[], layer?: DeclaredClass) => ({
+    what:
+      layer !== undefined
+        ? `"${layer.name}" is a declared layer of plugin "${layer.owner.plugin}", not an architecture.`
+        : architectures.length === 0
+          ? 'No architecture was named.'
+          : `No loaded plugin registers ${quotedList(architectures)}.`,
     where: loadedText(plugins),
     fix: `use one of the nearest names (${quotedList(nearest)}), or load the plugin that registers it.`,
   }),
@@ -142,11 +152,24 @@ export class ModuleFailedError extends graftError('GRAFT_MODULE_FAILED', (what: 
   cause,
 })) {}
 
-export class NotAModelClassError extends graftError('GRAFT_NOT_A_MODEL_CLASS', (what: string, owner: Owner, value: unknown) => ({
-  what: `${what} was given as ${value === null ? 'null' : typeof value}, not as a class or a class factory.`,
-  where: ownerText(owner),
-  fix: "give the class itself: `() => import('./model.ts').then((m) => m.MyModel)`.",
-})) {}
+export class NotAModelClassError extends graftError(
+  'GRAFT_NOT_A_MODEL_CLASS',
+  (what: string, owner: Owner, value: unknown, fix?: string) => ({
+    what: `${what} was given as ${value === null ? 'null' : isClass(value) ? `the class ${value.name}` : typeof value}, not as ${fix === undefined ? 'a class or a class factory' : 'a function that gives it'}.`,
+    where: ownerText(owner),
+    fix: fix ?? "give the class itself: `() => import('./model.ts').then((m) => m.MyModel)`.",
+  }),
+) {}
+
+export class FactoryFailedError extends graftError(
+  'GRAFT_FACTORY_FAILED',
+  ({ target, owner }: OverrideEntry, base: string, cause: unknown) => ({
+    what: `The factory that overrides ${target.name} threw for ${base}: ${messageOf(cause)}`,
+    where: ownerText(owner),
+    fix: 'correct the factory: `async () => (Base) => class extends Base {}`.',
+    cause,
+  }),
+) {}
 
 export class OverrideBaseError extends graftError(
   'GRAFT_OVERRIDE_BASE',

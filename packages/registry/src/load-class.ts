@@ -1,6 +1,6 @@
-import { ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
+import { FactoryFailedError, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
 import type { AnyClass, ClassFactory } from './model.ts';
-import { propertiesOf, prototypesOf } from './prototypes.ts';
+import { isClass, propertiesOf, prototypesOf } from './prototypes.ts';
 import { type DeclaredClass, type OverrideEntry, type Owner, ownerText } from './registration.ts';
 
 /**
@@ -26,6 +26,13 @@ export class ClassLoader {
     const what = whatOf(entry);
     const value: unknown = await this.import(what, entry.owner, entry.load as () => Promise<unknown>);
     if (entry.kind === 'subclass') return expectReplaces(expectClass(value, what, entry.owner), Upstream, entry);
+    if (isClass(value))
+      throw new NotAModelClassError(
+        what,
+        entry.owner,
+        value,
+        'give a function of the base: `async () => (Base) => class extends Base {}`.',
+      );
     if (typeof value !== 'function') throw new NotAModelClassError(what, entry.owner, value);
     return value as ClassFactory;
   }
@@ -35,13 +42,14 @@ export class ClassLoader {
     this.made.set(Base, ofBase);
     let Made = ofBase.get(factory);
     if (Made === undefined) {
-      Made = expectReplaces(expectClass(factory(Base as never), whatOf(entry), entry.owner), Base, entry);
+      Made = expectReplaces(expectClass(made(factory, Base, entry), whatOf(entry), entry.owner), Base, entry);
       ofBase.set(factory, Made);
     }
     return Made;
   }
 
   private async import<T>(what: string, owner: Owner, lazy: () => Promise<T>): Promise<T> {
+    if (isClass(lazy)) throw new NotAModelClassError(what, owner, lazy, `give a function: \`async () => ${lazy.name}\`.`);
     try {
       return await lazy();
     } catch (cause) {
@@ -53,6 +61,14 @@ export class ClassLoader {
 }
 
 const whatOf = ({ kind, target }: OverrideEntry): string => `The ${kind} that overrides ${target.name}`;
+
+function made(factory: ClassFactory, Base: AnyClass, entry: OverrideEntry): unknown {
+  try {
+    return factory(Base as never);
+  } catch (cause) {
+    throw new FactoryFailedError(entry, Base.name, cause);
+  }
+}
 
 function expectClass(value: unknown, what: string, owner: Owner): AnyClass {
   if (typeof value === 'function' && typeof value.prototype === 'object' && value.prototype !== null) return value as AnyClass;
@@ -77,8 +93,6 @@ function expectReplaces(Class: AnyClass, Base: AnyClass, entry: OverrideEntry): 
   if (problems.length > 0) throw new OverrideShapeError(entry, Class.name, problems);
   return Class;
 }
-
-const isClass = (value: unknown): boolean => typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
 
 function parametersText(what: string, { length }: { length: number }, baseName: string, { length: expected }: { length: number }): string {
   return `${what} requires ${length} parameter${length === 1 ? '' : 's'}, and ${expected} in ${baseName}`;

@@ -211,7 +211,7 @@ export class ModelRegistry {
     });
     if (requireOverride && [model, ...layers].every(({ applicable }) => applicable.length === 0))
       throw OverrideUnusedError.ofAll(resolution);
-    this.entries.set(resolution, { model, layers, elsewhere: new Set(elsewhere), requireOverride });
+    this.entries.set(resolution, { model, layers, elsewhere: new Set(elsewhere), requireOverride, platforms });
     return resolution;
   }
 
@@ -291,6 +291,7 @@ export class ModelRegistry {
     const plugins = this.surroundings.loadedPlugins?.() ?? [];
     const gone = architectures.find((name) => retired.has(name)); // explains more than that the others are unknown
     if (gone !== undefined) return new RetiredArchitectureError(gone, retired.get(gone)!, plugins);
-    return new UnknownArchitectureError(architectures, nearestNames(architectures[0] ?? '', this.architectures()), plugins);
+    const layer = this.state.declared.find(({ kind, name }) => kind === 'layer' && architectures.includes(name));
+    return new UnknownArchitectureError(architectures, nearestNames(architectures[0] ?? '', this.architectures()), plugins, layer);
   }
 }

@@ -48,7 +48,10 @@ const overrideFacts = z.strictObject({
   modes: names.exactOptional(),
   /** Whether it serves on this device: false, or the reason why not. Called at each resolution; properties of the device may be absent. */
   when: functionSchema<(device: Detected) => boolean | string>().exactOptional(),
-  /** Loading a model fails in which it replaces nothing: not one of these layers, or none in the classes of `within`. */
+  /**
+   * Loading a model fails in which it replaces nothing. It counts where its platform and modes apply; a platform that nobody brings is an error, and
+   * a model of `within` that is not this one excuses it.
+   */
   required: z.boolean().exactOptional(),
   /** What upstream can do and this class cannot: `{ images: false }`. */
   capabilities: z.record(z.string(), z.literal(false)).readonly().exactOptional(),

@@ -1,3 +1,4 @@
+import type { AnyClass } from './model.ts';
 /** An object and its prototypes, without those of the language itself. */
 export function prototypesOf(of: unknown): object[] {
   const found: object[] = [];
@@ -13,4 +14,9 @@ export function propertiesOf(of: unknown): Map<string, PropertyDescriptor> {
       .reverse()
       .flatMap((at) => Object.entries(Object.getOwnPropertyDescriptors(at))),
   );
+}
+
+/** Whether it was written as a class, and so cannot be called as a function. */
+export function isClass(value: unknown): value is AnyClass {
+  return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
 }

@@ -52,7 +52,9 @@ export function resolveClass(target: DeclaredClass, overrides: readonly Override
   const chain = unscoped({ applicable });
   const above = chain[0];
   const upstream: Outcome =
-    above === undefined ? { reason: 'selected', detail: upstreamDetail(overrides, facts) } : { reason: 'base', detail: baseDetail(above) };
+    above === undefined
+      ? { reason: 'selected', detail: upstreamDetail(target, overrides, facts) }
+      : { reason: 'base', detail: baseDetail(above) };
   const rows = overrides.map((entry) => ({ entry, record: candidateOf(target, entry, refusals.get(entry) ?? rankOf(entry, chain)) }));
   return { target, rows: [{ entry: null, record: candidateOf(target, null, upstream) }, ...rows], applicable };
 }
@@ -154,11 +156,11 @@ function rankOf(entry: OverrideEntry, chain: readonly OverrideEntry[]): Outcome 
 const baseDetail = (above: OverrideEntry): string => `the class that ${nameOf(above)} builds on`;
 const nameOf = ({ kind, owner }: OverrideEntry): string => `the ${kind} of plugin "${owner.plugin}"`;
 
-function upstreamDetail(overrides: readonly OverrideEntry[], { platform }: ResolveFacts): string {
+function upstreamDetail({ name }: DeclaredClass, overrides: readonly OverrideEntry[], { platform }: ResolveFacts): string {
   if (platform === null) return 'upstream was asked for';
   return overrides.some((entry) => entry.platform === platform)
-    ? `no override for platform "${platform}" applies everywhere`
-    : `no override serves platform "${platform}"`;
+    ? `no override of ${name} for platform "${platform}" applies everywhere`
+    : `no override of ${name} serves platform "${platform}"`;
 }
 
 const upstreamFacts = {

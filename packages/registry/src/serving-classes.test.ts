@@ -253,7 +253,40 @@ describe('an override', () => {
       code('GRAFT_OVERRIDE_UNUSED', { what: 'A required override of Unused replaced nothing: the model builds no such part.' }),
     );
     await expect(built([norm({ required: true, within: ['Outer'] })])).resolves.toBeDefined();
-    await expect(built([norm({ required: true, modes: ['exact'] })], { mode: 'fast' })).rejects.toThrow(/serves mode "exact", not "fast"/);
+    await expect(built([norm({ required: true, modes: ['exact'] })], { mode: 'fast' })).resolves.toBeDefined();
+    await expect(built([norm({ required: true, platform: 'npuu' })])).rejects.toThrow(
+      code('GRAFT_OVERRIDE_UNUSED', { what: expect.stringContaining('platform "npuu" (nearest: "npu")') }),
+    );
+    class Spare extends Part {}
+    const spare = { name: 'spare', layers: { Spare: async () => Spare } };
+    const scoped = { name: 'scoped', after: ['spare'], overrides: [norm({ required: true, within: ['Spare'] })] };
+    await expect(built([], { more: [spare, scoped] })).rejects.toThrow(/serves within Spare alone/);
+  });
+
+  test('given as a class in place of a function, or by a factory that fails, is an error that says how to give it', async () => {
+    const given = (fields: object) => built([{ of: 'Norm', platform: 'npu', ...fields } as never]);
+    await expect(given({ model: FastNorm })).rejects.toThrow(
+      code('GRAFT_NOT_A_MODEL_CLASS', { fix: 'give a function: `async () => FastNorm`.' }),
+    );
+    await expect(given({ factory: async () => FastNorm })).rejects.toThrow(
+      code('GRAFT_NOT_A_MODEL_CLASS', { fix: expect.stringContaining('(Base) =>') }),
+    );
+    const failing = () => {
+      throw new Error('no base');
+    };
+    await expect(given({ factory: async () => failing })).rejects.toThrow(
+      code('GRAFT_FACTORY_FAILED', { what: expect.stringContaining('no base') }),
+    );
+  });
+
+  test('that is chosen and replaces nothing does not count where one is required', async () => {
+    await expect(built([norm({ within: ['Outer'] })], { requireOverride: true })).rejects.toThrow(
+      code('GRAFT_OVERRIDE_UNUSED', { what: 'No override replaced anything in Model, and one is required.' }),
+    );
+    const { registry } = await load([]);
+    expect(() => registry.resolve(['Norm'], { platform: 'npu' })).toThrow(
+      /"Norm" is a declared layer of plugin "core", not an architecture/,
+    );
   });
 
   test('is required of every load that says so', async () => {

@@ -22,6 +22,8 @@ export interface ResolvedEntries {
   /** Architectures with overrides here that the model does not say it contains. */
   readonly elsewhere: ReadonlySet<string>;
   readonly requireOverride: boolean;
+  /** Those that the loaded plugins bring; null where they are not known. */
+  readonly platforms: readonly string[] | null;
 }
 
 interface Imported {
@@ -207,13 +209,15 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   }
 
   private expectUsed(replaced: ReadonlyMap<OverrideEntry, unknown>): void {
-    const { model, layers, requireOverride } = this.entries;
+    const { model, layers, requireOverride, platforms, resolution } = this.entries;
     if (requireOverride && replaced.size === 0) throw OverrideUnusedError.ofAll(this.resolution);
     for (const { rows } of [model, ...layers]) {
       for (const { entry, record } of rows) {
         if (entry === null || !entry.required || replaced.has(entry)) continue;
-        if (record.reason === 'scoped' && !this.isWithin(entry.within, this.seen)) continue;
-        if (record.reason !== 'other-platform' && record.reason !== 'without') throw new OverrideUnusedError(entry, record);
+        const isOfOtherModels = entry.within.length > 0 && entry.within.every(({ kind }) => kind === 'model');
+        if (isOfOtherModels && !this.isWithin(entry.within, this.seen)) continue;
+        const isUnknown = resolution.platform !== null && platforms?.includes(entry.platform) === false;
+        if (isUnknown || !['other-platform', 'other-mode', 'without'].includes(record.reason)) throw new OverrideUnusedError(entry, record);
       }
     }
   }

@@ -201,6 +201,16 @@ describe('a check that would show nothing is refused', () => {
   });
 });
 
+test('a context that drops the build it is given is blamed, and not the plugin', async () => {
+  class FastAttention extends Attention {}
+  const plugin = overriding(Plain, { overrides: [{ of: 'Attention', platform: 'cpu', model: async () => FastAttention }] });
+  await expect(checkPlugin(plugin, { needs: [core], context })).rejects.toMatchObject({
+    code: 'GRAFT_CHECK_TARGET',
+    what: expect.stringContaining('`context` callback does not use the `build`'),
+    fix: expect.stringContaining('pass it on'),
+  });
+});
+
 test('a misspelt mode on a hook of the plugin is refused when it is loaded', async () => {
   const hooks = [{ of: 'Llama', platform: 'cpu', phase: 'init' as const, modes: ['eagre'], run() {} }];
   await expect(checkPlugin(overriding(Plain, { hooks }), { needs: [core], context })).rejects.toMatchObject({ code: 'GRAFT_TARGET_MODE' });

@@ -64,14 +64,22 @@ export async function checkPlugin<Context, Model extends InspectableModel, Runni
   return { plugin: plugin.name, records, toString: () => table };
 }
 
+const noBuild = 'no part of it serves, and the `context` callback does not use the `build` that it is given';
+const passBuild = 'pass it on: `context: ({ build }) => ({ ...yours, build })`; parts are overridden through it.';
+
 /** The targets that the plugin touches. A hook, or an override of a model, that touches no target is an error. */
 async function targetsOf(plugin: Plugin, options: CheckOptions): Promise<CheckTarget[]> {
   const targets: CheckTarget[] = [];
   const idle = new Map<string, string>();
   for (const { target, isNamed } of await candidatesOf(plugin, options)) {
-    const { serves, hooks } = await loadSubject(plugin, options, target).then(touchedBy, () => ({ serves: true, hooks: [] })); // the checks report it
+    const { serves, hooks, takesBuild } = await loadSubject(plugin, options, target).then(touchedBy, () => ({
+      serves: true,
+      hooks: [],
+      takesBuild: true,
+    })); // the checks report it
     for (const { hook, outcome } of hooks) if (idle.get(hook) !== 'planned') idle.set(hook, outcome);
     if (serves || hooks.some(({ outcome }) => outcome === 'planned')) targets.push(target);
+    else if (!isNamed && !takesBuild && plugin.overrides?.length) throw new CheckTargetError(plugin.name, noBuild, passBuild);
     else if (isNamed && hooks.length === 0) {
       const problem = `no part of it serves or runs for ${targetText(target)}`;
       throw new CheckTargetError(plugin.name, problem, 'leave out of `needs` what outranks it, or correct the names in it.');

@@ -62,14 +62,24 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
   const { registry } = plugins;
   const classes = await registry.load<unknown, InspectableModel>(registry.resolve([target.architecture], target));
   let before: Snapshot | null = null;
+  let takesBuild = false;
+  const facts = {
+    ...target,
+    get build(): Build {
+      takesBuild = true;
+      return classes.build;
+    },
+  };
   return {
     plugin,
     plugins,
     target,
     classes,
     options,
+    /** Whether the caller's `context` took the `build` that it was given; only through that do overrides of layers serve. */
+    takesBuild: () => takesBuild,
     build(): BuiltModel {
-      const context = options.context({ ...target, build: classes.build });
+      const context = options.context(facts);
       const model = classes.build(classes.Model, context);
       before ??= Snapshot.ofModel(model).ofClasses();
       return { model, context, runner: new HookRunner(classes.resolution, plugins.hooks) };
@@ -95,14 +105,18 @@ export async function loadSubject(plugin: Plugin, options: CheckOptions, target:
 }
 
 /** Whether a class of the plugin serves in the model, and the plan of each hook that the plugin brings. */
-export async function touchedBy({ plugin, classes, ...subject }: Subject): Promise<{ serves: boolean; hooks: HookRecord[] }> {
+export async function touchedBy({
+  plugin,
+  classes,
+  ...subject
+}: Subject): Promise<{ serves: boolean; hooks: HookRecord[]; takesBuild: boolean }> {
   const { model, runner } = subject.build();
   const hooks = [...(await runner.plan('init', model)), ...(await runner.plan('postLoad', model))];
   const upstream = new Set([...modulesOf(await subject.buildUpstream()).values()].map((module) => module.constructor));
   const [, ...parts] = modulesOf(model).values();
   const serves =
     classes.resolution.chain.some((link) => link.plugin === plugin.name) || parts.some((part) => !upstream.has(part.constructor));
-  return { serves, hooks: hooks.filter((hook) => hook.plugin === plugin.name) };
+  return { serves, takesBuild: subject.takesBuild(), hooks: hooks.filter((hook) => hook.plugin === plugin.name) };
 }
 
 /** The context is not entered: it belongs to the caller, and models only read it. */
