@@ -126,7 +126,9 @@ test('a required override is an error in the models that do not build its target
 test.each(normsOf)(
   'a hook on overridden norms of %s is undone and run again by a reload, and undone for good',
   async (architecture, count) => {
-    const forward = (x: Tensor): Tensor => x;
+    function forward(x: Tensor): Tensor {
+      return x;
+    }
     const hook = {
       of: 'RmsNorm',
       platform,

@@ -139,9 +139,9 @@ export class UnknownGgufError extends graftError('GRAFT_UNKNOWN_GGUF', (architec
   fix: 'load the plugin that brings the family, or use a model of a known one.',
 })) {}
 
-/** A plugin declares a model without a family, so its checkpoints cannot be read. */
-export class NoFamilyError extends graftError('GRAFT_NO_FAMILY', (architecture: string, plugin: string) => ({
-  what: `The plugin "${plugin}" brings ${architecture} without a family, so its config and weights cannot be read.`,
+/** A plugin declares a model without a family, or with one that lacks a part, so its checkpoints cannot be read. */
+export class NoFamilyError extends graftError('GRAFT_NO_FAMILY', (architecture: string, plugin: string, lacking = 'a family') => ({
+  what: `The plugin "${plugin}" brings ${architecture} without ${lacking}, so its config and weights cannot be read.`,
   where: `plugin "${plugin}", models`,
   fix: 'give the model a family, made by defineFamily: `family: () => import(...)`.',
 })) {}

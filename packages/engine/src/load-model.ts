@@ -139,11 +139,21 @@ export async function buildModel(
     registry.load<ModelContext, LanguageModel, ModelFamily>(resolved),
   ); // only now is model code imported
   const { family } = classes;
-  if (family === null) throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin);
+  const expectParts = (what: string, parts: object | null | undefined, types: Readonly<Record<string, string>>): void => {
+    const lacking = Object.keys(types).filter((key) => typeof (parts as Record<string, unknown> | null | undefined)?.[key] !== types[key]);
+    if (lacking.length === 0) return;
+    const shown = `${lacking.map((key) => `"${key}"`).join(', ')} in ${what}`;
+    throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin, shown);
+  };
+  if (family === null || family === undefined) throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin);
+  expectParts('its family (make it by defineFamily)', family, { parseConfig: 'function', weights: 'function' });
   const images = choice.images !== false && resolved.capabilities['images'] === true;
   const read = async (other: Checkpoint, { architectures, raw, rules }: ModelSource): Promise<ModelReading> => {
     const config = family.parseConfig(raw, { where: other.path, overrides: choice.configOverrides ?? {}, images });
-    return { architectures, config, rules: rules(family, config) };
+    expectParts('the config that its family parses', config, baseKeys);
+    const weights = rules(family, config);
+    expectParts('the rules that its family gives for weights', weights, { runsOf: 'function', isUnused: 'function' });
+    return { architectures, config, rules: weights };
   };
   const reading = await read(checkpoint, source);
   const { options, requireRead } = watchedOptions((without === undefined && choice.overrideOptions) || {});
@@ -158,6 +168,10 @@ export async function buildModel(
     build: classes.build,
   };
   const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // what overrides rely on is there
+  expectParts(`its class ${classes.Model.name}, which must extend Module`, model, {
+    namedParameters: 'function',
+    namedModules: 'function',
+  });
   const { resolution } = classes;
   const hooks = await plugins.createHookRunner(resolution);
   hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
@@ -176,6 +190,17 @@ export async function buildModel(
     read: async (other) => read(other, await readSource(registry, other, choice.architecture)),
   };
 }
+
+/** What the engine reads of every config. */
+const baseKeys = {
+  vocabSize: 'number',
+  hiddenSize: 'number',
+  numHiddenLayers: 'number',
+  maxPositionEmbeddings: 'number',
+  bosTokenIds: 'object',
+  eosTokenIds: 'object',
+  tieWordEmbeddings: 'boolean',
+};
 
 /** @throws UnknownModeError */
 export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode = platform.modes[0]! }: Pick<ModelChoice, 'mode'>): string {

@@ -1,6 +1,6 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { coreModels, openCheckpoint } from '@graft/core-model';
+import { coreModels, llama4, openCheckpoint } from '@graft/core-model';
 import { definePlugin } from '@graft/registry';
 import { expect, onTestFinished, test } from 'vitest';
 import { caseFolder, failureOf, folderWithConfig, startTiny } from './engine.fixture.ts';
@@ -53,6 +53,21 @@ test('an architecture that nobody knows is the error, before any key of its conf
   const folder = folderWithConfig('dense-tiny', { architectures: ['Llama5ForCausalLM'], vocab_size: 'many', num_hidden_layers: -1 });
   const error = await failureOf(startTiny({ model: folder }));
   expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', message: expect.stringContaining('Llama4ForCausalLM') });
+});
+
+test.each<[string, unknown, string]>([
+  ['undefined', undefined, 'without a family'],
+  ['empty', {}, '"parseConfig", "weights" in its family'],
+  ['without base keys in its config', { parseConfig: () => ({ vocabSize: 1 }), weights: () => ({}) }, '"maxPositionEmbeddings"'],
+  ['without rules for weights', { ...llama4, weights: () => undefined }, '"runsOf", "isUnused" in the rules'],
+])('a family that is %s is refused by plugin, model and part', async (_what, family, lacking) => {
+  const { model } = coreModels.models![0]!;
+  const models = [{ architecture: 'OddForCausalLM', model, family: async () => family as never }];
+  const odd = definePlugin({ name: 'odd-model', after: ['core-model'], models });
+  const folder = folderWithConfig('dense-tiny', { architectures: ['OddForCausalLM'] });
+  const error = await failureOf(startTiny({ model: folder }, { pluginsInCode: [odd] }));
+  expect(error).toMatchObject({ code: 'GRAFT_NO_FAMILY', what: expect.stringMatching(/"odd-model" brings OddForCausalLM/) });
+  expect(error).toMatchObject({ what: expect.stringContaining(lacking) });
 });
 
 test('a model that a plugin brings without a family is refused by name', async () => {

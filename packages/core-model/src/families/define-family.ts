@@ -15,6 +15,12 @@ export interface FamilyDeclaration<Config extends ModelConfig>
 
 /** All that the engine must know of a family of models beside their classes, for `family` of a plugin's `models`. */
 export function defineFamily<Config extends ModelConfig>({ config: schema, ...declared }: FamilyDeclaration<Config>): ModelFamily<Config> {
+  if (typeof schema?.safeParse !== 'function')
+    throw new ConfigInvalidError(
+      `The family "${declared.name}" has no zod schema as its "config".`,
+      `defineFamily("${declared.name}")`,
+      'give the schema of its config.json.',
+    );
   return Object.freeze({
     gguf: null,
     images: null,
