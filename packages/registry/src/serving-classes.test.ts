@@ -333,6 +333,13 @@ describe('an override', () => {
   });
 });
 
+test('context.build of something that is not a class is refused', async () => {
+  const { classes } = await built([norm({})]);
+  expect(() => classes.build(undefined as unknown as typeof Model, undefined as never)).toThrow(
+    code('GRAFT_CONSTRUCTION_FAILED', { where: 'undefined' }),
+  );
+});
+
 describe('what replaces a class', () => {
   class MoreParameters extends Norm {
     override forward(x: number, y?: number): number;

@@ -89,6 +89,10 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   }
 
   readonly build: Build = (Class, ...args) => {
+    if (typeof Class !== 'function') {
+      const cause = new TypeError('context.build was given something that is not a class.');
+      throw new ConstructionFailedError(String(Class), this.stack, cause);
+    }
     const one = this.overridden.get(Class);
     if (one === undefined && this.entries.elsewhere.has(Class.name)) throw new PartUndeclaredError(this.entries.model.target, Class.name);
     const here = one?.applicable.filter(({ within }) => within.length === 0 || this.isWithin(within, this.stack)) ?? []; // by rising priority
