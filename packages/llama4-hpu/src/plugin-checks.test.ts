@@ -26,7 +26,10 @@ describe.each(['scout-tiny', 'maverick-tiny'])('on %s the testing kit finds', (n
     folders.push(otherModel);
     const { records } = await checkPlugin<ModelContext, LanguageModel, LlmEngine>(llama4Hpu, {
       needs: [coreModels],
-      context: ({ architecture, platform, mode }) => upstreamContext(architecture, config, { platform, mode: mode!, maxModelLength: 64 }),
+      context: ({ architecture, platform, mode, build }) => ({
+        ...upstreamContext(architecture, config, { platform, mode: mode!, maxModelLength: 64 }),
+        build,
+      }),
       load: () => undefined, // the post-load hook reads no values
       reload: (target) => {
         // The emulated platform has one mode, and these folders hold text only.

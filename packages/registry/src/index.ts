@@ -9,7 +9,17 @@ export { describeIssue } from './issues.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { LoadedPlugins } from './loaded-plugins.ts';
 export { UpstreamManifest } from './manifest.ts';
-export type { AnyClass, BufferFacts, InspectableModel, LazyClass, LazyModel, ModelClass, ParameterFacts } from './model.ts';
+export type {
+  AnyClass,
+  BufferFacts,
+  ClassFactory,
+  InspectableModel,
+  LazyClass,
+  LazyFamily,
+  LazyModel,
+  ModelClass,
+  ParameterFacts,
+} from './model.ts';
 export { ModelRegistry } from './model-registry.ts';
 export { nearestNames, quotedList } from './names.ts';
 export { type Patches, PatchLedger, type PatchOptions, type PatchRecord } from './patch-ledger.ts';
