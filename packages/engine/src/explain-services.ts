@@ -1,6 +1,7 @@
 import { type Binding, type ServiceRecord, servicesText } from '@graft/registry';
 import { engineServices } from './default-services.ts';
 import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { modeOf } from './load-model.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
 export interface ExplainServicesOptions extends PlatformChoice {
@@ -16,8 +17,7 @@ export async function explainServices(
 ): Promise<{ text: string; record: ServiceRecord[] }> {
   const plugins = await loadEnginePlugins(asked, options);
   const device = await platformToExplain(plugins, asked.platform);
-  const { name, modes } = device.platform;
   const defaults = [...engineServices, ...(asked.defaults ?? [])];
-  const record = await plugins.describeServices({ platform: name, mode: asked.mode ?? modes[0]!, defaults });
+  const record = await plugins.describeServices({ platform: device.platform.name, mode: modeOf(device, asked), defaults });
   return { text: [servicesText(record), describeDevice(device)].join('\n'), record };
 }

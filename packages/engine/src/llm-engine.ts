@@ -69,12 +69,11 @@ export class LlmEngine implements Engine {
   static async load(options: LoadOptions): Promise<LlmEngine> {
     const { plugins, platform, container, checkpoint } = options;
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
-    let loaded: LoadedModel | null = null;
     try {
       await readSource(plugins.registry, checkpoint, config.architecture); // what the checkpoint is decides before its tokenizer is read
       const files = await container.get(ModelFiles);
       const text = await files.text(checkpoint);
-      loaded = await loadModel({ ...options, config });
+      const loaded = await loadModel({ ...options, config });
       const info = infoOf({ config, loaded, plugins, platform, text });
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
       const { scheduler: policy, processors } = await container.get(SequencePolicies);

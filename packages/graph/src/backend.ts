@@ -21,7 +21,7 @@ export interface OpLowering<Context, Result, O = OpFacts> {
   lower(node: NodeOf<O>, context: Context): Result;
 }
 
-/** The lowering that serves a node, of those given for one platform; null when there is none. */
+/** The lowering that serves a node, of those given for one platform; null where no lowering serves. */
 export function chooseLowering<L extends OpLowering<never, unknown>>(lowerings: readonly L[], node: OpNode): L | null {
   const able = lowerings.filter(
     (one) =>
