@@ -145,8 +145,8 @@ test('the panel tells the class that serves the model, the candidates and the ti
   await page.getByRole('button', { name: /which class serves this model/ }).click();
   const panel = page.getByRole('dialog', { name: 'Model' });
   const { engine } = await server.health();
+  await panel.getByText(`is served by ${engine.modelClass} on ${engine.platform}`).waitFor();
   const text = await panel.innerText();
-  expect(text).toContain(`is served by ${engine.modelClass} on ${engine.platform}`);
   expect(text).toContain('selected');
   expect(text).toMatch(/compile\s+[\d.]+ m?s/);
   await page.keyboard.press('Escape');
