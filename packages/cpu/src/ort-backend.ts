@@ -1,15 +1,15 @@
 import { Disposables } from '@graft/common';
 import { Lowerings } from '@graft/engine';
+import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type OpNode, type Program } from '@graft/graph';
 import {
-  type Backend,
-  type CapturedModel,
-  type CompileOptions,
-  expectLowering,
-  inlineRegions,
-  type OpNode,
-  type Program,
-} from '@graft/graph';
-import { type Activations, exportGraph, hasExactKernel, loweringOf, type OnnxLowering, WeightStore } from '@graft/onnx-export';
+  type Activations,
+  exportGraph,
+  hasExactKernel,
+  loweringOf,
+  loweringsFor,
+  type OnnxLowering,
+  WeightStore,
+} from '@graft/onnx-export';
 import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
 import { inject } from '@graft/registry';
 import { type CompiledGraph, OrtProgram } from './ort-program.ts';
@@ -43,8 +43,8 @@ export class OrtBackend implements Backend {
     this.added = options.lowerings ?? [];
   }
 
-  private get lowerings(): OnnxLowering[] {
-    return this.added.filter((lowering) => expectLowering(lowering).platform === platform);
+  private get lowerings(): readonly OnnxLowering[] {
+    return loweringsFor(platform, this.added);
   }
 
   /**

@@ -1,4 +1,4 @@
-import { Backend, BucketPolicy, ModelRunner, RunnerParts, StaticBackend } from '@graft/engine';
+import { Backend, BucketPolicy, Lowerings, ModelRunner, RunnerParts, StaticBackend } from '@graft/engine';
 import { InterpreterBackend, type Module } from '@graft/graph';
 import { definePlugin, type Patches, type PluginHook } from '@graft/registry';
 import { hpuBucketPolicy } from './buckets.ts';
@@ -84,9 +84,10 @@ export default definePlugin({
   // Weights stay float32, the default: it is what the emulated device has.
   bind(bind) {
     for (const mode of ['compile', 'lazy'] as const) {
-      bind(StaticBackend, { modes: [mode] }).toDynamicValue(async () => {
+      bind(StaticBackend, { modes: [mode] }).toDynamicValue(async (services) => {
         const { EmulatedBackend, packageCode } = await device();
-        return new EmulatedBackend({ mode, codeIdentity: packageCode(import.meta.url) });
+        const lowerings = await services.get(Lowerings);
+        return new EmulatedBackend({ mode, codeIdentity: packageCode(import.meta.url), platform: 'hpu', lowerings });
       });
     }
     const withBuckets = { modes: ['compile', 'lazy'] };

@@ -1,5 +1,7 @@
 import { rmSync } from 'node:fs';
-import type { LlmEngine, LoadProgress } from '@graft/engine';
+import { type LlmEngine, type LoadProgress, Lowerings } from '@graft/engine';
+import { ops } from '@graft/graph';
+import { definePlugin } from '@graft/registry';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { withOtherWeights } from '../../../tests/fixtures/other-weights.ts';
 import { idsOf, random, randomRequests, runAll } from '../../../tests/soak/random-requests.ts';
@@ -176,5 +178,14 @@ test('the runner knows its layers', async () => {
     layerKinds: ['LlamaMlp over chunked-local-16', 'Llama4Moe over chunked-local-16', 'Llama4Moe over full'],
     hasHeterogeneousLayers: true,
     hasChunkedAttention: true,
+  });
+});
+
+test.each(['compile', 'lazy'])('in mode %s the lowerings of other plugins for hpu are used', async (mode) => {
+  const lowering = { op: ops.siluAndMul, platform: 'hpu', lower: () => [] };
+  const acme = definePlugin({ name: 'acme', bind: (bind) => bind.many(Lowerings).toConstantValue(lowering) });
+  await expect(startHpu('dense-tiny', { mode }, { pluginsInCode: [acme] })).rejects.toMatchObject({
+    code: 'GRAFT_OP_FAULTY',
+    what: expect.stringContaining('lowering for "hpu" gave a list of 0'),
   });
 });

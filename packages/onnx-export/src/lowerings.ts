@@ -1,6 +1,7 @@
 import {
   chooseLowering,
   type DType,
+  expectLowering,
   type NodeOf,
   type OpFacts,
   type OpLowering,
@@ -132,6 +133,11 @@ const own = new Map<OpFacts, OnnxLowering>(
     { op: ops[name], platform: 'onnx', lower: lowerings[name] } as OnnxLowering,
   ]),
 );
+
+/** The lowerings of plugins that are for a platform. @throws OpFaultyError for what is none */
+export function loweringsFor(platform: string, given: readonly OpLowering<never, unknown>[]): readonly OnnxLowering[] {
+  return given.filter((lowering) => expectLowering(lowering).platform === platform) as OnnxLowering[];
+}
 
 /** The built-in lowering of a node; null for an op of a plugin, and when a lowering of a plugin serves instead. */
 export function ownLowering(node: OpNode, added: readonly OnnxLowering[]): OnnxLowering | null {

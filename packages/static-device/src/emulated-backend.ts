@@ -1,5 +1,6 @@
 import { Disposables } from '@graft/common';
-import type { Module, StaticBackend, StaticOptions } from '@graft/graph';
+import type { Module, OpLowering, StaticBackend, StaticOptions } from '@graft/graph';
+import { loweringsFor } from '@graft/onnx-export';
 import { defaultThreads, Environment } from '@graft/onnxruntime';
 import { DeviceCaches } from './device-caches.ts';
 import { DeviceGraphs } from './device-graphs.ts';
@@ -17,6 +18,10 @@ export interface EmulatedBackendOptions {
   threads?: number;
   /** A hash of code outside Graft that `forward` calls, such as the files of plugins. Recipes always depend on the text of the model's classes. */
   codeIdentity?: string;
+  /** The platform that it emulates, in errors, and whose lowerings are used. */
+  platform?: string;
+  /** Lowerings of plugins, which add ONNX nodes. Those for other platforms are ignored. */
+  lowerings?: readonly OpLowering<never, unknown>[];
 }
 
 /**
@@ -36,20 +41,25 @@ export class EmulatedBackend implements StaticBackend {
    * @throws ParameterWithoutStorageError before the weights are loaded; StaticDeviceRecipeError when recipes cannot be written; OrtError; the signal's reason
    */
   async open(model: Module, options: StaticOptions): Promise<EmulatedProgram> {
-    const { mode, codeIdentity = '' } = this.options;
+    const { mode, codeIdentity = '', platform = 'static', lowerings: given = [] } = this.options;
     const { signal, kvSlots, bindRuntimeInput, recipeDirectory, onProgress } = options;
     signal?.throwIfAborted();
+    const lowerings = loweringsFor(platform, given);
     using building = new Disposables();
     const threads = options.threads ?? this.options.threads ?? defaultThreads();
     const environment = building.use(Environment.create({ sharedThreads: threads }));
     const recipes =
       recipeDirectory === null
         ? null
-        : Recipes.open(recipeDirectory, modelKey(model, { bindRuntimeInput, kvSlots, mode, codeIdentity, runtime: environment.version }));
+        : Recipes.open(
+            recipeDirectory,
+            modelKey(model, { bindRuntimeInput, kvSlots, mode, codeIdentity, lowerings, runtime: environment.version }),
+          );
     const report = (fraction: number): void => onProgress?.(fraction, 'copying the weights to the emulated device');
     const weights = building.use(await DeviceWeights.copyOf(model, report, signal));
     const caches = building.use(new DeviceCaches(kvSlots));
     const graphs = building.use(new DeviceGraphs(environment, threads));
-    return new EmulatedProgram({ model, mode, bindRuntimeInput, kvSlots, weights, caches, graphs, recipes, resources: building });
+    const exporting = { bindRuntimeInput, lowerings, platform };
+    return new EmulatedProgram({ model, mode, exporting, kvSlots, weights, caches, graphs, recipes, resources: building });
   }
 }

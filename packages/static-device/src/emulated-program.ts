@@ -7,7 +7,6 @@ import {
   ProgramInputError,
   type ProgramStep,
   type StaticFacts,
-  type StaticOptions,
   type StaticProgram,
 } from '@graft/graph';
 import { type MemoryRegion, PinnedBuffer, returnFreeMemory } from '@graft/onnxruntime';
@@ -18,13 +17,13 @@ import type { DeviceGraphs } from './device-graphs.ts';
 import type { DeviceWeights } from './device-weights.ts';
 import type { StaticMode } from './emulated-backend.ts';
 import { StaticDeviceGraphError } from './errors.ts';
-import { planBucket } from './make-plan.ts';
+import { type ExportParts, planBucket } from './make-plan.ts';
 import type { Recipe, Recipes } from './recipes.ts';
 
 export interface EmulatedProgramParts {
   model: Module;
   mode: StaticMode;
-  bindRuntimeInput: StaticOptions['bindRuntimeInput'];
+  exporting: ExportParts;
   kvSlots: number;
   weights: DeviceWeights;
   caches: DeviceCaches;
@@ -121,8 +120,8 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   private recipeOf(bucket: string): Recipe | null {
-    const { recipes, bindRuntimeInput } = this.parts;
-    const recipe = this.found.get(bucket) ?? recipes?.read(bucket, bindRuntimeInput) ?? null;
+    const { recipes, exporting } = this.parts;
+    const recipe = this.found.get(bucket) ?? recipes?.read(bucket, exporting.bindRuntimeInput) ?? null;
     if (recipe !== null) this.found.set(bucket, recipe);
     return recipe;
   }
@@ -143,11 +142,11 @@ export class EmulatedProgram implements StaticProgram {
   }
 
   private async compile(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<DeviceBucket> {
-    const { model, mode, bindRuntimeInput, graphs, recipes } = this.parts;
+    const { model, mode, exporting, graphs, recipes } = this.parts;
     const captured = capture();
     if (captured.root !== model)
       throw new StaticDeviceGraphError('The captured model is not the model that was opened.', `bucket "${bucket}"`);
-    const { plan, graphs: models } = planBucket(captured, mode, bindRuntimeInput);
+    const { plan, graphs: models } = planBucket(captured, mode, exporting);
     for (const [graph, bytes] of models) {
       if (graphs.all.has(graph)) continue;
       await (recipes === null

@@ -11,7 +11,7 @@ import {
   type RuntimeBinding,
   type Value,
 } from '@graft/graph';
-import { type AttentionGroup, type ExportedGraph, exportGraph } from '@graft/onnx-export';
+import { type AttentionGroup, type ExportedGraph, type ExportOptions, exportGraph } from '@graft/onnx-export';
 import type { BucketPlan, Call, Source } from './bucket-plan.ts';
 import type { StaticMode } from './emulated-backend.ts';
 import { StaticDeviceGraphError } from './errors.ts';
@@ -24,13 +24,16 @@ interface PlannedBucket {
 
 type BindRuntimeInput = CompileOptions['bindRuntimeInput'];
 
+/** How the graphs of a program are exported. */
+export type ExportParts = Pick<ExportOptions, 'bindRuntimeInput' | 'lowerings' | 'platform'>;
+
 /**
  * Plans the calls of a step. Mode `compile` calls a graph for each region and segment, and calls share graphs where they can. Mode `lazy` calls one graph.
  * @throws StaticDeviceGraphError, LoweringError
  */
-export function planBucket(captured: CapturedModel, mode: StaticMode, bindRuntimeInput: BindRuntimeInput): PlannedBucket {
+export function planBucket(captured: CapturedModel, mode: StaticMode, exporting: ExportParts): PlannedBucket {
   const { inputs, calls, outputs } = mode === 'compile' ? planRegions(captured) : asOneCall(inlineRegions(captured));
-  const planner = new Planner(bindRuntimeInput);
+  const planner = new Planner(exporting);
   for (const { name, value } of inputs) planner.addInput(name, value);
   for (const call of calls) planner.addCall(call);
   return planner.finish(outputs);
@@ -61,7 +64,7 @@ function localBinding({ region, runtimeInputs }: RegionCall, bindRuntimeInput: B
 const runtimeName = (path: string): string => `runtime input ${path}`;
 
 class Planner {
-  private readonly bindRuntimeInput: BindRuntimeInput;
+  private readonly exporting: ExportParts;
   private readonly inputs = new Map<string, BucketPlan['inputs'][number]>();
   private readonly sources = new Map<Value, Source>();
   private readonly values: BucketPlan['values'] = [];
@@ -73,8 +76,8 @@ class Planner {
   private readonly exported = new Map<Graph, { exported: ExportedGraph; hash: string }>();
   private batch: number | null = null;
 
-  constructor(bindRuntimeInput: BindRuntimeInput) {
-    this.bindRuntimeInput = bindRuntimeInput;
+  constructor(exporting: ExportParts) {
+    this.exporting = exporting;
   }
 
   addInput(name: string, value: Value): void {
@@ -128,7 +131,7 @@ class Planner {
   }
 
   private bind({ kind, value }: GraphRuntimeInput, full: string): { full: string; kind: string; binding: RuntimeBinding } {
-    const binding = this.bindRuntimeInput(full, kind);
+    const binding = this.exporting.bindRuntimeInput(full, kind);
     if (binding.kind === 'input') this.defineInput(binding.name, value, `runtime input ${full}`);
     else {
       const batch = sizesOf(value.dims.slice(0, 1), `runtime input ${full}`)[0]!;
@@ -187,7 +190,8 @@ class Planner {
     const { graph } = call.region;
     let made = this.exported.get(graph);
     if (made === undefined) {
-      const exported = exportGraph(graph, 'inputs', { bindRuntimeInput: localBinding(call, this.bindRuntimeInput), fuse: false });
+      const bindRuntimeInput = localBinding(call, this.exporting.bindRuntimeInput);
+      const exported = exportGraph(graph, 'inputs', { ...this.exporting, bindRuntimeInput, fuse: false });
       made = { exported, hash: createHash('sha256').update(exported.model).digest('hex') };
       this.exported.set(graph, made);
       this.graphs.set(made.hash, exported.model);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type KeyParts, modelKey } from './model-key.ts';
 
 const bindRuntimeInput: CompileOptions['bindRuntimeInput'] = () => ({ kind: 'cache', rows: 8 });
-const parts: KeyParts = { bindRuntimeInput, kvSlots: 2, mode: 'compile', codeIdentity: '', runtime: '1.0.0' };
+const parts: KeyParts = { bindRuntimeInput, kvSlots: 2, mode: 'compile', codeIdentity: '', lowerings: [], runtime: '1.0.0' };
 
 class Norm extends Module {
   readonly weight = new Parameter([4]);
@@ -103,6 +103,7 @@ describe('another key for', () => {
     ['the mode', { mode: 'lazy' }],
     ["the runtime's version", { runtime: '1.0.1' }],
     ['code outside of the model', { codeIdentity: 'plugin 2' }],
+    ['a lowering of a plugin', { lowerings: [{ op: ops.floor, platform: 'static', lower: () => ['x'] }] }],
   ])('%s', (_, more) => expect(keyOf(undefined, more)).not.toBe(plain));
 });
 

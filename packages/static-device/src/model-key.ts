@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { messageOf } from '@graft/common';
 import { Buffer, type CompileOptions, Dim, Module, Parameter, RuntimeInput } from '@graft/graph';
+import type { OnnxLowering } from '@graft/onnx-export';
 import { fieldsOf } from './module-walk.ts';
 import { packageCode } from './package-code.ts';
 
@@ -14,20 +15,23 @@ export interface KeyParts {
   kvSlots: number;
   mode: string;
   codeIdentity: string;
+  lowerings: readonly OnnxLowering[];
   /** ONNX Runtime's version. */
   runtime: string;
 }
 
 /**
  * A name for all that a compiled graph of this model depends on, but its shapes: what `forward` could read in the module tree (classes and functions by
- * their text, fields, nulls, lent children, shapes and element types; no value of a weight), the bindings of runtime inputs, the code that captures and exports,
+ * their text, fields, nulls, lent children, shapes and element types; no value of a weight), the bindings of runtime inputs, lowerings of plugins by their text, the code that captures and exports,
  * ONNX Runtime and this machine's processor. Equal models have equal names, in another process too. Hex.
  */
-export function modelKey(model: Module, { bindRuntimeInput, kvSlots, mode, codeIdentity, runtime }: KeyParts): string {
+export function modelKey(model: Module, { bindRuntimeInput, kvSlots, mode, codeIdentity, lowerings, runtime }: KeyParts): string {
   const hash = createHash('sha256');
   const machine = [runtime, process.version, process.platform, process.arch, processor()];
   hash.update(JSON.stringify([version, kvSlots, mode, codeIdentity, ...machine, packageCode(import.meta.url)]));
-  new TreeHash(hash, bindRuntimeInput).add(model, '');
+  const tree = new TreeHash(hash, bindRuntimeInput);
+  tree.add(model, '');
+  for (const lowering of lowerings) tree.add([lowering.op.name, lowering], 'lowering');
   return hash.digest('hex').slice(0, 40);
 }
 
