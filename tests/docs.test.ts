@@ -28,8 +28,8 @@ test('docs/errors.md has one complete row a code, in alphabetical order', () => 
   expect(errorRows.filter((cells) => cells.length !== 3 || cells.some((cell) => cell === ''))).toEqual([]);
 });
 
-test('every error of the registry stands at a step of docs/override-path.md and of the package page', () => {
-  const ofRegistry = shipped.filter(({ path }) => path.startsWith('packages/registry/src/')).flatMap(graftNamesIn);
+test('every error of the registry and of services stands at a step of docs/override-path.md and of the package page', () => {
+  const ofRegistry = shipped.filter(({ path }) => /^packages\/(registry|services)\/src\//.test(path)).flatMap(graftNamesIn);
   const expected = [...new Set(ofRegistry.map(({ name }) => name))].filter((name) => codes.includes(name));
   expect(expected.length).toBeGreaterThan(40);
   for (const page of ['docs/override-path.md', 'packages/registry/README.md']) {

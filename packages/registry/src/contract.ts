@@ -1,13 +1,13 @@
-import { GraftError } from '@graft/common';
+import { GraftError, nowText } from '@graft/common';
+import { type Owner, ownerText } from '@graft/services';
 import semver from 'semver';
 import { loadManifest, ManifestChain, type ManifestMember, type UpstreamManifest } from './manifest.ts';
 import { parseMethod, sameParameters } from './method-name.ts';
 import type { AnyClass, InspectableModel } from './model.ts';
-import { nowText } from './names.ts';
 import { findAttribute, matchesPath } from './paths.ts';
 import type { ReliesOn } from './plugin.ts';
 import { propertiesOf } from './prototypes.ts';
-import { type DeclaredClass, type Owner, ownerText } from './registration.ts';
+import type { DeclaredClass } from './registration.ts';
 
 export interface ContractReport {
   readonly owner: Owner;

@@ -1,11 +1,10 @@
-import { graftError } from '@graft/common';
+import { graftError, nearestNames, quotedList } from '@graft/common';
+import { ownerText } from '@graft/services';
 import { methodNames } from './contract.ts';
 import type { LoadedPlugins } from './loaded-plugins.ts';
 import { loadManifest, ManifestChain } from './manifest.ts';
 import type { InspectableModel } from './model.ts';
-import { nearestNames, quotedList } from './names.ts';
 import type { ReliesOn } from './plugin.ts';
-import { ownerText } from './registration.ts';
 
 /** All that an override may rely on of an upstream class, as data. */
 export interface ClassContract {

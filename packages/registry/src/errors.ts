@@ -1,10 +1,10 @@
-import { GraftError, graftError, messageOf } from '@graft/common';
+import { GraftError, graftError, messageOf, nearestNames, quotedList } from '@graft/common';
+import { type Owner, ownerText } from '@graft/services';
 import type { AnyClass } from './model.ts';
-import { nearestNames, quotedList } from './names.ts';
 import type { Platform } from './platform.ts';
 import type { RetiredArchitecture } from './plugin.ts';
 import { isClass, prototypesOf } from './prototypes.ts';
-import { type DeclaredClass, type OverrideEntry, type Owner, ownerText, qualifiedName } from './registration.ts';
+import { type DeclaredClass, type OverrideEntry, qualifiedName } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 
 export class ArchitectureConflictError extends graftError('GRAFT_ARCHITECTURE_CONFLICT', (name: string, first: Owner, second: Owner) => ({

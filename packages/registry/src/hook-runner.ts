@@ -1,13 +1,12 @@
-import { EventBus, messageOf } from '@graft/common';
+import { EventBus, messageOf, nearestNames, quotedList } from '@graft/common';
+import type { Owner } from '@graft/services';
 import { type HookDeclaration, type HookMethod, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
 import { HookChangedParametersError, HookFailedError, LifecycleError, ReloadChangedModelError } from './model-errors.ts';
-import { nearestNames, quotedList } from './names.ts';
 import { changeText, type NamedParameters, namedParameters, parameterChanges } from './parameters.ts';
 import { type Patches, PatchLedger, type PatchRecord } from './patch-ledger.ts';
 import type { PluginHook } from './plugin.ts';
-import type { Owner } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 import { modulesOf, Snapshot } from './snapshot.ts';
 

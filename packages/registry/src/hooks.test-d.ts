@@ -1,7 +1,6 @@
 // Where hook decorators may stand, and what tokens carry, held by the compiler: `npm test -- types`.
+import type { BindingSyntax, Scope } from '@graft/services';
 import { type Bind, InitHook, listToken, type Patches, PostLoadHook, ServiceContainer, token } from './index.ts';
-import type { BindingSyntax } from './services/binder.ts';
-import type { Scope } from './services/tokens.ts';
 
 export class Hooked {
   @InitHook()

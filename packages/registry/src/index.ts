@@ -1,11 +1,28 @@
-export { inject, injectable, optional } from 'inversify';
+export { describeIssue, nearestNames, quotedList } from '@graft/common';
+export {
+  type Bind,
+  type Binding,
+  type BindingOptions,
+  defaultBindings,
+  inject,
+  injectable,
+  listToken,
+  type Owner,
+  optional,
+  ServiceContainer,
+  ServiceNotBoundError,
+  type ServiceRecord,
+  type Services,
+  servicesText,
+  type Token,
+  token,
+} from '@graft/services';
 export { type Build, buildUpstream } from './build.ts';
 export { type ClassContract, contractText, describeContract, UnknownClassError } from './describe-contract.ts';
 export { UnknownArchitectureError } from './errors.ts';
 export { explain, explainHooks, groupPatches, type PatchGroup } from './explain.ts';
 export { type HookRecord, type HookReload, HookRunner, type HookRunnerRecord, type RenameRecord } from './hook-runner.ts';
 export { InitHook, PostLoadHook } from './hooks.ts';
-export { describeIssue } from './issues.ts';
 export { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 export { LoadedPlugins } from './loaded-plugins.ts';
 export { UpstreamManifest } from './manifest.ts';
@@ -21,18 +38,11 @@ export type {
   ParameterFacts,
 } from './model.ts';
 export { ModelRegistry } from './model-registry.ts';
-export { nearestNames, quotedList } from './names.ts';
 export { type Patches, PatchLedger, type PatchOptions, type PatchRecord } from './patch-ledger.ts';
 export type { Detected, DetectedPlatform, Detection, DeviceState, Platform, SelectedPlatform, ServedSizes } from './platform.ts';
 export { describePlatform, detectPlatform, selectPlatform } from './platform.ts';
 export { definePlugin, type OverrideDeclaration, type Plugin, type PluginDeclaration, type PluginHook, type ReliesOn } from './plugin.ts';
 export { PluginSetsDifferError } from './plugin-errors.ts';
 export { assertSamePluginSet, type PluginRecord, pluginRecord } from './plugin-set.ts';
-export type { Owner } from './registration.ts';
 export { Resolution } from './resolution.ts';
-export { type Bind, type Binding, type BindingOptions, defaultBindings, type Services } from './services/binder.ts';
-export { ServiceContainer } from './services/container.ts';
-export { type ServiceRecord, servicesText } from './services/describe.ts';
-export { ServiceNotBoundError } from './services/errors.ts';
-export { listToken, type Token, token } from './services/tokens.ts';
 export type { ServingClasses } from './serving-classes.ts';

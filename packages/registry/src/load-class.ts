@@ -1,7 +1,8 @@
+import { type Owner, ownerText } from '@graft/services';
 import { FactoryFailedError, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
 import type { AnyClass, ClassFactory } from './model.ts';
 import { isClass, propertiesOf, prototypesOf } from './prototypes.ts';
-import { type DeclaredClass, type OverrideEntry, type Owner, ownerText } from './registration.ts';
+import type { DeclaredClass, OverrideEntry } from './registration.ts';
 
 /**
  * Imports classes and applies factories. Failures are never kept, so a lazy reference that works the second time is found to work.

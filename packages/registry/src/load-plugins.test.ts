@@ -1,14 +1,13 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { inject } from 'inversify';
+import { type BindingOptions, inject, token } from '@graft/services';
+
 import { afterAll, expect, test } from 'vitest';
 import { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
 import type { ModelClass } from './model.ts';
 import { definePlugin } from './plugin.ts';
 import { assertSamePluginSet } from './plugin-set.ts';
-import type { BindingOptions } from './services/binder.ts';
-import { token } from './services/tokens.ts';
 
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
 const graftVersion = '0.1.0';

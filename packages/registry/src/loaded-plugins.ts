@@ -1,4 +1,14 @@
 import { GraftError } from '@graft/common';
+import {
+  type Binding,
+  collectBindings,
+  describeServices,
+  type Owner,
+  requireNoRival,
+  ServiceContainer,
+  type ServiceRecord,
+  servesOn,
+} from '@graft/services';
 import semver from 'semver';
 import { TargetModeError } from './errors.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
@@ -13,10 +23,6 @@ import {
   PluginVersionError,
 } from './plugin-errors.ts';
 import { type PluginRecord, pluginRecord } from './plugin-set.ts';
-import type { Owner } from './registration.ts';
-import { type Binding, pluginBindings, requireNoRival, servesOn } from './services/binder.ts';
-import { ServiceContainer } from './services/container.ts';
-import { describeServices, type ServiceRecord } from './services/describe.ts';
 
 export interface PluginSource {
   readonly plugin: Plugin;
@@ -111,14 +117,14 @@ export class LoadedPlugins {
   /** Every binding, whether it serves there or why not. */
   describeServices({ defaults = [], ...engine }: ServicesOptions): Promise<ServiceRecord[]> {
     const all = [...defaults, ...this.loaded.flatMap(({ bindings }) => bindings)];
-    return describeServices(all, { ...engine, platforms: this.platforms });
+    return describeServices(all, { ...engine, platforms: this.platforms.map(({ name }) => name) });
   }
 
   private async addNow(source: PluginSource): Promise<void> {
     const { plugin } = source;
     if (this.isLoaded(source)) return;
     this.check(source);
-    const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await pluginBindings(source) };
+    const loaded: LoadedPlugin = { ...source, name: plugin.name, version: plugin.version ?? null, bindings: await bindingsOf(source) };
     for (const other of this.loaded) for (const binding of loaded.bindings) requireNoRival(other.bindings, binding);
     const before = this.loaded;
     try {
@@ -171,6 +177,16 @@ export class LoadedPlugins {
     for (const { of, ...options } of plugin.overrides ?? []) this.registry.override(of, { ...options, owner });
     for (const [index, hook] of (plugin.hooks ?? []).entries()) this.registry.hook(hook, hookName(plugin, hook, index), owner);
     for (const platform of plugin.platforms ?? []) this.registry.checkPlatform(platform);
+  }
+}
+
+async function bindingsOf(source: PluginSource): Promise<readonly Binding[]> {
+  const { platforms, bind } = source.plugin;
+  const owner = ownerOf(source);
+  try {
+    return bind === undefined ? [] : await collectBindings({ ...owner, platforms: platforms?.map(({ name }) => name) ?? null }, bind);
+  } catch (cause) {
+    throw GraftError.is(cause) ? cause : new PluginFailedError(owner, 'bind', cause);
   }
 }
 

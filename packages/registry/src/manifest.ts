@@ -1,6 +1,5 @@
-import { graftError } from '@graft/common';
+import { expectValid, graftError } from '@graft/common';
 import * as z from 'zod';
-import { expectValid } from './issues.ts';
 
 const member = z.strictObject({
   parameters: z.array(z.string()).describe('Names in order; `...rest` and patterns as they are written.'),

@@ -1,5 +1,4 @@
-import { graftError } from '@graft/common';
-import { quotedList } from './names.ts';
+import { graftError, quotedList } from '@graft/common';
 
 export class LifecycleError extends graftError(
   'GRAFT_LIFECYCLE',

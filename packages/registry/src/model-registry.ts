@@ -1,3 +1,5 @@
+import { nearestNames } from '@graft/common';
+import type { Owner } from '@graft/services';
 import {
   ArchitectureConflictError,
   CapabilityUnknownError,
@@ -12,11 +14,10 @@ import {
 } from './errors.ts';
 import { ClassLoader } from './load-class.ts';
 import type { LazyClass, LazyModel } from './model.ts';
-import { nearestNames } from './names.ts';
 import type { Platform } from './platform.ts';
 import type { ModelDeclaration, OverrideDeclaration, PluginHook, RetiredArchitecture } from './plugin.ts';
 import { hookSchema, layersSchema, modelSchema, overrideSchema, parseDeclared, resolveSchema } from './plugin.ts';
-import { type DeclaredClass, type OverrideEntry, type Owner, qualifiedName } from './registration.ts';
+import { type DeclaredClass, type OverrideEntry, qualifiedName } from './registration.ts';
 import type { Resolution } from './resolution.ts';
 import type { RegisteredHook, ResolveContext, ResolvedClass } from './resolve.ts';
 import { classRecord, conflicts, overrideName, resolveClass, resolveHook, unscoped } from './resolve.ts';

@@ -1,5 +1,5 @@
+import { declaresFields } from '@graft/services';
 import semver from 'semver';
-import { declaresFields } from './class-source.ts';
 import type { Phase } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { PatchOrderError, PatchOverwrittenError, PatchRefusedError } from './model-errors.ts';

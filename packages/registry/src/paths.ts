@@ -1,4 +1,4 @@
-import { nowText } from './names.ts';
+import { nowText } from '@graft/common';
 import { propertiesOf } from './prototypes.ts';
 
 /** Where a dotted path of attributes leads; `absent` says in words what is there instead. */

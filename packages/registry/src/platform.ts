@@ -1,5 +1,4 @@
-import { graftError, messageOf } from '@graft/common';
-import { nearestNames, quotedList } from './names.ts';
+import { graftError, messageOf, nearestNames, quotedList } from '@graft/common';
 
 /** `device`: the real thing is here. `emulated`: it runs, on something else. `absent`: it cannot run. */
 export type DeviceState = 'device' | 'emulated' | 'absent';

@@ -1,6 +1,5 @@
-import { graftError, messageOf } from '@graft/common';
-import { nearestNames, quotedList } from './names.ts';
-import { type Owner, ownerText } from './registration.ts';
+import { graftError, messageOf, nearestNames, quotedList } from '@graft/common';
+import { type Owner, ownerText } from '@graft/services';
 
 const whoText = (name: string | null): string => (name === null ? 'a plugin without a name' : `plugin "${name}"`);
 

@@ -1,10 +1,10 @@
+import { type Token, token } from '@graft/services';
 import { expect, test } from 'vitest';
 import { explain } from './explain.ts';
 import { loadPlugins } from './load-plugins.ts';
 import type { LoadedPlugins } from './loaded-plugins.ts';
 import type { ModelClass } from './model.ts';
 import { definePlugin, type Plugin, type PluginDeclaration } from './plugin.ts';
-import { type Token, token } from './services/tokens.ts';
 
 interface Named {
   name: string;

@@ -1,18 +1,15 @@
+import { expectValid, functionSchema, nonEmpty } from '@graft/common';
+import type { Bind, Owner } from '@graft/services';
 import semver from 'semver';
 import * as z from 'zod';
-import { expectValid } from './issues.ts';
 import type { LazyManifest } from './manifest.ts';
 import { isMethodName } from './method-name.ts';
 import type { LazyClass, LazyFactory, LazyFamily, LazyModel } from './model.ts';
 import type { Patches } from './patch-ledger.ts';
 import type { Detected, Platform } from './platform.ts';
 import { PluginInvalidError, RegistrationInvalidError } from './plugin-errors.ts';
-import type { Owner } from './registration.ts';
-import type { Bind } from './services/binder.ts';
 
 const name = z.string().regex(/^[A-Za-z0-9@][\w@./-]*$/, 'must be a name of letters, digits and @ . / _ -');
-export const functionSchema = <F>() => z.custom<F>((value) => typeof value === 'function', 'must be a function');
-export const nonEmpty = z.string().min(1, 'must not be empty');
 const names = z.array(nonEmpty).readonly();
 const range = z.string().refine((text) => semver.validRange(text) !== null, 'must be a semver range');
 const method = z.string().refine(isMethodName, 'must be `method`, `method(parameters)` or `Class.method`');

@@ -1,14 +1,8 @@
+import type { Owner } from '@graft/services';
 import type { LazyManifest } from './manifest.ts';
 import type { LazyClass, LazyFactory, LazyFamily, ModelCapabilities } from './model.ts';
 import type { Detected } from './platform.ts';
 import type { ReliesOn } from './plugin.ts';
-
-/** Who made a registration: shown in errors and by `explain`. */
-export interface Owner {
-  readonly plugin: string;
-  /** File URL of the plugin's module; null where it was passed in code. */
-  readonly file: string | null;
-}
 
 /** An upstream class that may be overridden: a model, or a part of one. */
 export interface DeclaredClass {
@@ -39,11 +33,6 @@ export interface OverrideEntry {
   readonly required: boolean;
   readonly capabilities: ModelCapabilities;
   readonly reliesOn: ReliesOn | null;
-}
-
-/** `plugin "cpu" (file:///...)`, the form that errors use. */
-export function ownerText({ plugin, file }: Owner): string {
-  return `plugin "${plugin}" (${file ?? 'passed in code'})`;
 }
 
 export const qualifiedName = ({ name, owner }: DeclaredClass): string => `${owner.plugin}/${name}`;

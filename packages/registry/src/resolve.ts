@@ -1,9 +1,9 @@
-import { messageOf } from '@graft/common';
+import { messageOf, nearestNames, quotedList } from '@graft/common';
+import type { Owner } from '@graft/services';
 import { OverrideConditionError, RegistrationConflictError } from './errors.ts';
-import { nearestNames, quotedList } from './names.ts';
 import type { Detected } from './platform.ts';
 import type { PluginHook } from './plugin.ts';
-import type { DeclaredClass, OverrideEntry, Owner } from './registration.ts';
+import type { DeclaredClass, OverrideEntry } from './registration.ts';
 import type { Candidate, CandidateReason, ResolvedHook, ResolvedLayer } from './resolution.ts';
 
 export interface ResolveContext {

@@ -1,6 +1,5 @@
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError, messageOf, nearestNames, quotedList } from '@graft/common';
 import type { InspectableModel } from '../model.ts';
-import { nearestNames, quotedList } from '../names.ts';
 import type { Plugin } from '../plugin.ts';
 import { checkCopiesShareNothing } from './check-copies.ts';
 import { CheckFailedError, CheckTargetError, PluginCheckFailedError, targetText } from './check-errors.ts';

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
+import type { ServiceContainer } from '@graft/services';
 import type { Build } from '../build.ts';
 import { type HookRecord, HookRunner } from '../hook-runner.ts';
 import { loadPlugins } from '../load-plugins.ts';
 import type { LoadedPlugins } from '../loaded-plugins.ts';
 import type { InspectableModel } from '../model.ts';
 import type { Plugin } from '../plugin.ts';
-import type { ServiceContainer } from '../services/container.ts';
 import { modulesOf, Snapshot } from '../snapshot.ts';
 import type { ReloadSubject } from './check-reload.ts';
 

@@ -1,6 +1,6 @@
 import 'reflect-metadata/lite';
 import { injectFromBase, type Newable } from 'inversify';
-import { constructorOf, parametersOf } from '../class-source.ts';
+import { constructorOf, parametersOf } from './class-source.ts';
 import { type Bound, ServiceNotInjectableError } from './errors.ts';
 import type { Token } from './tokens.ts';
 

@@ -1,13 +1,9 @@
-import { GraftError } from '@graft/common';
+import { expectValid, functionSchema, nonEmpty } from '@graft/common';
 import type { Newable } from 'inversify';
 import * as z from 'zod';
-import { expectValid } from '../issues.ts';
-import type { PluginSource } from '../loaded-plugins.ts';
-import { functionSchema, nonEmpty } from '../plugin.ts';
-import { PluginFailedError } from '../plugin-errors.ts';
-import type { Owner } from '../registration.ts';
 import { BinderClosedError, BindingInvalidError, TokenConflictError } from './errors.ts';
 import { injectionsOf } from './injectable.ts';
+import type { Owner } from './owner.ts';
 import { type Token, type TokenFacts, tokenFacts } from './tokens.ts';
 
 /** What a builder may ask for: other services, never the container. */
@@ -62,12 +58,15 @@ export interface Binding extends TokenFacts {
   readonly source: BindingSource;
 }
 
+/** Who binds, and where by default. */
+export type BinderOwner = Owner & Partial<Pick<Binding, 'isDefault' | 'platforms'>>;
+
 const optionsSchema = z.strictObject({ platform: nonEmpty.optional(), modes: z.array(nonEmpty).readonly().optional() });
 const method = functionSchema<() => unknown>();
 
 /** The function that binds for `owner`; each binding goes to `accept`. @param unfinished gets the calls that no `.to` has followed yet. */
 export function binder(
-  { isDefault = false, platforms = null, ...owner }: Owner & Partial<Pick<Binding, 'isDefault' | 'platforms'>>,
+  { isDefault = false, platforms = null, ...owner }: BinderOwner,
   accept: (binding: Binding) => void,
   unfinished: Set<string> = new Set(),
 ): Bind {
@@ -131,10 +130,9 @@ export function defaultBindings(name: string, bind: (bind: Bind) => void): reado
   return bindings;
 }
 
-export async function pluginBindings({ plugin, file }: PluginSource): Promise<Binding[]> {
+/** What a plugin's `bind` binds. @throws BindingInvalidError, TokenConflictError, BinderClosedError, and what `bind` throws. */
+export async function collectBindings(owner: BinderOwner, bind: (bind: Bind) => void | Promise<void>): Promise<Binding[]> {
   const bindings: Binding[] = [];
-  const owner = { plugin: plugin.name, file };
-  const platforms = plugin.platforms?.map(({ name }) => name) ?? null;
   let isOpen = true;
   const accept = (binding: Binding) => {
     if (!isOpen) throw new BinderClosedError(binding);
@@ -143,11 +141,9 @@ export async function pluginBindings({ plugin, file }: PluginSource): Promise<Bi
   };
   try {
     const unfinished = new Set<string>();
-    await plugin.bind?.(binder({ ...owner, platforms }, accept, unfinished));
+    await bind(binder(owner, accept, unfinished));
     for (const call of unfinished)
       throw new BindingInvalidError(call, 'it binds nothing: .to, .toConstantValue or .toDynamicValue must follow', owner);
-  } catch (cause) {
-    throw GraftError.is(cause) ? cause : new PluginFailedError(owner, 'bind', cause);
   } finally {
     isOpen = false;
   }

@@ -1,4 +1,4 @@
-import { quotedList } from '../names.ts';
+import { quotedList } from '@graft/common';
 import { TokenInvalidError } from './errors.ts';
 
 /** How long a service lives: as long as the engine, or as long as one loaded model. */

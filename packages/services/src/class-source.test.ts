@@ -23,6 +23,8 @@ test.each<[string, boolean, ReturnType<typeof constructorOf>]>([
   ['class extends Base { constructor() { super(...arguments); } }', false, 'pass-through'],
   ['class extends Base { constructor() { super(...arguments); __publicField(this, "x", 1); } }', true, 'pass-through'],
   ['class extends Base { make() { return new this.constructor(1); } }', false, 'none'],
+  ['class { make() { return `$' + '{`}`}`; } }', false, 'none'],
+  ['class { run() {}\n  static list =\n    Base\n    .name }', false, 'none'],
   ['function Old() {}', false, 'none'],
 ])('%s', (source, fields, ownConstructor) => {
   const Class = evaluate(source);

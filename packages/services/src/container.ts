@@ -1,6 +1,5 @@
-import { DisposedError, GraftError } from '@graft/common';
+import { DisposedError, GraftError, nearestNames } from '@graft/common';
 import { Container, type Newable } from 'inversify';
-import { nearestNames } from '../names.ts';
 import { type Bind, type Binding, binder, requireNoRival, type Services } from './binder.ts';
 import { type Bound, ServiceCycleError, ServiceFailedError, ServiceInvalidError, ServiceNotBoundError, TokenScopeError } from './errors.ts';
 import { injectionsOf } from './injectable.ts';

@@ -1,6 +1,5 @@
-import { graftError, messageOf } from '@graft/common';
-import { quotedList } from '../names.ts';
-import { type Owner, ownerText } from '../registration.ts';
+import { graftError, messageOf, quotedList } from '@graft/common';
+import { type Owner, ownerText } from './owner.ts';
 import type { Scope, TokenFacts } from './tokens.ts';
 
 export interface Bound {

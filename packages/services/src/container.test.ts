@@ -1,7 +1,6 @@
 import { inject, injectable, optional } from 'inversify';
 import { describe, expect, test } from 'vitest';
-import { definePlugin, type PluginDeclaration } from '../plugin.ts';
-import { type Bind, type Binding, binder, defaultBindings, pluginBindings } from './binder.ts';
+import { type Bind, type Binding, binder, collectBindings, defaultBindings } from './binder.ts';
 import { ServiceContainer } from './container.ts';
 import { describeServices, servicesText } from './describe.ts';
 import { listToken, token } from './tokens.ts';
@@ -33,11 +32,7 @@ class BaseRunner {
 
 /** An engine's container, with what the plugins bind. */
 async function engineOf(...plugins: ((bind: Bind) => void)[]): Promise<ServiceContainer> {
-  const bindings = await Promise.all(
-    plugins.map((bind, i) =>
-      pluginBindings({ plugin: definePlugin({ name: `p${i}`, bind } as PluginDeclaration), file: null, specifier: null }),
-    ),
-  );
+  const bindings = await Promise.all(plugins.map((bind, i) => collectBindings({ plugin: `p${i}`, file: null }, bind)));
   return new ServiceContainer(bindings.flat());
 }
 
@@ -372,25 +367,19 @@ describe('disposal', () => {
 
 test('services are described: who bound what, what serves and why the rest does not, and where each is injected', async () => {
   const engine = (bind: Bind) => bind(Backend).toConstantValue({ device: 'default' });
-  const mine = definePlugin({
-    name: 'mine',
-    bind(bind) {
-      cpu(bind);
-      bind(Runner).to(async () => BaseRunner);
-      bind(Runner, { platform: 'cpuu' }).to(async () => BaseRunner);
-      bind(Runner, { modes: ['lazy'] }).to(async () => BaseRunner);
-      bind(Config).to(() => Promise.reject(new Error('no such file')));
-      bind.many(Filters).toConstantValue('x');
-      bind.decorate(Backend, (inner) => inner);
-    },
-  } as PluginDeclaration);
   const bindings: Binding[] = [];
-  for (const bind of [mine.bind!]) bind(binder({ plugin: 'mine', file: 'file:///mine.ts' }, (binding) => void bindings.push(binding)));
-  const platforms = [{ name: 'cpu', modes: ['eager'], detect: () => 'device' as const }];
+  const bind = binder({ plugin: 'mine', file: 'file:///mine.ts' }, (binding) => void bindings.push(binding));
+  cpu(bind);
+  bind(Runner).to(async () => BaseRunner);
+  bind(Runner, { platform: 'cpuu' }).to(async () => BaseRunner);
+  bind(Runner, { modes: ['lazy'] }).to(async () => BaseRunner);
+  bind(Config).to(() => Promise.reject(new Error('no such file')));
+  bind.many(Filters).toConstantValue('x');
+  bind.decorate(Backend, (inner) => inner);
   const records = await describeServices([...defaultBindings('engine', engine), ...bindings], {
     platform: 'cpu',
     mode: 'eager',
-    platforms,
+    platforms: ['cpu'],
   });
   const by = { plugin: 'mine', file: 'file:///mine.ts', unused: null };
   expect(records.find((record) => record.token === 'Backend')).toEqual({

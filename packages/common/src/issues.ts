@@ -1,5 +1,8 @@
-import type * as z from 'zod';
+import * as z from 'zod';
 import { nearestNames, quotedList } from './names.ts';
+
+export const functionSchema = <F>() => z.custom<F>((value) => typeof value === 'function', 'must be a function');
+export const nonEmpty = z.string().min(1, 'must not be empty');
 
 export interface IssueWords {
   what: string;

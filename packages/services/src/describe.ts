@@ -1,7 +1,5 @@
-import { messageOf } from '@graft/common';
+import { messageOf, nearestNames, quotedList } from '@graft/common';
 import type { Newable } from 'inversify';
-import { nearestNames, quotedList } from '../names.ts';
-import type { Platform } from '../platform.ts';
 import { type Binding, servesOn } from './binder.ts';
 import { injectionsOf } from './injectable.ts';
 import { type Scope, type Token, tokenFacts } from './tokens.ts';
@@ -30,7 +28,7 @@ export interface DescribedEngine {
   platform: string;
   mode?: string;
   /** Those that the loaded plugins bring. */
-  platforms: readonly Platform[];
+  platforms: readonly string[];
 }
 
 /** The services of an engine, in the order of their names. Classes are imported, and nothing is built. */
@@ -72,10 +70,9 @@ function unusedBecause(binding: Binding, all: readonly Binding[], { platform, mo
     const hasRival = binding.isDefault && !binding.isList && rivals.some((rival) => servesOn(rival, platform, mode));
     return hasRival ? 'a plugin binds another' : null;
   }
-  const known = platforms.map(({ name }) => name);
-  const unknown = binding.platforms?.filter((name) => !known.includes(name)) ?? [];
+  const unknown = binding.platforms?.filter((name) => !platforms.includes(name)) ?? [];
   if (unknown.length > 0)
-    return `no loaded plugin brings platform ${quotedList(unknown)} (nearest: ${quotedList(nearestNames(unknown[0]!, known, 1), 'none')})`;
+    return `no loaded plugin brings platform ${quotedList(unknown)} (nearest: ${quotedList(nearestNames(unknown[0]!, platforms, 1), 'none')})`;
   const only = [...(binding.platforms ?? []), ...(binding.modes ?? []).map((name) => `mode ${name}`)];
   return `it is for ${only.join(', ')}`;
 }

@@ -1,0 +1,18 @@
+export { inject, injectable, optional } from 'inversify';
+export {
+  type Bind,
+  type Binding,
+  type BindingOptions,
+  type BindingSyntax,
+  collectBindings,
+  defaultBindings,
+  requireNoRival,
+  type Services,
+  servesOn,
+} from './binder.ts';
+export { declaresFields } from './class-source.ts';
+export { ServiceContainer } from './container.ts';
+export { describeServices, type ServiceRecord, servicesText } from './describe.ts';
+export { ServiceNotBoundError } from './errors.ts';
+export { type Owner, ownerText } from './owner.ts';
+export { listToken, type Scope, type Token, token } from './tokens.ts';
