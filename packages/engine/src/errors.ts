@@ -1,12 +1,12 @@
-import { graftError } from '@graft/common';
+import { type GraftErrorFacts, graftError } from '@graft/common';
 import { quotedList } from '@graft/registry';
 
+/** The base of an error that the thrower words; `usualFix` is its advice unless the thrower has a better one. */
+export const wordedError = (code: GraftErrorFacts['code'], usualFix: string) =>
+  graftError(code, (what: string, where: string, fix: string = usualFix) => ({ what, where, fix }));
+
 /** A request has the wrong form. */
-export class InvalidRequestError extends graftError('GRAFT_INVALID_REQUEST', (what: string, where: string, fix?: string) => ({
-  what,
-  where,
-  fix: fix ?? 'correct the field and send the request again.',
-})) {}
+export class InvalidRequestError extends wordedError('GRAFT_INVALID_REQUEST', 'correct the field and send the request again.') {}
 
 /**
  * The prompt leaves no room for an answer.
@@ -52,11 +52,7 @@ export class EngineClosedError extends graftError('GRAFT_ENGINE_CLOSED', (what: 
 })) {}
 
 /** A key of the engine's configuration is wrong. */
-export class EngineConfigError extends graftError('GRAFT_ENGINE_CONFIG', (what: string, where: string, fix?: string) => ({
-  what,
-  where,
-  fix: fix ?? 'correct the option; `graft serve --help` lists all of them.',
-})) {}
+export class EngineConfigError extends wordedError('GRAFT_ENGINE_CONFIG', 'correct the option; `graft serve --help` lists all of them.') {}
 
 /**
  * No plugin overrides the architecture, so there is nothing to compare with upstream.

@@ -7,14 +7,25 @@ type Refuse = (what: string, where: string) => Error;
 
 /** Reads a JSON file by its schema; null if it does not exist. @throws what `refuse` makes, for a file that cannot be read, is not JSON or does not fit. */
 export async function readJsonFile<Output>(file: string, schema: z.ZodType<Output>, refuse: Refuse): Promise<Output | null> {
+  const text = await readIfThere(file, refuse);
+  if (text === null) return null;
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(file, 'utf8'));
+    value = JSON.parse(text);
   } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
-    throw refuse(`The file ${error instanceof SyntaxError ? 'is not JSON' : 'cannot be read'}: ${messageOf(error)}.`, file);
+    throw refuse(`The file is not JSON: ${messageOf(error)}.`, file);
   }
   return parseAs(schema, value, file, refuse);
+}
+
+/** The text of a file; null if it does not exist. @throws what `refuse` makes, for a file that cannot be read. */
+export async function readIfThere(file: string, refuse: Refuse): Promise<string | null> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw refuse(`The file cannot be read: ${messageOf(error)}.`, file);
+  }
 }
 
 /** @throws what `refuse` makes of the first problem and its place. */

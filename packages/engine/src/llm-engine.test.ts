@@ -68,7 +68,7 @@ describe('an answer', () => {
   let tokenizer: Tokenizer;
   beforeAll(async () => {
     const model = folderWithTokenizer();
-    tokenizer = await readTokenizer(model);
+    tokenizer = (await readTokenizer(model))!;
     engine = await LlmEngine.start(tinyConfig({ model }));
     return () => engine.close();
   });

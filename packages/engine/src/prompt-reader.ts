@@ -119,7 +119,8 @@ export class PromptReader {
 
   private render(messages: readonly ChatMessage[]): string {
     const { template } = this.options.text;
-    if (template === null) throw new InvalidRequestError('This model has no chat template; use completions.', 'messages');
+    if (template === null)
+      throw new InvalidRequestError('This model has no chat template.', 'messages', 'send the prompt as text to /v1/completions.');
     return template.render(messages.map(withoutFiles));
   }
 }

@@ -7,7 +7,7 @@ import { SamplingParams } from './sampling-params.ts';
 import { Sequence } from './sequence.ts';
 import { readTokenizer } from './text/tokenizer.ts';
 
-const tokenizer = await readTokenizer(smollm2Folder);
+const tokenizer = (await readTokenizer(smollm2Folder))!;
 const eos = tokenizer.idOf('<|im_end|>')!;
 
 /** A sequence of one prompt token whose deltas and errors are kept. */

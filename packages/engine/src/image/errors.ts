@@ -1,18 +1,11 @@
 import { graftError } from '@graft/common';
+import { wordedError } from '../errors.ts';
 
 /** An image's URL is not a base64 `data:` URL. */
-export class ImageUrlError extends graftError('GRAFT_IMAGE_URL', (what: string, where: string) => ({
-  what,
-  where,
-  fix: 'send "data:image/png;base64,..." with the file in padded base64.',
-})) {}
+export class ImageUrlError extends wordedError('GRAFT_IMAGE_URL', 'send "data:image/png;base64,..." with the file in padded base64.') {}
 
 /** The bytes, or their media type, belong to no supported image format. */
-export class ImageTypeError extends graftError('GRAFT_IMAGE_TYPE', (what: string, where: string) => ({
-  what,
-  where,
-  fix: 'send a PNG, JPEG, WebP or GIF.',
-})) {}
+export class ImageTypeError extends wordedError('GRAFT_IMAGE_TYPE', 'send a PNG, JPEG, WebP or GIF.') {}
 
 /** A file that begins as an image cannot be decoded. */
 export class ImageBrokenError extends graftError('GRAFT_IMAGE_BROKEN', (what: string, where: string, cause?: unknown) => ({

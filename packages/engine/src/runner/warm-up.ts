@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { graftError } from '@graft/common';
 import type { ImageTower } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import { graphKey, tileKey } from './bucket-graphs.ts';
@@ -7,16 +7,11 @@ import type { WarmUpRow } from './model-runner.ts';
 import type { StepPiece } from './step-pieces.ts';
 
 /** A bucket's graph does not compute what it should. */
-export class WarmUpError extends GraftError {
-  constructor(what: string, bucket: string) {
-    super({
-      code: 'GRAFT_WARM_UP',
-      what,
-      where: `bucket "${bucket}"`,
-      fix: 'run `graft verify`: where upstream gives the same, the weights are damaged; else the override or what it was compiled to is wrong.',
-    });
-  }
-}
+export class WarmUpError extends graftError('GRAFT_WARM_UP', (what: string, bucket: string) => ({
+  what,
+  where: `bucket "${bucket}"`,
+  fix: 'run `graft verify`. If upstream fails too, the weights are damaged; otherwise the override or its compiled graph is wrong.',
+})) {}
 
 /** @throws WarmUpError for a value that is not a finite number. */
 export function requireFinite(values: Float32Array, bucket: string): void {

@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GraftError, graftError, messageOf } from '@graft/common';
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { z } from 'zod';
-import { readJsonFile } from '../json-file.ts';
+import { readIfThere, readJsonFile } from '../json-file.ts';
 import { type GgufMetadata, ggufValue } from './gguf-tokenizer.ts';
 
 /** One part of a message's content. Parts other than text reach only templates that loop over parts. */
@@ -39,13 +38,6 @@ export interface ChatTemplateFacts {
   /** The file or key it comes from, for errors. */
   where: string;
 }
-
-/** The model has no chat template, so messages cannot become a prompt. */
-export class ChatTemplateMissingError extends graftError('GRAFT_CHAT_TEMPLATE_MISSING', (where: string) => ({
-  what: 'The model has no chat template.',
-  where,
-  fix: 'send the prompt as text to /v1/completions, or pass a chat template.',
-})) {}
 
 /** The template is not valid Jinja. */
 export class ChatTemplateInvalidError extends graftError('GRAFT_CHAT_TEMPLATE_INVALID', (where: string, cause: unknown) => ({
@@ -170,10 +162,10 @@ function joinText(parts: readonly ContentPart[], position: number): string {
   return texts.join('\n');
 }
 
-/** `tokenizer.chat_template` of a GGUF. @throws ChatTemplateMissingError, ChatTemplateInvalidError */
-export function chatTemplateFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): ChatTemplate {
+/** `tokenizer.chat_template` of a GGUF; null without it. @throws ChatTemplateInvalidError */
+export function chatTemplateFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): ChatTemplate | null {
   const source = ggufValue(metadata, 'tokenizer.chat_template');
-  if (typeof source !== 'string') throw new ChatTemplateMissingError(`${where}, key tokenizer.chat_template`);
+  if (typeof source !== 'string') return null;
   return new ChatTemplate({ source, ...ggufSpecialTokens(metadata), where: `${where}, key tokenizer.chat_template` });
 }
 
@@ -189,18 +181,18 @@ function ggufSpecialTokens(metadata: GgufMetadata): { bosToken: string; eosToken
 
 /**
  * The chat template of a checkpoint's folder: `chat_template.jinja`, else `chat_template` in tokenizer_config.json (of several, the one named `default`).
- * @throws ChatTemplateMissingError, ChatTemplateInvalidError
+ * Null if the folder has neither.
+ * @throws ChatTemplateInvalidError
  */
-export async function readChatTemplate(folder: string): Promise<ChatTemplate> {
+export async function readChatTemplate(folder: string): Promise<ChatTemplate | null> {
   const configFile = join(folder, 'tokenizer_config.json');
   const config = (await readJsonFile(configFile, TokenizerConfig, (what) => new ChatTemplateInvalidError(configFile, what))) ?? {};
   const tokens = { bosToken: tokenName(config['bos_token']), eosToken: tokenName(config['eos_token']) };
   const ownFile = join(folder, 'chat_template.jinja');
-  const own = await readIfThere(ownFile);
+  const own = await readIfThere(ownFile, (what) => new ChatTemplateInvalidError(ownFile, what));
   if (own !== null) return new ChatTemplate({ source: own, ...tokens, where: ownFile });
   const source = defaultTemplate(config['chat_template']);
-  if (source === null) throw new ChatTemplateMissingError(folder);
-  return new ChatTemplate({ source, ...tokens, where: configFile });
+  return source === null ? null : new ChatTemplate({ source, ...tokens, where: configFile });
 }
 
 const TokenizerConfig = z.record(z.string(), z.unknown());
@@ -218,15 +210,6 @@ function tokenName(value: unknown): string {
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
-
-async function readIfThere(file: string): Promise<string | null> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return null;
-    throw new ChatTemplateInvalidError(file, error);
-  }
-}
 
 /** Python's `strftime` in the C locale, for the directives that chat templates use; local time. An unknown directive stays as it is. */
 function strftime(time: Date, format: string): string {

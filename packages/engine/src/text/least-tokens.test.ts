@@ -4,7 +4,7 @@ import { smollm2Folder, tokenTexts } from '../../../../tests/fixtures/smollm2/lo
 import { LeastTokens, tokensCoverText } from './least-tokens.ts';
 import { createTokenizer, readTokenizer } from './tokenizer.ts';
 
-const tokenizer = await readTokenizer(smollm2Folder);
+const tokenizer = (await readTokenizer(smollm2Folder))!;
 const bytes = (text: string): Uint8Array => Buffer.from(text, 'latin1');
 
 describe('the least number of tokens', () => {

@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { GraftError } from '@graft/common';
 import type { Checkpoint } from '@graft/core-model';
 import { z } from 'zod';
 import { expectMethods } from '../call-plugin.ts';
@@ -19,7 +17,7 @@ export interface TokenizerFormat {
 
 /** Those of a folder's tokenizer.json and of a GGUF. */
 export const tokenizerFormats: readonly TokenizerFormat[] = [
-  { name: 'tokenizer.json', open: ({ path }) => (existsSync(join(path, 'tokenizer.json')) ? readTokenizer(path) : null) },
+  { name: 'tokenizer.json', open: ({ path }) => readTokenizer(path) },
   { name: 'gguf', open: ({ kind, path, metadata }) => (kind === 'gguf' ? tokenizerFromGguf(metadata!, path) : null) },
 ];
 
@@ -37,20 +35,7 @@ export async function openModelText(checkpoint: Checkpoint, formats: readonly To
   for (const format of formats.toReversed()) tokenizer ??= await format.open(checkpoint);
   if (tokenizer !== null) expectMethods(tokenizer, ['encode', 'decode', 'piece'], 'open() of one of the Tokenizers');
   const openTemplate = () => (kind === 'gguf' ? chatTemplateFromGguf(metadata!, path) : readChatTemplate(path));
-  return {
-    tokenizer,
-    template: tokenizer === null ? null : await optional(openTemplate),
-    eosTokenIds: await generationConfigEos(path),
-  };
-}
-
-async function optional(open: () => ChatTemplate | Promise<ChatTemplate>): Promise<ChatTemplate | null> {
-  try {
-    return await open();
-  } catch (error) {
-    if (GraftError.is(error) && error.code === 'GRAFT_CHAT_TEMPLATE_MISSING') return null;
-    throw error;
-  }
+  return { tokenizer, template: tokenizer === null ? null : await openTemplate(), eosTokenIds: await generationConfigEos(path) };
 }
 
 const GenerationConfig = z.looseObject({ eos_token_id: z.union([z.int(), z.array(z.int())]).nullish() });

@@ -1,11 +1,3 @@
-import { graftError } from '@graft/common';
-
-/** An empty stop string would end every answer at once. */
-export class StopStringEmptyError extends graftError('GRAFT_STOP_STRING_EMPTY', (position: number) => ({
-  what: `Stop string ${position} is empty.`,
-  fix: 'leave it out, or give it at least one character.',
-})) {}
-
 export interface StopStringResult {
   /** Text that can no longer be part of a stop string. */
   emit: string;
@@ -35,7 +27,7 @@ export class StopStrings {
   private held = '';
   private matched: string | null = null;
 
-  /** @throws StopStringEmptyError */
+  /** @param stopStrings none is empty (`SamplingParams`). */
   constructor(stopStrings: readonly string[]) {
     this.root = buildStates(stopStrings);
     this.state = this.root;
@@ -76,10 +68,7 @@ function advance(state: State, character: string): State {
 
 function buildStates(stopStrings: readonly string[]): State {
   const root: State = { depth: 0, next: new Map(), fallback: null, matched: null };
-  for (const [position, stopString] of stopStrings.entries()) {
-    if (stopString === '') throw new StopStringEmptyError(position);
-    addBranch(root, stopString);
-  }
+  for (const stopString of stopStrings) addBranch(root, stopString);
   // Breadth first: a fallback is always shorter, so it is complete before it is needed.
   const queue = [...root.next.values()];
   for (const state of queue) {

@@ -1,12 +1,5 @@
 import { graftError } from '@graft/common';
 
-/** The checkpoint has no tokenizer.json. */
-export class TokenizerMissingError extends graftError('GRAFT_TOKENIZER_MISSING', (folder: string) => ({
-  what: 'The checkpoint has no tokenizer.json.',
-  where: folder,
-  fix: 'copy the tokenizer.json that was published with the model into this folder, or load a GGUF file, which carries its vocabulary.',
-})) {}
-
 /** A tokenizer file, or the tokenizer keys of a GGUF, are malformed. */
 export class TokenizerInvalidError extends graftError('GRAFT_TOKENIZER_INVALID', (what: string, where: string, cause?: unknown) => ({
   what,

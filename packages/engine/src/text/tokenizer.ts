@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { parseAs, readJsonFile } from '../json-file.ts';
 import { LeastTokens, tokensCoverText } from './least-tokens.ts';
 import { faithfulPreTokenizer } from './pre-tokenizer.ts';
-import { checkTokenId, TokenizerInvalidError, TokenizerMissingError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
+import { checkTokenId, TokenizerInvalidError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
 import type { TokenizerConfigPreTokenizer, TokenizerJson, TokenizerModel } from './tokenizer-json.ts';
 
 /** The text of one token. */
@@ -68,21 +68,18 @@ export interface TokenizerSettings {
   tokens?: ArrayLike<string>;
 }
 
-/** Reads `tokenizer.json` and, if present, `tokenizer_config.json` from a checkpoint's folder. */
-export async function readTokenizer(folder: string): Promise<Tokenizer> {
+/** Reads `tokenizer.json` and, if present, `tokenizer_config.json` from a checkpoint's folder; null without the former. */
+export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
   const where = join(folder, 'tokenizer.json');
   const json = await readJsonFile(where, TokenizerKind, invalid);
-  if (json === null) throw new TokenizerMissingError(folder);
-  const named = (await readJsonFile(join(folder, 'tokenizer_config.json'), TokenizerConfigFile, invalid)) ?? {
-    bos_token: null,
-    eos_token: null,
-  };
+  if (json === null) return null;
+  const named = await readJsonFile(join(folder, 'tokenizer_config.json'), TokenizerConfigFile, invalid);
   const { added_tokens, model } = checkTokenizerJson(json, where);
-  const idsOf = (token: string | null): number[] => {
+  const idsOf = (token: string | null = null): number[] => {
     const id = token === null ? null : (added_tokens.find(({ content }) => content === token)?.id ?? model.vocab[token] ?? null);
     return id === null ? [] : [id];
   };
-  return createTokenizer(json, { bosTokenId: idsOf(named.bos_token)[0] ?? null, eosTokenIds: idsOf(named.eos_token), where });
+  return createTokenizer(json, { bosTokenId: idsOf(named?.bos_token)[0] ?? null, eosTokenIds: idsOf(named?.eos_token), where });
 }
 
 const invalid = (what: string, where: string): TokenizerInvalidError => new TokenizerInvalidError(what, where);

@@ -46,12 +46,11 @@ const refusals: Record<string, readonly string[]> = {
     'GRAFT_IMAGE_PLACES',
     'GRAFT_INVALID_REQUEST',
     'GRAFT_LOGIT_BIAS_TOKEN',
-    'GRAFT_STOP_STRING_EMPTY',
     'GRAFT_TOKEN_ID_INVALID',
     'GRAFT_TOKEN_OUT_OF_RANGE',
   ],
   too_many_images: ['GRAFT_IMAGE_COUNT'],
-  unsupported_value: ['GRAFT_CHAT_CONTENT_UNSUPPORTED', 'GRAFT_CHAT_TEMPLATE_MISSING', 'GRAFT_MODEL_READS_NO_IMAGES', 'GRAFT_NO_TOKENIZER'],
+  unsupported_value: ['GRAFT_CHAT_CONTENT_UNSUPPORTED', 'GRAFT_MODEL_READS_NO_IMAGES', 'GRAFT_NO_TOKENIZER'],
 };
 
 const invalidJson = { status: 400, code: 'invalid_json', message: 'The request body is not valid JSON.' };
