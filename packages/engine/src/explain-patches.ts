@@ -1,7 +1,6 @@
 import { explain, explainHooks, type HookRunnerRecord, type Resolution } from '@graft/registry';
 import { describeDevice, type PlatformChoice, platformToExplain } from './explain-architecture.ts';
-import { buildModel, type ModelChoice } from './load-model.ts';
-import { markReads } from './mark-reads.ts';
+import { buildModel, type ModelChoice, markReads } from './load-model.ts';
 import { openConfig, readAsText } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 

@@ -10,12 +10,13 @@ import {
   type ModelFamily,
   type WeightRules,
 } from '@graft/core-model';
+import { CaptureCache, readsOf } from '@graft/graph';
 import type { DetectedPlatform, HookRunner, LoadedPlugins, Resolution, ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, NoFamilyError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
-import { markReads } from './mark-reads.ts';
 import { type ModelSource, readSource } from './model-source.ts';
+import { captureAnyShape } from './runner/capture-image-model.ts';
 import type { WarmUpSummary } from './runner/model-runner.ts';
 import { ModelRunner, RunnerParts } from './tokens.ts';
 
@@ -86,7 +87,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
 
   model.setAuxHiddenStateLayers(auxLayers(config, built.config));
   const prepared = await prepareRunner({ ...options, ...built, config }, step);
-  markReads(built);
+  markReads(built, prepared.runner.captured);
   hooks.lifecycle.advance('ready'); // from here a patch throws
   return { ...built, ...prepared, timings: step.timings };
 }
@@ -116,6 +117,13 @@ export async function prepareRunner(
     await services[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Tells the ledger which patches `forward` reads. @param captured the model at any shape; a patched model is captured for it if left out. */
+export function markReads(built: BuiltModel, captured?: ModelRunner['captured']): void {
+  const { ledger } = built.hooks;
+  if (ledger.toJSON().length === 0) return;
+  ledger.markRead((captured ?? captureAnyShape(built, new CaptureCache())).flatMap(readsOf));
 }
 
 /** The path up to the init hooks: no weight is read, so a config is enough. */

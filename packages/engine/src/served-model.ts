@@ -4,8 +4,8 @@ import { ReloadBusyError } from './errors.ts';
 import type { LoadedModel } from './load-model.ts';
 import type { StepContext } from './load-steps.ts';
 import { type ReloadModelOptions, reloadModel } from './reload-model.ts';
-import { addStats, noStats } from './runner/add-stats.ts';
 import type { ModelRunner, RunnerStats } from './runner/model-runner.ts';
+import { latest } from './runner/recompiles.ts';
 import { ModelFiles } from './tokens.ts';
 import { unlessAborted } from './unless-aborted.ts';
 
@@ -21,7 +21,7 @@ export class ServedModel implements AsyncDisposable {
   private served: EngineInfo;
   private readonly context: StepContext;
   /** Counts of replaced runners: the engine's counts never go down. */
-  private replaced = noStats;
+  private replaced: RunnerStats | null = null;
   private reloading: { readonly model: string; readonly closed: AbortController; readonly ended: Promise<ReloadReport> } | null = null;
 
   /** Owns the container. */
@@ -88,4 +88,16 @@ export class ServedModel implements AsyncDisposable {
       checkpoint.close();
     }
   }
+}
+
+/** The counts of two runners in succession; the warm-up is the later one's. */
+export function addStats(before: RunnerStats | null, now: RunnerStats): RunnerStats {
+  if (before === null) return now;
+  const { recentRecompiles, warmUpSeconds, ...counts } = now;
+  const sums = Object.entries(counts).map(([key, count]) => [key, count + before[key as keyof typeof counts]]);
+  return {
+    ...(Object.fromEntries(sums) as typeof counts),
+    recentRecompiles: latest(before.recentRecompiles, recentRecompiles),
+    warmUpSeconds,
+  };
 }

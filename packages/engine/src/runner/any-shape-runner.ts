@@ -1,13 +1,12 @@
 import { Disposables } from '@graft/common';
-import type { LanguageModel, MultimodalModel } from '@graft/core-model';
-import { CaptureCache, type CapturedModel, type CompileOptions, type HostTensor, type Program } from '@graft/graph';
+import { CaptureCache, type HostTensor, type Program } from '@graft/graph';
 import { inject, injectable } from '@graft/registry';
 import { expectMethods } from '../call-plugin.ts';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { Backend, RunnerParts } from '../tokens.ts';
-import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
-import { captureLanguageModel, expectVocabulary } from './capture-language-model.ts';
+import { captureAnyShape } from './capture-image-model.ts';
+import { expectVocabulary } from './capture-language-model.ts';
 import type { ModelRunner, RunnerStats, RunResult, RunStep } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
 import { Recompiles } from './recompiles.ts';
@@ -23,7 +22,7 @@ export class AnyShapeRunner implements ModelRunner {
   protected readonly cache = new CaptureCache();
   private readonly programs = new Disposables();
   private computedTokens = 0;
-  private captured: { language: CapturedModel; vision: CapturedModel | null } | null = null;
+  captured?: ReturnType<typeof captureAnyShape>;
   private language: Program | null = null;
   private vision: Program | null = null;
   private readonly recompiles: Recompiles;
@@ -36,23 +35,25 @@ export class AnyShapeRunner implements ModelRunner {
   }
 
   capture(): void {
-    const { model, context, tower } = this.parts;
-    this.captured =
-      tower !== null && hasImages(model, this.parts)
-        ? {
-            language: expectVocabulary(captureMultimodalModel(model, this.cache, context.config.hiddenSize), this.parts),
-            vision: captureVisionModel(model, this.cache, tower),
-          }
-        : { language: expectVocabulary(captureLanguageModel(model, this.cache), this.parts), vision: null };
+    this.captured = captureAnyShape(this.parts, this.cache);
+    expectVocabulary(this.captured[0], this.parts);
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
-    const { language, vision } = this.captured!;
-    const { maxSequences: kvSlots } = this.parts.config;
-    const kvCache: CompileOptions['bindRuntimeInput'] = (path, kind) => this.kvCache.bindRuntimeInput(path, kind);
+    const { maxSequences, threads } = this.parts.config;
     report(0, `compiling for ${this.backend.name}`);
-    this.language = await this.compileOne(language, { kvSlots, bindRuntimeInput: kvCache, onProgress: report }, signal);
-    if (vision !== null) this.vision = await this.compileOne(vision, { kvSlots: 1, bindRuntimeInput: kvCache, onProgress: report }, signal);
+    const programs: Program[] = [];
+    for (const captured of this.captured!) {
+      const program = await this.backend.compile(captured, {
+        kvSlots: programs.length === 0 ? maxSequences : 1,
+        bindRuntimeInput: (path, kind) => this.kvCache.bindRuntimeInput(path, kind),
+        onProgress: report,
+        ...(threads !== undefined && { threads }),
+        ...(signal !== undefined && { signal }),
+      });
+      programs.push(this.programs.use(expectMethods(program, ['run'], 'Backend.compile()')));
+    }
+    [this.language = null, this.vision = null] = programs;
   }
 
   ready(): void {
@@ -94,20 +95,8 @@ export class AnyShapeRunner implements ModelRunner {
     this.programs[Symbol.dispose]();
   }
 
-  private async compileOne(captured: CapturedModel, options: CompileOptions, signal: AbortSignal | undefined): Promise<Program> {
-    const { threads } = this.parts.config;
-    const given = { ...(threads !== undefined && { threads }), ...(signal !== undefined && { signal }) };
-    const program = await this.backend.compile(captured, { ...options, ...given });
-    return this.programs.use(expectMethods(program, ['run'], 'Backend.compile()'));
-  }
-
   /** What a step without images brings a program that can take them. */
   private noFeatures(): HostTensor {
     return { dtype: 'float32', dims: [0, this.parts.context.config.hiddenSize], data: new Float32Array(0) };
   }
-}
-
-/** Whether the model was built with what reads images. */
-export function hasImages(model: LanguageModel, { tower }: Pick<RunnerParts, 'tower'>): model is MultimodalModel {
-  return tower !== null && 'embedImages' in model;
 }

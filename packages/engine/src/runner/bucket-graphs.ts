@@ -1,9 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { CaptureCache, type CapturedModel, RecompileRefusedError, type StaticProgram } from '@graft/graph';
 import type { Report } from '../load-steps.ts';
-import { hasImages } from './any-shape-runner.ts';
 import { type Bucket, shapeOf } from './buckets.ts';
-import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
+import { captureMultimodalModel, captureVisionModel, hasImages } from './capture-image-model.ts';
 import { captureLanguageModel, expectVocabulary } from './capture-language-model.ts';
 import type { RunnerParts } from './model-runner.ts';
 import { Recompiles } from './recompiles.ts';
@@ -15,12 +14,6 @@ export const tileKey = 'tile';
 export const graphKey = (bucket: Pick<Bucket, 'batch' | 'query'>, withImages: boolean): string =>
   withImages ? `${shapeOf(bucket)} images` : shapeOf(bucket);
 
-export interface BucketGraphsParts {
-  parts: RunnerParts;
-  program: StaticProgram;
-  buckets: readonly Bucket[];
-}
-
 /** The graphs of a model at its static shapes: captured and compiled ahead, or when one is needed. */
 export class BucketGraphs {
   /** Of each graph by key, the seconds that it took to make and to try. */
@@ -29,38 +22,41 @@ export class BucketGraphs {
   private readonly parts: RunnerParts;
   private readonly program: StaticProgram;
   private readonly captures: ReadonlyMap<string, (cache: CaptureCache) => CapturedModel>;
+  private readonly warmKeys: readonly string[];
   private readonly ahead = new Map<string, CapturedModel>();
   private cache = freshCache();
   private captured = 0;
   private isReady = false;
 
-  constructor({ parts, program, buckets }: BucketGraphsParts) {
+  /** @param warm those of the buckets whose graphs `capture` and `compile` make. */
+  constructor(parts: RunnerParts, program: StaticProgram, buckets: readonly Bucket[], warm: readonly Bucket[]) {
     this.parts = parts;
     this.program = program;
     this.recompiles = new Recompiles(parts);
     this.captures = captureEach(parts, buckets);
+    this.warmKeys = warm.length === 0 ? [] : [...captureEach(parts, warm).keys()];
   }
 
   get count(): number {
     return this.captured + this.cache.count();
   }
 
-  /** Captures all of these for which there is no recipe, and lets the event loop in between two. */
-  async capture(keys: readonly string[], report: Report, signal?: AbortSignal): Promise<void> {
-    for (const [i, key] of keys.entries()) {
+  /** Captures each graph that has no recipe, and lets the event loop turn before each. */
+  async capture(report: Report, signal?: AbortSignal): Promise<void> {
+    for (const [i, key] of this.warmKeys.entries()) {
       await setImmediate();
       signal?.throwIfAborted();
-      report(i / keys.length, `capturing bucket ${key}`);
+      report(i / this.warmKeys.length, `capturing bucket ${key}`);
       const start = performance.now();
       if (!this.program.hasRecipe(key)) this.ahead.set(key, this.captureOne(key));
       this.spend(key, start);
     }
   }
 
-  /** Compiles these, or takes them from their recipes. */
-  async compile(keys: readonly string[], report: Report, signal?: AbortSignal): Promise<void> {
-    for (const [i, key] of keys.entries()) {
-      report(i / keys.length, `compiling bucket ${key}`);
+  /** Compiles the graphs, or takes them from their recipes. */
+  async compile(report: Report, signal?: AbortSignal): Promise<void> {
+    for (const [i, key] of this.warmKeys.entries()) {
+      report(i / this.warmKeys.length, `compiling bucket ${key}`);
       const start = performance.now();
       await this.program.add(key, () => this.ahead.get(key) ?? this.captureOne(key), signal);
       this.spend(key, start);
@@ -120,9 +116,4 @@ function captureEach(parts: RunnerParts, buckets: readonly Bucket[]): Map<string
   }
   if (hasImages(model, parts)) captures.set(tileKey, (cache) => captureVisionModel(model, cache, tower!, 1));
   return captures;
-}
-
-/** The keys of all graphs that these buckets need. */
-export function graphKeys(parts: RunnerParts, buckets: readonly Bucket[]): string[] {
-  return [...captureEach(parts, buckets).keys()];
 }

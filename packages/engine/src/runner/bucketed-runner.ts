@@ -4,12 +4,11 @@ import { inject, injectable } from '@graft/registry';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { BucketPolicy, RunnerParts, StaticBackend } from '../tokens.ts';
-import { hasImages } from './any-shape-runner.ts';
-import { BucketGraphs, graphKey, graphKeys, tileKey } from './bucket-graphs.ts';
+import { BucketGraphs, graphKey, tileKey } from './bucket-graphs.ts';
 import { type Bucket, oneOfEachGraph, requireSmallestBucket } from './buckets.ts';
-import { joinResults } from './join-results.ts';
+import { hasImages } from './capture-image-model.ts';
 import type { ModelRunner, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
-import { runResult, stepTensors } from './program-step.ts';
+import { joined, runResult, stepTensors } from './program-step.ts';
 import { type StepPiece, stepPieces } from './step-pieces.ts';
 import { requireFinite, requireSame, summaryRows, tileValues, warmUpPiece } from './warm-up.ts';
 
@@ -63,15 +62,15 @@ export class BucketedModelRunner implements ModelRunner {
       ...(config.threads !== undefined && { threads: config.threads }),
       ...(signal !== undefined && { signal }),
     });
-    this.graphs = new BucketGraphs({ parts: this.parts, program: this.program, buckets: this.buckets });
+    this.graphs = new BucketGraphs(this.parts, this.program, this.buckets, this.warm);
   }
 
   async capture(report: Report, signal?: AbortSignal): Promise<void> {
-    await this.graphs.capture(this.warmKeys(), report, signal);
+    await this.graphs.capture(report, signal);
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
-    await this.graphs.compile(this.warmKeys(), report, signal);
+    await this.graphs.compile(report, signal);
   }
 
   /** Runs every graph once, and one of a prompt again: logits are finite, and the same the second time. @throws WarmUpError */
@@ -87,7 +86,11 @@ export class BucketedModelRunner implements ModelRunner {
       if (piece === again) requireSame(logits.slice(), (await this.runPiece(piece, signal)).logits, key);
       this.graphs.spend(key, start);
     }
-    if (this.hasImages()) await this.warmUpTile(signal);
+    if (this.hasImages()) {
+      const start = performance.now();
+      await this.tryTile(signal);
+      this.graphs.spend(tileKey, start);
+    }
     const { captures: captured, optimisations: optimised, recipes: fromRecipes, warmUpSeconds: seconds } = this.stats;
     return { rows: summaryRows(this.warm, this.graphs.seconds), captured, optimised, fromRecipes, seconds };
   }
@@ -101,9 +104,13 @@ export class BucketedModelRunner implements ModelRunner {
     const scratch = this.parts.config.maxSequences;
     const pieces = stepPieces(step, this.buckets, (slot) => slot >= scratch || step.isFree?.(slot) === true);
     if (pieces.length === 1) return this.runPiece(pieces[0]!, step.signal);
-    const results: { piece: StepPiece; result: RunResult }[] = [];
-    for (const piece of pieces) results.push({ piece, result: copyOf(await this.runPiece(piece, step.signal)) });
-    return joinResults(results);
+    const results: RunResult[] = [];
+    for (const piece of pieces) results.push(copyOf(await this.runPiece(piece, step.signal)));
+    return {
+      vocabSize: results[0]!.vocabSize,
+      logits: joined(results.filter((_, i) => pieces[i]!.keepsLogits).map(({ logits }) => logits)),
+      auxHiddenStates: results[0]!.auxHiddenStates.map((_, layer) => joined(results.map((result) => result.auxHiddenStates[layer]!))),
+    };
   }
 
   /** See `ModelRunner.embedImages`. */
@@ -116,9 +123,7 @@ export class BucketedModelRunner implements ModelRunner {
       features.push(await this.runTile({ dtype: 'float32', dims: [1, ...dims], data }, signal));
     }
     const [rows, hidden] = features[0]!.dims as [number, number];
-    const all = new Float32Array(tiles * rows * hidden);
-    for (const [tile, { data }] of features.entries()) all.set(data as Float32Array, tile * rows * hidden);
-    return { dtype: 'float32', dims: [tiles * rows, hidden], data: all };
+    return { dtype: 'float32', dims: [tiles * rows, hidden], data: joined(features.map(({ data }) => data as Float32Array)) };
   }
 
   acceptsWeights(): boolean {
@@ -143,19 +148,13 @@ export class BucketedModelRunner implements ModelRunner {
   get stats(): RunnerStats {
     const { graphs: compiles, optimisations, recipes } = this.program.facts;
     const warmUpSeconds = [...this.graphs.seconds.values()].reduce((sum, seconds) => sum + seconds, 0);
-    const {
-      count: captures,
-      recompiles: { count: recompiles, recent: recentRecompiles },
-    } = this.graphs;
-    return { captures, compiles, optimisations, recipes, recompiles, recentRecompiles, warmUpSeconds, ...this.tokens };
+    const { count: captures, recompiles } = this.graphs;
+    const { count, recent: recentRecompiles } = recompiles;
+    return { captures, compiles, optimisations, recipes, recompiles: count, recentRecompiles, warmUpSeconds, ...this.tokens };
   }
 
   [Symbol.dispose](): void {
     this.program?.[Symbol.dispose](); // undefined where opening failed
-  }
-
-  private warmKeys(): string[] {
-    return this.warm.length === 0 ? [] : graphKeys(this.parts, this.warm);
   }
 
   private hasImages(): boolean {
@@ -170,12 +169,6 @@ export class BucketedModelRunner implements ModelRunner {
         piece: warmUpPiece(bucket, { maxModelLength, vocabSize: config.vocabSize, hiddenSize: withImages ? config.hiddenSize : null }),
       })),
     );
-  }
-
-  private async warmUpTile(signal?: AbortSignal): Promise<void> {
-    const start = performance.now();
-    await this.tryTile(signal);
-    this.graphs.spend(tileKey, start);
   }
 
   private async tryTile(signal?: AbortSignal): Promise<void> {

@@ -1,6 +1,21 @@
-import type { ImageTower, MultimodalModel } from '@graft/core-model';
+import type { ImageTower, LanguageModel, MultimodalModel } from '@graft/core-model';
 import { type CaptureCache, type CapturedModel, captureModel, Dim, type Tensor } from '@graft/graph';
-import { type StepShape, sizesOf, stepInputs, stepOutputs } from './capture-language-model.ts';
+import { captureLanguageModel, type StepShape, sizesOf, stepInputs, stepOutputs } from './capture-language-model.ts';
+import type { RunnerParts } from './model-runner.ts';
+
+/** Whether the model was built with its vision tower. */
+export function hasImages(model: LanguageModel, { tower }: Pick<RunnerParts, 'tower'>): model is MultimodalModel {
+  return tower !== null && 'embedImages' in model;
+}
+
+/** A model's graphs for any shape: its step, then its vision tower if it has one. */
+export function captureAnyShape(
+  { model, tower, context }: Pick<RunnerParts, 'model' | 'tower' | 'context'>,
+  cache: CaptureCache,
+): [step: CapturedModel, ...tower: CapturedModel[]] {
+  if (!hasImages(model, { tower })) return [captureLanguageModel(model, cache)];
+  return [captureMultimodalModel(model, cache, context.config.hiddenSize), captureVisionModel(model, cache, tower!)];
+}
 
 /**
  * What a model makes of tiles, as a graph for any number of them or, with `tiles`, for that one. Input: `pixelValues [tiles, channels, side, side]`, normalised, float32.

@@ -1,6 +1,6 @@
 import type { EventBus } from '@graft/common';
 import type { ImageTower, LanguageModel, ModelContext } from '@graft/core-model';
-import type { HostTensor } from '@graft/graph';
+import type { CapturedModel, HostTensor } from '@graft/graph';
 import type { EngineConfig } from '../config.ts';
 import type { EngineEvents, Recompile } from '../engine.ts';
 import type { KvCachePlan } from '../kv-cache.ts';
@@ -89,6 +89,8 @@ export interface ModelRunner extends Disposable {
   /** The most tokens of a prompt that a run takes; the scheduler also asks `kvCache.roomAfter`. */
   readonly maxPrefillTokens: number;
   capture(report: Report, signal?: AbortSignal): void | Promise<void>;
+  /** The model's graphs for any shape. If left out, one more capture finds out which patches `forward` reads. */
+  readonly captured?: readonly CapturedModel[];
   compile(report: Report, signal?: AbortSignal): Promise<void>;
   /** Runs what was compiled and checks what it gives. Left out, or null: there is nothing to warm up. */
   warmUp?(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null>;

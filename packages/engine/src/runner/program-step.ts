@@ -31,6 +31,17 @@ export function runResult(outputs: Readonly<Record<string, HostTensor>>): RunRes
   return { vocabSize: result.dims[1]!, logits: result.data as Float32Array, auxHiddenStates };
 }
 
+/** One after the other. */
+export function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
 const lengthOf = ({ tokenIds, padding = 0 }: StepRow): number => tokenIds.length + padding;
 
 /** Padding has the position of the last real token: one that the model's tables have. */

@@ -4,11 +4,11 @@ import { definePlugin } from '@graft/registry';
 import { expect, test } from 'vitest';
 import { generateIds, promptOf, request, startTiny } from '../engine.fixture.ts';
 import type { EngineEvents, Recompile } from '../engine.ts';
+import { addStats } from '../served-model.ts';
 import { Backend, ModelRunner } from '../tokens.ts';
-import { addStats, noStats } from './add-stats.ts';
 import { AnyShapeRunner } from './any-shape-runner.ts';
 import { captureLanguageModel } from './capture-language-model.ts';
-import type { RunResult, RunStep } from './model-runner.ts';
+import type { RunnerStats, RunResult, RunStep } from './model-runner.ts';
 
 /** A vendor's runner that captures each step at its own shape. */
 class Specialising extends AnyShapeRunner {
@@ -61,8 +61,9 @@ test('with "allow" it is kept and not reported', async () => {
 
 test('the last 50 are kept, also those of a runner that was replaced', () => {
   const all = Array.from({ length: 70 }, (_, i) => ({ at: '', region: 'bucket', path: String(i), failures: [], stallMs: 0 }));
-  const before = { ...noStats, recompiles: 60, recentRecompiles: all.slice(10, 60) };
-  const { recompiles, recentRecompiles } = addStats(before, { ...noStats, recompiles: 10, recentRecompiles: all.slice(60) });
+  const counts = { captures: 0, compiles: 0, optimisations: 0, recipes: 0, warmUpSeconds: 0, computedTokens: 0, paddedTokens: 0 };
+  const statsOf = (recompiles: number, recentRecompiles: Recompile[]): RunnerStats => ({ ...counts, recompiles, recentRecompiles });
+  const { recompiles, recentRecompiles } = addStats(statsOf(60, all.slice(10, 60)), statsOf(10, all.slice(60)));
   expect(recompiles).toBe(70);
   expect(recentRecompiles).toEqual(all.slice(20));
 });

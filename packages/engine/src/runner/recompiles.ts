@@ -23,7 +23,7 @@ export class Recompiles {
     const guards = failures.map(({ path: guard, expected, actual }) => ({ guard, expected, actual }));
     const recompile = { at: new Date().toISOString(), region, path, failures: guards, stallMs: Math.round(performance.now() - start) };
     this.count++;
-    this.recent = [...this.recent, recompile].slice(-mostKept);
+    this.recent = latest(this.recent, [recompile]);
     this.events?.emit('graph:recompile', recompile);
   }
 

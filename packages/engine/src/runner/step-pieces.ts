@@ -1,6 +1,6 @@
 import type { HostTensor } from '@graft/graph';
-import { type Bucket, decodeWindows, leastPadded } from './buckets.ts';
-import type { RunStep } from './model-runner.ts';
+import { type Bucket, leastPadded } from './buckets.ts';
+import type { RunRow, RunStep } from './model-runner.ts';
 import type { StepRow } from './program-step.ts';
 
 /** One run of a static graph: a part of a step, filled up to a bucket. */
@@ -28,17 +28,43 @@ export function stepPieces(step: RunStep, buckets: readonly Bucket[], isFree: (s
   return rows.flatMap((row, i) => promptPieces(row, firstSlot + i, step, buckets));
 }
 
+/**
+ * One token of each row. Rows of padding come after the real ones and stand on the slots that follow. If one of these slots is not free, or no batch is large
+ * enough, the rows are split.
+ */
 function decodePieces({ rows, firstSlot }: RunStep, buckets: readonly Bucket[], isFree: (slot: number) => boolean): StepPiece[] {
-  const computed = rows.map((row) => row.computed);
-  return decodeWindows(buckets, { firstSlot, computed, isFree }).map(({ bucket, start, count }) => ({
-    bucket,
-    firstSlot: firstSlot + start,
-    rows: [...rows.slice(start, start + count), ...Array.from({ length: bucket.batch - count }, () => paddingRow)],
-    realRows: count,
-    tokens: 1,
-    keepsLogits: true,
-    imageFeatures: null,
-  }));
+  const decode = buckets.filter(({ query }) => query === 1);
+  const pieces: StepPiece[] = [];
+  for (let start = 0, count = 0; start < rows.length; start += count) {
+    const rest = rows.slice(start);
+    const first = firstSlot + start;
+    const padding = ({ batch }: Bucket) => Array.from({ length: Math.max(0, batch - rest.length) }, (_, i) => first + rest.length + i);
+    const bucket = bucketFor(
+      rest,
+      decode.filter((each) => padding(each).every(isFree)),
+    );
+    count = Math.min(rest.length, bucket.batch);
+    pieces.push({
+      bucket,
+      firstSlot: first,
+      rows: [...rest.slice(0, count), ...Array.from({ length: bucket.batch - count }, () => paddingRow)],
+      realRows: count,
+      tokens: 1,
+      keepsLogits: true,
+      imageFeatures: null,
+    });
+  }
+  return pieces;
+}
+
+/** The bucket that holds all rows, else the one that as many as possible of the first rows fill. One row always has a bucket: `requireSmallestBucket`. */
+function bucketFor(rows: readonly RunRow[], buckets: readonly Bucket[]): Bucket {
+  for (let count = rows.length; ; count--) {
+    const usable = count === rows.length ? buckets : buckets.filter(({ batch }) => batch === count);
+    const context = Math.max(...rows.slice(0, count).map(({ computed }) => computed));
+    const bucket = leastPadded(usable, { batch: count, query: 1, context });
+    if (bucket !== null) return bucket;
+  }
 }
 
 /** What a row of padding computes; nobody reads it. */

@@ -1,4 +1,4 @@
-import { joined } from '../runner/join-results.ts';
+import { joined } from '../runner/program-step.ts';
 import type { VerifyImage } from './prompt.ts';
 import type { RecordedRun } from './record-run.ts';
 
