@@ -1,6 +1,7 @@
 import type { DType, StorageFormat } from './dtype.ts';
 import { NotCapturingError } from './errors.ts';
 import type { CapturedRegion, Graph, GraphInput, GraphNode, GraphRuntimeInput, Value, WeightSlot } from './graph.ts';
+import { mapValues } from './graph-copy.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
 import type { OpFacts } from './ops/define-op.ts';
 import type { ops } from './ops/index.ts';
@@ -19,8 +20,9 @@ export class GraphRecorder {
   /** Of the next value. */
   nextId: number;
   private readonly inputs: GraphInput[] = [];
-  private readonly weights = new Map<string, WeightSlot & { tensor: SymbolicTensor }>();
-  private readonly runtimeInputs = new Map<string, GraphRuntimeInput & { tensor: SymbolicTensor }>();
+  private readonly weights: WeightSlot[] = [];
+  private readonly runtimeInputs: GraphRuntimeInput[] = [];
+  private readonly slots = new Map<string, SymbolicTensor>();
   private readonly nodes: GraphNode[] = [];
   /** Path of the module whose property was read last; nodes and errors are placed there. */
   currentPath = '';
@@ -54,21 +56,23 @@ export class GraphRecorder {
     return tensor;
   }
 
-  /** One slot a path, however often it is read. */
   weight(path: string, source: Parameter | Buffer): SymbolicTensor {
-    const known = this.weights.get(path);
-    if (known !== undefined) return known.tensor;
-    const tensor = this.tensor({ dtype: 'float32', dims: dimsOf(source.shape) });
-    const format = source.dtype as StorageFormat;
-    this.weights.set(path, { path, format, shape: source.shape, source, value: tensor.value, tensor });
-    return tensor;
+    return this.slot(path, { dtype: 'float32', dims: dimsOf(source.shape) }, (value) => {
+      this.weights.push({ path, format: source.dtype as StorageFormat, shape: source.shape, source, value });
+    });
   }
 
   runtimeInput(path: string, kind: string, dtype: DType, dims: Dims): SymbolicTensor {
-    const known = this.runtimeInputs.get(path);
-    if (known !== undefined) return known.tensor;
-    const tensor = this.tensor({ dtype, dims });
-    this.runtimeInputs.set(path, { path, kind, value: tensor.value, tensor });
+    return this.slot(path, { dtype, dims }, (value) => this.runtimeInputs.push({ path, kind, value }));
+  }
+
+  /** One slot a path, however often it is read. */
+  private slot(path: string, type: TensorType, add: (value: Value) => void): SymbolicTensor {
+    const known = this.slots.get(path);
+    if (known !== undefined) return known;
+    const tensor = this.tensor(type);
+    this.slots.set(path, tensor);
+    add(tensor.value);
     return tensor;
   }
 
@@ -79,7 +83,7 @@ export class GraphRecorder {
     types: readonly TensorType[],
   ): SymbolicTensor[] {
     const outputs = types.map((type) => this.tensor(type));
-    const values = Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, tensor?.value ?? null]));
+    const values = mapValues(inputs, (tensor) => tensor?.value ?? null);
     this.nodes.push({ kind: 'op', op, inputs: values, attributes, outputs: outputs.map((t) => t.value), path: this.currentPath });
     return outputs;
   }
@@ -98,8 +102,8 @@ export class GraphRecorder {
   finish(outputs: readonly { name: string; tensor: SymbolicTensor }[]): Graph {
     return {
       inputs: this.inputs,
-      weights: [...this.weights.values()].map(({ tensor: _, ...weight }) => weight),
-      runtimeInputs: [...this.runtimeInputs.values()].map(({ tensor: _, ...input }) => input),
+      weights: this.weights,
+      runtimeInputs: this.runtimeInputs,
       nodes: this.nodes,
       outputs: outputs.map(({ name, tensor }) => ({ name, value: tensor.value })),
     };

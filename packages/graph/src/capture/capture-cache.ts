@@ -19,7 +19,7 @@ export interface InputFact {
   readonly text: string;
 }
 
-/** Entries for other arguments than asked for that a record speaks of; a region has as many as there are buckets. */
+/** The most entries for other arguments that a record lists; a region has as many as there are buckets. */
 const latestInRecord = 8;
 
 /** Why a graph could not be reused: of each entry for the same arguments, and of the latest others, the first guard that failed. */
@@ -29,6 +29,14 @@ export interface RecompileRecord {
   readonly failures: readonly (GuardFailure & { entry: string })[];
 }
 
+/** A call of a region, as a lookup compares it. */
+export interface RegionLookup {
+  readonly region: string;
+  readonly path: string;
+  readonly module: object;
+  readonly inputs: readonly InputFact[];
+}
+
 export interface CaptureEvents {
   'graph:capture': { region: string; path: string };
   'graph:recompile': RecompileRecord;
@@ -36,7 +44,7 @@ export interface CaptureEvents {
 
 export type OnRecompile = 'allow' | 'warn' | 'fail';
 
-/** The graphs of every region so far. `lookup` finds the one whose guards hold for a module and its arguments. */
+/** The graphs of every region so far, each with the guards that decide whether it serves a module and its arguments. */
 export class CaptureCache {
   readonly events = new EventBus<CaptureEvents>();
   readonly recompiles: RecompileRecord[] = [];
@@ -69,9 +77,7 @@ export class CaptureCache {
 
   /** Graphs captured so far, of one region or of all. */
   count(region?: string): number {
-    return region === undefined
-      ? [...this.entries.values()].reduce((sum, list) => sum + list.length, 0)
-      : (this.entries.get(region)?.length ?? 0);
+    return region === undefined ? [...this.entries.values()].flat().length : this.list(region).length;
   }
 
   /** The regions that have a graph, in the order of their first. */
@@ -83,32 +89,34 @@ export class CaptureCache {
     return this.entries.get(region) ?? [];
   }
 
-  /** The entry that serves this module, or a record of why none does. */
-  lookup(region: string, path: string, module: object, inputs: readonly InputFact[]): CaptureEntry | RecompileRecord {
-    const alike = this.byInputs.get(inputsKey(region, inputs)) ?? [];
+  /**
+   * The entry whose guards hold for a call; else the one that `capture` gives, reported as a recompile when the region had others or `onRecompile` is set.
+   * @throws RecompileRefusedError
+   */
+  entryFor(call: RegionLookup, capture: (name: string) => CaptureEntry): CaptureEntry {
+    const { region, path, module, inputs } = call;
+    const key = inputsKey(region, inputs);
+    const alike = this.byInputs.get(key) ?? [];
     const found = alike.find(({ guards }) => this.known?.hold(guards, module) ?? firstBrokenGuard(guards, module) === null);
     if (found !== undefined) return found;
-    const latest = this.list(region)
-      .slice(-latestInRecord)
-      .filter((entry) => !alike.includes(entry)); // those of the same arguments come last: they are the nearest
-    const failures = [...latest, ...alike].map((entry) => failureOf(entry, module, inputs));
-    if (failures.length === 0) failures.push({ ...this.noGraph(module), entry: region });
-    return { region, path, failures };
+    const { length } = this.list(region);
+    if (length > 0 || this.onRecompile !== null) this.report(this.recordOf(call, alike));
+    if (length >= this.limit) throw new RecompileRefusedError(`Region "${region}" has ${length} graphs, the limit.`, path);
+    const captured = capture(`${region}#${length}`);
+    const entry = this.known === null ? captured : { ...captured, guards: this.known.shared(captured.guards) };
+    append(this.entries, region, entry);
+    append(this.byInputs, key, entry);
+    this.events.emit('graph:capture', { region, path });
+    return entry;
   }
 
-  /** Takes a new entry in, and reports it: as a recompile when there were others, or `onRecompile` is set. @throws RecompileRefusedError */
-  add(record: RecompileRecord, capture: (name: string) => CaptureEntry): CaptureEntry {
-    const list = this.entries.get(record.region) ?? [];
-    if (list.length > 0 || this.onRecompile !== null) this.report(record);
-    if (list.length >= this.limit) {
-      throw new RecompileRefusedError(`Region "${record.region}" has ${list.length} graphs, the limit.`, record.path);
-    }
-    const captured = capture(`${record.region}#${list.length}`);
-    const entry = this.known === null ? captured : { ...captured, guards: this.known.shared(captured.guards) };
-    append(this.entries, record.region, entry);
-    append(this.byInputs, inputsKey(record.region, entry.inputs), entry);
-    this.events.emit('graph:capture', { region: record.region, path: record.path });
-    return entry;
+  /** Why no entry serves a call. @param alike the entries for the same arguments; they come last, since they are the nearest. */
+  private recordOf({ region, path, module, inputs }: RegionLookup, alike: readonly CaptureEntry[]): RecompileRecord {
+    const latest = this.list(region)
+      .slice(-latestInRecord)
+      .filter((entry) => !alike.includes(entry));
+    const failures = [...latest, ...alike].map((entry) => failureOf(entry, module, inputs));
+    return { region, path, failures: failures.length > 0 ? failures : [{ ...this.noGraph(module), entry: region }] };
   }
 
   /** Of a region without a graph: the module is none of those that have one. */
@@ -186,15 +194,12 @@ function failureOf({ region, ...entry }: CaptureEntry, module: object, inputs: r
 
 /** Arguments that differ: by name, type, shape, null or number. */
 export function inputFailures(expected: readonly InputFact[], actual: readonly InputFact[]): GuardFailure[] {
-  const failures: GuardFailure[] = [];
-  for (const [i, { name, text }] of expected.entries()) {
-    const other = actual[i];
-    if (other?.text === text && other.name === name) continue;
-    failures.push({ kind: 'input', path: name, expected: text, actual: other?.text ?? 'not given' });
-  }
-  for (const { name, text } of actual.slice(expected.length))
-    failures.push({ kind: 'input', path: name, expected: 'not given', actual: text });
-  return failures;
+  return Array.from({ length: Math.max(expected.length, actual.length) }).flatMap((_, i) => {
+    const [one, other] = [expected[i], actual[i]];
+    if (one?.name === other?.name && one?.text === other?.text) return [];
+    const path = (one ?? other)!.name;
+    return [{ kind: 'input' as const, path, expected: one?.text ?? 'not given', actual: other?.text ?? 'not given' }];
+  });
 }
 
 function firstBrokenGuard(guards: readonly Guard[], module: object): GuardFailure | null {

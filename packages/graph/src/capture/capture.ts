@@ -1,20 +1,20 @@
 import { GraftError } from '@graft/common';
 import { CapturePrivateFieldError, ForwardError, InMethodError, ModelOutputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
+import { mapValues } from '../graph-copy.ts';
 import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { joinPath, type Module, type Region } from '../nn/module.ts';
 import type { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
-import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
+import { Dim, formatDims, watchSizes } from '../shape.ts';
 import { describeResult, type SymbolicTensor } from '../tensor.ts';
 import { verifyGraph } from '../verify-graph.ts';
 import { CaptureCache, type CaptureEntry, type InputFact } from './capture-cache.ts';
-import type { Guard } from './guard.ts';
+import { checkGuard, type Guard } from './guard.ts';
 import { inputFacts, inputName } from './input-facts.ts';
 import { CaptureProxies, isNoOutput } from './proxy.ts';
-import { type Flat, flatten, type Structure, unflatten } from './pytree.ts';
+import { type Flat, flatten, type Structure, unflatten, walk } from './pytree.ts';
 import { type CalledRegion, specialise, type Template } from './specialise.ts';
-import { renameSizes, templateOf, templateSymbol } from './templates.ts';
 
 export type InputSpec = TensorType;
 
@@ -51,18 +51,15 @@ export function captureModel<M extends Module, const Inputs extends Record<strin
   model: M,
   options: CaptureOptions<M, Inputs>,
 ): CapturedModel {
-  const { sizes, cache = new CaptureCache() } = options;
-  if (sizes === undefined) return captureAs(model, options, cache, null).captured;
+  const { sizes = {}, cache = new CaptureCache() } = options;
   const numbers = new Map(Object.entries(sizes).map(([name, size]) => [name, Dim.of(size).value]));
-  const template = cache.isFrozen ? templateFor(model, options, cache, numbers) : null;
-  if (template === null)
-    return captureAs(
-      model,
-      mapDims(options, (dims) => dims.map((dim) => dim.withSizes(numbers))),
-      cache,
-      null,
-    ).captured;
-  return specialise(template, new Map([...numbers].map(([name, size]) => [templateSymbol(name), size])), cache);
+  const template = cache.isFrozen && numbers.size > 0 ? templateFor(model, options, cache, numbers) : null;
+  if (template !== null) return specialise(template, new Map([...numbers].map(([name, size]) => [templateSymbol(name), size])), cache);
+  return captureAs(
+    model,
+    mapDims(options, (dim) => dim.withSizes(numbers)),
+    cache,
+  ).captured;
 }
 
 /** What `captureModel` needs when nothing is known of the names of its inputs. */
@@ -72,9 +69,9 @@ type AnyCapture<M> = Omit<CaptureOptions<Module, Record<string, InputSpec>>, 'ca
 
 function captureAs<M extends Module>(
   model: M,
-  { inputs, call, batch = Dim.symbol('batch') }: AnyCapture<M>,
+  { inputs, call, batch }: AnyCapture<M> & { batch: Dim },
   cache: CaptureCache,
-  onAsked: (() => void) | null,
+  onAsked: Surroundings['onAsked'] = null,
 ): Template {
   const capture = new Capture({ cache, batch, onAsked }, null);
   const tensors = Object.fromEntries(
@@ -86,34 +83,50 @@ function captureAs<M extends Module>(
 }
 
 /** The same capture with other dimensions. */
-function mapDims<M extends Module>(
-  { inputs, call, batch = Dim.symbol('batch') }: AnyCapture<M>,
-  change: (dims: Dims) => Dims,
-): AnyCapture<M> {
-  const changed = Object.entries(inputs).map(([name, { dtype, dims }]) => [name, { dtype, dims: change(dims) }] as const);
-  return { inputs: Object.fromEntries(changed), call, batch: change([batch])[0]! };
+function mapDims<M extends Module>({ inputs, call, batch = Dim.symbol('batch') }: AnyCapture<M>, change: (dim: Dim) => Dim) {
+  return { inputs: mapValues(inputs, ({ dtype, dims }) => ({ dtype, dims: dims.map(change) })), call, batch: change(batch) };
 }
 
-/** The capture for any size, in a cache of its own; null when it does not stand for each. */
+/** A symbol of a template. No other dimension of the model has its name, so numbers replace nothing else. */
+const templateSymbol = (name: string): string => `any ${name}`;
+
+/**
+ * The capture for any size that `cache` holds, or a new one in its own cache; null when it does not stand for each size. Modules outside of regions may have
+ * changed since, so the guards of a held one are evaluated again.
+ */
 function templateFor<M extends Module>(
   model: M,
   options: AnyCapture<M>,
   cache: CaptureCache,
   sizes: ReadonlyMap<string, number>,
 ): Template | null {
-  const anySize = mapDims(options, (dims) => renameSizes(dims, sizes));
+  const { call } = options;
+  const anySize = mapDims(options, (dim) => dim.renamed((symbol) => (sizes.has(symbol) ? templateSymbol(symbol) : symbol)));
   const inputs = Object.entries(anySize.inputs).map(([name, { dtype, dims }]) => `${name} ${dtype}${formatDims(dims)}`);
-  return templateOf(cache, { model, call: options.call, inputs: [anySize.batch, ...inputs].join() }, () => {
-    let isAsked = false;
-    try {
-      const template = captureAs(model, anySize, new CaptureCache({ limit: Number.POSITIVE_INFINITY, isFrozen: true }), () => {
-        isAsked = true;
-      });
-      return isAsked ? null : template;
-    } catch {
-      return null; // it may run at a number; when it does not, the capture there says why
-    }
-  });
+  const key = [anySize.batch, ...inputs].join();
+  const held = templates.get(cache) ?? [];
+  templates.set(cache, held);
+  const at = held.findIndex((one) => one.model === model && one.call === call && one.inputs === key);
+  const known = held[at]?.template;
+  if (known !== undefined && (known === null || known.captured.guards.every((guard) => checkGuard(guard, model) === null))) return known;
+  const template = captureAnySize(model, anySize);
+  held.splice(at < 0 ? held.length : at, 1, { model, call, inputs: key, template });
+  return template;
+}
+
+/** Templates by cache, each with the arguments of its capture in words. Null: `forward` asked for a size, or does not run without one. */
+const templates = new WeakMap<CaptureCache, { model: Module; call: unknown; inputs: string; template: Template | null }[]>();
+
+function captureAnySize<M extends Module>(model: M, anySize: AnyCapture<M> & { batch: Dim }): Template | null {
+  let isAsked = false;
+  try {
+    const template = captureAs(model, anySize, new CaptureCache({ limit: Number.POSITIVE_INFINITY, isFrozen: true }), () => {
+      isAsked = true;
+    });
+    return isAsked ? null : template;
+  } catch {
+    return null; // it may run at a number; when it does not, the capture there says why
+  }
 }
 
 /** What V8 says when a Proxy stands where an object with `#private` fields, methods or accessors should. */
@@ -128,11 +141,9 @@ function placed(error: unknown, path: string, method: string, caller: string): G
 }
 
 /** @throws ModelOutputError for an output of the whole model that is neither a tensor nor null. */
-function checkOutputs(structure: Structure, path = ''): void {
-  if (structure.kind === 'list') for (const [i, item] of structure.items.entries()) checkOutputs(item, joinPath(path, String(i)));
-  if (structure.kind === 'record') for (const [key, item] of structure.entries) checkOutputs(item, joinPath(path, key));
-  if (structure.kind === 'leaf' && isNoOutput(structure.value))
-    throw new ModelOutputError(`output ${path}`, describeResult(structure.value));
+function checkOutputs(structure: Structure): void {
+  for (const { path, at } of walk(structure))
+    if (at.kind === 'leaf' && isNoOutput(at.value)) throw new ModelOutputError(`output ${path}`, describeResult(at.value));
 }
 
 /** What the capture of a model and those of its regions share. */
@@ -149,16 +160,12 @@ class Capture {
   readonly proxies: CaptureProxies;
   /** Of the regions, in the order of the nodes. */
   readonly calls: CalledRegion[] = [];
-  private readonly cache: CaptureCache;
-  private readonly batch: Dim;
-  private readonly onAsked: (() => void) | null;
+  private readonly shared: Surroundings;
   private readonly prefix: string;
 
   /** @param regionPath the module whose region this captures, inside which there are no further regions; null for the whole model. */
-  constructor({ cache, batch, onAsked }: Surroundings, regionPath: string | null) {
-    this.cache = cache;
-    this.batch = batch;
-    this.onAsked = onAsked;
+  constructor(shared: Surroundings, regionPath: string | null) {
+    this.shared = shared;
     this.prefix = regionPath ?? '';
     this.proxies = new CaptureProxies({
       recorder: this.recorder,
@@ -169,10 +176,10 @@ class Capture {
   }
 
   run<M extends Module>(model: M, body: (proxy: M) => unknown): { graph: Graph; structure: Structure } {
-    const proxy = this.proxies.wrap(model, this.cache.root);
+    const proxy = this.proxies.wrap(model, this.shared.cache.root);
     const result = this.recorder.run(() => {
       try {
-        return watchSizes(this.onAsked, () => body(proxy));
+        return watchSizes(this.shared.onAsked, () => body(proxy));
       } catch (error) {
         const { path, method, caller } = this.proxies.failed ?? { path: this.recorder.currentPath, method: 'forward', caller: 'forward' };
         throw placed(error, joinPath(this.prefix, path), method, caller);
@@ -187,7 +194,7 @@ class Capture {
 
   private runtimeDim(dim: RuntimeInput['dims'][number], modulePath: string): Dim {
     if (dim === 'rows') return Dim.symbol(`@${modulePath}`);
-    return dim === 'batch' ? this.batch : Dim.of(dim);
+    return dim === 'batch' ? this.shared.batch : Dim.of(dim);
   }
 
   private regionForward(module: Module, path: string): ((...args: unknown[]) => unknown) | null {
@@ -199,8 +206,8 @@ class Capture {
   private callRegion(module: Module, region: Region, path: string, args: readonly unknown[]): unknown {
     const flat = args.map((arg, i) => flatten(arg, inputName(region, i)));
     const facts = inputFacts(region, flat);
-    const found = this.cache.lookup(region.name, path, module, facts);
-    const entry = 'guards' in found ? found : this.cache.add(found, (name) => this.captureRegion(module, path, name, facts, flat));
+    const call = { region: region.name, path, module, inputs: facts };
+    const entry = this.shared.cache.entryFor(call, (name) => this.captureRegion(module, path, name, facts, flat));
     this.calls.push({ module, path, region, args: flat, entry });
     const tensors = flat.flatMap((argument) => argument.tensors.map(({ tensor }) => tensor));
     return unflatten(
@@ -210,7 +217,7 @@ class Capture {
   }
 
   private captureRegion(module: Module, path: string, name: string, facts: readonly InputFact[], args: readonly Flat[]): CaptureEntry {
-    const inner = new Capture({ cache: this.cache, batch: this.batch, onAsked: this.onAsked }, path);
+    const inner = new Capture(this.shared, path);
     const inputs = args.map(({ tensors, structure }) =>
       unflatten(
         structure,

@@ -96,6 +96,11 @@ export function keysOf(path: string): string[] {
   return path === '' ? [] : path.split('.');
 }
 
+/** The weight that a module of the model holds under this path. */
+export function weightAt(root: object, path: string): Parameter | Buffer {
+  return follow(root, keysOf(path)) as Parameter | Buffer;
+}
+
 export function follow(root: object, keys: readonly Key[]): unknown {
   let value: unknown = root;
   for (const key of keys) {

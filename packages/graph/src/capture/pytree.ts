@@ -16,8 +16,6 @@ export interface Flat {
 
 /** Takes the tensors out of nested lists and objects, in order. */
 export function flatten(value: unknown, root = ''): Flat {
-  if (value instanceof SymbolicTensor)
-    return { tensors: [{ path: root, tensor: value }], structure: { kind: 'tensor', index: 0, path: root } };
   const tensors: Flat['tensors'] = [];
   const visit = (node: unknown, path: string): Structure => {
     if (node instanceof SymbolicTensor) {
@@ -33,6 +31,13 @@ export function flatten(value: unknown, root = ''): Flat {
   };
   const structure = visit(value, root);
   return { tensors, structure };
+}
+
+/** A structure and all inside it, parents first, each with its path. */
+export function* walk(structure: Structure, path = ''): IterableIterator<{ path: string; at: Structure }> {
+  yield { path, at: structure };
+  if (structure.kind === 'list') for (const [i, item] of structure.items.entries()) yield* walk(item, joinPath(path, String(i)));
+  if (structure.kind === 'record') for (const [key, item] of structure.entries) yield* walk(item, joinPath(path, key));
 }
 
 /** The inverse of `flatten`, with other tensors. */

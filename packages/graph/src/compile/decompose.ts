@@ -1,5 +1,6 @@
 import { OpFaultyError, OpNotLoweredError, runPart } from '../errors.ts';
 import type { Graph, GraphNode, OpNode, Value } from '../graph.ts';
+import { mapValues } from '../graph-copy.ts';
 import { GraphRecorder } from '../graph-recorder.ts';
 import { joinPath } from '../nn/module.ts';
 import type { OpFacts } from '../ops/define-op.ts';
@@ -49,8 +50,7 @@ class Decomposer {
       this.nodes.push({ ...node, inputs: node.inputs.map((value) => this.used(value)) });
       return;
     }
-    const given = Object.entries(node.inputs).map(([name, value]) => [name, value && this.used(value)] as const);
-    const current = { ...node, inputs: Object.fromEntries(given) };
+    const current = { ...node, inputs: mapValues(node.inputs, (value) => value && this.used(value)) };
     if (this.options.isLowered(current)) this.nodes.push(current);
     else this.decompose(current, within);
   }
@@ -63,9 +63,7 @@ class Decomposer {
       throw new OpFaultyError(op, `Its decompose leads back to it, and "${this.options.platform}" has no lowering of it.`, where);
     const recorder = new GraphRecorder(ops, this.nextId);
     recorder.currentPath = path;
-    const inputs = Object.fromEntries(
-      Object.entries(node.inputs).map(([name, value]) => [name, value && new SymbolicTensor(value, recorder)]),
-    );
+    const inputs = mapValues(node.inputs, (value) => value && new SymbolicTensor(value, recorder));
     const expected = outputs.slice(0, outputs.length - op.inPlaceOf.length);
     const given = runPart(op, 'decompose', where, () => recorder.run(() => op.decompose!(inputs as never, node.attributes as never)));
     const results: readonly SymbolicTensor[] = Array.isArray(given) ? given : [given];

@@ -2,6 +2,7 @@ import type { HostTensor } from '../backend.ts';
 import { decomposeOps } from '../compile/decompose.ts';
 import { OpFaultyError, ProgramInputError, runPart } from '../errors.ts';
 import type { Graph, OpNode, Value } from '../graph.ts';
+import { mapValues } from '../graph-copy.ts';
 import { describeResult } from '../tensor.ts';
 import { kernelOf } from './kernels.ts';
 import type { Sizes } from './sizes.ts';
@@ -27,7 +28,7 @@ export function runGraph({ nodes, outputs }: Graph, values: Map<Value, HostTenso
 /** Keeps the results, and holds inference to the types that it gave them. */
 function runOp({ op, inputs, attributes, outputs, path }: OpNode, values: Map<Value, HostTensor>, sizes: Sizes): void {
   const where = `${op.name} at ${path}`;
-  const given = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, value && values.get(value)!]));
+  const given = mapValues(inputs, (value) => value && values.get(value)!);
   const outputDims = outputs.map(({ dims }) => dims.map((dim) => sizes.evaluate(dim)));
   const fail = (what: string): never => {
     throw new ProgramInputError(what, where);
