@@ -4,8 +4,8 @@ export interface GraftErrorFacts {
   code: `GRAFT_${string}`;
   what: string;
   /** The file, key, path, plugin or parameter at fault. */
-  where?: string;
-  fix?: string;
+  where?: string | undefined;
+  fix?: string | undefined;
   cause?: unknown;
 }
 
@@ -44,12 +44,9 @@ export class GraftError extends Error {
   }
 
   /** The inverse of `toJSON`: an error with the same code and words. */
-  static fromJSON(record: GraftErrorRecord): GraftError {
-    const facts: GraftErrorFacts = { code: record.code, what: record.what };
-    if (record.where !== null) facts.where = record.where;
-    if (record.fix !== null) facts.fix = record.fix;
-    const error = new GraftError(facts);
-    error.name = record.name;
+  static fromJSON({ name, code, what, where, fix }: GraftErrorRecord): GraftError {
+    const error = new GraftError({ code, what, where: where ?? undefined, fix: fix ?? undefined });
+    error.name = name;
     return error;
   }
 }

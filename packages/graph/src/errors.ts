@@ -1,12 +1,12 @@
 import { GraftError, type GraftErrorFacts, graftError, messageOf } from '@graft/common';
+import type { OpFacts } from './ops/define-op.ts';
 
-const placed = (where: string | undefined) => (where === undefined ? {} : { where });
 const modelPath = (path: string): string => path || 'the model itself';
 
 /** A storage lacks a part that its format and the parameter's shape need, or has it in another shape. */
 export class StorageMismatchError extends graftError('GRAFT_STORAGE_MISMATCH', (what: string, where?: string) => ({
   what,
-  ...placed(where),
+  where,
   fix: 'use a format that fits the shape, or float32.',
 })) {}
 
@@ -15,7 +15,7 @@ export class ParameterWithoutStorageError extends graftError(
   'GRAFT_PARAMETER_WITHOUT_STORAGE',
   (shape: readonly number[], where?: string) => ({
     what: `A parameter of shape [${shape.join(', ')}] has no values yet.`,
-    ...placed(where),
+    where,
     fix: 'load the weights first.',
   }),
 ) {}
@@ -23,7 +23,7 @@ export class ParameterWithoutStorageError extends graftError(
 /** Dimensions do not fit together. */
 export class ShapeError extends graftError('GRAFT_SHAPE', (what: string, where?: string) => ({
   what,
-  ...placed(where),
+  where,
   fix: 'compare the shapes in this message with those that the op expects.',
 })) {}
 
@@ -71,16 +71,15 @@ export class OpInputError extends InMethodError {
   }
 }
 
-interface OpName {
-  readonly name: string;
-  readonly plugin: string | null;
-}
+type OpName = Pick<OpFacts, 'name' | 'plugin'>;
+
+const opOf = ({ name, plugin }: OpName): string => `op "${name}"${plugin === null ? '' : ` of plugin "${plugin}"`}`;
 
 /** A part of an op or of its lowering throws, or gives something else than it must. */
 export class OpFaultyError extends InMethodError {
   /** @param op null where it is unknown. @param path of the module that calls the op. */
   constructor(op: OpName | null, what: string, path?: string, cause?: unknown) {
-    const name = op === null ? 'a lowering of a plugin' : `op "${op.name}"${op.plugin === null ? '' : ` of plugin "${op.plugin}"`}`;
+    const name = op === null ? 'a lowering of a plugin' : opOf(op);
     const where = path === undefined ? name : `${name} at ${modelPath(path)}`;
     super({ code: 'GRAFT_OP_FAULTY', what, where, fix: 'correct that part of the op or lowering.', cause }, path !== undefined);
   }
@@ -122,14 +121,11 @@ export class NotCapturingError extends graftError('GRAFT_NOT_CAPTURING', (what: 
 })) {}
 
 /** A backend has no lowering of an op, and the op has no decomposition into ops that the backend lowers. */
-export class OpNotLoweredError extends graftError(
-  'GRAFT_OP_NOT_LOWERED',
-  ({ name, plugin }: { name: string; plugin: string | null }, path: string, platform: string) => ({
-    what: `Platform "${platform}" has no lowering of the op "${name}"${plugin === null ? '' : ` of plugin "${plugin}"`}, and the op does not decompose.`,
-    where: modelPath(path),
-    fix: `give the op a decompose, or add a lowering for "${platform}" in a plugin.`,
-  }),
-) {}
+export class OpNotLoweredError extends graftError('GRAFT_OP_NOT_LOWERED', (op: OpName, path: string, platform: string) => ({
+  what: `Platform "${platform}" has no lowering of the ${opOf(op)}, and the op does not decompose.`,
+  where: modelPath(path),
+  fix: `give the op a decompose, or add a lowering for "${platform}" in a plugin.`,
+})) {}
 
 /** A pass or a capture made a graph that breaks the rules of graphs. */
 export class GraphInvalidError extends graftError('GRAFT_GRAPH_INVALID', (what: string, where: string) => ({

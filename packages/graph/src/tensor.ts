@@ -9,7 +9,17 @@ import { type Dim, type Dims, formatDims } from './shape.ts';
 /** What `forward` may hand to an op. A field that holds one of these gives a tensor while `forward` is captured. */
 export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeInput;
 
+/** Ops of one tensor as methods. `softmax` and the reductions are over the last axis, which a reduction leaves with size 1. */
+const unary = ['exp', 'log', 'sqrt', 'tanh', 'floor', 'sigmoid', 'gelu', 'softmax', 'reduceSum', 'reduceMean', 'reduceMax'] as const;
+/** Ops of a tensor and another one, or a number, as methods; both broadcast. `less` and `equal` give bools. */
+const binary = ['max', 'min', 'less', 'equal'] as const;
+
+type UnaryMethods = Record<(typeof unary)[number], () => SymbolicTensor>;
+type BinaryMethods = Record<(typeof binary)[number], (other: Operand | number) => SymbolicTensor>;
+export interface SymbolicTensor extends UnaryMethods, BinaryMethods {}
+
 /** A tensor without data: what `forward` passes around while it is captured. Each method calls the op of its name, which says more. */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the loops below the class define these methods.
 export class SymbolicTensor {
   readonly value: Value;
   readonly recorder: GraphRecorder;
@@ -38,7 +48,7 @@ export class SymbolicTensor {
     return dim;
   }
 
-  private get ops(): GraphRecorder['ops'] {
+  get ops(): GraphRecorder['ops'] {
     return this.recorder.ops;
   }
 
@@ -62,26 +72,6 @@ export class SymbolicTensor {
     return typeof other === 'number' ? this.ops.divScalar({ x: this }, { value: other }) : this.ops.div({ a: this, b: other });
   }
 
-  /** The larger of two, with broadcasting. */
-  max(other: Operand | number): SymbolicTensor {
-    return this.ops.max({ a: this, b: this.operand(other) });
-  }
-
-  /** The smaller of two, with broadcasting. */
-  min(other: Operand | number): SymbolicTensor {
-    return this.ops.min({ a: this, b: this.operand(other) });
-  }
-
-  /** Whether each element is less, as bool. */
-  less(other: Operand | number): SymbolicTensor {
-    return this.ops.less({ a: this, b: this.operand(other) });
-  }
-
-  /** Whether each element is equal, as bool. */
-  equal(other: Operand | number): SymbolicTensor {
-    return this.ops.equal({ a: this, b: this.operand(other) });
-  }
-
   /** This where the condition (bool) holds, else `other`. */
   where(condition: Operand, other: Operand | number): SymbolicTensor {
     return this.ops.where({ condition, a: this, b: this.operand(other) });
@@ -92,7 +82,8 @@ export class SymbolicTensor {
     return this.ops.matmul({ a: this, b: other });
   }
 
-  private operand(other: Operand | number): Operand {
+  /** A number as a tensor of this element type. */
+  operand(other: Operand | number): Operand {
     if (typeof other !== 'number') return other;
     if (this.dtype === 'bool') throw new OpInputError('constant', `The number ${other} cannot stand next to a bool.`);
     return this.ops.constant({}, { value: other, dtype: this.dtype });
@@ -100,54 +91,6 @@ export class SymbolicTensor {
 
   neg(): SymbolicTensor {
     return this.mul(-1);
-  }
-
-  floor(): SymbolicTensor {
-    return this.ops.floor({ x: this });
-  }
-
-  log(): SymbolicTensor {
-    return this.ops.log({ x: this });
-  }
-
-  sigmoid(): SymbolicTensor {
-    return this.ops.sigmoid({ x: this });
-  }
-
-  gelu(): SymbolicTensor {
-    return this.ops.gelu({ x: this });
-  }
-
-  exp(): SymbolicTensor {
-    return this.ops.exp({ x: this });
-  }
-
-  sqrt(): SymbolicTensor {
-    return this.ops.sqrt({ x: this });
-  }
-
-  tanh(): SymbolicTensor {
-    return this.ops.tanh({ x: this });
-  }
-
-  /** Over the last axis. */
-  softmax(): SymbolicTensor {
-    return this.ops.softmax({ x: this });
-  }
-
-  /** Over the last axis, which stays with size 1. */
-  reduceSum(): SymbolicTensor {
-    return this.ops.reduceSum({ x: this });
-  }
-
-  /** Over the last axis, which stays with size 1. */
-  reduceMean(): SymbolicTensor {
-    return this.ops.reduceMean({ x: this });
-  }
-
-  /** Over the last axis, which stays with size 1. */
-  reduceMax(): SymbolicTensor {
-    return this.ops.reduceMax({ x: this });
   }
 
   cast(dtype: DType): SymbolicTensor {
@@ -184,6 +127,17 @@ export class SymbolicTensor {
   }
 }
 
+const define = (name: string | symbol, value: (this: SymbolicTensor, other: Operand | number) => SymbolicTensor) =>
+  Object.defineProperty(SymbolicTensor.prototype, name, { value });
+for (const name of unary)
+  define(name, function () {
+    return this.ops[name]({ x: this });
+  });
+for (const name of binary)
+  define(name, function (other) {
+    return this.ops[name]({ a: this, b: this.operand(other) });
+  });
+
 export type Tensor = SymbolicTensor;
 
 /** What a method returned, for an error. */
@@ -200,10 +154,7 @@ const coercions = [
   [Symbol.iterator, 'for..of or a spread'],
   ...(['valueOf', 'toString', 'toJSON', 'toFloat32'] as const).map((name) => [name, name] as const),
 ] as const;
-for (const [name, asked] of coercions) {
-  Object.defineProperty(SymbolicTensor.prototype, name, {
-    value(this: SymbolicTensor): never {
-      throw new TensorCoercedError(`${this.dtype}${formatDims(this.dims)}`, asked);
-    },
+for (const [name, asked] of coercions)
+  define(name, function (): never {
+    throw new TensorCoercedError(`${this.dtype}${formatDims(this.dims)}`, asked);
   });
-}

@@ -134,25 +134,17 @@ export class CaptureProxies {
   }
 
   private give(value: unknown, at: ReadPath): unknown {
-    if (value instanceof SymbolicTensor) return value;
-    if (value instanceof Dim) return value;
-    if (value instanceof Parameter || value instanceof Buffer) {
-      this.note(at, factOf(value));
-      return this.host.recorder.weight(at.path, value);
-    }
-    if (value instanceof RuntimeInput) {
-      this.note(at, factOf(value));
-      const parent = at.path.split('.').slice(0, -1).join('.');
-      return this.host.recorder.runtimeInput(
-        at.path,
-        value.kind,
-        value.dtype,
-        value.dims.map((dim) => this.host.runtimeDim(dim, parent)),
-      );
-    }
-    if (typeof value === 'object' && value !== null && !hasInternalSlots(value)) return this.wrap(value, at);
+    if (value instanceof SymbolicTensor || value instanceof Dim) return value;
+    const isWeight = value instanceof Parameter || value instanceof Buffer;
+    const isRuntimeInput = value instanceof RuntimeInput;
+    if (typeof value === 'object' && value !== null && !isWeight && !isRuntimeInput && !hasInternalSlots(value))
+      return this.wrap(value, at);
     this.note(at, factOf(value));
-    return value;
+    if (isWeight) return this.host.recorder.weight(at.path, value);
+    if (!isRuntimeInput) return value;
+    const parent = at.path.split('.').slice(0, -1).join('.');
+    const dims = value.dims.map((dim) => this.host.runtimeDim(dim, parent));
+    return this.host.recorder.runtimeInput(at.path, value.kind, value.dtype, dims);
   }
 
   note(place: ReadPath, fact: Fact): void {

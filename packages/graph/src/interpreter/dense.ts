@@ -57,20 +57,6 @@ export function topIndices(values: Float32Array, count: number): number[] {
 
 const reshape: Kernel<'reshape'> = ({ x }, _attributes, { outputDims }) => [{ ...x, dims: outputDims[0]! }];
 
-const split: Kernel<'split'> = ({ x }, { sizes }, { outputDims }) => {
-  const { rows, columns } = asRows(x);
-  let start = 0;
-  return sizes.map((size, i) => {
-    const piece = zeros(x.dtype, outputDims[i]!);
-    for (let row = 0; row < rows; row++) {
-      const from = row * columns + start;
-      piece.data.set(x.data.subarray(from, from + size) as never, row * size);
-    }
-    start += size;
-    return piece;
-  });
-};
-
 const zerosLike: Kernel<'zerosLike'> = ({ x }) => [zeros(x.dtype, x.dims)];
 
-export const dense = { linear, embedding, rmsNorm, reshape, split, gatherRows, zerosLike } satisfies Partial<Kernels>;
+export const dense = { linear, embedding, rmsNorm, reshape, gatherRows, zerosLike } satisfies Partial<Kernels>;

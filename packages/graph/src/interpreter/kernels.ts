@@ -9,7 +9,7 @@ import { fusedMoe } from './moe.ts';
 import { reductions } from './reductions.ts';
 
 /** Ours that the interpreter decomposes. */
-type Decomposed = 'addRmsNorm' | 'layerNorm' | 'selfAttention' | 'siluAndMul';
+type Decomposed = 'addRmsNorm' | 'layerNorm' | 'selfAttention' | 'siluAndMul' | 'split';
 
 /** A kernel for every other op of ours: one that is missing does not compile. */
 const kernels: Omit<Kernels, Decomposed> = { ...elementwise, ...dense, ...layout, ...reductions, attention, rotaryEmbedding, fusedMoe };

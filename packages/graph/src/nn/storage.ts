@@ -82,24 +82,18 @@ export function toFloat32(storage: WeightStorage): Float32Array {
       return fromBfloat16(aligned(read('data'), Uint16Array));
     case 'float16':
       return fromFloat16(aligned(read('data'), Uint16Array));
-    case 'int8b32': {
-      const quants = read('quants');
-      const scales = aligned(read('scales'), Float32Array);
-      const zeroPoints = read('zeroPoints');
-      const values = new Float32Array(quants.length); // a plain loop: `from` with a function is twenty times slower
-      for (let i = 0; i < values.length; i++) values[i] = (quants[i]! - zeroPoints[i >> 5]!) * scales[i >> 5]!;
-      return values;
-    }
+    case 'int8b32':
     case 'int4b32':
     case 'int4b32o': {
       const quants = read('quants');
       const scales = aligned(read('scales'), Float32Array);
-      const [zeroPoints, offsets] =
-        storage.format === 'int4b32' ? [null, null] : [read('zeroPoints'), aligned(read('offsets'), Float32Array)];
-      const values = new Float32Array(quants.length * 2);
+      const zeroPoints = storage.format === 'int4b32' ? null : read('zeroPoints');
+      const offsets = storage.format === 'int4b32o' ? aligned(read('offsets'), Float32Array) : null;
+      const perByte = storage.format === 'int8b32' ? 1 : 2;
+      const values = new Float32Array(quants.length * perByte); // a plain loop: `from` with a function is twenty times slower
       for (let i = 0; i < values.length; i++) {
         const block = i >> 5;
-        const quant = (quants[i >> 1]! >> ((i & 1) * 4)) & 15;
+        const quant = perByte === 1 ? quants[i]! : (quants[i >> 1]! >> ((i & 1) * 4)) & 15;
         values[i] = (quant - (zeroPoints?.[block] ?? 8)) * scales[block]! + (offsets?.[block] ?? 0);
       }
       return values;

@@ -4,6 +4,13 @@ import { type Dim, expectDim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { defineOp } from './define-op.ts';
 
+const heads = z.strictObject({
+  numHeads: z.int().positive(),
+  headDim: z.int().positive(),
+  /** Factor of the scores before the softmax; usually 1 / sqrt(headDim). */
+  scale: z.number().positive(),
+});
+
 /**
  * Rotates pairs of elements of each head by the position (RoPE; RoFormer, section 3.4.2). A pair is two neighbours where `interleaved` (the default), else
  * element i and element i + headDim / 2 (GPT-NeoX's form; vLLM: `is_neox_style`).
@@ -42,13 +49,7 @@ export const attention = defineOp({
   inputs: ['query', 'key', 'value', 'keyCache', 'valueCache', 'queryStart', 'sequenceLengths', 'totalLength'],
   inPlaceOf: ['keyCache', 'valueCache'],
   samples: null,
-  attributes: z.strictObject({
-    numHeads: z.int().positive(),
-    numKvHeads: z.int().positive(),
-    headDim: z.int().positive(),
-    /** Factor of the scores before the softmax; 1 / sqrt(headDim) as a rule. */
-    scale: z.number().positive(),
-  }),
+  attributes: heads.extend({ numKvHeads: z.int().positive() }),
   infer({ query, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength }, { numHeads, numKvHeads, headDim }) {
     if (numHeads % numKvHeads !== 0) throw new OpInputError('attention', `${numHeads} heads cannot share ${numKvHeads} key-value heads.`);
     for (const [name, lengths] of Object.entries({ queryStart, sequenceLengths, totalLength }))
@@ -77,19 +78,14 @@ export const selfAttention = defineOp({
   samples: [{ attributes: { numHeads: 2, headDim: 4, scale: 0.5 } }],
   decompose({ query, key, value }, { numHeads, headDim, scale }) {
     const [batch, sequence] = query.dims as [Dim, Dim, Dim];
-    const heads = (x: Tensor): Tensor => x.reshape(batch, sequence, numHeads, headDim).permute(0, 2, 1, 3); // [batch, heads, sequence, headDim]
-    const scores = heads(query)
-      .matmul(heads(key).permute(0, 1, 3, 2))
+    const byHead = (x: Tensor): Tensor => x.reshape(batch, sequence, numHeads, headDim).permute(0, 2, 1, 3); // [batch, heads, sequence, headDim]
+    const scores = byHead(query)
+      .matmul(byHead(key).permute(0, 1, 3, 2))
       .mul(scale); // [batch, heads, sequence, sequence]
-    const mixed = scores.softmax().matmul(heads(value)).permute(0, 2, 1, 3);
+    const mixed = scores.softmax().matmul(byHead(value)).permute(0, 2, 1, 3);
     return mixed.reshape(batch, sequence, numHeads * headDim);
   },
-  attributes: z.strictObject({
-    numHeads: z.int().positive(),
-    headDim: z.int().positive(),
-    /** Factor of the scores before the softmax; 1 / sqrt(headDim) as a rule. */
-    scale: z.number().positive(),
-  }),
+  attributes: heads,
   infer({ query, key, value }, { numHeads, headDim }) {
     for (const [name, { dims }] of Object.entries({ query, key, value })) {
       if (dims.length !== 3) throw new OpInputError('selfAttention', `"${name}" has rank ${dims.length}, expected 3.`);

@@ -169,9 +169,8 @@ export function defineOp<
     kernel,
     samples,
   };
-  Object.defineProperty(call, 'name', { value: name });
-  const { name: _, ...assignable } = facts;
-  return Object.assign(call, assignable) as unknown as Op<Names, Optional, Attributes, R>;
+  Object.defineProperty(call, 'name', { writable: true });
+  return Object.assign(call, facts) as unknown as Op<Names, Optional, Attributes, R>;
 }
 
 function checkDeclaration(declaration: object): void {

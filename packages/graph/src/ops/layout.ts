@@ -23,6 +23,10 @@ export const split = defineOp({
   inputs: ['x'],
   list: true,
   samples: [{ attributes: { sizes: [3, 5] } }],
+  decompose({ x }, { sizes }) {
+    const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
+    return sizes.map((size, i) => x.slice(x.rank - 1, starts[i]!, starts[i]! + size));
+  },
   attributes: z.strictObject({ sizes: z.array(z.int().positive()).min(1) }),
   infer({ x }, { sizes }) {
     const total = sizes.reduce((sum, size) => sum + size, 0);
