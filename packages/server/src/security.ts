@@ -54,7 +54,14 @@ export function secure(app: FastifyInstance, options: SecurityOptions): void {
 
 /** @throws ApiError for a request without the key. */
 export function requireKey(request: FastifyRequest, apiKey: string | undefined): void {
-  if (!hasKey(request, apiKey)) throw wrongKey(request);
+  if (hasKey(request, apiKey)) return;
+  const message = request.headers.authorization === undefined ? 'This server asks for an API key.' : 'The API key is wrong.';
+  throw new ApiError({
+    status: 401,
+    code: 'invalid_api_key',
+    message: `${message} Send it as "Authorization: Bearer KEY".`,
+    headers: { 'www-authenticate': 'Bearer' },
+  });
 }
 
 /** Whether the request carries the key, or no key is required. Compares digests, whose lengths are equal, in constant time. */
@@ -68,16 +75,6 @@ export function hasKey(request: FastifyRequest, apiKey: string | undefined): boo
 /** Reads the matched route, not the URL, which has many spellings (`/%761/models`). */
 function isApi({ routeOptions: { url } }: FastifyRequest): boolean {
   return url?.startsWith('/v1/') === true || url?.startsWith('/admin/') === true || url === '/metrics';
-}
-
-function wrongKey(request: FastifyRequest): ApiError {
-  const message = request.headers.authorization === undefined ? 'This server asks for an API key.' : 'The API key is wrong.';
-  return new ApiError({
-    status: 401,
-    code: 'invalid_api_key',
-    message: `${message} Send it as "Authorization: Bearer KEY".`,
-    headers: { 'www-authenticate': 'Bearer' },
-  });
 }
 
 function checkHost(request: FastifyRequest, allowed: string[]): void {

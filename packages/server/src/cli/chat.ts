@@ -2,8 +2,8 @@ import { createInterface, type Interface } from 'node:readline';
 import { GraftError } from '@graft/common';
 import type { Engine, GenerateRequest } from '@graft/engine';
 import type { Environment } from './config.ts';
-import { type EngineStarter, loggedEvents, startEngine } from './start-engine.ts';
-import { describeFailure, printable, stopSignal, type Terminal } from './terminal.ts';
+import { type EngineStarter, withEngine } from './start-engine.ts';
+import { describeFailure, printable, type Terminal } from './terminal.ts';
 
 export interface ChatOptions {
   system?: string;
@@ -19,19 +19,8 @@ const help = 'Ctrl-C stops an answer; /new starts again; /exit or Ctrl-D leaves.
 
 /** A chat in the terminal, until /exit, the end of the input, or two Ctrl-C in a row. */
 export async function chat(options: ChatOptions, environment: Environment, terminal: Terminal, start?: EngineStarter): Promise<void> {
-  const stop = stopSignal();
-  try {
-    const events = loggedEvents((_record, message) => void terminal.stderr.write(`${message}\n`));
-    const starting = { environment, terminal, signal: stop.signal, events };
-    const engine = await startEngine(options, { ...starting, ...(start === undefined ? {} : { start }) });
-    try {
-      await converse(engine, options, terminal, stop.signal);
-    } finally {
-      await engine.close();
-    }
-  } finally {
-    stop.dispose();
-  }
+  const warn = (_record: object, message: string) => void terminal.stderr.write(`${message}\n`);
+  await withEngine(options, { environment, terminal, warn, start }, (engine, stopped) => converse(engine, options, terminal, stopped));
 }
 
 async function converse(engine: Engine, options: ChatOptions, terminal: Terminal, stopped: AbortSignal): Promise<void> {
@@ -55,7 +44,7 @@ async function converse(engine: Engine, options: ChatOptions, terminal: Terminal
   lines.close();
 }
 
-/** The conversation with the answer, as far as it came; without the question where it was refused. */
+/** The conversation with the answer so far; without the question if the engine refused it. */
 async function reply(
   engine: Engine,
   options: ChatOptions,
@@ -92,7 +81,7 @@ function samplingOf({ temperature, maxTokens, seed }: ChatOptions): NonNullable<
   return { temperature, ...(maxTokens === undefined ? {} : { maxTokens }), ...(seed === undefined ? {} : { seed }) };
 }
 
-/** Ctrl-C: stops the answer while there is one; else leaves at the second time. */
+/** Ctrl-C stops a running answer; without one, the second Ctrl-C leaves. */
 class Interrupt {
   private answer: AbortController | null = null;
   private presses = 0;

@@ -1,7 +1,11 @@
 import {
   type ExplainArchitectureOptions,
+  type ExplainContractOptions,
+  type ExplainGraphsOptions,
   type ExplainPatchesOptions,
   explainArchitecture,
+  explainContract,
+  explainGraphs,
   explainPatches,
   explainServices,
 } from '@graft/engine';
@@ -9,18 +13,23 @@ import { serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
 import { askedOf, UsageError } from './flags.ts';
 import { defaultPlugins } from './start-engine.ts';
-import type { Terminal } from './terminal.ts';
+import { print, type Terminal } from './terminal.ts';
 
-export interface ExplainOptions {
-  patches?: boolean;
-  services?: boolean;
+// The commands that print what Graft knows of a model. None reads weights.
+
+interface Printed {
   json?: boolean;
   [engineKey: string]: unknown;
 }
 
+export interface ExplainOptions extends Printed {
+  patches?: boolean;
+  services?: boolean;
+}
+
 /**
  * Which classes would run an architecture here, and why; with `--patches`, also what its hooks do to a model. With `--services`, who binds
- * each service instead. No weights are read.
+ * each service instead.
  * @throws UsageError for `--patches` without a model, and for neither an architecture nor a model.
  */
 export async function explain(
@@ -30,13 +39,13 @@ export async function explain(
   terminal: Terminal,
 ) {
   const asked = askedOf<ExplainArchitectureOptions>(options, environment);
-  const { text, record } =
+  const explained =
     services === true
       ? await explainServices({ ...asked, defaults: serverServices }, defaultPlugins)
       : patches === true
         ? await explainPatches({ ...patched(asked), ...(names[0] !== undefined && { architecture: names[0] }) }, defaultPlugins)
         : await explainArchitecture({ ...asked, ...architecturesFrom(names, asked.model) }, defaultPlugins);
-  terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
+  print(terminal, json, explained);
 }
 
 function patched({ model, ...asked }: ExplainArchitectureOptions): ExplainPatchesOptions {
@@ -51,4 +60,43 @@ function architecturesFrom(architectures: readonly string[], model: string | und
   if (architectures.length > 0) return { architectures };
   if (model !== undefined) return {};
   throw new UsageError('Name an architecture, or with --model a checkpoint whose config names it.', 'explain');
+}
+
+/** What an override may rely on of an upstream class, to paste into its declaration. */
+export async function contract(className: string, { json, ...options }: Printed, environment: Environment, terminal: Terminal) {
+  const asked = { className, ...askedOf<Omit<ExplainContractOptions, 'className'>>(options, environment) };
+  print(terminal, json, await explainContract(asked, defaultPlugins));
+}
+
+export interface GraphsOptions extends Printed {
+  buckets?: string;
+  why?: string;
+}
+
+/**
+ * How many graphs a model will capture, and why.
+ * @throws UsageError without a model, and for buckets or layers that cannot be read.
+ */
+export async function graphs({ json, buckets, why, ...options }: GraphsOptions, environment: Environment, terminal: Terminal) {
+  const { model, ...asked } = askedOf<Partial<ExplainGraphsOptions>>(options, environment);
+  if (model === undefined) throw new UsageError('Name a folder with config.json, or a .gguf file.', '--model');
+  const graphsOf = {
+    ...asked,
+    model,
+    ...(buckets !== undefined && { buckets: buckets.split(',').map(bucketOf) }),
+    ...(why !== undefined && { why: layersOf(why) }),
+  };
+  print(terminal, json, await explainGraphs(graphsOf, defaultPlugins));
+}
+
+function bucketOf(text: string): { batch: number; sequence: number } {
+  const [, batch, sequence] = /^([1-9]\d*)x([1-9]\d*)$/.exec(text.trim()) ?? [];
+  if (batch === undefined) throw new UsageError(`"${text}" is not a bucket. Write sequences x tokens, such as 1x128.`, '--buckets');
+  return { batch: Number(batch), sequence: Number(sequence) };
+}
+
+function layersOf(text: string): [number, number] {
+  const [, a, b] = /^(\d+),(\d+)$/.exec(text) ?? [];
+  if (a === undefined) throw new UsageError(`"${text}" does not name two layers, such as 3,4.`, '--why');
+  return [Number(a), Number(b)];
 }

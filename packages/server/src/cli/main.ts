@@ -2,10 +2,8 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { parseImageHost } from '../images/fetch-image.ts';
 import { type ChatOptions, chat } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
-import { type ContractOptions, contract } from './contract.ts';
-import { type ExplainOptions, explain } from './explain.ts';
+import { contract, type ExplainOptions, explain, type GraphsOptions, graphs } from './explain.ts';
 import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
-import { type GraphsOptions, graphs } from './graphs.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
 import { type VerifyOptions, verify } from './verify.ts';
@@ -114,7 +112,7 @@ function addContract(root: Command, environment: Environment, terminal: Terminal
     .argument('<class>', 'e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention')
     .option('--json', 'The record behind the text.');
   addEngineFlags(command, ['model', ...pluginFlags]);
-  command.action((className: string, options: ContractOptions) => contract(className, options, environment, terminal));
+  command.action((className: string, options: ExplainOptions) => contract(className, options, environment, terminal));
 }
 
 function addGraphs(root: Command, environment: Environment, terminal: Terminal): void {
@@ -164,31 +162,21 @@ function collectHost(value: string, previous?: string[]): string[] {
   return collect(value, previous);
 }
 
-function portNumber(text: string): number {
-  const port = wholeNumber(text);
-  if (port < 0 || port > 65_535) throw new InvalidArgumentError('A port is between 0 and 65535.');
-  return port;
+/** A parser of numbers in a range. */
+function inRange(read: (text: string) => number, min: number, max: number, refusal: string) {
+  return (text: string): number => {
+    const value = read(text);
+    if (value >= min && value <= max) return value;
+    throw new InvalidArgumentError(refusal);
+  };
 }
 
-function tolerance(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= 0 && Number.isFinite(value)))
-    throw new InvalidArgumentError('It must be a number from 0 on, such as 1e-5.');
-  return value;
-}
-
-function positive(text: string): number {
-  const value = wholeNumber(text);
-  if (value < 1) throw new InvalidArgumentError('It must be at least 1.');
-  return value;
-}
+const anyNumber = (text: string): number => (text.trim() === '' ? Number.NaN : Number(text));
+const portNumber = inRange(wholeNumber, 0, 65_535, 'A port is between 0 and 65535.');
+const positive = inRange(wholeNumber, 1, Number.POSITIVE_INFINITY, 'It must be at least 1.');
+const tolerance = inRange(anyNumber, 0, Number.MAX_VALUE, 'It must be a number from 0 on, such as 1e-5.');
+const temperature = inRange(anyNumber, 0, 2, 'It must be between 0 and 2.');
 
 function tokenIds(text: string): number[] {
   return splitList(text).map(wholeNumber);
-}
-
-function temperature(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= 0 && value <= 2)) throw new InvalidArgumentError('It must be between 0 and 2.');
-  return value;
 }

@@ -1,12 +1,12 @@
 import type { LoadProgress } from '@graft/engine';
 import cliProgress from 'cli-progress';
 
-/** Where progress goes: a terminal gets a bar that moves, anything else plain lines. */
+/** A terminal gets a bar that moves; any other stream gets plain lines. */
 export type ProgressOutput = NodeJS.WritableStream & { isTTY?: boolean };
 
-export interface ProgressReport {
+export interface ProgressReport extends Disposable {
   show(progress: LoadProgress): void;
-  /** Ends the last bar, so that what is printed next has its own line. */
+  /** Ends the last bar, so that the next output has its own line. */
   end(): void;
 }
 
@@ -36,9 +36,10 @@ function bars(output: ProgressOutput): ProgressReport {
   };
   return {
     end,
+    [Symbol.dispose]: end,
     show({ step: now, message, fraction }) {
       if (now !== step) {
-        // The next step has begun, so this one is done, whether it could tell how far it was or not.
+        // The next step has begun, so this one is done.
         bar?.update(1);
         end();
         step = now;
@@ -67,6 +68,7 @@ function lines(output: ProgressOutput): ProgressReport {
   let said = '';
   return {
     end: () => undefined,
+    [Symbol.dispose]: () => undefined,
     show({ step, message, fraction }) {
       const quarter = fraction === null ? 'begun' : String(Math.floor(fraction * 4));
       if (said === `${step} ${quarter}`) return;

@@ -1,15 +1,16 @@
+import { once } from 'node:events';
 import { createServer, isIP } from 'node:net';
 import { GraftError, messageOf } from '@graft/common';
 import { createApplicationServices, type Engine } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
-import { type Logger, pino } from 'pino';
+import { pino } from 'pino';
 import { type AppOptions, createApp } from '../app.ts';
 import { checkReloadKey, loopbackHosts } from '../security.ts';
 import { ServerServices, serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
 import { askedOf } from './flags.ts';
-import { defaultPlugins, type EngineStarter, loggedEvents, startEngine } from './start-engine.ts';
-import { stopSignal, type Terminal } from './terminal.ts';
+import { defaultPlugins, type EngineStarter, withEngine } from './start-engine.ts';
+import type { Terminal } from './terminal.ts';
 
 export interface ServeOptions {
   host: string;
@@ -27,7 +28,7 @@ export interface ServeOptions {
 /** The address cannot be listened on. */
 export class ListenError extends GraftError {
   constructor(host: string, port: number, error: unknown) {
-    const inUse = systemCode(error) === 'EADDRINUSE';
+    const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
     super({
       code: inUse ? 'GRAFT_PORT_IN_USE' : 'GRAFT_LISTEN_FAILED',
       what: inUse ? `Port ${port} is in use by another program.` : `Cannot listen: ${messageOf(error)}.`,
@@ -40,76 +41,36 @@ export class ListenError extends GraftError {
   }
 }
 
-/**
- * Loads the model, serves it until SIGINT or SIGTERM, then stops in order: no new connections, running requests aborted,
- * the engine closed.
- */
+/** Loads the model and serves it until SIGINT or SIGTERM. Then stops in order: no new connections, running requests aborted, the engine closed. */
 export async function serve(options: ServeOptions, environment: Environment, terminal: Terminal, start?: EngineStarter): Promise<void> {
   checkReloadKey(options); // before a model is loaded for minutes
-  const stop = stopSignal();
-  try {
-    await checkPort(options.host, options.port);
-    const logger = pino({ level: options.logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true }));
-    const starting = {
-      environment,
-      terminal,
-      signal: stop.signal,
-      events: loggedEvents((record, message) => logger.warn(record, message)),
-    };
-    const engine = await startEngine(options, { ...starting, ...(start === undefined ? {} : { start }) });
-    try {
-      const services = await createApplicationServices(askedOf(options, environment), engine.info, serverServices, defaultPlugins);
-      try {
-        const { metrics, routes } = await services.get(ServerServices);
-        await serveUntilStopped(engine, { ...options, metrics, routes }, logger, terminal, stop.signal);
-      } finally {
-        await services[Symbol.asyncDispose]();
-      }
-    } finally {
-      await engine.close();
-    }
-  } finally {
-    stop.dispose();
-  }
+  await checkPort(options.host, options.port);
+  const logger = pino({ level: options.logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true }));
+  const warn = (record: object, message: string) => logger.warn(record, message);
+  await withEngine(options, { environment, terminal, warn, start }, async (engine, stopped) => {
+    await using services = await createApplicationServices(askedOf(options, environment), engine.info, serverServices, defaultPlugins);
+    const { metrics, routes } = await services.get(ServerServices);
+    const app = createApp(engine, { logger, metrics, routes, ...appOptions(options) });
+    await app.listen({ host: options.host, port: options.port }).catch((error) => {
+      throw new ListenError(options.host, options.port, error);
+    });
+    terminal.stdout.write(welcome(engine, app, options));
+    if (!stopped.aborted) await once(stopped, 'abort');
+    terminal.stderr.write('Stopping.\n');
+    await app.close();
+  });
 }
 
-async function serveUntilStopped(
-  engine: Engine,
-  options: ServeOptions & Pick<AppOptions, 'metrics' | 'routes'>,
-  logger: Logger,
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<void> {
-  const {
-    host,
-    port,
-    apiKey,
-    enableReload = false,
-    allowedHost = [],
-    allowedOrigin = [],
-    allowImageHost = [],
-    allowPrivateImageHosts = false,
-    metrics,
-    routes = [],
-  } = options;
-  const app = createApp(engine, {
-    logger,
-    routes,
-    ...(metrics !== undefined && { metrics }),
-    allowedOrigins: allowedOrigin,
-    enableReload,
-    imageHosts: { allowed: allowImageHost, allowPrivate: allowPrivateImageHosts },
-    ...(apiKey === undefined ? {} : { apiKey }),
-    ...hostCheck(host, allowedHost),
-  });
-  await listen(app, host, port);
-  terminal.stdout.write(welcome(engine, app, options));
-  await new Promise<void>((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-  terminal.stderr.write('Stopping.\n');
-  await app.close();
+function appOptions({ host, apiKey, allowedHost = [], ...options }: ServeOptions): AppOptions {
+  return {
+    ...(apiKey !== undefined && { apiKey }),
+    enableReload: options.enableReload === true,
+    // On loopback the server answers to this machine's own names only, else a web page could reach it through a name of its own.
+    ...(isLoopback(host) && { allowedHosts: [...loopbackHosts, bracketed(host), ...allowedHost] }),
+    ...(!isLoopback(host) && allowedHost.length > 0 && { allowedHosts: allowedHost }),
+    allowedOrigins: options.allowedOrigin ?? [],
+    imageHosts: { allowed: options.allowImageHost ?? [], allowPrivate: options.allowPrivateImageHosts === true },
+  };
 }
 
 function welcome(engine: Engine, app: FastifyInstance, { host, apiKey }: ServeOptions): string {
@@ -125,21 +86,7 @@ function welcome(engine: Engine, app: FastifyInstance, { host, apiKey }: ServeOp
   ].join('\n');
 }
 
-/** A loopback server answers to this machine's own names only, else a web page could reach it through a name of its own. */
-function hostCheck(host: string, allowed: string[]): { allowedHosts?: string[] } {
-  if (isLoopback(host)) return { allowedHosts: [...loopbackHosts, bracketed(host), ...allowed] };
-  return allowed.length === 0 ? {} : { allowedHosts: allowed };
-}
-
-async function listen(app: FastifyInstance, host: string, port: number): Promise<void> {
-  try {
-    await app.listen({ host, port });
-  } catch (error) {
-    throw new ListenError(host, port, error);
-  }
-}
-
-/** Finds out in a millisecond what would otherwise be said after the model has loaded. */
+/** Finds a port in use before the model loads, not after. */
 async function checkPort(host: string, port: number): Promise<void> {
   const probe = createServer();
   await new Promise<void>((resolve, reject) => {
@@ -159,8 +106,4 @@ function urlOf(host: string, port: number): string {
 
 function bracketed(host: string): string {
   return isIP(host) === 6 ? `[${host}]` : host;
-}
-
-function systemCode(error: unknown): unknown {
-  return typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
 }

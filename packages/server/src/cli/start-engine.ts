@@ -3,19 +3,22 @@ import { type Engine, type EngineConfig, type EngineEvents, type LoadProgress, t
 import type { z } from 'zod';
 import { defaultArchitecture, ensureDefaultModel } from '../default-model.ts';
 import type { Environment } from './config.ts';
-import { checkEngineConfig, engineOptions } from './flags.ts';
+import { askedOf, checkEngineConfig } from './flags.ts';
 import { progressReport } from './progress.ts';
-import type { Terminal } from './terminal.ts';
+import { stopSignal, type Terminal } from './terminal.ts';
 import { warmUpTable } from './warm-up-table.ts';
 
-/** How an engine is started; the worker, unless a test brings another one. */
+/** Starts an engine: in the worker, unless a test brings another starter. */
 export type EngineStarter = (
   config: z.input<typeof EngineConfig>,
   options: Pick<StartOptions, 'onProgress' | 'events' | 'signal' | 'defaultPlugins' | 'defaultPluginsFrom'>,
 ) => Promise<Engine>;
 
+/** Takes a record of the engine and its sentence, for a log. */
+type Warn = (record: object, message: string) => void;
+
 /** The engine's events, each as a record and a sentence for a log. */
-export function loggedEvents(warn: (record: object, message: string) => void): EventBus<EngineEvents> {
+export function loggedEvents(warn: Warn): EventBus<EngineEvents> {
   const events = new EventBus<EngineEvents>();
   events.on('hook:warning', (record) => warn(record, `plugin "${record.plugin}", hook "${record.hook}": ${record.message}`));
   events.on('graph:recompile', (record) => {
@@ -28,39 +31,51 @@ export function loggedEvents(warn: (record: object, message: string) => void): E
 /** For an application whose package.json lists no plugins: the platform that every machine has. */
 export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFrom: import.meta.url };
 
+interface Starting {
+  environment: Environment;
+  terminal: Terminal;
+  warn: Warn;
+  start?: EngineStarter | undefined;
+}
+
 /**
- * The engine that a command's flags ask for, with the default model when they name none. Progress goes to stderr.
- * @throws UsageError for a flag out of range; ModelDownloadError; what the engine throws.
+ * Runs `body` with the engine that a command's flags ask for, then closes it. SIGINT and SIGTERM abort the start and `stopped`.
+ * @throws UsageError for a flag out of range; ModelDownloadError; the errors of the engine and of `body`.
  */
-export async function startEngine(
+export async function withEngine(
   options: Record<string, unknown>,
-  {
-    environment,
-    terminal,
-    signal,
-    events,
-    start = startEngineWorker,
-  }: { environment: Environment; terminal: Terminal; signal: AbortSignal; events: EventBus<EngineEvents>; start?: EngineStarter },
-): Promise<Engine> {
-  const given = engineOptions(options);
-  const { allowPlugins } = environment;
-  // Checked before a download of minutes, with any name in the model's place.
-  checkEngineConfig({ model: 'default', ...given });
-  const progress = progressReport(terminal.stderr);
-  const onProgress = (report: LoadProgress) => progress.show(report);
+  starting: Starting,
+  body: (engine: Engine, stopped: AbortSignal) => Promise<void>,
+): Promise<void> {
+  using stop = stopSignal();
+  const engine = await startEngine(options, starting, stop.signal);
   try {
-    const chosen =
-      given['model'] === undefined
-        ? { architecture: defaultArchitecture, model: await ensureDefaultModel({ environment: environment.variables, onProgress, signal }) }
-        : {};
-    const config = checkEngineConfig({ ...(allowPlugins === undefined ? {} : { allowPlugins }), ...chosen, ...given });
-    const engine = await start(config, { onProgress, events, signal, ...defaultPlugins });
-    progress.end();
-    const { device, platform, platformReason, warmUp } = engine.info;
-    if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);
-    if (warmUp !== null) terminal.stderr.write(warmUpTable(warmUp));
-    return engine;
+    await body(engine, stop.signal);
   } finally {
-    progress.end();
+    await engine.close();
   }
+}
+
+/** The default model serves when the flags name none. Progress goes to stderr. */
+async function startEngine(
+  options: Record<string, unknown>,
+  { environment, terminal, warn, start = startEngineWorker }: Starting,
+  signal: AbortSignal,
+): Promise<Engine> {
+  const asked = askedOf<Record<string, unknown>>(options, environment);
+  // Checked before a download of minutes, with any name in the model's place.
+  checkEngineConfig({ model: 'default', ...asked });
+  using progress = progressReport(terminal.stderr);
+  const onProgress = (report: LoadProgress) => progress.show(report);
+  const chosen =
+    asked['model'] === undefined
+      ? { architecture: defaultArchitecture, model: await ensureDefaultModel({ environment: environment.variables, onProgress, signal }) }
+      : {};
+  const config = checkEngineConfig({ ...chosen, ...asked });
+  const engine = await start(config, { onProgress, events: loggedEvents(warn), signal, ...defaultPlugins });
+  progress.end();
+  const { device, platform, platformReason, warmUp } = engine.info;
+  if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);
+  if (warmUp !== null) terminal.stderr.write(warmUpTable(warmUp));
+  return engine;
 }

@@ -21,20 +21,23 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
 }
 
-/**
- * Aborts on the first SIGINT or SIGTERM; the second one ends the process at once.
- * @param exit for the second; the process's own unless a test brings another one.
- */
-export function stopSignal(exit: (code: number) => void = process.exit): { signal: AbortSignal; dispose(): void } {
+/** Prints an explanation; with `--json`, the record behind its text. */
+export function print({ stdout }: Terminal, json: boolean | undefined, { text, record }: { text: string; record: unknown }): void {
+  stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
+}
+
+/** Aborts on the first SIGINT or SIGTERM; the second one ends the process at once. */
+export function stopSignal(): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
   const onSignal = (name: NodeJS.Signals) => {
-    if (controller.signal.aborted) exit(name === 'SIGINT' ? 130 : 143);
-    controller.abort(new StoppedError(name));
+    const stopped = new StoppedError(name);
+    if (controller.signal.aborted) process.exit(stopped.exitCode);
+    controller.abort(stopped);
   };
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   return {
     signal: controller.signal,
-    dispose: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+    [Symbol.dispose]: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
   };
 }
 

@@ -1,9 +1,9 @@
-import { type OpCheck, type VerifySubject, verify as verifyOverride, verifyPlatformOps } from '@graft/engine';
+import { type LoadProgress, type OpCheck, type VerifySubject, verify as verifyOverride, verifyPlatformOps } from '@graft/engine';
 import type { Environment } from './config.ts';
 import { askedOf, UsageError } from './flags.ts';
 import { progressReport } from './progress.ts';
 import { defaultPlugins } from './start-engine.ts';
-import { stopSignal, type Terminal } from './terminal.ts';
+import { print, stopSignal, type Terminal } from './terminal.ts';
 
 export interface VerifyOptions {
   config?: string;
@@ -29,7 +29,7 @@ export async function verify(
   terminal: Terminal,
 ): Promise<number> {
   const subject = askedOf<VerifySubject>(options, environment);
-  if (ops === true) return verifyOps({ ...subject, seed }, json === true, terminal);
+  if (ops === true) return verifyOps({ ...subject, seed }, json, terminal);
   if (prompt !== undefined && promptIds !== undefined) throw new UsageError('Two prompts were given.', '--prompt and --prompt-ids');
   const given = prompt ?? promptIds;
   const asked = {
@@ -41,29 +41,21 @@ export async function verify(
     tolerance,
     maxTokens,
   };
-  const progress = progressReport(terminal.stderr);
-  const stop = stopSignal();
-  try {
-    const { text, record } = await verifyOverride(asked, {
-      ...defaultPlugins,
-      signal: stop.signal,
-      onProgress: (report) => progress.show(report),
-    });
-    progress.end();
-    terminal.stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text}\n`);
-    return record.verdict === 'equal' ? 0 : 1;
-  } finally {
-    progress.end();
-    stop.dispose();
-  }
+  using progress = progressReport(terminal.stderr);
+  using stop = stopSignal();
+  const onProgress = (report: LoadProgress) => progress.show(report);
+  const result = await verifyOverride(asked, { ...defaultPlugins, signal: stop.signal, onProgress });
+  progress.end();
+  print(terminal, json, result);
+  return result.record.verdict === 'equal' ? 0 : 1;
 }
 
 /** Each lowering of a platform against the interpreter, a line each. @returns 0 where all hold, else 1. */
-async function verifyOps(subject: VerifySubject, json: boolean, terminal: Terminal): Promise<number> {
+async function verifyOps(subject: VerifySubject, json: boolean | undefined, terminal: Terminal): Promise<number> {
   const { platform } = subject;
   if (platform === undefined) throw new UsageError('No platform was named.', '--platform');
   const checks = await verifyPlatformOps(subject, platform, defaultPlugins);
-  terminal.stdout.write(json ? `${JSON.stringify(checks, null, 2)}\n` : checks.map(lineOf).join(''));
+  print(terminal, json, { text: checks.map(lineOf).join(''), record: checks });
   return checks.every(({ held }) => held) ? 0 : 1;
 }
 

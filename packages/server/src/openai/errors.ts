@@ -27,7 +27,7 @@ export class ApiError extends GraftError {
   readonly headers: Record<string, string>;
 
   constructor({ status, message, type = 'invalid_request_error', param = null, code = null, headers = {}, cause }: ApiErrorFacts) {
-    super({ code: 'GRAFT_API_REQUEST', what: message, ...(param === null ? {} : { where: param }), cause });
+    super({ code: 'GRAFT_API_REQUEST', what: message, where: param ?? undefined, cause });
     this.status = status;
     this.body = { error: { message, type, param, code } };
     this.headers = headers;
