@@ -1,7 +1,7 @@
 import { aligned, partBytes, partsOf, type StorageFormat } from '@graft/graph';
 import { at, CheckpointDTypeError } from './errors.ts';
 import type { MappedParameter, Segment } from './map-parameters.ts';
-import { convert, type Parts, sourceLayout } from './quantize.ts';
+import { convert, type Parts, type SourceType, sourceType } from './quantize.ts';
 import type { Arrangement } from './rules.ts';
 
 /** A parameter with the form that it is kept in. */
@@ -20,19 +20,21 @@ export interface Piece {
 const pieceElements = 1 << 20;
 
 /**
- * Converts a parameter piece by piece, in order, so that never more than a piece of it is held (and, where rows change their places, their matrix).
+ * Converts a parameter piece by piece, in order. Only one piece is held at a time (and its matrix, where rows or columns change their places).
  * @throws CheckpointDTypeError, CheckpointCorruptError
  */
-export function* convertParameter(parameter: PlannedParameter): Generator<Piece> {
-  const bytesPerPart = Object.entries(partsOf(parameter.format, parameter.shape)).map(([name, part]) => [name, partBytes(part)] as const);
-  const total = parameter.shape.reduce((product, dim) => product * dim, 1);
+export function* convertParameter({ format, shape, segments }: PlannedParameter): Generator<Piece> {
+  const bytesPerPart = Object.entries(partsOf(format, shape)).map(([name, part]) => [name, partBytes(part)] as const);
+  const total = shape.reduce((product, dim) => product * dim, 1);
   let done = 0;
-  for (const segment of parameter.segments) {
-    const { arrangement } = segment;
-    for (const { parts, elements } of arrangement === null
-      ? straight(segment, parameter.format)
-      : arranged(segment, arrangement, parameter.format)) {
-      yield { parts, offsets: Object.fromEntries(bytesPerPart.map(([name, bytes]) => [name, (done / total) * bytes])) };
+  for (const segment of segments) {
+    const { where, block } = sourceOf(segment);
+    let firstElement = segment.first; // of an arranged matrix, errors count blocks in the parameter's order
+    for (const bytes of readSegment(segment)) {
+      const parts = convert(segment.tensor.dtype, bytes, format, { where, firstElement });
+      yield { parts, offsets: Object.fromEntries(bytesPerPart.map(([name, size]) => [name, (done / total) * size])) };
+      const elements = (bytes.byteLength / block.bytes) * block.elements;
+      firstElement += elements;
       done += elements;
     }
   }
@@ -40,43 +42,35 @@ export function* convertParameter(parameter: PlannedParameter): Generator<Piece>
 
 /** @throws CheckpointDTypeError for a source that cannot be loaded, before anything is read. */
 export function checkSources({ segments }: MappedParameter): void {
-  for (const { tensor, arrangement } of segments) {
-    const { elements: block } = sourceLayout(tensor.dtype, { path: tensor.file.path, key: tensor.key });
-    if (arrangement === null || (!arrangement.transposed && arrangement.columns % block === 0) || block === 1) continue;
-    throw new CheckpointDTypeError(
-      `A tensor of dtype ${tensor.dtype} cannot be transposed without being quantised anew.`,
-      at(tensor.file.path, tensor.key),
-    );
+  for (const segment of segments) {
+    const { tensor, arrangement } = segment;
+    const { where, block } = sourceOf(segment);
+    if (arrangement === null || (!arrangement.transposed && arrangement.columns % block.elements === 0) || block.elements === 1) continue;
+    throw new CheckpointDTypeError(`A tensor of dtype ${tensor.dtype} cannot be transposed without being quantised anew.`, where);
   }
 }
 
-type Converted = { parts: Parts; elements: number };
-
-function* straight({ tensor, first, elements }: Segment, format: StorageFormat): Generator<Converted> {
-  const origin = { path: tensor.file.path, key: tensor.key };
-  const block = sourceLayout(tensor.dtype, origin);
-  const byteAt = (element: number): number => (element / block.elements) * block.bytes;
-  for (let done = 0; done < elements; done += pieceElements) {
-    const count = Math.min(pieceElements, elements - done);
-    const bytes = tensor.file.read(tensor.offset + byteAt(first + done), byteAt(count));
-    yield { parts: convert(tensor.dtype, bytes, format, { ...origin, firstElement: first + done }), elements: count };
-  }
+function sourceOf({ tensor }: Segment): { where: string; block: SourceType } {
+  const where = at(tensor.file.path, tensor.key);
+  return { where, block: sourceType(tensor.dtype, where) };
 }
 
-function* arranged({ tensor, first }: Segment, arrangement: Arrangement, format: StorageFormat): Generator<Converted> {
-  const origin = { path: tensor.file.path, key: tensor.key };
+/** The segment's bytes in the parameter's order, in pieces of whole blocks. */
+function* readSegment(segment: Segment): Generator<Uint8Array> {
+  const { tensor, first, elements, arrangement } = segment;
+  const { block } = sourceOf(segment);
+  const bytesOf = (count: number): number => (count / block.elements) * block.bytes;
+  const read = (from: number, count: number): Uint8Array => tensor.file.read(tensor.offset + bytesOf(from), bytesOf(count));
+  if (arrangement === null) {
+    for (let done = 0; done < elements; done += pieceElements) yield read(first + done, Math.min(pieceElements, elements - done));
+    return;
+  }
   const { rows, columns, transposed, order } = arrangement;
-  const block = sourceLayout(tensor.dtype, { ...origin });
-  const bytesOf = (elements: number): number => (elements / block.elements) * block.bytes;
-  const matrix = tensor.file.read(tensor.offset + bytesOf(first), bytesOf(rows * columns));
-  const width = transposed ? rows : columns;
-  const atOnce = Math.max(1, Math.floor(pieceElements / width));
+  const matrix = read(first, rows * columns);
+  const atOnce = Math.max(1, Math.floor(pieceElements / (transposed ? rows : columns)));
   for (let row = 0; row < order.length; row += atOnce) {
     const taken = order.slice(row, row + atOnce);
-    const bytes = transposed ? columnsOf(matrix, block.bytes, arrangement, taken) : rowsOf(matrix, bytesOf(columns), taken);
-    // Blocks in errors are counted in the parameter's order, which is the only one that has them.
-    const parts = convert(tensor.dtype, bytes, format, { ...origin, firstElement: first + row * width });
-    yield { parts, elements: taken.length * width };
+    yield transposed ? columnsOf(matrix, block.bytes, arrangement, taken) : rowsOf(matrix, bytesOf(columns), taken);
   }
 }
 

@@ -55,8 +55,8 @@ export class WeightCacheError extends checkpointError('GRAFT_WEIGHT_CACHE', 'fre
 
 /** The tensor that is being converted, for errors. */
 export interface Origin {
-  path: string;
-  key: string;
+  /** `at(path, key)`. */
+  where: string;
   /** The element of the tensor at which the bytes begin. */
   firstElement: number;
 }

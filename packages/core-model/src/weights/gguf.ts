@@ -2,7 +2,7 @@ import type { CheckpointTensor } from './checkpoint.ts';
 import { at, CheckpointCorruptError, GgufUnsupportedError } from './errors.ts';
 import type { FileBytes } from './file-bytes.ts';
 import { GgufCursor } from './gguf-cursor.ts';
-import { sourceLayouts } from './quantize.ts';
+import { sourceTypes } from './quantize.ts';
 
 /*
  * A reader of our own, because @huggingface/gguf 0.4.6 trusts the file: it parses zeros where a file is truncated (its buffer grows in steps of
@@ -169,12 +169,12 @@ const typeNames =
 
 function typeName(file: FileBytes, type: number, key: string): string {
   const name = typeNames[type] ?? '-';
-  if (sourceLayouts.has(name)) return name;
+  if (sourceTypes.has(name)) return name;
   throw new GgufUnsupportedError(`The tensor has type ${name === '-' ? `${type}, which is unknown` : name}.`, at(file.path, key));
 }
 
 function bytesOf(file: FileBytes, key: string, dtype: string, dims: number[]): number {
-  const { elements, bytes } = sourceLayouts.get(dtype)!;
+  const { elements, bytes } = sourceTypes.get(dtype)!;
   const shown = dims.toReversed().join(', ');
   // A zero must not hide that the rest overflows.
   const product = dims.reduce((count, dim) => count * Math.max(dim, 1), 1);

@@ -1,5 +1,5 @@
 import { float16ToNumber } from '@graft/graph';
-import { at, CheckpointDTypeError, type Origin } from './errors.ts';
+import { CheckpointDTypeError, type Origin } from './errors.ts';
 
 /** Rounded to nearest, ties to even; a NaN stays a NaN. */
 export function encodeBfloat16(values: Float32Array): Uint16Array {
@@ -13,13 +13,13 @@ export function encodeBfloat16(values: Float32Array): Uint16Array {
 }
 
 /** Rounded to nearest, ties to even. @throws CheckpointDTypeError for a value above 65504, which float16 would make infinite. */
-export function encodeFloat16(values: Float32Array, { path, key, firstElement }: Origin): Uint16Array {
+export function encodeFloat16(values: Float32Array, { where, firstElement }: Origin): Uint16Array {
   const bits = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
     bits[i] = float16Bits(value);
     if ((bits[i]! & 0x7fff) === 0x7c00 && Number.isFinite(value)) {
-      throw new CheckpointDTypeError(`Element ${firstElement + i} is ${value}, beyond float16.`, at(path, key), {
+      throw new CheckpointDTypeError(`Element ${firstElement + i} is ${value}, beyond float16.`, where, {
         fix: 'keep this parameter in bfloat16 or float32.',
       });
     }

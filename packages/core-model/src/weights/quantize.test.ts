@@ -2,9 +2,9 @@ import { float16ToNumber, memoryStorage, type StorageFormat, toFloat32 } from '@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { concatenate, failure } from './checkpoint-files.fixture.ts';
-import { convert, decode, encode } from './quantize.ts';
+import { convert, encode, sourceType } from './quantize.ts';
 
-const origin = { path: 'model.gguf', key: 'blk.0.ffn_up.weight', firstElement: 64 };
+const origin = { where: 'model.gguf, tensor "blk.0.ffn_up.weight"', firstElement: 64 };
 
 /** What a converted tensor's storage says its values are. */
 function valuesOf(dtype: string, bytes: Uint8Array, format: StorageFormat, elements: number): Float32Array {
@@ -148,13 +148,13 @@ test('float32 as int4b32 keeps the value of largest magnitude, and others within
 test('BF16 and F16 decode as IEEE says, and encode back to the same bits', () => {
   const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
   const bytes = new Uint8Array(bits.buffer);
-  const halves = decode('F16', bytes, origin);
+  const halves = sourceType('F16', origin.where).decode(bytes, origin);
   expect(bits.findIndex((value, i) => !Object.is(halves[i], float16ToNumber(value)))).toBe(-1);
   const back = new Uint16Array(encode(halves, 'float16', origin)['data']!.buffer);
   bits.forEach((value, i) => {
     if (!Number.isNaN(halves[i]!) && back[i] !== value) throw new Error(`0x${value.toString(16)} came back as 0x${back[i]!.toString(16)}`);
   });
-  const brains = decode('BF16', bytes, origin);
+  const brains = sourceType('BF16', origin.where).decode(bytes, origin);
   expect(brains[0x3f80]).toBe(1);
   expect(brains[0xc040]).toBe(-3);
   const again = new Uint16Array(encode(brains, 'bfloat16', origin)['data']!.buffer);
@@ -168,7 +168,9 @@ test('rounding to bfloat16 and float16 goes to the nearest, ties to even', () =>
   expect(bits(1 + 2 ** -8, 'bfloat16')).toBe(0x3f80);
   expect(bits(1 + 3 * 2 ** -8, 'bfloat16')).toBe(0x3f82);
   expect(bits(1 + 2 ** -8 + 2 ** -20, 'bfloat16')).toBe(0x3f81);
-  expect(Number.isNaN(decode('BF16', new Uint8Array(Uint16Array.of(bits(Number.NaN, 'bfloat16')).buffer), origin)[0])).toBe(true);
+  expect(
+    Number.isNaN(sourceType('BF16', origin.where).decode(new Uint8Array(Uint16Array.of(bits(Number.NaN, 'bfloat16')).buffer), origin)[0]),
+  ).toBe(true);
   expect(bits(1 + 2 ** -11, 'float16')).toBe(0x3c00);
   expect(bits(1 + 3 * 2 ** -11, 'float16')).toBe(0x3c02);
   expect(bits(2 ** -25, 'float16')).toBe(0);
