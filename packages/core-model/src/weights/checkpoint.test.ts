@@ -75,7 +75,7 @@ const broken: [what: string, path: () => string, code: string, message: RegExp][
     'a config that names a key twice',
     () => folder({ 'config.json': '{"a":1,"a":2}', 'model.safetensors': one }),
     corrupt,
-    /"a" stands twice/,
+    /"a" occurs twice/,
   ],
   [
     'an index that is no JSON',

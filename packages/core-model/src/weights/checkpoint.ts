@@ -3,11 +3,11 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { messageOf } from '@graft/common';
-import { at, CheckpointCorruptError, CheckpointMissingTensorError, CheckpointNotFoundError } from './errors.ts';
+import { at, CheckpointMissingTensorError, CheckpointNotFoundError, corrupt } from './errors.ts';
 import { type FileBytes, type OpenFile, openFileBytes } from './file-bytes.ts';
 import { readGguf } from './gguf.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
-import { isObject, parseStrictJson } from './strict-json.ts';
+import { isObject, parseJsonObject } from './strict-json.ts';
 
 /** A tensor as it lies in a file; row-major, outermost dimension first. */
 export interface CheckpointTensor {
@@ -156,48 +156,31 @@ function readShards(path: string, readShard: (name: string) => Map<string, Check
   const shards = new Map<string, Map<string, CheckpointTensor>>();
   const tensors = new Map<string, CheckpointTensor>();
   for (const [key, name] of weightMap) {
-    const shard = shards.get(name) ?? readNamedShard(path, name, key, readShard);
+    const where = at(join(path, name), key);
+    if (!existsSync(join(path, name)))
+      throw new CheckpointNotFoundError(`The shard ${name} is missing.`, where, { fix: `download ${name} into the same folder.` });
+    const shard = shards.get(name) ?? readShard(name);
     shards.set(name, shard);
     const tensor = shard.get(key);
     if (tensor === undefined) {
-      throw new CheckpointMissingTensorError(
-        `${indexName} says that ${name} holds the tensor, and it does not.`,
-        at(join(path, name), key),
-        { fix: 'download the shard and the index again.' },
-      );
+      const what = `${indexName} says that ${name} holds the tensor, and it does not.`;
+      throw new CheckpointMissingTensorError(what, where, { fix: 'download the shard and the index again.' });
     }
     tensors.set(key, tensor);
   }
-  // What an index forgot is still there; the load decides whether the model has a use for it.
+  // A tensor that the index omits is still in its shard; the load decides whether the model uses it.
   for (const shard of shards.values()) for (const [key, tensor] of shard) if (!tensors.has(key)) tensors.set(key, tensor);
   return tensors;
-}
-
-function readNamedShard(
-  path: string,
-  name: string,
-  key: string,
-  readShard: (name: string) => Map<string, CheckpointTensor>,
-): Map<string, CheckpointTensor> {
-  if (!existsSync(join(path, name))) {
-    throw new CheckpointNotFoundError(`The shard ${name} is missing.`, at(join(path, name), key), {
-      fix: `download ${name} into the same folder.`,
-    });
-  }
-  return readShard(name);
 }
 
 /** Tensor key to shard name. A name that leaves the folder is refused. */
 function readWeightMap(indexPath: string): [string, string][] {
   const index = readJsonObject(indexPath);
   const weightMap = Object.hasOwn(index, 'weight_map') ? index['weight_map'] : undefined;
-  if (!isObject(weightMap)) throw new CheckpointCorruptError('The index has no object "weight_map".', indexPath);
+  if (!isObject(weightMap)) throw corrupt({ path: indexPath }, 'The index has no object "weight_map".');
   return Object.entries(weightMap).map(([key, name]) => {
     if (typeof name !== 'string' || !name.endsWith('.safetensors') || name !== basename(name) || /[\\:\0]/.test(name)) {
-      throw new CheckpointCorruptError(
-        `The shard name ${JSON.stringify(name)} is not that of a .safetensors file in this folder.`,
-        at(indexPath, key),
-      );
+      throw corrupt({ path: indexPath }, `The shard name ${JSON.stringify(name)} is not that of a .safetensors file in this folder.`, key);
     }
     return [key, name];
   });
@@ -208,21 +191,10 @@ const largestJson = 100_000_000;
 function readJsonObject(path: string): Record<string, unknown> {
   const file = openFileBytes(path);
   try {
-    if (file.byteLength > largestJson)
-      throw new CheckpointCorruptError(`The file has ${file.byteLength} bytes; at most ${largestJson} are allowed.`, path);
-    const value = parse(path, file.read(0, file.byteLength));
-    if (!isObject(value)) throw new CheckpointCorruptError('The file is not a JSON object.', path);
-    return value;
+    if (file.byteLength > largestJson) throw corrupt(file, `The file has ${file.byteLength} bytes; at most ${largestJson} are allowed.`);
+    return parseJsonObject(file.read(0, file.byteLength), 'The file', path);
   } finally {
     file.close();
-  }
-}
-
-function parse(path: string, bytes: Uint8Array): unknown {
-  try {
-    return parseStrictJson(bytes);
-  } catch (cause) {
-    throw new CheckpointCorruptError(`The file is not valid JSON: ${messageOf(cause)}.`, path, { cause });
   }
 }
 

@@ -23,6 +23,9 @@ export class CheckpointCorruptError extends checkpointError(
   'download the file again; if the error stays, the program that wrote the file is at fault.',
 ) {}
 
+export const corrupt = (file: { readonly path: string }, what: string, key?: string): CheckpointCorruptError =>
+  new CheckpointCorruptError(what, at(file.path, key));
+
 /** A file of the checkpoint is missing or cannot be read. */
 export class CheckpointNotFoundError extends checkpointError('GRAFT_CHECKPOINT_NOT_FOUND', 'check the path; download the missing file.') {}
 

@@ -36,6 +36,16 @@ export function openFileBytes(path: string): FileBytes {
   };
 }
 
+/** Opens a file until `use` returns or throws. */
+export function withFile<R>(path: string, flags: string, use: (descriptor: number) => R): R {
+  const descriptor = openSync(path, flags);
+  try {
+    return use(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
 function open(path: string): number {
   try {
     if (statSync(path).isFile()) return openSync(path, 'r'); // asked first: opening a pipe would wait for its other end

@@ -1,4 +1,4 @@
-import { CheckpointCorruptError } from './errors.ts';
+import { CheckpointCorruptError, corrupt } from './errors.ts';
 import type { FileBytes } from './file-bytes.ts';
 
 const windowBytes = 1 << 20;
@@ -48,7 +48,9 @@ export class GgufCursor {
   /** @param strict refuse bytes that are not UTF-8; a vocabulary may hold such. */
   string(what: string, strict: boolean): string {
     const length = this.count(`The length of ${what}`, 1);
-    const bytes = this.bytes(length);
+    const view = this.viewOf(length);
+    const bytes = new Uint8Array(view.buffer, view.byteOffset + this.offset - this.windowStart, length);
+    this.offset += length;
     try {
       return (strict ? strictUtf8 : looseUtf8).decode(bytes);
     } catch (cause) {
@@ -57,14 +59,7 @@ export class GgufCursor {
   }
 
   corrupt(what: string): CheckpointCorruptError {
-    return new CheckpointCorruptError(`${what} (at byte ${this.offset})`, this.file.path);
-  }
-
-  private bytes(length: number): Uint8Array {
-    const view = this.viewOf(length);
-    const bytes = new Uint8Array(view.buffer, view.byteOffset + this.offset - this.windowStart, length);
-    this.offset += length;
-    return bytes;
+    return corrupt(this.file, `${what} (at byte ${this.offset})`);
   }
 
   /** The window, with at least `length` bytes from the current offset in it. */

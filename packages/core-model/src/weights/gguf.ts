@@ -1,8 +1,9 @@
 import type { CheckpointTensor } from './checkpoint.ts';
-import { at, CheckpointCorruptError, GgufUnsupportedError } from './errors.ts';
+import { at, corrupt, GgufUnsupportedError } from './errors.ts';
 import type { FileBytes } from './file-bytes.ts';
 import { GgufCursor } from './gguf-cursor.ts';
 import { sourceTypes } from './quantize.ts';
+import { bytesOfTensor, checkPlaces } from './tensor-places.ts';
 
 /*
  * A reader of our own, because @huggingface/gguf 0.4.6 trusts the file: it parses zeros where a file is truncated (its buffer grows in steps of
@@ -29,16 +30,13 @@ export function readGguf(file: FileBytes): GgufHeader {
   const infos = readTensorInfos(file, cursor, tensorCount);
   const alignment = alignmentOf(file, metadata);
   const headerBytes = Math.ceil(cursor.offset / alignment) * alignment;
-  return { metadata, tensors: placeTensors(file, infos, headerBytes, alignment), headerBytes };
+  return { metadata, tensors: placeTensors(infos, file, headerBytes, alignment), headerBytes };
 }
 
 function checkVersion(file: FileBytes, cursor: GgufCursor): void {
-  if (file.byteLength < 24)
-    throw new CheckpointCorruptError(`The file has ${file.byteLength} bytes, too few for a GGUF header.`, file.path);
+  if (file.byteLength < 24) throw corrupt(file, `The file has ${file.byteLength} bytes, too few for a GGUF header.`);
   const magic = cursor.uint32();
-  if (magic !== 0x46554747) {
-    throw new CheckpointCorruptError(`The file does not begin with "GGUF" (but with 0x${magic.toString(16).padStart(8, '0')}).`, file.path);
-  }
+  if (magic !== 0x46554747) throw corrupt(file, `The file begins with 0x${magic.toString(16).padStart(8, '0')}, not with "GGUF".`);
   const version = cursor.uint32();
   if (version === 2 || version === 3) return;
   const what = (version & 0xffff) === 0 ? 'The GGUF is big-endian.' : `The GGUF has version ${version}.`;
@@ -77,7 +75,7 @@ function readMetadata(cursor: GgufCursor, count: number): Map<string, unknown> {
   const metadata = new Map<string, unknown>();
   for (let i = 0; i < count; i++) {
     const key = nameOf(cursor, 'a metadata key');
-    if (metadata.has(key)) throw cursor.corrupt(`The metadata key ${JSON.stringify(key)} stands twice.`);
+    if (metadata.has(key)) throw cursor.corrupt(`The metadata key ${JSON.stringify(key)} occurs twice.`);
     metadata.set(key, valueType(cursor, cursor.uint32(), key).read(cursor));
   }
   return metadata;
@@ -124,42 +122,38 @@ function refuseSplit(file: FileBytes, metadata: ReadonlyMap<string, unknown>): v
 function alignmentOf(file: FileBytes, metadata: ReadonlyMap<string, unknown>): number {
   const alignment = metadata.get('general.alignment') ?? 32;
   if (typeof alignment !== 'number' || alignment < 8 || alignment > 1 << 20 || !Number.isInteger(Math.log2(alignment))) {
-    throw new CheckpointCorruptError(`"general.alignment" is ${String(alignment)}, not a power of two from 8 to ${1 << 20}.`, file.path);
+    throw corrupt(file, `"general.alignment" is ${String(alignment)}, not a power of two from 8 to ${1 << 20}.`);
   }
   return alignment;
 }
 
-interface TensorInfo {
-  key: string;
-  dtype: string;
-  shape: number[];
-  bytes: number;
-  /** From the start of the data. */
-  offset: number | bigint;
-}
-
-function readTensorInfos(file: FileBytes, cursor: GgufCursor, count: number): Map<string, TensorInfo> {
-  const infos = new Map<string, TensorInfo>();
+/** By name; offsets from the start of the data. */
+function readTensorInfos(file: FileBytes, cursor: GgufCursor, count: number): Map<string, CheckpointTensor> {
+  const tensors = new Map<string, CheckpointTensor>();
   for (let i = 0; i < count; i++) {
     const key = nameOf(cursor, 'a tensor name');
-    if (infos.has(key)) throw new CheckpointCorruptError('The tensor stands twice in the header.', at(file.path, key));
-    const dims = readDims(file, cursor, key);
+    if (tensors.has(key)) throw corrupt(file, 'The tensor occurs twice in the header.', key);
+    const shape = readShape(file, cursor, key);
     const dtype = typeName(file, cursor.uint32(), key);
-    infos.set(key, { key, dtype, shape: dims.toReversed(), bytes: bytesOf(file, key, dtype, dims), offset: cursor.uint64() });
+    const block = sourceTypes.get(dtype)!;
+    if ((shape.at(-1) ?? 1) % block.elements !== 0)
+      throw corrupt(file, `The rows of [${shape.join(', ')}] are not a whole number of ${dtype}'s blocks of ${block.elements}.`, key);
+    const byteLength = bytesOfTensor(file, key, shape, block);
+    tensors.set(key, { key, dtype, shape, file, offset: Number(cursor.uint64()), byteLength });
   }
-  return infos;
+  return tensors;
 }
 
-/** Innermost first, as the file has them. */
-function readDims(file: FileBytes, cursor: GgufCursor, key: string): number[] {
+/** Outermost first; the file has the innermost first. */
+function readShape(file: FileBytes, cursor: GgufCursor, key: string): number[] {
   const rank = cursor.uint32();
-  if (rank > 4)
-    throw new CheckpointCorruptError(`The tensor is said to have ${rank} dimensions; at most 4 are allowed.`, at(file.path, key));
-  return Array.from({ length: rank }, () => {
+  if (rank > 4) throw corrupt(file, `The header gives the tensor ${rank} dimensions; at most 4 are allowed.`, key);
+  const dims = Array.from({ length: rank }, () => {
     const dim = cursor.uint64();
-    if (typeof dim === 'bigint') throw new CheckpointCorruptError(`A dimension is ${dim}.`, at(file.path, key));
+    if (typeof dim === 'bigint') throw corrupt(file, `A dimension is ${dim}.`, key);
     return dim;
   });
+  return dims.reverse();
 }
 
 /** Tensor types by number; `-` stands at a free one. An error names a type whose values cannot be read, such as Q4_K. */
@@ -173,48 +167,18 @@ function typeName(file: FileBytes, type: number, key: string): string {
   throw new GgufUnsupportedError(`The tensor has type ${name === '-' ? `${type}, which is unknown` : name}.`, at(file.path, key));
 }
 
-function bytesOf(file: FileBytes, key: string, dtype: string, dims: number[]): number {
-  const { elements, bytes } = sourceTypes.get(dtype)!;
-  const shown = dims.toReversed().join(', ');
-  // A zero must not hide that the rest overflows.
-  const product = dims.reduce((count, dim) => count * Math.max(dim, 1), 1);
-  if (!Number.isSafeInteger(product * bytes))
-    throw new CheckpointCorruptError(`The shape [${shown}] has more elements than any file can hold.`, at(file.path, key));
-  if ((dims[0] ?? 1) % elements !== 0) {
-    throw new CheckpointCorruptError(`The rows of [${shown}] are no whole number of ${dtype}'s blocks of ${elements}.`, at(file.path, key));
-  }
-  return dims.includes(0) ? 0 : (product / elements) * bytes;
-}
-
-/** Absolute offsets, checked: aligned, inside the file, no two tensors over each other. */
-function placeTensors(
-  file: FileBytes,
-  infos: ReadonlyMap<string, TensorInfo>,
-  dataStart: number,
-  alignment: number,
-): Map<string, CheckpointTensor> {
+/** The tensors with absolute offsets, checked: aligned, inside the file, no two over each other. */
+function placeTensors(infos: ReadonlyMap<string, CheckpointTensor>, file: FileBytes, dataStart: number, alignment: number) {
   const tensors = new Map<string, CheckpointTensor>();
-  for (const { key, dtype, shape, bytes, offset } of infos.values()) {
-    if (typeof offset === 'bigint' || dataStart + offset + bytes > file.byteLength) {
-      throw new CheckpointCorruptError(
-        `${dtype} [${shape.join(', ')}] needs ${bytes} bytes from ${offset} of the data, which has ${Math.max(file.byteLength - dataStart, 0)}.`,
-        at(file.path, key),
-      );
+  for (const [key, info] of infos) {
+    const { dtype, shape, byteLength, offset } = info;
+    if (dataStart + offset + byteLength > file.byteLength) {
+      const data = Math.max(file.byteLength - dataStart, 0);
+      throw corrupt(file, `${dtype} [${shape.join(', ')}] needs ${byteLength} bytes from ${offset} of the data, which has ${data}.`, key);
     }
-    if (offset % alignment !== 0)
-      throw new CheckpointCorruptError(`The offset ${offset} is no multiple of the alignment ${alignment}.`, at(file.path, key));
-    tensors.set(key, { key, dtype, shape, file, offset: dataStart + offset, byteLength: bytes });
+    if (offset % alignment !== 0) throw corrupt(file, `The offset ${offset} is not a multiple of the alignment ${alignment}.`, key);
+    tensors.set(key, { ...info, offset: dataStart + offset });
   }
-  refuseOverlap(file, tensors);
+  checkPlaces(file, tensors, dataStart, { holes: true });
   return tensors;
-}
-
-function refuseOverlap(file: FileBytes, tensors: ReadonlyMap<string, CheckpointTensor>): void {
-  let previous: CheckpointTensor | null = null;
-  for (const tensor of [...tensors.values()].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength)) {
-    if (previous !== null && tensor.offset < previous.offset + previous.byteLength) {
-      throw new CheckpointCorruptError(`The tensor's data overlap those of ${JSON.stringify(previous.key)}.`, at(file.path, tensor.key));
-    }
-    previous = tensor;
-  }
 }

@@ -188,7 +188,7 @@ test('a text model leaves out vision, a model with vision does not', async () =>
       rulesOf({}, true),
     ),
   );
-  expect(error.message).toMatch(/no use for 1 of the checkpoint's 3 tensors: "vision_model.extra"/);
+  expect(error.message).toMatch(/does not use 1 of the checkpoint's 3 tensors: "vision_model.extra"/);
 });
 
 test('left out on purpose: a tied head, old rotary tables, what the caller ignores', () => {
@@ -287,7 +287,7 @@ const wrong: [what: string, model: Record<string, number[]>, from: Checkpoint, c
     { 'model.norm.weight': [32] },
     checkpoint({ 'model.norm.weight': [32], 'model.norm.bias': [32] }),
     'GRAFT_CHECKPOINT_UNEXPECTED_TENSOR',
-    /no use for 1 of the checkpoint's 2 tensors: "model.norm.bias"/,
+    /does not use 1 of the checkpoint's 2 tensors: "model.norm.bias"/,
   ],
   [
     'a tensor named __proto__',
@@ -307,5 +307,5 @@ test.each(wrong)('%s is an error with both names', async (_, model, from, code, 
 
 test('of many unused tensors twenty are listed', async () => {
   const from = checkpoint(Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`extra.${i}`, [1]])));
-  expect((await failure(() => sources({}, from))).message).toMatch(/no use for 50 .*"extra.19" and 30 more/);
+  expect((await failure(() => sources({}, from))).message).toMatch(/does not use 50 .*"extra.19" and 30 more/);
 });

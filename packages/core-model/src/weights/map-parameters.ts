@@ -36,13 +36,18 @@ export function mapParameters(
   const used = new Set<string>();
   const mapped = [...parameters].map(([name, shape]): MappedParameter => {
     const runs = rules.runsOf(name, shape, (key) => checkpoint.tensors.has(key));
-    requireTensors({ name, shape, checkpoint }, runs);
+    requireTensors(name, shape, checkpoint, runs);
     const segments = runs.map(({ key, shape: _, ...run }) => ({ ...run, tensor: checkpoint.tensors.get(key)! }));
     for (const { key } of runs) used.add(key);
     return { name, shape, segments };
   });
-  refuseUnused(checkpoint, used, mapped, (key) => rules.isUnused(key) || ignoreKeys(key), rules);
-  return mapped;
+  const unused = [...checkpoint.tensors.keys()].filter((key) => !used.has(key) && !rules.isUnused(key) && !ignoreKeys(key));
+  const [first] = unused;
+  if (first === undefined) return mapped;
+  const known = mapped.map(({ name }) => name);
+  const what = `The model does not use ${unused.length} of the checkpoint's ${checkpoint.tensors.size} tensors: ${firstOf(unused, 20)}.`;
+  const nearby = `Parameters nearest to the first: ${nearest(rules.parameterOf(first), known)}.`;
+  throw new CheckpointUnexpectedTensorError(`${what} ${nearby}`, at(checkpoint.path, first));
 }
 
 /** `MapParameters.ignoreKeys` for a pipeline rank: what is of the model and held by other ranks. With one rank that is nothing. */
@@ -61,54 +66,25 @@ export function keysOfOtherRanks(
   };
 }
 
-interface Wanted {
-  name: string;
-  shape: readonly number[];
-  checkpoint: Checkpoint;
-}
-
-function requireTensors({ name, shape, checkpoint }: Wanted, runs: readonly Run[]): void {
+function requireTensors(name: string, shape: readonly number[], { path, tensors }: Checkpoint, runs: readonly Run[]): void {
   const parameter = `The parameter "${name}" [${shape.join(', ')}]`;
-  const absent = [...new Set(runs.map(({ key }) => key))].filter((key) => !checkpoint.tensors.has(key));
-  if (absent.length > 0) {
-    const shown = absent.slice(0, 4).map((key) => `"${key}"`);
-    const more = absent.length > shown.length ? ` and ${absent.length - shown.length} more` : '';
-    throw new CheckpointMissingTensorError(
-      `${parameter} needs ${shown.join(', ')}${more}, which the checkpoint lacks. Nearest keys: ${nearestKeys(absent[0]!, checkpoint.tensors.keys()) || 'none'}.`,
-      at(checkpoint.path, absent[0]),
-    );
+  const [first, ...others] = new Set(runs.map(({ key }) => key).filter((key) => !tensors.has(key)));
+  if (first !== undefined) {
+    const what = `${parameter} needs ${firstOf([first, ...others], 4)}, which the checkpoint lacks.`;
+    throw new CheckpointMissingTensorError(`${what} Nearest keys: ${nearest(first, tensors.keys())}.`, at(path, first));
   }
-  const other = runs.find(({ key, shape: needed }) => checkpoint.tensors.get(key)!.shape.join() !== needed.join());
-  if (other === undefined) return;
-  throw new CheckpointShapeMismatchError(
-    `${parameter} needs "${other.key}" as [${other.shape.join(', ')}], and it is [${checkpoint.tensors.get(other.key)!.shape.join(', ')}].`,
-    at(checkpoint.path, other.key),
-  );
+  for (const { key, shape: needed } of runs) {
+    const found = tensors.get(key)!.shape;
+    if (found.join() === needed.join()) continue;
+    const what = `${parameter} needs "${key}" as [${needed.join(', ')}], and it is [${found.join(', ')}].`;
+    throw new CheckpointShapeMismatchError(what, at(path, key));
+  }
 }
 
-function nearestKeys(key: string, keys: Iterable<string>): string {
-  return nearestNames(key, keys, 3).join(', ');
-}
+const nearest = (name: string, known: Iterable<string>): string => nearestNames(name, known, 3).join(', ') || 'none';
 
-function refuseUnused(
-  checkpoint: Checkpoint,
-  used: ReadonlySet<string>,
-  mapped: readonly MappedParameter[],
-  ignored: (key: string) => boolean,
-  rules: WeightRules,
-): void {
-  const unused = [...checkpoint.tensors.keys()].filter((key) => !used.has(key) && !ignored(key));
-  const [first] = unused;
-  if (first === undefined) return;
-  const shown = unused.slice(0, 20).map((key) => JSON.stringify(key));
-  const more = unused.length > shown.length ? ` and ${unused.length - shown.length} more` : '';
-  const nearest =
-    nearestKeys(
-      rules.parameterOf(first),
-      mapped.map(({ name }) => name),
-    ) || 'none';
-  throw new CheckpointUnexpectedTensorError(
-    `The model has no use for ${unused.length} of the checkpoint's ${checkpoint.tensors.size} tensors: ${shown.join(', ')}${more}. Parameters nearest to the first: ${nearest}.`,
-    at(checkpoint.path, first),
-  );
+/** The first names, and the number of the others. */
+function firstOf(names: readonly string[], most: number): string {
+  const shown = names.slice(0, most).map((name) => JSON.stringify(name));
+  return shown.join(', ') + (names.length > most ? ` and ${names.length - most} more` : '');
 }

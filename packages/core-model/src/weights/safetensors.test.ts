@@ -32,22 +32,22 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
   ['a header that is not UTF-8', Uint8Array.from([...safetensorsBytes('', new Uint8Array(0), 2n), 0xff, 0xfe]), corrupt, /not UTF-8/],
   ['brackets without end', safetensorsBytes(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`), corrupt, /nested more than 64 deep/],
   [
-    'a name that stands twice',
+    'a name that occurs twice',
     safetensorsBytes(`{"a":${entry('F32', '[6]', '[0,24]')},"a":${entry('F32', '[6]', '[0,24]')}}`, data),
     corrupt,
-    /"a" stands twice/,
+    /"a" occurs twice/,
   ],
   [
-    'a name that stands twice, once escaped',
+    'a name that occurs twice, once escaped',
     safetensorsBytes(`{"a":${entry('F32', '[6]', '[0,24]')},"\\u0061":1}`, data),
     corrupt,
-    /"a" stands twice/,
+    /"a" occurs twice/,
   ],
   [
-    'a field that stands twice',
+    'a field that occurs twice',
     safetensorsBytes('{"a":{"dtype":"F32","shape":[6],"dtype":"F16","data_offsets":[0,24]}}', data),
     corrupt,
-    /"dtype" stands twice/,
+    /"dtype" occurs twice/,
   ],
   ['an entry that is no object', safetensorsBytes('{"a":3}'), corrupt, /tensor "a"/],
   [

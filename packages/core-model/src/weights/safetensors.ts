@@ -1,8 +1,8 @@
-import { messageOf } from '@graft/common';
 import type { CheckpointTensor } from './checkpoint.ts';
-import { at, CheckpointCorruptError, CheckpointDTypeError } from './errors.ts';
+import { at, CheckpointDTypeError, corrupt } from './errors.ts';
 import type { FileBytes } from './file-bytes.ts';
-import { isObject, parseStrictJson } from './strict-json.ts';
+import { isObject, parseJsonObject } from './strict-json.ts';
+import { bytesOfTensor, checkPlaces } from './tensor-places.ts';
 
 /** The format's own limit; a real header stays far below. */
 const largestHeader = 100_000_000;
@@ -34,10 +34,10 @@ export function readSafetensorsHeader(file: FileBytes): SafetensorsHeader {
   const headerBytes = 8 + length;
   const dataBytes = file.byteLength - headerBytes;
   const tensors = new Map<string, CheckpointTensor>();
-  for (const [key, entry] of Object.entries(parseHeader(file, length))) {
+  for (const [key, entry] of Object.entries(parseJsonObject(file.read(8, length), 'The header', file.path))) {
     if (key !== '__metadata__') tensors.set(key, readEntry(file, key, entry, headerBytes, dataBytes));
   }
-  checkCover(file, tensors, headerBytes);
+  checkPlaces(file, tensors, headerBytes);
   return { tensors, headerBytes };
 }
 
@@ -51,17 +51,6 @@ function headerLength(file: FileBytes): number {
   if (length > BigInt(largestHeader))
     throw corrupt(file, `The header is said to have ${length} bytes; at most ${largestHeader} are allowed.`);
   return Number(length);
-}
-
-function parseHeader(file: FileBytes, length: number): Record<string, unknown> {
-  let header: unknown;
-  try {
-    header = parseStrictJson(file.read(8, length));
-  } catch (cause) {
-    throw new CheckpointCorruptError(`The header is not valid JSON: ${messageOf(cause)}.`, file.path, { cause });
-  }
-  if (!isObject(header)) throw corrupt(file, 'The header is not a JSON object.');
-  return header;
 }
 
 function readEntry(file: FileBytes, key: string, entry: unknown, headerBytes: number, dataBytes: number): CheckpointTensor {
@@ -85,8 +74,8 @@ function readEntry(file: FileBytes, key: string, entry: unknown, headerBytes: nu
 
 /** The bytes of a tensor, after its dims and their product are checked. */
 function checkedBytes(file: FileBytes, key: string, dtype: string, shape: unknown[]): number {
-  const size = elementBytes.get(dtype);
-  if (size === undefined) {
+  const bytes = elementBytes.get(dtype);
+  if (bytes === undefined) {
     throw new CheckpointDTypeError(
       `The dtype "${dtype}" is unknown; known are ${[...elementBytes.keys()].join(', ')}.`,
       at(file.path, key),
@@ -94,30 +83,9 @@ function checkedBytes(file: FileBytes, key: string, dtype: string, shape: unknow
   }
   if (!shape.every(isSize))
     throw corrupt(file, `The shape ${JSON.stringify(shape)} has a dimension that is not a whole number from 0 to 2^53.`, key);
-  // A zero must not hide that the rest overflows.
-  const bytes = shape.reduce((product, dim) => product * Math.max(dim, 1), size);
-  if (!Number.isSafeInteger(bytes)) throw corrupt(file, `The shape [${shape.join(', ')}] has more elements than any file can hold.`, key);
-  return shape.includes(0) ? 0 : bytes;
-}
-
-function checkCover(file: FileBytes, tensors: Map<string, CheckpointTensor>, headerBytes: number): void {
-  let end = headerBytes;
-  let previous = 'the header';
-  for (const tensor of [...tensors.values()].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength)) {
-    if (tensor.offset !== end) {
-      const fault = tensor.offset < end ? 'overlaps' : 'leaves a hole after';
-      throw corrupt(file, `The tensor starts at byte ${tensor.offset} and ${fault} ${previous}, which ends at ${end}.`, tensor.key);
-    }
-    end += tensor.byteLength;
-    previous = JSON.stringify(tensor.key);
-  }
-  if (end !== file.byteLength) throw corrupt(file, `The tensors end at byte ${end} and the file at ${file.byteLength}.`);
+  return bytesOfTensor(file, key, shape, { elements: 1, bytes });
 }
 
 function isSize(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-function corrupt(file: FileBytes, what: string, key?: string): CheckpointCorruptError {
-  return new CheckpointCorruptError(what, at(file.path, key));
 }

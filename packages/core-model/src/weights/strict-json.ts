@@ -1,17 +1,25 @@
 import { messageOf } from '@graft/common';
+import { CheckpointCorruptError, corrupt } from './errors.ts';
 
 const deepest = 64;
 
 /**
- * Parses JSON from a file that may lie: `JSON.parse` lets the last of two equal names win, and this refuses them.
+ * Parses a JSON object from a file that may lie: `JSON.parse` lets the last of two equal names win, and this refuses them.
  * An object's own `__proto__` is an ordinary name; read it with `Object.hasOwn` or `Object.entries`.
- * @throws Error with a message that a caller puts into its own error.
+ * @param what the subject of an error: `The file`, `The header`.
+ * @throws CheckpointCorruptError
  */
-export function parseStrictJson(bytes: Uint8Array): unknown {
-  const text = decodeUtf8(bytes);
-  const value: unknown = JSON.parse(text);
-  refuseDuplicateNames(text);
-  return value;
+export function parseJsonObject(bytes: Uint8Array, what: string, path: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    const text = decodeUtf8(bytes);
+    value = JSON.parse(text);
+    refuseDuplicateNames(text);
+  } catch (cause) {
+    throw new CheckpointCorruptError(`${what} is not valid JSON: ${messageOf(cause)}.`, path, { cause });
+  }
+  if (isObject(value)) return value;
+  throw corrupt({ path }, `${what} is not a JSON object.`);
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -37,7 +45,7 @@ function refuseDuplicateNames(text: string): void {
     } else if (found === '}' || found === ']') open.pop();
     else if (found !== ',' && nameNext) {
       const name = JSON.parse(found) as string;
-      if (open.at(-1)!.has(name)) throw new Error(`the name ${JSON.stringify(name)} stands twice`);
+      if (open.at(-1)!.has(name)) throw new Error(`the name ${JSON.stringify(name)} occurs twice`);
       open.at(-1)!.add(name);
     }
     nameNext = found === '{' || (found === ',' && open.at(-1) !== null);

@@ -1,11 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, useCacheEntry } from '@graft/common';
 import { partBytes, partsOf, type StoragePart, type WeightStorage } from '@graft/graph';
 import type { PlannedParameter } from './convert-parameter.ts';
 import { WeightCacheError } from './errors.ts';
-import { readFully } from './file-bytes.ts';
+import { readFully, withFile } from './file-bytes.ts';
 
 /** Raised whenever the layout below or a conversion changes, so that no old cache is read as a new one. */
 const cacheVersion = 2;
@@ -67,15 +67,11 @@ export class WeightCache {
 
   /** Whether a whole cache is there: index checksum, data size and a sample of every part agree. Anything else counts as none. */
   isComplete(): boolean {
-    if (!existsSync(this.indexPath) || !existsSync(this.dataPath)) return false;
-    let descriptor: number | null = null;
     try {
-      descriptor = openSync(this.dataPath, 'r');
-      return fstatSync(descriptor).size === this.layout.bytes && readFileSync(this.indexPath, 'utf8') === this.indexText(descriptor);
+      const text = readFileSync(this.indexPath, 'utf8');
+      return withFile(this.dataPath, 'r', (data) => fstatSync(data).size === this.layout.bytes && text === this.indexText(data));
     } catch {
-      return false; // unreadable or shortened meanwhile: rebuilt like any other damage
-    } finally {
-      if (descriptor !== null) closeSync(descriptor);
+      return false; // missing, unreadable or shortened meanwhile
     }
   }
 
@@ -151,19 +147,11 @@ export class WeightCache {
   }
 
   private readPart(parameter: string, offset: number, bytes: number): Uint8Array {
-    let descriptor: number;
     try {
-      descriptor = openSync(this.dataPath, 'r');
+      return withFile(this.dataPath, 'r', (data) => readFully(data, this.dataPath, offset, bytes));
     } catch (cause) {
-      throw new WeightCacheError(`The cached weights of "${parameter}" cannot be opened: ${messageOf(cause)}.`, this.dataPath, {
-        fix: 'start again; the cache is rebuilt.',
-        cause,
-      });
-    }
-    try {
-      return readFully(descriptor, this.dataPath, offset, bytes);
-    } finally {
-      closeSync(descriptor);
+      const what = `The cached weights of "${parameter}" cannot be read: ${messageOf(cause)}`;
+      throw new WeightCacheError(what, this.dataPath, { fix: 'start again; the cache is rebuilt.', cause });
     }
   }
 
@@ -185,22 +173,13 @@ function writeFully(descriptor: number, bytes: Uint8Array, offset: number): void
 }
 
 function writeDurably(path: string, text: string): void {
-  const descriptor = openSync(path, 'wx');
-  try {
+  withFile(path, 'wx', (descriptor) => {
     writeSync(descriptor, text);
     fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
+  });
 }
 
-/** So that the renames outlive a power cut. Not every system lets one open a directory; the data itself is synced already. */
+/** Makes the renames outlive a power cut. Some systems cannot open a directory; the data itself is synced already. */
 function syncDirectory(path: string): void {
-  if (process.platform === 'win32') return;
-  const descriptor = openSync(path, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
+  if (process.platform !== 'win32') withFile(path, 'r', fsyncSync);
 }

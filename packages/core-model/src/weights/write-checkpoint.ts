@@ -1,6 +1,7 @@
-import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Parameter } from '@graft/graph';
+import { withFile } from './file-bytes.ts';
 import type { Run, WeightRules } from './rules.ts';
 
 /** A piece of a tensor: a run of a parameter's elements, and where in the parameter they begin. */
@@ -14,12 +15,12 @@ const dtypes: Readonly<Record<string, { name: string; bytes: number }>> = {
   float16: { name: 'F16', bytes: 2 },
   bfloat16: { name: 'BF16', bytes: 2 },
 };
-const float32 = { name: 'F32', bytes: 4 }; // and of what is quantised
+const float32 = { name: 'F32', bytes: 4 }; // also of quantised parameters
 const dtypeOf = (parameter: Parameter) => dtypes[parameter.dtype] ?? float32;
 
 /**
- * Writes config.json and model.safetensors, each tensor by the rules that would load it: the way back from parameters to a published layout. A quantised
- * parameter is written in float32. What the rules leave out (`unused`) is not written.
+ * Writes config.json and model.safetensors, each tensor by the rules that would load it. A quantised parameter is written in float32. Tensors that the
+ * rules leave out (`unused`) are not written.
  * @param parameters by the names that they were loaded under, e.g. `new Map(model.namedParameters())`.
  */
 export function writeCheckpoint(
@@ -47,17 +48,13 @@ export function writeCheckpoint(
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
   const text = new TextEncoder().encode(JSON.stringify(header));
-  const padded = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(32); // data begin at a multiple of 8
+  const padded = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(32); // the data begin at a multiple of 8
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
   padded.set(text, 8);
-  const file = openSync(join(folder, 'model.safetensors'), 'w');
-  try {
-    for (const bytes of [padded, ...[...tensors.values()].map((pieces) => tensorBytes(pieces))]) {
-      for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
-    }
-  } finally {
-    closeSync(file);
-  }
+  withFile(join(folder, 'model.safetensors'), 'w', (file) => {
+    writeFileSync(file, padded);
+    for (const pieces of tensors.values()) writeFileSync(file, tensorBytes(pieces));
+  });
 }
 
 function tensorBytes(pieces: readonly Piece[]): Uint8Array {
@@ -66,18 +63,15 @@ function tensorBytes(pieces: readonly Piece[]): Uint8Array {
   const tensor = new Uint8Array(whole.shape.reduce((all, dim) => all * dim, size));
   for (const { parameter, start, run } of pieces) {
     const bytes = bytesOf(parameter).subarray(start * size, (start + run.elements) * size);
-    const { arrangement } = run;
-    if (arrangement === null) {
-      tensor.set(bytes, run.first * size);
-      continue;
-    }
-    const { rows, columns, transposed, order } = arrangement;
+    const { rows, columns, transposed, order } = run.arrangement ?? { rows: 1, columns: run.elements, transposed: false, order: [0] };
     const width = transposed ? rows : columns;
+    const together = transposed ? 1 : width; // elements that are neighbours in both
     for (const [row, from] of order.entries()) {
-      if (!transposed) tensor.set(bytes.subarray(row * width * size, (row + 1) * width * size), (run.first + from * width) * size);
-      else
-        for (let i = 0; i < width; i++)
-          tensor.set(bytes.subarray((row * width + i) * size, (row * width + i + 1) * size), (run.first + i * columns + from) * size);
+      for (let i = 0; i < width; i += together) {
+        const at = (row * width + i) * size;
+        const target = run.first + (transposed ? i * columns + from : from * width);
+        tensor.set(bytes.subarray(at, at + together * size), target * size);
+      }
     }
   }
   return tensor;
