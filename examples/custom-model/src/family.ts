@@ -1,4 +1,4 @@
-import { decoderConfig, decoderWeights, defineFamily, ggufDecoderConfig, ggufWeights, positive } from '@graft/core-model';
+import { decoderConfig, decoderWeights, defineFamily, ggufDecoderConfig, ggufWeights, positive, smallDecoder } from '@graft/core-model';
 import { z } from 'zod';
 
 /** Keys of a Qwen3's config.json beyond those of every decoder. */
@@ -30,18 +30,5 @@ export const qwen3 = defineFamily({
         },
       }),
   },
-  small: (layers = 4) => ({
-    Qwen3ForCausalLM: {
-      architectures: ['Qwen3ForCausalLM'],
-      vocab_size: 320,
-      hidden_size: 32,
-      intermediate_size: 64,
-      num_hidden_layers: layers,
-      num_attention_heads: 4,
-      num_key_value_heads: 2,
-      head_dim: 16,
-      max_position_embeddings: 256,
-      eos_token_id: 2,
-    },
-  }),
+  small: (layers = 4) => ({ Qwen3ForCausalLM: smallDecoder(layers, { architectures: ['Qwen3ForCausalLM'] }) }),
 });

@@ -2,5 +2,5 @@ export { type EvictionLimits, evictCacheEntries, useCacheEntry } from './disk-ca
 export { Disposables, DisposedError } from './disposal.ts';
 export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf } from './errors.ts';
 export { EventBus } from './events.ts';
-export { describeIssue, expectValid, functionSchema, nonEmpty } from './issues.ts';
+export { describeIssue, expectValid, functionSchema, keysAt, nonEmpty } from './issues.ts';
 export { nearestNames, nowText, quotedList } from './names.ts';

@@ -61,7 +61,8 @@ function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   return { ...issue, message: [...new Set(branches.map(({ message }) => message))].join('; or ') || issue.message };
 }
 
-function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[]): string[] {
+/** The keys that a schema knows in the value at a path. */
+export function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[]): string[] {
   if (schema === undefined) return [];
   const def = schema._zod.def as unknown as Record<string, unknown>;
   const inner = (def['innerType'] ?? def['in'] ?? (typeof def['getter'] === 'function' ? (def['getter'] as () => unknown)() : undefined)) as

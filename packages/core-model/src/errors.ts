@@ -15,8 +15,8 @@ export class ConfigContradictionError extends graftError('GRAFT_CONFIG_CONTRADIC
 })) {}
 
 /** A rope type that Graft does not compute. */
-export class RopeTypeError extends graftError('GRAFT_ROPE_TYPE_UNKNOWN', (type: string, where: string, known: readonly string[]) => ({
-  what: `Rope type "${type}" is unknown; known types are ${known.join(', ')}.`,
+export class RopeTypeError extends graftError('GRAFT_ROPE_TYPE_UNKNOWN', (what: string, where: string) => ({
+  what,
   where,
   fix: 'convert the checkpoint, or override rope_parameters if it is mistaken. A wrong rotation gives wrong answers, so the model is not loaded.',
 })) {}

@@ -1,6 +1,14 @@
 export { type ModelContext, type PipelineStage, upstreamContext } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
-export { contradiction, type DecoderConfig, decoderConfig, invalid, positive, type RopeConfig } from './families/config-schema.ts';
+export {
+  contradiction,
+  type DecoderConfig,
+  decoderConfig,
+  invalid,
+  positive,
+  type RopeConfig,
+  smallDecoder,
+} from './families/config-schema.ts';
 export { decoderWeights, ggufWeights, qkvRows } from './families/decoder-weights.ts';
 export { architecturesOf, defineFamily, type FamilyDeclaration } from './families/define-family.ts';
 export type {

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { ConfigContradictionError, RopeTypeError } from '../errors.ts';
+import type { RawConfig } from './family.ts';
 
 export const positive = z.int().positive();
 
@@ -38,15 +40,13 @@ const sharedKeys = {
   eos_token_id: tokenIds,
 };
 
-type Shared = z.output<z.ZodObject<typeof sharedKeys>>;
-
-/** How positions become rotations. Frequencies are scaled for `linear` and `llama3` as the published checkpoints have it. */
+/** How positions become rotations. `linear` and `llama3` scale the frequencies as the published checkpoints do. */
 export type RopeConfig =
   | { type: 'default'; theta: number }
   | { type: 'linear'; theta: number; factor: number }
   | { type: 'llama3'; theta: number; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositionEmbeddings: number };
 
-/** What every decoder's config says, after the shared rules are applied. */
+/** The config of every decoder, after the shared rules are applied. */
 export interface DecoderConfig {
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -58,7 +58,7 @@ export interface DecoderConfig {
   readonly rmsNormEps: number;
   readonly tieWordEmbeddings: boolean;
   readonly rope: RopeConfig;
-  /** As the config has them; each family says what they mean. */
+  /** As in config.json; each family defines their meaning. */
   readonly layerTypes: readonly string[] | null;
   readonly bosTokenIds: readonly number[];
   readonly eosTokenIds: readonly number[];
@@ -69,17 +69,21 @@ type CamelKeys<Keys extends z.ZodRawShape> = {
   readonly [K in keyof Keys & string as Camel<K>]: z.output<Keys[K]>;
 };
 
-const camel = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
-
-/** The path in config.json that a rule speaks of; empty for several keys at once. */
-type Path = readonly (string | number)[];
-
-/** Two keys say different things. For a schema's `transform`, which goes on: the first problem is the one that is reported. */
-export function contradiction(context: z.RefinementCtx, message: string, path: Path = []): void {
-  context.addIssue({ code: 'custom', message, path: [...path], params: { kind: 'contradiction' } });
+/** The values of these keys, each name in camelCase. */
+function camelKeys<Keys extends z.ZodRawShape>(keys: Keys, values: RawConfig): CamelKeys<Keys> {
+  const camel = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.keys(keys).map((key) => [camel(key), values[key]])) as CamelKeys<Keys>;
 }
 
-/** A key has a value that its schema allows and the family does not. */
+/** The path of a key in config.json; empty for several keys at once. */
+type Path = readonly (string | number)[];
+
+/** Reports that two keys contradict each other, for a schema's `transform`, which goes on: the first problem is the one that is thrown. */
+export function contradiction(context: z.RefinementCtx, message: string, path: Path = []): void {
+  context.addIssue({ code: 'custom', message, path: [...path], params: { error: ConfigContradictionError } });
+}
+
+/** Reports a value that the schema allows and the family does not. */
 export function invalid(context: z.RefinementCtx, message: string, path: Path): void {
   context.addIssue({ code: 'custom', message, path: [...path] });
 }
@@ -91,57 +95,65 @@ export function invalid(context: z.RefinementCtx, message: string, path: Path): 
  */
 export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { ropeTheta = 10_000 }: { ropeTheta?: number } = {}) {
   return z.looseObject({ ...sharedKeys, ...own }).transform((parsed, context) => {
-    const raw = parsed as Shared & Record<string, unknown>;
-    const heads = raw.num_attention_heads;
-    const kvHeads = raw.num_key_value_heads ?? heads;
-    const headDim = raw.head_dim ?? raw.hidden_size / heads;
-    if (heads % kvHeads !== 0) contradiction(context, `num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}.`);
+    const {
+      architectures: _,
+      bosTokenId,
+      eosTokenId,
+      ropeParameters,
+      ropeScaling,
+      ropeTheta: theta,
+      ...rest
+    } = camelKeys(sharedKeys, parsed);
+    const { hiddenSize, numHiddenLayers, numAttentionHeads: heads } = rest;
+    const kvHeads = rest.numKeyValueHeads ?? heads;
+    const headDim = rest.headDim ?? hiddenSize / heads;
+    if (heads % kvHeads !== 0) contradiction(context, `num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`);
     if (!Number.isInteger(headDim) || headDim % 2 !== 0) {
-      const sizes = `hidden_size ${raw.hidden_size}, ${heads} heads`;
-      contradiction(context, `head_dim is ${headDim}: rotary embedding needs an even whole number (${sizes}).`);
+      const sizes = `hidden_size ${hiddenSize}, ${heads} heads`;
+      contradiction(context, `head_dim is ${headDim}: rotary embedding needs an even whole number (${sizes})`);
     }
+    const layers = rest.layerTypes?.length ?? numHiddenLayers;
+    const rope = ropeOf({ ropeParameters, ropeScaling, theta }, ropeTheta, context);
+    if (layers !== numHiddenLayers) contradiction(context, `layer_types has ${layers} entries for ${numHiddenLayers} layers`);
     const config: DecoderConfig = {
-      vocabSize: raw.vocab_size,
-      hiddenSize: raw.hidden_size,
-      numHiddenLayers: raw.num_hidden_layers,
-      numAttentionHeads: heads,
+      ...rest,
       numKeyValueHeads: kvHeads,
       headDim,
-      maxPositionEmbeddings: raw.max_position_embeddings,
-      rmsNormEps: raw.rms_norm_eps,
-      tieWordEmbeddings: raw.tie_word_embeddings,
-      rope: ropeOf(raw, ropeTheta, context),
-      layerTypes: raw.layer_types ?? null,
-      bosTokenIds: raw.bos_token_id,
-      eosTokenIds: raw.eos_token_id,
+      rope,
+      layerTypes: rest.layerTypes ?? null,
+      bosTokenIds: bosTokenId,
+      eosTokenIds: eosTokenId,
     };
-    const layers = config.layerTypes?.length ?? raw.num_hidden_layers;
-    if (layers !== raw.num_hidden_layers) contradiction(context, `layer_types has ${layers} entries for ${raw.num_hidden_layers} layers.`);
-    const ownValues = Object.fromEntries(Object.keys(own).map((key) => [camel(key), raw[key]]));
-    return { ...config, ...ownValues } as DecoderConfig & CamelKeys<Own>;
+    return { ...config, ...camelKeys(own, parsed) };
   });
 }
 
-/** `rope_parameters`, or the older `rope_scaling` and `rope_theta`. Where both forms are there, neither may be ignored in silence. */
-function ropeOf(config: Shared, defaultTheta: number, context: z.RefinementCtx): RopeConfig {
-  const { rope_parameters: current, rope_scaling: older, rope_theta: olderTheta } = config;
+interface GivenRope {
+  readonly ropeParameters?: z.output<typeof RopeParameters> | null | undefined;
+  readonly ropeScaling?: z.output<typeof RopeParameters> | null | undefined;
+  readonly theta?: number | undefined;
+}
+
+/** `rope_parameters`, or the older `rope_scaling` and `rope_theta`. A config that has both forms must say the same in both. */
+function ropeOf(given: GivenRope, defaultTheta: number, context: z.RefinementCtx): RopeConfig {
+  const { ropeParameters: current, ropeScaling: older, theta: olderTheta } = given;
   const theta = current?.rope_theta ?? older?.rope_theta ?? olderTheta ?? defaultTheta;
   if (olderTheta !== undefined && olderTheta !== theta)
-    contradiction(context, `rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${theta}.`);
+    contradiction(context, `rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${theta}`);
   const rope = ropeFrom(current ?? older ?? {}, current ? 'rope_parameters' : 'rope_scaling', theta, context);
   const other = current && older ? ropeFrom(older, 'rope_scaling', older.rope_theta ?? theta, context) : rope;
   const [a, b] = [JSON.stringify(rope), JSON.stringify(other)];
-  if (a !== b) contradiction(context, `rope_parameters gives ${a}, but rope_scaling gives ${b}.`);
+  if (a !== b) contradiction(context, `rope_parameters gives ${a}, but rope_scaling gives ${b}`);
   return rope;
 }
 
-export const ropeTypes = ['default', 'linear', 'llama3'] as const;
+const ropeTypes = ['default', 'linear', 'llama3'] as const;
 
 function ropeFrom(given: z.output<typeof RopeParameters>, key: string, theta: number, context: z.RefinementCtx): RopeConfig {
   const type = given.rope_type ?? given.type ?? 'default';
   const need = (name: 'factor' | 'low_freq_factor' | 'high_freq_factor' | 'original_max_position_embeddings'): number => {
     const value = given[name];
-    if (value === undefined) invalid(context, `Rope type "${type}" needs "${name}".`, [key, name]);
+    if (value === undefined) invalid(context, `Rope type "${type}" needs "${name}"`, [key, name]);
     return value ?? 1;
   };
   switch (type) {
@@ -157,7 +169,28 @@ function ropeFrom(given: z.output<typeof RopeParameters>, key: string, theta: nu
         originalMaxPositionEmbeddings: need('original_max_position_embeddings'),
       };
     default:
-      if (type !== 'default') context.addIssue({ code: 'custom', message: type, path: [key, 'rope_type'], params: { kind: 'rope' } });
+      if (type !== 'default') {
+        const message = `Rope type "${type}" is unknown; known types are ${ropeTypes.join(', ')}`;
+        context.addIssue({ code: 'custom', message, path: [key, 'rope_type'], params: { error: RopeTypeError } });
+      }
       return { type: 'default', theta };
   }
+}
+
+/** A small config.json of a decoder, for a family's `small`. @param more keys that are added or replaced. */
+export function smallDecoder(layers: number, more: RawConfig = {}): RawConfig {
+  return {
+    vocab_size: 320,
+    hidden_size: 32,
+    intermediate_size: 64,
+    num_hidden_layers: layers,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    max_position_embeddings: 256,
+    rope_theta: 10_000,
+    bos_token_id: 1,
+    eos_token_id: 2,
+    ...more,
+  };
 }

@@ -1,8 +1,7 @@
-import { nearestNames } from '@graft/registry';
+import { describeIssue, keysAt, nearestNames } from '@graft/common';
 import type { z } from 'zod';
-import { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, RopeTypeError } from '../errors.ts';
+import { ConfigInvalidError, ConfigOverrideUnknownError } from '../errors.ts';
 import { isObject } from '../weights/strict-json.ts';
-import { ropeTypes } from './config-schema.ts';
 import type { ModelConfig, ModelFamily, ParseConfigOptions, RawConfig } from './family.ts';
 
 /** A family as its author writes it: `config` is the schema of its config.json, from which `parseConfig` is made. */
@@ -31,7 +30,7 @@ export function defineFamily<Config extends ModelConfig>({ config: schema, ...de
       refuseQuantised(config, where);
       const parsed = schema.safeParse(images ? config : { ...config, vision_config: null });
       if (parsed.success) return parsed.data;
-      throw problem(parsed.error.issues[0]!, where);
+      throw problem(parsed.error, schema, where);
     },
   });
 }
@@ -47,13 +46,12 @@ function refuseQuantised({ quantization_config: quantised }: RawConfig, where: s
   );
 }
 
-function problem(issue: z.core.$ZodIssue, where: string): Error {
-  const { code, message, path } = issue;
-  const kind: unknown = issue.code === 'custom' ? issue.params?.['kind'] : undefined;
-  const place = path.length === 0 ? where : `${where}, key "${path.join('.')}"`;
-  if (kind === 'contradiction') return new ConfigContradictionError(message, place);
-  if (kind === 'rope') return new RopeTypeError(message, place, ropeTypes);
-  return new ConfigInvalidError(code === 'custom' ? message : `${message}.`, place);
+/** The error that the schema's rule names, or `ConfigInvalidError`. */
+function problem(error: z.ZodError, schema: z.ZodType, where: string): Error {
+  const { what, where: key, fix } = describeIssue(error, schema);
+  const [issue] = error.issues;
+  const named = issue?.code === 'custom' ? (issue.params?.['error'] as typeof ConfigInvalidError | undefined) : undefined;
+  return new (named ?? ConfigInvalidError)(what, key === '' ? where : `${where}, key "${key}"`, fix);
 }
 
 /** The `architectures` of a config.json, in order. @throws ConfigInvalidError when there are none. */
@@ -71,33 +69,22 @@ function textConfigOf(raw: unknown, where: string): RawConfig {
   return { ...outer, ...text };
 }
 
-/** A key may be dotted, and an object for a nested config replaces its keys one by one. */
-function override(config: RawConfig, overrides: Readonly<Record<string, unknown>>, schema: z.core.$ZodType, outer = ''): RawConfig {
-  const shape = shapeOf(schema);
+/** A key may be dotted. An object for a nested config replaces its keys one by one. Keys of `text_config` are those of the whole. */
+function override(config: RawConfig, overrides: RawConfig, schema: z.ZodType, path: readonly string[] = []): RawConfig {
   const result = { ...config };
   for (const [key, value] of Object.entries(overrides)) {
     const [name, ...rest] = key.split('.') as [string, ...string[]];
     const inner = rest.length > 0 ? { [rest.join('.')]: value } : name.endsWith('_config') && isObject(value) ? value : null;
+    const at = (one: string): string => [...path, one].join('.');
     if (name === 'text_config' && inner !== null) {
-      Object.assign(result, override(result, inner, schema, `${outer}text_config.`));
+      Object.assign(result, override(result, inner, schema, [...path, name]));
       continue;
     }
-    const known = [...Object.keys(shape), ...Object.keys(config)];
-    if (!known.includes(name))
-      throw new ConfigOverrideUnknownError(
-        outer + name,
-        nearestNames(name, known, 3).map((near) => outer + near),
-      );
+    const inSchema = path.filter((one) => one !== 'text_config');
+    const known = [...keysAt(schema, inSchema), ...Object.keys(config)];
+    if (!known.includes(name)) throw new ConfigOverrideUnknownError(at(name), nearestNames(name, known, 3).map(at));
     const nested = result[name];
-    result[name] = inner === null ? value : override(isObject(nested) ? nested : {}, inner, shape[name]!, `${outer}${name}.`);
+    result[name] = inner === null ? value : override(isObject(nested) ? nested : {}, inner, schema, [...path, name]);
   }
   return result;
-}
-
-/** The keys of an object's schema, within what is optional or transformed. */
-function shapeOf(schema: z.core.$ZodType | undefined): Readonly<Record<string, z.core.$ZodType>> {
-  const def = schema?._zod.def as
-    | { shape?: Record<string, z.core.$ZodType>; in?: z.core.$ZodType; innerType?: z.core.$ZodType }
-    | undefined;
-  return def === undefined ? {} : (def.shape ?? shapeOf(def.in ?? def.innerType));
 }

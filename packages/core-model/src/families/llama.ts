@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ConfigInvalidError } from '../errors.ts';
 import { halvesFromPairs, pairsFromHalves, reordered, stack } from '../weights/rules.ts';
-import { decoderConfig, invalid, positive } from './config-schema.ts';
+import { decoderConfig, invalid, positive, smallDecoder } from './config-schema.ts';
 import { decoderWeights, ggufWeights, qkvRows } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import type { RawConfig, ReadAs } from './family.ts';
@@ -19,10 +19,10 @@ const LlamaConfig = decoderConfig({
   sliding_window: positive.nullish(),
 }).transform(({ slidingWindow, hiddenAct: _, ...config }, context) => {
   if ((slidingWindow ?? config.maxPositionEmbeddings) < config.maxPositionEmbeddings)
-    invalid(context, `A window of ${slidingWindow} tokens is not computed.`, ['sliding_window']);
+    invalid(context, `A window of ${slidingWindow} tokens is not computed`, ['sliding_window']);
   const windowed = config.layerTypes?.findIndex((type) => type !== 'full_attention') ?? -1;
   if (windowed >= 0 && (slidingWindow ?? null) === null)
-    invalid(context, `A layer of type "${config.layerTypes![windowed]}" is not computed.`, ['layer_types', windowed]);
+    invalid(context, `A layer of type "${config.layerTypes![windowed]}" is not computed`, ['layer_types', windowed]);
   return { ...config, qkvBias: config.qkvBias ?? config.attentionBias };
 });
 
@@ -93,24 +93,7 @@ export const llama = defineFamily({
   },
   readAs: { Llama4ForCausalLM: asLlama4 },
   small: (layers = 4) => ({
-    LlamaForCausalLM: smallConfig('LlamaForCausalLM', layers),
-    MistralForCausalLM: smallConfig('MistralForCausalLM', layers),
+    LlamaForCausalLM: smallDecoder(layers, { architectures: ['LlamaForCausalLM'] }),
+    MistralForCausalLM: smallDecoder(layers, { architectures: ['MistralForCausalLM'] }),
   }),
 });
-
-function smallConfig(architecture: string, layers: number): RawConfig {
-  return {
-    architectures: [architecture],
-    vocab_size: 320,
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_hidden_layers: layers,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    head_dim: 16,
-    max_position_embeddings: 256,
-    rope_theta: 10_000,
-    bos_token_id: 1,
-    eos_token_id: 2,
-  };
-}

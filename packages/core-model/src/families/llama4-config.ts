@@ -31,19 +31,19 @@ const VisionConfig = z
     const [headDim, patchesPerSide, shuffleFactor] = [hiddenSize / heads, imageSize / patchSize, 1 / ratio];
     const refuse = (what: string): void => contradiction(context, what);
     if (headDim % 4 !== 0)
-      refuse(`A head is ${headDim} wide: rotation by row and column needs a multiple of 4 (hidden_size ${hiddenSize}, ${heads} heads).`);
-    if (!Number.isInteger(patchesPerSide)) refuse(`image_size ${imageSize} is not a multiple of patch_size ${patchSize}.`);
+      refuse(`A head is ${headDim} wide: rotation by row and column needs a multiple of 4 (hidden_size ${hiddenSize}, ${heads} heads)`);
+    if (!Number.isInteger(patchesPerSide)) refuse(`image_size ${imageSize} is not a multiple of patch_size ${patchSize}`);
     if (patchesPerSide ** 2 > maxPatches)
-      invalid(context, `A tile has ${patchesPerSide ** 2} patches; at most ${maxPatches} are computed.`, []);
+      invalid(context, `A tile has ${patchesPerSide ** 2} patches; at most ${maxPatches} are computed`, []);
     if (!Number.isInteger(shuffleFactor) || patchesPerSide % shuffleFactor !== 0)
-      refuse(`pixel_shuffle_ratio ${ratio} does not divide a tile's ${patchesPerSide} x ${patchesPerSide} patches.`);
+      refuse(`pixel_shuffle_ratio ${ratio} does not divide a tile's ${patchesPerSide} x ${patchesPerSide} patches`);
     if (intermediateSize !== hiddenSize * shuffleFactor ** 2)
-      refuse(`intermediate_size is ${intermediateSize}, but the pixel shuffle gives ${hiddenSize * shuffleFactor ** 2}.`);
+      refuse(`intermediate_size is ${intermediateSize}, but the pixel shuffle gives ${hiddenSize * shuffleFactor ** 2}`);
     for (const key of ['projector_input_dim', 'vision_output_dim'] as const)
-      if (vision[key] !== outputSize) refuse(`${key} is ${vision[key]}, but projector_output_dim is ${outputSize}.`);
+      if (vision[key] !== outputSize) refuse(`${key} is ${vision[key]}, but projector_output_dim is ${outputSize}`);
     const ropeTheta = vision.rope_parameters?.rope_theta ?? vision.rope_theta ?? 10_000;
     if ((vision.rope_theta ?? ropeTheta) !== ropeTheta)
-      refuse(`rope_theta is ${vision.rope_theta}, but rope_parameters.rope_theta is ${ropeTheta}.`);
+      refuse(`rope_theta is ${vision.rope_theta}, but rope_parameters.rope_theta is ${ropeTheta}`);
     return {
       hiddenSize,
       /** Of an encoder layer's MLP, and what the adapter takes: `hiddenSize * shuffleFactor ** 2`. */
@@ -111,13 +111,13 @@ export const Llama4Config = decoderConfig(
   const count = config.numHiddenLayers;
   if (config.numExpertsPerTok > config.numLocalExperts) {
     const experts = `num_experts_per_tok ${config.numExpertsPerTok} is more than num_local_experts ${config.numLocalExperts}`;
-    contradiction(context, `${experts}.`);
+    contradiction(context, experts);
   }
   const outside = moeLayers?.find((layer) => layer >= count);
-  if (outside !== undefined) contradiction(context, `moe_layers names layer ${outside}, but num_hidden_layers is ${count}.`);
+  if (outside !== undefined) contradiction(context, `moe_layers names layer ${outside}, but num_hidden_layers is ${count}`);
   const rope = noRopeLayers?.length ? noRopeLayers : null; // an empty list counts as none
   if (rope !== null && rope.length !== count)
-    contradiction(context, `no_rope_layers has ${rope.length} entries, but num_hidden_layers is ${count}.`);
+    contradiction(context, `no_rope_layers has ${rope.length} entries, but num_hidden_layers is ${count}`);
   const layers = Array.from(
     { length: count },
     (_, i): LayerConfig => ({
@@ -128,9 +128,9 @@ export const Llama4Config = decoderConfig(
   checkLayerTypes(config.layerTypes, layers, config.attentionChunkSize, context);
   const image = imageTokenIndex ?? imageTokenId;
   if (visionConfig && image === undefined)
-    invalid(context, 'A model with images needs the token that stands for them.', ['image_token_index']);
+    invalid(context, 'A model with images needs the token that stands for them', ['image_token_index']);
   if (visionConfig && imageTokenId !== undefined && imageTokenId !== image)
-    contradiction(context, `image_token_index is ${image}, but image_token_id is ${imageTokenId}.`);
+    contradiction(context, `image_token_index is ${image}, but image_token_id is ${imageTokenId}`);
   return {
     ...config,
     /** Of a dense layer. */
@@ -155,5 +155,5 @@ function checkLayerTypes(
   const i = types?.findIndex((type, layer) => type !== expected[layer]) ?? -1;
   if (types === null || i < 0) return;
   const chunks = chunkSize === null ? 'attention_chunk_size, which is null, makes' : 'no_rope_layers makes';
-  contradiction(context, `layer_types[${i}] is "${types[i]}", but ${chunks} it "${expected[i]}".`);
+  contradiction(context, `layer_types[${i}] is "${types[i]}", but ${chunks} it "${expected[i]}"`);
 }

@@ -1,4 +1,5 @@
 import { either, perExpert, stack, transposed } from '../weights/rules.ts';
+import { smallDecoder } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import type { RawConfig } from './family.ts';
@@ -50,25 +51,15 @@ export const llama4 = defineFamily({
 /** Eight layers meet every branch: MoE and dense, RoPE and NoPE with temperature tuning, attention in chunks of 16 and full, q/k norm. */
 function smallText(layers: number): RawConfig {
   const indices = Array.from({ length: layers }, (_, i) => i);
-  return {
-    vocab_size: 320,
-    hidden_size: 32,
-    num_hidden_layers: layers,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    head_dim: 16,
+  return smallDecoder(layers, {
     intermediate_size: 32,
     intermediate_size_mlp: 64,
-    max_position_embeddings: 256,
-    rope_parameters: { rope_theta: 10_000, rope_type: 'default' },
     attention_chunk_size: 16,
     floor_scale: 8,
     no_rope_layers: indices.map((i) => (i % 4 === 3 ? 0 : 1)),
     moe_layers: indices.filter((i) => i % 2 === 1),
     num_local_experts: 4,
-    bos_token_id: 1,
-    eos_token_id: 2,
-  };
+  });
 }
 
 const smallVision = {

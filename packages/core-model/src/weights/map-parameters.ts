@@ -1,4 +1,4 @@
-import { nearestNames } from '@graft/registry';
+import { nearestNames } from '@graft/common';
 import type { ModelContext } from '../context.ts';
 import { pipelineLayers } from '../models/pipeline.ts';
 import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
