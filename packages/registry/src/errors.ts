@@ -196,9 +196,9 @@ export class OverrideBaseError extends graftError(
 /** The constructor of a model, or of a part, threw. `within`: the classes under construction, outermost first. */
 export class ConstructionFailedError extends graftError(
   'GRAFT_CONSTRUCTION_FAILED',
-  (className: string, within: readonly AnyClass[], cause: unknown) => ({
+  (className: string, within: readonly AnyClass[], cause: unknown, overriddenBy?: Owner) => ({
     what: `new ${className} threw: ${messageOf(cause)}`,
-    where: [...within.map(({ name }) => name), className].join(' > '),
+    where: `${[...within.map(({ name }) => name), className].join(' > ')}${overriddenBy === undefined ? '' : `, of ${ownerText(overriddenBy)}`}`,
     fix: 'correct the constructor, or the config that it reads.',
     cause,
   }),

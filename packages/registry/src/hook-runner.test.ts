@@ -488,7 +488,7 @@ test('a patch over another plugin’s is an event, and the covered one says so i
   const seen: string[] = [];
   runner.events.on('hook:warning', ({ plugin, message }) => void seen.push(`${plugin}: ${message}`));
   await runner.run('init', new Tiny(), null);
-  expect(seen).toEqual([expect.stringContaining('p2: patch 2 (replaceMethod of Tiny.namedBuffers) covers patch 1')]);
+  expect(seen).toEqual([expect.stringContaining('p2: patch 2 (replaceMethod of Tiny.namedBuffers) of plugin "p2" covers patch 1')]);
   expect(explainHooks(runner.toJSON())).toContain('; covered by patch 2 of plugin "p2"');
   runner.ledger.markRead([]);
   expect(explainHooks(runner.toJSON())).toContain('; nobody reads it');

@@ -62,7 +62,7 @@ export class PatchRefusedError extends graftError(
 export class PatchOrderError extends graftError('GRAFT_PATCH_ORDER', (patch: string, later: readonly string[]) => ({
   what: `${patch} cannot be undone before ${later.join(', ')}, made after it.`,
   where: patch,
-  fix: 'undo the later patches first.',
+  fix: "undo the later patches first; where a reload undoes them, give their hooks reload: 'undo-redo' too.",
 })) {}
 
 export class PatchOverwrittenError extends graftError('GRAFT_PATCH_OVERWRITTEN', (patch: string) => ({

@@ -220,7 +220,7 @@ test('a patch that covers another plugin’s gives a warning, and the covered on
   other.patches.replaceMethod(attention, 'forward', next);
   other.patches.wrapChild(layer, 'gate', (inner: object) => ({ inner, forward: () => 2 })); // builds on what is there
   expect(other.warnings).toEqual([
-    'patch 4 (replaceMethod of ChunkedAttention.forward) covers patch 1 (replaceMethod of ChunkedAttention.forward) of plugin "vendor" at attention.forward.',
+    'patch 4 (replaceMethod of ChunkedAttention.forward) of plugin "p2" covers patch 1 (replaceMethod of ChunkedAttention.forward) of plugin "vendor" at attention.forward.',
   ]);
   const covered = () => ledger.toJSON().map(({ coveredBy }) => coveredBy);
   expect(covered()).toEqual([{ id: 4, plugin: 'p2' }, { id: 3, plugin: 'vendor' }, null, null, null]);

@@ -127,8 +127,7 @@ export class PatchLedger {
       made.push(record.id);
       put(instance, name, after);
       if (covers === undefined || covers.record.plugin === owner.plugin) return;
-      const covered = `${patchText(covers.record)} of plugin "${covers.record.plugin}"`;
-      warnings.push(`${patchText(record)} covers ${covered} at ${path || 'the model'}.`);
+      warnings.push(`${patchText(record)} covers ${patchText(covers.record)} at ${path || 'the model'}.`);
     };
     const patches: Patches = {
       swapClass: (instance, Class, options) => apply('swapClass', instance, null, Class, options),
@@ -198,8 +197,8 @@ function put(instance: object, name: string | null, state: PropertyDescriptor | 
   else Object.defineProperty(instance, name, state);
 }
 
-function patchText({ id, operation, target }: Pick<PatchRecord, 'id' | 'operation' | 'target'>): string {
-  return `patch ${id} (${operation} of ${target})`;
+function patchText({ id, operation, target, plugin }: Pick<PatchRecord, 'id' | 'operation' | 'target' | 'plugin'>): string {
+  return `patch ${id} (${operation} of ${target}) of plugin "${plugin}"`;
 }
 
 const patchOptions: readonly string[] = ['reason', 'upstream', 'removeWhen', 'readBy'];

@@ -388,7 +388,9 @@ describe('what replaces a class', () => {
         }),
       ]);
     const cause = new RangeError('too wide');
-    await expect(failing(cause)).rejects.toThrow(code('GRAFT_CONSTRUCTION_FAILED', { where: 'Model > Layer > Broken', cause }));
+    await expect(failing(cause)).rejects.toThrow(
+      code('GRAFT_CONSTRUCTION_FAILED', { where: 'Model > Layer > Broken, of plugin "vendor" (passed in code)', cause }),
+    );
     const ours = new GraftError({ code: 'GRAFT_X', what: 'config' });
     await expect(failing(ours)).rejects.toBe(ours);
   });

@@ -110,7 +110,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       return instance as InstanceType<typeof Class>;
     } catch (cause) {
       if (GraftError.is(cause)) throw cause;
-      throw new ConstructionFailedError(Serving.name, this.stack.slice(0, -1), cause);
+      throw new ConstructionFailedError(Serving.name, this.stack.slice(0, -1), cause, entries.at(-1)?.owner);
     } finally {
       this.stack.pop();
     }
