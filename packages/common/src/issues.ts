@@ -39,7 +39,7 @@ function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {
     const key = issue.keys[0]!;
     const nearest = nearestNames(key, keysAt(schema, issue.path));
     return {
-      what: `"${key}" is no key here.`,
+      what: `"${key}" is not a key here.`,
       where: [...where, key].join('.'),
       fix: nearest.length === 0 ? undefined : `did you mean ${nearest.map((name) => `"${name}"`).join(', ')}?`,
     };

@@ -156,11 +156,11 @@ test('with linear no run is padded by a step or more, beyond the doubled ones', 
 
 describe('options', () => {
   test.each([
-    [{ bucketting: 'linear' }, /"bucketting" is no key here/, 'platformOptions.bucketting', /did you mean "bucketing"/],
-    [{ promptQuery: { steps: 4 } }, /"steps" is no key here/, 'platformOptions.promptQuery.steps', /did you mean "step"/],
+    [{ bucketting: 'linear' }, /"bucketting" is not a key here/, 'platformOptions.bucketting', /did you mean "bucketing"/],
+    [{ promptQuery: { steps: 4 } }, /"steps" is not a key here/, 'platformOptions.promptQuery.steps', /did you mean "step"/],
     [{ bucketing: 'quadratic' }, /exponential/, 'platformOptions.bucketing', /README/],
     [{ decodeBatch: { min: 0 } }, /Too small/, 'platformOptions.decodeBatch.min', /README/],
-    [{ promptContext: { max: 8 } }, /"max" is no key here/, 'platformOptions.promptContext.max', /^(?!.*"max").*did you mean "/],
+    [{ promptContext: { max: 8 } }, /"max" is not a key here/, 'platformOptions.promptContext.max', /^(?!.*"max").*did you mean "/],
   ])('%j are refused', (given, what, where, fix) => {
     expect(() => parseHpuPlatformOptions(given)).toThrow(
       expect.objectContaining({ code: 'GRAFT_HPU_OPTION', what: expect.stringMatching(what), where, fix: expect.stringMatching(fix) }),

@@ -173,7 +173,7 @@ describe('without a manifest', () => {
   });
 });
 
-test('what is behind an attribute that is null by the config cannot be looked at, and is no drift', async () => {
+test('what is behind an attribute that the config makes null is not checked, and is not drift', async () => {
   const { build, candidate } = await overridden({ attributes: ['norm.weight'], parameters: ['norm.weight'] });
   await build();
   const note = '"norm.weight": "norm" is null in this model';
@@ -239,7 +239,7 @@ test.each<[string, ReliesOn, RegExp]>([
   expect(() => definePlugin({ name: 'vendor', overrides: [{ of: 'Llama', platform: 'hpu', model, reliesOn }] })).toThrow(words);
 });
 
-test('a manifest that is not one is an error that names the plugin and the key', async () => {
+test('a malformed manifest is an error that names the plugin and the key', async () => {
   const { plugins } = await overridden({});
   await plugins.add({ plugin: definePlugin({ name: 'odd', manifest: async () => ({ format: 2 }) as never }), file: null, specifier: null });
   expect(await failureOf(describeContract(plugins, 'Llama'))).toMatchObject({
@@ -286,7 +286,7 @@ describe('what graft contract prints', () => {
     expect(contractText(record)).toContain('has no manifest');
   });
 
-  test('of a name that is none is an error with the nearest', async () => {
+  test('of an unknown name is an error with the nearest names', async () => {
     const { plugins } = await overridden({});
     expect(await failureOf(describeContract(plugins, 'Lama'))).toMatchObject({
       code: 'GRAFT_UNKNOWN_CLASS',

@@ -14,9 +14,9 @@ export interface ContractReport {
   readonly className: string;
   /** `not checked`: no breach was found, and something could not be looked at. */
   readonly state: 'not checked' | 'holds' | 'broken';
-  /** What is relied on and what is there now, each in words. */
+  /** For each breach, what the override relies on and what upstream has now. */
   readonly breaches: readonly string[];
-  /** What could not be looked at, each with the reason. */
+  /** Each part that could not be checked, with the reason. */
   readonly notChecked: readonly string[];
 }
 

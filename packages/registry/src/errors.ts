@@ -71,7 +71,7 @@ export class OverrideConditionError extends graftError(
 ) {}
 
 export class WithoutUnknownError extends graftError('GRAFT_WITHOUT_UNKNOWN', (name: string, nearest: readonly string[]) => ({
-  what: `"${name}" is no hook and no override of a loaded plugin.`,
+  what: `No loaded plugin has a hook or an override named "${name}".`,
   where: '--without',
   fix: `write \`plugin: name\`; the nearest: ${quotedList(nearest)}.`,
 })) {}

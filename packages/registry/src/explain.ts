@@ -59,7 +59,7 @@ function declaredHookLine({ plugin: _, hook, of, phase, modes, reason, detail }:
   return `[${reason}] ${hook} (of ${of}, ${phase}${modesText(modes)}): ${detail}`;
 }
 
-/** What the hooks of a model did, in words: each hook, each rename, and the patches in effect, like ones together and oldest first. */
+/** Describes what the hooks of a model did: each hook, each rename, and the patches in effect, like ones together and oldest first. */
 export function explainHooks({ hooks, renames, patches }: HookRunnerRecord): string {
   return [
     ...section('hooks', hooks, hookLine),

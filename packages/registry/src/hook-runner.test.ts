@@ -88,7 +88,7 @@ test('hooks run base first, then subclass, then plugins in their order; an overr
   expect(model.log.at(-1)).toBe('base.later');
 });
 
-test('a factory’s class may carry hooks, and its base is none the wiser', async () => {
+test('a factory’s class may carry hooks, and its base does not get them', async () => {
   const factory = (Base: typeof Tiny) => {
     class Faster extends Base {
       @InitHook({ reason: 'one graph for all layers' })
@@ -459,7 +459,7 @@ test('a plugin’s hook names a layer, the model or all models, and says where i
   expect(runner.toJSON().hooks.at(-1)).toMatchObject({ paths: [], outcome: 'skipped: not in this model' });
 });
 
-test('a hook for modes that the platform lacks is told to the user with the nearest one', async () => {
+test('a hook for modes that the platform lacks gives a warning with the nearest mode', async () => {
   const misspelt = new HookRunner({ ...target, modes: ['compile', 'lazy'] }, [hook('init', () => {}, { modes: ['complie'] })]);
   const seen: string[] = [];
   misspelt.events.on('hook:warning', ({ hook: name, message }) => void seen.push(`${name}: ${message}`));

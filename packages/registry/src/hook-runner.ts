@@ -185,7 +185,7 @@ export class HookRunner {
     return [...this.classHooks(phase, modules), ...(await Promise.all(ofPlugins))];
   }
 
-  /** One hook a declaration, whichever classes inherit it. */
+  /** One hook for each declaration, whichever classes inherit it. */
   private classHooks(phase: Phase, modules: readonly Place[]): Hook[] {
     const found: { declaration: HookDeclaration; places: Place[] }[] = [];
     for (const place of modules) {

@@ -30,11 +30,11 @@ export class Hooked {
   @InitHook({ reload: 'keep' })
   reloading(): void {}
 
-  // @ts-expect-error: a field is no method
+  // @ts-expect-error: a field is not a method
   @InitHook()
   field = 1;
 
-  // @ts-expect-error: an accessor is no method
+  // @ts-expect-error: an accessor is not a method
   @InitHook()
   get accessor(): number {
     return 1;
@@ -82,7 +82,7 @@ export function bindAll(bind: Bind): void {
   bind.many(Names).toConstantValue('x');
   // @ts-expect-error: an element, not a list
   bind.many(Names).toConstantValue(['x']);
-  // @ts-expect-error: one service is no list
+  // @ts-expect-error: one service is not a list
   bind.many(Cache);
   bind.decorate(Names, (inner) => inner.slice(1));
   // @ts-expect-error: the service's type stays

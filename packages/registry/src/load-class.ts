@@ -6,7 +6,7 @@ import type { DeclaredClass, OverrideEntry } from './registration.ts';
 
 /**
  * Imports classes and applies factories. Failures are never kept, so a lazy reference that works the second time is found to work.
- * What is kept is the class that a factory made of a base: the same two give the same class, since a class is an identity that graphs are guarded by.
+ * The class that a factory made of a base is kept: the same two give the same class, because graphs are guarded by the identity of classes.
  */
 export class ClassLoader {
   private readonly made = new WeakMap<AnyClass, WeakMap<ClassFactory, AnyClass>>();
@@ -76,7 +76,7 @@ function expectClass(value: unknown, what: string, owner: Owner): AnyClass {
   throw new NotAModelClassError(what, owner, value);
 }
 
-/** What replaces a class extends it, and can be built and called as it is. */
+/** A replacement extends the class that it replaces, and can be built and called like it. */
 function expectReplaces(Class: AnyClass, Base: AnyClass, entry: OverrideEntry): AnyClass {
   if (!(Class.prototype instanceof Base)) throw new OverrideBaseError(entry, Class, Base);
   const expected = { length: Math.max(...prototypesOf(Base).map((one) => (one as AnyClass).length)) }; // one that is inherited counts no parameters

@@ -69,7 +69,7 @@ test('a plugin is found by file URL, the form that crosses to a worker', async (
   expect(loaded.plugins[0]).toMatchObject({ name: 'cpu', file: urlOf(app, 'cpu.ts') });
 });
 
-test('a module that is no plugin, throws, is missing or declares nonsense is named with its file', async () => {
+test('a module that throws, is missing, declares nonsense or exports something else is named with its file', async () => {
   const app = application('broken', {
     'package.json': { name: 'app' },
     'none.ts': 'export const plugin = 1;',

@@ -28,7 +28,7 @@ export interface PluginSource {
   readonly plugin: Plugin;
   /** File URL of its module; null where it was passed in code, and cannot follow into a worker. */
   readonly file: string | null;
-  /** What it was found by: a package name, a path or a URL. */
+  /** The package name, path or URL that found it. */
   readonly specifier: string | null;
 }
 
@@ -80,7 +80,7 @@ export class LoadedPlugins {
     );
   }
 
-  /** What runs the hooks of a model, and knows the modes of its platform and the version of the plugin that brings the upstream class. */
+  /** Creates the runner of a model's hooks, with the modes of its platform and the version of the plugin that brings the upstream class. */
   async createHookRunner(target: HookTarget): Promise<HookRunner> {
     const modes = this.platforms.find(({ name }) => name === target.platform)?.modes;
     const plugin = this.loaded.find(({ name }) => name === target.chain[0]?.plugin)?.plugin;

@@ -15,7 +15,7 @@ const manifestClass = z.strictObject({
 });
 export type ManifestClass = z.output<typeof manifestClass>;
 
-/** What an upstream package's classes look like, made from their sources by `graft-manifest` and read without importing model code. */
+/** The classes of an upstream package. `graft-manifest` writes it from their sources; it is read without importing model code. */
 export const UpstreamManifest = z.strictObject({
   format: z.literal(1),
   package: z.string(),

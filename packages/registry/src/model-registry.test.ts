@@ -43,7 +43,7 @@ test('two overrides of equal priority conflict before any model code is imported
   expect(registry.list()[0]!.overrides).toHaveLength(1);
 });
 
-test('the same priority on another platform is no conflict', () => {
+test('the same priority on another platform does not conflict', () => {
   const registry = new ModelRegistry();
   registry.register('Llama', llama);
   registry.override('Llama', { platform: 'hpu', model: hpuLlama });

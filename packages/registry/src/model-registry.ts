@@ -156,7 +156,7 @@ export class ModelRegistry {
     });
   }
 
-  /** What plugins say of the models that they bring, by architecture; a model without is left out. Imports every family. @throws ModuleFailedError */
+  /** The families of all models that have one, by architecture. Imports every family. @throws ModuleFailedError */
   async families<Family extends object>(): Promise<ReadonlyMap<string, Family>> {
     const families = new Map<string, Family>();
     for (const target of this.state.declared) {

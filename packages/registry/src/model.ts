@@ -1,4 +1,4 @@
-/** What a parameter is to the registry: the facts that a checkpoint depends on. Its identity is the object that carries them. */
+/** A parameter, as the registry sees it: the facts that a checkpoint depends on. The object is its identity. */
 export interface ParameterFacts {
   readonly dtype: string;
   /** Logical dimensions. */
@@ -17,7 +17,7 @@ export interface InspectableModel {
   namedModules?(): Iterable<[string, object]>;
 }
 
-/** What a model says about itself before any of its code is imported: `{ images: true, ... }`. The registry carries it and reads nothing in it. */
+/** A model's capabilities, known before its code is imported: `{ images: true, ... }`. The registry passes them on and does not read them. */
 export type ModelCapabilities = Readonly<Record<string, unknown>>;
 
 /** A model class: built as `new Model(context)`, upstream and override alike. */

@@ -52,7 +52,7 @@ test('two devices are an error that says how to choose', async () => {
   await expect(both).rejects.toThrow(code('GRAFT_PLATFORM_CONFLICT', { fix: expect.stringContaining('--platform hpu') }));
 });
 
-test('a platform asked for by name that is absent, or whose detector throws, is an error and never another platform', async () => {
+test('a platform asked for by name that is absent, or whose detector throws, is an error: no other platform is taken', async () => {
   const broken = new Error('permission denied on /dev/accel0');
   const platforms = [
     platform('cpu', 'device', true),

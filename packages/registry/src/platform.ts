@@ -7,7 +7,7 @@ export interface Detection {
   readonly device: DeviceState;
   /** Why, in one sentence: which file, driver or count decided. */
   readonly reason?: string;
-  /** What else it found, under the platform's own names: a driver's version, bytes of memory, a generation. */
+  /** Other findings, under the platform's own names: a driver's version, bytes of memory, a generation. */
   readonly properties?: Readonly<Record<string, unknown>>;
 }
 
@@ -42,7 +42,7 @@ export interface ServedSizes {
 
 export interface DetectedPlatform extends Detected {
   readonly platform: Platform;
-  /** What `detect()` threw. */
+  /** The error that `detect()` threw. */
   readonly cause?: unknown;
 }
 

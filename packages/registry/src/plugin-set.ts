@@ -3,7 +3,7 @@ import { PluginSetsDifferError } from './plugin-errors.ts';
 
 export type PluginRecord = Readonly<ReturnType<typeof pluginRecord>>;
 
-/** What one plugin declares, without its functions. */
+/** One plugin's declaration, without its functions. */
 export function pluginRecord(plugin: Plugin) {
   return {
     name: plugin.name,

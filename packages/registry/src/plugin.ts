@@ -46,11 +46,11 @@ const overrideFacts = z.strictObject({
   /** Whether it serves on this device: false, or the reason why not. Called at each resolution; properties of the device may be absent. */
   when: functionSchema<(device: Detected) => boolean | string>().exactOptional(),
   /**
-   * Loading a model fails in which it replaces nothing. It counts where its platform and modes apply; a platform that nobody brings is an error, and
-   * a model of `within` that is not this one excuses it.
+   * Loading a model fails if the override replaces nothing in it. Applies on its platform and in its modes only, and not where `within` names other
+   * models. A platform that no plugin brings is an error.
    */
   required: z.boolean().exactOptional(),
-  /** What upstream can do and this class cannot: `{ images: false }`. */
+  /** Capabilities of upstream that this class lacks: `{ images: false }`. */
   capabilities: z.record(z.string(), z.literal(false)).readonly().exactOptional(),
   reliesOn: reliesOn.exactOptional(),
 });
@@ -73,7 +73,7 @@ const hookFacts = z.strictObject({
   phase: z.enum(['init', 'postLoad']),
   /** The modes in which it runs; all when left out. */
   modes: names.exactOptional(),
-  /** What it removes, for `explain`. */
+  /** The guard or branch that it removes, for `explain`. */
   reason: nonEmpty.exactOptional(),
   /** `postLoad` only, and required there: what a reload of the weights does with it. */
   reload: z.enum(['rerun', 'keep', 'undo-redo']).exactOptional(),
@@ -95,7 +95,7 @@ export const modelSchema = z.strictObject({
   /** The name in a checkpoint's config.json (`architectures`). */
   architecture: nonEmpty,
   model: functionSchema<LazyModel>(),
-  /** What the engine must know of the model as well as its class; the registry carries it and reads nothing in it. */
+  /** All else that the engine needs of the model. The registry passes it on and does not read it. */
   family: functionSchema<LazyFamily>().exactOptional(),
   capabilities: z.record(z.string(), z.unknown()).readonly().exactOptional(),
   /** Architectures that it builds as parts of itself. Their overrides serve there too. */
@@ -116,7 +116,7 @@ export const resolveSchema = z.looseObject({
 });
 
 const retired = z.strictObject({
-  /** What happened and where it went: a version, a package, a new name. */
+  /** The reason, and where it went: a version, a package, a new name. */
   note: nonEmpty,
   replacedBy: nonEmpty.exactOptional(),
 });
@@ -145,7 +145,7 @@ const declarationSchema = z.strictObject({
   models: z.array(modelSchema).readonly().exactOptional(),
   /** Parts of models that may be overridden, by the short name that `of` uses. */
   layers: layersSchema.exactOptional(),
-  /** What `graft-manifest` wrote of the models' classes: `() => import('./manifest.ts').then((m) => m.manifest)`. */
+  /** The file that `graft-manifest` wrote about the models' classes: `() => import('./manifest.ts').then((m) => m.manifest)`. */
   manifest: functionSchema<LazyManifest>().exactOptional(),
   overrides: z.array(overrideSchema).readonly().exactOptional(),
   hooks: z.array(hookSchema).readonly().exactOptional(),

@@ -31,7 +31,7 @@ const candidate = z.strictObject({
   replaced: z
     .strictObject({ count: z.int(), paths: z.array(z.string()) })
     .nullable()
-    .describe('The instances of the built model that it replaced; null until a model was built. A part that is no module has no path.'),
+    .describe('The instances of the built model that it replaced; null until a model was built. A part that is not a module has no path.'),
 });
 export type Candidate = z.output<typeof candidate>;
 

@@ -10,7 +10,7 @@ export interface ResolveContext {
   /** The name of the active platform; null for upstream alone. */
   readonly platform: string | null;
   readonly mode?: string | null;
-  /** What the platform's detector said, for `when`; without it an override that has a `when` does not serve. */
+  /** The answer of the platform's detector, for `when`. Without it an override that has a `when` does not serve. */
   readonly device?: Detected | null;
   /** Hooks and overrides to leave out, as `plugin: name`; an override's name is what it overrides. */
   readonly without?: readonly string[];

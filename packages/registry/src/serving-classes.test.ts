@@ -241,7 +241,7 @@ describe('an override', () => {
     for (const answer of [undefined, null, 1]) await expect(gives(answer)).rejects.toThrow(code('GRAFT_OVERRIDE_CONDITION'));
   });
 
-  test('that must replace something and does not is an error; where its scope is not built it is none', async () => {
+  test('that must replace something and does not is an error, unless its scope is not built', async () => {
     class Unused extends Part {}
     const parts = { name: 'parts', layers: { Unused: async () => Unused } };
     const of = {

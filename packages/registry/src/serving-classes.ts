@@ -37,7 +37,7 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
   readonly Model: new (
     context: Context,
   ) => Model;
-  /** What the model's plugin says of it to the engine; null where it says nothing. */
+  /** The `family` of the model's declaration; null where it has none. */
   readonly family: Family | null;
   private readonly entries: ResolvedEntries;
   private readonly loader: ClassLoader;

@@ -65,7 +65,7 @@ export class Snapshot {
     for (const [object, { path }] of this.seen) yield [object, path];
   }
 
-  /** The changes up to `later`, a snapshot of the same roots. One sentence a change. */
+  /** The changes up to `later`, a snapshot of the same roots: one sentence for each. */
   differences(later: Snapshot): string[] {
     // An object that is no longer reached left a property that changed.
     const changed = [...this.seen].flatMap(([object, before]) => changesOf(before, later.seen.get(object) ?? before));

@@ -35,7 +35,7 @@ export const report: Promise<PluginReport> = checkPlugin<Context, Model, Engine>
 void checkPlugin(plugin, {});
 // @ts-expect-error: a context of another type
 void checkPlugin<Context, Model>(plugin, { context: () => ({ layers: 'two' }) });
-// @ts-expect-error: a declaration is no plugin
+// @ts-expect-error: a declaration is not a plugin
 void checkPlugin({ name: 'declared' }, { context: () => new Context() });
 
 const subject: ReloadSubject<Engine> = reload;

@@ -1,4 +1,4 @@
-// What a plugin author runs in the tests of a plugin, under any runner: a property that does not hold throws a GraftError.
+// The kit for a plugin's own tests, under any runner. A property that does not hold throws a GraftError.
 export { CheckFailedError, CheckTargetError, PluginCheckFailedError } from './testing/check-errors.ts';
 export { type CheckRecord, checkPlugin, type PluginReport } from './testing/check-plugin.ts';
 export type { ReloadSubject } from './testing/check-reload.ts';

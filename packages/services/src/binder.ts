@@ -6,7 +6,7 @@ import { injectionsOf } from './injectable.ts';
 import type { Owner } from './owner.ts';
 import { type Token, type TokenFacts, tokenFacts } from './tokens.ts';
 
-/** What a builder may ask for: other services, never the container. */
+/** The services that a builder may ask for. It never sees the container. */
 export interface Services {
   /** @throws ServiceNotBoundError, ServiceCycleError, ServiceFailedError and others: see docs/errors.md. */
   get<T>(token: Token<T>): Promise<T>;
@@ -35,7 +35,7 @@ export interface Bind {
   <T>(token: Token<T>, options?: BindingOptions): BindingSyntax<T>;
   /** Adds an element to a list. The elements of all plugins come in the order of `after`. */
   many<T>(token: Token<readonly T[]>, options?: BindingOptions): BindingSyntax<T>;
-  /** Puts something in the place of a service, or of a whole list: once for each plugin that does, in the order of `after`. */
+  /** Replaces a service, or a whole list, by what `decorator` makes of it. Decorators apply in the order of `after`. */
   decorate<T>(token: Token<T>, decorator: (inner: T, services: Services) => T | Promise<T>, options?: BindingOptions): void;
 }
 
@@ -83,7 +83,7 @@ export function binder(
     if (isList !== many)
       throw new BindingInvalidError(
         call,
-        isList ? `${name} is a list: write bind.many(${name})` : `${name} is no list: write bind(${name})`,
+        isList ? `${name} is a list: write bind.many(${name})` : `${name} is one service, not a list: write bind(${name})`,
         owner,
       );
     unfinished.add(call);
@@ -130,7 +130,7 @@ export function defaultBindings(name: string, bind: (bind: Bind) => void): reado
   return bindings;
 }
 
-/** What a plugin's `bind` binds. @throws BindingInvalidError, TokenConflictError, BinderClosedError, and what `bind` throws. */
+/** Collects the bindings of a plugin's `bind`. @throws BindingInvalidError, TokenConflictError, BinderClosedError, and what `bind` throws. */
 export async function collectBindings(owner: BinderOwner, bind: (bind: Bind) => void | Promise<void>): Promise<Binding[]> {
   const bindings: Binding[] = [];
   let isOpen = true;

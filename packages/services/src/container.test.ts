@@ -132,15 +132,15 @@ describe('a class that is bound', () => {
     expect(await model.create(BaseRunner)).toMatchObject(complete);
   });
 
-  test('and is none, or a call of the binder that is wrong in another way, is refused in the words of the call', async () => {
+  test('must be a class; any wrong call of the binder is refused in the words of that call', async () => {
     const wrong: [string, (bind: Bind) => unknown][] = [
       ['bind(Backend).to ', (bind) => bind(Backend).to(undefined as never)],
       ['bind(Backend).to ', (bind) => bind(Backend).to(7 as never)],
       ['bind(Backend).toDynamicValue ', (bind) => bind(Backend).toDynamicValue(3 as never)],
       ['bind.decorate(Backend) ', (bind) => bind.decorate(Backend, 5 as never)],
-      ['"platfrm" is no key here', (bind) => bind(Backend, { platfrm: 'cpu' } as never).to(BaseRunner as never)],
+      ['"platfrm" is not a key here', (bind) => bind(Backend, { platfrm: 'cpu' } as never).to(BaseRunner as never)],
       ['bind(Backend) is not a valid binding: it binds nothing', (bind) => bind(Backend)],
-      ['Backend is no list: write bind(Backend)', (bind) => bind.many(Backend as never).toConstantValue(1)],
+      ['Backend is one service, not a list: write bind(Backend)', (bind) => bind.many(Backend as never).toConstantValue(1)],
       ['Filters is a list: write bind.many(Filters)', (bind) => bind(Filters).toConstantValue([])],
     ];
     for (const [what, bind] of wrong) {
@@ -211,7 +211,7 @@ describe('a service', () => {
     await expect(engine.get(token as typeof Backend)).rejects.toThrow(error);
   });
 
-  test('of the other scope is refused, and what is no token', async () => {
+  test('of the other scope is refused, and so is anything but a token', async () => {
     const engine = await engineOf();
     expect(() => engine.bind(Context).toConstantValue({ model: 'a' })).toThrow(code('GRAFT_TOKEN_SCOPE'));
     await expect(engine.get(Context)).rejects.toThrow(code('GRAFT_TOKEN_SCOPE'));

@@ -20,7 +20,7 @@ interface ClassMetadata {
 const checked = new WeakSet<object>();
 
 /**
- * What the constructor and the fields of a class are given. An undecorated subclass of an injectable class takes its base's parameters: inversify would build
+ * The services that the constructor and the fields of a class take. An undecorated subclass of an injectable class takes its base's parameters: inversify would build
  * it with no arguments, silently.
  * @throws ServiceNotInjectableError when a constructor takes a parameter without `@inject`.
  */

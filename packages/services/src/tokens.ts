@@ -45,7 +45,7 @@ export function tokenFacts(identifier: unknown): TokenFacts {
   return facts;
 }
 
-/** What a value is that cannot be the service; null where it can. */
+/** Describes a value that cannot be the service; null where it can. */
 export function misfit(value: unknown, must: Must): string | null {
   const isObject = typeof value === 'function' || (typeof value === 'object' && value !== null);
   const kind = typeof value === 'function' ? 'a function' : isObject ? 'an object' : String(value);
