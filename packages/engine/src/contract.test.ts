@@ -20,6 +20,7 @@ import { createServices } from './default-services.ts';
 import { failureOf, tinyConfig } from './engine.fixture.ts';
 import interpreter from './interpreter-plugin.fixture.ts';
 import { loadModel } from './load-model.ts';
+import { readSource } from './model-source.ts';
 
 /** Upstream after it moved: `model` is `decoder`, `computeLogits` is `logitsOf`. */
 class Renamed extends Module {
@@ -80,7 +81,8 @@ async function load(upstream: Plugin, model: LazyModel) {
   const platform = await plugins.selectPlatform('interpreter');
   const checkpoint = await openCheckpoint(config.model, { openFile });
   counted.bytes = 0;
-  const loading = loadModel({ plugins, container: createServices(plugins, platform, config), platform, checkpoint, config });
+  const source = await readSource(plugins.registry, checkpoint, undefined);
+  const loading = loadModel({ plugins, container: createServices(plugins, platform, config), platform, source, config });
   const loaded = loading.finally(() => checkpoint.close());
   return { loaded, counted };
 }

@@ -1,16 +1,12 @@
 import type { LanguageModel } from '@graft/core-model';
 import { CaptureCache, diffGuards, type Forecast, type GuardFailure, predict } from '@graft/graph';
 import { EngineConfigError } from './errors.ts';
-import { type PlatformChoice, platformToExplain } from './explain-architecture.ts';
+import { buildToExplain, type ExplainModelOptions, type Explanation } from './explain.ts';
 import { type GraphKind, graphKindLines, graphKinds } from './graph-kinds.ts';
-import { buildModel, type ModelChoice } from './load-model.ts';
-import { openConfig } from './model-source.ts';
 import { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
-import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
+import type { StartOptions } from './start-engine.ts';
 
-export interface ExplainGraphsOptions extends PlatformChoice, ModelChoice {
-  /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
-  model: string;
+export interface ExplainGraphsOptions extends ExplainModelOptions {
   /** Static shapes. None: one graph for any shape, as a platform without buckets captures it. */
   buckets?: readonly StepShape[];
   /** Numbers of two layers to compare. */
@@ -35,14 +31,9 @@ export interface GraphsRecord {
  * read and nothing is compiled. Post-load hooks need weights and are not run.
  * @throws EngineConfigError for a layer that is not there; what reading the config, resolving, building and capture end in.
  */
-export async function explainGraphs(
-  asked: ExplainGraphsOptions,
-  options: StartOptions = {},
-): Promise<{ text: string; record: GraphsRecord }> {
+export async function explainGraphs(asked: ExplainGraphsOptions, options: StartOptions = {}): Promise<Explanation<GraphsRecord>> {
   const { buckets = [], why } = asked;
-  const plugins = await loadEnginePlugins(asked, options);
-  const platform = await platformToExplain(plugins, asked.platform);
-  const { resolution, model, context } = await buildModel({ plugins, platform, config: asked }, await openConfig(asked.model));
+  const { resolution, model, context } = await buildToExplain(asked, options);
   const shapes: [string, StepShape | undefined][] =
     buckets.length === 0 ? [['any shape', undefined]] : buckets.map((shape) => [`${shape.batch}x${shape.sequence}`, shape]);
   const record: GraphsRecord = {

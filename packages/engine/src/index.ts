@@ -26,11 +26,18 @@ export {
   TokenOutOfRangeError,
   UnknownModeError,
 } from './errors.ts';
-export { type ExplainArchitectureOptions, explainArchitecture } from './explain-architecture.ts';
-export { type ExplainContractOptions, explainContract } from './explain-contract.ts';
+export {
+  type ExplainArchitectureOptions,
+  type ExplainContractOptions,
+  type ExplainModelOptions,
+  type ExplainServicesOptions,
+  explainArchitecture,
+  explainContract,
+  explainPatches,
+  explainServices,
+  type PatchesRecord,
+} from './explain.ts';
 export { type ExplainGraphsOptions, explainGraphs, type GraphsRecord } from './explain-graphs.ts';
-export { type ExplainPatchesOptions, explainPatches, type PatchesRecord } from './explain-patches.ts';
-export { type ExplainServicesOptions, explainServices } from './explain-services.ts';
 export type { GraphKind } from './graph-kinds.ts';
 export type { AspectRatio } from './image/canvas.ts';
 export { type DataUrlImage, parseImageDataUrl } from './image/data-url.ts';

@@ -66,14 +66,14 @@ export class LlmEngine implements Engine {
   }
 
   /** The second half of `start`. The engine owns the container from here on, even if this fails. */
-  static async load(options: LoadOptions): Promise<LlmEngine> {
+  static async load(options: Omit<LoadOptions, 'source'> & { checkpoint: Checkpoint }): Promise<LlmEngine> {
     const { plugins, platform, container, checkpoint } = options;
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
     try {
-      await readSource(plugins.registry, checkpoint, config.architecture); // what the checkpoint is decides before its tokenizer is read
+      const source = await readSource(plugins.registry, checkpoint, config.architecture); // before the tokenizer: an unknown architecture is the error
       const files = await container.get(ModelFiles);
       const text = await files.text(checkpoint);
-      const loaded = await loadModel({ ...options, config });
+      const loaded = await loadModel({ ...options, config, source });
       const info = infoOf({ config, loaded, plugins, platform, text });
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
       const { scheduler: policy, processors } = await container.get(SequencePolicies);

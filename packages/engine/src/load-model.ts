@@ -22,7 +22,7 @@ import { ModelRunner, RunnerParts } from './tokens.ts';
 
 export interface LoadOptions extends StepContext {
   plugins: LoadedPlugins;
-  checkpoint: Checkpoint;
+  source: ModelSource;
   /** Upstream's classes, whatever overrides them. */
   without?: 'overrides';
   /** Instead of the checkpoint's weights, of which none is read then. */
@@ -73,14 +73,14 @@ export interface LoadedModel extends BuiltModel {
 
 /** The path of an override, from an architecture's name to a runner that is ready to serve. */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const { checkpoint, config, fillWeights } = options;
+  const { source, config, fillWeights } = options;
   const step = stepper(options);
-  const built = await buildModel(options, checkpoint, step);
+  const built = await buildModel(options, source, step);
   const { model, context, hooks, rules } = built;
   checkPlatformOptions(options, context);
   await step('load', 'loading weights', async (report) => {
     if (fillWeights !== undefined) fillWeights(model);
-    else await loadWeights(model, checkpoint, { ...(await weightOptions(options, report)), rules });
+    else await loadWeights(model, source.checkpoint, { ...(await weightOptions(options, report)), rules });
   });
   hooks.lifecycle.advance('loaded');
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
@@ -129,12 +129,11 @@ export function markReads(built: BuiltModel, captured?: ModelRunner['captured'])
 /** The path up to the init hooks: no weight is read, so a config is enough. */
 export async function buildModel(
   { plugins, platform, config: choice, without, events }: BuildOptions,
-  checkpoint: Checkpoint,
+  source: ModelSource,
   step: StepRunner = async (_name, _message, body) => body(() => undefined),
 ): Promise<BuiltModel> {
   const { registry } = plugins;
   const mode = modeOf(platform, choice);
-  const source = await readSource(registry, checkpoint, choice.architecture);
   const chosen = registry.resolve(source.architectures, {
     platform: platform.platform.name,
     mode,
@@ -156,14 +155,14 @@ export async function buildModel(
   if (family === null || family === undefined) throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin);
   expectParts('its family (make it by defineFamily)', family, { parseConfig: 'function', weights: 'function' });
   const images = choice.images !== false && resolved.capabilities['images'] === true;
-  const read = async (other: Checkpoint, { architectures, raw, rules }: ModelSource): Promise<ModelReading> => {
-    const config = family.parseConfig(raw, { where: other.path, overrides: choice.configOverrides ?? {}, images });
+  const read = ({ checkpoint, architectures, raw, rules }: ModelSource): ModelReading => {
+    const config = family.parseConfig(raw, { where: checkpoint.path, overrides: choice.configOverrides ?? {}, images });
     expectParts('the config that its family parses', config, baseKeys);
     const weights = rules(family, config);
     expectParts('the rules that its family gives for weights', weights, { runsOf: 'function', isUnused: 'function' });
     return { architectures, config, rules: weights };
   };
-  const reading = await read(checkpoint, source);
+  const reading = read(source);
   const { options, requireRead } = watchedOptions((without === undefined && choice.overrideOptions) || {});
   const context: ModelContext = {
     architecture: resolved.architecture,
@@ -195,7 +194,7 @@ export async function buildModel(
     readAs: source.readAs,
     resolution,
     hooks,
-    read: async (other) => read(other, await readSource(registry, other, choice.architecture)),
+    read: async (other) => read(await readSource(registry, other, choice.architecture)),
   };
 }
 

@@ -13,8 +13,9 @@ import {
 import type { ModelRegistry } from '@graft/registry';
 import { ReadAsError, UnknownGgufError } from './errors.ts';
 
-/** What a checkpoint is served as. */
+/** A checkpoint, and what it is served as. */
 export interface ModelSource {
+  readonly checkpoint: Checkpoint;
   /** As in config.json, or the one that it is read as. */
   readonly architectures: readonly string[];
   /** A config.json of that architecture's family. */
@@ -31,7 +32,7 @@ export interface ModelSource {
  * @throws UnknownArchitectureError, UnknownGgufError, ReadAsError, ConfigInvalidError without `architectures`; what the family's reading of a GGUF throws.
  */
 export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint, as: string | undefined): Promise<ModelSource> {
-  const own = checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint);
+  const own = { checkpoint, ...(checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint)) };
   if (as === undefined || as === own.architectures[0]) return own;
   const { architecture: from } = registry.resolve(own.architectures, { platform: null });
   registry.upstreamOf(as); // a name that nobody knows is the error, with the nearest ones
@@ -41,6 +42,7 @@ export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint
   const { [as]: reading, ...others } = family?.readAs ?? {};
   if (reading === undefined) throw new ReadAsError({ from, as, path: checkpoint.path, allowed: Object.keys(others) });
   return {
+    checkpoint,
     architectures: [as],
     raw: reading.config(own.raw, checkpoint.path),
     readAs: { from, why: reading.why },
@@ -48,12 +50,12 @@ export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint
   };
 }
 
-function folderSource({ config, path }: Checkpoint): ModelSource {
+function folderSource({ config, path }: Checkpoint): Omit<ModelSource, 'checkpoint'> {
   const architectures = architecturesOf(config, path);
   return { architectures, raw: config as RawConfig, readAs: null, rules: (family, parsed) => family.weights(parsed) };
 }
 
-async function ggufSource(registry: ModelRegistry, { path, metadata, tensors }: Checkpoint): Promise<ModelSource> {
+async function ggufSource(registry: ModelRegistry, { path, metadata, tensors }: Checkpoint): Promise<Omit<ModelSource, 'checkpoint'>> {
   const name = String(metadata!.get('general.architecture') ?? null);
   const families = [...new Set((await registry.families<ModelFamily>()).values())];
   const reading = families.find(({ gguf }) => gguf?.architectures.includes(name))?.gguf;

@@ -6,7 +6,7 @@ import type { EngineInfo, LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
 import { type GraphKind, graphKinds } from './graph-kinds.ts';
 import { LlmEngine } from './llm-engine.ts';
-import { buildModel } from './load-model.ts';
+import { type BuildOptions, buildModel } from './load-model.ts';
 import type { StartOptions } from './start-engine.ts';
 import { Backend } from './tokens.ts';
 import {
@@ -135,19 +135,21 @@ interface RunOptions {
   options: StartOptions;
 }
 
-type Which = 'upstream' | 'override';
-
+/** Each is null if the model failed before. */
 interface ModelRun {
-  readonly model: VerifiedModel;
-  readonly run: RecordedRun | null;
-  /** Null where it failed before. */
-  readonly parameters: Parameters | null;
-  readonly info: EngineInfo | null;
+  run: RecordedRun | null;
+  parameters: Parameters | null;
+  info: EngineInfo | null;
 }
 
 /** One of the two, from its class to its last token; it is gone from memory when the other one's turn comes. */
-async function runModel(which: Which, { subject, maxTokens, answer, options }: RunOptions): Promise<ModelRun> {
-  const { signal } = options;
+async function runModel(
+  which: 'upstream' | 'override',
+  { subject, maxTokens, answer, options }: RunOptions,
+): Promise<ModelRun & { model: VerifiedModel }> {
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const { plugins, platform, config, source, prompt } = subject;
+  const building: BuildOptions = { plugins, platform, config, ...(which === 'upstream' && { without: 'overrides' }) };
   const started = performance.now();
   let step = 'resolve';
   const onProgress = (progress: LoadProgress): void => {
@@ -164,64 +166,42 @@ async function runModel(which: Which, { subject, maxTokens, answer, options }: R
     seconds: 0,
     failure: null,
   };
-  let run: RecordedRun | null = null;
-  let parameters: Parameters | null = null;
-  let info: EngineInfo | null = null;
+  const result: ModelRun = { run: null, parameters: null, info: null };
   try {
-    const { kinds, modelClass, ...built } = await kindsOf(which, subject, (at) => void (step = at));
-    model = { ...model, modelClass, kinds };
-    parameters = built.parameters;
-    const engine = await loadEngine(which, subject, { onProgress, ...(signal !== undefined && { signal }) });
+    step = 'construct';
+    const built = (await buildModel(building, source)).model;
+    step = 'capture';
+    model = { ...model, modelClass: built.constructor.name, kinds: graphKinds(built) };
+    result.parameters = new Map([...built.namedParameters()].map(([name, { shape }]) => [name, shape]));
+    const engine = await loadEngine(subject, { ...building, onProgress, ...signal });
     try {
       step = 'run';
-      info = engine.info;
-      model = { ...model, modelClass: info.modelClass, patches: info.changes.patches };
-      run = await recordRun(engine, { prompt: subject.prompt, maxTokens, answer, ...(signal !== undefined && { signal }) });
+      result.info = engine.info;
+      model = { ...model, modelClass: engine.info.modelClass, patches: engine.info.changes.patches };
+      result.run = await recordRun(engine, { prompt, maxTokens, answer, ...signal });
       const { captures, compiles } = await engine.stats();
-      model = { ...model, captures, compiles, tokenIds: run.greedy };
+      model = { ...model, captures, compiles, tokenIds: result.run.greedy };
     } finally {
       await engine.close();
     }
   } catch (error) {
-    signal?.throwIfAborted();
-    if (error instanceof EngineConfigError) throw error; // what was asked for is wrong, and not the model
-    run = null;
+    options.signal?.throwIfAborted();
+    if (error instanceof EngineConfigError) throw error; // the request is wrong, not the model
+    result.run = null;
     model = { ...model, failure: { step, error: errorRecord(error) } };
   }
-  return { model: { ...model, seconds: (performance.now() - started) / 1000 }, run, parameters, info };
+  return { ...result, model: { ...model, seconds: (performance.now() - started) / 1000 } };
 }
 
-/** Of a model that is built from its config alone. */
-async function kindsOf(which: Which, { plugins, platform, config, source }: Subject, at: (step: string) => void) {
-  at('construct');
-  const { model } = await buildModel({ plugins, platform, config, ...without(which) }, source.describe);
-  at('capture');
-  const parameters = new Map([...model.namedParameters()].map(([name, { shape }]) => [name, shape]));
-  return { modelClass: model.constructor.name, kinds: graphKinds(model), parameters };
-}
-
-async function loadEngine(which: Which, subject: Subject, options: Pick<StartOptions, 'onProgress' | 'signal'>): Promise<LlmEngine> {
-  const { plugins, platform, config, source } = subject;
-  const checkpoint = await source.open();
+async function loadEngine(subject: Subject, options: BuildOptions & Pick<StartOptions, 'onProgress' | 'signal'>): Promise<LlmEngine> {
+  const { platform, config, fill } = subject;
+  const checkpoint = await subject.open();
   try {
-    const fill = source.fill === null ? {} : { fillWeights: source.fill };
-    return await LlmEngine.load({
-      plugins,
-      platform,
-      container: containerOf(subject),
-      checkpoint,
-      config,
-      ...without(which),
-      ...fill,
-      ...options,
-    });
+    const container = containerOf(subject);
+    return await LlmEngine.load({ ...options, platform, config, container, checkpoint, ...(fill !== null && { fillWeights: fill }) });
   } finally {
     checkpoint.close();
   }
-}
-
-function without(which: Which): { without?: 'overrides' } {
-  return which === 'upstream' ? { without: 'overrides' } : {};
 }
 
 /** The platform's services, or the interpreter where it has none that run here. */

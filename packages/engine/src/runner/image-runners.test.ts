@@ -4,6 +4,7 @@ import { afterEach, expect, onTestFinished, test } from 'vitest';
 import { createServices } from '../default-services.ts';
 import { caseFolder, tinyConfig } from '../engine.fixture.ts';
 import { loadModel } from '../load-model.ts';
+import { readSource } from '../model-source.ts';
 import { loadEnginePlugins, parseConfig } from '../start-engine.ts';
 import { device, staticPlugin } from '../static-plugin.fixture.ts';
 import type { ModelRunner, RunStep } from './model-runner.ts';
@@ -19,9 +20,10 @@ async function runnerOn(platform: 'interpreter' | 'static'): Promise<ModelRunner
   const plugins = await loadEnginePlugins(config, {});
   const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
   onTestFinished(() => checkpoint.close());
+  const source = await readSource(plugins.registry, checkpoint, undefined);
   const selected = await plugins.selectPlatform(platform);
   const container = createServices(plugins, selected, config);
-  const { runner } = await loadModel({ plugins, platform: selected, container, checkpoint, config });
+  const { runner } = await loadModel({ plugins, platform: selected, container, source, config });
   onTestFinished(() => runner[Symbol.dispose]());
   return runner;
 }

@@ -4,9 +4,9 @@ import { type Checkpoint, type LanguageModel, type ModelFamily, openCheckpoint, 
 import { type LoadedPlugins, nearestNames, type SelectedPlatform } from '@graft/registry';
 import { defaultCacheDirectory, EngineConfig } from '../config.ts';
 import { EngineConfigError, NoFamilyError, NothingToVerifyError } from '../errors.ts';
-import type { PlatformChoice } from '../explain-architecture.ts';
+import type { PlatformChoice } from '../explain.ts';
 import { lengthOf, type ModelChoice, modeOf } from '../load-model.ts';
-import { configAlone, openConfig, readSource } from '../model-source.ts';
+import { configAlone, type ModelSource, openConfig, readSource } from '../model-source.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
 import { Backend, ModelRunner } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
@@ -31,7 +31,6 @@ export interface VerifySubject
 interface WeightSource {
   /** In words. */
   readonly weights: string;
-  readonly describe: Checkpoint;
   /** The caller closes it. */
   open(): Promise<Checkpoint>;
   /** Fills the model; null: from the checkpoint. */
@@ -39,7 +38,7 @@ interface WeightSource {
 }
 
 /** All that is decided before either model is built. */
-export interface Subject {
+export interface Subject extends WeightSource {
   readonly architecture: string;
   readonly plugins: LoadedPlugins;
   readonly platform: SelectedPlatform;
@@ -47,8 +46,8 @@ export interface Subject {
   /** In words. */
   readonly device: string;
   readonly onInterpreter: boolean;
-  readonly weights: string;
-  readonly source: WeightSource;
+  /** Of the config alone. */
+  readonly source: ModelSource;
   readonly config: EngineConfig;
   readonly prompt: VerifyPrompt;
 }
@@ -63,17 +62,18 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
   const plugins = await loadEnginePlugins(asked, options);
   const { registry } = plugins;
   const families = await registry.families<ModelFamily>();
-  const source = await sourceOf(asked, families);
-  const { architectures, raw } = await readSource(registry, source.describe, asked.architecture);
+  const { describe, ...weights } = await sourceOf(asked, families);
+  const source = await readSource(registry, describe, asked.architecture);
+  const { architectures, raw } = source;
   const { architecture, platform: name } = requireOverride(plugins, architectures, asked.platform);
   const { platform, device, onInterpreter } = await findPlatform(plugins, name, asked.mode);
   const family = families.get(architecture);
   if (family === undefined) throw new NoFamilyError(architecture, registry.upstreamOf(architecture).chain[0]!.plugin);
   const images = asked.images !== false && registry.upstreamOf(architecture).capabilities['images'] === true;
-  const { path } = source.describe;
+  const { path } = describe;
   const model = family.parseConfig(raw, { where: path, overrides: asked.configOverrides ?? {}, images });
   const tower = images ? (family.images?.tower(model) ?? null) : null;
-  const given = await promptOf(prompt, { vocabSize: model.vocabSize, tower, path, openCheckpoint: () => source.open() });
+  const given = await promptOf(prompt, { vocabSize: model.vocabSize, tower, path, openCheckpoint: weights.open });
   const config = parseConfig({
     ...Object.fromEntries(Object.entries(asked).filter(([key]) => Object.hasOwn(EngineConfig.shape, key))),
     model: path,
@@ -93,7 +93,7 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
     mode: modeOf(platform, config),
     device,
     onInterpreter,
-    weights: source.weights,
+    ...weights,
     source,
     config,
     prompt: given,
@@ -103,7 +103,7 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
 async function sourceOf(
   { model, config, architecture, seed = 1 }: VerifySubject,
   families: ReadonlyMap<string, ModelFamily>,
-): Promise<WeightSource> {
+): Promise<WeightSource & { describe: Checkpoint }> {
   if (model !== undefined && config !== undefined) {
     throw new EngineConfigError('A checkpoint and a config were given.', '--config', 'leave one out: with --config, weights are random.');
   }

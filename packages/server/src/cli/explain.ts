@@ -2,7 +2,7 @@ import {
   type ExplainArchitectureOptions,
   type ExplainContractOptions,
   type ExplainGraphsOptions,
-  type ExplainPatchesOptions,
+  type ExplainModelOptions,
   explainArchitecture,
   explainContract,
   explainGraphs,
@@ -48,7 +48,7 @@ export async function explain(
   print(terminal, json, explained);
 }
 
-function patched({ model, ...asked }: ExplainArchitectureOptions): ExplainPatchesOptions {
+function patched({ model, ...asked }: ExplainArchitectureOptions): ExplainModelOptions {
   if (model !== undefined) return { ...asked, model };
   throw new UsageError(
     'The hooks of a model run on one that is built from a config; name a folder with config.json, or a .gguf file.',

@@ -4,8 +4,7 @@ import { type Attention, Llama4DecoderLayer, Llama4ForCausalLM, type ModelContex
 import { definePlugin, InitHook, type Patches, PostLoadHook } from '@graft/registry';
 import { expect, test } from 'vitest';
 import { caseFolder, collect, failureOf, idsOf, promptOf, request, root, startTiny, temporaryFolder } from './engine.fixture.ts';
-import { explainArchitecture } from './explain-architecture.ts';
-import { explainPatches } from './explain-patches.ts';
+import { explainArchitecture, explainPatches } from './explain.ts';
 
 /** Another method on every layer's attention, which does what the method did. */
 class Patched extends Llama4ForCausalLM {

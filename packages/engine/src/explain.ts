@@ -1,0 +1,146 @@
+import type { LanguageModel } from '@graft/core-model';
+import {
+  type Binding,
+  type ClassContract,
+  contractText,
+  type DetectedPlatform,
+  describeContract,
+  describePlatform,
+  detectPlatform,
+  explain,
+  explainHooks,
+  type HookRunnerRecord,
+  type LoadedPlugins,
+  type Resolution,
+  type ServiceRecord,
+  servicesText,
+} from '@graft/registry';
+import type { EngineConfig } from './config.ts';
+import { engineServices } from './default-services.ts';
+import { type BuiltModel, buildModel, type ModelChoice, markReads, modeOf } from './load-model.ts';
+import { openConfig, readAsText, readSource } from './model-source.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
+
+/** An answer to read, and the same as data (`--json`). */
+export interface Explanation<Record> {
+  readonly text: string;
+  readonly record: Record;
+}
+
+/** Which plugins are loaded, and the platform in question. */
+export type PlatformChoice = Partial<Pick<EngineConfig, 'app' | 'plugins' | 'allowPlugins' | 'platform'>>;
+
+export interface ExplainArchitectureOptions
+  extends PlatformChoice,
+    Pick<ModelChoice, 'mode' | 'architecture' | 'without' | 'requireOverride'> {
+  /** As in config.json: the first registered one is taken. Default: those of `model`. */
+  architectures?: readonly string[];
+  /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
+  model?: string;
+}
+
+/** A model that is built from its config alone. No weight is read. */
+export interface ExplainModelOptions extends PlatformChoice, ModelChoice {
+  /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
+  model: string;
+}
+
+export interface ExplainContractOptions extends Omit<PlatformChoice, 'platform'> {
+  /** An architecture, or a class of an upstream manifest. */
+  className: string;
+  /** A checkpoint: the parameters of the architecture's model are then listed too. No weight is read. */
+  model?: string;
+}
+
+export interface ExplainServicesOptions extends PlatformChoice {
+  mode?: string;
+  /** Of an application around the engine. */
+  defaults?: readonly Binding[];
+}
+
+/** `explain --patches --json`. */
+export interface PatchesRecord extends HookRunnerRecord {
+  readonly resolution: Resolution;
+}
+
+/** Which classes would serve an architecture and why, with no model built. Model code is imported, so that classes have names. */
+export async function explainArchitecture(asked: ExplainArchitectureOptions, options: StartOptions = {}): Promise<Explanation<Resolution>> {
+  const { without = [], requireOverride = false } = asked;
+  const { plugins, device } = await openPlatform(asked, options);
+  const { registry } = plugins;
+  const mode = asked.mode === undefined ? null : modeOf(device, asked);
+  const source = asked.model === undefined ? null : await readSource(registry, await openConfig(asked.model), asked.architecture);
+  const architectures = asked.architectures ?? source?.architectures ?? [];
+  const resolution = registry.resolve(architectures, { platform: device.platform.name, mode, device, without, requireOverride });
+  const classes = await registry.load(resolution);
+  await classes.checkContracts();
+  const record = classes.resolution;
+  return { text: [explain(record), ...readAsText(source?.readAs ?? null), deviceText(device)].join('\n'), record };
+}
+
+/**
+ * The changes that a model's hooks make: the model is built from its config, its init hooks run, and the ledger lists each change. Post-load hooks need
+ * weights, so they are listed and not run.
+ * @throws what reading the config, resolving, building and the init hooks throw.
+ */
+export async function explainPatches(asked: ExplainModelOptions, options: StartOptions = {}): Promise<Explanation<PatchesRecord>> {
+  const { device, ...built } = await buildToExplain(asked, options);
+  const { resolution, hooks, model, readAs } = built;
+  markReads(built);
+  const ran = hooks.toJSON();
+  const planned = await hooks.plan('postLoad', model);
+  const record = { resolution, ...ran, hooks: [...ran.hooks, ...planned] };
+  return { text: [explain(resolution), ...readAsText(readAs), deviceText(device), explainHooks(record)].join('\n'), record };
+}
+
+/** Who binds each service of an engine, and what it is injected into. Nothing is built. */
+export async function explainServices(asked: ExplainServicesOptions, options: StartOptions = {}): Promise<Explanation<ServiceRecord[]>> {
+  const { plugins, device } = await openPlatform(asked, options);
+  const defaults = [...engineServices, ...(asked.defaults ?? [])];
+  const record = await plugins.describeServices({ platform: device.platform.name, mode: modeOf(device, asked), defaults });
+  return { text: [servicesText(record), deviceText(device)].join('\n'), record };
+}
+
+/**
+ * The members of an upstream class that an override may rely on: as TypeScript to paste (`reliesOn`), and as data.
+ * @throws UnknownClassError with the nearest names; for `model`, what opening a checkpoint throws.
+ */
+export async function explainContract(
+  { className, model, ...where }: ExplainContractOptions,
+  options: StartOptions = {},
+): Promise<Explanation<ClassContract>> {
+  const plugins = await loadEnginePlugins(where, options);
+  const build = model === undefined ? undefined : (architecture: string) => buildUpstream(plugins, architecture, model);
+  const record = await describeContract(plugins, className, build);
+  return { text: contractText(record), record };
+}
+
+/** Without storage: its parameters have names and shapes. */
+async function buildUpstream(plugins: LoadedPlugins, architecture: string, path: string): Promise<LanguageModel> {
+  const platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' as const };
+  const detected = { platform, device: 'absent' as const, reason: '', properties: {} };
+  const source = await readSource(plugins.registry, await openConfig(path), architecture);
+  return (await buildModel({ plugins, platform: detected, config: {}, without: 'overrides' }, source)).model;
+}
+
+/** Builds the model for its platform, up to the init hooks. */
+export async function buildToExplain(
+  asked: ExplainModelOptions,
+  options: StartOptions,
+): Promise<BuiltModel & { device: DetectedPlatform }> {
+  const { plugins, device } = await openPlatform(asked, options);
+  const source = await readSource(plugins.registry, await openConfig(asked.model), asked.architecture);
+  return { ...(await buildModel({ plugins, platform: device, config: asked }, source)), device };
+}
+
+/** The plugins, and the named platform, even if its device is absent. Without a name, the platform that a start would choose. */
+async function openPlatform(asked: PlatformChoice, options: StartOptions): Promise<{ plugins: LoadedPlugins; device: DetectedPlatform }> {
+  const plugins = await loadEnginePlugins(asked, options);
+  const named = plugins.platforms.find(({ name }) => name === asked.platform);
+  return { plugins, device: await detectPlatform(named ?? (await plugins.selectPlatform(asked.platform)).platform) };
+}
+
+/** Whether the platform has a device, in its detector's words: `platform "NAME" is emulated: REASON`. */
+function deviceText({ platform, ...detected }: DetectedPlatform): string {
+  return `platform "${platform.name}" ${describePlatform(detected)}`;
+}
