@@ -47,7 +47,7 @@ async function movedCopy(model, folder) {
     }
   } finally {
     closeSync(file);
-    checkpoint.close();
+    checkpoint[Symbol.dispose]();
   }
   return copy;
 }

@@ -18,7 +18,7 @@ const folder = fileURLToPath(new URL('../../tests/parity/cases/qwen3-norms', imp
 
 async function open(path: string): Promise<Checkpoint> {
   const checkpoint = await openCheckpoint(path);
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   return checkpoint;
 }
 

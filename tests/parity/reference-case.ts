@@ -76,7 +76,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
       finalNorm: { weight: toFloat32(norm[1]), epsilon: config.rms_norm_eps },
     };
   } finally {
-    checkpoint.close();
+    checkpoint[Symbol.dispose]();
   }
 }
 

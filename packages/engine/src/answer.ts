@@ -26,9 +26,10 @@ export async function* readAnswer(
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
     for (;;) {
-      const delta = queue.take() ?? (await queue.next());
-      yield delta;
-      if (delta.finishReason !== null) return;
+      const delta = queue.take();
+      if (delta === undefined) await queue.change();
+      else yield delta;
+      if (delta?.finishReason) return;
     }
   } finally {
     signal?.removeEventListener('abort', onAbort);
@@ -62,11 +63,8 @@ class DeltaQueue implements AnswerSink {
     return this.deltas.shift();
   }
 
-  async next(): Promise<TokenDelta> {
-    for (;;) {
-      const delta = this.take();
-      if (delta !== undefined) return delta;
-      await new Promise<void>((resolve) => (this.wake = resolve));
-    }
+  /** Waits for the next delta or the failure. */
+  change(): Promise<void> {
+    return new Promise((resolve) => (this.wake = resolve));
   }
 }

@@ -83,7 +83,7 @@ async function load(upstream: Plugin, model: LazyModel) {
   counted.bytes = 0;
   const source = await readSource(plugins.registry, checkpoint, undefined);
   const loading = loadModel({ plugins, container: createServices(plugins, platform, config), platform, source, config });
-  const loaded = loading.finally(() => checkpoint.close());
+  const loaded = loading.finally(() => checkpoint[Symbol.dispose]());
   return { loaded, counted };
 }
 

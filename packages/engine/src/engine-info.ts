@@ -1,23 +1,19 @@
 import { basename } from 'node:path';
 import type { LanguageModel } from '@graft/core-model';
-import { explain, groupPatches, type HookRunner, type LoadedPlugins, type SelectedPlatform } from '@graft/registry';
+import { explain, groupPatches, type HookRunner } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo, ModelChanges } from './engine.ts';
 import type { ImageLimits } from './image/image-config.ts';
-import type { LoadedModel } from './load-model.ts';
+import type { LoadedModel, LoadOptions } from './load-model.ts';
 import { readAsText } from './model-source.ts';
 import type { ModelText } from './text/model-text.ts';
 
-interface EngineFacts {
-  config: EngineConfig;
-  loaded: LoadedModel;
-  plugins: LoadedPlugins;
-  platform: SelectedPlatform;
-  text: ModelText;
-}
-
 /** What an engine that has started says of itself. */
-export function infoOf({ config, loaded, plugins, platform, text }: EngineFacts): EngineInfo {
+export function infoOf(
+  { config, plugins, platform }: Pick<LoadOptions, 'config' | 'plugins' | 'platform'>,
+  loaded: LoadedModel,
+  text: ModelText,
+): EngineInfo {
   const { resolution, hooks, context, model, readAs, timings, warmUp } = loaded;
   return {
     model: config.servedModelName ?? basename(config.model).replace(/\.gguf$/, ''),

@@ -1,3 +1,4 @@
+import type { LoadReport } from '@graft/core-model';
 import type { HookRecord, PatchGroup, RenameRecord, Resolution } from '@graft/registry';
 import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
@@ -89,15 +90,11 @@ export interface ReloadOptions {
 }
 
 /** What a reload of the weights did. */
-export interface ReloadReport {
+export interface ReloadReport extends Omit<LoadReport, 'seconds'> {
   /** The checkpoint whose weights serve now. */
   model: string;
   /** The storage format of most weights, as in `EngineInfo`. */
   weights: string;
-  parameters: number;
-  bytes: number;
-  /** Whether the converted weights were in the cache already. */
-  fromCache: boolean;
   /** What became of each post-load hook. */
   hooks: HookRecord[];
   /** Parameters that are served under another name than the one they are loaded by. */

@@ -52,8 +52,7 @@ export interface ExplainContractOptions extends Omit<PlatformChoice, 'platform'>
   model?: string;
 }
 
-export interface ExplainServicesOptions extends PlatformChoice {
-  mode?: string;
+export interface ExplainServicesOptions extends PlatformChoice, Pick<ModelChoice, 'mode'> {
   /** Of an application around the engine. */
   defaults?: readonly Binding[];
 }

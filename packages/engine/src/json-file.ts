@@ -30,8 +30,17 @@ export async function readIfThere(file: string, refuse: Refuse): Promise<string 
 
 /** @throws what `refuse` makes of the first problem and its place. */
 export function parseAs<Output>(schema: z.ZodType<Output>, value: unknown, where: string, refuse: Refuse): Output {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const { what, where: key } = describeIssue(parsed.error, schema);
-  throw refuse(what, key === '' ? where : `${where}, key "${key}"`);
+  return parseWith(schema, value, (what, key) => refuse(what, key === '' ? where : `${where}, key "${key}"`));
+}
+
+/** The value as its schema reads it. @throws what `refuse` makes of the first problem: its words, its key, and advice if there is any. */
+export function parseWith<Output>(
+  schema: z.ZodType<Output>,
+  value: unknown,
+  refuse: (what: string, key: string, fix: string | undefined) => Error,
+): Output {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const { what, where, fix } = describeIssue(result.error, schema);
+  throw refuse(what, where, fix);
 }

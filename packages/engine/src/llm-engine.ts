@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Checkpoint } from '@graft/core-model';
-import { assertSamePluginSet, describeIssue } from '@graft/registry';
+import { assertSamePluginSet } from '@graft/registry';
 import type { z } from 'zod';
 import { type AnswerSink, readAnswer } from './answer.ts';
 import { defaultCacheDirectory, type EngineConfig } from './config.ts';
@@ -9,6 +9,7 @@ import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } fro
 import { infoOf } from './engine-info.ts';
 import { EngineClosedError, InvalidRequestError } from './errors.ts';
 import { ImageReader } from './image/image-reader.ts';
+import { parseWith } from './json-file.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
 import { readSource } from './model-source.ts';
@@ -57,7 +58,7 @@ export class LlmEngine implements Engine {
     const container = createServices(plugins, platform, parsed);
     try {
       const files = await container.get(ModelFiles);
-      using checkpoint = closing(await files.open(parsed.model));
+      using checkpoint = await files.open(parsed.model);
       return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
     } catch (error) {
       await container[Symbol.asyncDispose]();
@@ -74,7 +75,7 @@ export class LlmEngine implements Engine {
       const files = await container.get(ModelFiles);
       const text = await files.text(checkpoint);
       const loaded = await loadModel({ ...options, config, source });
-      const info = infoOf({ config, loaded, plugins, platform, text });
+      const info = infoOf({ config, plugins, platform }, loaded, text);
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
       const { scheduler: policy, processors } = await container.get(SequencePolicies);
       const { kvCache, maxPrefillTokens } = loaded.runner;
@@ -217,10 +218,7 @@ export class LlmEngine implements Engine {
 
   private parse(request: GenerateRequest): z.output<typeof GenerateRequest> {
     this.requireOpen();
-    const parsed = GenerateRequest.safeParse(request);
-    if (parsed.success) return parsed.data;
-    const { what, where, fix } = describeIssue(parsed.error, GenerateRequest);
-    throw new InvalidRequestError(what, where || 'request', fix);
+    return parseWith(GenerateRequest, request, (what, key, fix) => new InvalidRequestError(what, key || 'request', fix));
   }
 
   private requireOpen(): void {
@@ -254,11 +252,9 @@ function sharedBySequences({ config, context }: LoadedModel, text: ModelText, pr
 
 /** @throws EngineConfigError for a preprocessor_config.json that does not fit the model. */
 async function openPromptReader(checkpoint: Checkpoint, loaded: LoadedModel, info: EngineInfo, text: ModelText): Promise<PromptReader> {
-  const { model, imageLimits, maxModelLength, maxSequences, vocabSize } = info;
   const { tower, family } = loaded;
-  const images =
-    info.readsImages && tower && family.images ? await ImageReader.open(checkpoint.path, tower, family.images, imageLimits) : null;
-  return new PromptReader({ model, text, images, imageLimits, maxModelLength, maxSequences, vocabSize });
+  const reads = info.readsImages && tower && family.images;
+  return new PromptReader({ info, text, images: reads ? await ImageReader.open(checkpoint.path, tower, reads, info.imageLimits) : null });
 }
 
 /** Row `i` of a run whose rows have equally many tokens. */
@@ -266,8 +262,4 @@ function rowOf({ vocabSize, logits, auxHiddenStates }: RunResult, i: number, row
   if (rows === 1) return { vocabSize, logits, auxHiddenStates };
   const part = (all: Float32Array): Float32Array => all.subarray((i * all.length) / rows, ((i + 1) * all.length) / rows);
   return { vocabSize, logits: part(logits), auxHiddenStates: auxHiddenStates.map(part) };
-}
-
-function closing(checkpoint: Checkpoint): Checkpoint & Disposable {
-  return Object.assign(checkpoint, { [Symbol.dispose]: () => checkpoint.close() });
 }

@@ -10,7 +10,7 @@ import { loadEnginePlugins } from './start-engine.ts';
 async function sourceOf(path: string, architecture?: string) {
   const { registry } = await loadEnginePlugins({ plugins: [] }, {});
   const checkpoint = await openCheckpoint(path);
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   return readSource(registry, checkpoint, architecture);
 }
 

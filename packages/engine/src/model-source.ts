@@ -77,8 +77,7 @@ export function readAsText(readAs: ModelSource['readAs']): string[] {
 /** A checkpoint of which no weight is needed: config.json of a folder, or a .gguf file. Nothing is left open. */
 export async function openConfig(path: string): Promise<Checkpoint> {
   if (existsSync(join(path, 'config.json'))) return configAlone(path, await readModelConfig(path));
-  const checkpoint = await openCheckpoint(path);
-  checkpoint.close();
+  using checkpoint = await openCheckpoint(path);
   return checkpoint;
 }
 
@@ -91,6 +90,6 @@ export function configAlone(path: string, config: unknown): Checkpoint {
     metadata: null,
     tensors: new Map(),
     fingerprint: async () => '',
-    close: () => undefined,
+    [Symbol.dispose]: () => undefined,
   };
 }

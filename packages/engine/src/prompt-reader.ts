@@ -1,6 +1,6 @@
+import type { EngineInfo } from './engine.ts';
 import { InvalidRequestError, NoTokenizerError, PromptTooLongError, TokenOutOfRangeError } from './errors.ts';
 import { ImageCountError, ModelReadsNoImagesError } from './image/errors.ts';
-import type { ImageLimits } from './image/image-config.ts';
 import type { ImageReader } from './image/image-reader.ts';
 import type { ImageTiles, PromptImages } from './image/prompt-images.ts';
 import { Permits } from './permits.ts';
@@ -9,16 +9,10 @@ import type { ModelText } from './text/model-text.ts';
 import type { EncodeOptions, Tokenizer } from './text/tokenizer.ts';
 
 export interface PromptReaderOptions {
-  /** The model's name, for errors. */
-  model: string;
+  info: Pick<EngineInfo, 'model' | 'imageLimits' | 'maxModelLength' | 'vocabSize' | 'maxSequences'>;
   text: ModelText;
   /** Null for a text-only model. */
   images: ImageReader | null;
-  imageLimits: ImageLimits;
-  maxModelLength: number;
-  vocabSize: number;
-  /** Requests with decoded images in memory; others wait. Tiles take a hundred times the memory of files, and the queue is unlimited. */
-  maxSequences: number;
 }
 
 /** A prompt as the model takes it. */
@@ -31,11 +25,12 @@ export interface ReadPrompt {
 /** Turns a request's prompt into token ids and its images into tiles. */
 export class PromptReader {
   private readonly options: PromptReaderOptions;
+  /** Requests with decoded images in memory; others wait. Tiles take a hundred times the memory of files, and the queue is unlimited. */
   private readonly permits: Permits;
 
   constructor(options: PromptReaderOptions) {
     this.options = options;
-    this.permits = new Permits(options.maxSequences);
+    this.permits = new Permits(options.info.maxSequences);
   }
 
   /**
@@ -45,7 +40,8 @@ export class PromptReader {
   read(prompt: Prompt, signal?: AbortSignal): ReadPrompt | Promise<ReadPrompt> {
     const images = imagesOf(prompt);
     if (images.length === 0) return { promptIds: this.checked(this.promptIds(prompt)), images: null };
-    const { images: reader, model, imageLimits } = this.options;
+    const { images: reader, info } = this.options;
+    const { model, imageLimits } = info;
     const where = 'messages' in prompt ? 'messages' : 'prompt.images';
     if (reader === null) throw new ModelReadsNoImagesError(model, where);
     if (images.length > imageLimits.maxImages) throw new ImageCountError(images.length, imageLimits.maxImages, where);
@@ -54,8 +50,8 @@ export class PromptReader {
 
   /** @throws NoTokenizerError */
   get tokenizer(): Tokenizer {
-    const { text, model } = this.options;
-    if (text.tokenizer === null) throw new NoTokenizerError(model);
+    const { text, info } = this.options;
+    if (text.tokenizer === null) throw new NoTokenizerError(info.model);
     return text.tokenizer;
   }
 
@@ -94,7 +90,7 @@ export class PromptReader {
   }
 
   private checked(promptIds: number[]): number[] {
-    const { maxModelLength, vocabSize } = this.options;
+    const { maxModelLength, vocabSize } = this.options.info;
     if (promptIds.length >= maxModelLength) throw new PromptTooLongError(promptIds.length, maxModelLength);
     const wrong = promptIds.find((id) => id >= vocabSize);
     if (wrong !== undefined) throw new TokenOutOfRangeError(wrong, vocabSize);
@@ -110,7 +106,7 @@ export class PromptReader {
 
   /** Encoding a very long text takes seconds and blocks all requests, so a text that cannot fit is refused first. */
   private encode(text: string, options: EncodeOptions = {}): number[] {
-    const { maxModelLength } = this.options;
+    const { maxModelLength } = this.options.info;
     const { tokenizer } = this;
     const least = tokenizer.leastTokens(text, maxModelLength);
     if (least >= maxModelLength) throw new PromptTooLongError(least, maxModelLength, 'at least');

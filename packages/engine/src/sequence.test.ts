@@ -8,7 +8,7 @@ import { Sequence } from './sequence.ts';
 import { readTokenizer } from './text/tokenizer.ts';
 
 const tokenizer = (await readTokenizer(smollm2Folder))!;
-const eos = tokenizer.idOf('<|im_end|>')!;
+const eos = tokenizer.encode('<|im_end|>')[0]!;
 
 /** A sequence of one prompt token whose deltas and errors are kept. */
 function sequenceOf(sampling: Partial<SamplingParams> = {}) {
@@ -19,7 +19,7 @@ function sequenceOf(sampling: Partial<SamplingParams> = {}) {
     images: null,
     sampling: SamplingParams.parse(sampling),
     sink: { push: (delta) => deltas.push(delta), fail: (error) => errors.push(error) },
-    shared: sharedBy({ tokenizer, eosTokenIds: new Set([eos]), vocabSize: tokenizer.vocabSize }),
+    shared: sharedBy({ tokenizer, eosTokenIds: new Set([eos]), vocabSize: 49152 }),
   });
   return { sequence, deltas, errors };
 }

@@ -71,22 +71,18 @@ export class ServedModel implements AsyncDisposable {
 
   private async exchange(path: string, options: Omit<ReloadModelOptions, 'checkpoint'>): Promise<ReloadReport> {
     const files = await this.context.container.get(ModelFiles);
-    const checkpoint = await files.open(path);
-    try {
-      const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, { ...options, checkpoint });
-      const { runner: old, services } = this.loaded;
-      this.loaded = loaded;
-      this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks), warmUp: loaded.warmUp };
-      if (old !== this.runner) {
-        this.replaced = addStats(this.replaced, old.stats);
-        await services[Symbol.asyncDispose]();
-      }
-      const { fromCache, bytes, parameters } = weights;
-      const { renames } = loaded.hooks.toJSON();
-      return { model: path, weights: this.served.weights, parameters, bytes, fromCache, hooks: [...hooks], renames: [...renames], timings };
-    } finally {
-      checkpoint.close();
+    using checkpoint = await files.open(path);
+    const { loaded, weights, hooks, timings } = await reloadModel(this.loaded, { ...options, checkpoint });
+    const { runner: old, services } = this.loaded;
+    this.loaded = loaded;
+    this.served = { ...this.served, weights: commonFormat(loaded.model), changes: changesOf(loaded.hooks), warmUp: loaded.warmUp };
+    if (old !== this.runner) {
+      this.replaced = addStats(this.replaced, old.stats);
+      await services[Symbol.asyncDispose]();
     }
+    const { seconds: _, ...report } = weights;
+    const { renames } = loaded.hooks.toJSON();
+    return { model: path, weights: this.served.weights, ...report, hooks: [...hooks], renames: [...renames], timings };
   }
 }
 

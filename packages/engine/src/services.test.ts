@@ -63,16 +63,11 @@ test('a checkpoint in a plugin’s format is served, and its weights are reloade
 test('a plugin’s tokenizer reads the text of requests and writes that of answers', async () => {
   const bytes = (id: number) => new TextEncoder().encode(`<${id}>`);
   const tokenizer = {
-    vocabSize: 320,
-    bosTokenId: null,
     eosTokenIds: [],
-    specialTokenIds: new Set<number>(),
     encode: (text: string) => Array.from(text, (character) => character.charCodeAt(0)),
     leastTokens: () => 0,
     decode: (ids: readonly number[]) => ids.map((id) => `<${id}>`).join(''),
     piece: (id: number) => ({ bytes: bytes(id), special: false }),
-    tokenOf: (id: number) => `<${id}>`,
-    idOf: () => null,
   };
   const format = { name: 'characters', open: () => tokenizer };
   const engine = await startTiny(

@@ -1,9 +1,10 @@
 import type { EventBus } from '@graft/common';
 import { coreModels } from '@graft/core-model';
-import { describeIssue, type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
+import { type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
 import { EngineConfig, graftVersion } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
 import { EngineConfigError } from './errors.ts';
+import { parseWith } from './json-file.ts';
 
 export interface StartOptions {
   onProgress?: (progress: LoadProgress) => void;
@@ -20,10 +21,7 @@ export interface StartOptions {
 }
 
 export function parseConfig(config: unknown): EngineConfig {
-  const parsed = EngineConfig.safeParse(config);
-  if (parsed.success) return parsed.data;
-  const { what, where, fix } = describeIssue(parsed.error, EngineConfig);
-  throw new EngineConfigError(what, where || 'config', fix);
+  return parseWith(EngineConfig, config, (what, key, fix) => new EngineConfigError(what, key || 'config', fix));
 }
 
 /** The upstream models and the application's plugins. */

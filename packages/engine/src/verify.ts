@@ -195,13 +195,9 @@ async function runModel(
 
 async function loadEngine(subject: Subject, options: BuildOptions & Pick<StartOptions, 'onProgress' | 'signal'>): Promise<LlmEngine> {
   const { platform, config, fill } = subject;
-  const checkpoint = await subject.open();
-  try {
-    const container = containerOf(subject);
-    return await LlmEngine.load({ ...options, platform, config, container, checkpoint, ...(fill !== null && { fillWeights: fill }) });
-  } finally {
-    checkpoint.close();
-  }
+  using checkpoint = await subject.open();
+  const container = containerOf(subject);
+  return await LlmEngine.load({ ...options, platform, config, container, checkpoint, ...(fill !== null && { fillWeights: fill }) });
 }
 
 /** The platform's services, or the interpreter where it has none that run here. */

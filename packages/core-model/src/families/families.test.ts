@@ -23,7 +23,7 @@ const cases = fileURLToPath(new URL('../../../../tests/parity/cases/', import.me
 
 async function open(path: string): Promise<Checkpoint> {
   const checkpoint = await openCheckpoint(path);
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   return checkpoint;
 }
 

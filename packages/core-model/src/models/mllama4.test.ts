@@ -16,7 +16,7 @@ const folder = fileURLToPath(new URL('../../../../tests/parity/cases/vision-tiny
 
 async function open(): Promise<Checkpoint> {
   const checkpoint = await openCheckpoint(folder);
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   return checkpoint;
 }
 

@@ -12,7 +12,7 @@ import {
 
 async function open(name: string) {
   const checkpoint = await openCheckpoint(fileURLToPath(new URL(`../../../../tests/parity/cases/${name}`, import.meta.url)));
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   const config = llama4.parseConfig(checkpoint.config);
   const contextOf = (rank: number, size: number) => upstreamContext('any', config, { maxModelLength: 32, pipeline: { rank, size } });
   return { checkpoint, contextOf, rules: llama4.weights(config) };

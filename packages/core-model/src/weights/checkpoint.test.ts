@@ -40,8 +40,8 @@ test('a folder with one file gives its tensors and its config', async () => {
   expect(checkpoint).toMatchObject({ kind: 'safetensors', config: { model_type: 'llama4' }, metadata: null });
   const { file, offset, byteLength } = checkpoint.tensors.get('a')!;
   expect(file.read(offset, byteLength)).toEqual(f32(1, 2));
-  checkpoint.close();
-  checkpoint.close();
+  checkpoint[Symbol.dispose]();
+  checkpoint[Symbol.dispose]();
   expect((await failure(() => file.read(offset, byteLength))).message).toMatch(/was closed/);
 });
 
@@ -50,14 +50,14 @@ test('shards are joined through the index, also when they are links', async () =
   symlinkSync(join(path, 'blob'), join(path, 'link.safetensors'));
   const checkpoint = await openCheckpoint(path);
   expect([...checkpoint.tensors.keys()]).toEqual(['a', 'b']);
-  checkpoint.close();
+  checkpoint[Symbol.dispose]();
 });
 
 test('a tensor that the index forgot is not lost', async () => {
   const path = sharded({ a: 'one.safetensors' }, { 'one.safetensors': safetensorsOf({ a: tensor(1), c: tensor(2) }) });
   const checkpoint = await openCheckpoint(path);
   expect([...checkpoint.tensors.keys()]).toEqual(['a', 'c']);
-  checkpoint.close();
+  checkpoint[Symbol.dispose]();
 });
 
 const broken: [what: string, path: () => string, code: string, message: RegExp][] = [
@@ -174,16 +174,12 @@ test('a file that shrinks after it was opened is an error, not zeros', async () 
   const { file, offset, byteLength } = checkpoint.tensors.get('a')!;
   const error = await failure(() => file.read(offset, byteLength));
   expect([error.code, error.message]).toEqual([corrupt, expect.stringContaining('the file ends at 95')]);
-  checkpoint.close();
+  checkpoint[Symbol.dispose]();
 });
 
 async function fingerprint(path: string): Promise<string> {
-  const checkpoint = await openCheckpoint(path);
-  try {
-    return await checkpoint.fingerprint();
-  } finally {
-    checkpoint.close();
-  }
+  using checkpoint = await openCheckpoint(path);
+  return await checkpoint.fingerprint();
 }
 
 test('the fingerprint follows the contents, not the place or the time', async () => {
@@ -237,5 +233,5 @@ test('a GGUF gives its metadata and its tensors, and leaves the config to its fa
   expect(checkpoint.kind).toBe('gguf');
   expect(checkpoint.metadata?.get('llama.context_length')).toBe(64);
   expect(checkpoint.tensors.get('token_embd.weight')?.shape).toEqual([2, 32]);
-  checkpoint.close();
+  checkpoint[Symbol.dispose]();
 });

@@ -21,7 +21,7 @@ export interface CheckpointTensor {
 }
 
 /** A model's files, headers read and checked; no weight is read before it is converted. */
-export interface Checkpoint {
+export interface Checkpoint extends Disposable {
   readonly path: string;
   /** The name of its format: `safetensors`, `gguf`, or one that a plugin adds. */
   readonly kind: string;
@@ -32,7 +32,6 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** Identifies the contents; see `fingerprintOf`. Hex. */
   fingerprint(): Promise<string>;
-  close(): void;
 }
 
 /** What a format reads of a checkpoint's headers. */
@@ -84,7 +83,13 @@ export async function openCheckpoint(
   try {
     const { headerBytes = new Map(), ...headers } = await format.open(path, open);
     let fingerprint: Promise<string> | null = null;
-    return { path, kind: format.name, ...headers, fingerprint: () => (fingerprint ??= fingerprintOf(files, headerBytes)), close };
+    return {
+      path,
+      kind: format.name,
+      ...headers,
+      fingerprint: () => (fingerprint ??= fingerprintOf(files, headerBytes)),
+      [Symbol.dispose]: close,
+    };
   } catch (error) {
     close();
     throw error;
@@ -97,8 +102,7 @@ export async function openCheckpoint(
  */
 export async function readModelConfig(path: string): Promise<unknown> {
   if (isFolder(path)) return readJsonObject(join(path, 'config.json'));
-  const checkpoint = await openCheckpoint(path);
-  checkpoint.close();
+  using checkpoint = await openCheckpoint(path);
   return checkpoint.config;
 }
 

@@ -167,7 +167,7 @@ async function configOf(
   tensors = [{ name: 'token_embd.weight', dims: [32, 4], type: 0, data: new Uint8Array(512) }],
 ): Promise<unknown> {
   const checkpoint = await openCheckpoint(temporaryFile('model.gguf', ggufBytes({ keys, tensors })));
-  checkpoint.close();
+  checkpoint[Symbol.dispose]();
   const { path, metadata, tensors: read } = checkpoint;
   return llama.gguf!.config({ path, metadata: metadata!, tensors: read });
 }

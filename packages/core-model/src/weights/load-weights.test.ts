@@ -15,7 +15,7 @@ const cases = fileURLToPath(new URL('../../../../tests/parity/cases/', import.me
 
 async function open(path: string): Promise<Checkpoint> {
   const checkpoint = await openCheckpoint(path);
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   return checkpoint;
 }
 
@@ -171,12 +171,8 @@ function tinyFolder(values = tinyValues): string {
 
 async function loadTiny(path: string, options: Partial<LoadWeights> = {}) {
   const model = moduleOf(tinyShapes);
-  const checkpoint = await openCheckpoint(path);
-  try {
-    return { model, report: await loadWeights(model, checkpoint, { ...inMemory, ...options }) };
-  } finally {
-    checkpoint.close();
-  }
+  using checkpoint = await openCheckpoint(path);
+  return { model, report: await loadWeights(model, checkpoint, { ...inMemory, ...options }) };
 }
 
 const tinyLoaded = (model: Module): number[] => [...valuesIn(model, 'a'), ...valuesIn(model, 'b')];
@@ -280,7 +276,7 @@ test('staged weights change no parameter before they are applied', async () => {
         cacheDirectory,
       },
     );
-    checkpoint.close();
+    checkpoint[Symbol.dispose]();
     if (cacheDirectory === null) expect(storagesOf(model)).toEqual(before);
     expect(staged.report).toMatchObject({ parameters: 2, bytes: 96 * 4 });
     staged.apply();

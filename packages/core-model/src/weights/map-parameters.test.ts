@@ -22,7 +22,7 @@ function checkpoint(shapes: Record<string, number[]>, kind: Checkpoint['kind'] =
     metadata: null,
     tensors: new Map(tensors),
     fingerprint: async () => '',
-    close: () => undefined,
+    [Symbol.dispose]: () => undefined,
   };
 }
 

@@ -1,19 +1,17 @@
 import { setImmediate } from 'node:timers/promises';
-import { describeIssue } from '@graft/registry';
 import type { z } from 'zod';
 import { EngineConfigError } from '../errors.ts';
+import { parseWith } from '../json-file.ts';
 import { type AspectRatio, placeOnCanvas } from './canvas.ts';
 import { decodeImage } from './decode.ts';
 import { ImageCountError } from './errors.ts';
 import { ImageProcessorConfig } from './image-config.ts';
+import type { ImageTiles } from './prompt-images.ts';
 import { type RgbImage, resizeBilinear } from './resize.ts';
 import { writeTile } from './tiles.ts';
 
-/** One image as the vision tower takes it. */
-export interface ProcessedImage {
-  /** `[tiles, 3, tileSide, tileSide]`, -1 to 1: the canvas's tiles row by row; if there are several, one more tile with the whole image. */
-  pixelValues: Float32Array;
-  tiles: number;
+/** One image as the vision tower takes it: the canvas's tiles row by row; if there are several, one more tile with the whole image. Values are -1 to 1. */
+export interface ProcessedImage extends ImageTiles {
   /** Of the canvas, without the global tile. */
   aspectRatio: AspectRatio;
 }
@@ -34,12 +32,8 @@ export class ImageProcessor {
   readonly config: ImageProcessorConfig;
 
   constructor(config: z.input<typeof ImageProcessorConfig> = {}) {
-    const parsed = ImageProcessorConfig.safeParse(config);
-    if (!parsed.success) {
-      const { what, where, fix = 'correct the option of the image processor.' } = describeIssue(parsed.error, ImageProcessorConfig);
-      throw new EngineConfigError(what, where, fix);
-    }
-    this.config = parsed.data;
+    const advice = 'correct the option of the image processor.';
+    this.config = parseWith(ImageProcessorConfig, config, (what, key, fix = advice) => new EngineConfigError(what, key, fix));
   }
 
   /**

@@ -10,7 +10,7 @@ import { runResult, stepTensors } from './program-step.ts';
 
 async function load() {
   const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   const config = llama4.parseConfig(checkpoint.config);
   const model = new Llama4ForConditionalGeneration(upstreamContext('Llama4ForConditionalGeneration', config, { maxModelLength: 32 }));
   await loadWeights(model, checkpoint, { policy: float32Policy, cacheDirectory: null, rules: llama4.weights(config) });

@@ -19,7 +19,7 @@ async function runnerOn(platform: 'interpreter' | 'static'): Promise<ModelRunner
   const config = parseConfig(tinyConfig({ name: 'vision-tiny', platform, ...more }));
   const plugins = await loadEnginePlugins(config, {});
   const checkpoint = await openCheckpoint(caseFolder('vision-tiny'));
-  onTestFinished(() => checkpoint.close());
+  onTestFinished(() => checkpoint[Symbol.dispose]());
   const source = await readSource(plugins.registry, checkpoint, undefined);
   const selected = await plugins.selectPlatform(platform);
   const container = createServices(plugins, selected, config);
@@ -35,7 +35,7 @@ function tiles(side: number): HostTensor {
 
 const side = (
   await openCheckpoint(caseFolder('vision-tiny')).then((checkpoint) => {
-    checkpoint.close();
+    checkpoint[Symbol.dispose]();
     return checkpoint.config as { vision_config: { image_size: number } };
   })
 ).vision_config.image_size;

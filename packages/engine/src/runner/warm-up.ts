@@ -72,7 +72,7 @@ export function summaryRows(buckets: readonly Bucket[], seconds: ReadonlyMap<str
       kind,
       buckets: of.length,
       graphs: keys.length,
-      seconds: sum(keys.map((key) => seconds.get(key)!)),
+      seconds: keys.reduce((sum, key) => sum + seconds.get(key)!, 0),
       padding: mostPadding(sizes),
     };
   };
@@ -88,11 +88,7 @@ export function summaryRows(buckets: readonly Bucket[], seconds: ReadonlyMap<str
 }
 
 /** The most of a bucket that can be padding, where each step takes the least padded one: it has one token more than the next smaller size holds. */
-export function mostPadding(sizes: readonly number[]): number {
+function mostPadding(sizes: readonly number[]): number {
   const ascending = [...new Set(sizes)].sort((a, b) => a - b);
   return ascending.reduce((most, size, i) => Math.max(most, (size - (ascending[i - 1] ?? 0) - 1) / size), 0);
-}
-
-function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
 }

@@ -9,7 +9,7 @@ const template = (source: string) => new ChatTemplate({ source, bosToken: '<s>',
 const user = (content: string) => [{ role: 'user', content }];
 
 describe("SmolLM2's template", () => {
-  const smollm2 = chatTemplateFromGguf(ggufTokenizerKeys)!;
+  const smollm2 = chatTemplateFromGguf(new Map(Object.entries(ggufTokenizerKeys)))!;
 
   test.each(chats)('gives the published prompt for $user', ({ user: content, prompt }) => {
     expect(smollm2.render(user(content))).toBe(prompt);

@@ -3,7 +3,7 @@ import { GraftError, graftError, messageOf } from '@graft/common';
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { z } from 'zod';
 import { readIfThere, readJsonFile } from '../json-file.ts';
-import { type GgufMetadata, ggufValue } from './gguf-tokenizer.ts';
+import type { GgufMetadata } from './gguf-tokenizer.ts';
 
 /** One part of a message's content. Parts other than text reach only templates that loop over parts. */
 export interface ContentPart {
@@ -164,15 +164,15 @@ function joinText(parts: readonly ContentPart[], position: number): string {
 
 /** `tokenizer.chat_template` of a GGUF; null without it. @throws ChatTemplateInvalidError */
 export function chatTemplateFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): ChatTemplate | null {
-  const source = ggufValue(metadata, 'tokenizer.chat_template');
+  const source = metadata.get('tokenizer.chat_template');
   if (typeof source !== 'string') return null;
   return new ChatTemplate({ source, ...ggufSpecialTokens(metadata), where: `${where}, key tokenizer.chat_template` });
 }
 
 function ggufSpecialTokens(metadata: GgufMetadata): { bosToken: string; eosToken: string } {
-  const tokens = ggufValue(metadata, 'tokenizer.ggml.tokens');
+  const tokens = metadata.get('tokenizer.ggml.tokens');
   const named = (key: string): string => {
-    const id = ggufValue(metadata, `tokenizer.ggml.${key}`);
+    const id = metadata.get(`tokenizer.ggml.${key}`);
     const token: unknown = Array.isArray(tokens) && id !== undefined ? tokens[Number(id)] : undefined;
     return typeof token === 'string' ? token : '';
   };

@@ -45,7 +45,7 @@ test('keeps a byte order mark wherever it stands', () => {
 });
 
 // Half of the ids are parts of emoji, so that broken characters abound.
-const anyId = fc.oneof(fc.integer({ min: 0, max: tokenizer.vocabSize + 10 }), fc.constantFrom(...family, ...tokenizer.encode('🙂漢é')));
+const anyId = fc.oneof(fc.integer({ min: 0, max: 49152 + 10 }), fc.constantFrom(...family, ...tokenizer.encode('🙂漢é')));
 
 test('what it gives out together is what decode makes of all ids, and never splits a code point', () => {
   fc.assert(

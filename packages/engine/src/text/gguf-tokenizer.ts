@@ -4,7 +4,7 @@ import { TokenizerInvalidError, TokenizerUnsupportedError } from './tokenizer-er
 import type { AddedToken, TemplateItem, TokenizerConfigPostProcessor, TokenizerJson } from './tokenizer-json.ts';
 
 /** A GGUF's key-value pairs; integers may be numbers or bigints, lists arrays or typed arrays. */
-export type GgufMetadata = ReadonlyMap<string, unknown> | Readonly<Record<string, unknown>>;
+export type GgufMetadata = ReadonlyMap<string, unknown>;
 
 /** `tokenizer.ggml.token_type` by number. Only these are matched whole in a text; normal tokens (1), unused ones (5) and bytes (6) are not. */
 const tokenType = { unknown: 2, control: 3, userDefined: 4 } as const;
@@ -23,7 +23,7 @@ export function tokenizerFromGguf(metadata: GgufMetadata, where = 'GGUF metadata
   const eosTokenId = keys.tokenId('eos_token_id', tokens.length);
   const endIds = [eosTokenId, keys.tokenId('eot_token_id', tokens.length), keys.tokenId('eom_token_id', tokens.length)];
   const eosTokenIds = [...new Set(endIds.filter((id) => id !== null))];
-  return createTokenizer(tokenizerJsonOf(keys, tokens, bosTokenId, eosTokenId), { bosTokenId, eosTokenIds, where, tokens });
+  return createTokenizer(tokenizerJsonOf(keys, tokens, bosTokenId, eosTokenId), { eosTokenIds, where, tokens });
 }
 
 function tokenizerJsonOf(
@@ -112,7 +112,7 @@ class TokenizerKeys {
   }
 
   get(name: string): unknown {
-    return ggufValue(this.metadata, `tokenizer.ggml.${name}`);
+    return this.metadata.get(`tokenizer.ggml.${name}`);
   }
 
   string(name: string, otherwise: string): string {
@@ -146,10 +146,4 @@ class TokenizerKeys {
   private refuse(name: string, why: string): never {
     throw new TokenizerInvalidError(`tokenizer.ggml.${name} ${why}.`, this.where);
   }
-}
-
-/** One value of a GGUF's metadata, in either form. */
-export function ggufValue(metadata: GgufMetadata, key: string): unknown {
-  if (metadata instanceof Map) return metadata.get(key);
-  return Object.hasOwn(metadata, key) ? (metadata as Readonly<Record<string, unknown>>)[key] : undefined;
 }

@@ -28,12 +28,8 @@ export interface DecodeOptions {
 
 /** Text to token ids and back, for one model. */
 export interface Tokenizer {
-  /** One more than the largest id. A model's logits may be wider, padded with ids that have no token. */
-  readonly vocabSize: number;
-  readonly bosTokenId: number | null;
-  /** Each of these ends an answer; empty where the checkpoint names none. */
+  /** Each of these ends an answer; empty if the checkpoint names none. */
   readonly eosTokenIds: readonly number[];
-  readonly specialTokenIds: ReadonlySet<number>;
   /** The ids of a text. Names of special tokens in it become these tokens. */
   encode(text: string, options?: EncodeOptions): number[];
   /**
@@ -52,15 +48,10 @@ export interface Tokenizer {
    * @throws TokenIdError for an id that is not an integer from 0 up.
    */
   piece(tokenId: number): TokenPiece;
-  /** The token as the vocabulary writes it (a space as `Ġ`), or null for an id without one. */
-  tokenOf(tokenId: number): string | null;
-  /** The inverse of `tokenOf`, or null. */
-  idOf(token: string): number | null;
 }
 
 /** A checkpoint's settings next to tokenizer.json. */
 export interface TokenizerSettings {
-  bosTokenId: number | null;
   eosTokenIds: readonly number[];
   /** The file, for errors; `GGUF metadata` where unknown. */
   where: string;
@@ -75,11 +66,9 @@ export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
   if (json === null) return null;
   const named = await readJsonFile(join(folder, 'tokenizer_config.json'), TokenizerConfigFile, invalid);
   const { added_tokens, model } = checkTokenizerJson(json, where);
-  const idsOf = (token: string | null = null): number[] => {
-    const id = token === null ? null : (added_tokens.find(({ content }) => content === token)?.id ?? model.vocab[token] ?? null);
-    return id === null ? [] : [id];
-  };
-  return createTokenizer(json, { bosTokenId: idsOf(named?.bos_token)[0] ?? null, eosTokenIds: idsOf(named?.eos_token), where });
+  const eosToken = named?.eos_token ?? '';
+  const eosTokenId = added_tokens.find(({ content }) => content === eosToken)?.id ?? model.vocab[eosToken];
+  return createTokenizer(json, { eosTokenIds: eosTokenId === undefined ? [] : [eosTokenId], where });
 }
 
 const invalid = (what: string, where: string): TokenizerInvalidError => new TokenizerInvalidError(what, where);
@@ -93,10 +82,10 @@ export function createTokenizer(json: unknown, settings: TokenizerSettings): Tok
 }
 
 class ByteLevelTokenizer implements Tokenizer {
-  readonly vocabSize: number;
-  readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
-  readonly specialTokenIds: ReadonlySet<number>;
+  private readonly specialTokenIds: ReadonlySet<number>;
+  /** One more than the largest id. */
+  private readonly vocabSize: number;
   private readonly library: HuggingFaceTokenizer;
   private readonly tokens: ArrayLike<string> | null;
   /** The text of an added token is its name as it stands, not its letters read as bytes. */
@@ -112,7 +101,6 @@ class ByteLevelTokenizer implements Tokenizer {
     this.library = createLibraryTokenizer(json, settings.where);
     this.tokens = settings.tokens ?? null;
     this.vocabSize = countIds(json, settings);
-    this.bosTokenId = settings.bosTokenId;
     this.eosTokenIds = settings.eosTokenIds;
     this.addedTokenIds = new Set(json.added_tokens.map((token) => token.id));
     this.specialTokenIds = new Set(json.added_tokens.filter((token) => token.special).map((token) => token.id));
@@ -145,21 +133,13 @@ class ByteLevelTokenizer implements Tokenizer {
     checkTokenId(tokenId);
     const known = this.pieces[tokenId];
     if (known !== undefined) return known;
-    const token = this.tokenOf(tokenId);
+    const token = this.tokens?.[tokenId] ?? this.library.id_to_token(tokenId) ?? null;
     // Not cached: the ids without a token are endless.
     if (token === null) return noPiece;
     const bytes = this.addedTokenIds.has(tokenId) ? textEncoder.encode(token) : bytesOfToken(token);
     const piece: TokenPiece = { bytes, special: this.specialTokenIds.has(tokenId) };
     this.pieces[tokenId] = piece;
     return piece;
-  }
-
-  tokenOf(tokenId: number): string | null {
-    return this.tokens?.[tokenId] ?? this.library.id_to_token(tokenId) ?? null;
-  }
-
-  idOf(token: string): number | null {
-    return this.library.token_to_id(token) ?? null;
   }
 }
 

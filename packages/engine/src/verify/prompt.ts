@@ -41,14 +41,10 @@ export async function promptOf(asked: string | readonly number[] | undefined, su
 }
 
 async function encode(text: string, { openCheckpoint, path }: PromptSubject): Promise<number[]> {
-  const checkpoint = await openCheckpoint();
-  try {
-    const { tokenizer } = await openModelText(checkpoint);
-    if (tokenizer === null) throw new NoTokenizerError(path);
-    return tokenizer.encode(text);
-  } finally {
-    checkpoint.close();
-  }
+  using checkpoint = await openCheckpoint();
+  const { tokenizer } = await openModelText(checkpoint);
+  if (tokenizer === null) throw new NoTokenizerError(path);
+  return tokenizer.encode(text);
 }
 
 const defaultLength = 20;

@@ -19,7 +19,7 @@ import { type FromWorker, type Reloaded, startId, type ToWorker, type WorkerStar
 export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
   const parsed = parseConfig(config);
   options.signal?.throwIfAborted();
-  const { defaultPlugins, defaultPluginsFrom, onProgress, events, signal } = options;
+  const { defaultPlugins, defaultPluginsFrom, signal } = options;
   const expectedPlugins = await findPlugins(parsed, options);
   signal?.throwIfAborted();
   const start: WorkerStart = {
@@ -28,7 +28,7 @@ export async function startEngineWorker(config: z.input<typeof EngineConfig>, op
     ...(defaultPlugins && { defaultPlugins }),
     ...(defaultPluginsFrom && { defaultPluginsFrom }),
   };
-  return await EngineWorker.start(new Worker(entryUrl(), { workerData: start, execArgv: [] }), { onProgress, events, signal });
+  return await EngineWorker.start(new Worker(entryUrl(), { workerData: start, execArgv: [] }), options);
 }
 
 /** The plugins that the worker must find. A plugin passed in code must be one of them, unchanged. */
@@ -56,10 +56,6 @@ function endWorker(worker: Worker): void {
   worker.postMessage({ type: 'close' } satisfies ToWorker);
 }
 
-function workerFailure(error: unknown): EngineFailureError {
-  return new EngineFailureError(`The engine's worker failed: ${messageOf(error)}`, error);
-}
-
 /** The entry is built JavaScript: a worker cannot start from TypeScript under vitest or tsx. */
 function entryUrl(): URL {
   return import.meta.url.endsWith('.ts') ? new URL('../../dist/worker/entry.js', import.meta.url) : new URL('./entry.js', import.meta.url);
@@ -73,8 +69,6 @@ interface Pending {
 }
 
 type WithoutId<M> = M extends { id: number } ? Omit<M, 'id'> : never;
-
-type StartedWorker = { [Key in 'onProgress' | 'events' | 'signal']: StartOptions[Key] | undefined };
 
 /** The engine behind a worker thread. */
 class EngineWorker implements Engine {
@@ -90,7 +84,7 @@ class EngineWorker implements Engine {
     this.worker = worker;
     this.events = events;
     worker.on('message', (message: FromWorker) => this.receive(message));
-    worker.on('error', (error) => this.end(workerFailure(error)));
+    worker.on('error', (error) => this.end(new EngineFailureError(`The engine's worker failed: ${messageOf(error)}`, error)));
     this.ended = new Promise((resolve) => {
       worker.once('exit', (code) => {
         const early = this.pending.has(startId);
@@ -102,7 +96,7 @@ class EngineWorker implements Engine {
   }
 
   /** Waits until the worker is ready. @throws what the start ends in; the signal's reason. */
-  static async start(worker: Worker, { onProgress, events, signal }: StartedWorker): Promise<EngineWorker> {
+  static async start(worker: Worker, { onProgress, events, signal }: StartOptions): Promise<EngineWorker> {
     const engine = new EngineWorker(worker, events);
     const started = new Promise<EngineInfo>((take, fail) => {
       engine.pending.set(startId, { take: take as Pending['take'], fail, onProgress });
@@ -132,15 +126,14 @@ class EngineWorker implements Engine {
   }
 
   tokenize(text: string): Promise<number[]> {
-    return new Promise((take, fail) => void this.ask({ type: 'tokenize', text }, { take: take as Pending['take'], fail }));
+    return this.request({ type: 'tokenize', text });
   }
 
   /** An abort is answered once the old weights serve again. A reload that finished before the worker heard of the abort stays. */
   async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
     signal?.throwIfAborted();
     let onAbort = (): void => undefined;
-    const answer = new Promise<Reloaded>((take, fail) => {
-      const id = this.ask({ type: 'reload', model }, { take: take as Pending['take'], fail, onProgress });
+    const answer = this.request<Reloaded>({ type: 'reload', model }, onProgress, (id) => {
       onAbort = () => this.send({ type: 'abort', id });
     });
     signal?.addEventListener('abort', onAbort, { once: true });
@@ -156,7 +149,7 @@ class EngineWorker implements Engine {
   }
 
   stats(): Promise<EngineStats> {
-    return new Promise((take, fail) => void this.ask({ type: 'stats' }, { take: take as Pending['take'], fail }));
+    return this.request({ type: 'stats' });
   }
 
   async close(): Promise<void> {
@@ -180,6 +173,14 @@ class EngineWorker implements Engine {
     const pending = this.pending.get(id);
     if (isLast) this.pending.delete(id);
     return pending;
+  }
+
+  /** Waits for the answer. @param sent gets the id of the message. */
+  private request<T>(message: WithoutId<ToWorker>, onProgress?: Pending['onProgress'], sent?: (id: number) => void): Promise<T> {
+    return new Promise((take, fail) => {
+      const id = this.ask(message, { take: take as Pending['take'], fail, onProgress });
+      sent?.(id);
+    });
   }
 
   private ask(message: WithoutId<ToWorker>, pending: Pending): number {
