@@ -57,7 +57,7 @@ describe('a start', () => {
       'an unknown key',
       { maxSequence: 4 } as TinyOptions,
       'GRAFT_ENGINE_CONFIG',
-      /"maxSequence" is no key[\s\S]*where: maxSequence\n[\s\S]*mean "maxSequences"/,
+      /"maxSequence" is not a key here[\s\S]*where: maxSequence\n[\s\S]*mean "maxSequences"/,
     ],
     ['a value out of range', { maxSequences: 0 }, 'GRAFT_ENGINE_CONFIG', /where: maxSequences/],
     ['a value of the wrong type', { prefillTokens: 'many' as never }, 'GRAFT_ENGINE_CONFIG', /where: prefillTokens/],
