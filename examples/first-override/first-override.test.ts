@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { coreModels, Llama4ForCausalLM, llama4, type ModelContext, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel, graftVersion, type LlmEngine } from '@graft/engine';
-import { CaptureCache, type CapturedModel, inlineRegions, ops } from '@graft/graph';
-import { explainHooks, HookRunner, loadPlugins } from '@graft/registry';
+import { CaptureCache, type CapturedModel, inlineRegions, type OpFacts, ops } from '@graft/graph';
+import { loadPlugins } from '@graft/registry';
 import { checkPlugin } from '@graft/registry/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { withOtherWeights } from '../../tests/fixtures/other-weights.ts';
@@ -29,6 +29,10 @@ describe('through the engine', () => {
     expect(override.info.explanation).toContain(`${architecture} (platform "cpu", mode "full") is served by FirstOverride`);
     expect(override.info.explanation).toContain('[selected] first-override (subclass, platform "cpu", priority 0): the highest priority');
     expect(override.info.explanation).toMatch(/\[selected\] first-override .*; contract holds$/m);
+    const norms = 2 * config.numHiddenLayers + 1;
+    expect(override.info.explanation).toContain(
+      `contract holds; SplitNorm replaced ${norms} instances at model.layers.0.input_layernorm and`,
+    );
   });
 
   test('logits are capped exactly as they should be, which is far from what they were', () => {
@@ -50,21 +54,15 @@ describe('through the engine', () => {
   });
 });
 
-test('the hook scales the queries of every layer before the attention, and costs no graph', async () => {
-  const { registry, hooks } = await load();
+test('the layer override replaces every norm of the residual stream, adds before it, and costs no graph', async () => {
+  const { registry } = await loadPlugins({ plugins: [coreModels, interpreterCpu, firstOverride], specifiers: [], graftVersion });
   const classes = await registry.load<ModelContext, FirstOverride>(registry.resolve([architecture], context));
-  const patched = await classes.construct(context);
-  const runner = new HookRunner(classes.resolution, hooks);
-  await runner.run('init', patched, context);
-  const others = config.numHiddenLayers - 1;
-  const patch = `replaceMethod of ChunkedLocalAttention.forward at model.layers.0.self_attn.attn.forward and ${others} more`;
-  expect(explainHooks(runner.toJSON())).toContain(patch);
-  expect(explainHooks(runner.toJSON())).toContain('the attention kernel takes no scale');
-
   const capture = (of: Llama4ForCausalLM) => captureLanguageModel(of, new CaptureCache());
-  const [before, after] = [capture(new Llama4ForCausalLM(context)), capture(patched)];
-  expect(attentionScales(before)).toEqual(new Array(config.numHiddenLayers).fill(config.headDim ** -0.5));
-  expect(attentionScales(after)).toEqual(new Array(config.numHiddenLayers).fill(1));
+  const [before, after] = [capture(new Llama4ForCausalLM(context)), capture(await classes.construct({ ...context, build: classes.build }))];
+  const norms = 2 * config.numHiddenLayers; // two a layer and the last one; the very first has no residual to add
+  expect(countOf(ops.addRmsNorm, before)).toBe(norms);
+  expect(countOf(ops.addRmsNorm, after)).toBe(0);
+  expect(countOf(ops.add, after) - countOf(ops.add, before)).toBe(norms);
   expect(after.cache.count('decoder-layer')).toBe(before.cache.count('decoder-layer'));
 });
 
@@ -75,7 +73,7 @@ describe('the testing kit', () => {
     for (const folder of [cacheDirectory, otherModel]) rmSync(folder, { recursive: true });
   });
 
-  test('finds every property of the override to hold', async () => {
+  test('finds every property of both overrides to hold', async () => {
     const { records } = await checkPlugin<ModelContext, FirstOverride, LlmEngine>(firstOverride, {
       needs: [coreModels, interpreterCpu],
       context: ({ build }) => ({ ...context, build }),
@@ -87,14 +85,15 @@ describe('the testing kit', () => {
         close: (engine) => engine.close(),
       }),
     });
-    expect(records.map(({ property, outcome }) => `${property}: ${outcome}`)).toEqual([
+    const properties = [
       'contract holds: held',
       'phases repeat: held',
       'init keeps the parameters: held',
       'undo restores: held',
       'copies share nothing: held',
       'reload equals a fresh load: held',
-    ]);
+    ];
+    expect(records.map(({ property, outcome }) => `${property}: ${outcome}`)).toEqual([...properties, ...properties]);
   });
 });
 
@@ -102,11 +101,6 @@ test('the override is under 80 lines', () => {
   expect(readFileSync(join(here, 'plugin.ts'), 'utf8').split('\n').length).toBeLessThan(80);
 });
 
-function attentionScales(captured: CapturedModel): unknown[] {
-  const nodes = inlineRegions(captured).nodes;
-  return nodes.flatMap((node) => (node.kind === 'op' && node.op === ops.attention ? [node.attributes['scale']] : []));
-}
-
-function load() {
-  return loadPlugins({ plugins: [coreModels, interpreterCpu, firstOverride], specifiers: [], graftVersion });
+function countOf(op: OpFacts, captured: CapturedModel): number {
+  return inlineRegions(captured).nodes.filter((node) => node.kind === 'op' && node.op === op).length;
 }
