@@ -118,7 +118,7 @@ test('an image is pasted, and dropped; another file is refused in words', async 
   await give('drop', 'dropped.png', 'image/png');
   await page.getByRole('img', { name: 'dropped.png' }).waitFor();
   await give('drop', 'notes.txt', 'text/plain');
-  await page.getByRole('alert').getByText('notes.txt is no PNG, JPEG, WebP or GIF.').waitFor();
+  await page.getByRole('alert').getByText('notes.txt is not a PNG, JPEG, WebP or GIF.').waitFor();
   expect(await attached(page).count()).toBe(2);
 });
 

@@ -7,8 +7,8 @@ import type { OpFacts } from './ops/define-op.ts';
 import type { NodeOf } from './ops/index.ts';
 
 /**
- * How a plugin lowers an op for the backend of a platform; `Context` and `Result` are the backend's. Of several that support a node the one with the
- * highest `priority` (default 0) is taken, of equals the first, and any of them before the backend's own.
+ * How a plugin lowers an op for the backend of a platform; `Context` and `Result` are the backend's. Among lowerings that support a node, the highest
+ * `priority` (default 0) wins, then the first. A plugin's lowering comes before the backend's own.
  */
 export interface OpLowering<Context, Result, O = OpFacts> {
   readonly op: O;
@@ -16,12 +16,12 @@ export interface OpLowering<Context, Result, O = OpFacts> {
   readonly priority?: number;
   /** Largest difference from the interpreter, relative to the largest value where that is over 1. Default 1e-4; see `verify --ops`. */
   readonly tolerance?: number;
-  /** Default: every node of the op. What no lowering supports is decomposed. */
+  /** Default: every node of the op. A node that no lowering supports is decomposed. */
   supports?(node: NodeOf<O>): boolean;
   lower(node: NodeOf<O>, context: Context): Result;
 }
 
-/** The lowering that serves a node, of those given for one platform; null where no lowering serves. */
+/** The lowering that serves a node, of those for one platform; null if none serves. */
 export function chooseLowering<L extends OpLowering<never, unknown>>(lowerings: readonly L[], node: OpNode): L | null {
   const able = lowerings.filter(
     (one) =>
@@ -31,7 +31,7 @@ export function chooseLowering<L extends OpLowering<never, unknown>>(lowerings: 
   return able.reduce<L | null>((best, each) => (best === null || (each.priority ?? 0) > (best.priority ?? 0) ? each : best), null);
 }
 
-/** @throws OpFaultyError for what a plugin gives instead of a lowering. */
+/** Checks a plugin's lowering. @throws OpFaultyError */
 export function expectLowering<L extends OpLowering<never, unknown>>(lowering: L): L {
   const { op, platform, lower } = lowering ?? {};
   if (typeof op === 'function' && typeof platform === 'string' && typeof lower === 'function') return lowering;
@@ -41,24 +41,24 @@ export function expectLowering<L extends OpLowering<never, unknown>>(lowering: L
   throw new OpFaultyError(typeof op === 'function' ? (op as OpFacts) : null, what);
 }
 
-/** A tensor in ordinary memory, as it is given to a program and taken from it. Row-major. */
+/** A tensor in ordinary memory, as a program takes and returns it. Row-major. */
 export interface HostTensor {
   readonly dtype: DType;
   readonly dims: readonly number[];
   readonly data: Float32Array | BigInt64Array | Int32Array | Uint8Array;
 }
 
-/** What a runtime input of the model is bound to. */
+/** The binding of a runtime input of the model. */
 export type RuntimeBinding =
-  /** A value of each step, shared by all runtime inputs of one KV group: the name under which a step passes it. */
+  /** A value of each step, shared by all runtime inputs of one KV group. `name` is its name in the step. */
   | { readonly kind: 'input'; readonly name: string }
-  /** A KV cache that the program owns: one region of `rows` rows a slot. */
+  /** A KV cache that the program owns: `rows` rows for each slot. */
   | { readonly kind: 'cache'; readonly rows: number };
 
 export interface CompileOptions {
-  /** What each runtime input (path in the model, kind) is bound to. */
+  /** The binding of each runtime input, by its path in the model and its kind. */
   bindRuntimeInput(path: string, kind: string): RuntimeBinding;
-  /** Sequences that a cache has room for. */
+  /** Number of sequences that a cache has room for. */
   kvSlots: number;
   threads?: number;
   signal?: AbortSignal;
@@ -75,7 +75,7 @@ export interface ProgramStep {
 }
 
 /**
- * A compiled model with its caches. Steps are run one at a time. Results by output name; their `data` stays valid until the next `run` only.
+ * A compiled model with its caches. Steps run one at a time. Results are by output name; their `data` is valid until the next `run`.
  */
 export interface Program extends Disposable {
   run(step: ProgramStep): Promise<Record<string, HostTensor>>;
@@ -84,42 +84,41 @@ export interface Program extends Disposable {
 }
 
 /**
- * Turns a captured model into something that runs. Implementations come with a platform's plugin; the interpreter is the oracle for all of them.
- * A program holds the weights that it was compiled with: a model that gets other ones meanwhile does not change what it computes, so that a reload can
- * compile a second program while the first one serves.
+ * Turns a captured model into a program. A platform's plugin brings the implementation; the interpreter is the oracle for all of them.
+ * A program keeps the weights that it was compiled with, even if the model gets others. So a reload can compile a second program while the first one serves.
  */
 export interface Backend {
   readonly name: string;
   compile(model: CapturedModel, options: CompileOptions): Promise<Program>;
-  /** The lowering that it has for a node; null when the op is decomposed. For `verify --ops`; a backend without it is held to 1e-4. */
+  /** The backend's lowering of a node; null when the op is decomposed. `verify --ops` holds a backend without this method to 1e-4. */
   loweringOf?(node: OpNode): Pick<OpLowering<never, unknown>, 'platform' | 'tolerance'> | null;
 }
 
 /**
- * Compiles for static shapes, as devices do whose compiler wants to know every size: a bucket at a time, regions once for all layers that share them.
- * Weights are inputs of the graphs, so that other weights need no other graph.
+ * Compiles for static shapes, for devices whose compiler must know every size: one bucket at a time, and a region once for all layers that share it.
+ * Weights are inputs of the graphs, so new weights need no new graph.
  */
 export interface StaticBackend {
   readonly name: string;
-  /** Takes the model's weights over and makes room for its caches; nothing is compiled yet. */
+  /** Takes the model's weights and makes room for its caches. Compiles nothing yet. */
   open(model: Module, options: StaticOptions): Promise<StaticProgram>;
 }
 
 export interface StaticOptions extends CompileOptions {
-  /** Where compiled graphs are kept for the next start; null: nowhere. */
+  /** The folder of compiled graphs for the next start; null keeps none. */
   recipeDirectory: string | null;
 }
 
-/** The graphs of one model at the buckets added so far. They share weights, caches and the graphs of regions. Steps are run one at a time. */
+/** The graphs of one model at the buckets added so far. They share weights, caches and the graphs of regions. Steps run one at a time. */
 export interface StaticProgram extends Disposable {
   has(bucket: string): boolean;
-  /** Whether `add` will find a recipe that an earlier start kept for this model at this bucket, and so need no capture. */
+  /** Whether an earlier start kept a recipe for this model at this bucket, so that `add` needs no capture. */
   hasRecipe(bucket: string): boolean;
-  /** Makes a bucket ready to run: from its recipe, or else by compiling what `capture` gives. */
+  /** Makes a bucket ready to run, from its recipe or by compiling the result of `capture`. */
   add(bucket: string, capture: () => CapturedModel, signal?: AbortSignal): Promise<void>;
-  /** As `Program.run`, with the graph of a bucket that was added; `step` has its exact shape. */
+  /** Like `Program.run`, with the graph of an added bucket; `step` has its exact shape. */
   run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>>;
-  /** Copies the values that the model's weights have now over the old ones, in the same memory. No step may run meanwhile. */
+  /** Copies the current values of the model's weights over the old ones, in the same memory. No step may run meanwhile. */
   updateWeights(): void;
   readonly facts: StaticFacts;
 }

@@ -33,7 +33,7 @@ export class DimCoercedError extends graftError('GRAFT_DIM_COERCED', (dim: strin
   fix: 'use dim.equals(n), dim.isStatic, dim.times(n) or dim.dividedBy(n).',
 })) {}
 
-/** A fault of a method that works with tensors. The capture knows which method that is. */
+/** A fault in a method that works with tensors. The capture adds which method. */
 export class InMethodError extends GraftError {
   private readonly facts: GraftErrorFacts;
   private readonly isPlaced: boolean;
@@ -44,7 +44,7 @@ export class InMethodError extends GraftError {
     this.isPlaced = isPlaced;
   }
 
-  /** The same error with its place in the model; itself where that is known. */
+  /** The same error with its place in the model. Returns itself if the place is known. */
   calledBy(path: string, method: string): this {
     if (this.isPlaced) return this;
     const caller = `${modelPath(path)} (${method})`;
@@ -75,9 +75,9 @@ type OpName = Pick<OpFacts, 'name' | 'plugin'>;
 
 const opOf = ({ name, plugin }: OpName): string => `op "${name}"${plugin === null ? '' : ` of plugin "${plugin}"`}`;
 
-/** A part of an op or of its lowering throws, or gives something else than it must. */
+/** A part of an op or of its lowering throws, or gives a wrong result. */
 export class OpFaultyError extends InMethodError {
-  /** @param op null where it is unknown. @param path of the module that calls the op. */
+  /** @param op null if unknown. @param path of the module that calls the op. */
   constructor(op: OpName | null, what: string, path?: string, cause?: unknown) {
     const name = op === null ? 'a lowering of a plugin' : opOf(op);
     const where = path === undefined ? name : `${name} at ${modelPath(path)}`;
@@ -96,7 +96,7 @@ export function runPart<T>(op: OpName, part: string, path: string | undefined, b
   }
 }
 
-/** A method returned something that is not a tensor, or the model something that its graph cannot return. */
+/** A method did not return a tensor, or the model returned something that a graph cannot return. */
 export class ModelOutputError extends graftError(
   'GRAFT_MODEL_OUTPUT',
   (where: string, given: string, expected = 'a tensor, or tensors in a list or record') => ({
@@ -114,7 +114,7 @@ export class ForwardError extends graftError('GRAFT_FORWARD_FAILED', (path: stri
   cause,
 })) {}
 
-/** An op is called while nothing is being captured. */
+/** An op is called outside of a capture. */
 export class NotCapturingError extends graftError('GRAFT_NOT_CAPTURING', (what: string) => ({
   what,
   fix: 'call forward through captureModel. A tensor must not outlive its capture.',
@@ -142,21 +142,21 @@ export class CapturePrivateFieldError extends graftError('GRAFT_CAPTURE_PRIVATE_
   cause,
 })) {}
 
-/** A method is an arrow function in a field: it holds the instance itself, so that capture sees none of its reads. */
+/** A method is an arrow function in a field. It holds the instance itself, so capture sees none of its reads. */
 export class CaptureArrowFieldError extends graftError('GRAFT_CAPTURE_ARROW_FIELD', (where: string) => ({
   what: 'This method is an arrow function in a field.',
   where,
   fix: 'make it a method of the class.',
 })) {}
 
-/** A method is bound: it holds the instance itself, and has a new identity on every layer. */
+/** A method is bound. It holds the instance itself, and has a new identity on every layer. */
 export class CaptureBoundMethodError extends graftError('GRAFT_CAPTURE_BOUND_METHOD', (where: string) => ({
   what: 'This method is a bound function.',
   where,
   fix: 'install the unbound function (replaceMethod).',
 })) {}
 
-/** `forward` assigns to a field. A graph has no such effect, so the second run would differ from the first. */
+/** `forward` assigns to a field. A graph cannot assign, so the second run would differ from the first. */
 export class CaptureAssignmentError extends graftError('GRAFT_CAPTURE_ASSIGNMENT', (where: string) => ({
   what: 'forward assigns to a field.',
   where,
@@ -170,7 +170,7 @@ export class RecompileRefusedError extends graftError('GRAFT_RECOMPILE_REFUSED',
   fix: 'warm up with this shape too, or set onRecompile to "warn" or "allow".',
 })) {}
 
-/** A step does not bring what the program's graph takes. */
+/** A step does not match the inputs of the program's graph. */
 export class ProgramInputError extends graftError(
   'GRAFT_PROGRAM_INPUT',
   (what: string, where: string, fix: string = 'compare the step with the inputs and runtime inputs that the model was captured with.') => ({
@@ -180,20 +180,20 @@ export class ProgramInputError extends graftError(
   }),
 ) {}
 
-/** A step of a program starts while another one runs: they would share caches and output memory. */
+/** A step of a program starts while another runs. The two would share caches and output memory. */
 export class ProgramBusyError extends graftError('GRAFT_PROGRAM_BUSY', () => ({
   what: 'A step of this program is still running.',
   fix: 'await one step before the next.',
 })) {}
 
-/** A runtime input is bound to something that cannot serve it. */
+/** The binding of a runtime input cannot serve it. */
 export class RuntimeBindingError extends graftError('GRAFT_RUNTIME_BINDING', (what: string, path: string) => ({
   what,
   where: `runtime input ${path}`,
   fix: 'check what bindRuntimeInput returns for this path and kind.',
 })) {}
 
-/** A path names no region of the captured model, or two paths name regions of different kinds. */
+/** A path does not name a region of the captured model, or two paths name regions of different kinds. */
 export class RegionNotFoundError extends graftError('GRAFT_REGION_NOT_FOUND', (what: string, where: string, known: readonly string[]) => ({
   what,
   where,

@@ -8,7 +8,7 @@ import type { ops } from './ops/index.ts';
 import { type Dims, dimsOf, localise } from './shape.ts';
 import { SymbolicTensor } from './tensor.ts';
 
-/** What an op says of one of its outputs. */
+/** The type of one tensor, such as an op's output. */
 export interface TensorType {
   readonly dtype: DType;
   readonly dims: Dims;
@@ -17,16 +17,16 @@ export interface TensorType {
 /** Collects a graph while a `forward` runs. One is active at a time, the innermost. */
 export class GraphRecorder {
   private static stack: GraphRecorder[] = [];
-  /** Of the next value. */
+  /** The id of the next value. */
   nextId: number;
   private readonly inputs: GraphInput[] = [];
   private readonly weights: WeightSlot[] = [];
   private readonly runtimeInputs: GraphRuntimeInput[] = [];
   private readonly slots = new Map<string, SymbolicTensor>();
   private readonly nodes: GraphNode[] = [];
-  /** Path of the module whose property was read last; nodes and errors are placed there. */
+  /** Path of the module whose property was read last, for nodes and errors. */
   currentPath = '';
-  /** What the methods of tensors call. */
+  /** The ops that the methods of tensors call. */
   readonly ops: typeof ops;
 
   constructor(known: typeof ops, firstId = 0) {
@@ -37,7 +37,7 @@ export class GraphRecorder {
   /** @throws NotCapturingError outside of a capture. */
   static get active(): GraphRecorder {
     const recorder = GraphRecorder.stack.at(-1);
-    if (recorder === undefined) throw new NotCapturingError('An op is called while nothing is captured.');
+    if (recorder === undefined) throw new NotCapturingError('An op is called outside of a capture.');
     return recorder;
   }
 

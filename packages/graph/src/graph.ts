@@ -3,14 +3,14 @@ import type { Buffer, Parameter } from './nn/parameter.ts';
 import type { OpFacts } from './ops/define-op.ts';
 import type { Dims } from './shape.ts';
 
-/** What flows along an edge. Identity is the object; `id` is for names and sorting. */
+/** A tensor that flows along an edge. Identity is the object; `id` is for names and sorting. */
 export interface Value {
   readonly id: number;
   readonly dtype: DType;
   readonly dims: Dims;
 }
 
-/** What a request brings each step, such as `inputIds`. */
+/** A tensor that a request brings at each step, such as `inputIds`. */
 export interface GraphInput {
   readonly name: string;
   readonly value: Value;
@@ -21,12 +21,12 @@ export interface WeightSlot {
   readonly path: string;
   readonly format: StorageFormat;
   readonly shape: readonly number[];
-  /** What was read at capture. Another layer that shares the graph binds its own, found under the same path. */
+  /** The weight read at capture. Another layer that shares the graph binds its own weight, under the same path. */
   readonly source: Parameter | Buffer;
   readonly value: Value;
 }
 
-/** Something that changes per step and KV group; the runner binds it. */
+/** A tensor that changes per step and KV group. The runner binds it. */
 export interface GraphRuntimeInput {
   readonly path: string;
   readonly kind: string;
@@ -36,7 +36,7 @@ export interface GraphRuntimeInput {
 export interface OpNode {
   readonly kind: 'op';
   readonly op: OpFacts;
-  /** By the name that the op declares; an optional input that was not given is null. */
+  /** By the name that the op declares. An optional input that was not given is null. */
   readonly inputs: Readonly<Record<string, Value | null>>;
   readonly attributes: Readonly<Record<string, unknown>>;
   readonly outputs: readonly Value[];
@@ -63,7 +63,7 @@ export interface Graph {
   readonly outputs: readonly GraphInput[];
 }
 
-/** A region's graph with a name that says which of its kind it is, e.g. `decoder-layer#2`. */
+/** A region's graph and its name, the region's with a number, e.g. `decoder-layer#2`. */
 export interface CapturedRegion {
   readonly name: string;
   readonly graph: Graph;

@@ -171,7 +171,7 @@ describe('a model with two kinds of region', () => {
     expect((await changed.run(step([[1, 2]])))['logits']).not.toEqual(before['logits']);
   });
 
-  test('a program keeps what it was compiled with, whatever the model has become since', async () => {
+  test('a program keeps its weights when the model changes', async () => {
     const model = new Model();
     using program = await new InterpreterBackend().compile(captured(model), options);
     using other = await new InterpreterBackend().compile(captured(new Model()), options);
@@ -224,12 +224,12 @@ describe('a step is checked before anything is computed', () => {
     [
       'a batch that disagrees with an earlier one',
       withInput('sequenceLengths', int32([3], 2, 2, 2)),
-      'Its dimension "batch" is 3; that of input "ids" is 2.',
+      'Its dimension "batch" is 3; input "ids" has 2.',
       'input "sequenceLengths", for runtime input layers.0.sequenceLengths',
     ],
-    ["a batch other than the inputs'", { ...good, batch: 1 }, '"batch" is 1; that of input "ids" is 2', 'step.batch'],
+    ["a batch other than the inputs'", { ...good, batch: 1 }, '"batch" is 1; input "ids" has 2', 'step.batch'],
     ['a scalar with an axis', withInput('totalLength', int32([1], 2)), '[1], expected []', 'input "totalLength"'],
-    ['slots past the last one', { ...good, firstSlot: 2 }, 'Slots 2 to 3 are asked for; there are 3.', 'step.firstSlot'],
+    ['slots past the last one', { ...good, firstSlot: 2 }, 'Slots 2 to 3 do not exist; the program has 3.', 'step.firstSlot'],
     ['a negative slot', { ...good, firstSlot: -1 }, 'Slots -1 to 0', 'step.firstSlot'],
   ])('%s', async (_what, bad, words, where) => {
     using program = await new InterpreterBackend().compile(captured(), options);

@@ -3,7 +3,7 @@ import type { CapturedModel } from './capture/capture.ts';
 import { InterpretedProgram } from './interpreter/program.ts';
 import type { Module } from './nn/module.ts';
 
-/** Runs a captured graph node by node, a kernel an op: values in float32, sums of products in float64. Slow and obvious, the oracle for other backends. */
+/** Runs a captured graph node by node: values in float32, sums of products in float64. Slow and simple, the oracle for other backends. */
 export class InterpreterBackend implements Backend, StaticBackend {
   readonly name = 'interpreter';
 

@@ -7,7 +7,7 @@ const batch = Dim.symbol('batch');
 const sequence = Dim.symbol('sequence');
 
 describe('Dim', () => {
-  test('two symbols are never equal, whatever their values turn out to be', () => {
+  test('two symbols are never equal, whatever their values are', () => {
     expect(batch.equals(sequence)).toBe(false);
     expect(batch.equals(1)).toBe(false);
     expect(batch.evaluate(() => 1)).toBe(sequence.evaluate(() => 1));
@@ -46,7 +46,7 @@ describe('Dim', () => {
     );
   });
 
-  test('questions whose answer a number may change are told of, and no others', () => {
+  test('only questions whose answer a number may change are reported', () => {
     let asked = 0;
     const askedBy = (question: () => unknown): number => {
       asked = 0;
@@ -69,15 +69,15 @@ describe('Dim', () => {
     expect(() => batch.times(sequence).evaluate((name) => (name === 'batch' ? 2 : undefined))).toThrow('"sequence"');
   });
 
-  test.each([-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('%d is no size', (size) => {
+  test.each([-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('%d is refused as a size', (size) => {
     expect(() => Dim.of(size)).toThrow(ShapeError);
   });
 
-  test.each(['', '4', '3x', 'a*b'])('"%s" is no name, since it would equal a number or a product', (name) => {
+  test.each(['', '4', '3x', 'a*b'])('"%s" is refused as a name, since it would equal a number or a product', (name) => {
     expect(() => Dim.symbol(name)).toThrow(ShapeError);
   });
 
-  test('a division that leaves a rest is refused', () => {
+  test('a division with a remainder is refused', () => {
     expect(batch.times(6).dividedBy(3).toString()).toBe('2*batch');
     expect(() => batch.times(6).dividedBy(4)).toThrow(ShapeError);
     expect(() => Dim.of(6).dividedBy(0)).toThrow(ShapeError);

@@ -1,10 +1,10 @@
 import { DimCoercedError, ShapeError } from './errors.ts';
 import { joinPath } from './nn/module.ts';
 
-/** Called when a question about a dimension is answered that a number in the place of a symbol may answer otherwise. */
+/** Called when code asks something of a symbolic dimension that a number in its place may answer differently. */
 let asked: (() => void) | null = null;
 
-/** Runs `body` with `onAsked` told of each such question, or none with null; `equals` that proves two dimensions the same is no such question. */
+/** Runs `body` and calls `onAsked` at each such question; null watches none. An `equals` that proves two dimensions equal does not count. */
 export function watchSizes<T>(onAsked: (() => void) | null, body: () => T): T {
   const before = asked;
   asked = onAsked;
@@ -49,7 +49,7 @@ export class Dim {
     return this.symbols.length === 0;
   }
 
-  /** The number. @throws ShapeError when the dimension is symbolic; ask `isStatic` first. */
+  /** The number. @throws ShapeError when the dimension is symbolic. Check `isStatic` first. */
   get value(): number {
     if (!this.isStatic) throw new ShapeError(`Dimension "${this.toString()}" is symbolic and has no value during capture.`);
     return this.coefficient;
@@ -60,13 +60,13 @@ export class Dim {
     return new Dim(this.coefficient * factor.coefficient, [...this.symbols, ...factor.symbols].sort());
   }
 
-  /** @throws ShapeError when the division leaves a rest. */
+  /** @throws ShapeError when the division leaves a remainder. */
   dividedBy(divisor: number): Dim {
     if (this.coefficient % divisor === 0) return new Dim(this.coefficient / divisor, this.symbols);
     throw new ShapeError(`Dimension ${this.toString()} cannot be divided by ${divisor}.`);
   }
 
-  /** Whether both are the same number or the same product of symbols; never a guess from values. */
+  /** Whether both are the same number or the same product of symbols. Values are never guessed. */
   equals(other: number | Dim): boolean {
     const dim = Dim.of(other);
     if (this === dim || this.text === dim.text) return true;
@@ -85,13 +85,13 @@ export class Dim {
     }, this.coefficient);
   }
 
-  /** The only symbol, when the dimension is exactly that; null otherwise. */
+  /** The symbol, when the dimension is exactly one symbol; else null. */
   get symbolName(): string | null {
     this.noteAsked();
     return this.coefficient === 1 && this.symbols.length === 1 ? this.symbols[0]! : null;
   }
 
-  /** Whether a symbol in it belongs to a module. */
+  /** Whether one of its symbols belongs to a module. */
   get isLocal(): boolean {
     return this.symbols.some((symbol) => symbol.startsWith('@'));
   }
@@ -100,7 +100,7 @@ export class Dim {
     return this.isStatic ? this : new Dim(this.coefficient, this.symbols.map(rename).sort());
   }
 
-  /** The same product with numbers for some of its symbols. */
+  /** The same product, with numbers for some of its symbols. */
   withSizes(sizes: ReadonlyMap<string, number>): Dim {
     if (!this.symbols.some((symbol) => sizes.has(symbol))) return this;
     const coefficient = this.symbols.reduce((product, symbol) => product * (sizes.get(symbol) ?? 1), this.coefficient);
@@ -113,7 +113,7 @@ export class Dim {
     return this.text;
   }
 
-  /** Text is fine; a comparison or arithmetic with a symbol would be silently wrong, so it throws. */
+  /** Gives text. A comparison or arithmetic with a symbol would be silently wrong, so it throws. */
   [Symbol.toPrimitive](hint: string): string {
     if (hint === 'string') return this.toString();
     throw new DimCoercedError(this.toString());
@@ -142,13 +142,13 @@ export function productOf(dims: Dims): Dim {
   return dims.reduce((product, dim) => product.times(dim), Dim.of(1));
 }
 
-/** @throws ShapeError that names what has the wrong size. */
+/** @throws ShapeError that names the tensor of the wrong size. */
 export function expectDim(what: string, actual: Dim | undefined, expected: Dim | number | undefined): void {
   if (actual !== undefined && expected !== undefined && actual.equals(expected)) return;
   throw new ShapeError(`${what} has size ${actual?.toString() ?? 'none'}, expected ${expected?.toString() ?? 'none'}.`);
 }
 
-/** Symbols of a region's modules (`@attn`) become those of the module under `prefix` that is called (`@layers.3.attn`). */
+/** Renames the symbols of a region's modules (`@attn`) to those of the called module under `prefix` (`@layers.3.attn`). */
 export function localise(dims: Dims, prefix: string): Dims {
   if (prefix === '' || !dims.some((dim) => dim.isLocal)) return dims;
   return dims.map((dim) => dim.renamed((symbol) => (symbol.startsWith('@') ? `@${joinPath(prefix, symbol.slice(1))}` : symbol)));

@@ -6,7 +6,7 @@ import type { Buffer, Parameter } from './nn/parameter.ts';
 import type { RuntimeInput } from './nn/runtime-input.ts';
 import { type Dim, type Dims, formatDims } from './shape.ts';
 
-/** What `forward` may hand to an op. A field that holds one of these gives a tensor while `forward` is captured. */
+/** A value that `forward` may pass to an op. A field that holds one of these gives a tensor while `forward` is captured. */
 export type Operand = SymbolicTensor | Parameter | Buffer | RuntimeInput;
 
 /** Ops of one tensor as methods. `softmax` and the reductions are over the last axis, which a reduction leaves with size 1. */
@@ -18,7 +18,7 @@ type UnaryMethods = Record<(typeof unary)[number], () => SymbolicTensor>;
 type BinaryMethods = Record<(typeof binary)[number], (other: Operand | number) => SymbolicTensor>;
 export interface SymbolicTensor extends UnaryMethods, BinaryMethods {}
 
-/** A tensor without data: what `forward` passes around while it is captured. Each method calls the op of its name, which says more. */
+/** A tensor without data. `forward` passes these around while it is captured. Each method calls the op of its name; see its docstring. */
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the loops below the class define these methods.
 export class SymbolicTensor {
   readonly value: Value;
@@ -97,7 +97,7 @@ export class SymbolicTensor {
     return this.ops.cast({ x: this }, { dtype });
   }
 
-  /** A symbolic dimension is passed on as a `Dim` taken from a tensor. */
+  /** Pass a symbolic dimension as a `Dim` taken from a tensor. */
   reshape(...dims: (number | Dim)[]): SymbolicTensor {
     return this.ops.reshape({ x: this }, { dims });
   }
@@ -140,7 +140,7 @@ for (const name of binary)
 
 export type Tensor = SymbolicTensor;
 
-/** What a method returned, for an error. */
+/** Describes a returned value, for an error. */
 export function describeResult(value: unknown): string {
   if (value instanceof SymbolicTensor) return `${value.dtype}${formatDims(value.dims)}`;
   if (value === null || value === undefined) return String(value);
@@ -148,7 +148,7 @@ export function describeResult(value: unknown): string {
   return typeof value === 'object' ? `a ${value.constructor?.name ?? 'record'}` : `a ${typeof value}`;
 }
 
-// Not methods of the class, so that the compiler refuses them too: `logits * 2`, a template string, `[...x]`, JSON.
+// Defined outside the class: the compiler then refuses `logits * 2`, a template string, `[...x]` and JSON as well.
 const coercions = [
   [Symbol.toPrimitive, 'an operator or a template string'],
   [Symbol.iterator, 'for..of or a spread'],

@@ -37,7 +37,7 @@ const { graph } = captureModel(new Model(), {
 const [attention, sigmoid, region] = graph.nodes as [OpNode, OpNode, RegionNode];
 const stray = { id: 99, dtype: 'float32', dims: dimsOf([2]) } as const;
 
-test('what a capture makes is valid', () => {
+test('a captured graph is valid', () => {
   expect(() => verifyGraph(graph)).not.toThrow();
 });
 
@@ -47,18 +47,18 @@ describe('a broken graph is refused, and the node is named', () => {
     ['a value that nothing defines', { nodes: [attention, { ...sigmoid, inputs: { x: stray } }] }, '99 is used before', 'sigmoid at '],
     ['a node that comes twice', { nodes: [attention, sigmoid, sigmoid, region] }, 'defined twice', 'sigmoid at '],
     ['an input that comes twice', { inputs: [...graph.inputs, ...graph.inputs] }, 'defined twice', 'input x'],
-    ['an output that nothing defines', { outputs: [{ name: 'y', value: stray }] }, 'defined nowhere', 'output y'],
+    ['an output without a definition', { outputs: [{ name: 'y', value: stray }] }, 'not defined', 'output y'],
     ['a wrong shape', { nodes: [attention, { ...sigmoid, outputs: [stray] }] }, 'its op gives float32[batch, sequence, 2]', 'sigmoid at '],
     ['a missing output', { nodes: [attention, { ...sigmoid, outputs: [] }] }, 'It has 0 outputs, its op gives 1', 'sigmoid at '],
     [
-      'a write to what is no runtime input',
+      'a write to something other than a runtime input',
       {
         inputs: [...graph.inputs, { name: 'cache', value: graph.runtimeInputs[0]!.value }],
         runtimeInputs: graph.runtimeInputs.slice(1),
         nodes: [attention],
         outputs: [],
       },
-      'which is no runtime input',
+      'which is not a runtime input',
       'attention at ',
     ],
     [

@@ -4,7 +4,7 @@ import { formatDims, localise, sameDims } from './shape.ts';
 
 /**
  * The rules of a graph, checked after capture and after every pass. @throws GraphInvalidError that names the node.
- * @param typesAreInferred each op's outputs have just been inferred from its inputs, as in a capture, so that this need not be done again.
+ * @param typesAreInferred skips the types: a capture has just inferred each op's outputs from its inputs.
  */
 export function verifyGraph(graph: Graph, { typesAreInferred = false }: { typesAreInferred?: boolean } = {}): void {
   const known = new Set<Value>();
@@ -30,7 +30,7 @@ export function verifyGraph(graph: Graph, { typesAreInferred = false }: { typesA
     for (const value of node.outputs) define(value, () => placeOf(node));
   }
   for (const { name, value } of graph.outputs)
-    if (!known.has(value)) throw new GraphInvalidError('An output is defined nowhere.', `output ${name}`);
+    if (!known.has(value)) throw new GraphInvalidError('An output is not defined.', `output ${name}`);
 }
 
 function placeOf(node: GraphNode): string {
@@ -56,13 +56,13 @@ function verifyWrites(node: OpNode, runtimeInputs: ReadonlySet<Value>, written: 
   for (const name of node.op.inPlaceOf) {
     const target = node.inputs[name];
     if (target === null || target === undefined || !runtimeInputs.has(target))
-      throw new GraphInvalidError(`It writes to "${name}", which is no runtime input.`, placeOf(node));
+      throw new GraphInvalidError(`It writes to "${name}", which is not a runtime input.`, placeOf(node));
     if (written.has(target)) throw new GraphInvalidError(`It writes to "${name}", which another node writes too.`, placeOf(node));
     written.add(target);
   }
 }
 
-/** A region's graph gets as many tensors as it takes, of the types that it was captured with, and gives what the call says. */
+/** The inputs and outputs of a call match its region's graph in number and type. */
 function verifyRegion(node: RegionNode): void {
   const { path, region, inputs, outputs } = node;
   compareValues('input', inputs, region.graph.inputs, '', node);

@@ -1,6 +1,6 @@
 // The server's API, and its failures in words.
 
-/** A failure that can be shown: `title` says what, `message` why and what to do. */
+/** A failure to show: `title` says what happened, `message` says why and what to do. */
 export class Failure extends Error {
   constructor(title, message, { code = null, retry = true } = {}) {
     super(message);
@@ -62,7 +62,7 @@ function unreachable() {
   return new Failure('The server does not answer.', 'Is it still running? Start it again, then retry.', { code: 'unreachable' });
 }
 
-/** Server-sent events as objects; `[DONE]` ends them. A stream that stops without it was cut off. */
+/** Server-sent events as objects, until `[DONE]`. A stream that ends without it was cut off. */
 async function* events(body, signal) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
@@ -88,7 +88,7 @@ async function* events(body, signal) {
 }
 
 function cutOff() {
-  return new Failure('The answer was cut off.', 'The connection to the server ended in the middle.', { code: 'cut_off' });
+  return new Failure('The answer was cut off.', 'The connection to the server ended in the middle of the answer.', { code: 'cut_off' });
 }
 
 async function failureOf(response) {
@@ -99,7 +99,7 @@ async function failureOf(response) {
 const titles = {
   context_length_exceeded: 'This conversation is longer than the model can hold.',
   invalid_api_key: 'The server asks for an API key.',
-  model_not_found: 'The server has another model now.',
+  model_not_found: 'The server now serves another model.',
   shutting_down: 'The server is shutting down.',
   engine_closed: 'The model has stopped.',
 };

@@ -1,4 +1,4 @@
-// The chat page: the conversation, what is sent, and what comes back.
+// The chat page: the conversation, its requests and its answers.
 import { Failure, getHealth, streamAnswer } from '/api.js';
 import { attachments } from '/attachments.js';
 import { autoscroll } from '/autoscroll.js';
@@ -15,9 +15,9 @@ const scroll = autoscroll(byId('to-latest'));
 /** The conversation: `{ role, content }`, on questions `images: [{ name, url }]` too, and on answers `stats`, `stopped`, `finishReason`. */
 let messages = loadMessages();
 let model = null;
-/** What an image may be, or null where the model reads none. */
+/** The limits of an image, or null if the model reads none. */
 let imageLimits = null;
-/** The answer that is coming: its AbortController, or null. */
+/** The AbortController of the running answer, or null. */
 let running = null;
 
 const announce = (text) => {
@@ -37,10 +37,10 @@ function show() {
   list.replaceChildren(
     ...messages.map((message, index) => (message.role === 'user' ? userElement(message, index) : answerElement(message))),
   );
-  // A visit that ended before the answer came left a question alone; it can be asked again.
+  // The last visit ended before the answer came. The question can be asked again.
   if (messages.at(-1)?.role === 'user') {
     const view = newAnswer();
-    view.fail(new Failure('This was not answered.', 'The page was closed before the answer came.'));
+    view.fail(new Failure('This question has no answer.', 'The page was closed before the answer came.'));
     list.append(view.element);
   }
   update();
@@ -74,7 +74,7 @@ function newAnswer() {
   return assistantMessage({ announce, onRegenerate: again, onRetry: again, onSettings: () => byId('settings').showModal() });
 }
 
-/** What depends on the state: the welcome, the buttons, and that only the last answer can be made again. */
+/** Updates the parts that depend on the state: the welcome, the buttons, and "again" on the last answer alone. */
 function update() {
   byId('welcome').hidden = messages.length > 0;
   byId('stop').hidden = running === null;
@@ -102,7 +102,7 @@ function send(text, images = []) {
   void answer();
 }
 
-/** Asks for the answer to the conversation as it stands, and shows it as it comes. */
+/** Asks for the next answer of the conversation, and shows it as it comes. */
 async function answer() {
   const controller = new AbortController();
   running = controller;
@@ -126,7 +126,7 @@ async function answer() {
   }
   painter.end();
   if (running === controller) running = null;
-  // Edited, or a new chat: the conversation that this answers is no more.
+  // After an edit or a new chat, the conversation of this answer no longer exists.
   if (conversation !== messages) return;
   conclude(message, view, failure);
 }
@@ -182,7 +182,7 @@ function toSend({ role, content, images = [] }) {
   return { role, content: content === '' ? parts : [...parts, { type: 'text', text: content }] };
 }
 
-/** At most one paint a frame, and fewer when painting is slow: it takes no more than a third of the time. */
+/** Paints at most once a frame, and less often when painting is slow: it takes at most a third of the time. */
 function paint(draw) {
   let frame = 0;
   let notBefore = 0;
@@ -243,7 +243,7 @@ function wire() {
   });
   prompt.addEventListener('input', update);
   prompt.addEventListener('keydown', (event) => {
-    // During an input method's composition Enter chooses a character.
+    // While an input method composes text, Enter chooses a character.
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     byId('composer').requestSubmit();
@@ -280,13 +280,13 @@ function wireDialogs() {
   }
 }
 
-/** Where what is written goes: the truth depends on who serves the page. */
+/** Tells where the reader's text goes. That depends on the machine that serves the page. */
 function welcomeText() {
   const { hostname } = window.location;
   const isLocal = hostname === 'localhost' || hostname.endsWith('.localhost') || hostname.startsWith('127.') || hostname === '[::1]';
   return isLocal
-    ? 'The model runs on this machine. Nothing that you write leaves it.'
-    : `The model runs on ${hostname}. What you write goes there and nowhere else.`;
+    ? 'The model runs on this machine. Your text does not leave it.'
+    : `The model runs on ${hostname}. Your text goes there and nowhere else.`;
 }
 
 byId('welcome-text').textContent = welcomeText();

@@ -1,4 +1,4 @@
-// The images that go with the next message: chosen, pasted or dropped, shown as thumbnails, and taken when it is sent.
+// The images of the next message: chosen, pasted or dropped, shown as thumbnails, and taken when it is sent.
 import { el, icon, icons } from '/dom.js';
 
 const types = ['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
@@ -21,8 +21,8 @@ function thumbnail(image, onRemove) {
 }
 
 /**
- * `room()` gives how many images the conversation has place for still; `limits()` what one may be, or null where the model reads none: then nothing is taken,
- * and a pasted or dropped file is the browser's again.
+ * `room()` gives the number of images that the conversation can still hold. `limits()` gives the limits of one image, or null if the model reads none: then
+ * nothing is taken, and the browser handles a pasted or dropped file.
  */
 export function attachments({ composer, prompt, room, limits, announce, onChange }) {
   let images = [];
@@ -61,7 +61,7 @@ export function attachments({ composer, prompt, room, limits, announce, onChange
     if (taken.length > 0) announce(`Attached: ${taken.map(({ name }) => name).join(', ')}.`);
     prompt.focus();
   };
-  // One after another: each has to know how many there are by then.
+  // One after another, since each needs the number of images so far.
   let reading = Promise.resolve();
   const add = (files) => {
     reading = reading.then(() => read(files));
@@ -89,7 +89,7 @@ export function attachments({ composer, prompt, room, limits, announce, onChange
     get count() {
       return images.length;
     },
-    /** The images, which go with a message now. */
+    /** Takes the images, to send them with a message. */
     take() {
       const taken = images;
       images = [];
@@ -97,22 +97,22 @@ export function attachments({ composer, prompt, room, limits, announce, onChange
       show();
       return taken;
     },
-    /** After it is known whether the model reads images. */
+    /** Call once it is known whether the model reads images. */
     update() {
       button.hidden = limits() === null;
     },
   };
 }
 
-/** Why a file is not taken, in words; null where it is. */
+/** Why a file is refused; null if it is taken. */
 function refusalOf({ name, type, size }, { maxImages, maxImageBytes }, room) {
-  if (!types.includes(type)) return `${name} is no PNG, JPEG, WebP or GIF.`;
+  if (!types.includes(type)) return `${name} is not a PNG, JPEG, WebP or GIF.`;
   if (size > maxImageBytes) return `${name} is larger than ${megabytes(maxImageBytes)}.`;
   if (room <= 0) return `${name} is too many: a conversation has at most ${maxImages} images.`;
   return null;
 }
 
-/** A file that the server would refuse must not get into the conversation, where each further question would bring it again. */
+/** Refuses a file that the server would refuse. In the conversation, every later question would send it again. */
 async function readImage(file, { maxImagePixels }) {
   const url = await dataUrl(file);
   const size = url === null ? null : await sizeOf(url);
@@ -121,7 +121,7 @@ async function readImage(file, { maxImagePixels }) {
   return { fault: `${file.name} has ${megapixels(size.width * size.height)} megapixels; at most ${megapixels(maxImagePixels)} are read.` };
 }
 
-/** In pixels; null for what is no image. */
+/** In pixels; null if it is not an image. */
 async function sizeOf(url) {
   const image = new Image();
   image.src = url;
@@ -137,7 +137,7 @@ const megapixels = (pixels) => Number((pixels / 1e6).toFixed(1));
 
 const megabytes = (bytes) => `${(bytes / 1024 / 1024).toFixed(1).replace('.0', '')} MB`;
 
-/** Null where the file cannot be read, such as a folder. */
+/** Null if the file cannot be read, such as a folder. */
 function dataUrl(file) {
   return new Promise((resolve) => {
     const reader = new FileReader();

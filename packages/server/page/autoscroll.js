@@ -1,4 +1,4 @@
-// Keeps the newest text in view while the reader is at the end, and lets go as soon as they scroll away.
+// Keeps the newest text in view while the reader is at the end, until they scroll away.
 
 const nearPx = 60;
 
@@ -9,7 +9,7 @@ export function autoscroll(button) {
   const update = () => {
     button.hidden = isFollowing || distance() < nearPx;
   };
-  // Growth of the page makes no scroll event; so what is seen here is the reader's doing, or our own way to the end.
+  // A growing page makes no scroll event, so an event here comes from the reader, or from this file's own scroll to the end.
   window.addEventListener(
     'scroll',
     () => {
@@ -18,7 +18,7 @@ export function autoscroll(button) {
     },
     { passive: true },
   );
-  // At the first sign of the reader's wish, before the scroll itself: else the next token would pull them back.
+  // Reacts before the scroll itself, else the next token would pull the reader back.
   const letGo = () => {
     isFollowing = false;
     update();
@@ -40,7 +40,7 @@ export function autoscroll(button) {
       if (isFollowing) toEnd();
       update();
     },
-    /** After the reader has sent something: they want to see what comes. */
+    /** After the reader has sent a message, to show the answer. */
     follow: () => {
       isFollowing = true;
       toEnd();

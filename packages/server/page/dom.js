@@ -1,4 +1,4 @@
-// Elements are made from data and text only; no string ever becomes HTML here.
+// Makes elements from data and text only. No string becomes HTML here.
 
 /**
  * `el('button.primary', { type: 'button', onclick }, 'Send')`. Attributes are set by name, `on…` functions as listeners;
@@ -39,7 +39,7 @@ export const icons = {
   again: 'M20 11a8 8 0 1 0-2.3 6.300M20 5v6h-6',
 };
 
-/** A button that copies what `text()` gives, and says that it did. */
+/** A button that copies the result of `text()`, and confirms it. */
 export function copyButton(label, text, announce) {
   const button = el('button.text-button', { type: 'button' }, icon(icons.copy), label);
   button.addEventListener('click', async () => {
@@ -56,7 +56,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // The clipboard needs a secure context; over plain http on a network name, the old way still works.
+    // The clipboard needs a secure context. Over plain http on a network name, the old way still works.
     const area = el('textarea.sr-only', { 'aria-hidden': 'true', tabindex: '-1' });
     area.value = text;
     document.body.append(area);

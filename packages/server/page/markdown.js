@@ -1,4 +1,4 @@
-// A model's Markdown as elements. HTML in it is shown as text; what marked makes is sanitised all the same.
+// A model's Markdown as elements. HTML in it is shown as text, and the output of marked is sanitised as well.
 
 import { copyButton, el } from '/dom.js';
 import DOMPurify from '/vendor/dompurify.js';
@@ -12,7 +12,7 @@ const marked = new Marked({
   breaks: true,
   renderer: {
     html: ({ text }) => escapeHtml(text),
-    // The page loads nothing from elsewhere: an image is a link to it.
+    // The page loads nothing from elsewhere, so an image becomes a link to it.
     image: ({ href, text }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>`,
     checkbox: ({ checked }) => (checked ? '☑ ' : '☐ '),
     // The page's own headings are h1 and h2.
@@ -33,8 +33,8 @@ const allowed = {
 };
 
 /**
- * Shows Markdown in `target`, again and again as it grows: only blocks that changed are made anew, so that a selection or
- * a focused button in an earlier one stays.
+ * Shows Markdown in `target`, again each time it grows. Only changed blocks are made again, so a selection or a focused button
+ * in an earlier block stays.
  */
 export function renderMarkdown(target, text, announce) {
   const tokens = marked.lexer(text).filter((token) => token.type !== 'space');
@@ -51,10 +51,10 @@ export function renderMarkdown(target, text, announce) {
   for (const extra of blocks.slice(tokens.length)) extra.remove();
 }
 
-/** Links leave in a new tab; code gets its language and a copy button; wide tables scroll by themselves. */
+/** Links open in a new tab, code gets its language and a copy button, and a wide table scrolls on its own. */
 function furnish(block, announce) {
   for (const link of block.querySelectorAll('a')) {
-    // An address that was not allowed is gone; what is left is its text.
+    // A forbidden address was removed; its text stays.
     if (!link.hasAttribute('href')) {
       link.replaceWith(...link.childNodes);
       continue;

@@ -3,7 +3,7 @@ import { thumbnails } from '/attachments.js';
 import { copyButton, el, icon, icons } from '/dom.js';
 import { renderMarkdown } from '/markdown.js';
 
-/** What the reader said and showed. `onEdit(text)` sends a changed version, with the same images, and drops what came after. */
+/** The reader's text and images. `onEdit(text)` sends a changed version, with the same images, and drops the messages after it. */
 export function userMessage(message, { announce, onEdit }) {
   const content = el('div.content', { hidden: message.content === '' }, message.content);
   const images = message.images?.length > 0 ? thumbnails(message.images) : null;
@@ -29,7 +29,7 @@ export function userMessage(message, { announce, onEdit }) {
   return article;
 }
 
-/** `done(text)`, or `done(null)` when it is given up. */
+/** `done(text)`, or `done(null)` when the reader cancels. */
 function editForm(text, done) {
   const area = el('textarea', { 'aria-label': 'Edit your message', rows: '2' });
   area.value = text;
@@ -62,7 +62,7 @@ function editForm(text, done) {
   return form;
 }
 
-/** The model's answer: grows with `update`, is finished with `finish` or `fail`. */
+/** The model's answer. `update` makes it grow; `finish` or `fail` ends it. */
 export function assistantMessage({ announce, onRegenerate, onRetry, onSettings }) {
   const content = el('div.content', {}, waiting());
   const meta = el('div.meta', { hidden: true });

@@ -1,4 +1,4 @@
-// Which class serves the model, and why: the resolution's record as a person reads it.
+// Shows which class serves the model, and why, from the resolution's record.
 
 import { byId, el } from '/dom.js';
 import { duration } from '/messages.js';
@@ -17,18 +17,12 @@ const reasonTexts = {
 /** @param health the body of GET /health, or null with a `failure`. */
 export function showPanel({ health, failure }) {
   const body = byId('panel-body');
-  // It scrolls, so a keyboard must be able to reach it.
+  // The panel scrolls, so a keyboard must be able to reach it.
   body.tabIndex = 0;
   const { engine, stats } = health ?? {};
   if (!engine) {
     body.replaceChildren(
-      el(
-        'p',
-        {},
-        failure?.title ?? 'The server keeps this to those who have its API key.',
-        ' ',
-        failure?.message ?? 'Enter it in the settings.',
-      ),
+      el('p', {}, failure?.title ?? 'The server shows this only with its API key.', ' ', failure?.message ?? 'Enter it in the settings.'),
     );
     return;
   }
@@ -57,7 +51,7 @@ function emulated({ device, platform }) {
     'p.notice',
     {},
     el('strong', {}, 'Emulated device. '),
-    `There is no ${platform} hardware here; this machine's CPU stands in for it. Answers are the same, speed says nothing about the real device.`,
+    `This machine has no ${platform} hardware; its CPU emulates the device. Answers are the same, but the speed says nothing about the real device.`,
   );
 }
 
@@ -88,7 +82,7 @@ function candidates({ resolution }) {
   return section('Why this one', el('ul.candidates', {}, items));
 }
 
-/** Parts of the model that overrides replaced, and how often. */
+/** The parts of the model that overrides replaced, with counts. */
 function layers({ resolution }) {
   const items = (resolution?.layers ?? []).flatMap(({ name, candidates: all }) =>
     all.filter(({ kind }) => kind !== 'upstream').map((one) => candidate(`${name}: ${candidateName(one)}`, one.reason, replacedText(one))),

@@ -2,7 +2,7 @@
 import { byId } from '/dom.js';
 import { defaults, loadSettings, save } from '/storage.js';
 
-/** @returns the settings object, which changes in place as the reader changes them. */
+/** @returns the settings object. It changes in place as the reader changes the settings. */
 export function settingsDialog(onChange) {
   const settings = loadSettings();
   const fields = {
@@ -56,7 +56,7 @@ export function themeToggle(button, announce) {
     try {
       localStorage.setItem('graft.theme', next);
     } catch {
-      // It holds for this visit.
+      // The setting holds for this visit.
     }
     label();
     announce(button.title);

@@ -1,4 +1,4 @@
-// What is kept between visits, in this browser only. Storage may be full or forbidden; the page works without.
+// Data kept between visits, in this browser only. Storage may be full or forbidden; the page works without it.
 
 export const defaults = { temperature: 0.7, maxTokens: null, seed: null, system: '', apiKey: '' };
 
@@ -25,7 +25,7 @@ export function loadSettings() {
   return { ...defaults, ...(typeof kept === 'object' ? kept : {}) };
 }
 
-/** A conversation; where its images are too much for the browser's storage, its texts. */
+/** A conversation. Its images are left out if they are too large for the browser's storage. */
 export function saveConversation(messages) {
   if (save('conversation', messages)) return;
   save(
@@ -34,7 +34,7 @@ export function saveConversation(messages) {
   );
 }
 
-/** Messages as they were; anything that does not look like one is dropped. */
+/** The stored messages. Anything that does not look like a message is dropped. */
 export function loadMessages() {
   const kept = load('conversation', []);
   if (!Array.isArray(kept)) return [];

@@ -23,9 +23,9 @@ export interface AppOptions extends SecurityOptions {
   bodyLimitBytes?: number;
   /** Hosts to fetch images from when a request names an http URL. Default: none. */
   imageHosts?: ImageHosts;
-  /** Gets the server's metrics, next to those that it has. Default: a new one. */
+  /** The registry that gets the server's metrics as well. Default: a new one. */
   metrics?: Metrics;
-  /** Further routes, those of plugins. */
+  /** Routes of plugins. */
   routes?: readonly Route[];
 }
 

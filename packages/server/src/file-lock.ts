@@ -10,9 +10,9 @@ const touchEveryMs = 2000;
 const staleAfterMs = 15_000;
 
 /**
- * Waits for a lock file, then holds it; its text is the holder, `HOST PID`. A lock is taken over when its process is dead (on this host) or has not touched it for
- * 15 s, so a killed process does not block the next start. The lock saves work but proves nothing: two processes that take over a stale lock at the same instant
- * may both go on, and their work must tolerate that.
+ * Waits for a lock file, then holds it; its text is the holder, `HOST PID`. A lock is stale when its process is dead (on this host) or last touched it more
+ * than 15 s ago, so a killed process does not block the next start. The lock saves work but proves nothing: two processes that take over a stale lock at
+ * the same instant may both go on, and their work must tolerate that.
  * @throws the signal's reason.
  */
 export async function holdLock(path: string, options: { signal?: AbortSignal; onWait?: (pid: number) => void }): Promise<FileLock> {

@@ -59,7 +59,7 @@ test('a client that goes away from the real engine frees its slot', async () => 
   await vi.waitFor(async () => expect(await engine.stats()).toMatchObject({ running: 0, waiting: 0, freeSlots: 2 }), { timeout: 5000 });
 });
 
-test('other weights are served after a reload over HTTP, and a checkpoint that is none leaves the old ones', async () => {
+test('other weights are served after a reload over HTTP, and a broken checkpoint leaves the old ones', async () => {
   const guarded = createApp(engine, { apiKey: 'secret', enableReload: true });
   const reload = (path: string) =>
     guarded.inject({ method: 'POST', url: '/admin/reload', headers: { authorization: 'Bearer secret' }, payload: { model: path } });

@@ -8,10 +8,10 @@ export type Route = (app: FastifyInstance, served: { readonly engine: Engine }) 
 export const Routes = listToken<Route>('Routes', 'engine', 'function');
 
 export type Metrics = Registry;
-/** What `/metrics` shows. A plugin decorates the registry to add metrics to it, or binds one of its own to have ours there too. */
+/** The registry that `/metrics` shows. A plugin decorates it to add metrics, or binds its own registry, which then gets Graft's metrics too. */
 export const Metrics = token<Metrics>('Metrics', 'engine', ['metrics']);
 
-/** The services of a server, which live in its main thread: the engine's worker has others of the same plugins. */
+/** The services of a server. They live in its main thread; the engine's worker builds other services of the same plugins. */
 @injectable()
 class ServerParts {
   readonly metrics: Metrics;
@@ -25,7 +25,7 @@ class ServerParts {
 
 export const ServerServices = token<ServerParts>('ServerServices');
 
-/** What a server has of each service that no plugin binds. */
+/** The default of each service, for a server whose plugins do not bind it. */
 export const serverServices: readonly Binding[] = defaultBindings('server', (bind) => {
   bind(Metrics).toDynamicValue(() => new Registry());
   bind(ServerServices).to(ServerParts);

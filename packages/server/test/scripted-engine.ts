@@ -10,7 +10,7 @@ export interface Script {
   /** Thrown before the token of this index. */
   failAt?: { index: number; error: Error };
   info?: Partial<EngineInfo>;
-  /** What a reload does. */
+  /** The behaviour of a reload. */
   reload?: Engine['reloadWeights'];
 }
 

@@ -5,11 +5,11 @@ import { checkGuard, type Guard, type GuardFailure } from './guard.ts';
 import { ReadPath } from './proxy.ts';
 import type { Structure } from './pytree.ts';
 
-/** One captured graph of a region with all that must hold for it to be used again. */
+/** One captured graph of a region, with the conditions for its reuse. */
 export interface CaptureEntry {
   readonly region: CapturedRegion;
   readonly guards: readonly Guard[];
-  /** Element type, shape or null of each argument, by name. */
+  /** Element type, shape or null of each argument, with its name. */
   readonly inputs: readonly InputFact[];
   readonly outputs: Structure;
 }
@@ -22,7 +22,7 @@ export interface InputFact {
 /** The most entries for other arguments that a record lists; a region has as many as there are buckets. */
 const latestInRecord = 8;
 
-/** Why a graph could not be reused: of each entry for the same arguments, and of the latest others, the first guard that failed. */
+/** Why no graph could be reused: the first guard that failed, for each entry for the same arguments and for the latest other entries. */
 export interface RecompileRecord {
   readonly region: string;
   readonly path: string;
@@ -49,21 +49,21 @@ export class CaptureCache {
   readonly events = new EventBus<CaptureEvents>();
   readonly recompiles: RecompileRecord[] = [];
   /**
-   * What a further capture means. Null while graphs are expected: a region's first one is then no recompile. Once it is set, after warm-up, every
-   * capture is one, also the first of a region.
+   * The reaction to a further capture. Null while graphs are expected: a region's first graph then does not count as a recompile. Once it is set, after
+   * warm-up, every capture is a recompile, also the first of a region.
    */
   onRecompile: OnRecompile | null = null;
-  /** Where captures begin. */
+  /** The root path of all captures. */
   readonly root = new ReadPath();
   private readonly entries = new Map<string, CaptureEntry[]>();
-  /** The same entries, of one region and for the same arguments together: a lookup tries only these. */
+  /** The same entries, grouped by region and arguments: a lookup tries one group. */
   private readonly byInputs = new Map<string, CaptureEntry[]>();
   private readonly limit: number;
   private readonly known: KnownGuards | null;
 
   /**
-   * @param limit entries a region may have before a further one is refused.
-   * @param isFrozen nothing patches a module while this cache is in use, so that a guard is evaluated once a module and not once a bucket.
+   * @param limit the most entries of a region.
+   * @param isFrozen nothing patches a module while this cache is in use, so a guard is evaluated once for each module and not for each bucket.
    */
   constructor({ limit = 4096, isFrozen = false }: { limit?: number; isFrozen?: boolean } = {}) {
     this.limit = limit;
@@ -119,7 +119,7 @@ export class CaptureCache {
     return { region, path, failures: failures.length > 0 ? failures : [{ ...this.noGraph(module), entry: region }] };
   }
 
-  /** Of a region without a graph: the module is none of those that have one. */
+  /** For a region without a graph: the module belongs to no region that has one. */
   private noGraph(module: object): GuardFailure {
     const expected = this.entries.size === 0 ? 'a captured region' : `a module of a captured region: ${this.regions().join(', ')}`;
     return { kind: 'class', path: '', expected, actual: module.constructor.name };
@@ -139,7 +139,7 @@ export class CaptureCache {
   }
 }
 
-/** Lists of guards, each held once, and for which modules they hold. Captures of one module at other shapes leave the same list behind. */
+/** Distinct lists of guards, and the modules for which each holds. Captures of one module at other shapes have equal lists. */
 class KnownGuards {
   private readonly lists: { guards: readonly Guard[]; holds: Map<object, boolean> }[] = [];
 
@@ -186,7 +186,7 @@ function inputsKey(region: string, inputs: readonly InputFact[]): string {
   return key;
 }
 
-/** Why an entry does not serve: its arguments are compared first, then its guards in the order in which `forward` read. */
+/** Why an entry does not serve. Compares its arguments first, then its guards in the order in which `forward` read. */
 function failureOf({ region, ...entry }: CaptureEntry, module: object, inputs: readonly InputFact[]): GuardFailure & { entry: string } {
   const failure = inputFailures(entry.inputs, inputs)[0] ?? firstBrokenGuard(entry.guards, module)!;
   return { ...failure, entry: region.name };

@@ -134,7 +134,7 @@ class Floor extends Module {
   }
 }
 
-describe.each([true, false])('what a Proxy cannot see is an error with the full path (inside a region: %s)', (region) => {
+describe.each([true, false])('code that a Proxy cannot see is an error with the full path (inside a region: %s)', (region) => {
   test.each<[string, Child, string, string]>([
     ['a #private field', new PrivateField(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
     ['a #private method', new PrivateMethod(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
@@ -207,7 +207,7 @@ class InMethod extends Module {
   }
 }
 
-describe.each([true, false])('what a forward does wrong is an error with the full path (inside a region: %s)', (region) => {
+describe.each([true, false])('a fault in forward is an error with the full path (inside a region: %s)', (region) => {
   test.each<[string, Child, string, string]>([
     ['an error of its own', new Throwing(), 'GRAFT_FORWARD_FAILED', 'child.child'],
     ['a TypeError', new Misspelt(), 'GRAFT_FORWARD_FAILED', 'child.child'],
@@ -224,10 +224,10 @@ describe.each([true, false])('what a forward does wrong is an error with the ful
 
 test('after a failed capture nothing is captured any more', () => {
   expect(() => errorOf(new Assigning(), true)).not.toThrow();
-  expect(() => ops.floor({ x: null as unknown as Tensor })).toThrow('while nothing is captured');
+  expect(() => ops.floor({ x: null as unknown as Tensor })).toThrow('outside of a capture');
 });
 
-test('an output of the model that is no tensor is named', () => {
+test('an output of the model that is not a tensor is named', () => {
   const inputs = { x: { dtype: 'float32', dims: [Dim.of(2)] } } as const;
   const capture = (y: unknown) => captureModel(new Floor(), { inputs, call: () => ({ y }) });
   for (const y of [undefined, 3, [undefined]]) {
@@ -237,7 +237,7 @@ test('an output of the model that is no tensor is named', () => {
   expect(() => capture([null])).not.toThrow();
 });
 
-test('an error in a method that is called after forward is that of this method', () => {
+test('an error in a method called after forward names that method', () => {
   const inputs = { x: { dtype: 'float32', dims: [Dim.of(2)] } } as const;
   const model = new Outer(new InMethod());
   const capture = () => captureModel(model, { inputs, call: (m, { x }) => ({ y: (m.child as InMethod).scaled(x) }) });

@@ -263,7 +263,7 @@ describe('a guard for everything that forward read', () => {
     expect(difference(new Cached(2), new Cached(3))).toMatchObject({ kind: 'runtime input', path: 'cache' });
   });
 
-  test('what forward did not read is not guarded', () => {
+  test('only reads of forward are guarded', () => {
     class Extra extends Scale {
       readonly note: string;
       constructor(note: string) {

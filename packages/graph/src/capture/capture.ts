@@ -19,16 +19,16 @@ import { type CalledRegion, specialise, type Template } from './specialise.ts';
 export type InputSpec = TensorType;
 
 export interface CaptureOptions<M extends Module, Inputs extends Record<string, InputSpec>> {
-  /** The tensors that `call` gets, by name. */
+  /** The tensors that `call` takes, by name. */
   inputs: Inputs;
-  /** Runs the model: what it gives, a record of tensors (lists and nulls allowed), becomes the graph's outputs. */
+  /** Runs the model. Its result, a record of tensors (lists and nulls allowed), becomes the graph's outputs. */
   call(model: M, inputs: { [K in keyof Inputs]: SymbolicTensor }): Record<string, unknown>;
-  /** What the symbol `batch` of a runtime input stands for in this capture; a symbol of that name by default. */
+  /** The size that `batch` of a runtime input stands for in this capture. Default: a symbol of that name. */
   batch?: Dim;
   cache?: CaptureCache;
   /**
-   * Numbers for symbols of `inputs` and `batch`: the capture is that of these sizes. A frozen cache captures once for any and puts the numbers in, as long
-   * as no `forward` asks for a size (what it asks would be another graph): for that, `call` is the same function at each capture.
+   * Numbers for symbols of `inputs` and `batch`: the capture is that of these sizes. A frozen cache captures once for all sizes and fills the numbers in,
+   * unless a `forward` asks for a size. For that, pass the same function as `call` at each capture.
    */
   sizes?: Readonly<Record<string, number>>;
 }
@@ -43,9 +43,9 @@ export interface CapturedModel {
 }
 
 /**
- * Runs `forward` with tensors that hold no data and keeps the graph it leaves behind. Modules whose class declares a `region` are captured once
- * for all instances that their guards cannot tell apart.
- * @throws CapturePrivateFieldError, CaptureArrowFieldError, CaptureBoundMethodError, CaptureAssignmentError for what a Proxy cannot see.
+ * Runs `forward` with tensors that hold no data and keeps the graph it leaves behind. A module whose class declares a `region` is captured once
+ * for all instances that its guards cannot tell apart.
+ * @throws CapturePrivateFieldError, CaptureArrowFieldError, CaptureBoundMethodError, CaptureAssignmentError for code that a Proxy cannot see.
  */
 export function captureModel<M extends Module, const Inputs extends Record<string, InputSpec>>(
   model: M,
@@ -62,7 +62,7 @@ export function captureModel<M extends Module, const Inputs extends Record<strin
   ).captured;
 }
 
-/** What `captureModel` needs when nothing is known of the names of its inputs. */
+/** The options of `captureModel` with unknown input names. */
 type AnyCapture<M> = Omit<CaptureOptions<Module, Record<string, InputSpec>>, 'call'> & {
   call(model: M, inputs: never): Record<string, unknown>;
 };
@@ -125,11 +125,11 @@ function captureAnySize<M extends Module>(model: M, anySize: AnyCapture<M> & { b
     });
     return isAsked ? null : template;
   } catch {
-    return null; // it may run at a number; when it does not, the capture there says why
+    return null; // it may run at a number; if not, the capture at the number says why
   }
 }
 
-/** What V8 says when a Proxy stands where an object with `#private` fields, methods or accessors should. */
+/** V8's message for a Proxy in place of an object with `#private` fields, methods or accessors. */
 const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
 
 /** An error with the path of the module that raised it. */
@@ -146,11 +146,11 @@ function checkOutputs(structure: Structure): void {
     if (at.kind === 'leaf' && isNoOutput(at.value)) throw new ModelOutputError(`output ${path}`, describeResult(at.value));
 }
 
-/** What the capture of a model and those of its regions share. */
+/** The parts that the captures of a model and of its regions share. */
 interface Surroundings {
   cache: CaptureCache;
   batch: Dim;
-  /** Told when a `forward` asks for a size that is a symbol. */
+  /** Called when a `forward` asks for a size that is a symbol. */
   onAsked: (() => void) | null;
 }
 
@@ -163,7 +163,7 @@ class Capture {
   private readonly shared: Surroundings;
   private readonly prefix: string;
 
-  /** @param regionPath the module whose region this captures, inside which there are no further regions; null for the whole model. */
+  /** @param regionPath the module of the captured region, which has no regions inside; null for the whole model. */
   constructor(shared: Surroundings, regionPath: string | null) {
     this.shared = shared;
     this.prefix = regionPath ?? '';

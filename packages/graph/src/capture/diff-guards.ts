@@ -6,20 +6,20 @@ import { type CaptureEntry, inputFailures } from './capture-cache.ts';
 import { checkGuard, type GuardFailure } from './guard.ts';
 
 /**
- * Why two modules of one region need two graphs: every argument and guard in which they differ, of those that either's `forward` reads and without
- * what is below such a place; none when they share a graph. Reads the modules as they are now, and runs nothing.
- * @param a the path of one, such as `model.layers.3`. `expected` is what it has, `actual` what `b` has.
- * @throws RegionNotFoundError when a path is no call of a region, or the two are of different regions.
+ * Why two modules of one region need two graphs: every argument and guard in which they differ, among those that either `forward` reads. Places below
+ * such a place are left out. Empty when the two share a graph. Reads the modules as they are now, and runs nothing.
+ * @param a the path of one module, such as `model.layers.3`. `expected` describes it, `actual` describes `b`.
+ * @throws RegionNotFoundError when a path is not a call of a region, or the two regions differ.
  */
 export function diffGuards(captured: CapturedModel, a: string, b: string): GuardFailure[] {
   const [first, second] = [regionAt(captured, a), regionAt(captured, b)];
   if (first.region !== second.region) {
-    const what = `"${a}" is a region "${first.region}" and "${b}" one of "${second.region}", so there are no guards to compare.`;
+    const what = `"${a}" is a region "${first.region}" and "${b}" is a region "${second.region}". Their guards cannot be compared.`;
     throw new RegionNotFoundError(what, b, regionPaths(captured.graph));
   }
   const inputs = inputFailures(first.entry.inputs, second.entry.inputs);
   const forward = brokenBy(first.entry, second.module);
-  // What only the second reads: the first took another branch, or has nothing there.
+  // Read by the second alone: the first took another branch, or has nothing there.
   const backward = brokenBy(second.entry, first.module).map((failure) => ({
     ...failure,
     expected: failure.actual,
@@ -28,7 +28,7 @@ export function diffGuards(captured: CapturedModel, a: string, b: string): Guard
   return outermost([...forward, ...backward], inputs);
 }
 
-/** Leaves out what follows from another one: what differs below a place that differs itself. */
+/** Leaves out differences below a place that differs itself. */
 function outermost(failures: readonly GuardFailure[], inputs: readonly GuardFailure[]): GuardFailure[] {
   const paths = new Set(failures.map(({ path }) => path));
   const follows = (path: string): boolean =>
@@ -45,7 +45,7 @@ function regionAt({ graph, root, cache }: CapturedModel, path: string): { region
   const region = module === undefined ? undefined : (module.constructor as typeof Module).region?.name;
   const entry = region === undefined ? undefined : cache.list(region).find((candidate) => candidate.region === node?.region);
   if (module === undefined || region === undefined || entry === undefined) {
-    throw new RegionNotFoundError(`"${path}" is no region of the captured model.`, path, regionPaths(graph));
+    throw new RegionNotFoundError(`"${path}" is not a region of the captured model.`, path, regionPaths(graph));
   }
   return { region, entry, module };
 }

@@ -6,8 +6,8 @@ export type GuardKind = 'class' | 'constant' | 'null' | 'tensor' | 'runtime inpu
 type Key = string | number | symbol;
 
 /**
- * Something that `forward` read and that its graph therefore depends on. `path` is in the model's terms and relative to the region's module
- * (a lent child looks like a registered one); `expected` is for people, `identity` is what is compared.
+ * Something that `forward` read, so its graph depends on it. `path` is in the model's terms and relative to the region's module (a lent child looks
+ * like a registered one). `expected` is for people; `identity` is compared.
  */
 export interface Guard {
   readonly kind: GuardKind;
@@ -17,7 +17,7 @@ export interface Guard {
   readonly identity: unknown;
 }
 
-/** A guard that does not hold, with what was found instead. */
+/** A guard that does not hold, and the value found instead. */
 export interface GuardFailure {
   readonly kind: GuardKind;
   readonly path: string;
@@ -25,10 +25,10 @@ export interface GuardFailure {
   readonly actual: string;
 }
 
-/** What a guard would compare: equal identities mean that the graph cannot tell the two values apart. */
+/** The part of a guard that is compared. The graph cannot tell values of equal identity apart. */
 export type Fact = Pick<Guard, 'kind' | 'identity' | 'expected'>;
 
-/** What there is to guard in a value that `forward` read. */
+/** The fact to guard about a value that `forward` read. */
 export function factOf(value: unknown): Fact {
   if (value === null || value === undefined) return { kind: 'null', identity: value, expected: String(value) };
   if (value instanceof Parameter || value instanceof Buffer) {
@@ -45,7 +45,7 @@ export function factOf(value: unknown): Fact {
   return { kind: 'constant', identity: value, expected: typeof value === 'string' ? JSON.stringify(value) : String(value) };
 }
 
-/** A Proxy cannot stand in for these, since their methods need the object itself; they are compared by identity and must not change. */
+/** A Proxy cannot replace these, since their methods need the object itself. They are compared by identity and must not change. */
 export function hasInternalSlots(value: unknown): value is object {
   return (
     value instanceof Map ||
@@ -66,7 +66,7 @@ export function keysFact(object: object): Fact {
   return { kind: 'keys', identity: keys, expected: keys };
 }
 
-/** Evaluates a guard on another module, reading it directly. @returns null when it holds. */
+/** Evaluates a guard on another module. @returns null when it holds. */
 export function checkGuard(guard: Guard, module: object): GuardFailure | null {
   const found = follow(module, guard.keys);
   if (plainlyHolds(guard, found)) return null;
@@ -80,18 +80,18 @@ export function checkGuard(guard: Guard, module: object): GuardFailure | null {
   return { kind: guard.kind, path: guard.path, expected: guard.expected, actual: describeDifference(guard, actual) };
 }
 
-/** The common case without the words for a failure: a lookup evaluates every guard of every layer. Values alike here are of one kind. */
+/** The common case, without words for a failure: a lookup evaluates every guard of every layer. */
 function plainlyHolds({ kind, identity }: Guard, found: unknown): boolean {
   if (kind === 'constant' || kind === 'null' || kind === 'function') return Object.is(found, identity);
   return kind === 'class' && typeof found === 'object' && found !== null && Object.getPrototypeOf(found)?.constructor === identity;
 }
 
-/** Two classes or functions may bear one name (a duplicate install, a method of another class). */
+/** Two classes or functions may have one name (a duplicate install, a method of another class). */
 function describeDifference(guard: Guard, actual: Fact): string {
   return actual.expected === guard.expected ? `another ${guard.kind} of that name` : actual.expected;
 }
 
-/** The property keys that a path stands for. */
+/** The property keys of a path. */
 export function keysOf(path: string): string[] {
   return path === '' ? [] : path.split('.');
 }

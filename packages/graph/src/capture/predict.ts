@@ -7,9 +7,9 @@ export interface RegionForecast {
   readonly region: string;
   /** Distinct graphs that serve the region's modules at this bucket. */
   readonly graphs: number;
-  /** How many of these no bucket before it had. */
+  /** How many of these are new: no earlier bucket had them. */
   readonly captures: number;
-  /** Why there is more than one: for each further graph, the module that needed it and the first guard by which each earlier graph of this bucket failed. */
+  /** The reason for each graph after the first: the module that needed it, and the first guard that failed on each earlier graph of this bucket. */
   readonly because: readonly RecompileRecord[];
 }
 
@@ -18,7 +18,7 @@ export interface BucketForecast {
   readonly regions: readonly RegionForecast[];
 }
 
-/** What a model will capture, as data. */
+/** The graphs that a model will capture, as data. */
 export interface Forecast {
   /** Graphs of every region over all buckets. */
   readonly graphs: number;
@@ -27,9 +27,9 @@ export interface Forecast {
 }
 
 /**
- * Counts the graphs that a model needs at these buckets, region by region, and tells why. Captures and nothing more: a model that is built from its
- * config, whose hooks have run, is enough, since capture reads no values.
- * @param buckets each bucket's name and what `capture` makes a shape of.
+ * Counts the graphs that a model needs at these buckets, region by region, and tells why. It only captures, and capture reads no values: a model built
+ * from its config is enough, once its hooks have run.
+ * @param buckets each bucket's name and the value that `capture` takes.
  * @param capture captures the model at one bucket into the cache, e.g. by `captureModel`.
  */
 export function predict<Bucket>(

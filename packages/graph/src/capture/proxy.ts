@@ -9,11 +9,11 @@ import { type Fact, factOf, type Guard, type GuardKind, hasInternalSlots, keysFa
 
 type Key = string | number | symbol;
 
-/** The path under which something is read, and its keys from the root of a capture. All captures of a cache share them, of every module. */
+/** The path of a read, and its keys from the root of a capture. All captures of a cache share these objects. */
 export class ReadPath {
   readonly path: string;
   readonly keys: readonly Key[];
-  /** What was noted here last; most modules have the same at one place. */
+  /** The last guard noted here. Most modules have the same one at one place. */
   private last: Guard | null = null;
   private readonly below = new Map<Key, ReadPath>();
   private readonly aspects = new Map<GuardKind, object>();
@@ -31,7 +31,7 @@ export class ReadPath {
     return child;
   }
 
-  /** Under which a fact of this kind is noted once: the value itself, or beside it the length or the keys of what it holds. */
+  /** The key under which a fact of this kind is noted once. A value, its length and its keys are noted apart. */
   aspect(kind: GuardKind): object {
     if (kind !== 'length' && kind !== 'keys') return this;
     const known = this.aspects.get(kind) ?? {};
@@ -48,16 +48,16 @@ export class ReadPath {
 
 export interface ProxyHost {
   readonly recorder: GraphRecorder;
-  /** Called for the `forward` of a module that is a region of its own; null means "run it inline". */
+  /** Called for the `forward` of each module. Returns the call of its region; null runs it inline. */
   regionForward(module: Module, path: string): ((...args: unknown[]) => unknown) | null;
   runtimeDim(dim: RuntimeInput['dims'][number], modulePath: string): Dim;
-  /** The path in the whole model, for errors: a region's own paths begin at its module. */
+  /** The path in the whole model, for errors. A region's own paths begin at its module. */
   fullPath(path: string): string;
 }
 
 /**
- * Lets `forward` run unchanged over a module tree while it notes all that is read. `super` calls, getters, `instanceof`, loops and nulls work;
- * what would escape it (`#private`, arrow fields, bound methods, assignment) is an error.
+ * Lets `forward` run unchanged over a module tree and notes every read. `super` calls, getters, `instanceof`, loops and nulls work. Code that would
+ * escape it (`#private`, arrow fields, bound methods, assignment) is an error.
  */
 export class CaptureProxies {
   readonly guards = new Map<object, Guard>();
@@ -105,13 +105,13 @@ export class CaptureProxies {
   private method(object: object, key: string, value: (...args: unknown[]) => unknown, at: ReadPath, place: ReadPath): unknown {
     if (Object.hasOwn(object, key)) refuseInstanceFunction(value, this.host.fullPath(at.path));
     this.note(at, factOf(value));
-    // What has a prototype is a class or a plain function that the module holds.
+    // A function with a prototype is a class or a plain function that the module holds.
     if (!(object instanceof Module) || (key !== 'forward' && Object.hasOwn(value, 'prototype'))) return value;
     const region = key === 'forward' ? this.host.regionForward(object, place.path) : null;
     return this.inside(object, place.path, key, region ?? value);
   }
 
-  /** Once a method returns, nodes are placed in its caller again. */
+  /** Wraps a method. Once it returns, nodes belong to its caller again. */
   private inside(module: Module, path: string, method: string, body: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
     const proxies = this;
     const { host, running } = this;
@@ -153,7 +153,7 @@ export class CaptureProxies {
   }
 }
 
-/** What a proxied object does; a class, since a model has thousands of them. */
+/** The traps of a proxied object. A class, since a model has thousands of them. */
 class Traps implements ProxyHandler<object> {
   private readonly proxies: CaptureProxies;
   private readonly target: object;
@@ -204,7 +204,7 @@ class Traps implements ProxyHandler<object> {
   }
 }
 
-/** What holds no tensor; null is a model's "none". */
+/** Whether a value holds no tensor. Null is a model's "none"; it counts as an output. */
 export function isNoOutput(value: unknown): boolean {
   return value === undefined || value instanceof Promise || (typeof value !== 'object' && typeof value !== 'function');
 }
@@ -217,7 +217,7 @@ function accessor(object: object, key: string): boolean {
 }
 
 /**
- * What the Proxy is made of. Not the target: a Proxy must give the very value of a frozen property, and here that value is wrapped.
+ * The object under the Proxy. It is not the target: a Proxy must return the exact value of a frozen property, and here that value is wrapped.
  */
 function surfaceOf(target: object): object {
   return Array.isArray(target) ? [] : (Object.create(Object.getPrototypeOf(target) as object | null) as object);

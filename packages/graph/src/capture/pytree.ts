@@ -2,7 +2,7 @@ import { joinPath } from '../nn/module.ts';
 import { Dim } from '../shape.ts';
 import { SymbolicTensor } from '../tensor.ts';
 
-/** A value as `forward` takes and gives it, with each tensor replaced by its index. */
+/** A value that `forward` takes or returns, with each tensor replaced by its index. */
 export type Structure =
   | { kind: 'tensor'; index: number; path: string }
   | { kind: 'list'; items: Structure[] }
@@ -14,7 +14,7 @@ export interface Flat {
   structure: Structure;
 }
 
-/** Takes the tensors out of nested lists and objects, in order. */
+/** Takes the tensors out of nested lists and records, in order. */
 export function flatten(value: unknown, root = ''): Flat {
   const tensors: Flat['tensors'] = [];
   const visit = (node: unknown, path: string): Structure => {

@@ -8,14 +8,14 @@ export interface Read {
   readonly path: string;
   /** The object that was read, not a Proxy of it. */
   readonly object: object;
-  /** Which of its properties; null: what class it has. */
+  /** The property that was read; null for the object's class. */
   readonly key: string | number | symbol | null;
 }
 
 /**
- * What `forward` and all that it called read of the model's objects: each property, and each object's class. A region's reads stand for every module
- * that its graph serves. It follows the model as it is now, so ask before anything is patched again. A property behind an accessor comes as what the
- * accessor read.
+ * The reads of `forward`, and of all that it called, in the model's objects: each property, and each object's class. A region's reads stand for every
+ * module that its graph serves. The result follows the model as it is now, so call this before the next patch. For an accessor it lists the properties
+ * that the accessor read.
  */
 export function readsOf({ root, graph, guards, cache }: CapturedModel): Read[] {
   const entries = new Map(cache.regions().flatMap((region) => cache.list(region).map((entry) => [entry.region, entry.guards])));

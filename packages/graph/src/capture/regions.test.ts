@@ -120,7 +120,7 @@ describe('unlike layers get a graph each, and a record says why', () => {
     expect(only(cache.recompiles[0]!)).toEqual([failure]);
   });
 
-  test('a residual that is null on the first layer only costs a graph', () => {
+  test('a residual that is null only on the first layer costs a graph', () => {
     const { cache, graph } = capture(new Stack([new Layer(), new Layer(), new Layer()], false));
     expect(cache.count('layer')).toBe(2);
     expect(only(cache.recompiles[0]!)).toEqual([{ path: 'residual', expected: 'null', actual: 'float32[batch, sequence, 4]' }]);
@@ -128,7 +128,7 @@ describe('unlike layers get a graph each, and a record says why', () => {
     expect(calls.map(({ inputs }) => inputs.length)).toEqual([1, 2, 2]);
   });
 
-  test('the record names each graph there was', () => {
+  test('the record names each existing graph', () => {
     const layers = [new Layer(), new Layer({ rope: false }), new Layer({ rope: false, mlp: new Identity() })];
     const { cache } = capture(new Stack(layers));
     expect(cache.recompiles[1]!.failures.map(({ entry, path }) => `${entry}: ${path}`)).toEqual(['layer#0: rope', 'layer#1: mlp']);
@@ -196,7 +196,7 @@ describe('a further graph can be refused', () => {
   });
 });
 
-describe('what goes into and out of a region', () => {
+describe('inputs and outputs of a region', () => {
   class Bundle extends Module {
     static override readonly region = { name: 'bundle', inputs: ['parts', 'options'] };
     forward(parts: { list: Tensor[]; none: null }, options: { size: Dim; mode: string | null; factor: number }): unknown {

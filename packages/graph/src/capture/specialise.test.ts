@@ -90,7 +90,7 @@ const captureStack = (model: Stack) => (cache: CaptureCache, sizes: Record<strin
   captureModel(model, { inputs, call: runStack, batch, cache, sizes });
 const runStack = (model: Stack, { x }: { x: Tensor }) => model.forward(x);
 
-test('a frozen cache runs forward once for all sizes, and holds what captures at each of them leave behind', () => {
+test('a frozen cache runs forward once for all sizes, and holds the same as captures at each of them', () => {
   const model = new Stack();
   const cache = frozen();
   runs = 0;
@@ -100,7 +100,7 @@ test('a frozen cache runs forward once for all sizes, and holds what captures at
   expectSame(captureStack(model), [...shapes, ...shapes]);
 });
 
-test('what changes outside of regions between two captures is seen, there and back', () => {
+test('a change outside of regions between two captures is seen, there and back', () => {
   const model = new Stack();
   const cache = frozen();
   const outputsWith = (given: number[]) => {
@@ -120,7 +120,7 @@ class Scale extends Module {
   }
 }
 
-test('two symbols of one number share a graph, as captures there do, and are apart where the numbers differ', () => {
+test('two symbols of one number share a graph, and do not where the numbers differ', () => {
   class Two extends Module {
     readonly left = new Scale();
     readonly right = new Scale();
@@ -220,7 +220,7 @@ function attempt(body: () => unknown): boolean {
   }
 }
 
-test('a dimension that is an argument of a region is a number in what the region is looked up by', () => {
+test('a dimension among the arguments of a region is looked up as its number', () => {
   class Sized extends Module {
     static override readonly region = { name: 'sized', inputs: ['x', 'rows'] };
     forward(x: Tensor, rows: Dim): Tensor {
@@ -236,7 +236,7 @@ test('a dimension that is an argument of a region is a number in what the region
   expect(cache.list('sized')[1]!.inputs).toContainEqual({ name: 'rows', text: '2' });
 });
 
-test('a forward that runs at numbers alone is captured there, and says there why it cannot run', () => {
+test('a forward that runs only at numbers is captured at them, and says there why it cannot run', () => {
   class Halves extends Module {
     forward(x: Tensor): Tensor {
       return ops.slice({ x }, { axis: 1, start: 1, end: 3 });
@@ -249,10 +249,10 @@ test('a forward that runs at numbers alone is captured there, and says there why
     capture,
     [3, 4].map((sequence) => ({ batch: 1, sequence })),
   );
-  expect(() => capture(frozen(), { batch: 1, sequence: 2 })).toThrow('1 to 3 is no part of axis 1 of [1, 2, 4].');
+  expect(() => capture(frozen(), { batch: 1, sequence: 2 })).toThrow('1 to 3 is not a part of axis 1 of [1, 2, 4].');
 });
 
-test('a cache that takes no more graphs refuses those of a further size, and a size is a whole number', () => {
+test('a full cache refuses the graphs of a further size, and a size is a whole number', () => {
   const model = new Stack();
   const cache = frozen();
   captureStack(model)(cache, { batch: 1, sequence: 2 });

@@ -6,7 +6,7 @@ import type { CaptureCache, CaptureEntry, InputFact } from './capture-cache.ts';
 import { inputFacts } from './input-facts.ts';
 import type { Flat, Structure } from './pytree.ts';
 
-/** A call of a region as a capture met it, in the order of the graph's region nodes. */
+/** One call of a region in a capture. Lists are in the order of the graph's region nodes. */
 export interface CalledRegion {
   readonly module: Module;
   readonly path: string;
@@ -15,15 +15,15 @@ export interface CalledRegion {
   readonly entry: CaptureEntry;
 }
 
-/** A capture for any size whose `forward` asked for none: with numbers for symbols it is what a capture at these numbers leaves behind. */
+/** A capture for any size, whose `forward` asked for no size. With numbers for its symbols, it equals a capture at these numbers. */
 export interface Template {
   readonly captured: CapturedModel;
   readonly calls: readonly CalledRegion[];
 }
 
 /**
- * The template with numbers in the place of symbols. Its regions are looked up in `cache` as a capture looks them up, call by call, and added as a capture
- * adds them: which graphs there are, which are shared (also where two symbols have one number), their names, events and recompile records are the same.
+ * The template with numbers for its symbols. Its regions are looked up in `cache` and added to it, call by call, as a capture does. So the graphs, their
+ * sharing (also where two symbols have one number), names, events and recompile records are those of a capture.
  */
 export function specialise({ captured, calls }: Template, sizes: ReadonlyMap<string, number>, cache: CaptureCache): CapturedModel {
   const sized = new DimChange((dim) => dim.withSizes(sizes));
@@ -38,7 +38,7 @@ export function specialise({ captured, calls }: Template, sizes: ReadonlyMap<str
   return { ...captured, graph, outputs: changeLeaves(captured.outputs, sized), cache };
 }
 
-/** The graph itself is made when it is asked for: a forecast only counts. */
+/** Makes the graph itself on first use: a forecast only counts. */
 function specialiseEntry(entry: CaptureEntry, name: string, inputs: readonly InputFact[], sized: DimChange): CaptureEntry {
   let made: Graph | null = null;
   const region = {

@@ -130,7 +130,7 @@ test.each([
   expect(declare).toThrow(expect.objectContaining({ code: 'GRAFT_OP_FAULTY', what: expect.stringContaining(`Its ${part} is `) }));
 });
 
-test('a graph is decomposed as far as a backend needs it, and is the same graph where it need not be', () => {
+test('a graph is decomposed only as far as a backend needs it', () => {
   const graph = inlineRegions(captureOf(softCap));
   expect(decomposeOps(graph, { isLowered: () => true, platform: 'p' })).toBe(graph);
   const decomposed = decomposeOps(graph, { isLowered: ({ op }) => op !== softCap, platform: 'p' });

@@ -8,7 +8,7 @@ import { ops } from '../ops/index.ts';
 import { formatDims, sameDims } from '../shape.ts';
 import { describeResult, SymbolicTensor } from '../tensor.ts';
 
-/** What a backend lowers. */
+/** The ops that a backend lowers, and names for errors. */
 export interface DecomposeOptions {
   isLowered(node: OpNode): boolean;
   /** For errors. */
@@ -18,8 +18,8 @@ export interface DecomposeOptions {
 }
 
 /**
- * The graph with each op that a backend does not lower replaced by smaller ones, until it lowers all; the same graph where it does already.
- * @throws OpNotLoweredError for an op that has neither a lowering nor a decomposition.
+ * Replaces each op that a backend does not lower by smaller ones, until the backend lowers all. Returns the same graph if it does already.
+ * @throws OpNotLoweredError for an op with neither a lowering nor a decomposition.
  */
 export function decomposeOps(graph: Graph, options: DecomposeOptions): Graph {
   if (graph.nodes.every((node) => node.kind === 'region' || options.isLowered(node))) return graph;
@@ -44,7 +44,7 @@ class Decomposer {
     return this.replaced.get(value) ?? value;
   }
 
-  /** @param within the ops whose decomposition this node is a part of. */
+  /** @param within the ops whose decomposition contains this node. */
   add(node: GraphNode, within: readonly OpFacts[]): void {
     if (node.kind === 'region') {
       this.nodes.push({ ...node, inputs: node.inputs.map((value) => this.used(value)) });

@@ -83,7 +83,7 @@ function run({ inputs, calls, outputs }: RegionPlan, given: Record<string, HostT
 const x = float32([2, 4], Float32Array.of(1, 2, 3, 4, -1, 0, 7, 0.5));
 
 describe('planRegions', () => {
-  test('what stands between regions becomes segments, and those that differ in weights alone are one region', () => {
+  test('ops between regions become segments, and segments that differ only in weights are one region', () => {
     const { calls } = planRegions(captured());
     expect(calls.map(({ region, path, weights }) => [region.name, path, ...weights.map((each) => each.path)])).toEqual([
       ['block#0', 'blocks.0', 'blocks.0.scale.weight'],
@@ -96,7 +96,7 @@ describe('planRegions', () => {
     expect(calls[5]!.weights[0]!.source).toBe(calls[1]!.weights[0]!.source);
   });
 
-  test('the calls, one after the other, give what the whole graph gives', async () => {
+  test('the calls in order give the results of the whole graph', async () => {
     const model = captured();
     using program = await new InterpreterBackend().compile(model, {
       kvSlots: 1,
@@ -108,7 +108,7 @@ describe('planRegions', () => {
     expect(run(planRegions(model), { x })).toEqual(expected);
   });
 
-  test('segments of another op, attribute or shape are regions of their own', () => {
+  test('segments of another op, attribute or shape are separate regions', () => {
     const names = (call: (m: Model, x: Tensor) => Record<string, unknown>): string[] =>
       planRegions(captured(call))
         .calls.filter(({ path }) => path === '')

@@ -12,7 +12,7 @@ export type CallWeight = Pick<WeightSlot, 'path' | 'source'>;
 /** A runtime input that one call reads or writes, under its path in the whole model. */
 export type CallRuntimeInput = Pick<GraphRuntimeInput, 'path' | 'kind'>;
 
-/** One run of a region's graph. Lists are in the order of the graph's own. */
+/** One call of a region's graph. Lists are in the order of the graph's own lists. */
 export interface RegionCall {
   /** The same object for all calls that can share what is compiled for it. */
   readonly region: CapturedRegion;
@@ -24,7 +24,7 @@ export interface RegionCall {
   readonly outputs: readonly Value[];
 }
 
-/** A model as runs of regions, one after the other. Values are those of the captured graph. */
+/** A model as a sequence of region calls. Values are those of the captured graph. */
 export interface RegionPlan {
   readonly inputs: readonly GraphInput[];
   readonly calls: readonly RegionCall[];
@@ -33,8 +33,8 @@ export interface RegionPlan {
 }
 
 /**
- * Regional compilation's first step: the outer graph as a list of calls. What stands between two regions becomes a region of its own, a *segment*; segments
- * that differ in nothing but their weights are one region.
+ * The first step of regional compilation: the outer graph as a list of calls. The ops between two regions become a *segment*, a region too. Segments that
+ * differ only in their weights are one region.
  */
 export function planRegions(captured: CapturedModel): RegionPlan {
   return new RegionPlanner(captured).run();
@@ -47,7 +47,7 @@ class RegionPlanner {
   private readonly segments = new Map<string, CapturedRegion>();
   private readonly weights: ReadonlyMap<Value, WeightSlot>;
   private readonly runtimeInputs: ReadonlyMap<Value, GraphRuntimeInput>;
-  /** By value, the last node that reads it; nodes are counted, and the graph's end comes after all. */
+  /** For each value, the index of the last node that reads it. The graph's outputs count as one more node. */
   private readonly lastUse = new Map<Value, number>();
 
   constructor({ root, graph }: CapturedModel) {
@@ -81,7 +81,7 @@ class RegionPlanner {
     };
   }
 
-  /** A weight or runtime input that is handed to a region as an argument is read by a segment of its own, which gives it on. */
+  /** A weight or runtime input that is an argument of a region is read by an extra segment, which passes it on. */
   private addRegion({ path, region, inputs, outputs }: RegionNode, index: number): void {
     const given = [...new Set(inputs.filter((value) => this.weights.has(value) || this.runtimeInputs.has(value)))];
     const passed = this.addSegment([], index, given);
@@ -100,8 +100,8 @@ class RegionPlanner {
   }
 
   /**
-   * Adds a call of these nodes, which stand before node `end`.
-   * @param given values that no node makes and that the call gives on. @returns the values that stand for them afterwards.
+   * Adds a call of these nodes, which come before node `end`.
+   * @param given values that no node makes and that the call passes on. @returns the values that replace them.
    */
   private addSegment(nodes: readonly OpNode[], end: number, given: readonly Value[] = []): ReadonlyMap<Value, Value> {
     const passed = new Map(given.map((value) => [value, { ...value }]));
@@ -136,7 +136,7 @@ class RegionPlanner {
   }
 }
 
-/** All that a compiled graph depends on: ops, attributes, types and how they hang together; not the names of weights and modules. */
+/** Everything that a compiled graph depends on: ops, attributes, types and edges. Names of weights and modules are left out. */
 function identityOf({ inputs, weights, runtimeInputs, nodes, outputs }: Graph): string {
   const numbers = new Map<Value, number>();
   const define = (value: Value): string => {

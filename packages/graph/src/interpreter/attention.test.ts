@@ -113,7 +113,7 @@ test('equal scores average the values seen so far; query head h reads key-value 
   ]);
 });
 
-test('a sequence in pieces gives what it gives at once, and what the formula says', async () => {
+test('a sequence in pieces gives the same results as in one step, and those of the formula', async () => {
   using program = await compile();
   const sequence = tokens(6, 1);
   const [whole] = await run(program, 0, [{ tokens: sequence, start: 0, length: 6 }]);
@@ -129,7 +129,7 @@ test('a sequence in pieces gives what it gives at once, and what the formula say
   expect(pieces).toEqual(whole);
 });
 
-test('each slot keeps a sequence of its own, and a batch is a contiguous group of slots', async () => {
+test('each slot keeps one sequence, and a batch is a contiguous group of slots', async () => {
   using program = await compile();
   const sequences = [tokens(4, 2), tokens(4, 3), tokens(4, 4)];
   for (const [slot, sequence] of sequences.entries()) await run(program, slot, [{ tokens: sequence.slice(0, 3), start: 0, length: 3 }]);

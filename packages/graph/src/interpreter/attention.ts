@@ -61,7 +61,7 @@ export const attention: Kernel<'attention'> = (inputs, { numHeads, numKvHeads, h
   return [float32(inputs.query.dims, result)];
 };
 
-/** Writes the first `count` tokens of sequence `b` to its cache, from row `start`. `[batch, sequence, heads * headDim]` into `[batch, heads, rows, headDim]`. */
+/** Writes the first `count` tokens of sequence `b`, `[batch, sequence, heads * headDim]`, to its cache, `[batch, heads, rows, headDim]`, from row `start`. */
 function extend(tokens: HostTensor, cache: HostTensor, b: number, start: number, count: number): void {
   const [, heads, rows, headDim] = cache.dims as [number, number, number, number];
   const [source, target] = [floatsOf(tokens), floatsOf(cache)];

@@ -10,7 +10,7 @@ export function siluOf(x: number): number {
   return x * sigmoidOf(x);
 }
 
-/** By the series of positive terms `2 / sqrt(pi) * exp(-x^2) * (x + 2 x^3 / 3 + 4 x^5 / 15 + ...)`; from 6 on it is 1 in float64. */
+/** Uses the series of positive terms `2 / sqrt(pi) * exp(-x^2) * (x + 2 x^3 / 3 + 4 x^5 / 15 + ...)`. From 6 on it is 1 in float64. */
 function erfOf(x: number): number {
   if (Math.abs(x) >= 6) return Math.sign(x);
   let term = x;

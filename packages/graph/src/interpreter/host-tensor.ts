@@ -24,7 +24,7 @@ export function float32(dims: readonly number[], data: Float32Array): HostTensor
   return { dtype: 'float32', dims, data };
 }
 
-/** The elements of a float32 tensor. Inference has made sure that it is one. */
+/** The elements of a float32 tensor. */
 export function floatsOf(tensor: HostTensor): Float32Array {
   if (tensor.data instanceof Float32Array) return tensor.data;
   return Float32Array.from(numbersOf(tensor));
@@ -35,7 +35,7 @@ export function numbersOf({ data }: HostTensor): ArrayLike<number> {
   return data instanceof BigInt64Array ? Array.from(data, Number) : data;
 }
 
-/** The last axis and how often it comes: `[..., columns]` seen as `[rows, columns]`. */
+/** `[..., columns]` seen as `[rows, columns]`. */
 export function asRows({ dims }: HostTensor): { rows: number; columns: number } {
   const columns = dims.at(-1) ?? 1;
   return { rows: elementCount(dims.slice(0, -1)), columns };

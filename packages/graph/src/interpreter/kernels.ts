@@ -8,10 +8,10 @@ import { layout } from './layout.ts';
 import { fusedMoe } from './moe.ts';
 import { reductions } from './reductions.ts';
 
-/** Ours that the interpreter decomposes. */
+/** Graft's ops that the interpreter decomposes. */
 type Decomposed = 'addRmsNorm' | 'layerNorm' | 'selfAttention' | 'siluAndMul' | 'split';
 
-/** A kernel for every other op of ours: one that is missing does not compile. */
+/** A kernel for every other op of Graft. A missing one does not compile. */
 const kernels: Omit<Kernels, Decomposed> = { ...elementwise, ...dense, ...layout, ...reductions, attention, rotaryEmbedding, fusedMoe };
 
 const byOp = new Map<OpFacts, OpFacts['kernel']>(

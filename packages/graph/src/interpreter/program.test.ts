@@ -69,7 +69,7 @@ function stepAt(start: number, ...rows: number[][]): ProgramStep {
 const run = async (bucket: string, step: ProgramStep): Promise<number[]> =>
   Array.from((await program.run(bucket, step))['y']!.data, Number);
 
-test('buckets share caches: what one writes, another attends to', async () => {
+test('buckets share caches: one attends to the rows that another writes', async () => {
   await program.add('three', () => captureAt(3));
   await program.add('two', () => captureAt(2));
   await program.add('one', () => captureAt(1));
@@ -92,7 +92,7 @@ test('the weights are those of `open` until they are updated, in every bucket', 
   ]);
 });
 
-test('a bucket that was not added, weights that are not there and a program that is gone are errors', async () => {
+test('an unknown bucket, missing weights and a disposed program are errors', async () => {
   await program.add('one', () => captureAt(1));
   await expect(program.run('two', stepAt(0, [1, 1], [1, 1]))).rejects.toThrow(ProgramInputError);
   const empty = new InterpreterBackend().open(new Remembering(), {

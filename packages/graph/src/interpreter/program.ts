@@ -22,11 +22,11 @@ export class InterpretedProgram implements StaticProgram {
   private readonly buckets = new Map<string, InterpretedBucket>();
   private readonly regions = new Set<CapturedRegion>();
   private readonly caches = new Map<string, HostTensor>();
-  /** In float32. They stay as they are here when the model gets other weights or another structure. */
+  /** In float32. They do not change when the model gets other weights or another structure. */
   private readonly weights = new Map<Parameter | Buffer, HostTensor>();
   private disposed = false;
 
-  /** @param weights to hold from now on; those of a bucket are added with it. @throws ParameterWithoutStorageError */
+  /** @param weights to hold from the start; `add` adds those of its bucket. @throws ParameterWithoutStorageError */
   constructor(options: CompileOptions, weights: Iterable<Parameter | Buffer> = []) {
     this.options = options;
     for (const weight of weights) this.weights.set(weight, valuesOf(weight));
@@ -45,22 +45,21 @@ export class InterpretedProgram implements StaticProgram {
     signal?.throwIfAborted();
     if (this.buckets.has(bucket)) return;
     const captured = capture();
-    const graph = decomposed(inlineRegions(captured)); // an op that cannot run is told here, with its full path
+    const graph = decomposed(inlineRegions(captured)); // an op that cannot run is an error here, with its full path
     for (const { path, source } of graph.weights) if (!this.weights.has(source)) this.weights.set(source, valuesOf(source, path));
     for (const node of captured.graph.nodes) if (node.kind === 'region') this.regions.add(node.region);
     this.buckets.set(bucket, { graph, runtime: new RuntimeTensors(graph, this.options, this.caches) });
   }
 
   /**
-   * @throws ProgramInputError that names what is missing or wrong, before anything is computed, an unknown bucket too; or, from an op, an index or position
-   *   out of range.
+   * @throws ProgramInputError for an unknown bucket or a missing or wrong input, before any computation; from an op for an index or position out of range.
    */
   async run(bucket: string, step: ProgramStep): Promise<Record<string, HostTensor>> {
     this.assertUsable();
     step.signal?.throwIfAborted();
     const found = this.buckets.get(bucket);
     if (found === undefined)
-      throw new ProgramInputError(`There is no bucket "${bucket}"; there are ${[...this.buckets.keys()].join(', ')}.`, 'run');
+      throw new ProgramInputError(`Bucket "${bucket}" is unknown; the buckets are ${[...this.buckets.keys()].join(', ')}.`, 'run');
     const { graph, runtime } = found;
     const [sizes, values] = [new Sizes(), new Map<Value, HostTensor>()];
     for (const { name, value } of graph.inputs) {
@@ -77,7 +76,7 @@ export class InterpretedProgram implements StaticProgram {
   updateWeights(): void {
     this.assertUsable();
     const weights = [...this.weights.keys()];
-    const values = weights.map((weight) => valuesOf(weight)); // all of them, before any is changed
+    const values = weights.map((weight) => valuesOf(weight)); // read all before any changes
     for (const [i, weight] of weights.entries()) this.weights.set(weight, values[i]!);
   }
 

@@ -4,7 +4,7 @@ import { broadcastIndex } from './elementwise.ts';
 import { asRows, elementCount, floatsOf, zeros } from './host-tensor.ts';
 import type { Kernel, Kernels } from './kernel.ts';
 
-/** What `apply` makes of each row, in float64. */
+/** Applies a function to each row, in float64. */
 function perRow(x: HostTensor, dims: readonly number[], apply: (row: Float64Array) => ArrayLike<number>): readonly HostTensor[] {
   const result = zeros('float32', dims);
   const { rows, columns } = asRows(x);

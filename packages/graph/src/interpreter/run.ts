@@ -25,7 +25,7 @@ export function runGraph({ nodes, outputs }: Graph, values: Map<Value, HostTenso
   return outputs.map(({ value }) => values.get(value)!);
 }
 
-/** Keeps the results, and holds inference to the types that it gave them. */
+/** Keeps the results, and checks that they have the inferred types. */
 function runOp({ op, inputs, attributes, outputs, path }: OpNode, values: Map<Value, HostTensor>, sizes: Sizes): void {
   const where = `${op.name} at ${path}`;
   const given = mapValues(inputs, (value) => value && values.get(value)!);

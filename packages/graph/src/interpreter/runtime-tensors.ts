@@ -11,12 +11,12 @@ interface Bound extends GraphRuntimeInput {
   readonly cache: HostTensor | null;
 }
 
-/** What a graph's runtime inputs are bound to: caches, and values of each step. */
+/** The tensors bound to a graph's runtime inputs: caches, and values of each step. */
 export class RuntimeTensors {
   private readonly kvSlots: number;
   private readonly inputs: readonly Bound[];
 
-  /** @param caches by path, shared by all graphs of a model; missing ones are added. @throws RuntimeBindingError */
+  /** @param caches by path, shared by all graphs of a model; adds the missing ones. @throws RuntimeBindingError */
   constructor({ runtimeInputs }: Graph, { bindRuntimeInput, kvSlots }: CompileOptions, caches: Map<string, HostTensor>) {
     this.kvSlots = kvSlots;
     this.inputs = runtimeInputs.map((input) => {
@@ -29,12 +29,12 @@ export class RuntimeTensors {
     });
   }
 
-  /** Adds the tensor of each runtime input in this step; a cache's shares the cache's memory. @throws ProgramInputError */
+  /** Adds the tensor of each runtime input in this step. A cache's tensor shares its memory. @throws ProgramInputError */
   bind(step: ProgramStep, sizes: Sizes, values: Map<Value, HostTensor>): void {
     const { firstSlot, batch } = step;
     if (!Number.isSafeInteger(firstSlot) || !Number.isSafeInteger(batch) || firstSlot < 0 || batch < 1 || firstSlot + batch > this.kvSlots)
       throw new ProgramInputError(
-        `Slots ${firstSlot} to ${firstSlot + batch - 1} are asked for; there are ${this.kvSlots}.`,
+        `Slots ${firstSlot} to ${firstSlot + batch - 1} do not exist; the program has ${this.kvSlots}.`,
         'step.firstSlot, step.batch',
       );
     for (const { path, value, binding, cache } of this.inputs) {
@@ -46,7 +46,7 @@ export class RuntimeTensors {
   }
 }
 
-/** @throws ProgramInputError when the step does not bring it. */
+/** @throws ProgramInputError when the step lacks it. */
 export function inputOf(step: ProgramStep, name: string): HostTensor {
   const tensor = step.inputs[name];
   if (tensor === undefined)
@@ -54,7 +54,7 @@ export function inputOf(step: ProgramStep, name: string): HostTensor {
   return tensor;
 }
 
-/** Dimensions of a cache without its first, which is the slot. */
+/** The dimensions of a cache after the first, which is the slot. */
 function rowDims(path: string, { dims }: Value, rows: number): number[] {
   if (dims.length === 0 || !Number.isSafeInteger(rows) || rows < 1)
     throw new RuntimeBindingError(`${rows} rows cannot serve a runtime input of shape ${formatDims(dims)}.`, path);

@@ -4,11 +4,11 @@ import type { TensorType } from '../graph-recorder.ts';
 import { type Dim, formatDims } from '../shape.ts';
 import { elementCount, holds } from './host-tensor.ts';
 
-/** What the symbols of a graph stand for in one step, and who said so. */
+/** The sizes of a graph's symbols in one step, each with its source. */
 export class Sizes {
   private readonly sizes = new Map<string, { size: number; from: string }>();
 
-  /** Binds what `actual` says of `dim`, or checks it. @throws ProgramInputError that names both sources. */
+  /** Binds `dim` to `actual`, or checks it. @throws ProgramInputError that names both sources. */
   bind(dim: Dim, actual: number, from: string): void {
     const symbol = dim.symbolName;
     if (symbol === null) {
@@ -18,7 +18,7 @@ export class Sizes {
     }
     const known = this.sizes.get(symbol);
     if (known !== undefined && known.size !== actual)
-      throw new ProgramInputError(`Its dimension "${symbol}" is ${actual}; that of ${known.from} is ${known.size}.`, from);
+      throw new ProgramInputError(`Its dimension "${symbol}" is ${actual}; ${known.from} has ${known.size}.`, from);
     if (known === undefined) this.sizes.set(symbol, { size: actual, from });
   }
 
@@ -35,7 +35,7 @@ export class Sizes {
     for (const [axis, dim] of expected.dims.entries()) this.bind(dim, dims[axis]!, from);
   }
 
-  /** @throws ShapeError for a symbol that nothing has bound. */
+  /** @throws ShapeError for an unbound symbol. */
   evaluate(dim: Dim): number {
     return dim.evaluate((symbol) => this.sizes.get(symbol)?.size);
   }

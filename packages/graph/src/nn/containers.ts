@@ -17,7 +17,7 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
   }
 }
 
-/** Gives back what it gets: takes the place of a layer that is not there, so that all hosts look alike to a guard. */
+/** Returns its input. Takes the place of a missing layer, so all hosts look alike to a guard. */
 export class Identity extends Module {
   forward<T>(x: T): T {
     return x;

@@ -1,6 +1,6 @@
 import { Buffer, Parameter } from './parameter.ts';
 
-/** How a module is captured on its own: once for all instances that its guards cannot tell apart. */
+/** Declares that a module is captured on its own, once for all instances that its guards cannot tell apart. */
 export interface Region {
   readonly name: string;
   /** Names of `forward`'s arguments, for guards and records. */
@@ -20,7 +20,7 @@ export class Module {
     for (const [name, value] of Object.entries(this)) if (value instanceof Module) yield [name, value];
   }
 
-  /** This module (under `prefix`) and all below it, depth first; a module that stands in two places comes once. */
+  /** This module (under `prefix`) and all below it, depth first. A module in two places comes once. */
   *namedModules(prefix = '', seen = new Set<Module>()): IterableIterator<[string, Module]> {
     if (seen.has(this)) return;
     seen.add(this);
@@ -28,7 +28,7 @@ export class Module {
     for (const [name, child] of this.namedChildren()) yield* child.namedModules(joinPath(prefix, name), seen);
   }
 
-  /** Every parameter with its full name; one that two modules share (tied weights) comes once, under its first name. */
+  /** Every parameter with its full name. One that two modules share (tied weights) comes once, under its first name. */
   *namedParameters(): IterableIterator<[string, Parameter]> {
     yield* this.fields(Parameter);
   }
@@ -54,7 +54,7 @@ export function joinPath(prefix: string, name: string): string {
   return prefix === '' ? name : name === '' ? prefix : `${prefix}.${name}`;
 }
 
-/** Puts `child` where `forward` finds it as `host[name]`, without making it a part of the tree. */
+/** Lets `forward` find `child` as `host[name]`, without making it a part of the tree. */
 export function lendChild(host: Module, name: string, child: Module): void {
   Object.defineProperty(host, name, { value: child, enumerable: false, configurable: true, writable: true });
 }

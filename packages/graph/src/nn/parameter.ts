@@ -4,7 +4,7 @@ import { memoryStorage, partsOf, toFloat32, type WeightStorage } from './storage
 
 /**
  * A weight: a name given by the field that holds it, a logical shape that never changes, and a storage that the checkpoint fills.
- * Without a storage it still has its shape, so that a model can be built, patched and captured from its config alone.
+ * It has its shape before it has a storage: a model can be built, patched and captured from its config alone.
  */
 export class Parameter {
   readonly shape: readonly number[];
@@ -44,7 +44,7 @@ export class Parameter {
   }
 }
 
-/** A tensor that belongs to a module and is computed, not learned. Only a persistent one stands in a checkpoint. */
+/** A tensor that belongs to a module and is computed, not learned. Only a persistent one is in a checkpoint. */
 export class Buffer {
   readonly shape: readonly number[];
   readonly dtype: DType = 'float32';

@@ -1,7 +1,7 @@
 import { bytesPerElement, type PartDType, type StorageFormat } from '../dtype.ts';
 import { StorageMismatchError } from '../errors.ts';
 
-/** Where a part lies in a file, so that a backend can map it instead of copying it. */
+/** The place of a part in a file. A backend can map it instead of copying it. */
 export interface PartLocation {
   path: string;
   offset: number;
@@ -16,7 +16,7 @@ export interface StoragePart {
 }
 
 /**
- * The values of one parameter. Which parts there are depends on the format; for a parameter of shape [..., N, K]:
+ * The values of one parameter. The format decides its parts; for a parameter of shape [..., N, K]:
  * - float32, bfloat16, float16: `data` [..., N, K];
  * - int8b32: `quants` uint8 [..., N, K/32, 32], `scales` float32 [..., N, K/32], `zeroPoints` uint8 [..., N, K/32]; value = (q - zeroPoint) * scale;
  * - int4b32: `quants` uint8 [..., N, K/32, 16] (low nibble first), `scales` float32 [..., N, K/32]; value = (q - 8) * scale;
@@ -29,7 +29,7 @@ export interface WeightStorage {
 
 export const quantBlock = 32;
 
-/** The parts that a format has for a parameter of this shape. */
+/** The parts of a format for a parameter of this shape. */
 export function partsOf(format: StorageFormat, shape: readonly number[]): Record<string, { dtype: PartDType; dims: number[] }> {
   if (format === 'float32' || format === 'bfloat16' || format === 'float16') return { data: { dtype: format, dims: [...shape] } };
   const columns = shape.at(-1) ?? 0;

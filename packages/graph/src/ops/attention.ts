@@ -42,7 +42,7 @@ export const rotaryEmbedding = defineOp({
  * `query [batch, sequence, numHeads * headDim]`, `key` and `value [batch, sequence, numKvHeads * headDim]`;
  * `keyCache` and `valueCache [batch, numKvHeads, rows, headDim]`; `queryStart [batch]`: the cache row of each sequence's first query;
  * `sequenceLengths [batch]`: rows in use after this step; `totalLength []`: the largest of them (all int32) -> `[batch, sequence, numHeads * headDim]`.
- * Query i of a sequence sees rows 0 to queryStart + i. Rows of a padded query, at or past `sequenceLengths`, are without meaning.
+ * Query i of a sequence sees rows 0 to queryStart + i. Rows of a padded query, at or past `sequenceLengths`, have no meaning.
  */
 export const attention = defineOp({
   name: 'attention',

@@ -6,7 +6,7 @@ import { GraphRecorder, type TensorType } from '../graph-recorder.ts';
 import { Dim, type Dims, formatDims, watchSizes } from '../shape.ts';
 import { describeResult, type Operand, SymbolicTensor } from '../tensor.ts';
 
-/** By the name that an op declares; null is an optional one that was not given. */
+/** By the name that an op declares. An optional input that was not given is null. */
 export type InputRecord<Names extends readonly string[], Optional extends readonly string[], V> = { readonly [N in Names[number]]: V } & {
   readonly [N in Optional[number]]: V | null;
 };
@@ -16,11 +16,11 @@ type Tensors<Names extends readonly string[], Optional extends readonly string[]
 };
 type Results<R> = R extends readonly TensorType[] ? { [K in keyof R]: SymbolicTensor } : SymbolicTensor;
 
-/** What the interpreter's kernel of an op may know besides its inputs. */
+/** The facts that an interpreter's kernel gets besides its inputs. */
 export interface KernelContext {
   /** Dimensions of each output as inference gave them, with the step's sizes in place of symbols. */
   readonly outputDims: readonly (readonly number[])[];
-  /** Refuses the values of an input, which no inference sees. @throws ProgramInputError */
+  /** Refuses the values of an input; inference cannot see them. @throws ProgramInputError */
   fail(what: string): never;
 }
 
@@ -32,30 +32,30 @@ export interface SampleInput {
   readonly isWeight?: boolean;
 }
 
-/** A call by which lowerings are compared with the interpreter. An input that it leaves out is float32 [2, 3, 8]. */
+/** A call that compares lowerings with the interpreter. An input that it leaves out is float32 [2, 3, 8]. */
 export interface OpSample {
   readonly inputs?: Readonly<Record<string, SampleInput>>;
   readonly attributes?: Readonly<Record<string, unknown>>;
 }
 
-/** All that is known of an op; backends add a lowering. */
+/** Everything known about an op. Backends add a lowering. */
 export interface OpFacts {
   readonly name: string;
-  /** The plugin that brings it; null for one of ours. */
+  /** The plugin that brings it; null for an op of Graft. */
   readonly plugin: string | null;
   readonly inputs: readonly string[];
   readonly optional: readonly string[];
-  /** Output i is written to the memory of input `inPlaceOf[i]`; only outputs after the first ones that `forward` sees. */
+  /** The op writes its hidden output i, after those that `forward` sees, to the memory of input `inPlaceOf[i]`. */
   readonly inPlaceOf: readonly string[];
   /** Each output element depends on the input elements at the same (broadcast) place only. */
   readonly elementwise: boolean;
   readonly attributes: z.ZodType<Record<string, unknown>>;
   inferTypes(inputs: Record<string, TensorType | null>, attributes: Record<string, unknown>): readonly TensorType[];
-  /** The same by other ops, while a graph is recorded; null where it has no such form. */
+  /** Records the op as other ops; null if it has no such form. */
   readonly decompose: ((inputs: never, attributes: never) => SymbolicTensor | readonly SymbolicTensor[]) | null;
-  /** The interpreter's, for an op of a plugin; null: it is decomposed, or one of ours. */
+  /** The interpreter's kernel for a plugin's op; null for an op of Graft, or one that decomposes. */
   readonly kernel: ((inputs: never, attributes: never, context: KernelContext) => readonly HostTensor[]) | null;
-  /** Null: it cannot be compared alone, such as an op that writes to a cache. */
+  /** Null for an op that cannot be compared alone, such as one that writes to a cache. */
   readonly samples: readonly OpSample[] | null;
 }
 
@@ -78,14 +78,14 @@ export interface OpDeclaration<
   /** The plugin that brings the op, for errors. */
   plugin?: string;
   /**
-   * The op by smaller ones, for a backend that has no lowering of it; called while a graph is recorded.
+   * The op as smaller ones, for a backend without a lowering of it. Called while a graph is recorded.
    * @returns the outputs that `forward` sees, of the types that `infer` gives.
    */
   decompose?(
     inputs: InputRecord<Names, Optional, SymbolicTensor>,
     attributes: z.output<Attributes>,
   ): SymbolicTensor | readonly SymbolicTensor[];
-  /** The op for the interpreter, the oracle of all backends; not needed where it decomposes. */
+  /** The op for the interpreter, the oracle of all backends. Not needed for an op that decomposes. */
   kernel?(
     inputs: InputRecord<Names, Optional, HostTensor>,
     attributes: z.output<Attributes>,
@@ -110,8 +110,8 @@ export type Op<
 };
 
 /**
- * Declares an op once: inputs, attributes, inference, and how it runs where no backend lowers it (`decompose`, or a `kernel` for the interpreter).
- * The result is the function that `forward` calls. A plugin's op is told from others by identity, so export the one value.
+ * Declares an op once: inputs, attributes, inference, and how it runs if no backend lowers it (`decompose`, or a `kernel` for the interpreter).
+ * The result is the function that `forward` calls. Ops are told apart by identity, so a plugin exports one value.
  */
 export function defineOp<
   const Names extends readonly string[],
@@ -144,7 +144,7 @@ export function defineOp<
     const tensors: Record<string, SymbolicTensor | null> = {};
     for (const input of known) tensors[input] = checkInput(name, input, given[input], recorder, inputs.includes(input));
     for (const input of Object.keys(given))
-      if (!known.has(input)) throw new OpInputError(name, `There is no input "${input}"; there are ${[...known].join(', ')}.`);
+      if (!known.has(input)) throw new OpInputError(name, `Input "${input}" is unknown; the inputs are ${[...known].join(', ')}.`);
     const parsed = parse(attributes);
     if (!parsed.success)
       throw new OpInputError(
@@ -213,8 +213,8 @@ function checkInput(
 }
 
 /**
- * Dimensions of the result when `a` and `b` are aligned at their last axis and a static 1 stretches. It asks for no size: of a symbol and 1 it gives the
- * symbol, whichever number that is, and of two different symbols nothing.
+ * Dimensions of the result when `a` and `b` are aligned at their last axis and a static 1 stretches. It asks for no size: a symbol and 1 give the symbol,
+ * and two different symbols do not broadcast.
  */
 export function broadcast(op: string, a: Dims, b: Dims): Dims {
   return watchSizes(null, () => broadcastDims(op, a, b));

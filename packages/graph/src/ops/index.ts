@@ -8,7 +8,7 @@ import * as moe from './moe.ts';
 import * as norm from './norm.ts';
 import * as reductions from './reductions.ts';
 
-/** The ops that Graft brings; plugins define more. A backend's lowerings are a mapped type over this set, so that one without a lowering does not compile. */
+/** The ops of Graft; plugins define more. A backend's lowerings are a mapped type over this set: a missing one does not compile. */
 export const ops = { ...elementwise, ...layout, ...linear, ...reductions, ...norm, ...attention, ...moe };
 
 export type OpName = keyof typeof ops;

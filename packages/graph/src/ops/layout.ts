@@ -3,7 +3,7 @@ import { OpInputError } from '../errors.ts';
 import { Dim, dimsOf, expectDim, formatDims, productOf, sameDims } from '../shape.ts';
 import { defineOp } from './define-op.ts';
 
-/** The same elements, row-major, in another shape. A symbolic dimension is passed on as a `Dim` taken from a tensor. */
+/** The same elements, row-major, in another shape. Pass a symbolic dimension as a `Dim` taken from a tensor. */
 export const reshape = defineOp({
   name: 'reshape',
   inputs: ['x'],
@@ -65,7 +65,7 @@ export const permute = defineOp({
   infer({ x }, { axes }) {
     const sorted = [...axes].sort((a, b) => a - b);
     if (axes.length !== x.dims.length || sorted.some((axis, i) => axis !== i))
-      throw new OpInputError('permute', `[${axes.join(', ')}] is no order of the ${x.dims.length} axes of ${formatDims(x.dims)}.`);
+      throw new OpInputError('permute', `[${axes.join(', ')}] is not an order of the ${x.dims.length} axes of ${formatDims(x.dims)}.`);
     return { dtype: x.dtype, dims: axes.map((axis) => x.dims[axis]!) };
   },
 });
@@ -98,13 +98,13 @@ export const slice = defineOp({
     const dim = x.dims[axis];
     if (dim?.isStatic !== true) throw new OpInputError('slice', `Axis ${axis} of ${formatDims(x.dims)} has no static size.`);
     if (start >= end || end > dim.value)
-      throw new OpInputError('slice', `${start} to ${end} is no part of axis ${axis} of ${formatDims(x.dims)}.`);
+      throw new OpInputError('slice', `${start} to ${end} is not a part of axis ${axis} of ${formatDims(x.dims)}.`);
     return { dtype: x.dtype, dims: x.dims.with(axis, Dim.of(end - start)) };
   },
 });
 
 /**
- * `x [..., hidden]` with some of its rows replaced: where `indices [...]` (int64) is 0 or more, by that row of `rows [count, hidden]`; where it is
+ * `x [..., hidden]` with some rows replaced. Where `indices [...]` (int64) is 0 or more, the row is that of `rows [count, hidden]`; where it is
  * negative, the row of `x` stays. -> as `x`.
  */
 export const replaceRows = defineOp({

@@ -42,7 +42,7 @@ const imageInputs = { query: float(batch, 5, 32), key: float(batch, 5, 32), valu
 const replaceInputs = { x: float(batch, sequence, 8), rows: float(Dim.symbol('rows'), 8), indices: int64(batch, sequence) };
 const rotaryInputs = { x: float(batch, sequence, 32), positions: int64(batch, sequence), cos: float(99, 4), sin: float(99, 4) };
 
-describe('an op says what it gives', () => {
+describe('an op infers its output', () => {
   test.each<[OpName, Record<string, TensorType | null>, object, string[]]>([
     ['add', { a: float(batch, sequence, 8), b: float(8) }, {}, ['float32[batch, sequence, 8]']],
     ['mul', { a: float(batch, sequence, 8), b: float(batch, sequence, 1) }, {}, ['float32[batch, sequence, 8]']],
@@ -78,13 +78,13 @@ describe('an op says what it gives', () => {
   });
 });
 
-describe('an op refuses what does not fit, in its own words', () => {
+describe('an op refuses wrong inputs in its own words', () => {
   test.each<[OpName, Record<string, TensorType | null>, object, string]>([
     ['add', { a: float(batch), b: float(sequence) }, {}, '[batch] and [sequence] do not broadcast'],
     ['add', { a: float(2), b: int64(2) }, {}, 'float32 and int64'],
     ['mul', { a: bool(2), b: bool(2) }, {}, 'bool'],
     ['mul', { a: float(2) }, {}, '"b" is missing'],
-    ['add', { a: float(2), b: float(2), c: float(2) }, {}, 'no input "c"'],
+    ['add', { a: float(2), b: float(2), c: float(2) }, {}, 'Input "c" is unknown'],
     ['addScalar', { x: int64(2) }, { value: 0.5 }, 'int64 and the value 0.5'],
     ['mulScalar', { x: float(2) }, { value: '3' }, 'value: '],
     ['mulScalar', { x: float(2) }, { value: 3, extra: 1 }, 'extra'],
@@ -122,14 +122,14 @@ describe('an op refuses what does not fit, in its own words', () => {
     ['selfAttention', imageInputs, { numHeads: 3, headDim: 8, scale: 1 }, 'expected 24'],
     ['selfAttention', { ...imageInputs, key: float(batch, 4, 32) }, { numHeads: 4, headDim: 8, scale: 1 }, "selfAttention's key"],
     ['selfAttention', { ...imageInputs, value: float(5, 32) }, { numHeads: 4, headDim: 8, scale: 1 }, '"value" has rank 2'],
-    ['permute', { x: float(2, 3) }, { axes: [0, 0] }, '[0, 0] is no order of the 2 axes'],
-    ['permute', { x: float(2, 3) }, { axes: [0] }, '[0] is no order of the 2 axes'],
+    ['permute', { x: float(2, 3) }, { axes: [0, 0] }, '[0, 0] is not an order of the 2 axes'],
+    ['permute', { x: float(2, 3) }, { axes: [0] }, '[0] is not an order of the 2 axes'],
     ['concat', { a: float(batch, 2), b: float(batch, 2) }, { axis: 0 }, 'no static size'],
     ['concat', { a: float(1, 2), b: float(1, 3) }, { axis: 0 }, 'differ in more than axis 0'],
     ['concat', { a: float(2), b: int64(2) }, { axis: 0 }, 'float32 and int64'],
     ['slice', { x: float(batch, 2) }, { axis: 0, start: 0, end: 1 }, 'no static size'],
-    ['slice', { x: float(3) }, { axis: 0, start: 1, end: 4 }, '1 to 4 is no part'],
-    ['slice', { x: float(3) }, { axis: 0, start: 2, end: 2 }, '2 to 2 is no part'],
+    ['slice', { x: float(3) }, { axis: 0, start: 1, end: 4 }, '1 to 4 is not a part'],
+    ['slice', { x: float(3) }, { axis: 0, start: 2, end: 2 }, '2 to 2 is not a part'],
     ['replaceRows', { ...replaceInputs, indices: int64(sequence, batch) }, {}, 'one for each row'],
     ['replaceRows', { ...replaceInputs, indices: int32(batch, sequence) }, {}, 'int32[batch, sequence]'],
     ['replaceRows', { ...replaceInputs, rows: float(3, 7) }, {}, 'size 7, expected 8'],

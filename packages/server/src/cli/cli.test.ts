@@ -48,13 +48,13 @@ describe('the flags', () => {
     ['a misspelt command', ['sevre'], 'Did you mean serve?'],
     ['words for a number', ['serve', '--max-sequences', 'many'], 'whole number'],
     ['a number out of range', ['serve', '--max-sequences', '0'], '--max-sequences'],
-    ['a choice that is not one', ['serve', '--weights', 'int2'], 'Allowed choices are auto, float32'],
+    ['an unknown choice', ['serve', '--weights', 'int2'], 'Allowed choices are auto, float32'],
     ['broken JSON', ['serve', '--config-overrides', '{'], 'JSON object'],
-    ['JSON that is no object', ['serve', '--config-overrides', '[1]'], 'JSON object'],
-    ['a port that is none', ['serve', '--port', '70000'], 'between 0 and 65535'],
+    ['JSON that is not an object', ['serve', '--config-overrides', '[1]'], 'JSON object'],
+    ['a port out of range', ['serve', '--port', '70000'], 'between 0 and 65535'],
     ['a URL for a host of images', ['serve', '--allow-image-host', 'https://example.com/'], 'a host alone'],
     ['reloading without a key', ['serve', '--enable-reload', '--port', '0', '--model', '/nonexistent'], 'without an API key'],
-    ['a model that is not there', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
+    ['a missing model', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
   ])('%s is an error in words, without a stack', async (_, args, words) => {
     const { code, err } = await run(...args);
     expect(code).toBe(1);
@@ -63,7 +63,7 @@ describe('the flags', () => {
   });
 });
 
-test('what the engine reports is logged, each as a record and a sentence', () => {
+test('each report of the engine is logged as a record and a sentence', () => {
   const logged: [object, string][] = [];
   const events = loggedEvents((record, message) => void logged.push([record, message]));
   const warning = { plugin: 'acme', hook: 'unify', message: 'there is no rotation' };
@@ -160,7 +160,7 @@ test('a model cannot drive the terminal', () => {
   expect(printable('a\u001b[31mred\u0007\r\n\tb\u009b2J')).toBe('a[31mred\n\tb2J');
 });
 
-test('progress is plain lines where there is no terminal: one at a step’s begin and one a quarter', () => {
+test('without a terminal, progress is plain lines: one at the start of a step and one for each quarter', () => {
   const streams = terminal();
   const report = progressReport(streams.stderr);
   for (let i = 0; i <= 100; i++) report.show({ step: 'load', message: `${i} MB`, fraction: i / 100 });

@@ -1,8 +1,8 @@
-/** All that the command line takes from its environment; nothing else in this package reads `process.env`. */
+/** Everything that the command line takes from its environment. Nothing else in this package reads `process.env`. */
 export interface Environment {
-  /** `GRAFT_PLUGINS`: only these of the plugins found; empty means none. */
+  /** `GRAFT_PLUGINS`: the plugins to load, of those found; empty means none. */
   allowPlugins?: string[];
-  /** The whole of it, for child processes and the cache folder. */
+  /** All variables, for child processes and the cache folder. */
   variables: NodeJS.ProcessEnv;
 }
 

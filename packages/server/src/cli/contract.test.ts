@@ -31,7 +31,7 @@ test('graft contract --json gives a part of a model as data', async () => {
   });
 });
 
-test('graft contract of a name that is none tells the nearest', async () => {
+test('graft contract of an unknown name tells the nearest', async () => {
   const { code, err } = await run('contract', 'Llama4Atention');
   expect(code).toBe(1);
   expect(err).toContain('did you mean "Llama4Attention"');

@@ -28,7 +28,7 @@ export interface ExplainOptions extends Printed {
 }
 
 /**
- * Which classes would run an architecture here, and why; with `--patches`, also what its hooks do to a model. With `--services`, who binds
+ * Which classes would run an architecture here, and why; with `--patches`, also the changes of its hooks to a model. With `--services`, who binds
  * each service instead.
  * @throws UsageError for `--patches` without a model, and for neither an architecture nor a model.
  */
@@ -50,10 +50,7 @@ export async function explain(
 
 function patched({ model, ...asked }: ExplainArchitectureOptions): ExplainModelOptions {
   if (model !== undefined) return { ...asked, model };
-  throw new UsageError(
-    'The hooks of a model run on one that is built from a config; name a folder with config.json, or a .gguf file.',
-    '--model',
-  );
+  throw new UsageError('Hooks run on a model that is built from its config. Name a folder with config.json, or a .gguf file.', '--model');
 }
 
 function architecturesFrom(architectures: readonly string[], model: string | undefined): Pick<ExplainArchitectureOptions, 'architectures'> {
@@ -62,7 +59,7 @@ function architecturesFrom(architectures: readonly string[], model: string | und
   throw new UsageError('Name an architecture, or with --model a checkpoint whose config names it.', 'explain');
 }
 
-/** What an override may rely on of an upstream class, to paste into its declaration. */
+/** The parts of an upstream class that an override may rely on, to paste into its declaration. */
 export async function contract(className: string, { json, ...options }: Printed, environment: Environment, terminal: Terminal) {
   const asked = { className, ...askedOf<Omit<ExplainContractOptions, 'className'>>(options, environment) };
   print(terminal, json, await explainContract(asked, defaultPlugins));

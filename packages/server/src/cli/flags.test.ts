@@ -5,12 +5,12 @@ import { addEngineFlags, engineOptions } from './flags.ts';
 const parsed = (...args: string[]): Record<string, unknown> =>
   engineOptions(addEngineFlags(new Command()).parse(args, { from: 'user' }).opts());
 
-test('what is on by default is turned off by --no-…', () => {
+test('a flag that is on by default is turned off by --no-…', () => {
   expect(parsed('--no-warm-up')).toEqual({ images: true, warmUp: false });
   expect(parsed()).toEqual({ images: true, warmUp: true });
 });
 
-test('what the platform takes is an object, and a recompile one of three words', () => {
+test('platform options are an object, and the recompile policy is one of three words', () => {
   const given = parsed('--platform-options', '{"bucketing": "linear"}', '--on-recompile', 'fail');
   expect(given).toMatchObject({ platformOptions: { bucketing: 'linear' }, onRecompile: 'fail' });
 });

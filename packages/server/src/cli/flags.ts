@@ -11,7 +11,7 @@ export class UsageError extends GraftError {
   }
 }
 
-/** What a flag needs of its key in the schema. */
+/** The part of a key's schema that its flag needs. */
 interface KeySchema {
   type?: string;
   description?: string;
@@ -30,13 +30,13 @@ export function addEngineFlags(command: Command, keys?: EngineKey[]): Command {
   return command;
 }
 
-/** The engine's keys among a command's parsed options; what was not given is not there. */
+/** The engine's keys among a command's parsed options, without those that were not given. */
 export function engineOptions(options: Record<string, unknown>): Record<string, unknown> {
   const keys = new Set(engineKeys().map(([key]) => key));
   return Object.fromEntries(Object.entries(options).filter(([key, value]) => keys.has(key) && value !== undefined));
 }
 
-/** What a command that starts no engine asks of it: the engine's keys, each with the type that its flag gave it. */
+/** The engine's keys among a command's options and in the environment, each with the type that its flag gave it. */
 export function askedOf<Asked>(options: Record<string, unknown>, { allowPlugins }: Environment): Asked {
   return { ...(allowPlugins === undefined ? {} : { allowPlugins }), ...engineOptions(options) } as Asked;
 }
@@ -55,7 +55,7 @@ function engineKeys(): [string, KeySchema][] {
 
 function flagOf(key: string, schema: KeySchema): Option {
   const { placeholder, parse } = readerOf(schema);
-  // An empty list or object as the default says nothing that the description does not.
+  // An empty list or object as the default would add nothing to the description.
   const isWorthSaying = schema.default !== undefined && typeof schema.default !== 'object';
   const note = isWorthSaying ? ` (default: ${JSON.stringify(schema.default)})` : '';
   if (schema.type === 'boolean') return switchOf(key, schema);
@@ -92,7 +92,7 @@ function jsonObject(text: string): unknown {
     const value: unknown = JSON.parse(text);
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
   } catch {
-    // Said below.
+    // Refused below.
   }
   throw new InvalidArgumentError('It must be a JSON object, e.g. \'{"rope_theta": 500000}\'.');
 }

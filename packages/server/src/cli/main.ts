@@ -11,7 +11,7 @@ import { type VerifyOptions, verify } from './verify.ts';
 /**
  * Runs the `graft` command line to its end.
  * @param args without node and the script.
- * @returns the exit code; an error has been printed by then. 0: done; 1: an error. Of `verify`, 1: the two differ, 2: an error.
+ * @returns the exit code, after any error was printed. 0: done; 1: an error. For `verify`, 1: the two differ; 2: an error.
  */
 export async function runCli(args: string[], terminal: Terminal = process): Promise<number> {
   const failed = args[0] === 'verify' ? 2 : 1;
@@ -43,7 +43,7 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
 }
 
 const pluginFlags: EngineKey[] = ['app', 'plugins', 'allowPlugins'];
-/** What the commands that build a model from its config take. */
+/** The flags of commands that build a model from its config. */
 const modelFlags: EngineKey[] = [
   'model',
   'platform',
@@ -62,20 +62,20 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     .description('Serves a model over the OpenAI-compatible API, with a chat page at /. Without --model: SmolLM2, downloaded once.')
     .option('--host <address>', 'The address to listen on.', '127.0.0.1')
     .option('--port <number>', 'The port; 0 takes any free one.', portNumber, 8000)
-    .option('--api-key <key>', 'Asked of every request to /v1, /admin and /metrics. Default: none.')
+    .option('--api-key <key>', 'The key that every request to /v1, /admin and /metrics must bring. Default: none.')
     .option(
       '--enable-reload',
-      'Opens POST /admin/reload {"model": "PATH"}, which serves other weights of the same config; needs --api-key.',
+      'Opens POST /admin/reload {"model": "PATH"}, which serves other weights of the same config. Needs --api-key.',
     )
-    .option('--allowed-host <name>', 'A further host name to answer to (DNS names that lead here). May be repeated.', collect)
-    .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' is all. May be repeated.", collect)
+    .option('--allowed-host <name>', 'Another host name to answer to (a DNS name of this machine). May be repeated.', collect)
+    .option('--allowed-origin <origin>', "An origin whose pages may call the API (CORS); '*' allows all. May be repeated.", collect)
     .option(
       '--allow-image-host <host>',
-      'A host from which images are fetched that requests name by URL; with its port where that is not the usual one. May be repeated. Default: none.',
+      'A host to fetch images from when a request names a URL. Add the port if it is not the usual one. May be repeated. Default: none.',
       collectHost,
     )
-    .option('--allow-private-image-hosts', 'Such hosts may also have addresses inside private networks.')
-    .option('--log-level <level>', 'fatal, error, warn, info, debug or trace; the log goes to stderr as JSON lines.', 'warn');
+    .option('--allow-private-image-hosts', 'Lets these hosts have addresses inside private networks.')
+    .option('--log-level <level>', 'fatal, error, warn, info, debug or trace. The log goes to stderr as JSON lines.', 'warn');
   addEngineFlags(command).action((options: ServeOptions) => serve(options, environment, terminal));
 }
 
@@ -85,7 +85,7 @@ function addChat(root: Command, environment: Environment, terminal: Terminal): v
     .description('A chat with a model in the terminal.')
     .option('--system <text>', 'A system prompt.')
     .option('--temperature <number>', '0 is greedy.', temperature, 0.7)
-    .option('--max-tokens <number>', 'Most tokens of an answer. Default: all that the context holds.', wholeNumber)
+    .option('--max-tokens <number>', 'The most tokens of an answer. Default: the rest of the context.', wholeNumber)
     .option('--seed <number>', 'Makes sampled answers repeatable.', wholeNumber);
   addEngineFlags(command).action((options: ChatOptions) => chat(options, environment, terminal));
 }
@@ -96,11 +96,11 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
     .description('Tells which class would run an architecture here, and why. Reads no weights.')
     .argument(
       '[architecture...]',
-      "e.g. Llama4ForCausalLM; several are tried in order, as in config.json. Default: those of --model's config.",
+      "e.g. Llama4ForCausalLM. Several are tried in order, as in config.json. Default: the architectures in --model's config.",
     )
-    .option('--services', 'Instead: who binds each service of an engine, what serves, and what it is injected into.')
-    .option('--patches', 'Also what the hooks do to the model of --model: it is built from its config, without weights.')
-    .option('--json', 'The record behind the text.');
+    .option('--services', 'Prints the services of an engine instead: who binds each one, which binding serves, and where it is injected.')
+    .option('--patches', 'Adds the changes that the hooks make to the model of --model. It is built from its config, without weights.')
+    .option('--json', 'Prints the record behind the text.');
   addEngineFlags(command, [...modelFlags, ...pluginFlags]);
   command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
 }
@@ -110,7 +110,7 @@ function addContract(root: Command, environment: Environment, terminal: Terminal
     .command('contract')
     .description('Prints what an override may rely on of an upstream class, to paste into its `reliesOn`. Reads no weights.')
     .argument('<class>', 'e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention')
-    .option('--json', 'The record behind the text.');
+    .option('--json', 'Prints the record behind the text.');
   addEngineFlags(command, ['model', ...pluginFlags]);
   command.action((className: string, options: ExplainOptions) => contract(className, options, environment, terminal));
 }
@@ -118,10 +118,10 @@ function addContract(root: Command, environment: Environment, terminal: Terminal
 function addGraphs(root: Command, environment: Environment, terminal: Terminal): void {
   const command = root
     .command('graphs')
-    .description('Counts the graphs that a model will capture, and tells why. Reads no weights and compiles nothing.')
+    .description('Counts the graphs that a model will capture, with reasons. Reads no weights and compiles nothing.')
     .option('--buckets <list>', 'Static shapes, sequences x tokens, e.g. 1x128,8x1. Default: one capture for any shape.')
-    .option('--why <layers>', 'Two layers, e.g. 3,4: the guards in which they differ.')
-    .option('--json', 'The record behind the text.');
+    .option('--why <layers>', 'Two layers, e.g. 3,4. Prints the guards in which they differ.')
+    .option('--json', 'Prints the record behind the text.');
   addEngineFlags(command, [...modelFlags, ...pluginFlags]);
   command.action((options: GraphsOptions) => graphs(options, environment, terminal));
 }
@@ -130,22 +130,25 @@ function addVerify(root: Command, environment: Environment, terminal: Terminal, 
   const command = root
     .command('verify')
     .description(
-      'Holds an override against its upstream on the same weights, in float32: each layer, the logits and the greedy tokens. Exit code 0: equal; 1: not; 2: an error.',
+      'Compares an override with its upstream on the same weights, in float32: layers, logits, greedy tokens. Exit code 0: equal; 1: different; 2: error.',
     )
-    .argument('[architecture]', 'e.g. Llama4ForCausalLM, on random weights for a small config. Default: that of --model or --config.')
-    .option('--config <file>', 'A config.json instead, for random weights.')
-    .option('--seed <number>', 'Of random weights.', wholeNumber, 1)
+    .argument(
+      '[architecture]',
+      'e.g. Llama4ForCausalLM, with random weights for a small config. Default: the architecture of --model or --config.',
+    )
+    .option('--config <file>', 'A config.json, for random weights.')
+    .option('--seed <number>', 'The seed of random weights.', wholeNumber, 1)
     .option(
       '--tolerance <number>',
-      'The largest difference, of the largest value of the same token in that layer (of 1 where that is less).',
+      'The largest difference, relative to the largest value of the same token in that layer (or to 1 if that is larger).',
       tolerance,
       1e-4,
     )
     .option('--prompt <text>', "A prompt for the model's tokenizer. Default: 20 token ids.")
     .option('--prompt-ids <list>', 'A prompt as token ids, e.g. 1,15,7.', tokenIds)
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
-    .option('--ops', "Instead: each lowering of --platform's backend against the interpreter, within the tolerance that it declares.")
-    .option('--json', 'The record behind the table.');
+    .option('--ops', "Compares each lowering of --platform's backend with the interpreter instead, within the tolerance that it declares.")
+    .option('--json', 'Prints the record behind the table.');
   addEngineFlags(command, [...modelFlags, 'platformOptions', 'threads', 'cacheDirectory', ...pluginFlags]);
   command.action(async (architecture: string | undefined, options: VerifyOptions) =>
     exitWith(await verify(architecture, options, environment, terminal)),
@@ -158,7 +161,9 @@ function collect(value: string, previous: string[] = []): string[] {
 
 function collectHost(value: string, previous?: string[]): string[] {
   if (parseImageHost(value) === null)
-    throw new InvalidArgumentError('Give a host alone, such as images.example.com or images.example.com:8080; one flag for each.');
+    throw new InvalidArgumentError(
+      'Give a host alone, such as images.example.com or images.example.com:8080. Repeat the flag for each host.',
+    );
   return collect(value, previous);
 }
 
@@ -174,7 +179,7 @@ function inRange(read: (text: string) => number, min: number, max: number, refus
 const anyNumber = (text: string): number => (text.trim() === '' ? Number.NaN : Number(text));
 const portNumber = inRange(wholeNumber, 0, 65_535, 'A port is between 0 and 65535.');
 const positive = inRange(wholeNumber, 1, Number.POSITIVE_INFINITY, 'It must be at least 1.');
-const tolerance = inRange(anyNumber, 0, Number.MAX_VALUE, 'It must be a number from 0 on, such as 1e-5.');
+const tolerance = inRange(anyNumber, 0, Number.MAX_VALUE, 'It must be a number of 0 or more, such as 1e-5.');
 const temperature = inRange(anyNumber, 0, 2, 'It must be between 0 and 2.');
 
 function tokenIds(text: string): number[] {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import * as z from 'zod';
 
-// The command as a user runs it: a process of its own, on the built files.
+// The command as a user runs it: a separate process, on the built files.
 const url = (path: string) => new URL(`../../../${path}`, import.meta.url);
 const bin = fileURLToPath(url('server/bin/graft.mjs'));
 const model = fileURLToPath(url('../tests/parity/cases/dense-tiny'));
@@ -84,7 +84,7 @@ test.each([
   },
 );
 
-test('two devices end graft chat with the advice how to choose, and each detector ran once', async () => {
+test('two devices end graft chat with advice on how to choose, and each detector ran once', async () => {
   const plugin = pluginWith({ hpu: device, npu: device });
   const run = graft('chat', '--model', model, '--plugins', `@graft/cpu,${plugin.file}`);
   expect(await run.code).toBe(1);
@@ -105,7 +105,7 @@ test('an emulated platform asked for serves and is announced with its reason; ea
   expect(await run.code).toBe(0);
 });
 
-test('what graft explain --json prints validates against the published schema', async () => {
+test('the output of graft explain --json validates against the published schema', async () => {
   const run = graft('explain', 'Nobody', 'Llama4ForCausalLM', '--plugins', '@graft/cpu,@graft/llama4-hpu', '--platform', 'hpu', '--json');
   expect(await run.code).toBe(0);
   const record = JSON.parse(run.out()) as { candidates: { plugin: string; reason: string }[] };
@@ -116,7 +116,7 @@ test('what graft explain --json prints validates against the published schema', 
   ]);
 });
 
-test('graft explain --services prints who binds each service, what serves, and what it is injected into', async () => {
+test('graft explain --services prints who binds each service, which binding serves, and where it is injected', async () => {
   const asked = ['explain', '--services', '--platform', 'hpu', '--mode', 'eager', '--plugins', '@graft/cpu,@graft/llama4-hpu'];
   const text = graft(...asked);
   const json = graft(...asked, '--json');
@@ -132,7 +132,7 @@ test('graft explain --services prints who binds each service, what serves, and w
   expect(records.find(({ token }) => token === 'SchedulerPolicy')).toMatchObject({ isList: false, injectedInto: ['SequencePolicies'] });
 });
 
-test('graft explain --patches tells the hooks of a model, as text and as data, and asks for the model when there is none', async () => {
+test('graft explain --patches lists the hooks of a model, as text and as data, and asks for a model if none is given', async () => {
   const asked = ['explain', '--patches', '--platform', 'cpu', '--plugins', '@graft/cpu'];
   const [text, data, nothing] = [graft(...asked, '--model', model), graft(...asked, '--model', model, '--json'), graft(...asked)];
   expect([await text.code, await data.code, await nothing.code]).toEqual([0, 0, 1]);

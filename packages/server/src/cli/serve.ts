@@ -65,7 +65,7 @@ function appOptions({ host, apiKey, allowedHost = [], ...options }: ServeOptions
   return {
     ...(apiKey !== undefined && { apiKey }),
     enableReload: options.enableReload === true,
-    // On loopback the server answers to this machine's own names only, else a web page could reach it through a name of its own.
+    // On loopback the server answers only to this machine's own names, else a web page could reach it through another name.
     ...(isLoopback(host) && { allowedHosts: [...loopbackHosts, bracketed(host), ...allowedHost] }),
     ...(!isLoopback(host) && allowedHost.length > 0 && { allowedHosts: allowedHost }),
     allowedOrigins: options.allowedOrigin ?? [],

@@ -1,23 +1,23 @@
 import { GraftError, messageOf } from '@graft/common';
 import type { ProgressOutput } from './progress.ts';
 
-/** What a command reads and writes; the process's own streams, or a test's. */
+/** The streams of a command: those of the process, or of a test. */
 export interface Terminal {
   stdin: NodeJS.ReadableStream & { isTTY?: boolean };
   stdout: NodeJS.WritableStream & { isTTY?: boolean };
   stderr: ProgressOutput;
 }
 
-/** What, where and fix, without a stack: the reader is a user. Anything else is a bug, and keeps its stack. */
+/** What, where and fix, without a stack, for a user. Any other error is a bug and keeps its stack. */
 export function describeFailure(error: unknown): string {
   if (GraftError.is(error)) return `graft: ${error.message}\n  code: ${error.code}\n`;
   const text = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
   return `graft: an unexpected error, which is a bug in Graft: ${text}\n`;
 }
 
-/** Text of a model may hold escape sequences that would drive the terminal; only newline and tab stay. */
+/** Removes control characters except newline and tab. A model's text may hold escape sequences, which would drive the terminal. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: this removes them.
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
 }
 

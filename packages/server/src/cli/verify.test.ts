@@ -55,12 +55,12 @@ test('an override that fails ends with 1, and says where', async () => {
 
 test.each([
   ['an unknown flag', ['--tolerence', '1'], 'Did you mean --tolerance?'],
-  ['a tolerance that is none', ['Llama4ForCausalLM', '--tolerance', '-1'], 'from 0 on'],
+  ['a negative tolerance', ['Llama4ForCausalLM', '--tolerance', '-1'], '0 or more'],
   ['no token', ['Llama4ForCausalLM', '--max-tokens', '0'], 'at least 1'],
   ['two prompts', ['Llama4ForCausalLM', '--prompt', 'a', '--prompt-ids', '1'], 'Two prompts'],
   ['nothing to verify', [], 'Nothing to verify was named'],
   ['a platform without an override', ['Llama4ForCausalLM', '--platform', 'plain'], 'GRAFT_NOTHING_TO_VERIFY'],
-  ['a model that is not there', ['--model', '/nowhere'], 'GRAFT_CHECKPOINT_NOT_FOUND'],
+  ['a missing model', ['--model', '/nowhere'], 'GRAFT_CHECKPOINT_NOT_FOUND'],
 ])('%s is an error and ends with 2, which is not "differs"', async (_, args, words) => {
   const { code, err } = await verify(overrides, ...args);
   expect(code).toBe(2);
@@ -73,7 +73,7 @@ test('graft verify --help ends with 0', async () => {
   expect(out).toContain('--prompt-ids <list>');
 });
 
-test('graft verify --ops lists each op of a platform with what it was off by, and asks for the platform', async () => {
+test('graft verify --ops lists each op of a platform with its difference, and asks for the platform', async () => {
   const interpreter = file('packages/engine/src/interpreter-plugin.fixture.ts');
   const { code, out } = await verify(interpreter, '--ops', '--platform', 'interpreter');
   expect(code).toBe(0);

@@ -18,9 +18,9 @@ export interface VerifyOptions {
 }
 
 /**
- * An override against its upstream, as a table or as JSON.
- * @returns the exit code: 0 for equal, 1 where the two differ or one of them failed.
- * @throws UsageError for two prompts; what finding the override, its platform and its weights ends in.
+ * Compares an override with its upstream, as a table or as JSON.
+ * @returns the exit code: 0 for equal, 1 if the two differ or one of them failed.
+ * @throws UsageError for two prompts; the errors of finding the override, its platform and its weights.
  */
 export async function verify(
   architecture: string | undefined,
@@ -50,7 +50,7 @@ export async function verify(
   return result.record.verdict === 'equal' ? 0 : 1;
 }
 
-/** Each lowering of a platform against the interpreter, a line each. @returns 0 where all hold, else 1. */
+/** Compares each lowering of a platform with the interpreter, one line each. @returns 0 if all hold, else 1. */
 async function verifyOps(subject: VerifySubject, json: boolean | undefined, terminal: Terminal): Promise<number> {
   const { platform } = subject;
   if (platform === undefined) throw new UsageError('No platform was named.', '--platform');

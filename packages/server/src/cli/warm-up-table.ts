@@ -2,7 +2,7 @@ import type { EngineInfo } from '@graft/engine';
 
 type WarmUp = NonNullable<EngineInfo['warmUp']>;
 
-/** What a warm-up made, as a table for the terminal with its sum in the last line. */
+/** The graphs of a warm-up as a table for the terminal. The last line is the sum. */
 export function warmUpTable({ rows, captured, optimised, fromRecipes, seconds }: WarmUp): string {
   const cells = [
     ['warm-up', 'buckets', 'graphs', 'seconds', 'padding at most'],

@@ -37,7 +37,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
     () => 'no error',
     (thrown: unknown) => thrown,
   );
-  if (!GraftError.is(error)) throw new Error('This did not fail with an error of ours.', { cause: error });
+  if (!GraftError.is(error)) throw new Error('This did not fail with a GraftError.', { cause: error });
   return error.code;
 }
 
@@ -87,7 +87,7 @@ test('the port of a scheme may be named, and means that scheme alone', async () 
   expect(await codeOf(fetchImage('http://localhost/', options(1, named)))).toBe('GRAFT_IMAGE_HOST');
 });
 
-describe('nobody is asked', () => {
+describe('no host is contacted', () => {
   const nobody = async (url: (port: number) => string, more: Partial<FetchImage> = {}) => {
     const { port, asked } = await serve((_, response) => response.writeHead(200, asPng).end(bytes));
     const code = await codeOf(fetchImage(url(port), options(port, more)));
@@ -126,7 +126,7 @@ describe('nobody is asked', () => {
   ])('for %s', async (url) => expect(await nobody(() => url)).toBe('GRAFT_IMAGE_FETCH'));
 });
 
-describe('what is refused of an answer', () => {
+describe('an answer is refused for', () => {
   test.each<[string, RequestListener, string]>([
     ['a redirect, which is not followed', (_, response) => response.writeHead(302, { location: '/other.png' }).end(), 'GRAFT_IMAGE_FETCH'],
     ['a status other than 200', (_, response) => response.writeHead(404, asPng).end(bytes), 'GRAFT_IMAGE_FETCH'],
@@ -171,13 +171,13 @@ describe('what is refused of an answer', () => {
     expect(written).toBeGreaterThan(100);
   });
 
-  test('silence: it takes longer than the timeout', async () => {
+  test('silence: the fetch takes longer than the timeout', async () => {
     const { port } = await serve(() => undefined);
     const slow = fetchImage(`http://localhost:${port}/`, options(port, { timeoutMs: 100 }));
     await expect(slow).rejects.toMatchObject({ code: 'GRAFT_IMAGE_FETCH', what: expect.stringContaining('more than 0.1 s') });
   });
 
-  test('bytes that drip: it takes longer than the timeout, and what has come is no image', async () => {
+  test('slow bytes: the fetch takes longer than the timeout, and the bytes so far are not an image', async () => {
     const { port } = await serve((_, response) => {
       response.useChunkedEncodingByDefault = false; // ends with its connection
       response.writeHead(200, { ...asPng, connection: 'close' });
@@ -194,13 +194,13 @@ describe('what is refused of an answer', () => {
     expect(await codeOf(fetchImage(`http://localhost:${port}/`, options(port)))).toBe('GRAFT_IMAGE_FETCH');
   });
 
-  test('its rest, when the client has gone', async () => {
+  test('the rest of it, once the client has gone', async () => {
     const controller = new AbortController();
     const { port } = await serve(() => controller.abort(new Error('gone')));
     await expect(fetchImage(`http://localhost:${port}/`, options(port, { signal: controller.signal }))).rejects.toThrow('gone');
   });
 
-  test('a name that nobody has', async () => {
+  test('an unknown host name', async () => {
     const url = 'http://nobody.invalid/a.png';
     await expect(fetchImage(url, options(80, { allowed: ['nobody.invalid'] }))).rejects.toMatchObject({ code: 'GRAFT_IMAGE_FETCH' });
   });

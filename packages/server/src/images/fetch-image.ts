@@ -27,7 +27,7 @@ export interface FetchImage extends ImageHosts {
 const schemes = { 'http:': requestHttp, 'https:': requestHttps };
 
 /**
- * Fetches an image. The host must be allowed. URL and name are resolved once, so the address that was checked is the one that is connected to. Redirects are not
+ * Fetches an image. The host must be allowed. URL and name are resolved once, so the connection goes to the address that was checked. Redirects are not
  * followed, and reading stops at `maxBytes`.
  * @throws ImageHostError, ImageAddressError, ImageFetchError, ImageTypeError, ImageBytesError; the signal's reason.
  */

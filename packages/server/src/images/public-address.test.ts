@@ -11,7 +11,7 @@ test.each([
   '223.255.255.255',
   '2606:4700::1',
   '2a00:1450:4001::1',
-])('%s is of the public internet', (address) => expect(isPublicAddress(address)).toBe(true));
+])('%s is on the public internet', (address) => expect(isPublicAddress(address)).toBe(true));
 
 test.each([
   ['this network', '0.0.0.0'],

@@ -72,7 +72,7 @@ test('the refusal of a remote URL says how to turn it on', async () => {
   expect(body.error.message).toContain('--allow-image-host example.com');
 });
 
-test('a model that reads text alone says so, and nothing is fetched for it', async () => {
+test('a model that reads only text says so, and no image is fetched for it', async () => {
   const { status, body } = await start({}, { readsImages: false }).ask(imagePart('https://example.com/a.png'));
   expect([status, body.error.code]).toEqual([400, 'unsupported_value']);
   expect(body.error.message).toContain('scripted reads no images');

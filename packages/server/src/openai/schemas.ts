@@ -25,7 +25,7 @@ const maxChoices = 64;
 const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
 const stopString = z.string().min(1);
 
-/** Sampling keys of both routes: those of `SamplingParams` in snake case, with OpenAI's ranges. */
+/** Sampling keys of both routes: the keys of `SamplingParams` in snake case, with OpenAI's ranges. */
 const sampling = {
   temperature: optional(z.number().min(0).max(2)),
   top_p: optional(z.number().gt(0).max(1)),

@@ -3,8 +3,8 @@ import type { Engine } from '@graft/engine';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
 /**
- * GET /health: whether the engine is alive, the served model, why that class serves, and the counts. It needs no key, because load balancers call it; where a key
- * is set, only its bearer gets more than the status.
+ * GET /health: whether the engine is alive, the served model, why that class serves, and the counts. It needs no key, because load balancers call it. If a
+ * key is set, only its bearer gets more than the status.
  */
 export function healthRoute(app: FastifyInstance, engine: Engine, mayKnow: (request: FastifyRequest) => boolean): void {
   app.get('/health', async (request, reply) => {

@@ -49,7 +49,7 @@ test('/metrics gives the counts of the engine as it is asked, each with its type
   expect([...body.matchAll(/^# HELP (\S+) \S/gm)].map(([, name]) => name)).toEqual(named);
 });
 
-test('what is served stands in the labels of graft_info', async () => {
+test('the served model is in the labels of graft_info', async () => {
   const { metrics } = start({ info: { platform: 'hpu', device: 'emulated', modelClass: 'HpuLlama4ForCausalLM' } });
   const info = [...(await metrics())].find(([name]) => name.startsWith('graft_info'));
   expect(info![1]).toBe(1);
@@ -76,7 +76,7 @@ test('requests are counted by the pattern of their route and their status, refus
   expect(samples.get('graft_http_request_duration_seconds_count{method="POST",route="/v1/completions"}')).toBe(3);
 });
 
-test('the times of an answer are those that the engine gives it', async () => {
+test('the times of an answer are measured by the engine', async () => {
   const { text, metrics } = start({ delayMs: 30 });
   await text();
   await text({ max_tokens: 1 });
@@ -89,7 +89,7 @@ test('the times of an answer are those that the engine gives it', async () => {
   expect(samples.get('graft_answers_total{finish_reason="length"}')).toBe(1);
 });
 
-test('an answer that fails and one whose client goes away are told apart', async () => {
+test('a failed answer and an abandoned one are counted apart', async () => {
   const failing = start({ failAt: { index: 1, error: new Error('broken') } });
   await failing.text();
   expect((await failing.metrics()).get('graft_answers_total{finish_reason="error"}')).toBe(1);
@@ -106,7 +106,7 @@ test('an answer that fails and one whose client goes away are told apart', async
   expect((await metrics()).get('graft_http_requests_total{method="POST",route="/v1/completions",status="499"}')).toBe(1);
 });
 
-test('with a key set, /metrics asks for it: it tells what is served, and how much', async () => {
+test('with a key set, /metrics asks for it', async () => {
   const { app } = start({}, { apiKey: 'secret' });
   expect((await app.inject('/metrics')).statusCode).toBe(401);
   const response = await app.inject({ url: '/metrics', headers: { authorization: 'Bearer secret' } });
@@ -126,7 +126,7 @@ test('an engine that does not answer is down, and its counts are left out instea
   expect(samples.get('graft_http_requests_total{method="GET",route="/metrics",status="200"}')).toBe(1);
 });
 
-test('two applications of a process count apart', async () => {
+test('two applications in one process count apart', async () => {
   const [one, other] = [start(), start()];
   await one.text();
   expect((await one.metrics()).get('graft_answers_total{finish_reason="stop"}')).toBe(1);

@@ -20,7 +20,7 @@ export function modelsRoutes(app: FastifyInstance, engine: Engine): void {
   });
 }
 
-/** The classes that serve, as far as they are not upstream's own, with how many instances of the model each replaced. */
+/** The serving classes that are not upstream's, each with the number of instances that it replaced. */
 function servedBy({ architecture, modelClass, platform, resolution }: EngineInfo) {
   const overrides = [{ name: architecture, candidates: resolution.candidates }, ...resolution.layers].flatMap(({ name, candidates }) =>
     candidates.flatMap(({ plugin, className, replaced }) =>

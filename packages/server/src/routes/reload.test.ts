@@ -66,9 +66,9 @@ test('it asks for the key, whatever the spelling of the path, and another key is
 
 test.each<[string, object | string, string]>([
   ['no model', {}, "Invalid value for 'model'"],
-  ['a model that is no text', { model: 3 }, "Invalid value for 'model'"],
+  ['a model that is not a string', { model: 3 }, "Invalid value for 'model'"],
   ['an empty path', { model: '' }, "Invalid value for 'model'"],
-  ['a key that is none', { model: '/new', force: true }, 'force'],
+  ['an unknown key', { model: '/new', force: true }, 'force'],
   ['broken JSON', '{', 'not valid JSON'],
 ])('a body with %s is a 400 in OpenAI’s shape', async (_, body, words) => {
   const { post } = start();
@@ -85,7 +85,7 @@ test.each<[string, number, object]>([
   ['GRAFT_RELOAD_BUSY', 409, { type: 'invalid_request_error', code: 'reload_busy' }],
   ['GRAFT_HOOK_FAILED', 500, { type: 'server_error', code: 'GRAFT_HOOK_FAILED' }],
   ['GRAFT_ENGINE_CLOSED', 503, { type: 'server_error', code: 'engine_closed' }],
-])('what the engine ends in, %s, is a %i that says it', async (code, status, error) => {
+])('the engine error %s is answered with a %i that says it', async (code, status, error) => {
   const { post } = start(async () => {
     throw new GraftError({ code: code as `GRAFT_${string}`, what: 'It is so.', where: '/new, tensor "a"', fix: 'Mend it.' });
   });

@@ -8,8 +8,8 @@ import type { RunningRequests } from '../running-requests.ts';
 const ReloadCall = z.strictObject({ model: z.string().min(1) });
 
 /**
- * POST /admin/reload `{"model": "PATH"}` serves other weights: a checkpoint of the same config on the server's disk. The answer, the engine's report, comes once
- * they serve. A client that goes away aborts the reload, and the old weights serve on. `secure` asks for the key.
+ * POST /admin/reload `{"model": "PATH"}` serves other weights: a checkpoint of the same config on the server's disk. The answer is the engine's report, sent
+ * once they serve. A client that goes away aborts the reload, and the old weights serve on. `secure` asks for the key.
  */
 export function reloadRoute(app: FastifyInstance, engine: Engine, running: RunningRequests): void {
   app.post('/admin/reload', async (request, reply) => {
