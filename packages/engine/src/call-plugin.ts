@@ -16,17 +16,51 @@ export function callPlugin<T>(call: () => T, failed: (what: string, cause?: unkn
   throw failed('gave a promise, and must be synchronous');
 }
 
-/** A method of a plugin's service gave something that the engine cannot use. */
-export class PluginResultError extends graftError('GRAFT_PLUGIN_RESULT', (call: string, given: string, method: string) => ({
-  what: `${call} gave ${given}, which has no method ${method}().`,
-  where: call,
-  fix: `return an object with ${method}(); graft explain --services names the plugin.`,
+/** A method of a service threw, or gave something that the engine cannot use. */
+export class ServiceCallError extends graftError('GRAFT_SERVICE_CALL', (call: string, by: string, what: string, cause?: unknown) => ({
+  what: `${call} ${what}.`,
+  where: by || call,
+  fix: 'correct the service; graft explain --services names its plugin.',
+  cause,
 })) {}
 
-/** @param call the method that gave `value`, with its token. */
-export function expectMethods<T>(value: T, methods: readonly (keyof T & string)[], call: string): T {
-  const missing = methods.find((name) => typeof (value as T | undefined)?.[name] !== 'function');
-  if (missing !== undefined)
-    throw new PluginResultError(call, typeof value === 'object' && value !== null ? 'an object' : String(value), missing);
-  return value;
+/** @param call the method that gave `value`, with its token. @param by who has the method. */
+export function expectParts<T>(value: T, parts: readonly string[], call: string, by: string): T {
+  const missing = parts.find(
+    (name) => !['function', 'object'].includes(typeof (value as Record<string, unknown> | null | undefined)?.[name]),
+  );
+  if (missing === undefined) return value;
+  throw new ServiceCallError(
+    call,
+    by,
+    `gave ${typeof value === 'object' && value !== null ? 'an object' : String(value)}, which has no "${missing}"`,
+  );
+}
+
+/**
+ * The service with errors that name it: what a method throws becomes a ServiceCallError, except errors that have a code and the reason of an aborted signal.
+ * @param gives the parts that the result of a method must have.
+ */
+export function guarded<T extends object>(token: string, service: T, gives: Partial<Record<keyof T, readonly string[]>> = {}): T {
+  const { name: by = service.constructor.name } = service as { name?: string };
+  const get = (_: T, key: string | symbol): unknown => {
+    const method: unknown = Reflect.get(service, key);
+    if (typeof method !== 'function') return method;
+    const call = `${token}.${String(key)}()`;
+    const check = <R>(result: R): R => expectParts(result, gives[key as keyof T] ?? [], call, by);
+    return (...args: readonly unknown[]): unknown => {
+      const fail = (cause: unknown): never => {
+        const signals = args.flatMap((arg) => [arg, (arg as { signal?: unknown } | null | undefined)?.signal]);
+        const isReason = signals.some((signal) => signal instanceof AbortSignal && signal.aborted);
+        throw isReason || GraftError.is(cause) ? cause : new ServiceCallError(call, by, `threw: ${messageOf(cause)}`, cause);
+      };
+      try {
+        const result: unknown = method.apply(service, args);
+        return result instanceof Promise ? result.then(check, fail) : check(result);
+      } catch (cause) {
+        return fail(cause);
+      }
+    };
+  };
+  return new Proxy({} as T, { get }); // not over the service itself, which may be frozen
 }

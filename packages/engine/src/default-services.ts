@@ -53,3 +53,14 @@ export function createServices(
 ): ServiceContainer {
   return plugins.createEngineContainer({ platform: platform.name, mode, defaults: engineServices });
 }
+
+/** Reads a model's files in the formats of an engine on a platform, without an engine. */
+export async function readFiles<T>(
+  plugins: LoadedPlugins,
+  on: Pick<SelectedPlatform, 'platform'>,
+  choice: Partial<Pick<EngineConfig, 'mode'>>,
+  read: (files: ModelFiles) => Promise<T>,
+): Promise<T> {
+  await using container = createServices(plugins, on, choice);
+  return await read(await container.get(ModelFiles));
+}

@@ -11,14 +11,15 @@ import {
   explainHooks,
   type HookRunnerRecord,
   type LoadedPlugins,
+  type Platform,
   type Resolution,
   type ServiceRecord,
   servicesText,
 } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
-import { engineServices } from './default-services.ts';
+import { engineServices, readFiles } from './default-services.ts';
 import { type BuiltModel, buildModel, type ModelChoice, markReads, modeOf } from './load-model.ts';
-import { openConfig, readAsText, readSource } from './model-source.ts';
+import { type ModelSource, readAsText, readSource } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
 /** An answer to read, and the same as data (`--json`). */
@@ -68,7 +69,7 @@ export async function explainArchitecture(asked: ExplainArchitectureOptions, opt
   const { plugins, device } = await openPlatform(asked, options);
   const { registry } = plugins;
   const mode = asked.mode === undefined ? null : modeOf(device, asked);
-  const source = asked.model === undefined ? null : await readSource(registry, await openConfig(asked.model), asked.architecture);
+  const source = asked.model === undefined ? null : await sourceOn(device, plugins, { ...asked, model: asked.model });
   const architectures = asked.architectures ?? source?.architectures ?? [];
   const resolution = registry.resolve(architectures, { platform: device.platform.name, mode, device, without, requireOverride });
   const classes = await registry.load(resolution);
@@ -116,9 +117,8 @@ export async function explainContract(
 
 /** Without storage: its parameters have names and shapes. */
 async function buildUpstream(plugins: LoadedPlugins, architecture: string, path: string): Promise<LanguageModel> {
-  const platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' as const };
-  const detected = { platform, device: 'absent' as const, reason: '', properties: {} };
-  const source = await readSource(plugins.registry, await openConfig(path), architecture);
+  const detected = { platform: noPlatform, device: 'absent' as const, reason: '', properties: {} };
+  const source = await sourceOn(detected, plugins, { model: path, architecture });
   return (await buildModel({ plugins, platform: detected, config: {}, without: 'overrides' }, source)).model;
 }
 
@@ -128,8 +128,18 @@ export async function buildToExplain(
   options: StartOptions,
 ): Promise<BuiltModel & { device: DetectedPlatform }> {
   const { plugins, device } = await openPlatform(asked, options);
-  const source = await readSource(plugins.registry, await openConfig(asked.model), asked.architecture);
+  const source = await sourceOn(device, plugins, asked);
   return { ...(await buildModel({ plugins, platform: device, config: asked }, source)), device };
+}
+
+/** Stands for upstream alone. Services that plugins bind for every platform are known there. */
+export const noPlatform: Platform = { name: 'upstream', modes: ['none'], detect: () => 'absent' };
+
+type SourceChoice = Pick<ExplainModelOptions, 'model' | 'architecture' | 'mode'>;
+
+async function sourceOn(on: DetectedPlatform, plugins: LoadedPlugins, asked: SourceChoice): Promise<ModelSource> {
+  const checkpoint = await readFiles(plugins, on, asked, (files) => files.config(asked.model));
+  return await readSource(plugins.registry, checkpoint, asked.architecture);
 }
 
 /** The plugins, and the named platform, even if its device is absent. Without a name, the platform that a start would choose. */

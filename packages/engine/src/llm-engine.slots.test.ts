@@ -191,7 +191,8 @@ describe('an error', () => {
     const group = [1, 2].map((seed) => generateIds(engine, request(promptOf(3, seed), long)));
     const prefilling = generateIds(engine, request(promptOf(20, 1), { maxTokens: 4 }));
     const ended = await Promise.allSettled(group);
-    expect(ended.map((one) => one.status === 'rejected' && String(one.reason))).toEqual(Array(2).fill('Error: lost the device'));
+    const lost = { status: 'rejected', reason: expect.objectContaining({ what: 'Backend.run() threw: lost the device.' }) };
+    expect(ended).toEqual([lost, lost]);
     expect(await prefilling).toEqual(alone);
     await expectIdle(engine);
     expect(await generateIds(engine, request(promptOf(20, 1), { maxTokens: 4 }))).toEqual(alone);

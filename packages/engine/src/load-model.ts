@@ -12,6 +12,7 @@ import {
 } from '@graft/core-model';
 import { CaptureCache, readsOf } from '@graft/graph';
 import type { DetectedPlatform, HookRunner, LoadedPlugins, Resolution, ServiceContainer } from '@graft/registry';
+import { guarded } from './call-plugin.ts';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, NoFamilyError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
@@ -101,7 +102,7 @@ export async function prepareRunner(
   services.bind(RunnerParts).toConstantValue({ model, context, tower, config, ...(events !== undefined && { events }) });
   try {
     const runner = await step('open', 'opening the model on the device', async (report) => {
-      const made = await services.get(ModelRunner);
+      const made = guarded('ModelRunner', await services.get(ModelRunner), { run: ['logits', 'auxHiddenStates'], embedImages: ['data'] });
       await made.open?.(report, signal);
       return made;
     });

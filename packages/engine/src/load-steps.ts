@@ -1,6 +1,8 @@
 import type { EventBus } from '@graft/common';
 import { float32Policy, type LoadWeights } from '@graft/core-model';
+import { storageFormats } from '@graft/graph';
 import type { SelectedPlatform, ServiceContainer } from '@graft/registry';
+import { callPlugin, ServiceCallError } from './call-plugin.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
 import { ModelFiles } from './tokens.ts';
@@ -51,6 +53,12 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
 
 /** How this engine loads weights: the platform's forms of them, kept in the cache folder. */
 export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<Omit<LoadWeights, 'rules'>> {
-  const policy = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
+  const asked = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
+  const policy: LoadWeights['policy'] = (parameter) => {
+    const fail = (what: string, cause?: unknown) => new ServiceCallError(`WeightPolicy() for "${parameter.name}"`, asked.name, what, cause);
+    const format = callPlugin(() => asked(parameter), fail);
+    if (!storageFormats.includes(format)) throw fail(`gave ${format}; expected ${storageFormats.join(', ')}`);
+    return format;
+  };
   return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
 }

@@ -1,5 +1,9 @@
-import { type Checkpoint, type CheckpointFormat, openCheckpoint } from '@graft/core-model';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Checkpoint, type CheckpointFormat, openCheckpoint, readModelConfig } from '@graft/core-model';
 import { inject, injectable } from '@graft/registry';
+import { guarded } from './call-plugin.ts';
+import { configAlone } from './model-source.ts';
 import { type ModelText, openModelText, type TokenizerFormat } from './text/model-text.ts';
 import { CheckpointFormats, Tokenizers, WeightPolicy } from './tokens.ts';
 
@@ -16,13 +20,20 @@ export class ModelFiles {
     @inject(Tokenizers) tokenizers: readonly TokenizerFormat[],
     @inject(WeightPolicy) weightPolicy: WeightPolicy,
   ) {
-    this.formats = formats;
-    this.tokenizers = tokenizers;
+    this.formats = formats.map((format) => guarded('CheckpointFormats', format, { open: ['tensors'] }));
+    this.tokenizers = tokenizers.map((format) => guarded('Tokenizers', format));
     this.weightPolicy = weightPolicy;
   }
 
   open(path: string): Promise<Checkpoint> {
     return openCheckpoint(path, { formats: this.formats });
+  }
+
+  /** A checkpoint of which no weight is needed: config.json of a folder, or a file that has it. Nothing is left open. */
+  async config(path: string): Promise<Checkpoint> {
+    if (existsSync(join(path, 'config.json'))) return configAlone(path, await readModelConfig(path));
+    using checkpoint = await this.open(path);
+    return checkpoint;
   }
 
   text(checkpoint: Checkpoint): Promise<ModelText> {

@@ -1,15 +1,4 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import {
-  architecturesOf,
-  type Checkpoint,
-  type ModelConfig,
-  type ModelFamily,
-  openCheckpoint,
-  type RawConfig,
-  readModelConfig,
-  type WeightRules,
-} from '@graft/core-model';
+import { architecturesOf, type Checkpoint, type ModelConfig, type ModelFamily, type RawConfig, type WeightRules } from '@graft/core-model';
 import type { ModelRegistry } from '@graft/registry';
 import { ReadAsError, UnknownGgufError } from './errors.ts';
 
@@ -72,13 +61,6 @@ async function ggufSource(registry: ModelRegistry, { path, metadata, tensors }: 
 /** For explanations: a line, or none. */
 export function readAsText(readAs: ModelSource['readAs']): string[] {
   return readAs === null ? [] : [`  the checkpoint is a ${readAs.from}: ${readAs.why}`];
-}
-
-/** A checkpoint of which no weight is needed: config.json of a folder, or a .gguf file. Nothing is left open. */
-export async function openConfig(path: string): Promise<Checkpoint> {
-  if (existsSync(join(path, 'config.json'))) return configAlone(path, await readModelConfig(path));
-  using checkpoint = await openCheckpoint(path);
-  return checkpoint;
 }
 
 /** @param path what to name in errors. */

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CheckpointFormat, readSafetensorsHeader } from '@graft/core-model';
+import { type CheckpointFormat, Llama4ForCausalLM, readSafetensorsHeader } from '@graft/core-model';
 import { definePlugin, type PluginDeclaration } from '@graft/registry';
 import { expect, test } from 'vitest';
 import {
@@ -11,13 +11,19 @@ import {
   idsOf,
   promptOf,
   request,
+  root,
   startTiny,
   temporaryFolder,
   textOf,
 } from './engine.fixture.ts';
+import { explainArchitecture, explainContract, explainPatches } from './explain.ts';
+import { explainGraphs } from './explain-graphs.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
+import { AnyShapeRunner } from './runner/any-shape-runner.ts';
 import { Backend, CheckpointFormats, LogitsProcessors, ModelRunner, SchedulerPolicy, Tokenizers, WeightPolicy } from './tokens.ts';
+import { verify } from './verify.ts';
 
+const interpreter = join(root, 'packages/engine/src/interpreter-plugin.fixture.ts');
 const withPlugin = (bind: PluginDeclaration['bind'] & {}) => ({ pluginsInCode: [definePlugin({ name: 'mine', bind })] });
 const prompt = promptOf(9);
 
@@ -47,6 +53,16 @@ function packed(name: string): string {
   return path;
 }
 
+/** A character is a token. */
+const tokenizer = {
+  eosTokenIds: [],
+  encode: (text: string) => Array.from(text, (character) => character.charCodeAt(0)),
+  leastTokens: () => 0,
+  decode: (ids: readonly number[]) => ids.map((id) => `<${id}>`).join(''),
+  piece: (id: number) => ({ bytes: new TextEncoder().encode(`<${id}>`), special: false }),
+};
+const characters = { name: 'characters', open: () => tokenizer };
+
 test('a checkpoint in a plugin’s format is served, and its weights are reloaded', async () => {
   const expected = await generateIds(await startTiny(), request(prompt));
   const model = packed('dense-tiny');
@@ -61,23 +77,44 @@ test('a checkpoint in a plugin’s format is served, and its weights are reloade
 });
 
 test('a plugin’s tokenizer reads the text of requests and writes that of answers', async () => {
-  const bytes = (id: number) => new TextEncoder().encode(`<${id}>`);
-  const tokenizer = {
-    eosTokenIds: [],
-    encode: (text: string) => Array.from(text, (character) => character.charCodeAt(0)),
-    leastTokens: () => 0,
-    decode: (ids: readonly number[]) => ids.map((id) => `<${id}>`).join(''),
-    piece: (id: number) => ({ bytes: bytes(id), special: false }),
-  };
-  const format = { name: 'characters', open: () => tokenizer };
   const engine = await startTiny(
     {},
-    withPlugin((bind) => bind.many(Tokenizers).toConstantValue(format)),
+    withPlugin((bind) => bind.many(Tokenizers).toConstantValue(characters)),
   );
   expect(await engine.tokenize('ab')).toEqual([97, 98]);
   const deltas = await collect(engine.generate(request({ text: 'ab' })));
-  expect(textOf(deltas)).toBe(tokenizer.decode(await generateIds(engine, request([97, 98]))));
+  expect(textOf(deltas)).toBe(characters.open().decode(await generateIds(engine, request([97, 98]))));
   expect(idsOf(deltas)).toHaveLength(6);
+});
+
+test('graft explain, graphs, contract and verify read a model in the formats of plugins too', async () => {
+  const model = packed('dense-tiny');
+  const asked = { app: root, plugins: [interpreter], platform: 'interpreter', model };
+  class Override extends Llama4ForCausalLM {}
+  const pluginFor = (platform: string, more: Partial<PluginDeclaration> = {}) =>
+    definePlugin({
+      name: 'mine',
+      after: ['core-model'],
+      overrides: [{ of: 'Llama4ForCausalLM', platform, model: async () => Override }],
+      bind(bind) {
+        bind.many(CheckpointFormats).toConstantValue(pack);
+        bind.many(Tokenizers).toConstantValue(characters);
+      },
+      ...more,
+    });
+  const options = { pluginsInCode: [pluginFor('interpreter')] };
+  const resolution = { architecture: 'Llama4ForCausalLM' };
+  expect((await explainArchitecture(asked, options)).record).toMatchObject(resolution);
+  expect((await explainPatches(asked, options)).record).toMatchObject({ resolution });
+  expect((await explainGraphs(asked, options)).record).toMatchObject({ ...resolution, modelClass: 'Override' });
+  const { record } = await explainContract({ ...asked, className: 'Llama4ForCausalLM' }, options);
+  expect(record.reliesOn.parameters).toContain('model.norm.weight');
+  const equal = { verdict: 'equal', promptIds: [97, 98], weights: expect.stringContaining(model) };
+  const text = { prompt: 'ab', maxTokens: 1 };
+  expect((await verify({ ...asked, ...text }, options)).record).toMatchObject(equal);
+  const absent = pluginFor('far', { platforms: [{ name: 'far', modes: ['a'], detect: () => 'absent' }] });
+  const standIn = await verify({ ...asked, ...text, platform: 'far' }, { pluginsInCode: [absent] });
+  expect(standIn.record).toMatchObject({ ...equal, device: expect.stringContaining('the interpreter') });
 });
 
 test('a plugin’s scheduler policy decides who is next, and how long the pieces of a prompt are', async () => {
@@ -169,10 +206,67 @@ test.each<[string, PluginDeclaration['bind'] & {}]>([
   });
 });
 
-test.each<[string, PluginDeclaration['bind'] & {}]>([
-  ['Backend.compile() gave undefined', (bind) => bind.decorate(Backend, () => ({ name: 'mine', compile: async () => undefined as never }))],
-  ['Tokenizers gave an object', (bind) => bind.many(Tokenizers).toConstantValue({ name: 'mine', open: () => ({}) as never })],
-])('an engine does not start where a service of a plugin gives what cannot be used: %s', async (text, bind) => {
-  const what = expect.stringContaining(text);
-  expect(await failureOf(startTiny({}, withPlugin(bind)))).toMatchObject({ code: 'GRAFT_PLUGIN_RESULT', what });
+const fail = (): never => {
+  throw new TypeError('no driver');
+};
+/** A runner of a plugin, some of whose methods are others. */
+function runnerWith(methods: Partial<Record<keyof AnyShapeRunner, unknown>>): PluginDeclaration['bind'] & {} {
+  class MyRunner extends AnyShapeRunner {}
+  Object.assign(MyRunner.prototype, methods);
+  return (bind) => bind(ModelRunner).to(MyRunner);
+}
+
+test.each<[string, string, PluginDeclaration['bind'] & {}]>([
+  [
+    'Backend.compile() gave undefined',
+    'mine',
+    (bind) => bind.decorate(Backend, () => ({ name: 'mine', compile: () => undefined as never })),
+  ],
+  ['Backend.compile() threw: no driver', 'mine', (bind) => bind.decorate(Backend, () => ({ name: 'mine', compile: async () => fail() }))],
+  [
+    'Tokenizers.open() gave an object',
+    'open',
+    (bind) => bind.many(Tokenizers).toConstantValue({ name: 'mine', open: () => ({}) as never }),
+  ],
+  ['Tokenizers.open() threw: no driver', 'mine', (bind) => bind.many(Tokenizers).toConstantValue({ name: 'mine', open: fail })],
+  [
+    'CheckpointFormats.reads() threw',
+    'mine',
+    (bind) => bind.many(CheckpointFormats).toConstantValue({ ...pack, name: 'mine', reads: fail }),
+  ],
+  [
+    'CheckpointFormats.open() gave undefined',
+    'mine',
+    (bind) => bind.many(CheckpointFormats).toConstantValue({ name: 'mine', reads: () => true, open: () => undefined as never }),
+  ],
+  [
+    '.weight" threw: no driver',
+    'ranking',
+    (bind) =>
+      bind(WeightPolicy).toConstantValue(function ranking() {
+        return fail();
+      }),
+  ],
+  ['.weight" gave a promise', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((async () => 'float32') as never)],
+  ['.weight" gave int3; expected float32', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((() => 'int3') as never)],
+  ['ModelRunner.capture() threw: no driver', 'MyRunner', runnerWith({ capture: fail })],
+  ['ModelRunner.compile() threw: no driver', 'MyRunner', runnerWith({ compile: async () => fail() })],
+  ['ModelRunner.ready() threw: no driver', 'MyRunner', runnerWith({ ready: fail })],
+])('an engine does not start where a service of a plugin fails, or gives what cannot be used: %s', async (text, where, bind) => {
+  const error = await failureOf(startTiny({ weights: 'auto' }, withPlugin(bind)));
+  expect(error).toMatchObject({
+    code: 'GRAFT_SERVICE_CALL',
+    what: expect.stringContaining(text),
+    where: expect.stringContaining(where),
+  });
+});
+
+test.each<[string, object]>([
+  ['threw: no driver', { run: async () => fail() }],
+  ['threw: no driver', { run: fail }],
+  ['gave undefined, which has no "logits"', { run: async () => undefined }],
+])('a step of a plugin’s runner that %s ends its request with an error that names the runner', async (text, methods) => {
+  const engine = await startTiny({}, withPlugin(runnerWith(methods)));
+  const answer = generateIds(engine, request(prompt));
+  await expect(answer).rejects.toMatchObject({ code: 'GRAFT_SERVICE_CALL', what: `ModelRunner.run() ${text}.`, where: 'MyRunner' });
 });

@@ -8,7 +8,7 @@ import { type GraphKind, graphKinds } from './graph-kinds.ts';
 import { LlmEngine } from './llm-engine.ts';
 import { type BuildOptions, buildModel } from './load-model.ts';
 import type { StartOptions } from './start-engine.ts';
-import { Backend } from './tokens.ts';
+import { Backend, CheckpointFormats, ModelFiles, Tokenizers } from './tokens.ts';
 import {
   compareIds,
   compareImages,
@@ -195,15 +195,17 @@ async function runModel(
 
 async function loadEngine(subject: Subject, options: BuildOptions & Pick<StartOptions, 'onProgress' | 'signal'>): Promise<LlmEngine> {
   const { platform, config, fill } = subject;
-  using checkpoint = await subject.open();
   const container = containerOf(subject);
+  using checkpoint = await subject.open(await container.get(ModelFiles));
   return await LlmEngine.load({ ...options, platform, config, container, checkpoint, ...(fill !== null && { fillWeights: fill }) });
 }
 
 /** The platform's services, or the interpreter where it has none that run here. */
 function containerOf({ plugins, platform, config, onInterpreter }: Subject): ServiceContainer {
   if (!onInterpreter) return createServices(plugins, platform, config);
-  const container = new ServiceContainer(engineServices);
+  const bound = plugins.bindings({ ...config, platform: platform.platform.name });
+  const formats = bound.filter(({ token }) => token === CheckpointFormats || token === Tokenizers);
+  const container = new ServiceContainer([...engineServices, ...formats]);
   container.bind(Backend).toConstantValue(new InterpreterBackend());
   return container;
 }

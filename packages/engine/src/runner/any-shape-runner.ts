@@ -1,7 +1,7 @@
 import { Disposables } from '@graft/common';
 import { CaptureCache, type HostTensor, type Program } from '@graft/graph';
 import { inject, injectable } from '@graft/registry';
-import { expectMethods } from '../call-plugin.ts';
+import { guarded } from '../call-plugin.ts';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { Backend, RunnerParts } from '../tokens.ts';
@@ -29,7 +29,7 @@ export class AnyShapeRunner implements ModelRunner {
 
   constructor(@inject(RunnerParts) parts: RunnerParts, @inject(Backend) backend: Backend) {
     this.parts = parts;
-    this.backend = backend;
+    this.backend = guarded('Backend', backend, { compile: ['run'] });
     this.recompiles = new Recompiles(parts);
     this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength);
   }
@@ -51,7 +51,7 @@ export class AnyShapeRunner implements ModelRunner {
         ...(threads !== undefined && { threads }),
         ...(signal !== undefined && { signal }),
       });
-      programs.push(this.programs.use(expectMethods(program, ['run'], 'Backend.compile()')));
+      programs.push(this.programs.use(guarded('Backend', program)));
     }
     [this.language = null, this.vision = null] = programs;
   }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { HostTensor, StaticProgram } from '@graft/graph';
 import { inject, injectable } from '@graft/registry';
+import { guarded } from '../call-plugin.ts';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { BucketPolicy, RunnerParts, StaticBackend } from '../tokens.ts';
@@ -54,7 +55,7 @@ export class BucketedModelRunner implements ModelRunner {
   async open(report: Report, signal?: AbortSignal): Promise<void> {
     const { model, context, config } = this.parts;
     requireSmallestBucket(this.policy, context.maxModelLength);
-    this.program = await this.backend.open(model, {
+    this.program = await guarded('StaticBackend', this.backend, { open: ['add', 'run'] }).open(model, {
       bindRuntimeInput: (path, kind) => this.kvCache.bindRuntimeInput(path, kind),
       kvSlots: config.maxSequences + Math.max(...this.buckets.map(({ batch }) => batch)) - 1,
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Checkpoint } from '@graft/core-model';
 import { z } from 'zod';
-import { expectMethods } from '../call-plugin.ts';
+import { expectParts } from '../call-plugin.ts';
 import { readJsonFile } from '../json-file.ts';
 import { type ChatTemplate, chatTemplateFromGguf, readChatTemplate } from './chat-template.ts';
 import { tokenizerFromGguf } from './gguf-tokenizer.ts';
@@ -33,7 +33,7 @@ export async function openModelText(checkpoint: Checkpoint, formats: readonly To
   const { path, kind, metadata } = checkpoint;
   let tokenizer: Tokenizer | null = null;
   for (const format of formats.toReversed()) tokenizer ??= await format.open(checkpoint);
-  if (tokenizer !== null) expectMethods(tokenizer, ['encode', 'decode', 'piece'], 'open() of one of the Tokenizers');
+  if (tokenizer !== null) expectParts(tokenizer, ['encode', 'decode', 'piece'], 'Tokenizers.open()', '');
   const openTemplate = () => (kind === 'gguf' ? chatTemplateFromGguf(metadata!, path) : readChatTemplate(path));
   return { tokenizer, template: tokenizer === null ? null : await openTemplate(), eosTokenIds: await generationConfigEos(path) };
 }

@@ -1,7 +1,7 @@
-import type { Checkpoint, ImageTower } from '@graft/core-model';
+import type { ImageTower } from '@graft/core-model';
 import { EngineConfigError, NoTokenizerError, TokenOutOfRangeError } from '../errors.ts';
 import { Random } from '../random.ts';
-import { openModelText } from '../text/model-text.ts';
+import type { ModelText } from '../text/model-text.ts';
 
 /** What both models are given. */
 export interface VerifyPrompt {
@@ -21,7 +21,7 @@ interface PromptSubject {
   vocabSize: number;
   /** Null for a model that reads no images. */
   tower: ImageTower | null;
-  openCheckpoint(): Promise<Checkpoint>;
+  readText(): Promise<ModelText>;
   /** To name in errors. */
   path: string;
 }
@@ -40,9 +40,8 @@ export async function promptOf(asked: string | readonly number[] | undefined, su
   return { ids, image: null };
 }
 
-async function encode(text: string, { openCheckpoint, path }: PromptSubject): Promise<number[]> {
-  using checkpoint = await openCheckpoint();
-  const { tokenizer } = await openModelText(checkpoint);
+async function encode(text: string, { readText, path }: PromptSubject): Promise<number[]> {
+  const { tokenizer } = await readText();
   if (tokenizer === null) throw new NoTokenizerError(path);
   return tokenizer.encode(text);
 }

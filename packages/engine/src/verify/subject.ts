@@ -1,14 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { GraftError, messageOf } from '@graft/common';
-import { type Checkpoint, type LanguageModel, type ModelFamily, openCheckpoint, type RawConfig } from '@graft/core-model';
+import type { Checkpoint, LanguageModel, ModelFamily, RawConfig } from '@graft/core-model';
 import { type LoadedPlugins, nearestNames, type SelectedPlatform } from '@graft/registry';
 import { defaultCacheDirectory, EngineConfig } from '../config.ts';
+import { readFiles } from '../default-services.ts';
 import { EngineConfigError, NoFamilyError, NothingToVerifyError } from '../errors.ts';
-import type { PlatformChoice } from '../explain.ts';
+import { noPlatform, type PlatformChoice } from '../explain.ts';
 import { lengthOf, type ModelChoice, modeOf } from '../load-model.ts';
-import { configAlone, type ModelSource, openConfig, readSource } from '../model-source.ts';
+import { configAlone, type ModelSource, readSource } from '../model-source.ts';
 import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
-import { Backend, ModelRunner } from '../tokens.ts';
+import { Backend, type ModelFiles, ModelRunner } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
 
@@ -32,7 +33,7 @@ interface WeightSource {
   /** In words. */
   readonly weights: string;
   /** The caller closes it. */
-  open(): Promise<Checkpoint>;
+  open(files: ModelFiles): Promise<Checkpoint>;
   /** Fills the model; null: from the checkpoint. */
   readonly fill: ((model: LanguageModel) => void) | null;
 }
@@ -62,7 +63,7 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
   const plugins = await loadEnginePlugins(asked, options);
   const { registry } = plugins;
   const families = await registry.families<ModelFamily>();
-  const { describe, ...weights } = await sourceOf(asked, families);
+  const { describe, ...weights } = await sourceOf(asked, plugins, families);
   const source = await readSource(registry, describe, asked.architecture);
   const { architectures, raw } = source;
   const { architecture, platform: name } = requireOverride(plugins, architectures, asked.platform);
@@ -73,7 +74,12 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
   const { path } = describe;
   const model = family.parseConfig(raw, { where: path, overrides: asked.configOverrides ?? {}, images });
   const tower = images ? (family.images?.tower(model) ?? null) : null;
-  const given = await promptOf(prompt, { vocabSize: model.vocabSize, tower, path, openCheckpoint: weights.open });
+  const readText = () =>
+    readFiles(plugins, platform, asked, async (files) => {
+      using checkpoint = await weights.open(files);
+      return await files.text(checkpoint);
+    });
+  const given = await promptOf(prompt, { vocabSize: model.vocabSize, tower, path, readText });
   const config = parseConfig({
     ...Object.fromEntries(Object.entries(asked).filter(([key]) => Object.hasOwn(EngineConfig.shape, key))),
     model: path,
@@ -101,14 +107,17 @@ export async function findSubject(asked: VerifySubject, options: StartOptions, {
 }
 
 async function sourceOf(
-  { model, config, architecture, seed = 1 }: VerifySubject,
+  { model, config, architecture, seed = 1, ...asked }: VerifySubject,
+  plugins: LoadedPlugins,
   families: ReadonlyMap<string, ModelFamily>,
 ): Promise<WeightSource & { describe: Checkpoint }> {
   if (model !== undefined && config !== undefined) {
     throw new EngineConfigError('A checkpoint and a config were given.', '--config', 'leave one out: with --config, weights are random.');
   }
   if (model !== undefined) {
-    return { weights: `${model}, in float32`, describe: await openConfig(model), open: () => openCheckpoint(model), fill: null };
+    const platform = plugins.platforms.find(({ name }) => name === asked.platform) ?? noPlatform;
+    const describe = await readFiles(plugins, { platform }, asked, (files) => files.config(model));
+    return { weights: `${model}, in float32`, describe, open: (files) => files.open(model), fill: null };
   }
   const describe = config === undefined ? smallConfigOf(architecture, families) : configAlone(config, await readJson(config));
   const weights = `random from seed ${seed}, for ${describe.path}`;
