@@ -49,7 +49,7 @@ export class OrtBackend implements Backend {
 
   /**
    * Loads ONNX Runtime at the first call.
-   * @throws LoweringError when the graph cannot be exported; OrtError when the library does not load or refuses the graph
+   * @throws LoweringError when the graph cannot be exported; OrtLibraryError; OrtCallError when ONNX Runtime refuses it
    */
   async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
     const { signal, onProgress } = options;

@@ -1,7 +1,7 @@
 import { Disposables, DisposedError } from '@graft/common';
 import { type HostTensor, type Program, ProgramBusyError, type ProgramStep } from '@graft/graph';
 import { checkStep, type ExportedGraph, type StepInput, type Symbols, sizesOf, tensorBytes } from '@graft/onnx-export';
-import { type ElementType, type IoBinding, PinnedBuffer, returnFreeMemory, type Session, Value } from '@graft/onnxruntime';
+import { type ElementType, type IoBinding, OrtValue, PinnedBuffer, returnFreeMemory, type Session } from '@graft/onnxruntime';
 
 /** The most bindings that are kept, one for each group of slots that ran. The oldest one is dropped first. */
 const maxBindings = 128;
@@ -115,7 +115,7 @@ export class OrtProgram implements Program {
   private bindSlots({ session, exported: { caches } }: CompiledGraph, firstSlot: number, batch: number): IoBinding {
     using values = new Disposables(); // the binding keeps them alive
     const offset = (dims: readonly number[]): number => firstSlot * tensorBytes('float32', dims);
-    const bound = caches.map(({ dims }, i) => values.use(Value.over(this.caches[i]!, 'float32', [batch, ...dims], offset(dims))));
+    const bound = caches.map(({ dims }, i) => values.use(OrtValue.over(this.caches[i]!, 'float32', [batch, ...dims], offset(dims))));
     return session.bind({
       inputs: Object.fromEntries(caches.map(({ input }, i) => [input, bound[i]!])),
       outputs: Object.fromEntries(caches.map(({ output }, i) => [output, bound[i]!])),
@@ -132,14 +132,14 @@ function isDecode({ groups }: ExportedGraph, symbols: Symbols): boolean {
 class TensorRoom implements Disposable {
   private readonly type: HostTensor['dtype'];
   private memory: PinnedBuffer | null = null;
-  private value: Value | null = null;
+  private value: OrtValue | null = null;
 
   constructor(type: HostTensor['dtype']) {
     this.type = type;
   }
 
   /** A value of these dims, which replaces the one before. */
-  hold(dims: readonly number[]): Value {
+  hold(dims: readonly number[]): OrtValue {
     if (this.value?.dims.join() === dims.join()) return this.value;
     this.value?.[Symbol.dispose]();
     const bytes = tensorBytes(this.type, dims);
@@ -147,7 +147,7 @@ class TensorRoom implements Disposable {
       this.memory?.[Symbol.dispose]();
       this.memory = PinnedBuffer.allocate(bytes);
     }
-    this.value = Value.over(this.memory, this.type as ElementType, dims);
+    this.value = OrtValue.over(this.memory, this.type as ElementType, dims);
     return this.value;
   }
 

@@ -1,5 +1,5 @@
 import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, toFloat32, type Value, type WeightSlot } from '@graft/graph';
-import { type Attribute, type ElementType, elementTypeFacts, GraphBuilder, int } from '@graft/onnxruntime';
+import { type Attribute, type ElementType, elementTypes, GraphBuilder, int } from '@graft/onnxruntime';
 import { LoweringError } from './errors.ts';
 import { tensorBytes, type WeightStore } from './weight-store.ts';
 
@@ -190,7 +190,7 @@ export class LoweringContext {
   }
 
   cast(x: Name, type: ElementType): Name {
-    return this.op('Cast', [x], { attributes: { to: int(elementTypeFacts(type).code) } });
+    return this.op('Cast', [x], { attributes: { to: int(elementTypes[type].code) } });
   }
 
   /** Whether `constant` has made the tensor. */

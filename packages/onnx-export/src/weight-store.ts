@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
 import { bytesPerElement, partBytes, type StoragePart, toFloat32, type WeightStorage } from '@graft/graph';
-import { type ElementType, elementTypeFacts, MappedFile, type MemoryRegion, PinnedBuffer, Value } from '@graft/onnxruntime';
+import { type ElementType, elementTypes, MappedFile, type MemoryRegion, OrtValue, PinnedBuffer } from '@graft/onnxruntime';
 
 /** The dims of an initializer, and where it begins when it is a slice of a part (an expert). */
 interface InitializerView {
@@ -20,7 +20,7 @@ interface Range {
  */
 export class WeightStore implements Disposable {
   /** For the session, by initializer name. */
-  readonly initializers = new Map<string, Value>();
+  readonly initializers = new Map<string, OrtValue>();
   private readonly resources = new Disposables();
   private readonly files = new Map<string, MappedFile>();
   private readonly ranges = new Map<StoragePart | WeightStorage, Range>();
@@ -76,7 +76,7 @@ export class WeightStore implements Disposable {
   }
 
   private define(name: string, { region, start }: Range, type: ElementType, { dims, byteOffset = 0 }: InitializerView): void {
-    this.initializers.set(name, this.resources.use(Value.over(region, type, dims, start + byteOffset)));
+    this.initializers.set(name, this.resources.use(OrtValue.over(region, type, dims, start + byteOffset)));
   }
 
   private pin(bytes: Uint8Array): Range {
@@ -103,5 +103,5 @@ function packRows(bytes: Uint8Array, columns: number): Uint8Array {
 
 /** The size of a tensor in bytes. */
 export function tensorBytes(type: ElementType, dims: readonly number[]): number {
-  return dims.reduce((product, dim) => product * dim, elementTypeFacts(type).bytes);
+  return dims.reduce((product, dim) => product * dim, elementTypes[type].bytes);
 }

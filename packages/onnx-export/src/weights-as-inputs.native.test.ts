@@ -8,7 +8,7 @@ import {
   ops,
   Parameter,
 } from '@graft/graph';
-import { type ElementType, Environment, Value } from '@graft/onnxruntime';
+import { type ElementType, Environment, OrtValue } from '@graft/onnxruntime';
 import { expect, test } from 'vitest';
 import { difference, float32, holder, int64, parameter, specOf } from '../../../tests/compare.fixture.ts';
 import { type ExportedGraph, exportGraph } from './export-graph.ts';
@@ -32,13 +32,13 @@ async function run(
   using session = await environment.createSession(model, { intraOpThreads: 1 });
   using binding = session.bind({});
   const bind = (name: string, { dtype, dims, data }: HostTensor): void => {
-    binding.bindInput(name, Value.from(dtype as ElementType, dims, [...(data as ArrayLike<number> & Iterable<number>)]));
+    binding.bindInput(name, OrtValue.from(dtype as ElementType, dims, [...(data as ArrayLike<number> & Iterable<number>)]));
   };
   for (const { name } of inputs) bind(name, given[name]!);
   for (const { name, slot } of weights) bind(name, { dtype: 'float32', dims: slot.shape, data: slot.source.toFloat32() });
   const symbols = checkStep({ inputs, groups: [] }, { firstSlot: 0, batch: 1, inputs: given }, 1);
   const results = outputs.map(({ name, tensor, dtype, dims }): [string, HostTensor] => {
-    const value = Value.allocate(dtype as 'float32', sizesOf(dims, symbols));
+    const value = OrtValue.allocate(dtype as 'float32', sizesOf(dims, symbols));
     binding.bindOutput(tensor, value);
     return [name, { dtype, dims: value.dims, data: value.view }];
   });

@@ -1,7 +1,7 @@
 // Times the linear layers' forms on this machine. Usage, from the repository's root:
 //   node --conditions=@graft/source --import ./scripts/tsx.mjs packages/onnxruntime/scripts/measure-kernels.ts [THREADS]
 import { cpus } from 'node:os';
-import { type Attribute, Environment, GraphBuilder, int, Value } from '../src/index.ts';
+import { type Attribute, Environment, GraphBuilder, int, OrtValue } from '../src/index.ts';
 
 const threads = Number(process.argv[2] ?? 2);
 const environment = Environment.create();
@@ -9,11 +9,11 @@ const microsoft = 'com.microsoft';
 
 interface Form {
   name: string;
-  build: (graph: GraphBuilder, x: string, n: number, k: number, weights: Map<string, Value>, prefix: string) => string;
+  build: (graph: GraphBuilder, x: string, n: number, k: number, weights: Map<string, OrtValue>, prefix: string) => string;
 }
 
 /** Fills with noise of standard deviation `deviation` (float32) or with random bytes. */
-function random(value: Value, deviation = 1): Value {
+function random(value: OrtValue, deviation = 1): OrtValue {
   const view = value.view as Float32Array | Uint8Array;
   const float = view instanceof Float32Array;
   let state = 1;
@@ -24,13 +24,13 @@ function random(value: Value, deviation = 1): Value {
   return value;
 }
 
-function declare(graph: GraphBuilder, weights: Map<string, Value>, name: string, value: Value): string {
+function declare(graph: GraphBuilder, weights: Map<string, OrtValue>, name: string, value: OrtValue): string {
   weights.set(name, value);
   return graph.externalInitializer(name, value.type, value.dims);
 }
 
 /** Values stay near 1 from layer to layer: overflow and denormal numbers have costs of their own. */
-function filled(value: Value, element: number): Value {
+function filled(value: OrtValue, element: number): OrtValue {
   (value.view as Uint8Array | Float32Array).fill(element);
   return value;
 }
@@ -43,8 +43,8 @@ function nBits(bits: number, block: number, accuracy: number, zeroPoints: boolea
       const deviation = bits === 8 ? 74 : 4.6; // of uniform whole numbers of so many bits
       const inputs = [
         x,
-        declare(graph, weights, `${prefix}b`, random(Value.allocate('uint8', [n, blocks, (block * bits) / 8]))),
-        declare(graph, weights, `${prefix}scales`, filled(Value.allocate('float32', [n * blocks]), 1 / (deviation * Math.sqrt(k)))),
+        declare(graph, weights, `${prefix}b`, random(OrtValue.allocate('uint8', [n, blocks, (block * bits) / 8]))),
+        declare(graph, weights, `${prefix}scales`, filled(OrtValue.allocate('float32', [n * blocks]), 1 / (deviation * Math.sqrt(k)))),
       ];
       if (zeroPoints)
         inputs.push(
@@ -52,7 +52,7 @@ function nBits(bits: number, block: number, accuracy: number, zeroPoints: boolea
             graph,
             weights,
             `${prefix}zero_points`,
-            filled(Value.allocate('uint8', [n * Math.ceil((blocks * bits) / 8)]), bits === 8 ? 128 : 0x88),
+            filled(OrtValue.allocate('uint8', [n * Math.ceil((blocks * bits) / 8)]), bits === 8 ? 128 : 0x88),
           ),
         );
       const attributes: Record<string, Attribute> = {
@@ -79,12 +79,12 @@ const forms: Form[] = [
   {
     name: 'f32 MatMul [K,N], constant',
     build: (graph, x, n, k, weights, prefix) =>
-      graph.op('MatMul', [x, declare(graph, weights, `${prefix}w`, random(Value.allocate('float32', [k, n]), 1 / Math.sqrt(k)))]),
+      graph.op('MatMul', [x, declare(graph, weights, `${prefix}w`, random(OrtValue.allocate('float32', [k, n]), 1 / Math.sqrt(k)))]),
   },
   {
     name: 'f32 FusedMatMul transB [N,K], constant',
     build: (graph, x, n, k, weights, prefix) =>
-      graph.op('FusedMatMul', [x, declare(graph, weights, `${prefix}w`, random(Value.allocate('float32', [n, k]), 1 / Math.sqrt(k)))], {
+      graph.op('FusedMatMul', [x, declare(graph, weights, `${prefix}w`, random(OrtValue.allocate('float32', [n, k]), 1 / Math.sqrt(k)))], {
         domain: microsoft,
         attributes: { transB: int(1) },
       }),
@@ -92,7 +92,7 @@ const forms: Form[] = [
   {
     name: 'f32 FusedMatMul transB [N,K], graph input',
     build: (graph, x, n, k, weights, prefix) => {
-      weights.set(`${prefix}w`, random(Value.allocate('float32', [n, k]), 1 / Math.sqrt(k)));
+      weights.set(`${prefix}w`, random(OrtValue.allocate('float32', [n, k]), 1 / Math.sqrt(k)));
       return graph.op('FusedMatMul', [x, graph.input(`${prefix}w`, 'float32', [n, k])], {
         domain: microsoft,
         attributes: { transB: int(1) },
@@ -102,7 +102,7 @@ const forms: Form[] = [
   {
     name: 'f32 Gemm transB [N,K], constant',
     build: (graph, x, n, k, weights, prefix) =>
-      graph.op('Gemm', [x, declare(graph, weights, `${prefix}w`, random(Value.allocate('float32', [n, k]), 1 / Math.sqrt(k)))], {
+      graph.op('Gemm', [x, declare(graph, weights, `${prefix}w`, random(OrtValue.allocate('float32', [n, k]), 1 / Math.sqrt(k)))], {
         attributes: { transB: int(1) },
       }),
   },
@@ -115,19 +115,19 @@ const forms: Form[] = [
 async function measure(
   m: number,
   k: number,
-  build: (graph: GraphBuilder, x: string, weights: Map<string, Value>) => string,
+  build: (graph: GraphBuilder, x: string, weights: Map<string, OrtValue>) => string,
   n: number,
 ): Promise<string> {
   const graph = new GraphBuilder('kernels');
-  const weights = new Map<string, Value>();
+  const weights = new Map<string, OrtValue>();
   const y = build(graph, graph.input('x', 'float32', ['M', k]), weights);
   graph.output(y, 'float32', ['M', n]);
   const inputNames = new Set(graph.toGraph().input.map((input) => input.name));
   const initializers = new Map([...weights].filter(([name]) => !inputNames.has(name)));
   const inputs = Object.fromEntries([...weights].filter(([name]) => inputNames.has(name)));
   using session = await environment.createSession(graph.toBytes(), { intraOpThreads: threads, initializers });
-  using input = random(Value.allocate('float32', [m, k]));
-  using output = Value.allocate('float32', [m, n]);
+  using input = random(OrtValue.allocate('float32', [m, k]));
+  using output = OrtValue.allocate('float32', [m, n]);
   using binding = session.bind({ inputs: { ...inputs, x: input }, outputs: { [y]: output } });
   await session.run(binding);
   await session.run(binding);
@@ -145,14 +145,14 @@ async function measure(
 }
 
 /** The linear layers of SmolLM2-135M one after the other, so that weights come from memory and not from the cache. */
-function stack(form: Form, graph: GraphBuilder, x: string, weights: Map<string, Value>): string {
+function stack(form: Form, graph: GraphBuilder, x: string, weights: Map<string, OrtValue>): string {
   const zero = graph.initializer('zero', 'int64', [1], [0]);
   const axis = graph.initializer('axis', 'int64', [1], [1]);
   const ends = new Map([576, 1536].map((end) => [end, graph.initializer(`end.${end}`, 'int64', [1], [end])]));
   let hidden = x;
   for (let layer = 0; layer < 30; layer += 1) {
     for (const [index, [n, k, kept]] of layerShapes.entries()) {
-      const layerWeights = new Map<string, Value>();
+      const layerWeights = new Map<string, OrtValue>();
       hidden = form.build(graph, hidden, n, k, layerWeights, `${layer}.${index}.`);
       for (const [name, value] of layerWeights) weights.set(name, value);
       if (kept !== n) hidden = graph.op('Slice', [hidden, zero, ends.get(kept) as string, axis]);

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, int, type MemoryRegion, PinnedBuffer, type Session, Value } from './index.ts';
+import { Environment, GraphBuilder, int, type MemoryRegion, OrtValue, PinnedBuffer, type Session } from './index.ts';
 
 // com.microsoft.GroupQueryAttention with its KV cache updated in place, against attention written out naively.
 const HEADS = 4;
@@ -88,20 +88,20 @@ async function step(
   const batch = pieces.length;
   const count = pieces[0]!.query.length / (HEADS * DIM);
   const pack = (part: keyof Tokens, width: number) =>
-    Value.from('float32', [batch, count, width], Float32Array.from(pieces.flatMap((piece) => [...piece[part]])));
+    OrtValue.from('float32', [batch, count, width], Float32Array.from(pieces.flatMap((piece) => [...piece[part]])));
   const cacheDims = [batch, KV_HEADS, ROWS, DIM];
   using query = pack('query', HEADS * DIM);
   using key = pack('key', KV_HEADS * DIM);
   using value = pack('value', KV_HEADS * DIM);
-  using keyCache = Value.over(keys, 'float32', cacheDims, slot * SLOT_BYTES);
-  using valueCache = Value.over(values, 'float32', cacheDims, slot * SLOT_BYTES);
-  using lengths = Value.from(
+  using keyCache = OrtValue.over(keys, 'float32', cacheDims, slot * SLOT_BYTES);
+  using valueCache = OrtValue.over(values, 'float32', cacheDims, slot * SLOT_BYTES);
+  using lengths = OrtValue.from(
     'int32',
     [batch],
     past.map((length) => length + count - 1),
   );
-  using total = Value.from('int32', [], [Math.max(...past) + count]);
-  using output = Value.allocate('float32', [batch, count, HEADS * DIM]);
+  using total = OrtValue.from('int32', [], [Math.max(...past) + count]);
+  using output = OrtValue.allocate('float32', [batch, count, HEADS * DIM]);
   using binding = model.bind({
     inputs: { query, key, value, past_key: keyCache, past_value: valueCache, seqlens_k: lengths, total_length: total },
     outputs: { output, present_key: keyCache, present_value: valueCache },

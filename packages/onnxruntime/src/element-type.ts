@@ -26,7 +26,8 @@ interface ElementTypeFacts<T extends ElementType> {
   readonly array: new (buffer: ArrayBuffer, byteOffset: number, length: number) => TypedArrays[T];
 }
 
-const elementTypes: { readonly [T in ElementType]: ElementTypeFacts<T> } = {
+/** By type. */
+export const elementTypes: { readonly [T in ElementType]: ElementTypeFacts<T> } = {
   float32: { code: 1, bytes: 4, array: Float32Array },
   uint8: { code: 2, bytes: 1, array: Uint8Array },
   int8: { code: 3, bytes: 1, array: Int8Array },
@@ -41,10 +42,6 @@ const elementTypes: { readonly [T in ElementType]: ElementTypeFacts<T> } = {
   uint64: { code: 13, bytes: 8, array: BigUint64Array },
   bfloat16: { code: 16, bytes: 2, array: Uint16Array },
 };
-
-export function elementTypeFacts<T extends ElementType>(type: T): ElementTypeFacts<T> {
-  return elementTypes[type];
-}
 
 export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, 1);

@@ -1,7 +1,4 @@
-import { GraftError, type GraftErrorFacts } from '@graft/common';
-
-/** The base of every error of this package. */
-export class OrtError extends GraftError {}
+import { GraftError, type GraftErrorFacts, graftError } from '@graft/common';
 
 /** ONNX Runtime's names of its codes (OrtErrorCode), by number. */
 const statusNames = (
@@ -10,7 +7,7 @@ const statusNames = (
 ).split(' ');
 
 /** A call of ONNX Runtime's C API failed. */
-export class OrtCallError extends OrtError {
+export class OrtCallError extends GraftError {
   /** The C function, for example `RunWithBinding`. */
   readonly call: string;
   /** ONNX Runtime's name of the code, for example `INVALID_ARGUMENT`. */
@@ -27,15 +24,7 @@ export class OrtCallError extends OrtError {
   }
 }
 
-type Facts = Omit<GraftErrorFacts, 'code'>;
-
-function withCode(code: GraftErrorFacts['code']): new (facts: Facts) => OrtError {
-  return class extends OrtError {
-    constructor(facts: Facts) {
-      super({ code, ...facts });
-    }
-  };
-}
+const withCode = (code: GraftErrorFacts['code']) => graftError(code, (facts: Omit<GraftErrorFacts, 'code'>) => facts);
 
 /** ONNX Runtime has no library for this operating system or processor, or this package does not support it. */
 export class OrtPlatformError extends withCode('GRAFT_ORT_PLATFORM') {}

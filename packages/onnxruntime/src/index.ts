@@ -1,10 +1,9 @@
-export { type ElementType, elementCount, elementTypeFacts, type TypedArrays } from './element-type.ts';
+export { type ElementType, elementCount, elementTypes, type TypedArrays } from './element-type.ts';
 export { Environment, type EnvironmentOptions } from './environment.ts';
 export {
   OnnxBuildError,
   OrtBusyError,
   OrtCallError,
-  OrtError,
   OrtLibraryError,
   OrtMemoryError,
   OrtNameError,
@@ -12,14 +11,13 @@ export {
   OrtPlatformError,
   OrtValueError,
 } from './errors.ts';
-export { returnFreeMemory } from './free-memory.ts';
 export type { IoBinding } from './io-binding.ts';
 export { type Attribute, float, int, ints } from './onnx/attributes.ts';
 export { decodeModel, encodeModel, GraphBuilder, type NodeOptions } from './onnx/builder.ts';
 export type { GraphProto, ModelProto, NodeProto, TensorProto } from './onnx/onnx_pb.ts';
 export type { DeclaredDim, ExternalData } from './onnx/tensors.ts';
-export { MappedFile, type MemoryRegion, PinnedBuffer } from './pinned.ts';
+export { OrtValue } from './ort-value.ts';
+export { MappedFile, type MemoryRegion, PinnedBuffer, returnFreeMemory } from './pinned.ts';
 export type { RunOptions, Session } from './session.ts';
 export type { SessionOptions } from './session-options.ts';
 export { defaultThreads } from './threads.ts';
-export { Value } from './value.ts';

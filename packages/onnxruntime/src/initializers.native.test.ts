@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, int, MappedFile, OrtCallError, PinnedBuffer, Value } from './index.ts';
+import { Environment, GraphBuilder, int, MappedFile, OrtCallError, OrtValue, PinnedBuffer } from './index.ts';
 
 // Weights over memory of ours, given to a session in place of its model's initializers.
 const N = 8192;
@@ -47,11 +47,11 @@ function linear(): Uint8Array {
   return graph.toBytes();
 }
 
-function weights(memory: MappedFile | PinnedBuffer): Map<string, Value> {
-  return new Map<string, Value>([
-    ['b', Value.over(memory, 'uint8', [N, K / BLOCK, BLOCK])],
-    ['scales', Value.over(memory, 'float32', [BLOCKS], N * K)],
-    ['zero_points', Value.over(memory, 'uint8', [BLOCKS], N * K + BLOCKS * 4)],
+function weights(memory: MappedFile | PinnedBuffer): Map<string, OrtValue> {
+  return new Map<string, OrtValue>([
+    ['b', OrtValue.over(memory, 'uint8', [N, K / BLOCK, BLOCK])],
+    ['scales', OrtValue.over(memory, 'float32', [BLOCKS], N * K)],
+    ['zero_points', OrtValue.over(memory, 'uint8', [BLOCKS], N * K + BLOCKS * 4)],
   ]);
 }
 
@@ -91,8 +91,8 @@ test('8-bit weights over a mapped file are right, packed once at load, and the f
   for (const resource of [...initializers.values(), file]) resource[Symbol.dispose]();
   expect(file.released).toBe(false); // the session keeps it
 
-  using x = Value.from('float32', [1, K], activations);
-  using y = Value.allocate('float32', [1, N]);
+  using x = OrtValue.from('float32', [1, K], activations);
+  using y = OrtValue.allocate('float32', [1, N]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await session.run(binding);
   expect(relativeError(y.view)).toBeLessThan(0.015); // activations are rounded to 8 bits (accuracy level 4)
@@ -107,8 +107,8 @@ test('pinned weights whose B is discarded after the load still compute: B was pa
   const initializers = weights(memory);
   using session = await environment.createSession(linear(), { intraOpThreads: 1, initializers });
   memory.discard(0, N * K);
-  using x = Value.from('float32', [1, K], activations);
-  using y = Value.allocate('float32', [1, N]);
+  using x = OrtValue.from('float32', [1, K], activations);
+  using y = OrtValue.allocate('float32', [1, N]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await session.run(binding);
   expect(relativeError(y.view)).toBeLessThan(0.015);
@@ -121,13 +121,13 @@ test('a load fails when the optimiser would fold an external initializer', async
   const x = graph.input('x', 'float32', [1, 2]);
   const turned = graph.op('Transpose', [graph.externalInitializer('w', 'float32', [2, 2])]);
   graph.output(graph.op('MatMul', [x, turned], { output: 'y' }), 'float32', [1, 2]);
-  using w = Value.from('float32', [2, 2], [1, 2, 3, 4]);
+  using w = OrtValue.from('float32', [2, 2], [1, 2, 3, 4]);
   const load = () => environment.createSession(graph.toBytes(), { intraOpThreads: 1, initializers: new Map([['w', w]]) });
   await expect(load()).rejects.toThrow(OrtCallError);
 });
 
 test('an initializer of other dims, and one that is missing, are refused by ONNX Runtime', async () => {
-  using wrong = Value.allocate('uint8', [N]);
+  using wrong = OrtValue.allocate('uint8', [N]);
   using memory = PinnedBuffer.from(weightBytes());
   const initializers = weights(memory).set('b', wrong);
   await expect(environment.createSession(linear(), { intraOpThreads: 1, initializers })).rejects.toThrow(OrtCallError);

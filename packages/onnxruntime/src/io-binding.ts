@@ -1,15 +1,15 @@
 import { OrtBusyError } from './errors.ts';
 import { type Handle, outOf } from './ort-api.ts';
+import type { OrtValue } from './ort-value.ts';
 import { NativeResource } from './resource.ts';
 import type { Session } from './session.ts';
-import type { Value } from './value.ts';
 
 /** The values that a run reads and writes, which it keeps alive together with their memory. One run at a time may use a binding. */
 export class IoBinding extends NativeResource {
   readonly session: Session;
   /** @internal */
   readonly handle: Handle<'IoBinding'>;
-  private readonly bound = { Input: new Map<string, Value>(), Output: new Map<string, Value>() };
+  private readonly bound = { Input: new Map<string, OrtValue>(), Output: new Map<string, OrtValue>() };
   private busy = false;
 
   /** Use `session.bind()`. @internal */
@@ -22,12 +22,12 @@ export class IoBinding extends NativeResource {
   }
 
   /** Binds `value` to an input and replaces the value bound before. @throws OrtNameError, OrtBusyError, DisposedError */
-  bindInput(name: string, value: Value): this {
+  bindInput(name: string, value: OrtValue): this {
     return this.bind('Input', name, value);
   }
 
   /** Makes the run write an output into the memory of `value`. An input may use the same memory where the op allows it. */
-  bindOutput(name: string, value: Value): this {
+  bindOutput(name: string, value: OrtValue): this {
     return this.bind('Output', name, value);
   }
 
@@ -54,7 +54,7 @@ export class IoBinding extends NativeResource {
     this.session.release();
   }
 
-  private bind(kind: 'Input' | 'Output', name: string, value: Value): this {
+  private bind(kind: 'Input' | 'Output', name: string, value: OrtValue): this {
     const values = this.bound[kind];
     this.assertIdle();
     value.assertUsable();

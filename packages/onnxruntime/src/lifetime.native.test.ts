@@ -3,7 +3,7 @@ import v8 from 'node:v8';
 import vm from 'node:vm';
 import { DisposedError } from '@graft/common';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, OrtBusyError, OrtOptionsError, PinnedBuffer, Value } from './index.ts';
+import { Environment, GraphBuilder, OrtBusyError, OrtOptionsError, OrtValue, PinnedBuffer } from './index.ts';
 
 v8.setFlagsFromString('--expose-gc');
 const collectGarbage = vm.runInNewContext('gc') as () => void;
@@ -28,8 +28,8 @@ test('resources that are disposed during a run are freed when the run ends', asy
   const own = Environment.create();
   const session = await own.createSession(slow, one);
   const memory = PinnedBuffer.allocate(384 * 384 * 4);
-  const x = Value.allocate('float32', [384, 384]);
-  const y = Value.over(memory, 'float32', [384, 384]);
+  const x = OrtValue.allocate('float32', [384, 384]);
+  const y = OrtValue.over(memory, 'float32', [384, 384]);
   const binding = session.bind({ inputs: { x }, outputs: { y } });
   const run = session.run(binding);
   for (const resource of [own, memory, x, y, session, binding]) resource[Symbol.dispose]();
@@ -47,8 +47,8 @@ test('disposing in any order and twice is harmless, and later use names the disp
   for (const order of orders) {
     const own = Environment.create();
     const session = await own.createSession(quick, one);
-    const x = Value.from('float32', [2, 2], [1, 2, 3, 4]);
-    const y = Value.allocate('float32', [2, 2]);
+    const x = OrtValue.from('float32', [2, 2], [1, 2, 3, 4]);
+    const y = OrtValue.allocate('float32', [2, 2]);
     const binding = session.bind({ inputs: { x }, outputs: { y } });
     await session.run(binding);
     const resources = [own, session, x, y, binding];
@@ -64,7 +64,7 @@ test('disposing in any order and twice is harmless, and later use names the disp
 
 test('a disposed value cannot be bound, and a disposed binding cannot run', async () => {
   using session = await environment.createSession(quick, one);
-  const x = Value.allocate('float32', [2, 2]);
+  const x = OrtValue.allocate('float32', [2, 2]);
   x[Symbol.dispose]();
   expect(() => session.bind({}).bindInput('x', x)).toThrow(DisposedError);
   const binding = session.bind({});
@@ -74,8 +74,8 @@ test('a disposed value cannot be bound, and a disposed binding cannot run', asyn
 
 test('a binding can neither be changed nor run during a run', async () => {
   using session = await environment.createSession(slow, one);
-  using x = Value.allocate('float32', [384, 384]);
-  using y = Value.allocate('float32', [384, 384]);
+  using x = OrtValue.allocate('float32', [384, 384]);
+  using y = OrtValue.allocate('float32', [384, 384]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   const run = session.run(binding);
   expect(() => binding.bindInput('x', y)).toThrow(OrtBusyError);
@@ -97,9 +97,9 @@ test('under forced garbage collection, two sequences on one session give the sam
     const start = Float32Array.from({ length: 576 }, (_, index) => Math.sin(index + seed) / 24);
     const results = new Set<string>();
     for (let step = 0; step < 60; step += 1) {
-      const y = Value.allocate('float32', [24, 24]);
+      const y = OrtValue.allocate('float32', [24, 24]);
       // Nothing but the binding keeps the input alive.
-      using binding = session.bind({ inputs: { x: Value.from('float32', [24, 24], start) }, outputs: { y } });
+      using binding = session.bind({ inputs: { x: OrtValue.from('float32', [24, 24], start) }, outputs: { y } });
       await session.run(binding);
       if (step % 5 === 0) {
         collectGarbage();
@@ -117,7 +117,7 @@ test('under forced garbage collection, two sequences on one session give the sam
 
 test('memory of disposed values is given back: 400 times 8 MiB fit', () => {
   for (let round = 0; round < 400; round += 1) {
-    using value = Value.allocate('float32', [2 ** 21]);
+    using value = OrtValue.allocate('float32', [2 ** 21]);
     value.view[round] = 1;
   }
   const residentMiB = process.memoryUsage().rss / 2 ** 20;

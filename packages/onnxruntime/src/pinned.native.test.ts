@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DisposedError } from '@graft/common';
 import { afterAll, expect, test } from 'vitest';
-import { MappedFile, OrtMemoryError, OrtValueError, PinnedBuffer, Value } from './index.ts';
+import { MappedFile, OrtMemoryError, OrtValue, OrtValueError, PinnedBuffer } from './index.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'graft-pinned-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -23,12 +23,12 @@ test('views read as zeros after dispose, and the buffer cannot be used again', (
   expect([...view]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
   expect(() => buffer.bytes()).toThrow(DisposedError);
   expect(() => buffer.pointer).toThrow(DisposedError);
-  expect(() => Value.over(buffer, 'uint8', [4])).toThrow(DisposedError);
+  expect(() => OrtValue.over(buffer, 'uint8', [4])).toThrow(DisposedError);
 });
 
 test('a value keeps its memory after the owner of the memory disposed it', () => {
   const buffer = PinnedBuffer.from(Uint8Array.of(1, 2, 3, 4));
-  const value = Value.over(buffer, 'uint8', [2], 2);
+  const value = OrtValue.over(buffer, 'uint8', [2], 2);
   const { view } = value;
   buffer[Symbol.dispose]();
   expect([...view]).toEqual([3, 4]);
@@ -47,18 +47,18 @@ test('a range out of bounds, a misaligned offset and invalid dims are refused', 
   expect(() => buffer.elements('float32', 2, 1)).toThrow('not a multiple of 4');
   expect(() => PinnedBuffer.allocate(-1)).toThrow(OrtMemoryError);
   expect(() => PinnedBuffer.allocate(2 ** 50)).toThrow('mmap failed');
-  expect(() => Value.over(buffer, 'float32', [5])).toThrow(OrtValueError);
-  expect(() => Value.over(buffer, 'float32', [1], 13)).toThrow(OrtValueError);
-  expect(() => Value.allocate('float32', [-1])).toThrow(OrtValueError);
-  expect(() => Value.allocate('float32', [1.5])).toThrow(OrtValueError);
-  expect(() => Value.over(buffer, 'uint8', [1], 0.5)).toThrow(OrtValueError);
-  expect(() => Value.from('int64', [2], [1n])).toThrow(OrtValueError);
-  expect(() => Value.from('float16', [1], [1])).toThrow(OrtValueError);
+  expect(() => OrtValue.over(buffer, 'float32', [5])).toThrow(OrtValueError);
+  expect(() => OrtValue.over(buffer, 'float32', [1], 13)).toThrow(OrtValueError);
+  expect(() => OrtValue.allocate('float32', [-1])).toThrow(OrtValueError);
+  expect(() => OrtValue.allocate('float32', [1.5])).toThrow(OrtValueError);
+  expect(() => OrtValue.over(buffer, 'uint8', [1], 0.5)).toThrow(OrtValueError);
+  expect(() => OrtValue.from('int64', [2], [1n])).toThrow(OrtValueError);
+  expect(() => OrtValue.from('float16', [1], [1])).toThrow(OrtValueError);
 });
 
 test('a scalar has one element, and a tensor with a zero dim has none', () => {
-  using scalar = Value.from('int32', [], [7]);
-  using none = Value.allocate('float32', [0, 4]);
+  using scalar = OrtValue.from('int32', [], [7]);
+  using none = OrtValue.allocate('float32', [0, 4]);
   expect([...scalar.view]).toEqual([7]);
   expect(none.view).toHaveLength(0);
 });
@@ -94,7 +94,7 @@ test('a file above 4 GiB is seen through several views', () => {
   using file = MappedFile.open(path);
   for (const offset of [8, 2 ** 32 - 4, 6 * 2 ** 30, byteLength - 8]) {
     file.elements('float32', offset, 2).set([offset % 1000, 5]);
-    using value = Value.over(file, 'float32', [2], offset);
+    using value = OrtValue.over(file, 'float32', [2], offset);
     expect([...value.view]).toEqual([offset % 1000, 5]);
   }
   expect(file.elements('uint8', 2 ** 31 - 4096, 2 ** 32)).toHaveLength(2 ** 32);

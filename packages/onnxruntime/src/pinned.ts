@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { messageOf } from '@graft/common';
 import koffi from 'koffi';
-import { type ElementType, elementTypeFacts, type TypedArrays } from './element-type.ts';
+import { type ElementType, elementTypes, type TypedArrays } from './element-type.ts';
 import { OrtMemoryError } from './errors.ts';
 import { type NativeFunction, openLibrary } from './library.ts';
 import { NativeResource } from './resource.ts';
@@ -19,7 +19,7 @@ const PAGE_BYTES = 4096;
 const MAX_VIEW_BYTES = 2 ** 32;
 const VIEW_STEP_BYTES = 2 ** 31;
 
-let memoryCalls: Record<'mmap' | 'munmap' | 'madvise', NativeFunction> | null = null;
+let memoryCalls: Record<'mmap' | 'munmap' | 'madvise' | 'trim', NativeFunction> | null = null;
 
 function libc() {
   if (memoryCalls !== null) return memoryCalls;
@@ -28,8 +28,17 @@ function libc() {
     mmap: library.func('void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)'),
     munmap: library.func('int munmap(void *address, size_t length)'),
     madvise: library.func('int madvise(void *address, size_t length, int advice)'),
+    trim: library.func('int malloc_trim(size_t kept)'),
   };
   return memoryCalls;
+}
+
+/**
+ * Returns memory that native code has freed to the system. glibc otherwise keeps it for later allocations: hundreds of megabytes after a session.
+ * Blocks for some tens of milliseconds.
+ */
+export function returnFreeMemory(): void {
+  libc().trim(0);
 }
 
 const registry = new FinalizationRegistry<() => void>((collected) => collected());
@@ -67,7 +76,7 @@ export abstract class MemoryRegion extends NativeResource {
    */
   elements<T extends ElementType>(type: T, byteOffset = 0, count?: number): TypedArrays[T] {
     this.assertUsable();
-    const { bytes, array } = elementTypeFacts(type);
+    const { bytes, array } = elementTypes[type];
     const length = count ?? Math.floor((this.byteLength - byteOffset) / bytes);
     this.checkRange(byteOffset, length * bytes);
     if (byteOffset % bytes !== 0) {
@@ -206,9 +215,8 @@ function openForReading(path: string): number {
 }
 
 function wholePages(byteLength: number): number {
-  if (!Number.isSafeInteger(byteLength) || byteLength < 0) {
+  if (!Number.isSafeInteger(byteLength) || byteLength < 0)
     throw new OrtMemoryError({ what: `${byteLength} is not a valid number of bytes.` });
-  }
   return Math.max(1, Math.ceil(byteLength / PAGE_BYTES)) * PAGE_BYTES;
 }
 

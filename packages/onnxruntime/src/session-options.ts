@@ -1,7 +1,7 @@
 import type { Environment } from './environment.ts';
 import { OrtOptionsError } from './errors.ts';
 import { type Handle, outOf } from './ort-api.ts';
-import type { Value } from './value.ts';
+import type { OrtValue } from './ort-value.ts';
 
 const optimizationLevels = { off: 0, basic: 1, extended: 2, all: 99 } as const;
 
@@ -22,7 +22,7 @@ export interface SessionOptions {
    * Values that replace the model's initializers of the same names, types and dims. The session keeps the values and their memory
    * alive. Declare such an initializer with `GraphBuilder.externalInitializer`.
    */
-  initializers?: ReadonlyMap<string, Value> | undefined;
+  initializers?: ReadonlyMap<string, OrtValue> | undefined;
 }
 
 /** A configured options object, which the caller releases. @internal */

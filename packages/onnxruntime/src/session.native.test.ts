@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, OrtCallError, OrtNameError, OrtOptionsError, Value } from './index.ts';
+import { Environment, GraphBuilder, OrtCallError, OrtNameError, OrtOptionsError, OrtValue } from './index.ts';
 
 const environment = Environment.create();
 const folder = mkdtempSync(join(tmpdir(), 'graft-ort-'));
@@ -35,8 +35,8 @@ function slow(): Uint8Array {
 
 test('a run writes the results of the graph into the bound memory', async () => {
   using session = await environment.createSession(affine(), one);
-  using x = Value.from('float32', [2, 3], [1, 0, 0, 1, 1, 1]);
-  using y = Value.allocate('float32', [2, 2]);
+  using x = OrtValue.from('float32', [2, 3], [1, 0, 0, 1, 1, 1]);
+  using y = OrtValue.allocate('float32', [2, 2]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await session.run(binding);
   expect([...y.view]).toEqual([2, 3, 10, 13]); // rows of w summed, plus 1
@@ -49,10 +49,10 @@ test('a session lists the names of its inputs and outputs', async () => {
 
 test('a rebound input and output are used, and the values bound before stay unchanged', async () => {
   using session = await environment.createSession(affine(), one);
-  using x = Value.from('float32', [1, 3], [1, 0, 0]);
-  using other = Value.from('float32', [1, 3], [0, 0, 1]);
-  using y = Value.allocate('float32', [1, 2]);
-  using y2 = Value.allocate('float32', [1, 2]);
+  using x = OrtValue.from('float32', [1, 3], [1, 0, 0]);
+  using other = OrtValue.from('float32', [1, 3], [0, 0, 1]);
+  using y = OrtValue.allocate('float32', [1, 2]);
+  using y2 = OrtValue.allocate('float32', [1, 2]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await session.run(binding);
   await session.run(binding.bindInput('x', other).bindOutput('y', y2));
@@ -72,8 +72,8 @@ test('the error of a failed call has the function, the code and the message of O
     status: 'INVALID_PROTOBUF',
   });
   using session = await environment.createSession(affine(), one);
-  using x = Value.allocate('float32', [1, 4]); // the model wants 3 columns
-  using y = Value.allocate('float32', [1, 2]);
+  using x = OrtValue.allocate('float32', [1, 4]); // the model wants 3 columns
+  using y = OrtValue.allocate('float32', [1, 2]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await expect(session.run(binding)).rejects.toMatchObject({ call: 'RunWithBinding', status: 'INVALID_ARGUMENT' });
   await expect(session.run(binding)).rejects.toThrow(/Expected: 3/);
@@ -81,7 +81,7 @@ test('the error of a failed call has the function, the code and the message of O
 
 test('an unknown name is refused with the names that exist', async () => {
   using session = await environment.createSession(affine(), one);
-  using value = Value.allocate('float32', [1, 3]);
+  using value = OrtValue.allocate('float32', [1, 3]);
   expect(() => session.bind({ inputs: { X: value } })).toThrow(OrtNameError);
   expect(() => session.bind({ outputs: { z: value } })).toThrow('use one of: y.');
 });
@@ -92,8 +92,8 @@ test('a session without intraOpThreads is refused when its environment shares no
 
 test('an aborted run stops early and rejects with the reason; the next run succeeds', async () => {
   using session = await environment.createSession(slow(), one);
-  using x = Value.allocate('float32', [512, 512]);
-  using y = Value.allocate('float32', [512, 512]);
+  using x = OrtValue.allocate('float32', [512, 512]);
+  using y = OrtValue.allocate('float32', [512, 512]);
   y.view.fill(7);
   using binding = session.bind({ inputs: { x }, outputs: { [session.outputNames[0]!]: y } });
   const controller = new AbortController();
@@ -108,8 +108,8 @@ test('an aborted run stops early and rejects with the reason; the next run succe
 
 test('the event loop turns while a run is in flight', async () => {
   using session = await environment.createSession(slow(), one);
-  using x = Value.allocate('float32', [512, 512]);
-  using y = Value.allocate('float32', [512, 512]);
+  using x = OrtValue.allocate('float32', [512, 512]);
+  using y = OrtValue.allocate('float32', [512, 512]);
   using binding = session.bind({ inputs: { x }, outputs: { [session.outputNames[0]!]: y } });
   let running = true;
   const run = session.run(binding).finally(() => (running = false));
@@ -127,8 +127,8 @@ test('an aborted load rejects with the reason', async () => {
 
 test('endProfiling returns the path of a profile that names the nodes', async () => {
   using session = await environment.createSession(affine(), { ...one, profilePath: join(folder, 'profile') });
-  using x = Value.allocate('float32', [1, 3]);
-  using y = Value.allocate('float32', [1, 2]);
+  using x = OrtValue.allocate('float32', [1, 3]);
+  using y = OrtValue.allocate('float32', [1, 2]);
   using binding = session.bind({ inputs: { x }, outputs: { y } });
   await session.run(binding);
   expect(readFileSync(session.endProfiling(), 'utf8')).toContain('MatMul');

@@ -2,10 +2,10 @@ import type { Environment } from './environment.ts';
 import { OrtNameError, OrtOptionsError } from './errors.ts';
 import { IoBinding } from './io-binding.ts';
 import { type Handle, type Out, outOf } from './ort-api.ts';
+import type { OrtValue } from './ort-value.ts';
 import { PinnedBuffer } from './pinned.ts';
 import { NativeResource } from './resource.ts';
 import { createOptions, type SessionOptions } from './session-options.ts';
-import type { Value } from './value.ts';
 
 export interface RunOptions {
   /** Stops the run at the next node. The run then rejects with the signal's reason. */
@@ -20,10 +20,10 @@ export class Session extends NativeResource {
   readonly environment: Environment;
   /** @internal */
   readonly handle: Handle<'Session'>;
-  private readonly initializers: readonly Value[];
+  private readonly initializers: readonly OrtValue[];
 
   /** Takes over the handle, and the users that the caller has retained. @internal */
-  constructor(environment: Environment, handle: Handle<'Session'>, initializers: readonly Value[]) {
+  constructor(environment: Environment, handle: Handle<'Session'>, initializers: readonly OrtValue[]) {
     super();
     this.environment = environment;
     this.handle = handle;
@@ -33,7 +33,13 @@ export class Session extends NativeResource {
   }
 
   /** A binding with these inputs and outputs. Create one for each set of buffers; binding other values later costs microseconds. */
-  bind({ inputs = {}, outputs = {} }: { inputs?: Readonly<Record<string, Value>>; outputs?: Readonly<Record<string, Value>> }): IoBinding {
+  bind({
+    inputs = {},
+    outputs = {},
+  }: {
+    inputs?: Readonly<Record<string, OrtValue>>;
+    outputs?: Readonly<Record<string, OrtValue>>;
+  }): IoBinding {
     const binding = new IoBinding(this);
     try {
       for (const [name, value] of Object.entries(inputs)) binding.bindInput(name, value);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Environment, GraphBuilder, OrtOptionsError, Value } from './index.ts';
+import { Environment, GraphBuilder, OrtOptionsError, OrtValue } from './index.ts';
 
 // In a file of its own, because a process has one ONNX Runtime environment and the first one decides about threads.
 
@@ -16,8 +16,8 @@ test('sessions share the threads of an environment that has them, and later envi
   expect(second.sharesThreads).toBe(true);
   for (const each of [environment, second]) {
     using session = await each.createSession(square(), {});
-    using x = Value.from('float32', [2, 2], [1, 1, 0, 1]);
-    using y = Value.allocate('float32', [2, 2]);
+    using x = OrtValue.from('float32', [2, 2], [1, 1, 0, 1]);
+    using y = OrtValue.allocate('float32', [2, 2]);
     using binding = session.bind({ inputs: { x }, outputs: { y } });
     await session.run(binding);
     expect([...y.view]).toEqual([1, 2, 0, 1]);

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from 'vitest';
-import { type Attribute, Environment, GraphBuilder, int, PinnedBuffer, Value } from './index.ts';
+import { type Attribute, Environment, GraphBuilder, int, OrtValue, PinnedBuffer } from './index.ts';
 
 // A Q8_0 embedding that is also the head: GatherBlockQuantized and MatMulNBits over the same bytes.
 const VOCAB = 1000;
@@ -52,17 +52,17 @@ test('embedding and head share the bytes of one 8-bit tensor with the implied ze
 
   using session = await environment.createSession(tiedModel(), {
     intraOpThreads: 1,
-    initializers: new Map<string, Value>([
-      ['embedding', Value.over(memory, 'uint8', [VOCAB, HIDDEN])],
-      ['embedding.scales', Value.over(memory, 'float32', [VOCAB, BLOCKS], VOCAB * HIDDEN)],
-      ['head', Value.over(memory, 'uint8', [VOCAB, BLOCKS, BLOCK])],
-      ['head.scales', Value.over(memory, 'float32', [VOCAB * BLOCKS], VOCAB * HIDDEN)],
+    initializers: new Map<string, OrtValue>([
+      ['embedding', OrtValue.over(memory, 'uint8', [VOCAB, HIDDEN])],
+      ['embedding.scales', OrtValue.over(memory, 'float32', [VOCAB, BLOCKS], VOCAB * HIDDEN)],
+      ['head', OrtValue.over(memory, 'uint8', [VOCAB, BLOCKS, BLOCK])],
+      ['head.scales', OrtValue.over(memory, 'float32', [VOCAB * BLOCKS], VOCAB * HIDDEN)],
     ]),
   });
   const tokens = [7, 999, 0];
-  using ids = Value.from('int64', [3], tokens);
-  using hidden = Value.allocate('float32', [3, HIDDEN]);
-  using logits = Value.allocate('float32', [3, VOCAB]);
+  using ids = OrtValue.from('int64', [3], tokens);
+  using hidden = OrtValue.allocate('float32', [3, HIDDEN]);
+  using logits = OrtValue.allocate('float32', [3, VOCAB]);
   using binding = session.bind({ inputs: { ids }, outputs: { hidden, logits } });
   await session.run(binding);
   tokens.forEach((token, position) => {

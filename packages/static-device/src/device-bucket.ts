@@ -1,7 +1,7 @@
 import { Disposables } from '@graft/common';
 import { Dim, type HostTensor, ProgramInputError, type ProgramStep } from '@graft/graph';
 import { checkStep } from '@graft/onnx-export';
-import { type IoBinding, type MemoryRegion, type Session, Value } from '@graft/onnxruntime';
+import { type IoBinding, type MemoryRegion, OrtValue, type Session } from '@graft/onnxruntime';
 import { layOut } from './activations.ts';
 import type { BucketPlan, Call, Source, Target } from './bucket-plan.ts';
 import type { DeviceCaches } from './device-caches.ts';
@@ -26,8 +26,8 @@ export class DeviceBucket implements Disposable {
   private readonly resources = new Disposables();
   private readonly checked: Parameters<typeof checkStep>[0];
   private readonly weightShapes: ReadonlyMap<string, readonly number[]>;
-  private readonly inputs: ReadonlyMap<string, Value>;
-  private readonly values: readonly Value[];
+  private readonly inputs: ReadonlyMap<string, OrtValue>;
+  private readonly values: readonly OrtValue[];
   /** Bindings of the calls that use no cache. They serve any slot. */
   private readonly anywhere = new Map<Call, IoBinding>();
   private readonly bySlot = new Map<number, ReadonlyMap<Call, IoBinding>>();
@@ -42,8 +42,8 @@ export class DeviceBucket implements Disposable {
     const layout = layOut(plan);
     const activations = memory.activations(layout.bytes);
     using building = new Disposables();
-    const valueAt = ({ dtype, dims }: BucketPlan['values'][number], offset: number): Value =>
-      building.use(Value.over(activations, dtype, dims, offset) as Value);
+    const valueAt = ({ dtype, dims }: BucketPlan['values'][number], offset: number): OrtValue =>
+      building.use(OrtValue.over(activations, dtype, dims, offset) as OrtValue);
     for (const cache of plan.caches) memory.caches.add(cache);
     this.inputs = new Map(plan.inputs.map((input) => [input.name, valueAt(input, layout.inputs.get(input.name)!)]));
     this.values = plan.values.map((value, i) => valueAt(value, layout.values[i]!));
@@ -106,14 +106,14 @@ export class DeviceBucket implements Disposable {
     return bindings;
   }
 
-  private bind({ graph, reads, writes }: Call, caches: ReadonlyMap<string, Value> | null): IoBinding {
+  private bind({ graph, reads, writes }: Call, caches: ReadonlyMap<string, OrtValue> | null): IoBinding {
     return this.sessions.get(graph)!.bind({
       inputs: Object.fromEntries(reads.map(({ tensor, source }) => [tensor, this.sourceValue(source, caches)])),
       outputs: Object.fromEntries(writes.map(({ tensor, target }) => [tensor, this.targetValue(target, caches)])),
     });
   }
 
-  private sourceValue(source: Source, caches: ReadonlyMap<string, Value> | null): Value {
+  private sourceValue(source: Source, caches: ReadonlyMap<string, OrtValue> | null): OrtValue {
     switch (source.from) {
       case 'input':
         return this.inputs.get(source.name)!;
@@ -126,7 +126,7 @@ export class DeviceBucket implements Disposable {
     }
   }
 
-  private targetValue(target: Target, caches: ReadonlyMap<string, Value> | null): Value {
+  private targetValue(target: Target, caches: ReadonlyMap<string, OrtValue> | null): OrtValue {
     return target.to === 'value' ? this.values[target.index]! : caches!.get(target.path)!;
   }
 }

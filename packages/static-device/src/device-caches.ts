@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
 import { tensorBytes } from '@graft/onnx-export';
-import { PinnedBuffer, Value } from '@graft/onnxruntime';
+import { OrtValue, PinnedBuffer } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
 import { StaticDeviceGraphError } from './errors.ts';
 
@@ -33,9 +33,9 @@ export class DeviceCaches implements Disposable {
   }
 
   /** The cache of `batch` slots from `firstSlot` on. The caller disposes it. */
-  view(path: string, firstSlot: number, batch: number): Value {
+  view(path: string, firstSlot: number, batch: number): OrtValue {
     const { memory, dims } = this.memories.get(path)!;
-    return Value.over(memory, 'float32', [batch, ...dims], firstSlot * tensorBytes('float32', dims));
+    return OrtValue.over(memory, 'float32', [batch, ...dims], firstSlot * tensorBytes('float32', dims));
   }
 
   [Symbol.dispose](): void {

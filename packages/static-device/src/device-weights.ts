@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { Disposables } from '@graft/common';
 import { Buffer, type Module, Parameter, ParameterWithoutStorageError, toFloat32 } from '@graft/graph';
-import { PinnedBuffer, Value } from '@graft/onnxruntime';
+import { OrtValue, PinnedBuffer } from '@graft/onnxruntime';
 import { StaticDeviceWeightError } from './errors.ts';
 import { reachable } from './module-walk.ts';
 
@@ -10,7 +10,7 @@ type Weight = Parameter | Buffer;
 interface Held {
   /** The first path of the weight. */
   readonly path: string;
-  readonly value: Value<'float32'>;
+  readonly value: OrtValue<'float32'>;
   /** The paths that graphs use for it. They must still name the same object when values are updated. */
   readonly paths: Set<string>;
 }
@@ -49,7 +49,7 @@ export class DeviceWeights implements Disposable {
   }
 
   /** The memory of a weight. @throws StaticDeviceWeightError for an unknown path or another shape */
-  at(path: string, shape: readonly number[]): Value<'float32'> {
+  at(path: string, shape: readonly number[]): OrtValue<'float32'> {
     const known = this.byPath.get(path) ?? this.find(path);
     if (known.value.dims.join() !== shape.join())
       throw new StaticDeviceWeightError(
@@ -89,7 +89,7 @@ export class DeviceWeights implements Disposable {
   private take(path: string, source: Weight): Held {
     const values = valuesOf(source, path);
     const memory = this.resources.use(PinnedBuffer.from(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
-    const value = this.resources.use(Value.over(memory, 'float32', source.shape));
+    const value = this.resources.use(OrtValue.over(memory, 'float32', source.shape));
     const held: Held = { path, value, paths: new Set([path]) };
     this.held.set(source, held);
     return held;

@@ -38,7 +38,8 @@ export class EmulatedBackend implements StaticBackend {
 
   /**
    * Loads ONNX Runtime at the first call.
-   * @throws ParameterWithoutStorageError before the weights are loaded; StaticDeviceRecipeError when recipes cannot be written; OrtError; the signal's reason
+   * @throws ParameterWithoutStorageError before the weights are loaded; StaticDeviceRecipeError when recipes cannot be written; OrtLibraryError; OrtCallError; the
+   * signal's reason
    */
   async open(model: Module, options: StaticOptions): Promise<EmulatedProgram> {
     const { mode, codeIdentity = '', platform = 'static', lowerings: given = [] } = this.options;

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { type ElementType, elementCount, elementTypeFacts, fillElements, type TypedArrays } from '../element-type.ts';
+import { type ElementType, elementCount, elementTypes, fillElements, type TypedArrays } from '../element-type.ts';
 import { OnnxBuildError } from '../errors.ts';
 import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema, type ValueInfoProto, ValueInfoProtoSchema } from './onnx_pb.ts';
 
@@ -21,7 +21,7 @@ export function tensorProto<T extends ElementType>(
   dims: readonly number[],
   data: TypedArrays[T] | Uint8Array | readonly (number | bigint)[],
 ): TensorProto {
-  const { bytes, code } = elementTypeFacts(type);
+  const { bytes, code } = elementTypes[type];
   const raw = rawBytes(type, data);
   if (raw.byteLength !== elementCount(dims) * bytes) {
     throw new OnnxBuildError({
@@ -38,7 +38,7 @@ export function externalTensorProto(name: string, type: ElementType, dims: reado
   if (data.byteLength !== undefined) entries.push({ key: 'length', value: String(data.byteLength) });
   return create(TensorProtoSchema, {
     name,
-    dataType: elementTypeFacts(type).code,
+    dataType: elementTypes[type].code,
     dims: dims.map((dim) => BigInt(dim)),
     dataLocation: TensorProto_DataLocation.EXTERNAL,
     externalData: entries,
@@ -52,7 +52,7 @@ export function valueInfoProto(name: string, type: ElementType, dims?: readonly 
       ? { value: { case: 'dimValue' as const, value: BigInt(each) } }
       : { value: { case: 'dimParam' as const, value: each } },
   );
-  const tensor = { elemType: elementTypeFacts(type).code, ...(dim === undefined ? {} : { shape: { dim } }) };
+  const tensor = { elemType: elementTypes[type].code, ...(dim === undefined ? {} : { shape: { dim } }) };
   return create(ValueInfoProtoSchema, { name, type: { value: { case: 'tensorType', value: tensor } } });
 }
 
@@ -64,7 +64,7 @@ function rawBytes<T extends ElementType>(
     const { buffer, byteOffset, byteLength } = data;
     return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
   }
-  const { array, bytes } = elementTypeFacts(type);
+  const { array, bytes } = elementTypes[type];
   const typed = new array(new ArrayBuffer(data.length * bytes), 0, data.length);
   fillElements(type, typed, data);
   return new Uint8Array(typed.buffer);

@@ -1,11 +1,11 @@
-import { type ElementType, elementCount, elementTypeFacts, fillElements, type TypedArrays } from './element-type.ts';
+import { type ElementType, elementCount, elementTypes, fillElements, type TypedArrays } from './element-type.ts';
 import { OrtValueError } from './errors.ts';
 import { type Handle, ortApi, outOf } from './ort-api.ts';
 import { type MemoryRegion, PinnedBuffer } from './pinned.ts';
 import { NativeResource } from './resource.ts';
 
 /** A tensor for ONNX Runtime: an element type, dims, and memory outside JavaScript's heap. */
-export class Value<T extends ElementType = ElementType> extends NativeResource {
+export class OrtValue<T extends ElementType = ElementType> extends NativeResource {
   readonly type: T;
   readonly dims: readonly number[];
   /** @internal */
@@ -18,7 +18,7 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
   private constructor(region: MemoryRegion, type: T, dims: readonly number[], byteOffset: number) {
     super();
     const { calls, cpuMemory } = ortApi();
-    const { code } = elementTypeFacts(type);
+    const { code } = elementTypes[type];
     const shape = BigInt64Array.from(dims, (dim) => BigInt(dim));
     const pointer = region.pointer + BigInt(byteOffset);
     this.handle = outOf<Handle<'Value'>>((out) =>
@@ -35,30 +35,30 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
    * @param byteOffset Offset of the first element in `region`. Values may overlap.
    * @throws OrtValueError when the dims are invalid or exceed the memory; DisposedError
    */
-  static over<T extends ElementType>(region: MemoryRegion, type: T, dims: readonly number[], byteOffset = 0): Value<T> {
+  static over<T extends ElementType>(region: MemoryRegion, type: T, dims: readonly number[], byteOffset = 0): OrtValue<T> {
     const needed = checkedBytes(type, dims);
     if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + needed > region.byteLength) {
       throw new OrtValueError({
         what: `${type} [${dims.join(', ')}] needs ${needed} bytes at offset ${byteOffset}; the memory has ${region.byteLength}.`,
       });
     }
-    return new Value(region, type, dims, byteOffset);
+    return new OrtValue(region, type, dims, byteOffset);
   }
 
   /** A tensor of zeros in new memory. */
-  static allocate<T extends ElementType>(type: T, dims: readonly number[]): Value<T> {
-    const value = new Value(PinnedBuffer.allocate(checkedBytes(type, dims)), type, dims, 0);
+  static allocate<T extends ElementType>(type: T, dims: readonly number[]): OrtValue<T> {
+    const value = new OrtValue(PinnedBuffer.allocate(checkedBytes(type, dims)), type, dims, 0);
     value.ownsRegion = true;
     return value;
   }
 
   /** A tensor with a copy of `data`. */
-  static from<T extends ElementType>(type: T, dims: readonly number[], data: TypedArrays[T] | readonly (number | bigint)[]): Value<T> {
+  static from<T extends ElementType>(type: T, dims: readonly number[], data: TypedArrays[T] | readonly (number | bigint)[]): OrtValue<T> {
     const expected = elementCount(dims);
     if (data.length !== expected) {
       throw new OrtValueError({ what: `[${dims.join(', ')}] has ${expected} elements; ${data.length} were given.` });
     }
-    const value = Value.allocate(type, dims);
+    const value = OrtValue.allocate(type, dims);
     fillElements(type, value.view, data);
     return value;
   }
@@ -83,7 +83,7 @@ export class Value<T extends ElementType = ElementType> extends NativeResource {
 }
 
 function checkedBytes(type: ElementType, dims: readonly number[]): number {
-  const bytes = elementCount(dims) * elementTypeFacts(type).bytes;
+  const bytes = elementCount(dims) * elementTypes[type].bytes;
   if (dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0) && Number.isSafeInteger(bytes)) return bytes;
   throw new OrtValueError({ what: `[${dims.join(', ')}] are invalid dims.`, fix: 'use whole numbers of zero or more.' });
 }
