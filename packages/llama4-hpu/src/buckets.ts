@@ -24,7 +24,6 @@ export interface BucketRanges {
  */
 export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): Bucket[] {
   const ranges = bucketRanges(options, sizes);
-  checkRanges(ranges, sizes);
   const of = (name: keyof BucketRanges) => bucketSizes(options.bucketing, ranges[name]);
   const buckets = [
     ...of('promptQuery').flatMap((query) => of('promptContext').map((context) => ({ batch: 1, query, context }))),
@@ -42,45 +41,44 @@ export function hpuBucketPolicy({ config, context }: Pick<RunnerParts, 'config' 
 }
 
 /**
- * What is not given in the options comes from the sizes served. For 8 sequences, pieces of 256 tokens and `exponential`: queries of 16, 32, 64, 128 and
- * 256, batches of 1, 2, 4 and 8, which is 9 graphs. vllm_gaudi's smallest query is a block of the cache, 128, and its contexts are counted in blocks;
- * here they are tokens, and there are two for prompts (none, and any) and one for decoding, since a graph does not depend on them.
+ * The ranges that the options leave out come from the sizes served. For 8 sequences, pieces of 256 tokens and `exponential`: queries of 16, 32, 64, 128
+ * and 256, batches of 1, 2, 4 and 8, which is 9 graphs. vllm_gaudi's smallest query is a block of the cache, 128, and it counts contexts in blocks. Here
+ * contexts are tokens: two for prompts (none, and any) and one for decoding, since a graph does not depend on them.
+ * @throws HpuOptionError for a range that is empty, or larger than what is served.
  */
 export function bucketRanges(options: HpuPlatformOptions, { maxSequences, prefillTokens, maxModelLength }: ServedSizes): BucketRanges {
-  const longestPiece = Math.min(prefillTokens, maxModelLength);
-  const queryMin = Math.min(16, longestPiece);
-  const queryStep = options.bucketing === 'linear' ? roundUp(longestPiece / 8, queryMin) : queryMin;
+  const longest = Math.min(prefillTokens, maxModelLength);
+  const isLinear = options.bucketing === 'linear';
+  const queryMin = Math.min(16, longest);
+  const query = { min: queryMin, step: isLinear ? roundUp(longest / 8, queryMin) : queryMin, max: longest };
+  const batch = { min: 1, step: isLinear ? 2 : 1, max: maxSequences };
   const context = { min: 0, step: maxModelLength, max: maxModelLength };
+  const length = `maxModelLength ${maxModelLength}`;
   return {
-    promptQuery: fullRange({ min: queryMin, step: queryStep, max: longestPiece }, options.promptQuery),
-    promptContext: fullRange(context, options.promptContext),
-    decodeBatch: fullRange({ min: 1, step: options.bucketing === 'linear' ? 2 : 1, max: maxSequences }, options.decodeBatch),
-    decodeContext: fullRange({ ...context, min: maxModelLength }, options.decodeContext),
+    promptQuery: fullRange('promptQuery', options, query, `${longest} tokens of a prompt in one piece (prefillTokens, maxModelLength)`),
+    promptContext: fullRange('promptContext', options, context, length),
+    decodeBatch: fullRange('decodeBatch', options, batch, `maxSequences ${maxSequences}`),
+    decodeContext: fullRange('decodeContext', options, { ...context, min: maxModelLength }, length),
   };
 }
 
-function checkRanges(ranges: BucketRanges, { maxSequences, prefillTokens, maxModelLength }: ServedSizes): void {
-  const longestPiece = Math.min(prefillTokens, maxModelLength);
-  const most: Record<keyof BucketRanges, [number, string]> = {
-    promptQuery: [longestPiece, `${longestPiece} tokens of a prompt in one piece (prefillTokens, maxModelLength)`],
-    promptContext: [maxModelLength, `maxModelLength ${maxModelLength}`],
-    decodeBatch: [maxSequences, `maxSequences ${maxSequences}`],
-    decodeContext: [maxModelLength, `maxModelLength ${maxModelLength}`],
-  };
-  for (const name of ['promptQuery', 'promptContext', 'decodeBatch', 'decodeContext'] as const) {
-    const { min, max } = ranges[name];
-    const [limit, what] = most[name];
-    if (max > limit)
-      throw new HpuOptionError(`${name}.max ${max} is more than ${what}.`, `platformOptions.${name}`, 'lower it, or leave it out.');
-    if (min > max)
-      throw new HpuOptionError(`${name}.min ${min} is more than its max ${max}.`, `platformOptions.${name}`, 'lower min, or leave it out.');
-  }
-}
-
-/** A range whose `max` was lowered takes a default `min` and `step` along. */
-function fullRange(defaults: Pick<FullRange, 'min' | 'step' | 'max'>, given: BucketRange = {}): FullRange {
+/**
+ * A range with its defaults filled in. Where the options lower `max`, the default `min` and `step` follow.
+ * @param defaults whose `max` is the largest that is served.
+ * @param largest that size in words.
+ */
+function fullRange(
+  name: keyof BucketRanges,
+  options: HpuPlatformOptions,
+  defaults: Pick<FullRange, 'min' | 'step' | 'max'>,
+  largest: string,
+): FullRange {
+  const given: BucketRange = options[name] ?? {};
   const max = given.max ?? defaults.max;
   const min = given.min ?? Math.min(defaults.min, max);
+  const refuse = (what: string, fix: string): HpuOptionError => new HpuOptionError(what, `platformOptions.${name}`, fix);
+  if (max > defaults.max) throw refuse(`${name}.max ${max} is more than ${largest}.`, 'lower it, or leave it out.');
+  if (min > max) throw refuse(`${name}.min ${min} is more than its max ${max}.`, 'lower min, or leave it out.');
   const step = given.step ?? Math.min(defaults.step, Math.max(max, 1));
   return { min, step, max, padMax: given.padMax ?? Math.ceil(max / 4), padPercent: given.padPercent ?? 25 };
 }

@@ -127,10 +127,10 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   fusedMoe: ({ inputs, attributes: { topK } }, c) => [(c.hasWeightInputs ? lowerStaticMoe : lowerFusedMoe)(inputs, topK, c)],
 };
 
-const own = new Map<OpFacts, OnnxLowering>(
-  (Object.keys(lowerings) as OpName[]).map((name) => [
-    ops[name],
-    { op: ops[name], platform: 'onnx', lower: lowerings[name] } as OnnxLowering,
+const own = new Map(
+  Object.entries(lowerings).map(([name, lower]) => [
+    ops[name as OpName] as OpFacts,
+    { op: ops[name as OpName], platform: 'onnx', lower } as OnnxLowering,
   ]),
 );
 

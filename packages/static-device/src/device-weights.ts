@@ -114,14 +114,9 @@ function valuesOf(source: Weight, path: string): Float32Array {
   return toFloat32(source.storage);
 }
 
-/** The weight at a path of the model. Items of a list are at the path of the list. */
 function weightAt(root: Module, path: string): Weight {
   let found: unknown = root;
-  for (const name of path.split('.')) {
-    const host = Object(found) as Record<string, unknown>;
-    const { items } = host;
-    found = Array.isArray(items) && !(name in host) ? (items as unknown[])[Number(name)] : host[name];
-  }
+  for (const name of path.split('.')) found = (Object(found) as Record<string, unknown>)[name];
   if (found instanceof Parameter || found instanceof Buffer) return found;
   throw new StaticDeviceWeightError('The model has no parameter or buffer at this path.', path);
 }

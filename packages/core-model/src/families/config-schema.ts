@@ -69,9 +69,10 @@ type CamelKeys<Keys extends z.ZodRawShape> = {
   readonly [K in keyof Keys & string as Camel<K>]: z.output<Keys[K]>;
 };
 
+const camel = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+
 /** The values of these keys, each name in camelCase. */
 function camelKeys<Keys extends z.ZodRawShape>(keys: Keys, values: RawConfig): CamelKeys<Keys> {
-  const camel = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   return Object.fromEntries(Object.keys(keys).map((key) => [camel(key), values[key]])) as CamelKeys<Keys>;
 }
 
@@ -95,15 +96,9 @@ export function invalid(context: z.RefinementCtx, message: string, path: Path): 
  */
 export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { ropeTheta = 10_000 }: { ropeTheta?: number } = {}) {
   return z.looseObject({ ...sharedKeys, ...own }).transform((parsed, context) => {
-    const {
-      architectures: _,
-      bosTokenId,
-      eosTokenId,
-      ropeParameters,
-      ropeScaling,
-      ropeTheta: theta,
-      ...rest
-    } = camelKeys(sharedKeys, parsed);
+    const shared = camelKeys(sharedKeys, parsed);
+    const { architectures: _, bosTokenId: bosTokenIds, eosTokenId: eosTokenIds, ...others } = shared;
+    const { ropeParameters: _current, ropeScaling: _older, ropeTheta: _theta, ...rest } = others;
     const { hiddenSize, numHiddenLayers, numAttentionHeads: heads } = rest;
     const kvHeads = rest.numKeyValueHeads ?? heads;
     const headDim = rest.headDim ?? hiddenSize / heads;
@@ -113,30 +108,20 @@ export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { ropeTheta =
       contradiction(context, `head_dim is ${headDim}: rotary embedding needs an even whole number (${sizes})`);
     }
     const layers = rest.layerTypes?.length ?? numHiddenLayers;
-    const rope = ropeOf({ ropeParameters, ropeScaling, theta }, ropeTheta, context);
+    const rope = ropeOf(shared, ropeTheta, context);
     if (layers !== numHiddenLayers) contradiction(context, `layer_types has ${layers} entries for ${numHiddenLayers} layers`);
-    const config: DecoderConfig = {
-      ...rest,
-      numKeyValueHeads: kvHeads,
-      headDim,
-      rope,
-      layerTypes: rest.layerTypes ?? null,
-      bosTokenIds: bosTokenId,
-      eosTokenIds: eosTokenId,
-    };
+    const layerTypes = rest.layerTypes ?? null;
+    const config: DecoderConfig = { ...rest, numKeyValueHeads: kvHeads, headDim, rope, layerTypes, bosTokenIds, eosTokenIds };
     return { ...config, ...camelKeys(own, parsed) };
   });
 }
 
-interface GivenRope {
-  readonly ropeParameters?: z.output<typeof RopeParameters> | null | undefined;
-  readonly ropeScaling?: z.output<typeof RopeParameters> | null | undefined;
-  readonly theta?: number | undefined;
-}
-
 /** `rope_parameters`, or the older `rope_scaling` and `rope_theta`. A config that has both forms must say the same in both. */
-function ropeOf(given: GivenRope, defaultTheta: number, context: z.RefinementCtx): RopeConfig {
-  const { ropeParameters: current, ropeScaling: older, theta: olderTheta } = given;
+function ropeOf(
+  { ropeParameters: current, ropeScaling: older, ropeTheta: olderTheta }: CamelKeys<typeof sharedKeys>,
+  defaultTheta: number,
+  context: z.RefinementCtx,
+): RopeConfig {
   const theta = current?.rope_theta ?? older?.rope_theta ?? olderTheta ?? defaultTheta;
   if (olderTheta !== undefined && olderTheta !== theta)
     contradiction(context, `rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${theta}`);
@@ -147,34 +132,25 @@ function ropeOf(given: GivenRope, defaultTheta: number, context: z.RefinementCtx
   return rope;
 }
 
-const ropeTypes = ['default', 'linear', 'llama3'] as const;
+/** The keys that each rope type needs. */
+const ropeKeys = {
+  default: [],
+  linear: ['factor'],
+  llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
+} as const satisfies Record<RopeConfig['type'], readonly (keyof typeof RopeParameters.shape)[]>;
 
 function ropeFrom(given: z.output<typeof RopeParameters>, key: string, theta: number, context: z.RefinementCtx): RopeConfig {
   const type = given.rope_type ?? given.type ?? 'default';
-  const need = (name: 'factor' | 'low_freq_factor' | 'high_freq_factor' | 'original_max_position_embeddings'): number => {
-    const value = given[name];
-    if (value === undefined) invalid(context, `Rope type "${type}" needs "${name}"`, [key, name]);
-    return value ?? 1;
-  };
-  switch (type) {
-    case 'linear':
-      return { type, theta, factor: need('factor') };
-    case 'llama3':
-      return {
-        type,
-        theta,
-        factor: need('factor'),
-        lowFreqFactor: need('low_freq_factor'),
-        highFreqFactor: need('high_freq_factor'),
-        originalMaxPositionEmbeddings: need('original_max_position_embeddings'),
-      };
-    default:
-      if (type !== 'default') {
-        const message = `Rope type "${type}" is unknown; known types are ${ropeTypes.join(', ')}`;
-        context.addIssue({ code: 'custom', message, path: [key, 'rope_type'], params: { error: RopeTypeError } });
-      }
-      return { type: 'default', theta };
+  if (!Object.hasOwn(ropeKeys, type)) {
+    const message = `Rope type "${type}" is unknown; known types are ${Object.keys(ropeKeys).join(', ')}`;
+    context.addIssue({ code: 'custom', message, path: [key, 'rope_type'], params: { error: RopeTypeError } });
+    return { type: 'default', theta };
   }
+  const values = ropeKeys[type as RopeConfig['type']].map((name) => {
+    if (given[name] === undefined) invalid(context, `Rope type "${type}" needs "${name}"`, [key, name]);
+    return [camel(name), given[name]];
+  });
+  return { type, theta, ...Object.fromEntries(values) } as RopeConfig;
 }
 
 /** A small config.json of a decoder, for a family's `small`. @param more keys that are added or replaced. */
