@@ -72,7 +72,7 @@ type CamelKeys<Keys extends z.ZodRawShape> = {
 const camel = (key: string): string => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
 /** The values of these keys, each name in camelCase. */
-function camelKeys<Keys extends z.ZodRawShape>(keys: Keys, values: RawConfig): CamelKeys<Keys> {
+export function camelKeys<Keys extends z.ZodRawShape>(keys: Keys, values: RawConfig): CamelKeys<Keys> {
   return Object.fromEntries(Object.keys(keys).map((key) => [camel(key), values[key]])) as CamelKeys<Keys>;
 }
 

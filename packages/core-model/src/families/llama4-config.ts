@@ -1,71 +1,74 @@
 import { z } from 'zod';
-import { contradiction, decoderConfig, invalid, positive } from './config-schema.ts';
+import { camelKeys, contradiction, decoderConfig, invalid, positive } from './config-schema.ts';
 
 /** More than any tile has; a config that asks for more would fill the memory with tables. */
 const maxPatches = 65_536;
 
+const visionKeys = {
+  hidden_size: positive,
+  /** Of an encoder layer's MLP, and the width that the adapter takes. */
+  intermediate_size: positive,
+  num_hidden_layers: positive,
+  num_attention_heads: positive,
+  num_channels: z.literal(3).default(3),
+  /** Pixels of a tile's side. */
+  image_size: positive,
+  /** Pixels of a patch's side. */
+  patch_size: positive,
+  hidden_act: z.literal('gelu').default('gelu'),
+  pixel_shuffle_ratio: z.number().positive().max(1).default(0.5),
+  projector_input_dim: positive,
+  projector_output_dim: positive,
+  vision_output_dim: positive,
+  multi_modal_projector_bias: z.literal(false).default(false),
+  rope_parameters: z
+    .looseObject({ rope_type: z.literal('default').default('default'), rope_theta: z.number().positive().exactOptional() })
+    .nullish(),
+  rope_theta: z.number().positive().exactOptional(),
+};
+
 /** `vision_config`: a Llama 4 vision tower and its projector. */
-const VisionConfig = z
-  .looseObject({
-    hidden_size: positive,
-    intermediate_size: positive,
-    num_hidden_layers: positive,
-    num_attention_heads: positive,
-    num_channels: z.literal(3).default(3),
-    image_size: positive,
-    patch_size: positive,
-    hidden_act: z.literal('gelu').default('gelu'),
-    pixel_shuffle_ratio: z.number().positive().max(1).default(0.5),
-    projector_input_dim: positive,
-    projector_output_dim: positive,
-    vision_output_dim: positive,
-    multi_modal_projector_bias: z.literal(false).default(false),
-    rope_parameters: z
-      .looseObject({ rope_type: z.literal('default').default('default'), rope_theta: z.number().positive().exactOptional() })
-      .nullish(),
-    rope_theta: z.number().positive().exactOptional(),
-  })
-  .transform((vision, context) => {
-    const { hidden_size: hiddenSize, intermediate_size: intermediateSize, num_attention_heads: heads } = vision;
-    const { image_size: imageSize, patch_size: patchSize, projector_output_dim: outputSize, pixel_shuffle_ratio: ratio } = vision;
-    const [headDim, patchesPerSide, shuffleFactor] = [hiddenSize / heads, imageSize / patchSize, 1 / ratio];
-    const refuse = (what: string): void => contradiction(context, what);
-    if (headDim % 4 !== 0)
-      refuse(`A head is ${headDim} wide: rotation by row and column needs a multiple of 4 (hidden_size ${hiddenSize}, ${heads} heads)`);
-    if (!Number.isInteger(patchesPerSide)) refuse(`image_size ${imageSize} is not a multiple of patch_size ${patchSize}`);
-    if (patchesPerSide ** 2 > maxPatches)
-      invalid(context, `A tile has ${patchesPerSide ** 2} patches; at most ${maxPatches} are computed`, []);
-    if (!Number.isInteger(shuffleFactor) || patchesPerSide % shuffleFactor !== 0)
-      refuse(`pixel_shuffle_ratio ${ratio} does not divide a tile's ${patchesPerSide} x ${patchesPerSide} patches`);
-    if (intermediateSize !== hiddenSize * shuffleFactor ** 2)
-      refuse(`intermediate_size is ${intermediateSize}, but the pixel shuffle gives ${hiddenSize * shuffleFactor ** 2}`);
-    for (const key of ['projector_input_dim', 'vision_output_dim'] as const)
-      if (vision[key] !== outputSize) refuse(`${key} is ${vision[key]}, but projector_output_dim is ${outputSize}`);
-    const ropeTheta = vision.rope_parameters?.rope_theta ?? vision.rope_theta ?? 10_000;
-    if ((vision.rope_theta ?? ropeTheta) !== ropeTheta)
-      refuse(`rope_theta is ${vision.rope_theta}, but rope_parameters.rope_theta is ${ropeTheta}`);
-    return {
-      hiddenSize,
-      /** Of an encoder layer's MLP, and what the adapter takes: `hiddenSize * shuffleFactor ** 2`. */
-      intermediateSize,
-      numHiddenLayers: vision.num_hidden_layers,
-      numAttentionHeads: heads,
-      headDim,
-      numChannels: vision.num_channels,
-      /** Pixels of a tile's side. */
-      imageSize,
-      /** Pixels of a patch's side. */
-      patchSize,
-      /** Patches of a tile's side. */
-      patchesPerSide,
-      /** Patches of a tile's side that become one token: 2 where `pixel_shuffle_ratio` is 0.5. */
-      shuffleFactor,
-      tokensPerTile: (patchesPerSide / shuffleFactor) ** 2,
-      /** Width of the adapter's output. */
-      outputSize,
-      ropeTheta,
-    };
-  });
+const VisionConfig = z.looseObject(visionKeys).transform((raw, context) => {
+  const {
+    ropeParameters,
+    ropeTheta: olderTheta,
+    pixelShuffleRatio: ratio,
+    projectorOutputDim: outputSize,
+    ...all
+  } = camelKeys(visionKeys, raw);
+  const { hiddenAct: _act, multiModalProjectorBias: _bias, projectorInputDim, visionOutputDim, ...config } = all;
+  const { hiddenSize, numAttentionHeads: heads, imageSize, patchSize, intermediateSize } = config;
+  const [headDim, patchesPerSide, shuffleFactor] = [hiddenSize / heads, imageSize / patchSize, 1 / ratio];
+  const refuse = (what: string): void => contradiction(context, what);
+  if (headDim % 4 !== 0)
+    refuse(`A head is ${headDim} wide: rotation by row and column needs a multiple of 4 (hidden_size ${hiddenSize}, ${heads} heads)`);
+  if (!Number.isInteger(patchesPerSide)) refuse(`image_size ${imageSize} is not a multiple of patch_size ${patchSize}`);
+  if (patchesPerSide ** 2 > maxPatches)
+    invalid(context, `A tile has ${patchesPerSide ** 2} patches; at most ${maxPatches} are computed`, []);
+  if (!Number.isInteger(shuffleFactor) || patchesPerSide % shuffleFactor !== 0)
+    refuse(`pixel_shuffle_ratio ${ratio} does not divide a tile's ${patchesPerSide} x ${patchesPerSide} patches`);
+  if (intermediateSize !== hiddenSize * shuffleFactor ** 2)
+    refuse(`intermediate_size is ${intermediateSize}, but the pixel shuffle gives ${hiddenSize * shuffleFactor ** 2}`);
+  for (const [key, size] of [
+    ['projector_input_dim', projectorInputDim],
+    ['vision_output_dim', visionOutputDim],
+  ] as const)
+    if (size !== outputSize) refuse(`${key} is ${size}, but projector_output_dim is ${outputSize}`);
+  const ropeTheta = ropeParameters?.rope_theta ?? olderTheta ?? 10_000;
+  if ((olderTheta ?? ropeTheta) !== ropeTheta) refuse(`rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${ropeTheta}`);
+  return {
+    ...config,
+    headDim,
+    /** Patches of a tile's side. */
+    patchesPerSide,
+    /** Patches of a tile's side that become one token: 2 where `pixel_shuffle_ratio` is 0.5. */
+    shuffleFactor,
+    tokensPerTile: (patchesPerSide / shuffleFactor) ** 2,
+    /** Width of the adapter's output. */
+    outputSize,
+    ropeTheta,
+  };
+});
 
 /** One decoder layer's kind. */
 export interface LayerConfig {

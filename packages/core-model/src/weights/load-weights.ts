@@ -99,16 +99,11 @@ async function throughCache(plan: PlannedParameter[], checkpoint: Checkpoint, di
 }
 
 async function convertInMemory(plan: PlannedParameter[], options: LoadWeights): Promise<[string, WeightStorage][]> {
-  const arrays = new Map<string, Record<string, Uint8Array>>();
-  await convertAll(plan, options, (parameter, { parts, offsets }) => {
-    const target = arrays.get(parameter.name) ?? emptyParts(parameter);
-    arrays.set(parameter.name, target);
-    for (const [part, bytes] of Object.entries(parts)) target[part]!.set(bytes, offsets[part]!);
+  const arrays = new Map(plan.map((parameter) => [parameter.name, emptyParts(parameter)]));
+  await convertAll(plan, options, ({ name }, { parts, offsets }) => {
+    for (const [part, bytes] of Object.entries(parts)) arrays.get(name)![part]!.set(bytes, offsets[part]!);
   });
-  return plan.map((parameter) => [
-    parameter.name,
-    memoryStorage(parameter.format, parameter.shape, arrays.get(parameter.name) ?? emptyParts(parameter)),
-  ]);
+  return plan.map(({ name, format, shape }) => [name, memoryStorage(format, shape, arrays.get(name)!)]);
 }
 
 const longestTurnMs = 20;
