@@ -87,10 +87,11 @@ for (const [code, [what, fix]] of found) {
   console.log(`added ${code}`);
 }
 const head = text.slice(0, text.indexOf('|---'));
+const tail = text.slice(text.indexOf('\n\n', head.length) + 1); // the paragraphs below the table
 writeFileSync(
   page,
   `${head}|---|---|---|\n${[...rows]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([, row]) => row)
-    .join('\n')}\n`,
+    .join('\n')}\n${tail}`,
 );
