@@ -9,14 +9,6 @@ export interface KvGroup {
   readonly rows: number;
 }
 
-interface WithKvCache extends Module {
-  getKvCacheSpec(): KvCacheSpec;
-}
-
-function hasKvCache(module: Module): module is WithKvCache {
-  return 'getKvCacheSpec' in module && typeof module.getKvCacheSpec === 'function';
-}
-
 /** Which group each attention of the model is in, and what its runtime inputs are bound to. */
 export class KvCachePlan {
   readonly groups: readonly KvGroup[];
@@ -26,7 +18,7 @@ export class KvCachePlan {
   constructor(model: Module, maxModelLength: number, { paddingRows = 0 }: { paddingRows?: number } = {}) {
     const groups = new Map<string, KvGroup>();
     for (const [path, module] of model.namedModules()) {
-      if (!hasKvCache(module)) continue;
+      if (!('getKvCacheSpec' in module && typeof module.getKvCacheSpec === 'function')) continue;
       const group = groupOf(module.getKvCacheSpec(), maxModelLength, paddingRows);
       if (!groups.has(group.name)) groups.set(group.name, group);
       this.byPath.set(path, groups.get(group.name)!);

@@ -21,7 +21,7 @@ export interface ModelSource {
  * @throws UnknownArchitectureError, UnknownGgufError, ReadAsError, ConfigInvalidError without `architectures`; what the family's reading of a GGUF throws.
  */
 export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint, as: string | undefined): Promise<ModelSource> {
-  const own = { checkpoint, ...(checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint)) };
+  const own = checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint);
   if (as === undefined || as === own.architectures[0]) return own;
   const { architecture: from } = registry.resolve(own.architectures, { platform: null });
   registry.upstreamOf(as); // a name that nobody knows is the error, with the nearest ones
@@ -39,23 +39,27 @@ export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint
   };
 }
 
-function folderSource({ config, path }: Checkpoint): Omit<ModelSource, 'checkpoint'> {
-  const architectures = architecturesOf(config, path);
-  return { architectures, raw: config as RawConfig, readAs: null, rules: (family, parsed) => family.weights(parsed) };
+function folderSource(checkpoint: Checkpoint): ModelSource {
+  const architectures = architecturesOf(checkpoint.config, checkpoint.path);
+  const raw = checkpoint.config as RawConfig;
+  return { checkpoint, architectures, raw, readAs: null, rules: (family, config) => family.weights(config) };
 }
 
-async function ggufSource(registry: ModelRegistry, { path, metadata, tensors }: Checkpoint): Promise<Omit<ModelSource, 'checkpoint'>> {
+async function ggufSource(registry: ModelRegistry, checkpoint: Checkpoint): Promise<ModelSource> {
+  const { path, metadata, tensors } = checkpoint;
   const name = String(metadata!.get('general.architecture') ?? null);
   const families = [...new Set((await registry.families<ModelFamily>()).values())];
   const reading = families.find(({ gguf }) => gguf?.architectures.includes(name))?.gguf;
-  if (!reading)
-    throw new UnknownGgufError(
-      name,
-      path,
-      families.flatMap(({ gguf }) => gguf?.architectures ?? []),
-    );
+  const known = families.flatMap(({ gguf }) => gguf?.architectures ?? []);
+  if (!reading) throw new UnknownGgufError(name, path, known);
   const raw = reading.config({ path, metadata: metadata!, tensors });
-  return { architectures: architecturesOf(raw, path), raw, readAs: null, rules: (family, parsed) => family.gguf!.weights(parsed) };
+  return {
+    checkpoint,
+    architectures: architecturesOf(raw, path),
+    raw,
+    readAs: null,
+    rules: (family, config) => family.gguf!.weights(config),
+  };
 }
 
 /** For explanations: a line, or none. */

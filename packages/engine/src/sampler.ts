@@ -6,18 +6,12 @@ import { Random, randomSeed } from './random.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { selectTop } from './select-top.ts';
 
-export interface TokenLogprob {
-  tokenId: number;
-  /** Natural logarithm of the model's probability, before temperature, penalties and bias. */
-  logprob: number;
-}
-
 export interface SampledToken {
   tokenId: number;
-  /** Of the chosen token; null unless `logprobs` was requested. */
+  /** Of the chosen token: the natural logarithm of the model's probability, before temperature, penalties and bias. Null unless `logprobs` was requested. */
   logprob: number | null;
   /** The `logprobs` likeliest tokens, likeliest first, chosen or not; tokens of probability 0 are left out. */
-  top: TokenLogprob[];
+  top: { tokenId: number; logprob: number }[];
 }
 
 /** No token can be chosen from the model's logits. */

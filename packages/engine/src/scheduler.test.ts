@@ -5,7 +5,7 @@ import { caseFolder, promptOf, sharedBy } from './engine.fixture.ts';
 import { KvCachePlan } from './kv-cache.ts';
 import { SamplingParams } from './sampling-params.ts';
 import { type Batch, Scheduler } from './scheduler.ts';
-import type { SchedulerPolicy } from './scheduler-policy.ts';
+import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
 import { Sequence } from './sequence.ts';
 
 function planOf(name: string, maxModelLength: number): KvCachePlan {
@@ -37,8 +37,8 @@ function prefillOf(batches: readonly Batch[]): [Sequence, number] | null {
   return first === undefined || first.sequences[0]!.decoding ? null : [first.sequences[0]!, first.count];
 }
 
-function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny', ...policy }: SchedulerTest = {}): Scheduler {
-  return new Scheduler({ maxSequences, prefillTokens, kvCache: planOf(name, 200), ...policy });
+function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny', policy = new FirstComeFirstServed() }: SchedulerTest = {}): Scheduler {
+  return new Scheduler({ maxSequences, prefillTokens, kvCache: planOf(name, 200), policy });
 }
 
 interface SchedulerTest {

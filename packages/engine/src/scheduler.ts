@@ -1,7 +1,7 @@
 import { callPlugin } from './call-plugin.ts';
 import { SchedulerPolicyError } from './errors.ts';
 import type { KvCachePlan } from './kv-cache.ts';
-import { FirstComeFirstServed, type SchedulerPolicy } from './scheduler-policy.ts';
+import type { SchedulerPolicy } from './scheduler-policy.ts';
 import type { Sequence } from './sequence.ts';
 
 /**
@@ -20,29 +20,22 @@ export interface SchedulerOptions {
   /** Tokens of a prompt in one piece. */
   prefillTokens: number;
   kvCache: KvCachePlan;
-  /** Default: first come, first served. */
-  policy?: SchedulerPolicy;
+  policy: SchedulerPolicy;
 }
 
 /** Continuous batching with chunked prefill, in the order of a policy. A long prompt delays decoding sequences by one piece at most. */
 export class Scheduler {
   private readonly waiting: Sequence[] = [];
   private readonly running: Sequence[] = [];
-  private readonly maxSequences: number;
-  private readonly prefillTokens: number;
-  private readonly kvCache: KvCachePlan;
-  private readonly policy: SchedulerPolicy;
+  private readonly options: SchedulerOptions;
   private held = false;
 
-  constructor({ maxSequences, prefillTokens, kvCache, policy = new FirstComeFirstServed() }: SchedulerOptions) {
-    this.maxSequences = maxSequences;
-    this.prefillTokens = prefillTokens;
-    this.kvCache = kvCache;
-    this.policy = policy;
+  constructor(options: SchedulerOptions) {
+    this.options = options;
   }
 
   get counts(): { running: number; waiting: number; freeSlots: number } {
-    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.maxSequences - this.running.length };
+    return { running: this.running.length, waiting: this.waiting.length, freeSlots: this.options.maxSequences - this.running.length };
   }
 
   /** Whether no sequence holds the slot. A free slot stays free until the next `schedule`. */
@@ -90,10 +83,10 @@ export class Scheduler {
   }
 
   private admit(): void {
-    while (this.waiting.length > 0 && !this.held && this.running.length < this.maxSequences) {
+    while (this.waiting.length > 0 && !this.held && this.running.length < this.options.maxSequences) {
       const waiting = [...this.waiting]; // a policy may sort or empty what it gets
-      const sequence = this.decide('next', () => this.policy.next(waiting));
-      if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.policy);
+      const sequence = this.decide('next', () => this.options.policy.next(waiting));
+      if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.options.policy);
       let slot = 0;
       while (!this.isFree(slot)) slot++; // the lowest keeps active sequences close together
       sequence.start(slot);
@@ -102,14 +95,15 @@ export class Scheduler {
   }
 
   private pieceOf({ uncomputed, computed }: Sequence, decoding: number): number {
-    const limit = Math.min(this.prefillTokens, uncomputed, this.kvCache.roomAfter(computed));
-    const tokens = this.decide('prefillTokens', () => this.policy.prefillTokens({ limit, decoding }));
-    if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() gave ${tokens}`, this.policy);
+    const { prefillTokens, kvCache } = this.options;
+    const limit = Math.min(prefillTokens, uncomputed, kvCache.roomAfter(computed));
+    const tokens = this.decide('prefillTokens', () => this.options.policy.prefillTokens({ limit, decoding }));
+    if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() gave ${tokens}`, this.options.policy);
     return Math.min(limit, Math.floor(tokens));
   }
 
   private decide<T>(method: string, decision: () => T): T {
-    return callPlugin(decision, (what, cause) => new SchedulerPolicyError(`${method}() ${what}`, this.policy, cause));
+    return callPlugin(decision, (what, cause) => new SchedulerPolicyError(`${method}() ${what}`, this.options.policy, cause));
   }
 }
 

@@ -9,17 +9,8 @@ import { LlmEngine } from './llm-engine.ts';
 import { type BuildOptions, buildModel } from './load-model.ts';
 import type { StartOptions } from './start-engine.ts';
 import { Backend, CheckpointFormats, ModelFiles, Tokenizers } from './tokens.ts';
-import {
-  compareIds,
-  compareImages,
-  compareLayers,
-  compareLogits,
-  type Difference,
-  type IdsComparison,
-  type LayerDifference,
-} from './verify/compare-runs.ts';
+import { compareRuns, type RunComparison } from './verify/compare-runs.ts';
 import { type Parameters, problemsOf } from './verify/problems.ts';
-import type { VerifyImage } from './verify/prompt.ts';
 import { type RecordedRun, recordRun } from './verify/record-run.ts';
 import { findSubject, type Subject, type VerifySubject } from './verify/subject.ts';
 import { verifyText } from './verify/verify-text.ts';
@@ -56,7 +47,7 @@ export interface VerifiedModel {
 }
 
 /** `verify --json`. */
-export interface VerifyRecord {
+export interface VerifyRecord extends Omit<RunComparison, 'isEqual'> {
   /** `failed`: at least one of the two did not come to its end; then nothing is compared. `unproven`: the numbers are equal, and there are problems. */
   readonly verdict: 'equal' | 'unproven' | 'differs' | 'failed';
   /** What equal numbers do not show: parameters that differ, and patches, hooks and overrides without effect. */
@@ -72,12 +63,6 @@ export interface VerifyRecord {
   readonly promptIds: readonly number[];
   readonly upstream: VerifiedModel;
   readonly override: VerifiedModel;
-  /** From the embedding to the last layer; before these the image, where there is one. */
-  readonly layers: readonly LayerDifference[];
-  readonly logits: Difference | null;
-  /** The first layer over the tolerance. */
-  readonly firstOver: LayerDifference['layer'] | null;
-  readonly ids: IdsComparison | null;
 }
 
 /**
@@ -88,16 +73,17 @@ export interface VerifyRecord {
  */
 export async function verify(asked: VerifyOptions, options: StartOptions = {}): Promise<{ text: string; record: VerifyRecord }> {
   const { tolerance = 1e-4, prompt, maxTokens = 16 } = asked;
-  const subject = await findSubject(asked, options, { prompt, maxTokens });
+  const subject = await findSubject(asked, options, prompt, maxTokens);
   const run = { subject, maxTokens, options };
   const upstream = await runModel('upstream', { ...run, answer: null });
   const override = await runModel('override', { ...run, answer: upstream.run?.greedy ?? null });
   const parameters = upstream.parameters && override.parameters && { upstream: upstream.parameters, override: override.parameters };
   const problems = problemsOf(parameters, override.info);
-  const compared = compare(upstream.run, override.run, { tolerance, image: subject.prompt.image });
+  const { isEqual, ...compared } = compareRuns(upstream.run, override.run, tolerance, subject.prompt.image);
+  const equal = problems.length === 0 ? 'equal' : 'unproven';
   const record: VerifyRecord = {
     ...compared,
-    verdict: compared.verdict === 'equal' && problems.length > 0 ? 'unproven' : compared.verdict,
+    verdict: isEqual === null ? 'failed' : isEqual ? equal : 'differs',
     problems,
     architecture: subject.architecture,
     platform: subject.platform.platform.name,
@@ -110,22 +96,6 @@ export async function verify(asked: VerifyOptions, options: StartOptions = {}): 
     override: override.model,
   };
   return { text: verifyText(record), record };
-}
-
-type Compared = Pick<VerifyRecord, 'verdict' | 'layers' | 'logits' | 'firstOver' | 'ids'>;
-
-function compare(
-  upstream: RecordedRun | null,
-  override: RecordedRun | null,
-  { tolerance, image }: { tolerance: number; image: VerifyImage | null },
-): Compared {
-  if (upstream === null || override === null) return { verdict: 'failed', layers: [], logits: null, firstOver: null, ids: null };
-  const layers = [...compareImages(upstream, override, tolerance, image), ...compareLayers(upstream, override, tolerance)];
-  const logits = compareLogits(upstream, override, tolerance);
-  const ids = compareIds(upstream, override);
-  const firstOver = layers.find(({ within }) => !within)?.layer ?? null;
-  const isEqual = firstOver === null && logits.within && ids.equal;
-  return { verdict: isEqual ? 'equal' : 'differs', layers, logits, firstOver, ids };
 }
 
 interface RunOptions {

@@ -14,18 +14,13 @@ const normalised: Float32Array = Float32Array.from({ length: 256 }, (_, byte) =>
   return rounded(rounded(scaled - 0.5) / 0.5);
 });
 
-/** Where a tile begins in the canvas, in pixels. */
-export interface TileOrigin {
-  x: number;
-  y: number;
-}
-
 /**
  * Writes one tile, channels first and normalised; black outside the image.
  * @param image fills the canvas's upper left corner.
+ * @param origin of the tile in the canvas, in pixels.
  * @param out `[3, side, side]`.
  */
-export function writeTile(image: RgbImage, { x: left, y: top }: TileOrigin, side: number, out: Float32Array): void {
+export function writeTile(image: RgbImage, { x: left, y: top }: { x: number; y: number }, side: number, out: Float32Array): void {
   out.fill(normalised[0]!);
   const width = Math.min(side, image.width - left);
   const height = Math.min(side, image.height - top);

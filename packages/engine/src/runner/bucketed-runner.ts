@@ -163,11 +163,10 @@ export class BucketedModelRunner implements ModelRunner {
   }
 
   private warmPieces(): WarmPiece[] {
-    const { maxModelLength, config } = this.parts.context;
     return oneOfEachGraph(this.warm).flatMap((bucket) =>
       (this.hasImages() && bucket.batch === 1 ? [false, true] : [false]).map((withImages) => ({
         key: graphKey(bucket, withImages),
-        piece: warmUpPiece(bucket, { maxModelLength, vocabSize: config.vocabSize, hiddenSize: withImages ? config.hiddenSize : null }),
+        piece: warmUpPiece(bucket, this.parts.context, withImages),
       })),
     );
   }

@@ -34,14 +34,10 @@ export function leastPadded<B extends Bucket>(buckets: readonly B[], { batch, qu
   let best: B | null = null;
   for (const bucket of buckets) {
     const fits = bucket.batch >= batch && bucket.query >= query && bucket.context >= context;
-    if (fits && (best === null || isLessPadded(bucket, best))) best = bucket;
+    const more = best === null ? -1 : bucket.batch * bucket.query - best.batch * best.query || bucket.context - best.context;
+    if (fits && more < 0) best = bucket;
   }
   return best;
-}
-
-function isLessPadded(a: Bucket, b: Bucket): boolean {
-  const more = a.batch * a.query - b.batch * b.query;
-  return more < 0 || (more === 0 && a.context < b.context);
 }
 
 /** @throws EngineConfigError when there are sequences that no bucket serves. */

@@ -99,13 +99,8 @@ function largestQuery(buckets: readonly Bucket[], context: number): Bucket {
   return buckets.filter((bucket) => bucket.context >= context).reduce((best, bucket) => (bucket.query > best.query ? bucket : best));
 }
 
-interface PieceImages {
-  imageRows: number[];
-  imageFeatures: HostTensor;
-}
-
 /** The features that this piece's tokens ask for, in their order, filled up with zeros. */
-function imagesOfPiece(features: HostTensor | undefined, asked: readonly number[] | undefined, query: number): PieceImages | null {
+function imagesOfPiece(features: HostTensor | undefined, asked: readonly number[] | undefined, query: number) {
   if (features === undefined || asked === undefined || asked.every((row) => row < 0)) return null;
   const hidden = features.dims[1]!;
   const data = new Float32Array(query * hidden);
@@ -115,5 +110,5 @@ function imagesOfPiece(features: HostTensor | undefined, asked: readonly number[
     data.set((features.data as Float32Array).subarray(row * hidden, (row + 1) * hidden), next * hidden);
     return next++;
   });
-  return { imageRows, imageFeatures: { dtype: 'float32', dims: [query, hidden], data } };
+  return { imageRows, imageFeatures: { dtype: 'float32' as const, dims: [query, hidden], data } };
 }

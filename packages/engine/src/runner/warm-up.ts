@@ -1,5 +1,5 @@
 import { graftError } from '@graft/common';
-import type { ImageTower } from '@graft/core-model';
+import type { ImageTower, ModelContext } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import { graphKey, tileKey } from './bucket-graphs.ts';
 import type { Bucket } from './buckets.ts';
@@ -25,21 +25,14 @@ export function requireSame(first: Float32Array, second: Float32Array, bucket: s
   if (at >= 0) throw new WarmUpError(`Value ${at} was ${first[at]}, and ${second[at]} when the same step was run again.`, bucket);
 }
 
-interface WarmUpLimits {
-  maxModelLength: number;
-  vocabSize: number;
-  /** For a graph that takes images; null: for one that takes none. */
-  hiddenSize: number | null;
-}
-
-/** A step that fills a bucket, as far as what is served allows: no sequence is longer than `maxModelLength`. The caches hold zeros. */
-export function warmUpPiece(bucket: Bucket, { maxModelLength, vocabSize, hiddenSize }: WarmUpLimits): StepPiece {
+/** A step that fills a bucket, up to the `maxModelLength` tokens of a sequence. The caches hold zeros. @param withImages for the graph that takes images. */
+export function warmUpPiece(bucket: Bucket, { maxModelLength, config }: ModelContext, withImages: boolean): StepPiece {
+  const { vocabSize, hiddenSize } = config;
   const tokens = Math.min(bucket.query, maxModelLength);
   const computed = Math.min(bucket.context, maxModelLength - tokens);
   const tokenIds = Array.from({ length: tokens }, (_, i) => (i * 7919 + 1) % vocabSize);
-  const imageRows = hiddenSize === null ? {} : { imageRows: [0] };
-  const row = { tokenIds, computed, padding: bucket.query - tokens, ...imageRows };
-  const dims = hiddenSize === null ? null : [bucket.query, hiddenSize];
+  const row = { tokenIds, computed, padding: bucket.query - tokens, ...(withImages && { imageRows: [0] }) };
+  const dims = [bucket.query, hiddenSize];
   return {
     bucket,
     firstSlot: 0,
@@ -47,7 +40,7 @@ export function warmUpPiece(bucket: Bucket, { maxModelLength, vocabSize, hiddenS
     realRows: bucket.batch,
     tokens,
     keepsLogits: true,
-    imageFeatures: dims === null ? null : { dtype: 'float32', dims, data: ramp(dims[0]! * dims[1]!) },
+    imageFeatures: withImages ? { dtype: 'float32', dims, data: ramp(bucket.query * hiddenSize) } : null,
   };
 }
 

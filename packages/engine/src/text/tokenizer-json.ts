@@ -2,7 +2,7 @@
 export interface TokenizerJson {
   version?: string;
   added_tokens: AddedToken[];
-  normalizer: TokenizerConfigNormalizer | null;
+  normalizer: { type: string } | null;
   pre_tokenizer: TokenizerConfigPreTokenizer | null;
   post_processor: TokenizerConfigPostProcessor | null;
   decoder: { type: string; decoders?: { type: string }[] } | null;
@@ -29,8 +29,6 @@ export interface AddedToken {
   /** Skipped when tokens become text. */
   special?: boolean;
 }
-
-export type TokenizerConfigNormalizer = { type: string };
 
 export type TokenizerConfigPreTokenizer =
   | { type: 'Sequence'; pretokenizers: TokenizerConfigPreTokenizer[] }

@@ -32,15 +32,42 @@ export interface IdsComparison {
   readonly margin: number | null;
 }
 
-/** What stands in the place of the image's tokens; nothing where there is no image. */
-export function compareImages(upstream: RecordedRun, override: RecordedRun, tolerance: number, at: VerifyImage | null): LayerDifference[] {
+/** Two runs over the same tokens. */
+export interface RunComparison {
+  /** Null if one of the two failed, so that nothing was compared. */
+  readonly isEqual: boolean | null;
+  /** From the embedding to the last layer. The image comes first, if there is one. */
+  readonly layers: readonly LayerDifference[];
+  readonly logits: Difference | null;
+  /** The first layer over the tolerance. */
+  readonly firstOver: LayerDifference['layer'] | null;
+  readonly ids: IdsComparison | null;
+}
+
+/** @param image of the prompt. */
+export function compareRuns(
+  upstream: RecordedRun | null,
+  override: RecordedRun | null,
+  tolerance: number,
+  image: VerifyImage | null = null,
+): RunComparison {
+  if (upstream === null || override === null) return { isEqual: null, layers: [], logits: null, firstOver: null, ids: null };
+  const layers = [...compareImages(upstream, override, tolerance, image), ...compareLayers(upstream, override, tolerance)];
+  const logits = compareLogits(upstream, override, tolerance);
+  const ids = compareIds(upstream, override);
+  const firstOver = layers.find(({ within }) => !within)?.layer ?? null;
+  return { isEqual: firstOver === null && logits.within && ids.equal, layers, logits, firstOver, ids };
+}
+
+/** The vision tower's features in the places of the image's tokens; empty without an image. */
+function compareImages(upstream: RecordedRun, override: RecordedRun, tolerance: number, at: VerifyImage | null): LayerDifference[] {
   if (at === null || upstream.image === null) return [];
   const rows = { rows: at.tokens, tolerance, firstPosition: at.firstToken };
   return [{ layer: 'image', ...compareRows(upstream.image, override.image ?? new Float32Array(), rows) }];
 }
 
 /** Layer by layer; the stream that enters layer i is what layer i - 1 made. */
-export function compareLayers(upstream: RecordedRun, override: RecordedRun, tolerance: number): LayerDifference[] {
+function compareLayers(upstream: RecordedRun, override: RecordedRun, tolerance: number): LayerDifference[] {
   return upstream.streams.map((stream, i) => {
     const rows = upstream.tokens;
     return { layer: i === 0 ? 'embedding' : i - 1, ...compareRows(stream, override.streams[i] ?? new Float32Array(), { rows, tolerance }) };
@@ -48,12 +75,12 @@ export function compareLayers(upstream: RecordedRun, override: RecordedRun, tole
 }
 
 /** The logits of each position from which a token was chosen. */
-export function compareLogits(upstream: RecordedRun, override: RecordedRun, tolerance: number): Difference {
+function compareLogits(upstream: RecordedRun, override: RecordedRun, tolerance: number): Difference {
   const rows = upstream.logits.length;
   return compareRows(joined(upstream.logits), joined(override.logits), { rows, tolerance, firstPosition: upstream.tokens - rows });
 }
 
-export function compareIds(upstream: RecordedRun, override: RecordedRun): IdsComparison {
+function compareIds(upstream: RecordedRun, override: RecordedRun): IdsComparison {
   const at = upstream.greedy.findIndex((id, i) => id !== override.greedy[i]);
   if (at < 0) return { equal: true, firstDifferent: null, margin: null };
   const row = upstream.logits[at]!;

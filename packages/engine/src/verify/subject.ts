@@ -53,13 +53,13 @@ export interface Subject extends WeightSource {
   readonly prompt: VerifyPrompt;
 }
 
-export interface Tokens {
-  prompt: string | readonly number[] | undefined;
-  maxTokens: number;
-}
-
 /** @throws NothingToVerifyError, EngineConfigError, what `promptOf` throws, and what plugins, platform and config end in. */
-export async function findSubject(asked: VerifySubject, options: StartOptions, { prompt, maxTokens }: Tokens): Promise<Subject> {
+export async function findSubject(
+  asked: VerifySubject,
+  options: StartOptions,
+  prompt: string | readonly number[] | undefined,
+  maxTokens: number,
+): Promise<Subject> {
   const plugins = await loadEnginePlugins(asked, options);
   const { registry } = plugins;
   const families = await registry.families<ModelFamily>();
