@@ -7,9 +7,9 @@ export interface AnswerSink {
 }
 
 /**
- * Reads an answer as it comes: the only queue between the engine's loop, or its worker's port, and the caller. On return, throw, abort and `break` alike, the
- * answer is ended.
- * @param begin starts the answer and returns a function that ends it early, harmless after the end.
+ * Reads an answer as it arrives. This is the only queue between the engine's loop, or its worker's port, and the caller. Return, throw, abort and `break` all
+ * end the answer.
+ * @param begin starts the answer and returns a function that ends it early. Calling that function after the end is harmless.
  * @throws the error of `begin` or of the answer; the signal's reason.
  */
 export async function* readAnswer(
@@ -57,7 +57,7 @@ class DeltaQueue implements AnswerSink {
     this.wake?.();
   }
 
-  /** The next delta, if one is there. @throws the answer's error, even if earlier deltas were not read. */
+  /** The next delta, if one has arrived. @throws the answer's error, even if earlier deltas are unread. */
   take(): TokenDelta | undefined {
     if (this.failure !== null) throw this.failure.error;
     return this.deltas.shift();

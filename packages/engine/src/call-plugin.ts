@@ -1,8 +1,8 @@
 import { GraftError, graftError, messageOf } from '@graft/common';
 
 /**
- * Calls a synchronous method of a plugin. A promise is refused: nobody would handle its rejection, which ends the process.
- * @throws what `failed` makes, of what happened; errors that have a code as they are.
+ * Calls a synchronous method of a plugin. A promise is refused: its rejection would go unhandled and end the process.
+ * @throws the error that `failed` makes; an error that already has a code is rethrown unchanged.
  */
 export function callPlugin<T>(call: () => T, failed: (what: string, cause?: unknown) => GraftError): T {
   let result: T;
@@ -13,10 +13,10 @@ export function callPlugin<T>(call: () => T, failed: (what: string, cause?: unkn
   }
   if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== 'function') return result;
   Promise.resolve(result).catch(() => undefined);
-  throw failed('gave a promise, and must be synchronous');
+  throw failed('returned a promise, but must be synchronous');
 }
 
-/** A method of a service threw, or gave something that the engine cannot use. */
+/** A method of a service threw, or returned a value that the engine cannot use. */
 export class ServiceCallError extends graftError('GRAFT_SERVICE_CALL', (call: string, by: string, what: string, cause?: unknown) => ({
   what: `${call} ${what}.`,
   where: by || call,
@@ -24,22 +24,19 @@ export class ServiceCallError extends graftError('GRAFT_SERVICE_CALL', (call: st
   cause,
 })) {}
 
-/** @param call the method that gave `value`, with its token. @param by who has the method. */
+/** @param call the method that returned `value`, with its token. @param by the service, for errors. */
 export function expectParts<T>(value: T, parts: readonly string[], call: string, by: string): T {
   const missing = parts.find(
     (name) => !['function', 'object'].includes(typeof (value as Record<string, unknown> | null | undefined)?.[name]),
   );
   if (missing === undefined) return value;
-  throw new ServiceCallError(
-    call,
-    by,
-    `gave ${typeof value === 'object' && value !== null ? 'an object' : String(value)}, which has no "${missing}"`,
-  );
+  const given = typeof value === 'object' && value !== null ? 'an object' : String(value);
+  throw new ServiceCallError(call, by, `returned ${given}, which has no "${missing}"`);
 }
 
 /**
- * The service with errors that name it: what a method throws becomes a ServiceCallError, except errors that have a code and the reason of an aborted signal.
- * @param gives the parts that the result of a method must have.
+ * The service with errors that name it: an error of a method becomes a ServiceCallError, except an error with a code and the reason of an aborted signal.
+ * @param gives the parts that the result of each method must have.
  */
 export function guarded<T extends object>(token: string, service: T, gives: Partial<Record<keyof T, readonly string[]>> = {}): T {
   const { name: by = service.constructor.name } = service as { name?: string };

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ImageLimits } from './image/image-config.ts';
 
-/** The version that plugins name in their `graft` range. */
+/** The version that the `graft` range of a plugin is checked against. */
 export const graftVersion = '0.1.0';
 
-/** Everything a start can be told; the CLI's flags, its help and docs come from here. Strict: an unknown key is an error. */
+/** All options of a start. The CLI's flags, help and docs are made from this schema. Strict: an unknown key is an error. */
 export const EngineConfig = z.strictObject({
   model: z.string().min(1).describe('A checkpoint folder (config.json, safetensors, tokenizer.json) or a .gguf file.'),
   servedModelName: z.string().min(1).exactOptional().describe("The model's name in the API. Default: the file's or folder's name."),
@@ -19,13 +19,13 @@ export const EngineConfig = z.strictObject({
     .string()
     .min(1)
     .exactOptional()
-    .describe('Read the model as this architecture, where its family allows that. Default: the one that it says it is.'),
+    .describe('Read the model as this architecture, if its family allows that. Default: the architecture in its config.'),
   without: z
     .array(z.string().min(1))
     .default([])
-    .describe('Hooks and overrides to switch off, each as "plugin: name", to find the one that is at fault.'),
-  requireOverride: z.boolean().default(false).describe('Fail rather than serve upstream alone.'),
-  images: z.boolean().default(true).describe('Read images where the model can; else its text part alone is built and loaded.'),
+    .describe('Hooks and overrides to switch off, each as "plugin: name". This helps to find the one at fault.'),
+  requireOverride: z.boolean().default(false).describe('Fail if no override serves.'),
+  images: z.boolean().default(true).describe('Read images if the model can; otherwise only its text part is built and loaded.'),
   configOverrides: z.record(z.string(), z.unknown()).default({}).describe("Keys that replace those of the model's config.json, as JSON."),
   overrideOptions: z
     .record(z.string(), z.unknown())
@@ -53,7 +53,7 @@ export const EngineConfig = z.strictObject({
     .nonnegative()
     .default(20 * 2 ** 30)
     .describe(
-      'Bytes that converted weights and compiled graphs may take there. What was used least recently goes, and what nobody used for 30 days.',
+      'Limit in bytes for converted weights and compiled graphs. Entries that were used least recently are removed, and entries unused for 30 days.',
     ),
   platformOptions: z
     .record(z.string(), z.unknown())
@@ -62,11 +62,13 @@ export const EngineConfig = z.strictObject({
   warmUp: z
     .boolean()
     .default(true)
-    .describe('Where shapes are static: capture, compile and run every bucket before the first request; else each when it is needed.'),
+    .describe(
+      'With static shapes: capture, compile and run every bucket before the first request. Otherwise each bucket is made when it is needed.',
+    ),
   onRecompile: z
     .enum(['allow', 'warn', 'fail'])
     .default('warn')
-    .describe('When a graph is needed that the warm-up did not make: make it, also report it to the log, or fail the request.'),
+    .describe('If a request needs a graph that the warm-up did not make: make it, make it and log it, or fail the request.'),
   ...ImageLimits.shape,
   auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
 });

@@ -19,7 +19,7 @@ import {
   WeightPolicy,
 } from './tokens.ts';
 
-/** What an engine has of each service that no plugin binds. */
+/** The engine's default for each service that no plugin binds. */
 export const engineServices: readonly Binding[] = defaultBindings('engine', (bind) => {
   bind(ModelRunner).to(AnyShapeRunner);
   bind(WeightPolicy).toConstantValue(float32Policy);
@@ -32,8 +32,8 @@ export const engineServices: readonly Binding[] = defaultBindings('engine', (bin
 });
 
 /**
- * The services of an application around an engine, of the plugins that `config` names: where the engine runs in a worker, those of another thread.
- * @param defaults what the application has of each service that no plugin binds.
+ * The services of an application around an engine, from the plugins that `config` names. If the engine runs in a worker, these are not its own services.
+ * @param defaults the application's default for each service that no plugin binds.
  */
 export async function createApplicationServices(
   config: Parameters<typeof loadEnginePlugins>[0],

@@ -8,7 +8,7 @@ import type { LoadedModel, LoadOptions } from './load-model.ts';
 import { readAsText } from './model-source.ts';
 import type { ModelText } from './text/model-text.ts';
 
-/** What an engine that has started says of itself. */
+/** Describes an engine that has started. */
 export function infoOf(
   { config, plugins, platform }: Pick<LoadOptions, 'config' | 'plugins' | 'platform'>,
   loaded: LoadedModel,
@@ -41,7 +41,7 @@ export function infoOf(
   };
 }
 
-/** Whether the model was built with what reads images, and its runner runs it. */
+/** Whether the model was built with its vision tower, and the runner can run it. */
 export function readsImages({ tower, runner }: Pick<LoadedModel, 'tower' | 'runner'>): boolean {
   return tower !== null && runner.embedImages !== undefined;
 }

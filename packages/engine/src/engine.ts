@@ -4,52 +4,52 @@ import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { RunnerStats, WarmUpSummary } from './runner/model-runner.ts';
 
-/** Where a start or a reload has got to; `fraction` is null while the total is unknown. */
+/** Progress of a start or a reload. `fraction` is null while the total is unknown. */
 export interface LoadProgress {
   step: 'download' | 'resolve' | 'construct' | 'load' | 'open' | 'capture' | 'compile' | 'warm-up' | 'drain';
   message: string;
   fraction: number | null;
 }
 
-/** A graph that a running engine had to make while requests waited. */
+/** A graph that a running engine made while requests waited. */
 export interface Recompile {
   /** ISO 8601. */
   at: string;
-  /** Of the graph, such as `decoder-layer`; `bucket` for a static shape that the warm-up left out. */
+  /** The graph's region, such as `decoder-layer`. `bucket` for a static shape that the warm-up left out. */
   region: string;
   /** The module, or the bucket. */
   path: string;
-  /** Why no graph that exists serves: the guard's path in the module or the argument, what a graph expects, and what came. */
+  /** Why no existing graph fits: the guard's path in the module or the argument, the expected value, and the actual one. */
   failures: readonly { guard: string; expected: string; actual: string }[];
   /** How long requests waited. */
   stallMs: number;
 }
 
-/** What an engine reports while it starts and runs. */
+/** Events of an engine, during its start and afterwards. */
 export interface EngineEvents {
   /** With `onRecompile: 'warn'`. */
   'graph:recompile': Recompile;
   'hook:warning': { hook: string; plugin: string; message: string };
 }
 
-/** What the hooks did to the model, as data. */
+/** The changes that hooks made to the model, as data. */
 export interface ModelChanges {
   hooks: readonly HookRecord[];
   renames: readonly RenameRecord[];
-  /** The patches in effect, like ones together: there are as many as layers. */
+  /** The patches in effect. Patches that differ only in their layer are one group. */
   patches: readonly PatchGroup[];
 }
 
-/** What a running engine says of itself: `/health`, `/v1/models`, the page's panel and `graft explain` show it. */
+/** The description of a running engine. `/health`, `/v1/models`, the page's panel and `graft explain` show it. */
 export interface EngineInfo {
   /** The name under which the model is served. */
   model: string;
   architecture: string;
-  /** The class that serves it: upstream's or an override. */
+  /** The class that serves: upstream's or an override. */
   modelClass: string;
   platform: string;
   device: 'device' | 'emulated';
-  /** Why this platform, and what its detector said. */
+  /** Why this platform was chosen, with its detector's words. */
   platformReason: string;
   mode: string;
   /** e.g. `float32`, or `int8b32` for most linear layers. */
@@ -58,24 +58,24 @@ export interface EngineInfo {
   maxSequences: number;
   vocabSize: number;
   hasChatTemplate: boolean;
-  /** Whether a request may bring images, and what they may cost. */
+  /** Whether a request may contain images; `imageLimits` applies to them. */
   readsImages: boolean;
   imageLimits: ImageLimits;
-  /** Which classes serve and why, with the instances that each override replaced; and the same as text. */
+  /** Which classes serve and why, with the instances that each override replaced. `explanation` is the same as text. */
   resolution: Resolution;
-  /** The checkpoint's own architecture, where it is read as another family's, and why the answers are the same. */
+  /** The checkpoint's own architecture and why the answers are the same, if it is read as another family's; otherwise null. */
   readAs: { readonly from: string; readonly why: string } | null;
   explanation: string;
   changes: ModelChanges;
   plugins: string[];
-  /** Seconds that each step of the path took. */
+  /** Seconds of each step of the path. */
   timings: Record<string, number>;
-  /** What the warm-up ran; null where nothing is warmed up. */
+  /** Null without a warm-up. */
   warmUp: WarmUpSummary | null;
   createdAt: number;
 }
 
-/** Counts of an engine since its start; a reload that replaces graphs adds its own. */
+/** Counts since the engine started. A reload that replaces the runner adds the new runner's counts. */
 export interface EngineStats extends RunnerStats {
   running: number;
   waiting: number;
@@ -89,15 +89,15 @@ export interface ReloadOptions {
   onProgress?: (progress: LoadProgress) => void;
 }
 
-/** What a reload of the weights did. */
+/** The result of a reload of weights. */
 export interface ReloadReport extends Omit<LoadReport, 'seconds'> {
   /** The checkpoint whose weights serve now. */
   model: string;
   /** The storage format of most weights, as in `EngineInfo`. */
   weights: string;
-  /** What became of each post-load hook. */
+  /** The outcome of each post-load hook. */
   hooks: HookRecord[];
-  /** Parameters that are served under another name than the one they are loaded by. */
+  /** Parameters whose name in the served model differs from their name at load. */
   renames: RenameRecord[];
   /** Seconds of each step. */
   timings: Record<string, number>;
@@ -107,15 +107,15 @@ export interface ReloadReport extends Omit<LoadReport, 'seconds'> {
 export interface Engine {
   readonly info: EngineInfo;
   /**
-   * Continues the prompt. Ending the iterator early, aborting the signal or an error free the slot.
+   * Continues the prompt. Ending the iterator early, an abort and an error all free the slot.
    * @throws PromptTooLongError, InvalidRequestError before the first delta; the signal's reason after an abort.
    */
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<TokenDelta, void, void>;
   tokenize(text: string): Promise<number[]>;
   /**
-   * Serves another checkpoint's weights, of the same config. Requests are served on the old weights while the new ones are read, checked and compiled;
-   * then those that run end on the old weights, those that wait start on the new ones. Name, tokenizer and chat template stay. An error or an abort leaves
-   * the old weights serving. At its peak both sets of weights are in memory.
+   * Serves the weights of another checkpoint with the same config. The old weights serve while the new ones are read, checked and compiled. Running requests
+   * then end on the old weights, and waiting requests start on the new ones. Name, tokenizer and chat template stay. After an error or an abort the old
+   * weights keep serving. At the peak, both sets of weights are in memory.
    * @param model a checkpoint folder or a .gguf file.
    * @throws ReloadConfigError, ReloadBusyError, the errors of reading a checkpoint and of hooks; the signal's reason.
    */

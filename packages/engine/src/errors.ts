@@ -10,7 +10,7 @@ export class InvalidRequestError extends wordedError('GRAFT_INVALID_REQUEST', 'c
 
 /**
  * The prompt leaves no room for an answer.
- * @param count `at least` where the text was so long that counting stopped early.
+ * @param count `at least` if the text was so long that counting stopped early.
  */
 export class PromptTooLongError extends graftError(
   'GRAFT_PROMPT_TOO_LONG',
@@ -55,9 +55,9 @@ export class EngineClosedError extends graftError('GRAFT_ENGINE_CLOSED', (what: 
 export class EngineConfigError extends wordedError('GRAFT_ENGINE_CONFIG', 'correct the option; `graft serve --help` lists all of them.') {}
 
 /**
- * No plugin overrides the architecture, so there is nothing to compare with upstream.
- * @param platforms those that have an override.
- * @param unknown why overrides of it serve nowhere: nobody brings their platform.
+ * No plugin overrides the architecture, so nothing can be compared with upstream.
+ * @param platforms with an override.
+ * @param unknown overrides whose platform no loaded plugin brings, each in words.
  */
 export class NothingToVerifyError extends graftError(
   'GRAFT_NOTHING_TO_VERIFY',
@@ -73,18 +73,18 @@ export class NothingToVerifyError extends graftError(
   }),
 ) {}
 
-/** The platform lacks the mode that was asked for. */
+/** The platform lacks the requested mode. */
 export class UnknownModeError extends graftError('GRAFT_UNKNOWN_MODE', (mode: string, platform: string, modes: readonly string[]) => ({
   what: `Platform "${platform}" has no mode "${mode}".`,
   where: '--mode',
   fix: `choose ${quotedList(modes)}.`,
 })) {}
 
-/** The checkpoint to reload has another config than the model that serves. */
+/** The checkpoint to reload has a different config from the served model. */
 export class ReloadConfigError extends graftError(
   'GRAFT_RELOAD_CONFIG',
   (path: string, differing: readonly { key: string; was: string; is: string }[]) => ({
-    what: `The checkpoint belongs to another model than the one that serves. These keys differ: ${differing.map(({ key, was, is }) => `${key} (served: ${was}; checkpoint: ${is})`).join(', ')}.`,
+    what: `The checkpoint's config differs from that of the served model in these keys: ${differing.map(({ key, was, is }) => `${key} (served: ${was}; checkpoint: ${is})`).join(', ')}.`,
     where: path,
     fix: 'reload weights of the same config; to serve another model, start the engine with it.',
   }),
@@ -93,7 +93,7 @@ export class ReloadConfigError extends graftError(
 /** Weights are being reloaded already. */
 export class ReloadBusyError extends graftError('GRAFT_RELOAD_BUSY', (model: string) => ({
   what: `The weights of ${model} are being loaded. Only one reload runs at a time.`,
-  fix: 'wait until it has ended, or abort it.',
+  fix: 'wait for its end, or abort it.',
 })) {}
 
 /** A plugin was passed in code to an engine that runs in a worker, which functions cannot reach. */
@@ -103,10 +103,10 @@ export class PluginInCodeError extends graftError('GRAFT_PLUGIN_IN_CODE', (names
   fix: 'export it by default from a module and name that module in `plugins` (a package name, a path or a file URL), or use LlmEngine.start, which runs in this thread.',
 })) {}
 
-/** Something other than a GraftError was thrown; it crosses the worker boundary as this. */
+/** Crosses the worker boundary in place of an error that is no GraftError. */
 export class EngineFailureError extends graftError('GRAFT_ENGINE_FAILURE', (what: string, cause?: unknown) => ({ what, cause })) {}
 
-/** A plugin's scheduler policy made a decision that the scheduler cannot follow. The requests that wait or run end with this error. */
+/** A plugin's scheduler policy made a decision that the scheduler cannot follow. All waiting and running requests end with this error. */
 export class SchedulerPolicyError extends graftError('GRAFT_SCHEDULER_POLICY', (what: string, policy: object, cause?: unknown) => ({
   what: `The scheduler cannot follow its policy: ${what}.`,
   where: policy.constructor.name,
@@ -121,7 +121,7 @@ interface OtherReading {
   allowed: readonly string[];
 }
 
-/** The checkpoint cannot be read as the architecture that was asked for. */
+/** The checkpoint cannot be read as the requested architecture. */
 export class ReadAsError extends graftError('GRAFT_READ_AS', ({ from, as, path, allowed }: OtherReading) => ({
   what: `A ${from} cannot be read as ${as}; ${allowed.length === 0 ? 'its family allows no other reading' : `it can be read as ${allowed.join(', ')}`}.`,
   where: `${path}, --architecture`,
@@ -132,7 +132,7 @@ export class ReadAsError extends graftError('GRAFT_READ_AS', ({ from, as, path, 
 export class UnknownGgufError extends graftError('GRAFT_UNKNOWN_GGUF', (architecture: string, path: string, known: readonly string[]) => ({
   what: `No loaded plugin reads a GGUF of architecture "${architecture}"; known are ${quotedList(known, 'none', 'and')}.`,
   where: `${path}, key "general.architecture"`,
-  fix: 'load the plugin that brings the family, or use a model of a known one.',
+  fix: 'load the plugin that brings the family, or use a model of a known family.',
 })) {}
 
 /** A plugin declares a model without a family, or with one that lacks a part, so its checkpoints cannot be read. */

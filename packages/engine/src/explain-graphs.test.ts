@@ -64,5 +64,5 @@ test('without buckets it is the capture for any shape; two layers are compared b
 
 test('a layer that is not there is named', async () => {
   const error = await failureOf(explainGraphs({ ...asked, why: [1, 8] }));
-  expect(error).toMatchObject({ code: 'GRAFT_ENGINE_CONFIG', what: 'There is no layer 8; there are 8, from 0.' });
+  expect(error).toMatchObject({ code: 'GRAFT_ENGINE_CONFIG', what: 'The model has no layer 8; it has 8, counted from 0.' });
 });

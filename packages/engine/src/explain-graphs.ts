@@ -7,7 +7,7 @@ import { captureLanguageModel, type StepShape } from './runner/capture-language-
 import type { StartOptions } from './start-engine.ts';
 
 export interface ExplainGraphsOptions extends ExplainModelOptions {
-  /** Static shapes. None: one graph for any shape, as a platform without buckets captures it. */
+  /** Static shapes. Default: one graph for any shape, as on a platform without buckets. */
   buckets?: readonly StepShape[];
   /** Numbers of two layers to compare. */
   why?: readonly [number, number];
@@ -20,16 +20,16 @@ export interface GraphsRecord {
   readonly platform: string;
   readonly mode: string;
   readonly forecast: Forecast;
-  /** The kinds of modules at any shape: as many graphs at each bucket, and which layers share one. */
+  /** The kinds of modules at any shape. Each bucket has one graph per kind; the layers of a kind share it. */
   readonly kinds: readonly GraphKind[];
-  /** Why the two layers asked about need two graphs; empty when they share one, null when none were asked about. */
+  /** Why the two named layers need two graphs. No differences: they share one. Null if no layers were named. */
   readonly why: { readonly a: string; readonly b: string; readonly differences: readonly GuardFailure[] } | null;
 }
 
 /**
- * How many graphs a model will capture, and why: it is built from its config, its init hooks run, and `forward` is captured at each bucket. No weight is
- * read and nothing is compiled. Post-load hooks need weights and are not run.
- * @throws EngineConfigError for a layer that is not there; what reading the config, resolving, building and capture end in.
+ * How many graphs a model will capture, and why. The model is built from its config, its init hooks run, and `forward` is captured at each bucket. No
+ * weight is read and nothing is compiled. Post-load hooks need weights and do not run.
+ * @throws EngineConfigError for an unknown layer; the errors of reading the config, resolving, building and capture.
  */
 export async function explainGraphs(asked: ExplainGraphsOptions, options: StartOptions = {}): Promise<Explanation<GraphsRecord>> {
   const { buckets = [], why } = asked;
@@ -54,7 +54,7 @@ function compareLayers(model: LanguageModel, layers: readonly [number, number]):
   const [a, b] = layers.map((layer) => {
     const path = paths.find((candidate) => candidate.endsWith(`.${layer}`));
     if (path !== undefined) return path;
-    throw new EngineConfigError(`There is no layer ${layer}; there are ${paths.length}, from 0.`, '--why');
+    throw new EngineConfigError(`The model has no layer ${layer}; it has ${paths.length}, counted from 0.`, '--why');
   }) as [string, string];
   return { a, b, differences: diffGuards(captured, a, b) };
 }

@@ -8,11 +8,11 @@ export interface GraphKind {
   /** e.g. `decoder-layer#1` */
   readonly graph: string;
   readonly paths: readonly string[];
-  /** The earlier graph of the region that is nearest, and in what its first module (`a`) differs from the first one here (`b`); null for the first graph. */
+  /** The most similar earlier graph of the region, and how its first module (`a`) differs from the first one here (`b`); null for the first graph. */
   readonly unlike: { readonly graph: string; readonly differences: readonly GuardFailure[] } | null;
 }
 
-/** The kinds of modules that a model has at any shape. Captures `forward`, which reads no values, so a model without weights will do. */
+/** The kinds of modules that a model has at any shape. Captures `forward`, which reads no values, so a model without weights suffices. */
 export function graphKinds(model: LanguageModel): GraphKind[] {
   const cache = new CaptureCache();
   const captured = captureLanguageModel(model, cache);
@@ -32,7 +32,7 @@ function nearest(captured: CapturedModel, kinds: readonly GraphKind[], path: str
   return candidates.sort((a, b) => a.differences.length - b.differences.length)[0] ?? null;
 }
 
-/** A line for each kind: which layers, and in what they differ from the nearest kind before it. */
+/** One line per kind: its layers, and how they differ from the most similar earlier kind. */
 export function graphKindLines(kinds: readonly GraphKind[]): string[] {
   return kinds.map(({ graph, paths, unlike }) => {
     const places = `${graph} serves ${placesOf(paths)}`;

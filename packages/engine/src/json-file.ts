@@ -5,7 +5,7 @@ import type { z } from 'zod';
 
 type Refuse = (what: string, where: string) => Error;
 
-/** Reads a JSON file by its schema; null if it does not exist. @throws what `refuse` makes, for a file that cannot be read, is not JSON or does not fit. */
+/** Reads a JSON file by its schema; null if it does not exist. @throws the error of `refuse` for a file that cannot be read, is not JSON or does not fit. */
 export async function readJsonFile<Output>(file: string, schema: z.ZodType<Output>, refuse: Refuse): Promise<Output | null> {
   const text = await readIfThere(file, refuse);
   if (text === null) return null;
@@ -18,7 +18,7 @@ export async function readJsonFile<Output>(file: string, schema: z.ZodType<Outpu
   return parseAs(schema, value, file, refuse);
 }
 
-/** The text of a file; null if it does not exist. @throws what `refuse` makes, for a file that cannot be read. */
+/** The text of a file; null if it does not exist. @throws the error of `refuse` for a file that cannot be read. */
 export async function readIfThere(file: string, refuse: Refuse): Promise<string | null> {
   try {
     return await readFile(file, 'utf8');
@@ -28,12 +28,12 @@ export async function readIfThere(file: string, refuse: Refuse): Promise<string 
   }
 }
 
-/** @throws what `refuse` makes of the first problem and its place. */
+/** @throws the error of `refuse` for the first problem and its place. */
 export function parseAs<Output>(schema: z.ZodType<Output>, value: unknown, where: string, refuse: Refuse): Output {
   return parseWith(schema, value, (what, key) => refuse(what, key === '' ? where : `${where}, key "${key}"`));
 }
 
-/** The value as its schema reads it. @throws what `refuse` makes of the first problem: its words, its key, and advice if there is any. */
+/** Parses a value by its schema. @throws the error of `refuse` for the first problem: its description, key and, if known, fix. */
 export function parseWith<Output>(
   schema: z.ZodType<Output>,
   value: unknown,

@@ -1,20 +1,20 @@
 import type { KvCacheSpec } from '@graft/core-model';
 import type { Module, RuntimeBinding } from '@graft/graph';
 
-/** Layers whose caches have the same length and row meaning. Each group binds its per-step inputs once. */
+/** Layers whose caches have the same length and the same meaning of rows. A group binds its per-step inputs once. */
 export interface KvGroup {
   readonly name: string;
-  /** The cache starts over at every multiple of this position; null for never. */
+  /** The cache starts again at every multiple of this position; null: never. */
   readonly chunkSize: number | null;
   readonly rows: number;
 }
 
-/** Which group each attention of the model is in, and what its runtime inputs are bound to. */
+/** The group of each attention of the model, and the bindings of its runtime inputs. */
 export class KvCachePlan {
   readonly groups: readonly KvGroup[];
   private readonly byPath = new Map<string, KvGroup>();
 
-  /** @param paddingRows rows after those of a sequence, for the padding of static shapes. */
+  /** @param paddingRows rows after those of a sequence, for padding to static shapes. */
   constructor(model: Module, maxModelLength: number, { paddingRows = 0 }: { paddingRows?: number } = {}) {
     const groups = new Map<string, KvGroup>();
     for (const [path, module] of model.namedModules()) {
@@ -26,13 +26,13 @@ export class KvCachePlan {
     this.groups = [...groups.values()];
   }
 
-  /** For `Backend.compile`: `path` is that of a slot, a field of the attention. */
+  /** For `Backend.compile`. @param path of the runtime input, a field of the attention. */
   bindRuntimeInput(path: string, kind: string): RuntimeBinding {
     const group = this.byPath.get(path.split('.').slice(0, -1).join('.'))!;
     return kind.startsWith('kvCache.') ? { kind: 'cache', rows: group.rows } : { kind: 'input', name: `${group.name}.${kind}` };
   }
 
-  /** The most tokens of one run after `computed` ones: a run never crosses a chunk's boundary. */
+  /** The most tokens that a run may add after `computed` ones: no run crosses the boundary of a chunk. */
   roomAfter(computed: number): number {
     return this.groups.reduce(
       (room, { chunkSize }) => (chunkSize === null ? room : Math.min(room, chunkSize - (computed % chunkSize))),

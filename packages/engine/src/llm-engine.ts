@@ -26,7 +26,7 @@ import { ModelFiles, SequencePolicies } from './tokens.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
-  /** For verification: watch logits and residual streams, force tokens. */
+  /** For verification: observes logits and residual streams, and forces tokens. */
   observer?: SequenceObserver;
 }
 
@@ -47,8 +47,8 @@ export class LlmEngine implements Engine {
   }
 
   /**
-   * Loads the plugins, chooses the platform, loads the model through the override path and is ready to serve.
-   * @throws EngineConfigError and the errors of each step.
+   * Loads the plugins, chooses the platform and loads the model through the override path.
+   * @throws EngineConfigError, and the errors of each step.
    */
   static async start(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<LlmEngine> {
     const parsed = parseConfig(config);
@@ -66,7 +66,7 @@ export class LlmEngine implements Engine {
     }
   }
 
-  /** The second half of `start`. The engine owns the container from here on, even if this fails. */
+  /** The second half of `start`. The engine owns the container, even if loading fails. */
   static async load(options: Omit<LoadOptions, 'source'> & { checkpoint: Checkpoint }): Promise<LlmEngine> {
     const { plugins, platform, container, checkpoint } = options;
     const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
@@ -101,8 +101,8 @@ export class LlmEngine implements Engine {
   }
 
   /**
-   * Like `generate`, but pushes the deltas into a sink as they come.
-   * @returns a function that ends the answer early and frees its slot; harmless after the end.
+   * Like `generate`, but pushes each delta into a sink.
+   * @returns a function that ends the answer early and frees its slot. Calling it after the end is harmless.
    */
   begin(request: GenerateRequest, sink: AnswerSink, observer?: SequenceObserver): () => void {
     const takenAt = performance.now();
@@ -148,7 +148,7 @@ export class LlmEngine implements Engine {
     return { ...this.scheduler.counts, ...this.shared.counts, ...this.model.stats };
   }
 
-  /** Ends what runs and frees the model. Twice without harm. */
+  /** Ends all requests and frees the model. A second call waits for the first. */
   close(): Promise<void> {
     return (this.closing ??= this.end());
   }
@@ -194,8 +194,8 @@ export class LlmEngine implements Engine {
   }
 
   /**
-   * Runs the model for a batch or, while a prompt has pending images, for one tile: decoding sequences wait for one of the two at most. Null if no sequence
-   * advanced. The run needs contiguous slots, so a sequence that ended since `schedule` is still computed, and its result dropped.
+   * Runs the model for a batch or, while a prompt has pending images, for one tile, so that decoding sequences wait for one run at most. Null if no sequence
+   * advanced. A run needs contiguous slots: a sequence that ended since `schedule` is still computed, and its result is dropped.
    */
   private async compute({ firstSlot, sequences, count }: Batch): Promise<RunResult | null> {
     if (sequences.every(({ ended }) => ended)) return null;

@@ -68,7 +68,7 @@ describe('a start', () => {
       'an option of a platform that has none',
       { platformOptions: { buckets: 1 } },
       'GRAFT_ENGINE_CONFIG',
-      /"interpreter" has no options; "buckets"/,
+      /"interpreter" has no options, but "buckets"/,
     ],
     [
       'an option of an override where none serves',

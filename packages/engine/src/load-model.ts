@@ -24,13 +24,13 @@ import { ModelRunner, RunnerParts } from './tokens.ts';
 export interface LoadOptions extends StepContext {
   plugins: LoadedPlugins;
   source: ModelSource;
-  /** Upstream's classes, whatever overrides them. */
+  /** Builds upstream's classes and ignores all overrides. */
   without?: 'overrides';
-  /** Instead of the checkpoint's weights, of which none is read then. */
+  /** Replaces the loading of weights: none of the checkpoint is read. */
   fillWeights?: (model: LanguageModel) => void;
 }
 
-/** What the configuration says of the model, and not of serving it. */
+/** The options that decide which model is built, and how. */
 export type ModelChoice = Partial<
   Pick<
     EngineConfig,
@@ -43,29 +43,29 @@ export interface BuildOptions extends Pick<LoadOptions, 'plugins' | 'without' | 
   config: ModelChoice;
 }
 
-/** What a checkpoint says: the config as its family parses it, and how its tensors become parameters. */
+/** A checkpoint's config as its family parses it, and the rules by which its tensors become parameters. */
 export interface ModelReading extends Pick<ModelSource, 'architectures'> {
   readonly config: ModelConfig;
   readonly rules: WeightRules;
 }
 
-/** A model built from its config alone: its init hooks have run, its parameters have shapes and no values. */
+/** A model built from its config alone. Its init hooks have run; its parameters have shapes but no values. */
 export interface BuiltModel extends Pick<ModelSource, 'readAs'>, ModelReading {
   readonly model: LanguageModel;
   readonly context: ModelContext;
   readonly family: ModelFamily;
-  /** What reads images; null: the model is served for text alone. */
+  /** The vision tower; null if the model is served for text alone. */
   readonly tower: ImageTower | null;
   readonly resolution: Resolution;
   readonly hooks: HookRunner;
-  /** Reads another checkpoint as this one was read. */
+  /** Reads another checkpoint in the same way. */
   read(checkpoint: Checkpoint): Promise<ModelReading>;
 }
 
 export interface LoadedModel extends BuiltModel {
   /** Has the compiled graphs. */
   readonly runner: ModelRunner;
-  /** The model's own, the runner among them; disposed by whoever owns this. */
+  /** The services of this model, its runner included. The owner of the model disposes them. */
   readonly services: ServiceContainer;
   readonly warmUp: WarmUpSummary | null;
   /** Seconds of each step. */
@@ -93,7 +93,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   return { ...built, ...prepared, timings: step.timings };
 }
 
-/** The path from a loaded model to a runner that is ready to serve. It is one of the model's services: their disposal is the runner's too. */
+/** The path from a loaded model to a runner that is ready to serve. The runner is one of the model's services and is disposed with them. */
 export async function prepareRunner(
   { model, context, tower, config, events, container, signal }: RunnerParts & Pick<StepContext, 'container' | 'signal'>,
   step: StepRunner,
@@ -175,7 +175,7 @@ export async function buildModel(
     overrideOptions: options,
     build: classes.build,
   };
-  const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // what overrides rely on is there
+  const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // the contracts of overrides are checked first
   expectParts(`its class ${classes.Model.name}, which must extend Module`, model, {
     namedParameters: 'function',
     namedModules: 'function',
@@ -199,7 +199,7 @@ export async function buildModel(
   };
 }
 
-/** What the engine reads of every config. */
+/** The keys that the engine reads of every config. */
 const baseKeys = {
   vocabSize: 'number',
   hiddenSize: 'number',
@@ -216,16 +216,16 @@ export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode 
   return mode;
 }
 
-/** @throws EngineConfigError where the platform has no options; what its own check throws. */
+/** @throws EngineConfigError if the platform has no options; the errors of the platform's own check. */
 function checkPlatformOptions({ platform: { platform }, config }: LoadOptions, { maxModelLength }: ModelContext): void {
   const { platformOptions, maxSequences, prefillTokens } = config;
   platform.checkOptions?.(platformOptions, { maxSequences, prefillTokens, maxModelLength });
   const [option] = Object.keys(platformOptions);
   if (platform.checkOptions !== undefined || option === undefined) return;
-  throw new EngineConfigError(`Platform "${platform.name}" has no options; "${option}" is given.`, 'platformOptions', 'leave it out.');
+  throw new EngineConfigError(`Platform "${platform.name}" has no options, but "${option}" is given.`, 'platformOptions', 'leave it out.');
 }
 
-/** The options as overrides get them, and a check that something read each of them. */
+/** The options for overrides, and a check that each of them was read. */
 function watchedOptions(given: Readonly<Record<string, unknown>>) {
   const unread = new Set(Object.keys(given));
   const options = new Proxy(given, {
@@ -245,7 +245,7 @@ function watchedOptions(given: Readonly<Record<string, unknown>>) {
 
 const mostTokensByDefault = 8192;
 
-/** Tokens of a sequence that is served. @throws EngineConfigError */
+/** The most tokens of a sequence. @throws EngineConfigError */
 export function lengthOf(
   { maxPositionEmbeddings: limit }: ModelConfig,
   { maxModelLength = Math.min(limit, mostTokensByDefault) }: ModelChoice,

@@ -7,7 +7,7 @@ import type { EngineConfig } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
 import { ModelFiles } from './tokens.ts';
 
-/** What the steps that a load and a reload share need of an engine. */
+/** What a load and a reload need of the engine. */
 export interface StepContext {
   container: ServiceContainer;
   platform: SelectedPlatform;
@@ -20,7 +20,7 @@ export interface StepContext {
 /** A step's own progress; `fraction` from 0 to 1. */
 export type Report = (fraction: number, message: string) => void;
 
-/** Where each step of the path is reported. */
+/** The reported name of each step of the path. */
 const reported = {
   resolve: 'resolve',
   construct: 'construct',
@@ -36,7 +36,7 @@ const reported = {
 
 export type StepRunner = <T>(name: keyof typeof reported, message: string, body: (report: Report) => T | Promise<T>) => Promise<T>;
 
-/** Runs the steps of the path: reports each, times it (`timings`, in seconds), and stops between two when the signal says so. */
+/** Runs the steps of the path: reports each, records its seconds in `timings`, and stops between two steps if the signal is aborted. */
 export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' | 'signal'>) {
   const timings: Record<string, number> = {};
   const run: StepRunner = async (name, message, body) => {
@@ -51,7 +51,7 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
   return Object.assign(run, { timings });
 }
 
-/** How this engine loads weights: the platform's forms of them, kept in the cache folder. */
+/** The options for loading weights: the platform's formats, kept in the cache folder. */
 export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<Omit<LoadWeights, 'rules'>> {
   const asked = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
   const policy: LoadWeights['policy'] = (parameter) => {

@@ -8,18 +8,18 @@ export interface ProcessedSequence {
   readonly vocabSize: number;
 }
 
-/** One processor at work on one sequence, with its state. */
+/** A processor for one sequence, with its state. */
 export interface SequenceProcessor {
   /** Changes `logits` `[vocabSize]` in place. -Infinity forbids a token. */
   apply(logits: Float32Array): void;
-  /** Tells it the chosen or forced token. */
+  /** Called with each chosen or forced token. */
   take?(tokenId: number): void;
 }
 
 /** Changes the logits of sequences before a token is chosen. Processors run in order, before temperature, min-p, top-k and top-p. */
 export interface LogitsProcessor {
   readonly name: string;
-  /** Called once a sequence. Null if it changes nothing for this one. */
+  /** Called once per sequence. Null: nothing changes for this sequence. */
   start(sequence: ProcessedSequence): SequenceProcessor | null;
 }
 

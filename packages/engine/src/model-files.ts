@@ -7,10 +7,10 @@ import { configAlone } from './model-source.ts';
 import { type ModelText, openModelText, type TokenizerFormat } from './text/model-text.ts';
 import { CheckpointFormats, Tokenizers, WeightPolicy } from './tokens.ts';
 
-/** Reads a model's files in the formats that this engine has. */
+/** Reads a model's files, in the formats of this engine. */
 @injectable()
 export class ModelFiles {
-  /** The forms in which the platform keeps weights. */
+  /** The formats in which the platform keeps weights. */
   readonly weightPolicy: WeightPolicy;
   private readonly formats: readonly CheckpointFormat[];
   private readonly tokenizers: readonly TokenizerFormat[];

@@ -5,26 +5,26 @@ import { ReadAsError, UnknownGgufError } from './errors.ts';
 /** A checkpoint, and what it is served as. */
 export interface ModelSource {
   readonly checkpoint: Checkpoint;
-  /** As in config.json, or the one that it is read as. */
+  /** As in config.json, or the architecture that it is read as. */
   readonly architectures: readonly string[];
   /** A config.json of that architecture's family. */
   readonly raw: RawConfig;
-  /** The architecture of its own, where it is read as another family's, and why the answers are the same. */
+  /** Its own architecture and why the answers are the same, if it is read as another family's; otherwise null. */
   readonly readAs: { readonly from: string; readonly why: string } | null;
-  /** How its tensors become parameters. */
+  /** The rules by which its tensors become parameters. */
   rules(family: ModelFamily, config: ModelConfig): WeightRules;
 }
 
 /**
- * Finds out by name what a checkpoint is: the `architectures` of a config.json, or the registered family of a GGUF. No config is parsed.
- * @param as another architecture to read it as: of the same family, or one that its family's `readAs` allows.
- * @throws UnknownArchitectureError, UnknownGgufError, ReadAsError, ConfigInvalidError without `architectures`; what the family's reading of a GGUF throws.
+ * Identifies a checkpoint by name: by the `architectures` of its config.json, or by the registered family of a GGUF. No config is parsed.
+ * @param as another architecture to read it as: of the same family, or one that the family's `readAs` allows.
+ * @throws UnknownArchitectureError, UnknownGgufError, ReadAsError, ConfigInvalidError without `architectures`; the family's errors for a GGUF.
  */
 export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint, as: string | undefined): Promise<ModelSource> {
   const own = checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint);
   if (as === undefined || as === own.architectures[0]) return own;
   const { architecture: from } = registry.resolve(own.architectures, { platform: null });
-  registry.upstreamOf(as); // a name that nobody knows is the error, with the nearest ones
+  registry.upstreamOf(as); // throws for an unknown name, with the nearest names
   const families = await registry.families<ModelFamily>();
   const family = families.get(from);
   if (family !== undefined && families.get(as) === family) return { ...own, architectures: [as] };
@@ -62,12 +62,12 @@ async function ggufSource(registry: ModelRegistry, checkpoint: Checkpoint): Prom
   };
 }
 
-/** For explanations: a line, or none. */
+/** One line for an explanation; empty if it is read as what it is. */
 export function readAsText(readAs: ModelSource['readAs']): string[] {
   return readAs === null ? [] : [`  the checkpoint is a ${readAs.from}: ${readAs.why}`];
 }
 
-/** @param path what to name in errors. */
+/** @param path for errors. */
 export function configAlone(path: string, config: unknown): Checkpoint {
   return {
     path,

@@ -8,8 +8,8 @@ export class Permits {
   }
 
   /**
-   * Disposing the permit, once or more, lets the next in line proceed.
-   * @throws the signal's reason; the turn then passes to the next in line.
+   * Waits for a permit. Disposing it lets the next in line proceed; a second disposal has no effect.
+   * @throws the signal's reason; the next in line then gets the turn.
    */
   async acquire(signal?: AbortSignal): Promise<Disposable> {
     signal?.throwIfAborted();

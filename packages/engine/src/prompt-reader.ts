@@ -18,7 +18,7 @@ export interface PromptReaderOptions {
 /** A prompt as the model takes it. */
 export interface ReadPrompt {
   promptIds: number[];
-  /** The caller disposes them, which lets the next request decode its images. */
+  /** Owned by the caller. Disposing them lets the next request decode its images. */
   images: PromptImages | null;
 }
 

@@ -7,12 +7,12 @@ import type { ModelRunner } from './runner/model-runner.ts';
 
 export interface ReloadModelOptions extends StepContext {
   checkpoint: Checkpoint;
-  /** Ends when no sequence runs any more and none starts: the step boundary at which the weights are exchanged. */
+  /** Resolves at a step boundary at which no sequence runs and none starts. The weights are exchanged there. */
   drain(): Promise<void>;
 }
 
 export interface ReloadedModel {
-  /** Serves from now on; the old runner, where it is another one, is the caller's to dispose. */
+  /** Serves from now on. If its runner is new, the caller disposes the old one. */
   readonly loaded: LoadedModel;
   readonly weights: LoadReport;
   readonly hooks: readonly HookRecord[];
@@ -21,9 +21,9 @@ export interface ReloadedModel {
 }
 
 /**
- * Gives a model that serves other weights. The whole checkpoint is read, checked and converted first. Then a runner that can take
- * other weights gets them between two steps, in the memory of the old ones; in place of any other a second one is prepared while the old one serves, with
- * caches of its own, and takes over between two steps. All or nothing: an error or an abort leaves the old weights serving.
+ * Gives a served model other weights. First the whole checkpoint is read, checked and converted. A runner that can take weights in place then gets them
+ * between two steps, in the memory of the old ones. Otherwise a second runner with its own caches is prepared while the old one serves, and takes over
+ * between two steps. All or nothing: after an error or an abort the old weights keep serving.
  */
 export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptions): Promise<ReloadedModel> {
   const { model, hooks, context, tower, runner } = loaded;
@@ -34,7 +34,7 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptio
 
   const staged = await step('load', 'staging weights', async (report) =>
     stageWeights(hooks.parametersAtLoad(model), checkpoint, { ...(await weightOptions(options, report)), rules: reading.rules }),
-  ); // the model is as it was until they are applied
+  ); // the model does not change until they are applied
   using reload = await step('postLoad', 'post-load hooks', () => hooks.reload(model, context, () => staged.apply())); // back to the old weights unless kept
 
   const inPlace = runner.acceptsWeights?.() === true;
@@ -52,7 +52,7 @@ export async function reloadModel(loaded: LoadedModel, options: ReloadModelOptio
   return { loaded: { ...loaded, runner: serving, services, warmUp }, weights: staged.report, hooks: reload.hooks, timings: step.timings };
 }
 
-/** Weights are copied one after the other, then tried: when one cannot be, or the runner refuses them, the old ones are put back. */
+/** Copies the weights one after the other, then tries them. If a copy fails or the runner refuses them, the old weights are restored. */
 async function updateOrRestore(runner: ModelRunner, reload: HookReload): Promise<void> {
   try {
     await runner.updateWeights!();
@@ -63,7 +63,7 @@ async function updateOrRestore(runner: ModelRunner, reload: HookReload): Promise
   }
 }
 
-/** Another shape is another model, which a reload of weights cannot make of this one. */
+/** A reload changes weights only: another config is another model. */
 function requireSameConfig(loaded: ModelReading, reading: ModelReading, path: string): void {
   const [served, other]: Record<string, unknown>[] = [loaded, reading].map(({ architectures, config }) => ({ architectures, ...config }));
   const differing = Object.keys(served!).flatMap((key) => {

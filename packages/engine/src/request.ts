@@ -4,7 +4,7 @@ import { SamplingParams } from './sampling-params.ts';
 /** The bytes of an image's file: PNG, JPEG, WebP or GIF. */
 const ImageFile = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'Invalid input: expected the bytes of a file');
 
-/** A piece of a message: text, or an image at that place. */
+/** A part of a message: text, or an image in that place. */
 const ContentPart = z.discriminatedUnion('type', [
   z.object({ type: z.literal('text'), text: z.string() }),
   z.object({ type: z.literal('image'), data: ImageFile }),
@@ -47,13 +47,13 @@ export type FinishReason = 'stop' | 'length';
 
 export interface TokenLogprob {
   tokenId: number;
-  /** The token's text; may be a part of a character. */
+  /** The token's text, possibly part of a character. */
   token: string;
   logprob: number;
   top: { tokenId: number; token: string; logprob: number }[];
 }
 
-/** A piece of the answer. The last one of a stream, and only it, has a `finishReason`. */
+/** A piece of the answer. Only the last one has a `finishReason`. */
 export interface TokenDelta {
   /** Safe to show: never half a character or the beginning of a stop string. May be empty. */
   text: string;

@@ -14,14 +14,14 @@ export interface SampledToken {
   top: { tokenId: number; logprob: number }[];
 }
 
-/** No token can be chosen from the model's logits. */
+/** No token can be chosen from the logits. */
 export class LogitsInvalidError extends graftError('GRAFT_LOGITS_INVALID', (what: string) => ({
   what,
   where: 'the logits of one sequence, in the sampler',
   fix: 'the weights are damaged or a computation overflowed: check the checkpoint, and compare with the upstream model by `graft verify`.',
 })) {}
 
-/** A plugin's logits processor failed. The request that it was called for ends with this error. */
+/** A plugin's logits processor failed. Its request ends with this error. */
 export class LogitsProcessorError extends graftError('GRAFT_LOGITS_PROCESSOR', (name: string, what: string, cause?: unknown) => ({
   what: `Logits processor "${name}" failed: ${what}`,
   where: `LogitsProcessors, "${name}"`,
@@ -85,7 +85,7 @@ export class Sampler {
       const { name } = processor;
       const started = callProcessor(name, 'start', () => processor.start({ sampling: params, promptIds, vocabSize }));
       if (started === null) return [];
-      if (typeof started?.apply !== 'function') throw new LogitsProcessorError(name, 'start() must give null or an object with apply().');
+      if (typeof started?.apply !== 'function') throw new LogitsProcessorError(name, 'start() must return null or an object with apply().');
       return { name, apply: (row) => started.apply(row), take: (tokenId) => started.take?.(tokenId) };
     });
     // Capped, since 0 times infinity would be NaN.
@@ -93,14 +93,14 @@ export class Sampler {
   }
 
   /**
-   * Chooses the next token of the sequence, and tells the processors.
+   * Chooses the next token of the sequence, and passes it to the processors.
    * @param logits `[vocabSize]`; not modified.
    * @param forced taken instead of a random token.
-   * @throws LogitsInvalidError when a logit is NaN or +Infinity, all are -Infinity, or there are not `vocabSize` of them.
+   * @throws LogitsInvalidError if a logit is NaN or +Infinity, if all are -Infinity, or if their number is not `vocabSize`.
    */
   sample(logits: Float32Array, forced?: number): SampledToken {
     if (logits.length !== this.vocabSize)
-      throw new LogitsInvalidError(`There are ${logits.length} logits for a vocabulary of ${this.vocabSize}.`);
+      throw new LogitsInvalidError(`The row has ${logits.length} logits for a vocabulary of ${this.vocabSize}.`);
     const tokenId = forced ?? this.choose(this.adjusted(logits));
     const sampled = this.report(logits, tokenId);
     for (const { name, take } of this.processors) callProcessor(name, 'take', () => take?.(tokenId));
@@ -136,7 +136,7 @@ export class Sampler {
     return pick(ids, weights, count, this.random.next());
   }
 
-  /** A floor above which top-k or top-p probably finds all that it keeps, and little else. */
+  /** A floor above which top-k or top-p probably finds all the tokens that it keeps, and few others. */
   private firstFloor(row: Float32Array, max: number): number {
     const { topK, topP } = this.params;
     if (topK > 0) return (lowerBoundOfTop(row, topK, this.scratch) - max) * this.inverseTemperature;

@@ -2,7 +2,7 @@ import { inject, injectable } from '@graft/registry';
 import type { LogitsProcessor } from './logits-processors.ts';
 import { LogitsProcessors, SchedulerPolicy as SchedulerPolicyToken } from './tokens.ts';
 
-/** A sequence that waits for a slot, as a policy sees it. */
+/** A sequence that waits for a slot, as policies see it. */
 export interface WaitingSequence {
   readonly promptLength: number;
   /** Arrival of its request, by `performance.now()`. */
@@ -34,7 +34,7 @@ export class FirstComeFirstServed implements SchedulerPolicy {
   }
 }
 
-/** What decides the course of sequences: when each is computed, and what its logits become. */
+/** The policies of the step loop: when a sequence is computed, and how its logits change. */
 @injectable()
 export class SequencePolicies {
   readonly scheduler: SchedulerPolicy;

@@ -37,7 +37,12 @@ function prefillOf(batches: readonly Batch[]): [Sequence, number] | null {
   return first === undefined || first.sequences[0]!.decoding ? null : [first.sequences[0]!, first.count];
 }
 
-function schedulerOf({ maxSequences = 4, prefillTokens = 8, name = 'dense-tiny', policy = new FirstComeFirstServed() }: SchedulerTest = {}): Scheduler {
+function schedulerOf({
+  maxSequences = 4,
+  prefillTokens = 8,
+  name = 'dense-tiny',
+  policy = new FirstComeFirstServed(),
+}: SchedulerTest = {}): Scheduler {
   return new Scheduler({ maxSequences, prefillTokens, kvCache: planOf(name, 200), policy });
 }
 

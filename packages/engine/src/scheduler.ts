@@ -6,7 +6,7 @@ import type { Sequence } from './sequence.ts';
 
 /**
  * The work of one run: a piece of one prompt, or one token of each decoding sequence. The sequences are in contiguous slots, lowest first. The batch keeps the first
- * slot, because a sequence that ends before the run loses its own.
+ * slot, because a sequence that ends before the run loses its slot.
  */
 export interface Batch {
   readonly firstSlot: number;
@@ -23,7 +23,7 @@ export interface SchedulerOptions {
   policy: SchedulerPolicy;
 }
 
-/** Continuous batching with chunked prefill, in the order of a policy. A long prompt delays decoding sequences by one piece at most. */
+/** Continuous batching with chunked prefill, in the order of a policy. A long prompt delays decoding sequences by at most one piece. */
 export class Scheduler {
   private readonly waiting: Sequence[] = [];
   private readonly running: Sequence[] = [];
@@ -47,7 +47,7 @@ export class Scheduler {
     return this.running.length > 0 || (this.waiting.length > 0 && !this.held);
   }
 
-  /** Until `release`, waiting sequences keep waiting; running ones run to their end. */
+  /** Until `release`, no waiting sequence starts. Running sequences run to their end. */
   hold(): void {
     this.held = true;
   }
@@ -86,7 +86,8 @@ export class Scheduler {
     while (this.waiting.length > 0 && !this.held && this.running.length < this.options.maxSequences) {
       const waiting = [...this.waiting]; // a policy may sort or empty what it gets
       const sequence = this.decide('next', () => this.options.policy.next(waiting));
-      if (!drop(this.waiting, sequence)) throw new SchedulerPolicyError('next() gave a sequence that does not wait', this.options.policy);
+      if (!drop(this.waiting, sequence))
+        throw new SchedulerPolicyError('next() returned a sequence that is not waiting', this.options.policy);
       let slot = 0;
       while (!this.isFree(slot)) slot++; // the lowest keeps active sequences close together
       sequence.start(slot);
@@ -98,7 +99,7 @@ export class Scheduler {
     const { prefillTokens, kvCache } = this.options;
     const limit = Math.min(prefillTokens, uncomputed, kvCache.roomAfter(computed));
     const tokens = this.decide('prefillTokens', () => this.options.policy.prefillTokens({ limit, decoding }));
-    if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() gave ${tokens}`, this.options.policy);
+    if (!(tokens >= 1)) throw new SchedulerPolicyError(`prefillTokens() returned ${tokens}`, this.options.policy);
     return Math.min(limit, Math.floor(tokens));
   }
 

@@ -10,11 +10,11 @@ import { Detokenizer } from './text/detokenizer.ts';
 import { StopStrings } from './text/stop-strings.ts';
 import type { Tokenizer } from './text/tokenizer.ts';
 
-/** Lets a verification tool watch and steer one sequence; in process only. Arrays are valid only during the call. */
+/** Lets a verification tool observe and steer one sequence, in process only. Arrays are valid only during the call. */
 export interface SequenceObserver {
-  /** Tokens to take instead of the sampled ones. */
+  /** Taken instead of the sampled tokens. */
   forcedTokenIds?: readonly number[];
-  /** Also give the logits of every prompt position. */
+  /** Whether to report the logits of every prompt position. */
   promptLogits?: boolean;
   /** The logits `[vocabSize]` that follow the token at `position`. */
   onLogits?(position: number, logits: Float32Array): void;
@@ -46,14 +46,14 @@ export interface SequenceOptions extends ReadPrompt {
   takenAt?: number;
 }
 
-/** One request's tokens: which are computed, which were chosen, and what text may be shown. */
+/** The tokens of one request: which are computed, which were chosen, and which text may be shown. */
 export class Sequence {
   readonly tokenIds: number[];
   readonly promptLength: number;
   readonly observer: SequenceObserver;
   readonly abort = new AbortController();
   readonly takenAt: number;
-  /** Kept until the prompt is computed. */
+  /** Null once the prompt is computed. */
   images: PromptImages | null;
   /** Slot in the KV cache; null while waiting. */
   slot: number | null = null;
@@ -69,7 +69,7 @@ export class Sequence {
   private startedAt = 0;
   private firstTokenAt = 0;
 
-  /** @throws what a logits processor throws for these parameters. */
+  /** @throws the errors of logits processors for these parameters. */
   constructor({ promptIds, images, sampling, sink, shared, observer = {}, takenAt = performance.now() }: SequenceOptions) {
     this.tokenIds = [...promptIds];
     this.promptLength = promptIds.length;
@@ -105,7 +105,7 @@ export class Sequence {
     return { row: { tokenIds: this.tokenIds.slice(computed, computed + count), computed, ...images?.row }, step: images?.step ?? {} };
   }
 
-  /** Takes a run's result for the next `count` tokens. @returns the logits of the token after them; null while tokens are left to compute. */
+  /** Takes a run's result for the next `count` tokens. @returns the logits of the token after them; null while tokens remain to be computed. */
   advance(count: number, { vocabSize, logits, auxHiddenStates }: RunResult): Float32Array | null {
     const { observer, computed } = this;
     const isPrompt = !this.decoding;
@@ -123,12 +123,12 @@ export class Sequence {
     return logits.subarray(logits.length - vocabSize);
   }
 
-  /** Chooses the token that follows. @throws LogitsInvalidError */
+  /** Chooses the next token. @throws LogitsInvalidError */
   sample(logits: Float32Array): SampledToken {
     return this.sampler.sample(logits, this.observer.forcedTokenIds?.[this.generated]);
   }
 
-  /** Appends the token, and sends the text that may be shown. */
+  /** Appends the token and sends the text that may be shown. */
   emit(sampled: SampledToken): void {
     if (this.firstTokenAt === 0) this.firstTokenAt = performance.now();
     const { tokenId } = sampled;

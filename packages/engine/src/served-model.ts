@@ -11,16 +11,16 @@ import { unlessAborted } from './unless-aborted.ts';
 
 /** The step loop as a reload sees it. */
 export interface StepLoop extends Pick<ReloadModelOptions, 'drain'> {
-  /** Lets waiting sequences start again. */
+  /** Waiting sequences may start again. */
   resume(): void;
 }
 
-/** The served model: its runner, its description, and the exchange of its weights, one at a time. */
+/** The served model: its runner, its description, and one exchange of its weights at a time. */
 export class ServedModel implements AsyncDisposable {
   private loaded: LoadedModel;
   private served: EngineInfo;
   private readonly context: StepContext;
-  /** Counts of replaced runners: the engine's counts never go down. */
+  /** Counts of replaced runners, so that the engine's counts never go down. */
   private replaced: RunnerStats | null = null;
   private reloading: { readonly model: string; readonly closed: AbortController; readonly ended: Promise<ReloadReport> } | null = null;
 
@@ -59,7 +59,7 @@ export class ServedModel implements AsyncDisposable {
     }
   }
 
-  /** Aborts a running reload. All runs must have ended before disposal. */
+  /** Aborts a running reload. */
   abortReload(reason: unknown): void {
     this.reloading?.closed.abort(reason);
   }

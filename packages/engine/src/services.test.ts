@@ -218,13 +218,13 @@ function runnerWith(methods: Partial<Record<keyof AnyShapeRunner, unknown>>): Pl
 
 test.each<[string, string, PluginDeclaration['bind'] & {}]>([
   [
-    'Backend.compile() gave undefined',
+    'Backend.compile() returned undefined',
     'mine',
     (bind) => bind.decorate(Backend, () => ({ name: 'mine', compile: () => undefined as never })),
   ],
   ['Backend.compile() threw: no driver', 'mine', (bind) => bind.decorate(Backend, () => ({ name: 'mine', compile: async () => fail() }))],
   [
-    'Tokenizers.open() gave an object',
+    'Tokenizers.open() returned an object',
     'open',
     (bind) => bind.many(Tokenizers).toConstantValue({ name: 'mine', open: () => ({}) as never }),
   ],
@@ -235,7 +235,7 @@ test.each<[string, string, PluginDeclaration['bind'] & {}]>([
     (bind) => bind.many(CheckpointFormats).toConstantValue({ ...pack, name: 'mine', reads: fail }),
   ],
   [
-    'CheckpointFormats.open() gave undefined',
+    'CheckpointFormats.open() returned undefined',
     'mine',
     (bind) => bind.many(CheckpointFormats).toConstantValue({ name: 'mine', reads: () => true, open: () => undefined as never }),
   ],
@@ -264,7 +264,7 @@ test.each<[string, string, PluginDeclaration['bind'] & {}]>([
 test.each<[string, object]>([
   ['threw: no driver', { run: async () => fail() }],
   ['threw: no driver', { run: fail }],
-  ['gave undefined, which has no "logits"', { run: async () => undefined }],
+  ['returned undefined, which has no "logits"', { run: async () => undefined }],
 ])('a step of a plugin’s runner that %s ends its request with an error that names the runner', async (text, methods) => {
   const engine = await startTiny({}, withPlugin(runnerWith(methods)));
   const answer = generateIds(engine, request(prompt));

@@ -8,15 +8,15 @@ import { parseWith } from './json-file.ts';
 
 export interface StartOptions {
   onProgress?: (progress: LoadProgress) => void;
-  /** Gets what the engine reports, from its start on; across the worker's boundary too. */
+  /** Gets the engine's events, also from a worker. */
   events?: EventBus<EngineEvents>;
   signal?: AbortSignal;
-  /** Plugins for an application whose package.json lists none, and where they are resolved from. */
+  /** The plugins of an application whose package.json lists none, and where they are resolved from. */
   defaultPlugins?: readonly string[];
   defaultPluginsFrom?: string;
-  /** Plugins passed in code, before those that are found. They cannot follow into a worker, where those that are found must do. */
+  /** Loaded before the plugins that are found. They cannot cross into a worker, which must find them itself. */
   pluginsInCode?: readonly Plugin[];
-  /** The plugins that the starting thread found; a start with others is refused. */
+  /** The plugins that the starting thread found. A start that finds others is refused. */
   expectedPlugins?: readonly PluginRecord[];
 }
 

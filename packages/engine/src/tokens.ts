@@ -9,7 +9,7 @@ import type * as scheduler from './scheduler-policy.ts';
 import type { TokenizerFormat } from './text/model-text.ts';
 
 export type Backend = graph.Backend;
-/** What compiles and runs models on a platform. No default: a platform's plugin binds it. */
+/** Compiles and runs models on a platform. It has no default: a platform's plugin binds it. */
 export const Backend = token<Backend>('Backend', 'engine', ['compile']);
 
 export type StaticBackend = graph.StaticBackend;
@@ -28,13 +28,13 @@ export type RunnerParts = runner.RunnerParts;
 /** The loaded model that a runner runs. The engine binds it. */
 export const RunnerParts = token<RunnerParts>('RunnerParts', 'model');
 
-/** How backends lower ops, each for its platform. A plugin adds those of its ops, or better ones of ours. */
+/** Lowerings of ops, each for its platform. A plugin adds lowerings of its own ops, or better ones of ours. */
 export const Lowerings = listToken<graph.OpLowering<never, unknown>>('Lowerings', 'engine', ['lower']);
 
-/** The forms of checkpoints that are read. Of several that read a path, the last one opens it: a plugin's comes before ours. */
+/** Formats of checkpoints. The last one that reads a path opens it, so a plugin's format comes before ours. */
 export const CheckpointFormats = listToken<coreModel.CheckpointFormat>('CheckpointFormats', 'engine', ['reads', 'open']);
 
-/** How the tokenizer of a checkpoint is read. Of several that read one, the last is taken: a plugin's comes before ours. */
+/** Formats of tokenizers. The last one that reads a checkpoint's tokenizer is taken, so a plugin's format comes before ours. */
 export const Tokenizers = listToken<TokenizerFormat>('Tokenizers', 'engine', ['open']);
 
 export type ModelFiles = files.ModelFiles;
@@ -42,7 +42,7 @@ export type ModelFiles = files.ModelFiles;
 export const ModelFiles = token<ModelFiles>('ModelFiles', 'engine', ['open', 'text']);
 
 export type WeightPolicy = coreModel.WeightPolicy;
-/** The forms in which weights are kept (`--weights auto`). Default: float32. */
+/** The formats in which weights are kept (`--weights auto`). Default: float32. */
 export const WeightPolicy = token<WeightPolicy>('WeightPolicy', 'engine', 'function');
 
 export type SchedulerPolicy = scheduler.SchedulerPolicy;
@@ -50,8 +50,8 @@ export type SchedulerPolicy = scheduler.SchedulerPolicy;
 export const SchedulerPolicy = token<SchedulerPolicy>('SchedulerPolicy', 'engine', ['next', 'prefillTokens']);
 
 export type SequencePolicies = scheduler.SequencePolicies;
-/** What the steps of this engine follow. */
+/** The policies of the step loop. */
 export const SequencePolicies = token<SequencePolicies>('SequencePolicies');
 
-/** What changes the logits of each sequence before a token is chosen, in order. Ours come first: bias and penalties of the API. */
+/** Change the logits of each sequence before a token is chosen, in order. Ours come first: bias and penalties of the API. */
 export const LogitsProcessors = listToken<LogitsProcessor>('LogitsProcessors', 'engine', ['start']);

@@ -167,7 +167,7 @@ describe('an override whose numbers prove nothing', () => {
     }
     const { record } = await verifyClass(Extra);
     expect(record.verdict).toBe('unproven');
-    expect(record.problems).toEqual(['The parameter "gate" is in no checkpoint: upstream has none of that name.']);
+    expect(record.problems).toEqual(['The parameter "gate" is in no checkpoint: upstream has no parameter of that name.']);
   });
 
   test('because its hook changed nothing', async () => {
@@ -277,7 +277,7 @@ test('where a platform has no backend the interpreter stands in, and the record 
   const pluginsInCode = [overriding(Faithful, { platform: 'bare' })];
   const { text, record } = await verify({ app: root, plugins, architecture: 'Llama4ForCausalLM', maxTokens: 2 }, { pluginsInCode });
   expect(record).toMatchObject({ verdict: 'equal', platform: 'bare', mode: 'none' });
-  expect(text).toContain('device: the interpreter, in the place of platform "bare": its plugin binds no backend');
+  expect(text).toContain('device: the interpreter, in place of platform "bare": its plugin binds no backend');
 });
 
 test('where a platform is absent the interpreter stands in, and the record says why', async () => {
@@ -317,7 +317,7 @@ describe('what cannot be verified', () => {
   });
 
   test.each([
-    ['neither architecture nor model', {}, 'Nothing to verify was named'],
+    ['neither architecture nor model', {}, 'Neither an architecture nor a model is named'],
     ['an architecture without a small config', { architecture: 'Other' }, 'no small config of Other'],
     ['both a model and a config', { model: caseFolder('dense-tiny'), config: 'config.json' }, 'A checkpoint and a config'],
     ['a config that is not there', { config: '/nowhere/config.json' }, 'cannot be read'],

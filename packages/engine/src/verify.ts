@@ -18,46 +18,46 @@ import { errorRecord } from './worker/protocol.ts';
 
 export interface VerifyOptions extends VerifySubject {
   /**
-   * The largest difference that is let through, of the largest value that the same token has there (of 1 where that is less). Default: 1e-4, more than
-   * sums lose by another order.
+   * The largest accepted difference, relative to the token's largest value in the same place, or to 1 if that is larger. Default: 1e-4, more than the
+   * rounding of sums in another order.
    */
   tolerance?: number;
-  /** Text for the model's tokenizer, or token ids. Default: 20 ids, and one image among them for a model that reads images. */
+  /** Text for the model's tokenizer, or token ids. Default: 20 ids, with one image among them if the model reads images. */
   prompt?: string | readonly number[];
-  /** Tokens after the prompt, each a step of its own. Default: 16. */
+  /** Tokens after the prompt, one step each. Default: 16. */
   maxTokens?: number;
 }
 
-/** What one of the two models was, and did. */
+/** One of the two models, and its run. */
 export interface VerifiedModel {
   readonly modelClass: string | null;
-  /** The kinds of its layers, each a graph at every shape; after the init hooks. */
+  /** The kinds of its layers after the init hooks. Each kind is one graph at every shape. */
   readonly kinds: readonly GraphKind[];
-  /** Graphs captured and compiled in the run itself. */
+  /** Graphs captured and compiled in the run. */
   readonly captures: number;
   readonly compiles: number;
-  /** What the hooks changed and did not undo, like ones together. */
+  /** The patches in effect. Patches that differ only in their layer are one group. */
   readonly patches: readonly PatchGroup[];
-  /** The greedy token after each position; with the answer of upstream before it. */
+  /** The greedy token at each position of the answer, given upstream's answer up to there. */
   readonly tokenIds: readonly number[];
-  /** Of the whole: building, loading, capturing, compiling, running. */
+  /** For building, loading, capturing, compiling and running. */
   readonly seconds: number;
-  /** Where it failed, and by what. */
+  /** The step that failed, and its error. */
   readonly failure: { readonly step: string; readonly error: GraftErrorRecord } | null;
 }
 
 /** `verify --json`. */
 export interface VerifyRecord extends Omit<RunComparison, 'isEqual'> {
-  /** `failed`: at least one of the two did not come to its end; then nothing is compared. `unproven`: the numbers are equal, and there are problems. */
+  /** `failed`: one of the two models failed, so nothing is compared. `unproven`: the numbers are equal, but `problems` is not empty. */
   readonly verdict: 'equal' | 'unproven' | 'differs' | 'failed';
-  /** What equal numbers do not show: parameters that differ, and patches, hooks and overrides without effect. */
+  /** Faults that equal numbers do not show: parameters that differ, and patches, hooks and overrides without effect. */
   readonly problems: readonly string[];
   readonly architecture: string;
   readonly platform: string;
   readonly mode: string;
   /** Where both ran, and why. */
   readonly device: string;
-  /** A path, or what random weights are of. */
+  /** A path, or the seed and the config of random weights. */
   readonly weights: string;
   readonly tolerance: number;
   readonly promptIds: readonly number[];
@@ -66,10 +66,10 @@ export interface VerifyRecord extends Omit<RunComparison, 'isEqual'> {
 }
 
 /**
- * Holds an override against its upstream: both are loaded with the same weights in float32, on the same platform, one after the other, and run the same
- * tokens: the prompt, then upstream's greedy answer. Compared are the residual stream after every layer, the logits, and each model's own greedy token.
- * A model that fails is in the record, with the step and the error.
- * @throws NothingToVerifyError where no override serves; EngineConfigError, and what finding plugins, platform, config and tokenizer ends in.
+ * Compares an override with its upstream. Both are loaded one after the other, with the same weights in float32, on the same platform, and run the same
+ * tokens: the prompt, then upstream's greedy answer. The residual stream after every layer, the logits and each model's own greedy tokens are compared.
+ * If a model fails, the record contains the step and the error.
+ * @throws NothingToVerifyError if no override serves; EngineConfigError, and the errors of plugins, platform, config and tokenizer.
  */
 export async function verify(asked: VerifyOptions, options: StartOptions = {}): Promise<{ text: string; record: VerifyRecord }> {
   const { tolerance = 1e-4, prompt, maxTokens = 16 } = asked;
@@ -105,14 +105,14 @@ interface RunOptions {
   options: StartOptions;
 }
 
-/** Each is null if the model failed before. */
+/** Each is null if the model failed earlier. */
 interface ModelRun {
   run: RecordedRun | null;
   parameters: Parameters | null;
   info: EngineInfo | null;
 }
 
-/** One of the two, from its class to its last token; it is gone from memory when the other one's turn comes. */
+/** Runs one of the two models, from its class to its last token. It is disposed before the other one starts. */
 async function runModel(
   which: 'upstream' | 'override',
   { subject, maxTokens, answer, options }: RunOptions,
@@ -170,7 +170,7 @@ async function loadEngine(subject: Subject, options: BuildOptions & Pick<StartOp
   return await LlmEngine.load({ ...options, platform, config, container, checkpoint, ...(fill !== null && { fillWeights: fill }) });
 }
 
-/** The platform's services, or the interpreter where it has none that run here. */
+/** The platform's services, or the interpreter if nothing of the platform runs here. */
 function containerOf({ plugins, platform, config, onInterpreter }: Subject): ServiceContainer {
   if (!onInterpreter) return createServices(plugins, platform, config);
   const bound = plugins.bindings({ ...config, platform: platform.platform.name });

@@ -17,7 +17,7 @@ export class ImageBrokenError extends graftError('GRAFT_IMAGE_BROKEN', (what: st
 
 /**
  * An image file is larger than `maxImageBytes`.
- * @param count `at least` where reading stopped at the limit.
+ * @param count `at least` if reading stopped at the limit.
  */
 export class ImageBytesError extends graftError(
   'GRAFT_IMAGE_BYTES',

@@ -17,7 +17,7 @@ const signatures: readonly { format: ImageFormat; holds: (bytes: Uint8Array) => 
 ];
 
 /**
- * Detects the format by the first bytes; the sender's media type does not matter. Only these four formats reach the library: it opens others too, some of which read
+ * Detects the format by the first bytes; the sender's media type does not matter. Only these four formats reach the library. It opens other formats too, and some of those read
  * other files (SVG) or run programs (PDF).
  * @throws ImageTypeError for anything else, an empty file included.
  */

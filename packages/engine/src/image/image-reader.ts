@@ -8,14 +8,14 @@ import type { ImageLimits } from './image-config.ts';
 import { ImageProcessor, type ProcessedImage, type ProcessOptions } from './processor.ts';
 import { type ImageTiles, PromptImages } from './prompt-images.ts';
 
-/** The published settings of the model's image processor. The file's other keys say how values are computed, which is fixed here. */
+/** The published settings of the model's image processor. The file's other keys describe the arithmetic, which is fixed here. */
 const PreprocessorConfig = z.looseObject({
   size: z.looseObject({ height: z.int().positive(), width: z.int().positive() }).nullish(),
   max_patches: z.int().min(1).max(64).nullish(),
   resize_to_max_canvas: z.boolean().nullish(),
 });
 
-/** Turns a request's images into tiles, their tokens in the prompt, and the place of each of the tower's rows. */
+/** Turns a request's images into tiles and their tokens in the prompt, and finds the place of each row of the tower's output. */
 export class ImageReader {
   private readonly tower: ImageTower;
   private readonly images: Pick<FamilyImages, 'tokens' | 'layout'>;
@@ -28,9 +28,9 @@ export class ImageReader {
   }
 
   /**
-   * @param folder the checkpoint's; `preprocessor_config.json` is optional.
-   * @param images the family's.
-   * @throws EngineConfigError for a malformed file, or one for tiles of another size than the tower's.
+   * @param folder of the checkpoint; `preprocessor_config.json` is optional.
+   * @param images of the family.
+   * @throws EngineConfigError for a malformed file, or for tiles of another size than the tower's.
    */
   static async open(
     folder: string,
@@ -40,7 +40,7 @@ export class ImageReader {
   ): Promise<ImageReader> {
     const file = join(folder, 'preprocessor_config.json');
     const refuse = (what: string, where: string) =>
-      new EngineConfigError(what, where, 'take the file that belongs to this checkpoint, or remove it.');
+      new EngineConfigError(what, where, 'use the file that belongs to this checkpoint, or remove it.');
     const {
       size,
       max_patches: maxTiles,
@@ -60,12 +60,12 @@ export class ImageReader {
     return this.processor.process(images, options);
   }
 
-  /** @throws ImagePlacesError when a rendered chat does not have one place for each image. */
+  /** @throws ImagePlacesError if a rendered chat does not have one place for each image. */
   checkPlaces(text: string, images: number): void {
     const { image } = this.images.tokens;
     const places = text.split(image).length - 1;
     if (places === images) return;
-    const what = `The rendered chat has ${places} places for images ("${image}"), and the messages bring ${images}.`;
+    const what = `The rendered chat has ${places} places for images ("${image}"), but the messages contain ${images}.`;
     const fix = `leave the text "${image}" out of the messages; if it is not there, the model's chat template does not place images.`;
     throw new ImagePlacesError(what, 'messages', fix);
   }
@@ -81,7 +81,7 @@ export class ImageReader {
 
   /**
    * @param promptIds has the image token once for each row of the tower's output, in the order of the tiles.
-   * @throws ImagePlacesError when the number of places differs from the number of rows; InvalidRequestError for tiles of another size than the tower's.
+   * @throws ImagePlacesError if the number of places differs from the number of rows; InvalidRequestError for tiles of another size than the tower's.
    */
   place(promptIds: readonly number[], images: readonly ImageTiles[]): PromptImages {
     const { tokensPerTile, imageTokenIndex, numChannels, imageSize } = this.tower;
@@ -91,7 +91,7 @@ export class ImageReader {
     const rows = Int32Array.from(promptIds, (id) => (id === imageTokenIndex ? next++ : -1));
     const expected = images.reduce((sum, { tiles }) => sum + tiles, 0) * tokensPerTile;
     if (next === expected) return new PromptImages({ images, tileDims, tokensPerTile, rows });
-    const what = `The prompt has ${next} places for tokens of images (token ${imageTokenIndex}), and the images need ${expected}, ${tokensPerTile} a tile.`;
+    const what = `The prompt has ${next} places for tokens of images (token ${imageTokenIndex}), but the images need ${expected}, ${tokensPerTile} per tile.`;
     throw new ImagePlacesError(
       what,
       'prompt',

@@ -25,7 +25,7 @@ const whereOf = (index: number): string => `images.${index}`;
 
 /**
  * Turns encoded images into tiles: best-fit canvas, resize without distortion (bilinear with antialiasing), black padding, tiles, a global tile, normalised in
- * bfloat16. Decoding runs in the library's threads; the rest lets the event loop turn every few milliseconds.
+ * bfloat16. Decoding runs in the library's threads. During the rest, the event loop turns every few milliseconds.
  * @throws EngineConfigError from the constructor, for an unknown key or a value out of range.
  */
 export class ImageProcessor {
@@ -37,10 +37,10 @@ export class ImageProcessor {
   }
 
   /**
-   * @param images the files of one request (PNG, JPEG, WebP, GIF); decoded one after another, to have one in memory at a time.
+   * @param images the files of one request (PNG, JPEG, WebP, GIF); decoded one after another, so that only one is in memory.
    * @param options `where` names an image in errors. Default: `images.0`, `images.1` and so on.
-   * @throws ImageCountError before any is read; ImageTypeError, ImageBytesError, ImagePixelsError, ImageFramesError, ImageBrokenError for the first at fault; the
-   * signal's reason when it aborts.
+   * @throws ImageCountError before any is read; ImageTypeError, ImageBytesError, ImagePixelsError, ImageFramesError, ImageBrokenError for the first faulty image; the
+   * signal's reason.
    */
   async process(images: readonly Uint8Array[], { signal, where = whereOf }: ProcessOptions = {}): Promise<ProcessedImage[]> {
     const { limits } = this.config;

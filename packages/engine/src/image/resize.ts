@@ -21,8 +21,8 @@ const workPerTurn = 2_000_000;
 
 /**
  * Bilinear with antialiasing: a triangle filter as wide as the reduction, across and then down, each rounded to 8 bits, with weights of 15 bits. This is PyTorch's
- * arithmetic on 8-bit images, so the values equal the published processor's. sharp's closest kernel, `linear`, does not: of the reference images' values, 79 to 100 %
- * are within 1 of 255 when it reduces and 25 % when it enlarges. Lets the event loop turn every few milliseconds.
+ * arithmetic on 8-bit images, so the values equal the published processor's. With sharp's closest kernel, `linear`, they are not: of the reference
+ * images' values, 79 to 100 % are within 1 of 255 for a reduction and 25 % for an enlargement. The event loop turns every few milliseconds.
  */
 export async function resizeBilinear(image: RgbImage, { height, width }: Size): Promise<RgbImage> {
   const narrowed = width === image.width ? image : await resizeAcross(image, width);

@@ -11,14 +11,14 @@ import type { ModelRunner, RunnerStats, RunResult, RunStep } from './model-runne
 import { runResult, stepTensors } from './program-step.ts';
 import { Recompiles } from './recompiles.ts';
 
-/** One program for steps of any shape; for a model with images a second one, the tower, that shares nothing with it. */
+/** Runs steps of any shape in one program. A model with images has a second program, its vision tower, which shares nothing with the first. */
 @injectable()
 export class AnyShapeRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
   readonly maxPrefillTokens = Number.POSITIVE_INFINITY;
   protected readonly parts: RunnerParts;
   private readonly backend: Backend;
-  /** What `capture` captured into; a capture after `ready` is a recompile. */
+  /** Holds the captured graphs. A capture after `ready` is a recompile. */
   protected readonly cache = new CaptureCache();
   private readonly programs = new Disposables();
   private computedTokens = 0;
@@ -95,7 +95,7 @@ export class AnyShapeRunner implements ModelRunner {
     this.programs[Symbol.dispose]();
   }
 
-  /** What a step without images brings a program that can take them. */
+  /** The empty features of a step without images. */
   private noFeatures(): HostTensor {
     return { dtype: 'float32', dims: [0, this.parts.context.config.hiddenSize], data: new Float32Array(0) };
   }

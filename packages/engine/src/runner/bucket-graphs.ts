@@ -7,16 +7,16 @@ import { captureLanguageModel, expectVocabulary } from './capture-language-model
 import type { RunnerParts } from './model-runner.ts';
 import { Recompiles } from './recompiles.ts';
 
-/** The tower at one tile. */
+/** The key of the vision tower for one tile. */
 export const tileKey = 'tile';
 
-/** The graph of a bucket: its shape alone, and whether it takes images. */
+/** The key of a bucket's graph: its shape, and whether it takes images. */
 export const graphKey = (bucket: Pick<Bucket, 'batch' | 'query'>, withImages: boolean): string =>
   withImages ? `${shapeOf(bucket)} images` : shapeOf(bucket);
 
-/** The graphs of a model at its static shapes: captured and compiled ahead, or when one is needed. */
+/** The graphs of a model at its static shapes: captured and compiled during the warm-up, or when one is needed. */
 export class BucketGraphs {
-  /** Of each graph by key, the seconds that it took to make and to try. */
+  /** Seconds to make and try each graph, by key. */
   readonly seconds = new Map<string, number>();
   readonly recompiles: Recompiles;
   private readonly parts: RunnerParts;
@@ -28,7 +28,7 @@ export class BucketGraphs {
   private captured = 0;
   private isReady = false;
 
-  /** @param warm those of the buckets whose graphs `capture` and `compile` make. */
+  /** @param warm the buckets whose graphs `capture` and `compile` make. */
   constructor(parts: RunnerParts, program: StaticProgram, buckets: readonly Bucket[], warm: readonly Bucket[]) {
     this.parts = parts;
     this.program = program;
@@ -64,12 +64,12 @@ export class BucketGraphs {
     }
   }
 
-  /** From here a graph that is not there is a recompile, unless none was to be made ahead. */
+  /** From here a missing graph is a recompile, unless the warm-up is turned off. */
   ready(): void {
     this.isReady = this.parts.config.warmUp;
   }
 
-  /** Makes the graph when it is not there. @throws RecompileRefusedError, and what capture and compilation throw. */
+  /** Makes the graph if it is missing. @throws RecompileRefusedError, and the errors of capture and compilation. */
   async need(key: string, signal?: AbortSignal): Promise<void> {
     if (this.program.has(key)) return;
     if (this.isReady && this.parts.config.onRecompile === 'fail')
@@ -78,12 +78,12 @@ export class BucketGraphs {
     const known = this.cache.recompiles.length;
     await this.program.add(key, () => this.captureOne(key), signal);
     if (!this.isReady) return;
-    const missing = { kind: 'input', path: 'bucket', expected: 'one that the warm-up made', actual: key, entry: 'warm-up' } as const;
+    const missing = { kind: 'input', path: 'bucket', expected: 'a bucket that the warm-up made', actual: key, entry: 'warm-up' } as const;
     const guards = this.cache.recompiles.slice(known).map(({ failures }) => failures.at(-1)!);
     this.recompiles.add({ region: 'bucket', path: key, failures: [missing, ...guards] }, start);
   }
 
-  /** The model's weights are others: what was known of its guards may not hold any more. */
+  /** Called after new weights: known results of guards may no longer hold. */
   forget(): void {
     this.captured += this.cache.count();
     this.cache = freshCache();
@@ -102,7 +102,7 @@ function freshCache(): CaptureCache {
   return new CaptureCache({ limit: Number.POSITIVE_INFINITY, isFrozen: true });
 }
 
-/** How each graph is captured, by key. */
+/** The capture of each graph, by key. */
 function captureEach(parts: RunnerParts, buckets: readonly Bucket[]): Map<string, (cache: CaptureCache) => CapturedModel> {
   const { model, context, tower } = parts;
   const captures = new Map<string, (cache: CaptureCache) => CapturedModel>();

@@ -14,14 +14,14 @@ import { type StepPiece, stepPieces } from './step-pieces.ts';
 import { requireFinite, requireSame, summaryRows, tileValues, warmUpPiece } from './warm-up.ts';
 
 /**
- * Runs a model on a device that compiles for static shapes: steps are filled up to buckets, or divided where none holds them. Rows of padding come after the
- * real ones; those of a decode batch stand on slots that no sequence holds, of which there are some behind those of the sequences.
+ * Runs a model on a device that compiles for static shapes. A step is padded to a bucket, or split if no bucket holds it. Rows of padding come after the real
+ * ones. In a decode batch they stand on slots that no sequence holds; the cache has spare slots after those of the sequences.
  */
 @injectable()
 export class BucketedModelRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
   readonly maxPrefillTokens: number;
-  /** Buckets that are made and tried ahead. */
+  /** Buckets that the warm-up makes and tries. */
   protected readonly warm: readonly Bucket[];
   protected readonly parts: RunnerParts;
   private readonly backend: StaticBackend;
@@ -29,10 +29,10 @@ export class BucketedModelRunner implements ModelRunner {
   private readonly buckets: readonly Bucket[];
   private readonly formats: string;
   private readonly tokens = { computedTokens: 0, paddedTokens: 0 };
-  /** Both are there once the runner is open. */
+  /** Both are set by `open`. */
   private program!: StaticProgram;
   private graphs!: BucketGraphs;
-  /** Ends when nothing runs on the device: steps and tiles take turns. */
+  /** Settles when the device is free: steps and tiles take turns. */
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -51,7 +51,7 @@ export class BucketedModelRunner implements ModelRunner {
     this.formats = formatsOf(parts);
   }
 
-  /** See `ModelRunner.open`. @throws EngineConfigError for buckets that leave sequences unserved; what the backend throws. */
+  /** See `ModelRunner.open`. @throws EngineConfigError for buckets that cannot serve every sequence; the backend's errors. */
   async open(report: Report, signal?: AbortSignal): Promise<void> {
     const { model, context, config } = this.parts;
     requireSmallestBucket(this.policy, context.maxModelLength);
@@ -74,7 +74,7 @@ export class BucketedModelRunner implements ModelRunner {
     await this.graphs.compile(report, signal);
   }
 
-  /** Runs every graph once, and one of a prompt again: logits are finite, and the same the second time. @throws WarmUpError */
+  /** Runs every graph once, and one prompt twice. Logits must be finite, and the same the second time. @throws WarmUpError */
   async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
     if (this.warm.length === 0) return null;
     const pieces = this.warmPieces();
@@ -98,7 +98,7 @@ export class BucketedModelRunner implements ModelRunner {
 
   ready(): void {
     this.graphs.ready();
-    this.tokens.computedTokens = this.tokens.paddedTokens = 0; // those of the warm-up are no sequence's
+    this.tokens.computedTokens = this.tokens.paddedTokens = 0; // the warm-up's tokens belong to no sequence
   }
 
   async run(step: RunStep): Promise<RunResult> {
@@ -131,7 +131,7 @@ export class BucketedModelRunner implements ModelRunner {
     return formatsOf(this.parts) === this.formats;
   }
 
-  /** Where there was a warm-up, its smallest prompt is run again. @throws WarmUpError for weights that give no numbers; what the program throws. */
+  /** After a warm-up, its smallest prompt is run again. @throws WarmUpError if the weights give values that are not finite; the program's errors. */
   async updateWeights(): Promise<void> {
     await this.inTurn(async () => this.program.updateWeights());
     this.graphs.forget();
@@ -155,7 +155,7 @@ export class BucketedModelRunner implements ModelRunner {
   }
 
   [Symbol.dispose](): void {
-    this.program?.[Symbol.dispose](); // undefined where opening failed
+    this.program?.[Symbol.dispose](); // undefined if `open` failed
   }
 
   private hasImages(): boolean {
@@ -185,7 +185,7 @@ export class BucketedModelRunner implements ModelRunner {
       this.tokens.computedTokens += realRows * tokens;
       this.tokens.paddedTokens += bucket.batch * bucket.query - realRows * tokens;
       const result = withoutPadding(runResult(outputs), piece);
-      return this.hasImages() ? copyOf(result) : result; // a tile may be the next to run
+      return this.hasImages() ? copyOf(result) : result; // the next run may be a tile, before the caller reads these
     });
   }
 
@@ -205,7 +205,7 @@ export class BucketedModelRunner implements ModelRunner {
 
   private inTurn<T>(body: () => Promise<T>): Promise<T> {
     const result = this.turn.then(body);
-    this.turn = result.catch(() => undefined); // whoever asked hears of it
+    this.turn = result.catch(() => undefined); // the caller gets the error
     return result;
   }
 }
@@ -215,7 +215,7 @@ interface WarmPiece {
   readonly piece: StepPiece;
 }
 
-/** Or what there is where no bucket is a prompt's. */
+/** The first prompt; without buckets for prompts, the first piece. */
 function smallestPrompt(pieces: readonly WarmPiece[]): WarmPiece {
   return pieces.find(({ piece }) => piece.bucket.query > 1) ?? pieces[0]!;
 }
@@ -225,14 +225,14 @@ function largestQuery(buckets: readonly Bucket[]): number {
   return Math.max(...buckets.filter(({ batch }) => batch === 1).map(({ query }) => query));
 }
 
-/** What graphs are compiled for: each parameter's name, type and shape. */
+/** Graphs are compiled for these: each parameter's name, type and shape. */
 function formatsOf({ model }: RunnerParts): string {
   return JSON.stringify([...model.namedParameters()].map(([name, { dtype, shape }]) => [name, dtype, shape]));
 }
 
-/** Views of what the real rows gave. */
+/** Views of the results of the real rows. */
 function withoutPadding({ vocabSize, logits, auxHiddenStates }: RunResult, { realRows, tokens, bucket }: StepPiece): RunResult {
-  const real = (realRows * tokens) / (bucket.batch * bucket.query); // of one row, or of one token a row: the real ones lie together
+  const real = (realRows * tokens) / (bucket.batch * bucket.query); // one row, or one token per row: the real values are contiguous
   return {
     vocabSize,
     logits: logits.subarray(0, realRows * vocabSize),

@@ -1,25 +1,25 @@
 import { EngineConfigError } from '../errors.ts';
 
-/** A static shape that a graph is made for. */
+/** A static shape with a graph. */
 export interface Bucket {
   /** Sequences in the step. */
   readonly batch: number;
   /** Tokens of each of them. */
   readonly query: number;
-  /** Tokens of each in the cache before the step, at most. Buckets that differ in it alone share a graph. */
+  /** The most tokens of each in the cache before the step. Buckets that differ only in this share a graph. */
   readonly context: number;
 }
 
 export interface BucketPolicy {
-  /** One of them has batch 1, query 1 and a context for every sequence that is served: whatever fits no other is computed with it. */
+  /** One bucket has batch 1, query 1 and enough context for every sequence. It computes what fits no other bucket. */
   readonly buckets: readonly Bucket[];
-  /** Those of them that are made before `ready`. Default: all. */
+  /** The buckets that are made before `ready`. Default: all. */
   readonly warmUp?: readonly Bucket[];
 }
 
 export const shapeOf = ({ batch, query }: Pick<Bucket, 'batch' | 'query'>): string => `${batch}x${query}`;
 
-/** One bucket of each graph, that with the least context: a run of it tries the graph for all of them. */
+/** For each graph the bucket with the least context: one run of it tries the graph. */
 export function oneOfEachGraph(buckets: readonly Bucket[]): Bucket[] {
   const least = new Map<string, Bucket>();
   for (const bucket of buckets) {
@@ -29,7 +29,7 @@ export function oneOfEachGraph(buckets: readonly Bucket[]): Bucket[] {
   return [...least.values()];
 }
 
-/** The least padded bucket that holds what a step needs; null: none does. */
+/** The bucket that holds a step with the least padding; null if no bucket holds it. */
 export function leastPadded<B extends Bucket>(buckets: readonly B[], { batch, query, context }: Bucket): B | null {
   let best: B | null = null;
   for (const bucket of buckets) {
@@ -40,12 +40,12 @@ export function leastPadded<B extends Bucket>(buckets: readonly B[], { batch, qu
   return best;
 }
 
-/** @throws EngineConfigError when there are sequences that no bucket serves. */
+/** @throws EngineConfigError if no bucket serves the longest sequence. */
 export function requireSmallestBucket({ buckets }: BucketPolicy, maxModelLength: number): void {
   const context = maxModelLength - 1;
   if (buckets.some((bucket) => shapeOf(bucket) === '1x1' && bucket.context >= context)) return;
   throw new EngineConfigError(
-    `No bucket has batch 1, query 1 and a context of ${context}, so a sequence of ${maxModelLength} tokens could not be served.`,
+    `No bucket has batch 1, query 1 and a context of ${context}, so a sequence of ${maxModelLength} tokens cannot be served.`,
     'buckets',
     'add it to the buckets of the platform, or serve a smaller maxModelLength.',
   );

@@ -18,8 +18,8 @@ export function captureAnyShape(
 }
 
 /**
- * What a model makes of tiles, as a graph for any number of them or, with `tiles`, for that one. Input: `pixelValues [tiles, channels, side, side]`, normalised, float32.
- * Output: `imageFeatures [tiles * tokens, hidden]`, in the order of the tiles.
+ * A model's vision tower as a graph, for any number of tiles or, with `tiles`, for that number. Input: `pixelValues [tiles, channels, side, side]`, normalised,
+ * float32. Output: `imageFeatures [tiles * tokens, hidden]`, in the order of the tiles.
  */
 export function captureVisionModel(
   model: MultimodalModel,
@@ -39,9 +39,9 @@ function embedTiles(model: MultimodalModel, { pixelValues }: { pixelValues: Tens
 }
 
 /**
- * `captureLanguageModel` for prompts with images: two more inputs, `imageFeatures [features, hidden]` (float32) and `imageRows [batch, sequence]` (int64),
- * which row of the features stands at each place, -1 where the token does. With `shape`, for that one, and `features` is `batch * sequence`. A prompt of
- * text alone has the other graph, which knows of no images.
+ * `captureLanguageModel` for prompts with images. Two more inputs: `imageFeatures [features, hidden]` (float32), and `imageRows [batch, sequence]` (int64),
+ * the row of the features in each place, -1 for an ordinary token. With `shape`, the graph is for that shape and `features` is `batch * sequence`. A prompt
+ * without images uses the graph of `captureLanguageModel`.
  */
 export function captureMultimodalModel(model: MultimodalModel, cache: CaptureCache, hiddenSize: number, shape?: StepShape): CapturedModel {
   const inputs = {

@@ -13,7 +13,7 @@ import {
 import { EngineConfigError } from '../errors.ts';
 import type { RunnerParts } from './model-runner.ts';
 
-/** A static shape of a step: what a device that compiles for shapes has a graph for. */
+/** The static shape of a step. */
 export interface StepShape {
   batch: number;
   /** Tokens of each sequence in this step. */
@@ -21,15 +21,15 @@ export interface StepShape {
 }
 
 /**
- * A language model's step as a graph, for any shape or, with `shape`, for that one (`outputRows` is then `batch`). Inputs: `inputIds` and `positions`
- * `[batch, sequence]`, `logitsIndices [outputRows]` (rows of `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, where layers
- * were asked for, `auxHiddenStates.<i> [batch, sequence, hidden]`.
+ * A language model's step as a graph, for any shape or, with `shape`, for that shape (`outputRows` is then `batch`). Inputs: `inputIds` and `positions`
+ * `[batch, sequence]`, `logitsIndices [outputRows]` (rows of `[batch * sequence]`), all int64. Outputs: `logits [outputRows, vocabulary]` and, for each
+ * requested layer, `auxHiddenStates.<i> [batch, sequence, hidden]`.
  */
 export function captureLanguageModel(model: LanguageModel, cache: CaptureCache, shape?: StepShape): CapturedModel {
   return captureModel(model, { cache, batch: stepInputs.inputIds.dims[0], inputs: stepInputs, call: runStep, ...sizesOf(shape) });
 }
 
-/** @throws ModelOutputError where a captured step has logits of another width than the vocabulary. */
+/** @throws ModelOutputError if the width of a captured step's logits is not the vocabulary's. */
 export function expectVocabulary(step: CapturedModel, { model, context }: Pick<RunnerParts, 'model' | 'context'>): CapturedModel {
   const { vocabSize } = context.config;
   const logits = step.graph.outputs.find(({ name }) => name === 'logits')!.value;
@@ -45,21 +45,21 @@ function runStep(model: LanguageModel, { inputIds, positions, logitsIndices }: R
 
 const [batch, sequence, outputRows] = [Dim.symbol('batch'), Dim.symbol('sequence'), Dim.symbol('outputRows')];
 
-/** What every step of a language model brings. */
+/** The inputs of every step of a language model. */
 export const stepInputs = {
   inputIds: { dtype: 'int64', dims: [batch, sequence] },
   positions: { dtype: 'int64', dims: [batch, sequence] },
   logitsIndices: { dtype: 'int64', dims: [outputRows] },
 } as const;
 
-/** The numbers of a shape for the symbols of `stepInputs` and, for images, `features`; none for any shape. */
+/** The sizes of the symbols of `stepInputs` and of `features`; empty for any shape. */
 export function sizesOf(shape: StepShape | undefined): { sizes?: Record<string, number> } {
   if (shape === undefined) return {};
   const { batch, sequence } = shape;
   return { sizes: { batch, sequence, outputRows: batch, features: batch * sequence } };
 }
 
-/** What every step gives: the logits of the rows that were asked for, and the residual streams. */
+/** The outputs of every step: the logits of the requested rows, and the residual streams. */
 export function stepOutputs(
   model: LanguageModel,
   output: ModelOutput,
@@ -67,7 +67,7 @@ export function stepOutputs(
 ): { logits: Tensor; auxHiddenStates: Tensor[] } {
   const [hiddenStates, auxHiddenStates] = lastRankOutput(model, output);
   const rows = ops.gatherRows({ x: hiddenStates, indices: logitsIndices }); // [outputRows, hidden]
-  const logits: unknown = model.computeLogits(rows); // an override may give anything
+  const logits: unknown = model.computeLogits(rows); // an override may return anything
   const isRows = logits instanceof SymbolicTensor && logits.rank === 2 && logits.dim(0).equals(rows.dim(0)) && logits.dtype === 'float32';
   if (!isRows)
     throw new ModelOutputError(`${model.constructor.name}.computeLogits`, describeResult(logits), 'float32[outputRows, vocabulary]');
@@ -77,7 +77,7 @@ export function stepOutputs(
 function lastRankOutput(model: LanguageModel, output: ModelOutput): [Tensor, Tensor[]] {
   const [result, aux] = Array.isArray(output) ? output : [output, []];
   if (result instanceof SymbolicTensor) return [result, aux];
-  const given: unknown = result; // an override may give anything
+  const given: unknown = result; // an override may return anything
   if (typeof given !== 'object' || given === null || !('hidden_states' in given))
     throw new ModelOutputError(
       `${model.constructor.name}.forward`,
@@ -85,7 +85,7 @@ function lastRankOutput(model: LanguageModel, output: ModelOutput): [Tensor, Ten
       'a tensor [batch, sequence, hidden], or a list of it and the residual streams',
     );
   throw new EngineConfigError(
-    'The model gave intermediate tensors: it is not the last pipeline rank.',
+    'The model returned intermediate tensors, so it is not the last pipeline rank.',
     'pipeline',
     'load it with one rank.',
   );

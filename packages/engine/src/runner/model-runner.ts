@@ -6,12 +6,12 @@ import type { EngineEvents, Recompile } from '../engine.ts';
 import type { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 
-/** Tokens of one sequence that are computed in a run. */
+/** The tokens of one sequence in a run. */
 export interface RunRow {
   readonly tokenIds: readonly number[];
-  /** Tokens of the sequence that are in the cache already. */
+  /** Tokens of the sequence in the cache. */
   readonly computed: number;
-  /** In a step with images, for each token the row of `imageFeatures` that stands in its place; -1, and where this is left out: the token itself. */
+  /** In a step with images: for each token the row of `imageFeatures` that replaces it, or -1. Default: -1 for all. */
   readonly imageRows?: readonly number[];
 }
 
@@ -19,11 +19,11 @@ export interface RunStep {
   readonly firstSlot: number;
   /** Row i uses slot `firstSlot + i`; all rows have as many tokens. */
   readonly rows: readonly RunRow[];
-  /** `last`: of each row's last token; `all`: of every token, row by row. */
+  /** `last`: the logits of each row's last token; `all`: of every token, row by row. */
   readonly logits: 'last' | 'all';
-  /** `[rows, hidden]`, float32: what `embedImages` gave. Left out: no row of this step has an image. */
+  /** From `embedImages`: `[rows, hidden]`, float32. Left out if no row has an image. */
   readonly imageFeatures?: HostTensor;
-  /** Whether no sequence holds this slot, so that a row of padding may write to its caches. Left out: none of the sequences' slots is free. */
+  /** Whether no sequence holds this slot, so that padding may write to its caches. Left out: no slot is free. */
   isFree?(slot: number): boolean;
   readonly signal?: AbortSignal;
 }
@@ -33,7 +33,7 @@ export interface RunResult {
   readonly vocabSize: number;
   /** `[outputRows, vocabSize]` */
   readonly logits: Float32Array;
-  /** Each `[batch, sequence, hidden]`, in the order of the layers that were asked for. */
+  /** Each `[batch, sequence, hidden]`, in the order of the requested layers. */
   readonly auxHiddenStates: readonly Float32Array[];
 }
 
@@ -41,18 +41,18 @@ export interface RunResult {
 export interface RunnerStats {
   /** Graphs captured from the `forward` of a region. */
   readonly captures: number;
-  /** Compiled graphs that there are. */
+  /** Compiled graphs in memory. */
   readonly compiles: number;
-  /** Graphs that were optimised in this process; the others came from recipes. */
+  /** Graphs optimised in this process; the others come from recipes. */
   readonly optimisations: number;
   /** Buckets that came from recipes. */
   readonly recipes: number;
-  /** Graphs made after `ready`: a promise that there are none. */
+  /** Graphs made after `ready`: 0 if the warm-up was complete. */
   readonly recompiles: number;
   /** The latest of them, at most 50, oldest first. */
   readonly recentRecompiles: readonly Recompile[];
   readonly warmUpSeconds: number;
-  /** Tokens that sequences asked for, and those computed with them to fill a bucket. */
+  /** Tokens of sequences; `paddedTokens` are the further ones that filled buckets. */
   readonly computedTokens: number;
   readonly paddedTokens: number;
 }
@@ -64,11 +64,11 @@ export interface WarmUpRow {
   /** Distinct shapes among them: buckets that differ in their context share a graph. */
   readonly graphs: number;
   readonly seconds: number;
-  /** The most of a bucket that can be padding, from 0 to 1; null for what is never padded. */
+  /** The largest part of a bucket that can be padding, from 0 to 1; null if it is never padded. */
   readonly padding: number | null;
 }
 
-/** What a warm-up ran and how the graphs were come by. */
+/** The buckets that a warm-up ran, and how each graph was obtained. */
 export interface WarmUpSummary {
   readonly rows: readonly WarmUpRow[];
   readonly captured: number;
@@ -78,48 +78,48 @@ export interface WarmUpSummary {
 }
 
 /**
- * Runs a model's steps: it has the compiled graphs and their caches. `open`, `capture`, `compile`, `warmUp` and `ready` are called once and in this order, then
- * `run` and `embedImages`, each one call at a time; the two may overlap.
+ * Runs a model's steps: it has the compiled graphs and their caches. `open`, `capture`, `compile`, `warmUp` and `ready` are called once, in this order. Then
+ * come `run` and `embedImages`, each one call at a time; a call of one may overlap with a call of the other.
  */
 export interface ModelRunner extends Disposable {
   /** Opens the model on its device; nothing is compiled yet. */
   open?(report: Report, signal?: AbortSignal): Promise<void>;
   /** Known once the runner is open. */
   readonly kvCache: KvCachePlan;
-  /** The most tokens of a prompt that a run takes; the scheduler also asks `kvCache.roomAfter`. */
+  /** The most tokens of a prompt in one run; `kvCache.roomAfter` limits them further. */
   readonly maxPrefillTokens: number;
   capture(report: Report, signal?: AbortSignal): void | Promise<void>;
-  /** The model's graphs for any shape. If left out, one more capture finds out which patches `forward` reads. */
+  /** The model's graphs for any shape, which show the patches that `forward` reads. If left out, the model is captured once more for that. */
   readonly captured?: readonly CapturedModel[];
   compile(report: Report, signal?: AbortSignal): Promise<void>;
-  /** Runs what was compiled and checks what it gives. Left out, or null: there is nothing to warm up. */
+  /** Runs each compiled graph and checks its results. Left out, or null: no warm-up. */
   warmUp?(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null>;
-  /** From here `config.onRecompile` says what a further capture means. */
+  /** From here a further capture is a recompile, and `config.onRecompile` applies. */
   ready(): void;
   run(step: RunStep): Promise<RunResult>;
-  /** For a model with images: `pixelValues [tiles, channels, side, side]` -> `[tiles * tokens, hidden]`, which is the caller's to keep. */
+  /** For a model with images: `pixelValues [tiles, channels, side, side]` -> `[tiles * tokens, hidden]`, owned by the caller. */
   embedImages?(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor>;
   /**
-   * Whether `updateWeights` can follow: the model's weights have the types and shapes still that the graphs were compiled for. When it cannot, and where both
+   * Whether `updateWeights` is possible: the model's weights still have the types and shapes that the graphs were compiled for. If not, or if both methods
    * are left out, a reload of weights makes a second runner.
    */
   acceptsWeights?(): boolean;
   /**
-   * Takes the values that the model's weights have now into the memory of the old ones; no step runs meanwhile. May refuse those that compute no numbers:
-   * after an error the model gets its old values back, and this is called again.
+   * Copies the model's present weights over the old ones, while no step runs. It may refuse weights whose results are not finite. After an error the model
+   * gets its old weights back, and this is called again.
    */
   updateWeights?(): void | Promise<void>;
   readonly stats: RunnerStats;
 }
 
-/** What a runner is made from. */
+/** The loaded model, and how it is served. */
 export interface RunnerParts {
-  /** Loaded, its hooks run. */
+  /** Loaded; its hooks have run. */
   readonly model: LanguageModel;
   readonly context: ModelContext;
-  /** What reads images; null: the model is served for text alone. */
+  /** The vision tower; null if the model is served for text alone. */
   readonly tower: ImageTower | null;
   readonly config: EngineConfig;
-  /** Where recompiles are reported. */
+  /** Receives recompiles. */
   readonly events?: EventBus<EngineEvents>;
 }

@@ -2,9 +2,9 @@ import type { HostTensor } from '@graft/graph';
 import type { KvGroup } from '../kv-cache.ts';
 import type { RunResult, RunRow, RunStep } from './model-runner.ts';
 
-/** A row that may be filled up to a static shape. */
+/** A row that may be padded to a static shape. */
 export interface StepRow extends RunRow {
-  /** Tokens computed after the real ones that nobody reads. Their keys and values lie behind those of the sequence, which overwrites them. */
+  /** Tokens of padding after the real ones. Their results are not read; the sequence later overwrites their keys and values in the cache. */
   readonly padding?: number;
 }
 
@@ -31,7 +31,7 @@ export function runResult(outputs: Readonly<Record<string, HostTensor>>): RunRes
   return { vocabSize: result.dims[1]!, logits: result.data as Float32Array, auxHiddenStates };
 }
 
-/** One after the other. */
+/** The parts, one after the other. */
 export function joined(parts: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
@@ -44,7 +44,7 @@ export function joined(parts: readonly Float32Array[]): Float32Array {
 
 const lengthOf = ({ tokenIds, padding = 0 }: StepRow): number => tokenIds.length + padding;
 
-/** Padding has the position of the last real token: one that the model's tables have. */
+/** Padding has the position of the last real token, which the model's tables contain. */
 function tokenInputs(rows: readonly StepRow[]): Record<string, HostTensor> {
   const length = lengthOf(rows[0]!);
   const inputIds = new BigInt64Array(rows.length * length);
@@ -72,7 +72,7 @@ function logitsIndices(rows: readonly StepRow[], which: 'last' | 'all'): HostTen
   return { dtype: 'int64', dims: [indices.length], data: BigInt64Array.from(indices, BigInt) };
 }
 
-/** A chunked group counts from the start of the chunk that the row is in. Rows of padding count: they are written, behind the real ones. */
+/** A chunked group counts from the start of the row's chunk. Padding counts too: it is written to the cache, after the real tokens. */
 function groupInputs({ name, chunkSize }: KvGroup, rows: readonly StepRow[]): Record<string, HostTensor> {
   const queryStart = Int32Array.from(rows, ({ computed }) => (chunkSize === null ? computed : computed % chunkSize));
   const sequenceLengths = queryStart.map((start, i) => start + lengthOf(rows[i]!));

@@ -3,15 +3,15 @@ import type { CaptureCache, RecompileRecord } from '@graft/graph';
 import type { EngineEvents, Recompile } from '../engine.ts';
 import type { RunnerParts } from './model-runner.ts';
 
-/** The most recompiles that are kept; `/health` lists them. */
+/** The most recompiles that `/health` lists. */
 const mostKept = 50;
 
-/** What a runner compiled while requests waited. */
+/** The graphs that a runner made while requests waited. */
 export class Recompiles {
   count = 0;
   /** The latest ones, oldest first. */
   recent: readonly Recompile[] = [];
-  /** Null: they are kept, and reported to nobody. */
+  /** Null: recompiles are counted and listed, but not reported. */
   private readonly events: EventBus<EngineEvents> | null;
 
   constructor({ events, config }: Pick<RunnerParts, 'events' | 'config'>) {
@@ -27,7 +27,7 @@ export class Recompiles {
     this.events?.emit('graph:recompile', recompile);
   }
 
-  /** Takes in what a cache captures from now on; the stall is that of the capture. */
+  /** Adds each recompile of a cache from now on. Its stall is the time of the capture. */
   watch(cache: CaptureCache): void {
     const waiting = new Map<string, { record: RecompileRecord; start: number }>();
     const keyOf = ({ region, path }: { region: string; path: string }): string => `${region} ${path}`;

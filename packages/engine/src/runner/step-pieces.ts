@@ -3,24 +3,24 @@ import { type Bucket, leastPadded } from './buckets.ts';
 import type { RunRow, RunStep } from './model-runner.ts';
 import type { StepRow } from './program-step.ts';
 
-/** One run of a static graph: a part of a step, filled up to a bucket. */
+/** One run of a static graph: a part of a step, padded to a bucket. */
 export interface StepPiece {
   readonly bucket: Bucket;
   readonly firstSlot: number;
-  /** As many as the bucket's batch; the first `realRows` are the step's. */
+  /** As many as the bucket's batch. The first `realRows` belong to the step; the others are padding. */
   readonly rows: readonly StepRow[];
   readonly realRows: number;
   /** Tokens of each of these. */
   readonly tokens: number;
   /** Whether its logits are part of the step's result. */
   readonly keepsLogits: boolean;
-  /** `[batch * query, hidden]`; null: no image is in this piece. */
+  /** `[batch * query, hidden]`; null if this piece has no image. */
   readonly imageFeatures: HostTensor | null;
 }
 
 /**
- * Divides a step into runs of buckets, in the order of its rows. Tokens that no bucket holds together are computed one part after the other, and where the
- * logits of all are asked for, one by one, since a static graph has logits for one token a row.
+ * Splits a step into runs of buckets, in the order of its rows. A prompt that no bucket holds is computed in parts. If the logits of all tokens are requested,
+ * its tokens are computed one by one: a static graph has logits for one token per row.
  */
 export function stepPieces(step: RunStep, buckets: readonly Bucket[], isFree: (slot: number) => boolean): StepPiece[] {
   const { rows, firstSlot, imageFeatures } = step;
@@ -67,7 +67,7 @@ function bucketFor(rows: readonly RunRow[], buckets: readonly Bucket[]): Bucket 
   }
 }
 
-/** What a row of padding computes; nobody reads it. */
+/** A row of padding; its results are not read. */
 const paddingRow: StepRow = { tokenIds: [0], computed: 0 };
 
 function promptPieces(row: StepRow, firstSlot: number, { logits, imageFeatures }: RunStep, buckets: readonly Bucket[]): StepPiece[] {
@@ -94,12 +94,12 @@ function promptPieces(row: StepRow, firstSlot: number, { logits, imageFeatures }
   return pieces;
 }
 
-/** There is one: `requireSmallestBucket`. */
+/** The longest bucket with enough context. One always exists: `requireSmallestBucket`. */
 function largestQuery(buckets: readonly Bucket[], context: number): Bucket {
   return buckets.filter((bucket) => bucket.context >= context).reduce((best, bucket) => (bucket.query > best.query ? bucket : best));
 }
 
-/** The features that this piece's tokens ask for, in their order, filled up with zeros. */
+/** The features of this piece's tokens, in order, padded with zeros. */
 function imagesOfPiece(features: HostTensor | undefined, asked: readonly number[] | undefined, query: number) {
   if (features === undefined || asked === undefined || asked.every((row) => row < 0)) return null;
   const hidden = features.dims[1]!;

@@ -6,7 +6,7 @@ import type { Bucket } from './buckets.ts';
 import type { WarmUpRow } from './model-runner.ts';
 import type { StepPiece } from './step-pieces.ts';
 
-/** A bucket's graph does not compute what it should. */
+/** A bucket's graph gives wrong results. */
 export class WarmUpError extends graftError('GRAFT_WARM_UP', (what: string, bucket: string) => ({
   what,
   where: `bucket "${bucket}"`,
@@ -16,13 +16,14 @@ export class WarmUpError extends graftError('GRAFT_WARM_UP', (what: string, buck
 /** @throws WarmUpError for a value that is not a finite number. */
 export function requireFinite(values: Float32Array, bucket: string): void {
   const at = values.findIndex((value) => !Number.isFinite(value));
-  if (at >= 0) throw new WarmUpError(`Value ${at} of what a run of the warm-up gave is ${values[at]}.`, bucket);
+  if (at >= 0) throw new WarmUpError(`A run of the warm-up has ${values[at]} as value ${at} of its result.`, bucket);
 }
 
-/** @throws WarmUpError when two runs with the same inputs differ. */
+/** @throws WarmUpError if two runs with the same inputs differ. */
 export function requireSame(first: Float32Array, second: Float32Array, bucket: string): void {
   const at = first.findIndex((value, i) => value !== second[i]);
-  if (at >= 0) throw new WarmUpError(`Value ${at} was ${first[at]}, and ${second[at]} when the same step was run again.`, bucket);
+  if (at >= 0)
+    throw new WarmUpError(`Value ${at} was ${first[at]} in the first run and ${second[at]} in the second run of the same step.`, bucket);
 }
 
 /** A step that fills a bucket, up to the `maxModelLength` tokens of a sequence. The caches hold zeros. @param withImages for the graph that takes images. */
@@ -44,7 +45,7 @@ export function warmUpPiece(bucket: Bucket, { maxModelLength, config }: ModelCon
   };
 }
 
-/** A tile that is no real image. */
+/** A tile of synthetic values. */
 export function tileValues({ numChannels, imageSize }: ImageTower): HostTensor {
   return { dtype: 'float32', dims: [1, numChannels, imageSize, imageSize], data: ramp(numChannels * imageSize ** 2) };
 }
@@ -80,7 +81,7 @@ export function summaryRows(buckets: readonly Bucket[], seconds: ReadonlyMap<str
   ].filter(({ graphs }) => graphs > 0);
 }
 
-/** The most of a bucket that can be padding, where each step takes the least padded one: it has one token more than the next smaller size holds. */
+/** The largest part of a bucket that can be padding. The worst step has one token more than the next smaller size holds. */
 function mostPadding(sizes: readonly number[]): number {
   const ascending = [...new Set(sizes)].sort((a, b) => a - b);
   return ascending.reduce((most, size, i) => Math.max(most, (size - (ascending[i - 1] ?? 0) - 1) / size), 0);

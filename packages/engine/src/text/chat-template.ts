@@ -32,7 +32,7 @@ export interface RenderOptions {
 
 export interface ChatTemplateFacts {
   source: string;
-  /** As the template writes them. Default: empty. */
+  /** The text of the special tokens. Default: empty. */
   bosToken?: string;
   eosToken?: string;
   /** The file or key it comes from, for errors. */
@@ -54,7 +54,7 @@ export class ChatTemplateRefusedError extends graftError('GRAFT_CHAT_TEMPLATE_RE
   fix: 'send the messages in the order and with the roles that the model was trained on.',
 })) {}
 
-/** The template failed while it ran over the messages. */
+/** The template failed on the messages. */
 export class ChatTemplateFailedError extends graftError('GRAFT_CHAT_TEMPLATE_FAILED', (where: string, cause: unknown) => ({
   what: `The chat template failed on these messages: ${messageOf(cause)}.`,
   where,
@@ -91,7 +91,7 @@ export class ChatTemplate {
   }
 
   /**
-   * The prompt for these messages. It holds the beginning token where the template writes one, so encode it with `addSpecialTokens: false`.
+   * The prompt for these messages. It contains the beginning token if the template writes one, so encode it with `addSpecialTokens: false`.
    * @throws ChatTemplateRefusedError, ChatTemplateFailedError, ChatContentError
    */
   render(messages: readonly ChatMessage[], { addGenerationPrompt = true, tools, now, variables }: RenderOptions = {}): string {
@@ -129,7 +129,7 @@ export class ChatTemplate {
 /** The constants of every Jinja template. */
 const jinjaConstants = { true: true, false: false, none: null, True: true, False: false, None: null, range };
 
-/** Makes the scope itself: the `raise_exception` of `Template.render` throws errors that look like faults of the template. */
+/** Replaces `Template.render`, whose `raise_exception` throws errors that look like faults of the template. */
 function renderIn(scope: Readonly<Record<string, unknown>>, template: Template): string {
   const environment = new Environment();
   for (const [name, value] of Object.entries(scope)) environment.set(name, value);

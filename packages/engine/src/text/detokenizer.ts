@@ -1,7 +1,7 @@
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
 
 /**
- * Turns token ids into text, one by one. A character whose bytes lie in several tokens is held back until it is complete, so emitted text never changes; all texts
+ * Turns token ids into text, one by one. A character whose bytes are in several tokens is held back until it is complete, so emitted text never changes. All texts
  * together equal `tokenizer.decode` of all ids. The cost of a token does not depend on earlier ones. Combined characters (an emoji with a joiner) come out code point
  * by code point.
  */
@@ -17,7 +17,7 @@ export class Detokenizer {
   }
 
   /**
-   * The text that is certain after this token; may be empty.
+   * The text that is certain after this token, possibly empty.
    * @throws TokenIdError for an id that is not an integer from 0 up.
    */
   push(tokenId: number): string {

@@ -11,9 +11,9 @@ const tokenType = { unknown: 2, control: 3, userDefined: 4 } as const;
 
 /**
  * The tokenizer of a GGUF file: its vocabulary and merges in the form of a tokenizer.json.
- * @param metadata The keys `tokenizer.ggml.model` (`gpt2`), `.pre`, `.tokens`, `.merges`, and where given `.token_type`, `.bos_token_id`,
+ * @param metadata the keys `tokenizer.ggml.model` (`gpt2`), `.pre`, `.tokens`, `.merges`, and optionally `.token_type`, `.bos_token_id`,
  * `.eos_token_id`, `.eot_token_id`, `.eom_token_id`, `.add_bos_token`, `.add_eos_token`.
- * @param where The file, for errors.
+ * @param where the file, for errors.
  * @throws TokenizerUnsupportedError for another model or an unknown `pre`; TokenizerInvalidError when a key is missing or malformed.
  */
 export function tokenizerFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): Tokenizer {
@@ -87,7 +87,7 @@ function addedTokensOf(keys: TokenizerKeys, tokens: ArrayLike<string>): AddedTok
   return added;
 }
 
-/** The beginning and end tokens around a text, by name; null without both. */
+/** The beginning and end tokens around a text, by name; null if both are null. */
 function around(bos: string | null, eos: string | null): TokenizerConfigPostProcessor | null {
   if (bos === null && eos === null) return null;
   const special = (token: string | null): TemplateItem[] => (token === null ? [] : [{ SpecialToken: { id: token, type_id: 0 } }]);

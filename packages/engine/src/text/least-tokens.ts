@@ -1,8 +1,8 @@
 import type { TokenizerConfigPreTokenizer, TokenizerJson } from './tokenizer-json.ts';
 
 /**
- * A lower bound for the number of a text's tokens, in a time that does not depend on merges. Tokens cover the bytes of a text from left to right, so one more token
- * reaches at most as far as the longest piece of the vocabulary from any place before.
+ * A lower bound for the number of a text's tokens, computed without merges. Tokens cover the bytes of a text from left to right, so each further token reaches at
+ * most as far as the longest piece of the vocabulary that starts in any place before.
  */
 export class LeastTokens {
   /** One character a byte, sorted. */
@@ -35,12 +35,12 @@ export class LeastTokens {
     return count;
   }
 
-  /** Leaves out bytes that begin no token: they are dropped before merging, or stand alone. */
+  /** Leaves out bytes that begin no token: they are dropped before merging, or are tokens alone. */
   private known(bytes: Uint8Array): Uint8Array {
     return this.first.size === 256 ? bytes : bytes.filter((byte) => this.first.has(byte));
   }
 
-  /** Length of the longest piece at this place; at least 1. */
+  /** Length of the longest piece in this place; at least 1. */
   private longestAt(bytes: Uint8Array, place: number): number {
     let [low, high, longest] = [0, this.pieces.length, 1];
     for (let depth = 0; low < high && place + depth < bytes.length; depth++) {
@@ -52,7 +52,7 @@ export class LeastTokens {
     return longest;
   }
 
-  /** The first of the pieces from `low` to `high`, equal before `depth`, whose byte there is at least `byte`. */
+  /** The first piece from `low` to `high` whose byte at `depth` is at least `byte`. These pieces are equal before `depth`. */
   private firstFrom(low: number, high: number, depth: number, byte: number): number {
     let [from, to] = [low, high];
     while (from < to) {
@@ -65,7 +65,7 @@ export class LeastTokens {
   }
 }
 
-/** Whether every byte of a text becomes part of a token, or is dropped alone: only then does the bound hold. */
+/** Whether every byte of a text becomes part of a token or is dropped alone. Otherwise the bound does not hold. */
 export function tokensCoverText({ normalizer, pre_tokenizer, added_tokens, model }: TokenizerJson): boolean {
   const affixes = model as unknown as Record<string, unknown>;
   return (

@@ -15,13 +15,13 @@ export interface TokenizerFormat {
   open(checkpoint: Checkpoint): Tokenizer | null | Promise<Tokenizer | null>;
 }
 
-/** Those of a folder's tokenizer.json and of a GGUF. */
+/** For the tokenizer.json of a folder, and for a GGUF. */
 export const tokenizerFormats: readonly TokenizerFormat[] = [
   { name: 'tokenizer.json', open: ({ path }) => readTokenizer(path) },
   { name: 'gguf', open: ({ kind, path, metadata }) => (kind === 'gguf' ? tokenizerFromGguf(metadata!, path) : null) },
 ];
 
-/** Tokenizer and chat template of a checkpoint. Without a tokenizer it serves only token ids; without a template, only completions. */
+/** Tokenizer and chat template of a checkpoint. Without a tokenizer the engine takes only token ids; without a template, no chats. */
 export interface ModelText {
   readonly tokenizer: Tokenizer | null;
   readonly template: ChatTemplate | null;

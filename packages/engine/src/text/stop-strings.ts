@@ -5,7 +5,7 @@ export interface StopStringResult {
   matched: string | null;
 }
 
-/** A state of the automaton: how much of the stop strings the text ends with. */
+/** A state of the automaton: the longest beginning of a stop string that the text ends with. */
 interface State {
   /** Characters of the text that may be the beginning of a stop string. */
   depth: number;
@@ -17,9 +17,8 @@ interface State {
 }
 
 /**
- * Watches a streamed text for stop strings. A possible beginning of one is held back, so no part of a stop string leaks. The first one to be complete wins, as if the
- * text came character by character; of several that end there, the longest. The pieces of the text do not matter. The cost is one step a character (Aho and Corasick,
- * 1975).
+ * Watches a streamed text for stop strings. A possible beginning of one is held back, so no part of a stop string leaks. The first complete one wins, as if the
+ * text arrived character by character; of several that end in the same place, the longest. The cost is one step per character (Aho and Corasick, 1975).
  */
 export class StopStrings {
   private readonly root: State;
@@ -27,7 +26,7 @@ export class StopStrings {
   private held = '';
   private matched: string | null = null;
 
-  /** @param stopStrings none is empty (`SamplingParams`). */
+  /** @param stopStrings not empty strings; `SamplingParams` checks that. */
   constructor(stopStrings: readonly string[]) {
     this.root = buildStates(stopStrings);
     this.state = this.root;
@@ -48,7 +47,7 @@ export class StopStrings {
     return { emit: all.slice(0, certain), matched: null };
   }
 
-  /** The held text, once nothing follows it. */
+  /** The held text, when no more text follows. */
   flush(): string {
     const rest = this.held;
     this.held = '';

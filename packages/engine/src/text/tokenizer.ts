@@ -10,14 +10,14 @@ import type { TokenizerConfigPreTokenizer, TokenizerJson, TokenizerModel } from 
 
 /** The text of one token. */
 export interface TokenPiece {
-  /** UTF-8, possibly only a part of a character; empty for an id without a token. Read-only. */
+  /** UTF-8, possibly part of a character; empty for an id without a token. Read-only. */
   readonly bytes: Uint8Array;
   /** Whether it is a control token such as `<|im_end|>`, which an answer's text leaves out. */
   readonly special: boolean;
 }
 
 export interface EncodeOptions {
-  /** Whether to add the model's special tokens, such as its beginning token. Default: true. Use false for a rendered chat template, which has them already. */
+  /** Whether to add the model's special tokens, such as its beginning token. Default: true. Use false for a rendered chat template, which contains them. */
   addSpecialTokens?: boolean;
 }
 
@@ -33,7 +33,7 @@ export interface Tokenizer {
   /** The ids of a text. Names of special tokens in it become these tokens. */
   encode(text: string, options?: EncodeOptions): number[];
   /**
-   * A lower bound for the number of a text's tokens, up to `limit`; much faster than `encode`. 0 where the text is too short to reach the limit, or where no bound
+   * A lower bound for the number of a text's tokens, up to `limit`; much faster than `encode`. 0 if the text is too short to reach the limit, or if no bound
    * is known.
    */
   leastTokens(text: string, limit: number): number;
@@ -53,9 +53,9 @@ export interface Tokenizer {
 /** A checkpoint's settings next to tokenizer.json. */
 export interface TokenizerSettings {
   eosTokenIds: readonly number[];
-  /** The file, for errors; `GGUF metadata` where unknown. */
+  /** The file, for errors; `GGUF metadata` if unknown. */
   where: string;
-  /** The tokens in the order of their ids, where two ids may share a name. */
+  /** The tokens in the order of their ids, needed if two ids may share a name. */
   tokens?: ArrayLike<string>;
 }
 
@@ -75,7 +75,7 @@ const invalid = (what: string, where: string): TokenizerInvalidError => new Toke
 
 /**
  * A tokenizer from the content of a tokenizer.json.
- * @throws TokenizerUnsupportedError when it is not byte-level BPE.
+ * @throws TokenizerUnsupportedError if it is not byte-level BPE.
  */
 export function createTokenizer(json: unknown, settings: TokenizerSettings): Tokenizer {
   return new ByteLevelTokenizer(checkTokenizerJson(json, settings.where), settings);
@@ -88,7 +88,7 @@ class ByteLevelTokenizer implements Tokenizer {
   private readonly vocabSize: number;
   private readonly library: HuggingFaceTokenizer;
   private readonly tokens: ArrayLike<string> | null;
-  /** The text of an added token is its name as it stands, not its letters read as bytes. */
+  /** The text of an added token is its name, not its letters read as bytes. */
   private readonly addedTokenIds: ReadonlySet<number>;
   private readonly pieces: TokenPiece[] = [];
   private readonly bounded: boolean;
@@ -134,7 +134,7 @@ class ByteLevelTokenizer implements Tokenizer {
     const known = this.pieces[tokenId];
     if (known !== undefined) return known;
     const token = this.tokens?.[tokenId] ?? this.library.id_to_token(tokenId) ?? null;
-    // Not cached: the ids without a token are endless.
+    // Not cached: ids without a token are unlimited.
     if (token === null) return noPiece;
     const bytes = this.addedTokenIds.has(tokenId) ? textEncoder.encode(token) : bytesOfToken(token);
     const piece: TokenPiece = { bytes, special: this.specialTokenIds.has(tokenId) };

@@ -3,32 +3,32 @@ import type { VerifyImage } from './prompt.ts';
 import type { RecordedRun } from './record-run.ts';
 
 /**
- * How far two models are apart at one place, for the token for which they are farthest. Each token has its own measure: the first one's values are often a
- * thousand times those of others.
+ * The difference of two models in one place, for the token with the largest difference. Each token has its own scale: the first one's values are often a
+ * thousand times larger than others.
  */
 export interface Difference {
-  /** The largest absolute difference of that token's values; null: one of the two has something there that is not a finite number. */
+  /** The largest absolute difference of that token's values; null if one of the two has a value that is not finite. */
   readonly difference: number | null;
-  /** The largest absolute value that upstream has for it. */
+  /** Upstream's largest absolute value for that token. */
   readonly largest: number;
-  /** `difference` over `largest`, or over 1 where that is less; what the tolerance is held against. Null as `difference`. */
+  /** `difference` over the larger of `largest` and 1. It is compared with the tolerance. Null like `difference`. */
   readonly relative: number | null;
-  /** Which token, counted from the start of the prompt. */
+  /** The token, counted from the start of the prompt. */
   readonly position: number;
   readonly within: boolean;
 }
 
 /** The residual stream after one layer. */
 export interface LayerDifference extends Difference {
-  /** The layer's number; `image`: what the vision tower made of the image, before the first layer. */
+  /** The layer's number; `image`: the vision tower's features, before the first layer. */
   readonly layer: number | 'embedding' | 'image';
 }
 
 export interface IdsComparison {
   readonly equal: boolean;
-  /** The first token that differs, counted from the first one of the answer; null: none. */
+  /** The first token that differs, counted from the start of the answer; null if all are equal. */
   readonly firstDifferent: number | null;
-  /** By how much upstream's choice there was ahead of the override's, as logits: next to nothing means a tie that rounding decides. */
+  /** Upstream's logit of its own choice minus that of the override's choice. Close to 0: a tie that rounding decides. */
   readonly margin: number | null;
 }
 
@@ -66,7 +66,7 @@ function compareImages(upstream: RecordedRun, override: RecordedRun, tolerance: 
   return [{ layer: 'image', ...compareRows(upstream.image, override.image ?? new Float32Array(), rows) }];
 }
 
-/** Layer by layer; the stream that enters layer i is what layer i - 1 made. */
+/** Layer by layer: the stream that enters layer i is the output of layer i - 1. */
 function compareLayers(upstream: RecordedRun, override: RecordedRun, tolerance: number): LayerDifference[] {
   return upstream.streams.map((stream, i) => {
     const rows = upstream.tokens;

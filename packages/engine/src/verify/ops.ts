@@ -21,19 +21,19 @@ import { Backend, Lowerings } from '../tokens.ts';
 /** One sample of one op, run on a backend and on the interpreter. */
 export interface OpCheck {
   readonly op: string;
-  /** The plugin that brings it; null for one of ours. */
+  /** The plugin that brings it; null for an op of Graft's. */
   readonly plugin: string | null;
-  /** Of the op's samples; null for an op that has none, which is not run. */
+  /** The sample's index; null for an op without samples, which is not run. */
   readonly sample: number | null;
   readonly by: 'lowering' | 'decomposition';
   readonly tolerance: number;
-  /** Relative to the largest value where that is over 1; null where nothing came out. */
+  /** Relative to the largest value, if that is over 1; null after a failure. */
   readonly difference: number | null;
   readonly failure: string | null;
   readonly held: boolean;
 }
 
-/** `verifyOps` for the backend of a platform, on the ops that Graft brings and those that plugins lower. @throws ServiceNotBoundError where nothing binds one. */
+/** `verifyOps` for a platform's backend, on Graft's ops and those that plugins lower. @throws ServiceNotBoundError if nothing binds a backend. */
 export async function verifyPlatformOps(
   asked: Parameters<typeof loadEnginePlugins>[0] & { seed?: number },
   platform: string,
@@ -50,9 +50,9 @@ export async function verifyPlatformOps(
 }
 
 /**
- * Holds a backend's lowering of each op against the interpreter, on random inputs and within the tolerance that the lowering declares.
- * @param list the ops to try: `Object.values(ops)` and those of plugins.
- * @returns a check for each sample of each op, in order.
+ * Compares a backend's lowering of each op with the interpreter, on random inputs and within the lowering's declared tolerance.
+ * @param list the ops to check: `Object.values(ops)` and those of plugins.
+ * @returns one check per sample of each op, in order.
  */
 export async function verifyOps(backend: Backend, list: readonly OpFacts[], { seed = 1 }: { seed?: number } = {}): Promise<OpCheck[]> {
   const checks: OpCheck[] = [];
@@ -120,7 +120,7 @@ function weightOf({ dims, data }: HostTensor): Parameter {
   return parameter;
 }
 
-/** NaN where only one of the two has it counts as infinite. */
+/** Infinite if only one of the two has NaN. */
 function differenceOf(expected: Float64Array, actual: Float64Array): number {
   if (expected.length !== actual.length) return Number.POSITIVE_INFINITY;
   const largest = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 1);

@@ -3,7 +3,7 @@ import type { EngineInfo } from '../engine.ts';
 /** A model's parameters before its weights are loaded: shapes by name. */
 export type Parameters = ReadonlyMap<string, readonly number[]>;
 
-/** What equal numbers do not show: parameters that differ from upstream's, and what an override brings without any effect. Each a sentence. */
+/** The faults that equal numbers do not show, one sentence each: parameters that differ from upstream's, and parts of an override without effect. */
 export function problemsOf(parameters: { upstream: Parameters; override: Parameters } | null, info: EngineInfo | null): string[] {
   return [
     ...(parameters === null ? [] : parameterProblems(parameters.upstream, parameters.override)),
@@ -16,10 +16,10 @@ function parameterProblems(upstream: Parameters, override: Parameters): string[]
   const missing = [...upstream.keys()].filter((name) => !override.has(name));
   const reshaped = [...override].filter(([name, shape]) => upstream.has(name) && String(upstream.get(name)) !== String(shape));
   return [
-    ...added.map((name) => `The parameter "${name}" is in no checkpoint: upstream has none of that name.`),
+    ...added.map((name) => `The parameter "${name}" is in no checkpoint: upstream has no parameter of that name.`),
     ...missing.map((name) => `Upstream's parameter "${name}" is missing: nothing takes its weights.`),
     ...reshaped.map(
-      ([name, shape]) => `The parameter "${name}" is [${shape.join(', ')}], and [${upstream.get(name)!.join(', ')}] upstream.`,
+      ([name, shape]) => `The parameter "${name}" has shape [${shape.join(', ')}]; upstream's is [${upstream.get(name)!.join(', ')}].`,
     ),
   ];
 }
@@ -39,7 +39,7 @@ function hookProblems({ hooks, patches, renames }: EngineInfo['changes']): strin
   const idle = hooks.filter(
     ({ hook, outcome, warnings, reload }) => outcome === 'ran' && warnings.length === 0 && reload !== 'rerun' && !effective.has(hook),
   );
-  // The same patch of many layers may well be read on some alone: those that have the branch.
+  // A patch of many layers may be read in only some of them, those that have the branch.
   const unread = patches.filter(({ read, readBy, coveredBy }) => read === 0 && readBy === null && coveredBy === null);
   return [
     ...idle.map(({ hook, plugin }) => `The hook ${hook} of plugin "${plugin}" ran and changed nothing.`),

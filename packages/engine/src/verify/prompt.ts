@@ -3,10 +3,10 @@ import { EngineConfigError, NoTokenizerError, TokenOutOfRangeError } from '../er
 import { Random } from '../random.ts';
 import type { ModelText } from '../text/model-text.ts';
 
-/** What both models are given. */
+/** The input of both models. */
 export interface VerifyPrompt {
   readonly ids: readonly number[];
-  /** One tile of noise for a model that reads images, and where its tokens stand. */
+  /** One tile of noise and the place of its tokens; null if the model reads no images. */
   readonly image: VerifyImage | null;
 }
 
@@ -22,13 +22,13 @@ interface PromptSubject {
   /** Null for a model that reads no images. */
   tower: ImageTower | null;
   readText(): Promise<ModelText>;
-  /** To name in errors. */
+  /** For errors. */
   path: string;
 }
 
 /**
- * The prompt that was asked for; without one, some token ids, with an image among them where the model reads any.
- * @throws EngineConfigError for an empty one, TokenOutOfRangeError, NoTokenizerError.
+ * The requested prompt. Default: some token ids, with an image among them if the model reads images.
+ * @throws EngineConfigError for an empty prompt, TokenOutOfRangeError, NoTokenizerError.
  */
 export async function promptOf(asked: string | readonly number[] | undefined, subject: PromptSubject): Promise<VerifyPrompt> {
   const { vocabSize } = subject;

@@ -5,9 +5,9 @@ import { EngineConfigError } from '../errors.ts';
 import { Random } from '../random.ts';
 
 /**
- * Fills every parameter with random numbers in float32: matrices so that what goes through them keeps its size, vectors (norms) around 1, biases around 0.
- * A parameter's numbers come from the seed and its name, so that two models with the same names have the same weights, in whatever order.
- * @throws EngineConfigError when they would not fit into this machine's memory.
+ * Fills every parameter with random numbers in float32: matrices that keep the size of activations, vectors (norms) around 1, biases around 0.
+ * A parameter's numbers depend on the seed and its name only, so two models with the same names have the same weights, in any order.
+ * @throws EngineConfigError if they do not fit into this machine's memory.
  */
 export function fillRandom(model: Module, seed: number): void {
   const parameters = [...model.namedParameters()];
@@ -34,6 +34,6 @@ function refuseTooLarge(bytes: number): void {
   throw new EngineConfigError(
     `Random weights for this config take ${gigabytes} GB in float32; this machine has ${(totalmem() / 1e9).toFixed(1)} GB.`,
     '--config',
-    'give a config of the same kinds of layers with fewer and smaller ones; --config-overrides can make it so.',
+    'give a config with the same kinds of layers, but fewer and smaller ones, for instance with --config-overrides.',
   );
 }

@@ -1,17 +1,17 @@
 import type { LlmEngine } from '../llm-engine.ts';
 import type { VerifyPrompt } from './prompt.ts';
 
-/** What a model made of a prompt and of the tokens after it. */
+/** A model's results for a prompt and the tokens after it. */
 export interface RecordedRun {
-  /** Tokens that were computed: all but the last one of the answer. */
+  /** Computed tokens: all but the last one of the answer. */
   readonly tokens: number;
-  /** What the vision tower and the projector made of the prompt's image, `[its tokens, hidden]`; null where there is none. */
+  /** The features of the prompt's image, `[its tokens, hidden]`; null without an image. */
   readonly image: Float32Array | null;
   /** The residual stream that enters each layer, and the one that leaves the last: each `[tokens, hidden]`. */
   readonly streams: readonly Float32Array[];
   /** `[vocabulary]` for each token of the answer. */
   readonly logits: readonly Float32Array[];
-  /** For each of these the token of the largest logit: what the model itself would take, whatever it was made to take. */
+  /** The token with the largest logit in each row of `logits`: the model's own choice, even if another token was forced. */
   readonly greedy: readonly number[];
 }
 
@@ -19,12 +19,12 @@ export interface RecordOptions {
   prompt: VerifyPrompt;
   /** Tokens of the answer. */
   maxTokens: number;
-  /** The answer that is taken whatever the logits say, so that two runs stay comparable after their first difference. Null: the greedy one. */
+  /** The forced answer, so that two runs stay comparable after their first difference. Null: the greedy answer. */
   answer: readonly number[] | null;
   signal?: AbortSignal;
 }
 
-/** Runs a prompt on an engine whose auxiliary hidden states are those of every layer, and keeps all that is to be compared. */
+/** Runs a prompt and records all that is compared. The engine's auxiliary hidden states must include every layer. */
 export async function recordRun(
   engine: LlmEngine,
   { prompt: { ids, image }, maxTokens, answer, signal }: RecordOptions,
@@ -45,7 +45,7 @@ export async function recordRun(
   const images = image === null ? {} : { images: [{ pixelValues: image.pixelValues, tiles: 1 }] };
   const request = { prompt: { tokenIds: [...ids], ...images }, sampling: { temperature: 0, ignoreEos: true, maxTokens } };
   for await (const _ of engine.generate(request, { observer, ...(signal !== undefined && { signal }) })) {
-    // The observer takes what is compared.
+    // The observer records the results.
   }
   return { tokens, image: features, streams, logits, greedy: logits.map(largestIndex) };
 }

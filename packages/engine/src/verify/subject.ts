@@ -13,14 +13,14 @@ import { Backend, type ModelFiles, ModelRunner } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
 
-/** What is verified, where. */
+/** The model to verify, and its platform. */
 export interface VerifySubject
   extends PlatformChoice,
     Omit<ModelChoice, 'maxModelLength'>,
     Partial<Pick<EngineConfig, 'platformOptions' | 'threads' | 'cacheDirectory'>> {
-  /** A checkpoint folder or a .gguf file, whose weights both models get. */
+  /** A checkpoint folder or a .gguf file. Both models get its weights. */
   model?: string;
-  /** Instead of that of the config; with neither `model` nor `config`, its small built-in config is taken, with random weights. */
+  /** Replaces the config's architecture. Without `model` and `config`, its small built-in config is used, with random weights. */
   architecture?: string;
   /** A config.json, for random weights. */
   config?: string;
@@ -28,17 +28,17 @@ export interface VerifySubject
   seed?: number;
 }
 
-/** Where weights come from. */
+/** The source of the weights. */
 interface WeightSource {
   /** In words. */
   readonly weights: string;
   /** The caller closes it. */
   open(files: ModelFiles): Promise<Checkpoint>;
-  /** Fills the model; null: from the checkpoint. */
+  /** Fills the model with random weights; null: the checkpoint's are loaded. */
   readonly fill: ((model: LanguageModel) => void) | null;
 }
 
-/** All that is decided before either model is built. */
+/** The decisions that precede building either model. */
 export interface Subject extends WeightSource {
   readonly architecture: string;
   readonly plugins: LoadedPlugins;
@@ -53,7 +53,7 @@ export interface Subject extends WeightSource {
   readonly prompt: VerifyPrompt;
 }
 
-/** @throws NothingToVerifyError, EngineConfigError, what `promptOf` throws, and what plugins, platform and config end in. */
+/** @throws NothingToVerifyError, EngineConfigError, and the errors of `promptOf`, plugins, platform and config. */
 export async function findSubject(
   asked: VerifySubject,
   options: StartOptions,
@@ -112,7 +112,11 @@ async function sourceOf(
   families: ReadonlyMap<string, ModelFamily>,
 ): Promise<WeightSource & { describe: Checkpoint }> {
   if (model !== undefined && config !== undefined) {
-    throw new EngineConfigError('A checkpoint and a config were given.', '--config', 'leave one out: with --config, weights are random.');
+    throw new EngineConfigError(
+      'Both a checkpoint and a config are given.',
+      '--config',
+      'leave one out; with --config, weights are random.',
+    );
   }
   if (model !== undefined) {
     const platform = plugins.platforms.find(({ name }) => name === asked.platform) ?? noPlatform;
@@ -129,7 +133,7 @@ function smallConfigOf(architecture: string | undefined, families: ReadonlyMap<s
   const known = Object.keys(small).join(', ');
   if (architecture === undefined) {
     throw new EngineConfigError(
-      'Nothing to verify was named.',
+      'Neither an architecture nor a model is named.',
       'ARCHITECTURE or --model',
       `name an architecture (${known}), a --model or a --config.`,
     );
@@ -137,9 +141,9 @@ function smallConfigOf(architecture: string | undefined, families: ReadonlyMap<s
   const config = small[architecture];
   if (config !== undefined) return configAlone(`the small config of ${architecture}`, config);
   throw new EngineConfigError(
-    `There is no small config of ${architecture}; there is one for each of ${known}.`,
+    `No loaded family has a small config of ${architecture}. Small configs exist for ${known}.`,
     'ARCHITECTURE',
-    `take the nearest one, ${nearestNames(architecture, Object.keys(small), 1)[0]}, or give a config.json with --config or a checkpoint with --model.`,
+    `use the nearest one, ${nearestNames(architecture, Object.keys(small), 1)[0]}, or give a config.json with --config or a checkpoint with --model.`,
   );
 }
 
@@ -151,7 +155,7 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-/** The architecture that is served, and the platform that has an override or a hook for it: where none was named, the only one. */
+/** The served architecture, and the platform with an override or a hook for it. Without a named platform there must be exactly one. */
 function requireOverride(
   { registry, platforms }: LoadedPlugins,
   architectures: readonly string[],
@@ -175,19 +179,19 @@ function requireOverride(
     throw new EngineConfigError(
       `Overrides of ${architecture} serve several platforms: ${touched.join(', ')}.`,
       '--platform',
-      'name the one that is meant.',
+      'name one of them.',
     );
   }
   return { architecture, platform: named ?? only! };
 }
 
-/** The platform as a start would have it; where it is absent or has nothing that runs models, the interpreter stands in. */
+/** The platform as in a start. If it is absent or its plugin binds nothing that runs models, the interpreter replaces it. */
 async function findPlatform(
   plugins: LoadedPlugins,
   name: string,
   mode?: string,
 ): Promise<Pick<Subject, 'platform' | 'device' | 'onInterpreter'>> {
-  const standIn = (why: string): string => `the interpreter, in the place of platform "${name}": ${why}`;
+  const standIn = (why: string): string => `the interpreter, in place of platform "${name}": ${why}`;
   try {
     const platform = await plugins.selectPlatform(name);
     const bindings = plugins.bindings({ platform: name, mode: mode ?? platform.platform.modes[0]! });

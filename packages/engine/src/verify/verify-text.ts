@@ -83,7 +83,7 @@ function comparisonText({ layers, logits, upstream, override, ids }: VerifyRecor
 
 function verdictText({ verdict, firstOver, logits, tolerance, ids }: VerifyRecord): string {
   if (verdict === 'failed') return 'FAILED: nothing could be compared.';
-  if (verdict === 'unproven') return 'UNPROVEN: the numbers are equal, and the problems above say why that proves little.';
+  if (verdict === 'unproven') return 'UNPROVEN: the numbers are equal, but the problems above show that this proves little.';
   if (verdict === 'equal') return `EQUAL: every layer and the logits within ${scientific(tolerance)}, and the same greedy ids.`;
   const reasons = [
     ...(firstOver === null ? [] : [`${placeOf(firstOver)} is the first over ${scientific(tolerance)}`]),

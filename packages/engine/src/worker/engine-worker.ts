@@ -12,8 +12,8 @@ import { unlessAborted } from '../unless-aborted.ts';
 import { type FromWorker, type Reloaded, startId, type ToWorker, type WorkerStart } from './protocol.ts';
 
 /**
- * Starts the engine in a worker: HTTP and the terminal stay responsive while a model loads and runs. Both threads look for the plugins, and the worker refuses to
- * start if it finds others than this thread did.
+ * Starts the engine in a worker, so that HTTP and the terminal stay responsive while a model loads and runs. Both threads look for the plugins. The worker refuses
+ * to start if it finds others than this thread.
  * @throws PluginInCodeError, PluginSetsDifferError, and the errors of `LlmEngine.start`.
  */
 export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
@@ -48,7 +48,7 @@ const graceMs = 10_000;
 
 /**
  * Ends a worker that is not ready, and frees its native memory: asks it first, and terminates it only if it does not respond. The process stays alive until the
- * worker has gone: on exit, Node kills a worker wherever it is, and native code (koffi) then crashes the process.
+ * worker has ended: on exit, Node kills a worker in any state, and native code (koffi) then crashes the process.
  */
 function endWorker(worker: Worker): void {
   const force = setTimeout(() => void worker.terminate(), graceMs).unref();
@@ -95,7 +95,7 @@ class EngineWorker implements Engine {
     });
   }
 
-  /** Waits until the worker is ready. @throws what the start ends in; the signal's reason. */
+  /** Waits until the worker is ready. @throws the errors of the start; the signal's reason. */
   static async start(worker: Worker, { onProgress, events, signal }: StartOptions): Promise<EngineWorker> {
     const engine = new EngineWorker(worker, events);
     const started = new Promise<EngineInfo>((take, fail) => {
@@ -129,7 +129,7 @@ class EngineWorker implements Engine {
     return this.request({ type: 'tokenize', text });
   }
 
-  /** An abort is answered once the old weights serve again. A reload that finished before the worker heard of the abort stays. */
+  /** After an abort, rejects once the old weights serve again. A reload that finished before the abort reached the worker stays. */
   async reloadWeights(model: string, { signal, onProgress }: ReloadOptions = {}): Promise<ReloadReport> {
     signal?.throwIfAborted();
     let onAbort = (): void => undefined;
@@ -191,7 +191,7 @@ class EngineWorker implements Engine {
     return id;
   }
 
-  /** Tells the worker, if it still works on the request. */
+  /** Tells the worker, if the request is still pending. */
   private abort(id: number): void {
     if (this.pending.delete(id)) this.send({ type: 'abort', id });
   }

@@ -5,7 +5,7 @@ import { LlmEngine } from '../llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 import { errorRecord, type FromWorker, startId, type ToWorker, type WorkerStart } from './protocol.ts';
 
-/** The worker's side. Registry, container, model and loop live here; only records leave. */
+/** The worker's side. Registry, container, model and loop are in this thread; only records leave it. */
 const port = parentPort!;
 const send = (message: FromWorker): void => port.postMessage(message);
 
@@ -79,7 +79,7 @@ async function reload(engine: LlmEngine, id: number, model: string): Promise<voi
 
 let deltas: [id: number, delta: TokenDelta][] = [];
 
-/** The deltas of a run come in one turn of the event loop, and leave as one message at its end. */
+/** The deltas of a run arrive in one turn of the event loop. They are sent as one message at its end. */
 function sendDelta(id: number, delta: TokenDelta): void {
   if (deltas.push([id, delta]) > 1) return;
   queueMicrotask(() => {

@@ -14,7 +14,7 @@ export interface WorkerStart {
   expectedPlugins: readonly PluginRecord[];
 }
 
-/** The id of the start, which is answered with the `EngineInfo`. */
+/** The id of the start, whose answer is the `EngineInfo`. */
 export const startId = 0;
 
 export type ToWorker =
@@ -28,7 +28,7 @@ export type ToWorker =
 export type FromWorker =
   /** Of the start, or of a reload. */
   | { type: 'progress'; id: number; progress: LoadProgress }
-  /** The deltas of one run of the model, for all answers at once. */
+  /** The deltas of one run of the model, for all answers. */
   | { type: 'deltas'; deltas: [id: number, delta: TokenDelta][] }
   | { type: 'answer'; id: number; value: EngineInfo | number[] | EngineStats | Reloaded }
   | { type: 'error'; id: number; error: GraftErrorRecord }

@@ -58,7 +58,7 @@ test.each([
   ['a negative tolerance', ['Llama4ForCausalLM', '--tolerance', '-1'], '0 or more'],
   ['no token', ['Llama4ForCausalLM', '--max-tokens', '0'], 'at least 1'],
   ['two prompts', ['Llama4ForCausalLM', '--prompt', 'a', '--prompt-ids', '1'], 'Two prompts'],
-  ['nothing to verify', [], 'Nothing to verify was named'],
+  ['nothing to verify', [], 'Neither an architecture nor a model is named'],
   ['a platform without an override', ['Llama4ForCausalLM', '--platform', 'plain'], 'GRAFT_NOTHING_TO_VERIFY'],
   ['a missing model', ['--model', '/nowhere'], 'GRAFT_CHECKPOINT_NOT_FOUND'],
 ])('%s is an error and ends with 2, which is not "differs"', async (_, args, words) => {
