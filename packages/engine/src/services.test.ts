@@ -247,7 +247,7 @@ test.each<[string, string, PluginDeclaration['bind'] & {}]>([
         return fail();
       }),
   ],
-  ['.weight" gave a promise', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((async () => 'float32') as never)],
+  ['.weight" returned a promise', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((async () => 'float32') as never)],
   ['.weight" gave int3; expected float32', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((() => 'int3') as never)],
   ['ModelRunner.capture() threw: no driver', 'MyRunner', runnerWith({ capture: fail })],
   ['ModelRunner.compile() threw: no driver', 'MyRunner', runnerWith({ compile: async () => fail() })],

@@ -318,8 +318,8 @@ describe('what cannot be verified', () => {
 
   test.each([
     ['neither architecture nor model', {}, 'Neither an architecture nor a model is named'],
-    ['an architecture without a small config', { architecture: 'Other' }, 'no small config of Other'],
-    ['both a model and a config', { model: caseFolder('dense-tiny'), config: 'config.json' }, 'A checkpoint and a config'],
+    ['an architecture without a small config', { architecture: 'Other' }, 'a small config of Other'],
+    ['both a model and a config', { model: caseFolder('dense-tiny'), config: 'config.json' }, 'Both a checkpoint and a config'],
     ['a config that is not there', { config: '/nowhere/config.json' }, 'cannot be read'],
     ['a text without a tokenizer', { architecture: 'Llama4ForCausalLM', prompt: 'hello' }, 'no tokenizer'],
     ['an empty prompt', { architecture: 'Llama4ForCausalLM', prompt: [] }, 'The prompt is empty'],
