@@ -136,8 +136,16 @@ export class UnknownGgufError extends graftError('GRAFT_UNKNOWN_GGUF', (architec
 })) {}
 
 /** A plugin declares a model without a family, or with one that lacks a part, so its checkpoints cannot be read. */
-export class NoFamilyError extends graftError('GRAFT_NO_FAMILY', (architecture: string, plugin: string, lacking = 'a family') => ({
-  what: `The plugin "${plugin}" brings ${architecture} without ${lacking}, so its config and weights cannot be read.`,
-  where: `plugin "${plugin}", models`,
-  fix: 'give the model a family, made by defineFamily: `family: () => import(...)`.',
-})) {}
+export class NoFamilyError extends graftError(
+  'GRAFT_NO_FAMILY',
+  (
+    architecture: string,
+    plugin: string,
+    lacking: string = 'a family',
+    fix: string = 'give the model a family, made by defineFamily: `family: () => import(...)`.',
+  ) => ({
+    what: `The plugin "${plugin}" brings ${architecture} without ${lacking}, so Graft cannot load it.`,
+    where: `plugin "${plugin}", models`,
+    fix,
+  }),
+) {}

@@ -77,11 +77,12 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const { source, config, fillWeights } = options;
   const step = stepper(options);
   const built = await buildModel(options, source, step);
-  const { model, context, hooks, rules } = built;
+  const { model, context, hooks, rules, resolution } = built;
   checkPlatformOptions(options, context);
   await step('load', 'loading weights', async (report) => {
     if (fillWeights !== undefined) fillWeights(model);
-    else await loadWeights(model, source.checkpoint, { ...(await weightOptions(options, report)), rules });
+    else
+      await loadWeights(model, source.checkpoint, { ...(await weightOptions(options, report)), rules, madeBy: overrideAround(resolution) });
   });
   hooks.lifecycle.advance('loaded');
   await step('postLoad', 'post-load hooks', () => hooks.run('postLoad', model, context)); // may rename; renames are recorded
@@ -147,11 +148,11 @@ export async function buildModel(
     registry.load<ModelContext, LanguageModel, ModelFamily>(resolved),
   ); // only now is model code imported
   const { family } = classes;
-  const expectParts = (what: string, parts: object | null | undefined, types: Readonly<Record<string, string>>): void => {
+  const expectParts = (what: string, parts: object | null | undefined, types: Readonly<Record<string, string>>, fix?: string): void => {
     const lacking = Object.keys(types).filter((key) => typeof (parts as Record<string, unknown> | null | undefined)?.[key] !== types[key]);
     if (lacking.length === 0) return;
     const shown = `${lacking.map((key) => `"${key}"`).join(', ')} in ${what}`;
-    throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin, shown);
+    throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin, shown, fix);
   };
   if (family === null || family === undefined) throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin);
   expectParts('its family (make it by defineFamily)', family, { parseConfig: 'function', weights: 'function' });
@@ -176,10 +177,8 @@ export async function buildModel(
     build: classes.build,
   };
   const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // the contracts of overrides are checked first
-  expectParts(`its class ${classes.Model.name}, which must extend Module`, model, {
-    namedParameters: 'function',
-    namedModules: 'function',
-  });
+  const traversal = { namedParameters: 'function', namedModules: 'function' };
+  expectParts(`its class ${classes.Model.name}`, model, traversal, `let ${classes.Model.name} extend Module of @graft/graph.`);
   const { resolution } = classes;
   const hooks = await plugins.createHookRunner(resolution);
   hooks.events.on('hook:warning', (warning) => events?.emit('hook:warning', warning));
@@ -197,6 +196,15 @@ export async function buildModel(
     hooks,
     read: async (other) => read(await readSource(registry, other, choice.architecture)),
   };
+}
+
+/** By a parameter's name, the override that built the innermost part around it, in words; null for upstream. */
+function overrideAround({ candidates, layers }: Resolution): (parameter: string) => string | null {
+  const replaced = [...candidates, ...layers.flatMap((layer) => layer.candidates)].flatMap(({ plugin, className, replaced }) =>
+    (replaced?.paths ?? []).map((path) => ({ path, words: `the override ${className} of plugin "${plugin}"` })),
+  );
+  const inner = replaced.sort((a, b) => b.path.length - a.path.length);
+  return (parameter) => inner.find(({ path }) => path === '' || parameter.startsWith(`${path}.`))?.words ?? null;
 }
 
 /** The keys that the engine reads of every config. */

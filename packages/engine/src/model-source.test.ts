@@ -1,6 +1,6 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { coreModels, llama4, openCheckpoint } from '@graft/core-model';
+import { coreModels, llama4, openCheckpoint, RmsNorm } from '@graft/core-model';
 import { definePlugin } from '@graft/registry';
 import { expect, onTestFinished, test } from 'vitest';
 import { caseFolder, failureOf, folderWithConfig, startTiny } from './engine.fixture.ts';
@@ -79,6 +79,31 @@ test('a model that a plugin brings without a family is refused by name', async (
   const folder = folderWithConfig('dense-tiny', { architectures: ['BareForCausalLM'] });
   const error = await failureOf(startTiny({ model: folder }, { pluginsInCode: [bare] }));
   expect(error).toMatchObject({ code: 'GRAFT_NO_FAMILY', what: expect.stringContaining('"bare-model"') });
+});
+
+test('a model class that is not a Module is refused, and the fix says what it extends', async () => {
+  class Plain {}
+  const models = [{ architecture: 'PlainForCausalLM', model: async () => Plain as never, family: async () => llama4 }];
+  const plain = definePlugin({ name: 'plain-model', after: ['core-model'], models });
+  const folder = folderWithConfig('dense-tiny', { architectures: ['PlainForCausalLM'] });
+  const error = await failureOf(startTiny({ model: folder }, { pluginsInCode: [plain] }));
+  expect(error).toMatchObject({ code: 'GRAFT_NO_FAMILY', fix: 'let Plain extend Module of @graft/graph.' });
+});
+
+test('a parameter that an override gives another shape is refused with the plugin of the override', async () => {
+  class WideNorm extends RmsNorm {
+    constructor(hiddenSize: number, epsilon: number) {
+      super(hiddenSize + 1, epsilon);
+    }
+  }
+  const overrides = [{ of: 'RmsNorm', platform: 'interpreter', model: async () => WideNorm }];
+  const wide = definePlugin({ name: 'wide-norm', after: ['core-model'], overrides });
+  const error = await failureOf(startTiny({}, { pluginsInCode: [wide] }));
+  expect(error).toMatchObject({
+    code: 'GRAFT_CHECKPOINT_SHAPE_MISMATCH',
+    what: expect.stringContaining('The parameter is in the override WideNorm of plugin "wide-norm".'),
+    fix: expect.stringContaining('"wide-norm"'),
+  });
 });
 
 test('a multimodal checkpoint is served as text alone, without its tower', async () => {

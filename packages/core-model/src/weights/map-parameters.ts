@@ -22,6 +22,8 @@ export interface MapParameters {
   rules: WeightRules;
   /** Keys that are left out on purpose, such as the layers of another rank (`keysOfOtherRanks`). */
   ignoreKeys?: (key: string) => boolean;
+  /** For errors: the override that built a parameter, in words; null for upstream. */
+  madeBy?: (parameter: string) => string | null;
 }
 
 /**
@@ -31,12 +33,12 @@ export interface MapParameters {
 export function mapParameters(
   parameters: Iterable<readonly [name: string, shape: readonly number[]]>,
   checkpoint: Checkpoint,
-  { rules, ignoreKeys = () => false }: MapParameters,
+  { rules, ignoreKeys = () => false, madeBy = () => null }: MapParameters,
 ): MappedParameter[] {
   const used = new Set<string>();
   const mapped = [...parameters].map(([name, shape]): MappedParameter => {
     const runs = rules.runsOf(name, shape, (key) => checkpoint.tensors.has(key));
-    requireTensors(name, shape, checkpoint, runs);
+    requireTensors(name, shape, checkpoint, runs, madeBy);
     const segments = runs.map(({ key, shape: _, ...run }) => ({ ...run, tensor: checkpoint.tensors.get(key)! }));
     for (const { key } of runs) used.add(key);
     return { name, shape, segments };
@@ -66,7 +68,13 @@ export function keysOfOtherRanks(
   };
 }
 
-function requireTensors(name: string, shape: readonly number[], { path, tensors }: Checkpoint, runs: readonly Run[]): void {
+function requireTensors(
+  name: string,
+  shape: readonly number[],
+  { path, tensors }: Checkpoint,
+  runs: readonly Run[],
+  madeBy: NonNullable<MapParameters['madeBy']>,
+): void {
   const parameter = `The parameter "${name}" [${shape.join(', ')}]`;
   const [first, ...others] = new Set(runs.map(({ key }) => key).filter((key) => !tensors.has(key)));
   if (first !== undefined) {
@@ -77,7 +85,10 @@ function requireTensors(name: string, shape: readonly number[], { path, tensors 
     const found = tensors.get(key)!.shape;
     if (found.join() === needed.join()) continue;
     const what = `${parameter} needs "${key}" as [${needed.join(', ')}], and it is [${found.join(', ')}].`;
-    throw new CheckpointShapeMismatchError(what, at(path, key));
+    const override = madeBy(name);
+    if (override === null) throw new CheckpointShapeMismatchError(what, at(path, key));
+    const fix = `use the checkpoint that belongs to this config, or correct the shape in ${override}.`;
+    throw new CheckpointShapeMismatchError(`${what} The parameter is in ${override}.`, at(path, key), { fix });
   }
 }
 
