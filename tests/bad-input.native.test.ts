@@ -83,13 +83,13 @@ const files: [name: string, damage: (folder: string) => unknown, code: string, w
     'a header that is a web page',
     file('model.safetensors', '<html>404 not found</html>'),
     corrupt,
-    ['model.safetensors', 'header is said to have'],
+    ['model.safetensors', 'header should have'],
   ],
   ['offsets past the end', entry(norm, { data_offsets: [0, 1e12] }), corrupt, [norm, '[0, 1000000000000]']],
   ['offsets that are no numbers', entry(norm, { data_offsets: [-1, 63] }), corrupt, [norm, '[-1, 63]']],
   ['dims whose product overflows', entry(norm, { shape: [2 ** 40, 2 ** 40] }), corrupt, [norm, '1099511627776']],
   [
-    'a name that stands twice',
+    'a name that occurs twice',
     (folder) => changeHeader(folder, (header) => JSON.stringify(header).replace('{', `{"${norm}":${JSON.stringify(header[norm])},`)),
     corrupt,
     [`"${norm}"`, 'twice'],
@@ -193,13 +193,13 @@ const files: [name: string, damage: (folder: string) => unknown, code: string, w
   ],
   ['a GGUF with 2^60 tensors', gguf(ggufBytes({ tensorCount: 2n ** 60n })), corrupt, ['1152921504606846976']],
   [
-    'a GGUF tensor that stands twice',
+    'a GGUF tensor that occurs twice',
     gguf(ggufBytes({ keys: llamaKeys(), tensors: [tensor, tensor] })),
     corrupt,
     ['token_embd.weight', 'twice'],
   ],
   [
-    'a GGUF key that stands twice',
+    'a GGUF key that occurs twice',
     gguf(ggufBytes({ keys: [...llamaKeys(), ...llamaKeys().slice(0, 1)] })),
     corrupt,
     ['general.architecture', 'twice'],
@@ -280,7 +280,7 @@ describe('a checkpoint', () => {
   });
 
   test('that is damaged ends a worker in the same error, and a good one then serves', async () => {
-    const some = ['a file cut in its data', 'a missing shard', 'an unknown rope type', 'a GGUF tensor that stands twice'];
+    const some = ['a file cut in its data', 'a missing shard', 'an unknown rope type', 'a GGUF tensor that occurs twice'];
     for (const [, damage, code] of files.filter(([name]) => some.includes(name))) {
       const { folder, model } = damaged(damage);
       const error = await failureOf(startEngineWorker(onCpu(model)));

@@ -1,29 +1,29 @@
 import { type Build, buildUpstream } from '@graft/registry';
 import type { ModelConfig } from './families/family.ts';
 
-/** The part of the layers that a model holds when they are divided over ranks. */
+/** The pipeline rank that a model is built for. */
 export interface PipelineStage {
   rank: number;
   size: number;
 }
 
-/** All that a model is built from; its constructor's first argument, and that of every part which builds parts. */
+/** The first argument of a model's constructor, and of each part that builds parts. */
 export interface ModelContext<Config extends ModelConfig = ModelConfig> {
-  /** The name in config.json that was resolved. */
+  /** The resolved name from config.json. */
   readonly architecture: string;
   readonly config: Config;
   readonly platform: string;
   readonly mode: string;
-  /** Tokens of a sequence that is served; sizes the rotary tables and the full KV cache. */
+  /** The most tokens of a sequence. Sizes the rotary tables and the full KV cache. */
   readonly maxModelLength: number;
   readonly pipeline: PipelineStage;
-  /** Options of an override, by its own names, e.g. `{ branchFree: false }`; the override that reads them checks them. Upstream has none. */
+  /** Options of an override, such as `{ branchFree: false }`. The override that reads them checks them. */
   readonly overrideOptions?: Readonly<Record<string, unknown>>;
-  /** Builds a part: the class that serves in its place, with the same arguments. */
+  /** Builds the class that serves in place of a part's class, with the same arguments. */
   readonly build: Build;
 }
 
-/** The context of a model of upstream's classes alone, without an engine. @param more replaces what is assumed: platform cpu, mode full, one rank. */
+/** The context of a model of upstream's classes, without an engine. @param more replaces the defaults: platform cpu, mode full, one rank. */
 export function upstreamContext<Config extends ModelConfig>(
   architecture: string,
   config: Config,

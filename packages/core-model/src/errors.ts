@@ -14,21 +14,21 @@ export class ConfigContradictionError extends graftError('GRAFT_CONFIG_CONTRADIC
   fix: 'override one of the two keys with --config-overrides so that they agree.',
 })) {}
 
-/** A rope type that Graft does not compute. */
+/** Graft does not compute this rope type. */
 export class RopeTypeError extends graftError('GRAFT_ROPE_TYPE_UNKNOWN', (what: string, where: string) => ({
   what,
   where,
-  fix: 'convert the checkpoint, or override rope_parameters if it is mistaken. A wrong rotation gives wrong answers, so the model is not loaded.',
+  fix: 'convert the checkpoint, or override rope_parameters if they are wrong. A wrong rotation would give wrong answers.',
 })) {}
 
-/** A key in --config-overrides that neither the config nor its schema has. */
+/** --config-overrides has a key that neither the config nor its schema has. */
 export class ConfigOverrideUnknownError extends graftError('GRAFT_CONFIG_OVERRIDE_UNKNOWN', (key: string, nearest: readonly string[]) => ({
   what: `This model's config has no key "${key}".`,
   where: `config override "${key}"`,
   fix: `did you mean ${nearest.map((name) => `"${name}"`).join(', ')}?`,
 })) {}
 
-/** A model that was built for text alone cannot embed images. */
+/** The model was built for text alone and cannot embed images. */
 export class ImagesNotBuiltError extends graftError('GRAFT_IMAGES_NOT_BUILT', (model: string) => ({
   what: 'The model was built for text alone and has no vision tower.',
   where: `${model}.embedImages`,

@@ -3,10 +3,10 @@ import type { ServedSizes } from '@graft/registry';
 import { HpuOptionError } from './options.ts';
 import { type BucketRange, type BucketStrategy, type HpuPlatformOptions, parseHpuPlatformOptions } from './platform-options.ts';
 
-/** A range whose defaults are filled in. */
+/** A range with its defaults filled in. */
 export type FullRange = Required<BucketRange>;
 
-/** The four ranges that the buckets of one engine are made from. */
+/** The ranges of the buckets of one engine. */
 export interface BucketRanges {
   readonly promptQuery: FullRange;
   readonly promptContext: FullRange;
@@ -15,12 +15,11 @@ export interface BucketRanges {
 }
 
 /**
- * The buckets of an engine: prompts as `(1, query, context)`, since attention over a past takes one sequence at a time, and decoding as
- * `(batch, 1, context)`; batch 1 x query 1 is always one of them. vllm_gaudi: `HPUBucketingManager`, where a step that fits none makes a new bucket and
- * compiles while the request waits. Here no step does: a prompt longer than the largest query is computed in pieces, more sequences than the largest
- * batch in several runs, and a sequence longer than the model's served length is refused when it comes.
- * Sorted by tokens.
- * @throws HpuOptionError for a range that is empty, or that the sizes served cannot use.
+ * The buckets of an engine, sorted by tokens: `(1, query, context)` for prompts, because attention over a past takes one sequence at a time, and
+ * `(batch, 1, context)` for decoding. Batch 1 x query 1 is always one of them. In vllm_gaudi (`HPUBucketingManager`) a step without a bucket makes a new
+ * one, and compiles while the request waits. Here every step has a bucket: a long prompt runs in pieces, more sequences than the largest batch run in
+ * turns, and a sequence longer than the served length is refused on arrival.
+ * @throws HpuOptionError for a range that is empty, or larger than what is served
  */
 export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): Bucket[] {
   const ranges = bucketRanges(options, sizes);
@@ -33,7 +32,7 @@ export function hpuBuckets(options: HpuPlatformOptions, sizes: ServedSizes): Buc
   return [...byShape.values()].sort((a, b) => a.batch * a.query - b.batch * b.query || a.batch - b.batch || a.context - b.context);
 }
 
-/** The buckets that an engine's config asks for. @throws HpuOptionError */
+/** The buckets for an engine's config. @throws HpuOptionError */
 export function hpuBucketPolicy({ config, context }: Pick<RunnerParts, 'config' | 'context'>): BucketPolicy {
   const { platformOptions, maxSequences, prefillTokens } = config;
   const { maxModelLength } = context;
@@ -44,7 +43,7 @@ export function hpuBucketPolicy({ config, context }: Pick<RunnerParts, 'config' 
  * The ranges that the options leave out come from the sizes served. For 8 sequences, pieces of 256 tokens and `exponential`: queries of 16, 32, 64, 128
  * and 256, batches of 1, 2, 4 and 8, which is 9 graphs. vllm_gaudi's smallest query is a block of the cache, 128, and it counts contexts in blocks. Here
  * contexts are tokens: two for prompts (none, and any) and one for decoding, since a graph does not depend on them.
- * @throws HpuOptionError for a range that is empty, or larger than what is served.
+ * @throws HpuOptionError for a range that is empty, or larger than what is served
  */
 export function bucketRanges(options: HpuPlatformOptions, { maxSequences, prefillTokens, maxModelLength }: ServedSizes): BucketRanges {
   const longest = Math.min(prefillTokens, maxModelLength);
@@ -64,8 +63,8 @@ export function bucketRanges(options: HpuPlatformOptions, { maxSequences, prefil
 
 /**
  * A range with its defaults filled in. Where the options lower `max`, the default `min` and `step` follow.
- * @param defaults whose `max` is the largest that is served.
- * @param largest that size in words.
+ * @param defaults The largest `max` that the sizes served allow is their `max`.
+ * @param largest This `max` in words.
  */
 function fullRange(
   name: keyof BucketRanges,
@@ -83,7 +82,7 @@ function fullRange(
   return { min, step, max, padMax: given.padMax ?? Math.ceil(max / 4), padPercent: given.padPercent ?? 25 };
 }
 
-/** The sizes of one range, ascending and without repeats; its first is `min`, its last `max`. */
+/** The sizes of a range, ascending and unique, from `min` to `max`. */
 export function bucketSizes(strategy: BucketStrategy, range: FullRange): number[] {
   const { min, step, max } = range;
   if (min === 0) return max === 0 ? [0] : [0, ...bucketSizes(strategy, { ...range, min: Math.min(step, max) })];
@@ -91,12 +90,12 @@ export function bucketSizes(strategy: BucketStrategy, range: FullRange): number[
   return [...new Set(sizes)].sort((a, b) => a - b);
 }
 
-/** vllm_gaudi's of the same names are in vllm_gaudi/extension/bucketing. */
+/** vllm_gaudi/extension/bucketing has strategies of the same names. */
 const strategies: Record<BucketStrategy, (range: FullRange) => number[]> = { exponential, linear, 'padding-aware': paddingAware };
 
 /**
- * `ceil(log2(max / min)) + 1` sizes, each the same factor above the one before, rounded up to the step. vllm_gaudi's `ExponentialBucketingStrategy`
- * takes that logarithm of `max` alone, and so makes more of them the larger `min` is.
+ * `ceil(log2(max / min)) + 1` sizes, each larger by the same factor, rounded up to the step. vllm_gaudi's `ExponentialBucketingStrategy` takes the
+ * logarithm of `max` alone, and so makes more sizes for a larger `min`.
  */
 function exponential({ min, step, max }: FullRange): number[] {
   const intervals = Math.ceil(Math.log2(max / min));
@@ -104,7 +103,7 @@ function exponential({ min, step, max }: FullRange): number[] {
   return [min, ...scaled.slice(1).map((size) => Math.min(roundUp(size, step), max)), max];
 }
 
-/** vllm_gaudi's `LinearBucketingStrategy` leaves `max` out where it is no multiple of the step; what then fits no bucket is compiled for on demand. */
+/** vllm_gaudi's `LinearBucketingStrategy` omits a `max` that is not a multiple of the step, and compiles on demand for steps above the last size. */
 function linear({ min, step, max }: FullRange): number[] {
   const sizes = doubled(min, Math.min(step, max));
   for (let size = roundUp(min + 1, step); size < max; size += step) sizes.push(size);
@@ -112,8 +111,8 @@ function linear({ min, step, max }: FullRange): number[] {
 }
 
 /**
- * The bound is for the worst case, a step one token larger than the bucket below. Where already one step is over it, the next is one step away.
- * vllm_gaudi's `PaddingAwareBucketingStrategy` also keeps each multiple of `padMax`.
+ * The bounds are for the worst case: a step that is one token larger than the bucket below. Sizes are at least one step apart, even if that exceeds a
+ * bound. vllm_gaudi's `PaddingAwareBucketingStrategy` also keeps each multiple of `padMax`.
  */
 function paddingAware({ min, step, max, padMax, padPercent }: FullRange): number[] {
   const sizes = doubled(min, Math.min(step, max));
@@ -126,7 +125,7 @@ function paddingAware({ min, step, max, padMax, padPercent }: FullRange): number
   return sizes;
 }
 
-/** `min`, then twice as much each time, as long as it is not over `most`. */
+/** `min` and its doubles, up to `most`. */
 function doubled(min: number, most: number): number[] {
   const sizes = [min];
   for (let size = min * 2; size <= most; size *= 2) sizes.push(size);

@@ -2,12 +2,12 @@ import { Llama4DecoderLayer } from '@graft/core-model';
 import type { Module } from '@graft/graph';
 import { HpuLlama4FeedForward } from './patches/feed-forward-types.ts';
 
-/** The decoder layers that this rank holds, wherever the language model stands in the model. */
+/** The decoder layers of this rank, also within a model with images. */
 export function decoderLayers(model: Module): Llama4DecoderLayer[] {
   return [...model.namedModules()].map(([, module]) => module).filter((module) => module instanceof Llama4DecoderLayer);
 }
 
-/** What a decoder layer is made of, as far as that differs between layers of one model: `Llama4Moe over chunked-local-8192`. */
+/** The kinds of decoder layers, each once: the feed-forward class and the KV cache, such as `Llama4Moe over chunked-local-8192`. */
 export function layerKinds(model: Module): string[] {
   const kinds = decoderLayers(model).map(({ feed_forward, self_attn }) => {
     const part: object = feed_forward;
@@ -19,8 +19,8 @@ export function layerKinds(model: Module): string[] {
 }
 
 /**
- * Whether the decoder layers of a model differ: in their feed-forward class, or in the KV cache that they use. Then a bucket may need more graphs than one,
- * and a warm-up that has seen one layer has not seen all.
+ * Whether decoder layers differ in their feed-forward class or KV cache. A bucket may then need more than one graph, and a warm-up of one layer does not
+ * cover the others.
  */
 export function hasHeterogeneousLayers(model: Module): boolean {
   return layerKinds(model).length > 1;

@@ -1,15 +1,15 @@
 import { GraftError } from '@graft/common';
 import type { ModelContext } from '@graft/core-model';
 
-/** What `overrideOptions` may say to the overrides of this plugin. */
+/** The `overrideOptions` of this plugin. */
 export interface HpuLlama4Options {
-  /** One attention for all layers (compile mode). Default: true; false is what vllm_gaudi does. */
+  /** Makes the attention of all layers alike (compile mode). Default true. vllm_gaudi does not do this. */
   branchFree: boolean;
 }
 
-/** An option that the plugin does not have, or a value that it cannot take. */
+/** An option is unknown or has a wrong value. */
 export class HpuOptionError extends GraftError {
-  constructor(what: string, where = 'overrideOptions', fix = 'give { "branchFree": true } or { "branchFree": false }, or nothing.') {
+  constructor(what: string, where = 'overrideOptions', fix = 'give { "branchFree": true } or { "branchFree": false }, or no options.') {
     super({ code: 'GRAFT_HPU_OPTION', what, where, fix });
   }
 }

@@ -7,16 +7,16 @@ import { parseHpuPlatformOptions } from './platform-options.ts';
 const driver = 'habanalabs';
 const emulation = 'emulated by ONNX Runtime on the CPU, with the same modes, static buckets and recipe cache; no Gaudi figure is claimed';
 
-/** What a mode of the platform turns off, and what it leaves. */
+/** See `HpuPlatform`. */
 export type HpuMode = 'compile' | 'lazy' | 'eager';
 
 /**
  * Intel Gaudi. Its modes, the default first:
- *  - `compile`: a graph for whatever its guards tell apart, so the overrides make layers alike; each kind of layer is compiled once a bucket. Nothing is off.
- *  - `lazy`: a whole step is one graph a bucket, for which layers need not be alike: the patches of `compile` are off (`unifyLayers`,
- *    `unifyFeedForward`). The same buckets, recipes and warm-up.
- *  - `eager`: each op runs as it comes, at any shape: also off are buckets, padding, recipes, warm-up and the attention scale over padded positions.
- * In every mode the first residual is zeros (a method of the override, not a patch) and chunked layers are marked for the runner.
+ *  - `compile`: compiles each kind of layer once for each bucket. Everything is on: the overrides make layers alike, so there are fewer kinds.
+ *  - `lazy`: one graph for a whole step of a bucket. Layers may differ, so the patches `unifyLayers` and `unifyFeedForward` are off. Buckets, recipes and
+ *    warm-up stay.
+ *  - `eager`: runs op by op at any shape. Buckets, padding, recipes, warm-up and the attention scale over padded positions are off too.
+ * In every mode the first residual is zeros (a method of the override, not a patch), and chunked layers are marked for the runner.
  */
 export class HpuPlatform implements Platform {
   readonly name = 'hpu';
@@ -25,8 +25,8 @@ export class HpuPlatform implements Platform {
   private readonly emulate: boolean;
 
   /**
-   * @param root the folder that holds `dev` and `sys`; another one than the machine's own shows what detection would say there.
-   * @param emulate whether a Gaudi that is here is passed over, and emulated.
+   * @param root the folder that holds `dev` and `sys`
+   * @param emulate ignores a Gaudi of this machine, and emulates one
    */
   constructor({ root = '/', emulate = false }: { root?: string; emulate?: boolean } = {}) {
     this.root = root;
@@ -34,8 +34,8 @@ export class HpuPlatform implements Platform {
   }
 
   /**
-   * Looks for a Gaudi: a node `/dev/accel/accel<N>` that the kernel's driver `habanalabs` has made. None: `emulated`, which serves whoever asks for
-   * `hpu` by name and is never chosen without. One: `absent`, since nothing here runs on it, and whoever has one should not get a CPU for it.
+   * Looks for a Gaudi: a node `/dev/accel/accel<N>` of the kernel's driver `habanalabs`. Without one the device is `emulated`, which serves only those who
+   * ask for `hpu` by name. With one it is `absent`: Graft cannot run on it, and its owner should not get a CPU in its place.
    */
   detect(): Detection {
     const devices = gaudiDevices(this.root);
@@ -53,13 +53,13 @@ export class HpuPlatform implements Platform {
     };
   }
 
-  /** @throws HpuOptionError for an unknown option, a value that it cannot take, or a range that is empty for what is served. */
+  /** @throws HpuOptionError for an unknown option, a wrong value, or a range that is empty for the sizes served */
   checkOptions(options: Readonly<Record<string, unknown>>, served: ServedSizes): void {
     hpuBuckets(parseHpuPlatformOptions(options), served);
   }
 }
 
-/** Device nodes whose driver, as sysfs has it, is that of Gaudi. Other accelerators share the folder. */
+/** The device nodes of Gaudi's driver, by sysfs. Other accelerators share the folder. */
 function gaudiDevices(root: string): string[] {
   return entriesOf(join(root, 'sys/class/accel'))
     .filter((entry) => /^accel\d+$/.test(entry) && existsSync(join(root, 'dev/accel', entry)))

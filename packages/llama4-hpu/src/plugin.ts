@@ -4,13 +4,13 @@ import { definePlugin, type Patches, type PluginHook } from '@graft/registry';
 import { hpuBucketPolicy } from './buckets.ts';
 import { HpuPlatform } from './platform.ts';
 
-// At the top of the module: further in, TypeScript 6.0.3 may leave the path's `.ts` as it is in the built file.
+// At the top level: elsewhere, TypeScript 6.0.3 may not rewrite the `.ts` of the path in the built file.
 const llama4 = () => import('./models/llama4.ts');
 const runnerPatches = () => import('./runner-patches.ts');
 const runner = () => import('./runner.ts');
 const device = () => import('@graft/static-device');
 
-// What the hooks of both architectures patch, and the method that `branchFreeAttentionForward` is a changed copy of.
+// The members that the hooks patch or read. `branchFreeAttentionForward` is a changed copy of the copied method.
 const patched = {
   version: '^0.1.0',
   attributes: ['qSize', 'kvSize', 'nope', 'attnTemperatureTuning', 'qkv_proj', 'o_proj', 'rotary_emb', 'qk_norm', 'attn'].map(
@@ -32,8 +32,8 @@ async function patchAttentionScale(model: Module, context: unknown, patches: Pat
   (await runnerPatches()).patchAttentionScale(model, context, patches);
 }
 
-// What vllm_gaudi's runner does to a model (`apply_model_specific_patches`), in its order: after the init patches of the classes, before their post-load
-// ones. Hooks of plugins run last in a phase. A model with images holds a Llama4ForCausalLM, so both architectures are covered.
+// The patches of vllm_gaudi's runner (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their post-load
+// patches. Hooks of plugins run last in a phase. A model with images contains a Llama4ForCausalLM, so both architectures are covered.
 const runnerHooks: PluginHook[] = [
   {
     of: 'Llama4ForCausalLM',
@@ -52,7 +52,7 @@ const runnerHooks: PluginHook[] = [
   },
 ];
 
-/** Llama 4 on Intel Gaudi: the platform, and overrides of both architectures and of the decoder. Each class says what it removes. */
+/** Llama 4 on Intel Gaudi: the platform, and overrides of both architectures and of the decoder. Each class says which guard it removes. */
 export default definePlugin({
   name: 'llama4-hpu',
   graft: '^0.1.0',
@@ -71,7 +71,7 @@ export default definePlugin({
       of: 'Llama4Model',
       platform: 'hpu',
       model: () => llama4().then((m) => m.HpuLlama4Model),
-      // Zeros for a missing residual: where the first one comes from, and who takes it.
+      // The methods that give and take the first residual.
       reliesOn: {
         version: '^0.1.0',
         methods: [
@@ -81,7 +81,7 @@ export default definePlugin({
       },
     },
   ],
-  // Weights stay float32, the default: it is what the emulated device has.
+  // Weights stay float32, the default, because the emulated device has only float32.
   bind(bind) {
     for (const mode of ['compile', 'lazy'] as const) {
       bind(StaticBackend, { modes: [mode] }).toDynamicValue(async (services) => {
@@ -93,7 +93,7 @@ export default definePlugin({
     const withBuckets = { modes: ['compile', 'lazy'] };
     bind(BucketPolicy, withBuckets).toDynamicValue(async (services) => hpuBucketPolicy(await services.get(RunnerParts)));
     bind(ModelRunner, withBuckets).to(() => runner().then((m) => m.HpuModelRunner));
-    // In mode `eager` the interpreter runs any shape an op at a time, and compiles nothing.
+    // In mode `eager` the interpreter runs op by op at any shape, and compiles nothing.
     bind(ModelRunner, { modes: ['eager'] }).to(() => runner().then((m) => m.EagerRunner));
     bind(Backend, { modes: ['eager'] }).to(InterpreterBackend);
   },

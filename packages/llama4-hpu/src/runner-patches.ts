@@ -3,15 +3,14 @@ import type { Module, Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
 import { decoderLayers } from './layer-kinds.ts';
 
-/** An attention that `setChunkedAttention` marked. */
+/** An attention that `setChunkedAttention` may have marked. */
 interface Marked extends Attention {
   readonly isChunkedAttention?: boolean;
 }
 
 /**
- * Marks each attention whose cache is that of a chunk, for the runner: what class it has says so no longer once `unifyAttentionTypes` has run, and in
- * modes where that does not run it is marked all the same. Changes no number. vllm_gaudi: `maybe_set_chunked_attention_layers`, which looks for a
- * class's name in that of the backend, and only in models with images.
+ * Marks each attention with a chunked cache for the runner, in every mode, because `unifyAttentionTypes` changes its class. Changes no number. vllm_gaudi:
+ * `maybe_set_chunked_attention_layers`, which compares the names of classes, and only in models with images.
  */
 export function setChunkedAttention(model: Module, _context: unknown, patches: Patches): void {
   for (const { self_attn } of decoderLayers(model)) {

@@ -12,21 +12,21 @@ import { chunkedAttentionLayers } from './runner-patches.ts';
 
 type Report = Parameters<ModelRunner['compile']>[0];
 
-/** Runs a captured step an op at a time: captured it is, and nothing of it compiled. */
+/** Runs a captured step op by op. Nothing is compiled. */
 export class EagerRunner extends AnyShapeRunner {
   override get stats(): RunnerStats {
     return { ...super.stats, compiles: 0, optimisations: 0 };
   }
 }
 
-/** Tokens of the prompt that the validation warm-up computes in two ways. */
+/** The most tokens of a piece that the validation warm-up computes in two ways. */
 const mostValidated = 8;
-/** Of the largest logit, or of 1: sums are rounded in another order in another bucket. */
+/** Of the largest logit, or of 1. Another bucket rounds sums in another order. */
 const tolerance = 1e-3;
 
 /**
- * Runs a model bucket by bucket. Its graphs and their warm-up are the engine's; of its own it knows the layers, and after the warm-up it validates what
- * padding does to them. vllm_gaudi: `HPUModelRunner`, whose model-specific patches are hooks of this plugin.
+ * Runs a model bucket by bucket, with the engine's graphs and warm-up. It also knows the kinds of layers, and checks after the warm-up that padding does
+ * not change their results. vllm_gaudi: `HPUModelRunner`; its model-specific patches are hooks of this plugin.
  */
 export class HpuModelRunner extends BucketedModelRunner {
   /** Each once, in the order of the layers: `Llama4Moe over full`. */
@@ -38,14 +38,14 @@ export class HpuModelRunner extends BucketedModelRunner {
     return hasHeterogeneousLayers(this.parts.model);
   }
 
-  /** Whether some layer's cache starts again at each chunk, as the hook `setChunkedAttention` found. */
+  /** Whether the hook `setChunkedAttention` marked a layer. */
   get hasChunkedAttention(): boolean {
     return chunkedAttentionLayers(this.parts.model).length > 0;
   }
 
   /**
-   * Runs every graph of prompts and of decoding. Where layers differ, a validation warm-up follows: what worked for one of them says little of another.
-   * @throws WarmUpError for a bucket that gives no numbers, other ones the second time, or other ones than its tokens one by one.
+   * Runs every graph of prompts and of decoding. A validation warm-up follows if layers differ, because one layer says little about another.
+   * @throws WarmUpError for a bucket that gives NaN, different logits the second time, or different logits than its tokens one by one
    */
   override async warmUp(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null> {
     const summary = await super.warmUp(report, signal);
@@ -54,8 +54,8 @@ export class HpuModelRunner extends BucketedModelRunner {
   }
 
   /**
-   * Computes the start of a prompt in the smallest padded bucket, and where layers have a chunk also what follows it, then both again one token at a time:
-   * padding, masks and caches must not show in the logits.
+   * Computes a piece of a prompt in the smallest padded bucket (two pieces for chunked layers), then again one token at a time. Padding, masks and caches
+   * must not change the logits.
    */
   private async validate(signal?: AbortSignal): Promise<void> {
     const query = Math.min(...this.warm.filter((bucket) => bucket.query > 1).map((bucket) => bucket.query));
@@ -85,7 +85,7 @@ function requireAlike(together: Float32Array, single: Float32Array, bucket: stri
   const at = together.findIndex((logit, i) => !(Math.abs(logit - single[i]!) <= tolerance * unit));
   if (at >= 0)
     throw new WarmUpError(
-      `Logit ${at} of a padded prompt is ${together[at]}, and ${single[at]} when its tokens are computed one by one.`,
+      `Logit ${at} of a padded prompt is ${together[at]}, but ${single[at]} when its tokens are computed one by one.`,
       bucket,
     );
 }

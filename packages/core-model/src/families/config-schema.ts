@@ -11,7 +11,7 @@ const tokenIds = z
 
 const RopeParameters = z.looseObject({
   rope_type: z.string().exactOptional(),
-  /** The older name of `rope_type`. */
+  /** Older name of `rope_type`. */
   type: z.string().exactOptional(),
   rope_theta: z.number().positive().exactOptional(),
   factor: z.number().positive().exactOptional(),
@@ -90,9 +90,9 @@ export function invalid(context: z.RefinementCtx, message: string, path: Path): 
 }
 
 /**
- * The schema of a decoder's config.json: the shared keys and a family's own. Its output has each of its own keys in camelCase, and `DecoderConfig`;
- * a `transform` after it applies the family's own rules. Other keys are ignored, as checkpoints carry many.
- * @param ropeTheta where the config has none.
+ * The schema of a decoder's config.json: the shared keys and the family's. Its output is a `DecoderConfig` and the family's keys in camelCase. A
+ * `transform` after it applies the family's rules. Other keys are ignored, because checkpoints carry many.
+ * @param ropeTheta the default.
  */
 export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { ropeTheta = 10_000 }: { ropeTheta?: number } = {}) {
   return z.looseObject({ ...sharedKeys, ...own }).transform((parsed, context) => {

@@ -4,14 +4,14 @@ import type { DecoderConfig } from './config-schema.ts';
 type Sizes = Pick<DecoderConfig, 'numAttentionHeads' | 'numKeyValueHeads' | 'headDim' | 'tieWordEmbeddings'>;
 type Rules = Readonly<Record<string, Source | string>>;
 
-/** Rows of q, k and v where they are stacked. */
+/** The rows of q, k and v in their stack. */
 export function qkvRows({ numAttentionHeads, numKeyValueHeads, headDim }: Sizes): number[] {
   return [numAttentionHeads * headDim, numKeyValueHeads * headDim, numKeyValueHeads * headDim];
 }
 
 /**
  * The rules of a decoder's safetensors: Hugging Face's names, with q, k, v and gate, up stacked as vLLM has them.
- * @param rules a family's own, which come first and replace a shared one of the same pattern.
+ * @param rules of the family. They come first and replace a shared rule of the same pattern.
  */
 export function decoderWeights(config: Sizes, rules: Rules = {}, options: WeightRulesOptions = {}): WeightRules {
   const shared = {
@@ -23,15 +23,15 @@ export function decoderWeights(config: Sizes, rules: Rules = {}, options: Weight
 }
 
 export interface GgufWeights {
-  /** A family's own rules, which come first. */
+  /** Rules of the family, which come first. */
   rules?: Rules;
-  /** The parameter's name of a dense layer's feed-forward part. */
+  /** The name of a dense layer's feed-forward part. */
   mlp?: string;
-  /** The order of q's and k's rows, where the file has another than the parameter. */
+  /** The row of the file for each row of q and k, where their orders differ. */
   rows?: (row: number) => number;
 }
 
-/** The rules of a decoder's GGUF, by llama.cpp's names of its tensors. */
+/** The rules of a decoder's GGUF, with llama.cpp's names of tensors. */
 export function ggufWeights(config: Sizes, { rules = {}, mlp = 'mlp', rows }: GgufWeights = {}): WeightRules {
   const [q, k] = ['blk.*.attn_q.*', 'blk.*.attn_k.*'].map((pattern) => (rows === undefined ? pattern : reordered(pattern, rows)));
   const shared = {

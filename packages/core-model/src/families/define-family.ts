@@ -4,15 +4,15 @@ import { ConfigInvalidError, ConfigOverrideUnknownError } from '../errors.ts';
 import { isObject } from '../weights/strict-json.ts';
 import type { ModelConfig, ModelFamily, ParseConfigOptions, RawConfig } from './family.ts';
 
-/** A family as its author writes it: `config` is the schema of its config.json, from which `parseConfig` is made. */
+/** A family as its author writes it. `parseConfig` is made from `config`. */
 export interface FamilyDeclaration<Config extends ModelConfig>
   extends Omit<ModelFamily<Config>, 'parseConfig' | 'gguf' | 'images' | 'readAs'>,
     Partial<Pick<ModelFamily<Config>, 'gguf' | 'images' | 'readAs'>> {
-  /** From config.json, a multimodal one's `text_config` merged into it, to the family's own config. */
+  /** The schema from config.json, with its `text_config` merged into it, to the family's own config. */
   config: z.ZodType<Config>;
 }
 
-/** All that the engine must know of a family of models beside their classes, for `family` of a plugin's `models`. */
+/** Makes a family, for `family` of a plugin's `models`. @throws ConfigInvalidError for a `config` that is not a zod schema. */
 export function defineFamily<Config extends ModelConfig>({ config: schema, ...declared }: FamilyDeclaration<Config>): ModelFamily<Config> {
   if (typeof schema?.safeParse !== 'function')
     throw new ConfigInvalidError(
@@ -35,7 +35,7 @@ export function defineFamily<Config extends ModelConfig>({ config: schema, ...de
   });
 }
 
-/** Weights in a quantised layout are read by a plugin's checkpoint format, which gives a config without this key. */
+/** A plugin's checkpoint format that reads quantised weights gives a config without this key. */
 function refuseQuantised({ quantization_config: quantised }: RawConfig, where: string): void {
   if (quantised === undefined || quantised === null) return;
   const method = isObject(quantised) ? quantised['quant_method'] : quantised;
@@ -54,14 +54,14 @@ function problem(error: z.ZodError, schema: z.ZodType, where: string): Error {
   return new (named ?? ConfigInvalidError)(what, key === '' ? where : `${where}, key "${key}"`, fix);
 }
 
-/** The `architectures` of a config.json, in order. @throws ConfigInvalidError when there are none. */
+/** The `architectures` of a config.json, in order. @throws ConfigInvalidError for an empty or missing list. */
 export function architecturesOf(raw: unknown, where = 'config.json'): string[] {
   const names = isObject(raw) ? raw['architectures'] : undefined;
   if (Array.isArray(names) && names.length > 0 && names.every((name) => typeof name === 'string')) return names;
   throw new ConfigInvalidError('"architectures" must be a list with at least one name.', `${where}, key "architectures"`);
 }
 
-/** A multimodal config has the text model's under `text_config`; what that does not say, the outer one does. */
+/** A multimodal config has the text model's keys under `text_config`; the outer keys fill in the missing ones. */
 function textConfigOf(raw: unknown, where: string): RawConfig {
   if (!isObject(raw)) throw new ConfigInvalidError('The config is not a JSON object.', where);
   const { text_config: text = {}, ...outer } = raw;

@@ -1,10 +1,10 @@
 import type { CheckpointTensor } from '../weights/checkpoint.ts';
 import type { WeightRules } from '../weights/rules.ts';
 
-/** A config.json as parsed, or one made of a GGUF's metadata; not validated. */
+/** A parsed config.json, or one made from a GGUF's metadata. Not validated. */
 export type RawConfig = Readonly<Record<string, unknown>>;
 
-/** What the engine reads of any model's config. */
+/** The part of a config that the engine reads, for any model. */
 export interface ModelConfig {
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -16,15 +16,15 @@ export interface ModelConfig {
 }
 
 export interface ParseConfigOptions {
-  /** For error messages: the file that the raw config comes from. */
+  /** For errors: the file of the raw config. */
   where?: string;
-  /** Keys that replace those of the raw config. Of a multimodal model they reach `text_config`; `vision_config.KEY`, or an object, reaches the other. */
+  /** Keys that replace those of the raw config and of its `text_config`. `vision_config.KEY`, or an object, replaces keys of `vision_config`. */
   overrides?: Readonly<Record<string, unknown>>;
-  /** False: the model is served for text alone, as if it had no `vision_config`. */
+  /** False serves text alone, as if the config had no `vision_config`. */
   images?: boolean;
 }
 
-/** A GGUF as its family reads it. */
+/** The part of a GGUF that its family reads. */
 export interface GgufFile {
   readonly path: string;
   readonly metadata: ReadonlyMap<string, unknown>;
@@ -39,36 +39,36 @@ export interface GgufReading<Config extends ModelConfig = ModelConfig> {
   weights(config: Config): WeightRules;
 }
 
-/** What the engine reads of a vision tower. */
+/** The part of a vision tower's config that the engine reads. */
 export interface ImageTower {
   readonly numChannels: number;
   /** Pixels of a tile's side. */
   readonly imageSize: number;
   readonly tokensPerTile: number;
-  /** The token whose places in a prompt the tiles' tokens take. */
+  /** The placeholder token of a prompt that the tiles' tokens replace. */
   readonly imageTokenIndex: number;
 }
 
 export interface FamilyImages<Config extends ModelConfig = ModelConfig> {
-  /** Null where the config is for text alone. */
+  /** Null for text alone. */
   tower(config: Config): ImageTower | null;
-  /** The texts of special tokens: `image` is what a chat template puts for an image, `patch` what a row of the tower's output takes the place of. */
+  /** The texts of special tokens: a chat template writes `image` for an image, and a row of the tower's output replaces a `patch`. */
   readonly tokens: { readonly image: string; readonly patch: string };
-  /** The tokens that stand in the prompt for one image, in the order of its tiles: row by row, then the whole image; of one tile, that alone. */
+  /** The prompt's tokens for one image: its tiles row by row, then the whole image. An image of one tile has that tile alone. */
   layout(tiles: { rows: number; columns: number }, tokensPerTile: number): string[];
 }
 
-/** How a checkpoint of this family is read as a model of another one. */
+/** How a checkpoint of this family is read as a model of another family. */
 export interface ReadAs {
   /** Why the answers are the same; for `explain` and the log. */
   readonly why: string;
-  /** The family's config.json as the other family's. @throws GraftError when this config is beyond the other family. */
+  /** This family's config.json as one of the other family. @throws GraftError when the other family cannot express this config. */
   config(raw: RawConfig, where?: string): RawConfig;
-  /** From this family's tensors to the other's parameters. @param config the other family's. */
+  /** From this family's tensors to the other family's parameters. @param config the other family's. */
   weights(config: never, kind: string): WeightRules;
 }
 
-/** All that the engine must know of a family of models beside their classes. */
+/** Everything that the engine needs for a family of models, except their classes. */
 export interface ModelFamily<Config extends ModelConfig = ModelConfig> {
   readonly name: string;
   /** @throws ConfigInvalidError, ConfigContradictionError, RopeTypeError, ConfigOverrideUnknownError, each naming key and file. */
@@ -77,8 +77,8 @@ export interface ModelFamily<Config extends ModelConfig = ModelConfig> {
   weights(config: Config): WeightRules;
   readonly gguf: GgufReading<Config> | null;
   readonly images: FamilyImages<Config> | null;
-  /** By the architecture that a checkpoint of this family may be read as. */
+  /** By the other architecture. */
   readonly readAs: Readonly<Record<string, ReadAs>>;
-  /** A small config.json for each architecture of the family. @param layers as many as meet every branch, unless given. */
+  /** A small config.json for each architecture. @param layers Default: enough to reach every branch. */
   small(layers?: number): Readonly<Record<string, RawConfig>>;
 }

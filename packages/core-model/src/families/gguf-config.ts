@@ -3,7 +3,7 @@ import type { GgufFile } from './family.ts';
 
 const largestLayerCount = 10_000;
 
-/** The metadata that a GGUF's architecture keeps under its own name. */
+/** The metadata keys that begin with a GGUF's architecture. */
 export class GgufMetadata {
   private readonly file: GgufFile;
   readonly architecture: string;
@@ -17,7 +17,7 @@ export class GgufMetadata {
     return this.file.metadata.get(`${this.architecture}.${key}`);
   }
 
-  /** @throws CheckpointCorruptError when it is missing and there is no `fallback`, or no positive number. */
+  /** @throws CheckpointCorruptError for a key without value or `fallback`, or a value that is not a positive number. */
   number(key: string, fallback?: number): number {
     const value = this.get(key) ?? fallback;
     const limit = key === 'block_count' ? largestLayerCount : Number.POSITIVE_INFINITY;
@@ -34,7 +34,7 @@ export class GgufMetadata {
 }
 
 /**
- * The keys of config.json that every decoder's GGUF has in its metadata. Not validated; the family's schema does that as with any other.
+ * The config.json of a decoder's GGUF, from the metadata that every decoder has. Not validated: the family's schema does that.
  * @throws GgufUnsupportedError for a rope scaling that cannot be expressed, CheckpointCorruptError for a missing key.
  */
 export function ggufDecoderConfig(file: GgufFile): Record<string, unknown> {

@@ -8,12 +8,12 @@ import type { RawConfig, ReadAs } from './family.ts';
 import { GgufMetadata, ggufDecoderConfig } from './gguf-config.ts';
 import type { Llama4Config } from './llama4-config.ts';
 
-/** A Llama's config.json, and a Mistral's whose window is no shorter than its context. */
+/** The config.json of a Llama, or of a Mistral whose window is at least as long as its context. */
 const LlamaConfig = decoderConfig({
   intermediate_size: positive,
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.boolean().default(false),
-  /** Of q, k and v alone; as `attention_bias` unless given. */
+  /** Of q, k and v alone. Default: `attention_bias`. */
   qkv_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().default(false),
   sliding_window: positive.nullish(),
@@ -52,7 +52,7 @@ const asLlama4: ReadAs = {
     };
   },
   weights(config: Llama4Config, kind) {
-    if (kind === 'gguf') return ggufWeights(config, { mlp: 'feed_forward' }); // its rows are in pairs already
+    if (kind === 'gguf') return ggufWeights(config, { mlp: 'feed_forward' }); // its rows already stand in pairs
     const pairs = pairsFromHalves(config.headDim);
     return decoderWeights(config, {
       '*.qkv_proj.*': stack([reordered('*.q_proj.*', pairs), reordered('*.k_proj.*', pairs), '*.v_proj.*'], qkvRows(config)),
@@ -62,7 +62,7 @@ const asLlama4: ReadAs = {
   },
 };
 
-/** Llama 2 and 3, Mistral without a window, and what else has their form; a `llama` GGUF. */
+/** Llama 2 and 3, Mistral without a window, and others of their form; a `llama` GGUF. */
 export const llama = defineFamily({
   name: 'llama',
   config: LlamaConfig,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { camelKeys, contradiction, decoderConfig, invalid, positive } from './config-schema.ts';
 
-/** More than any tile has; a config that asks for more would fill the memory with tables. */
+/** More than any tile has. A config with more would fill the memory with tables. */
 const maxPatches = 65_536;
 
 const visionKeys = {
@@ -70,15 +70,15 @@ const VisionConfig = z.looseObject(visionKeys).transform((raw, context) => {
   };
 });
 
-/** One decoder layer's kind. */
+/** The kind of a decoder layer. */
 export interface LayerConfig {
   readonly rope: boolean;
   readonly moe: boolean;
 }
 
 /**
- * A Llama 4's config.json: `moe_layers` wins over `interleave_moe_layer_step`, and `no_rope_layers` alone decides which layers rotate and attend within
- * their chunk. What is left out, and shows in no weight, has the value of the published configuration class.
+ * A Llama 4's config.json. `moe_layers` wins over `interleave_moe_layer_step`, and `no_rope_layers` alone decides which layers rotate and attend within
+ * their chunk. The default of a key that no weight shows is the value of the published configuration class.
  */
 export const Llama4Config = decoderConfig(
   {
@@ -118,7 +118,7 @@ export const Llama4Config = decoderConfig(
   }
   const outside = moeLayers?.find((layer) => layer >= count);
   if (outside !== undefined) contradiction(context, `moe_layers names layer ${outside}, but num_hidden_layers is ${count}`);
-  const rope = noRopeLayers?.length ? noRopeLayers : null; // an empty list counts as none
+  const rope = noRopeLayers?.length ? noRopeLayers : null; // an empty list counts as missing
   if (rope !== null && rope.length !== count)
     contradiction(context, `no_rope_layers has ${rope.length} entries, but num_hidden_layers is ${count}`);
   const layers = Array.from(
@@ -130,8 +130,7 @@ export const Llama4Config = decoderConfig(
   );
   checkLayerTypes(config.layerTypes, layers, config.attentionChunkSize, context);
   const image = imageTokenIndex ?? imageTokenId;
-  if (visionConfig && image === undefined)
-    invalid(context, 'A model with images needs the token that stands for them', ['image_token_index']);
+  if (visionConfig && image === undefined) invalid(context, 'A model with images needs their placeholder token', ['image_token_index']);
   if (visionConfig && imageTokenId !== undefined && imageTokenId !== image)
     contradiction(context, `image_token_index is ${image}, but image_token_id is ${imageTokenId}`);
   return {
@@ -139,7 +138,7 @@ export const Llama4Config = decoderConfig(
     /** Of a dense layer. */
     intermediateSizeMlp: config.intermediateSizeMlp ?? config.intermediateSize,
     layers,
-    /** Null: text alone is served, and nothing is built or loaded for images. */
+    /** Null for text alone: nothing is built or loaded for images. */
     vision: visionConfig ? { ...visionConfig, imageTokenIndex: image ?? 0 } : null,
   };
 });
@@ -147,7 +146,7 @@ export const Llama4Config = decoderConfig(
 export type Llama4Config = z.output<typeof Llama4Config>;
 export type Llama4VisionConfig = NonNullable<Llama4Config['vision']>;
 
-/** A layer with rotation attends within its chunk, where there are chunks; one without attends to all. */
+/** A layer with rotation attends within its chunk, if the model has chunks; other layers attend to all tokens. */
 function checkLayerTypes(
   types: readonly string[] | null,
   layers: readonly LayerConfig[],

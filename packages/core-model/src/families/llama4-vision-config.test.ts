@@ -94,7 +94,7 @@ describe('what cannot be computed is refused with the key that says it', () => {
   });
 
   test('an image token that is missing, or two that differ', () => {
-    expect(() => parseVision({ vision_config: vision })).toThrow('needs the token');
+    expect(() => parseVision({ vision_config: vision })).toThrow('needs their placeholder token');
     expect(() => parse({}, { image_token_id: 1 })).toThrow('image_token_index is 200092, but image_token_id is 1');
   });
 

@@ -7,7 +7,7 @@ import { Llama4Config } from './llama4-config.ts';
 
 const visionParts = ['vision_model.*', 'multi_modal_projector.*'];
 
-/** Llama 4, with its vision tower and for text alone. Its q and k rows are in pairs already, as its rotation has them. */
+/** Llama 4, with its vision tower or for text alone. Its checkpoints store the rows of q and k in pairs, as its rotation needs them. */
 export const llama4 = defineFamily({
   name: 'llama4',
   config: Llama4Config,
@@ -48,7 +48,7 @@ export const llama4 = defineFamily({
   }),
 });
 
-/** Eight layers meet every branch: MoE and dense, RoPE and NoPE with temperature tuning, attention in chunks of 16 and full, q/k norm. */
+/** Eight layers reach every branch: MoE and dense, RoPE and NoPE with temperature tuning, attention in chunks of 16 and full, q/k norm. */
 function smallText(layers: number): RawConfig {
   const indices = Array.from({ length: layers }, (_, i) => i);
   return smallDecoder(layers, {

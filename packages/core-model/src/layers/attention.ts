@@ -1,9 +1,9 @@
 import { Module, ops, RuntimeInput, type Tensor } from '@graft/graph';
 
-/** How much KV cache a layer needs; the runner reads it, `forward` never does. */
+/** The KV cache that a layer needs. The runner reads it; `forward` never does. */
 export type KvCacheSpec =
   | { kind: 'full'; numKvHeads: number; headDim: number }
-  /** Starts again at every multiple of `chunkSize`. */
+  /** Restarts at every multiple of `chunkSize`. */
   | { kind: 'chunked-local'; numKvHeads: number; headDim: number; chunkSize: number };
 
 export interface AttentionOptions {
@@ -57,7 +57,7 @@ export class Attention extends Module {
   }
 }
 
-/** Attention within the chunk that holds the position; its cache starts again at each chunk. vLLM: `ChunkedLocalAttention`. */
+/** Attention within the position's chunk. The cache restarts at each chunk. vLLM: `ChunkedLocalAttention`. */
 export class ChunkedLocalAttention extends Attention {
   private readonly kvCacheSpec: KvCacheSpec;
 

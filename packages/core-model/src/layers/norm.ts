@@ -1,6 +1,6 @@
 import { Module, ops, Parameter, type Tensor } from '@graft/graph';
 
-/** Root-mean-square norm over the last axis, with a weight or without. vLLM: `RMSNorm`. */
+/** Root-mean-square norm over the last axis. vLLM: `RMSNorm`. */
 export class RmsNorm extends Module {
   readonly weight: Parameter;
   readonly epsilon: number;
@@ -15,7 +15,7 @@ export class RmsNorm extends Module {
     return ops.rmsNorm({ x, weight: this.weight }, { epsilon: this.epsilon });
   }
 
-  /** Adds `x` to the residual stream first; without one, `x` is its start. @returns the norm and the stream. */
+  /** Adds `x` to the residual stream first; null starts the stream with `x`. @returns the norm and the stream. */
   forwardWithResidual(x: Tensor, residual: Tensor | null): [Tensor, Tensor] {
     if (residual === null) return [this.forward(x), x];
     const [normed, sum] = ops.addRmsNorm({ x, residual, weight: this.weight }, { epsilon: this.epsilon });
@@ -41,7 +41,7 @@ export class HeadRmsNorm extends Module {
   }
 }
 
-/** Norm by mean and variance over the last axis. Its epsilon is the published implementation's, which reads none from the config. */
+/** Norm by mean and variance over the last axis. The epsilon is fixed, as in the published implementation. */
 export class LayerNorm extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter;

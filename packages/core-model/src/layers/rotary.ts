@@ -37,7 +37,7 @@ export class RotaryEmbedding extends Module {
   }
 }
 
-/** Radians a position for each pair of a head, in float32 as the published implementation has them. `[headDim / 2]`. */
+/** Radians per position for each pair of a head, in float32 as in the published implementation. `[headDim / 2]`. */
 export function inverseFrequencies(headDim: number, rope: RopeConfig): Float32Array {
   const plain = Float32Array.from({ length: headDim / 2 }, (_, i) => 1 / rope.theta ** ((2 * i) / headDim));
   switch (rope.type) {
@@ -50,7 +50,7 @@ export function inverseFrequencies(headDim: number, rope: RopeConfig): Float32Ar
   }
 }
 
-/** Long wavelengths are stretched by the factor, short ones kept, those between are mixed (Llama 3.1's scaling). */
+/** Llama 3.1's scaling: long wavelengths are stretched by the factor, short ones stay, and those between are mixed. */
 function llama3Frequency(frequency: number, rope: Extract<RopeConfig, { type: 'llama3' }>): number {
   const wavelength = (2 * Math.PI) / frequency;
   const original = rope.originalMaxPositionEmbeddings;

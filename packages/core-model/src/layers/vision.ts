@@ -5,7 +5,7 @@ import { Linear } from './linear.ts';
 import { LayerNorm } from './norm.ts';
 import { inverseFrequencies } from './rotary.ts';
 
-/** A convolution whose kernel is as large as its stride, as a product: each patch's pixels are a row. vLLM: `Llama4UnfoldConvolution`. */
+/** A convolution with its kernel as large as its stride, computed as a product: a row holds a patch's pixels. vLLM: `Llama4UnfoldConvolution`. */
 export class UnfoldConvolution extends Module {
   readonly linear: Linear;
   readonly patchesPerSide: number;
@@ -31,8 +31,8 @@ export class UnfoldConvolution extends Module {
 }
 
 /**
- * Rotates by place on the tile: the first half of a head's pairs by the column, the second by the row, both counted from 1; the class token, which is
- * last, is not rotated. Pairs are neighbours. vLLM: `Llama4VisionRotaryEmbedding`.
+ * Rotates by the place on the tile: the first half of a head's pairs by the column, the second by the row, both counted from 1. The class token is last
+ * and is not rotated. Pairs are neighbours. vLLM: `Llama4VisionRotaryEmbedding`.
  */
 export class VisionRotaryEmbedding extends Module {
   readonly numHeads: number;
@@ -70,7 +70,7 @@ export class VisionRotaryEmbedding extends Module {
   }
 }
 
-/** For each patch the angles of its column, then of its row; zeros for the class token. */
+/** The angles of each patch's column, then of its row; zeros for the class token. */
 function placeAngles(side: number, frequencies: Float32Array): Float32Array {
   const count = frequencies.length;
   const angles = new Float32Array((side ** 2 + 1) * 2 * count);
@@ -107,7 +107,7 @@ export class Llama4VisionAttention extends Module {
   }
 }
 
-/** Two products with a GELU in between, and after the second where there is no bias: an encoder layer's, or the adapter's. vLLM: `Llama4VisionMLP`. */
+/** Two products with a GELU between them. The adapter has no bias and a second GELU at the end. vLLM: `Llama4VisionMLP`. */
 export class Llama4VisionMlp extends Module {
   readonly fc1: Linear;
   readonly fc2: Linear;
@@ -155,7 +155,7 @@ export class Llama4VisionEncoderLayer extends Module {
   }
 }
 
-/** All layers. vLLM: `Llama4VisionEncoder`. */
+/** vLLM: `Llama4VisionEncoder`. */
 export class Llama4VisionEncoder extends Module {
   readonly layers: ModuleList<Llama4VisionEncoderLayer>;
 
@@ -173,7 +173,7 @@ export class Llama4VisionEncoder extends Module {
   }
 }
 
-/** Makes one token of each square of neighbouring patches. vLLM: `Llama4VisionPixelShuffleMLP`. */
+/** Merges each square of neighbouring patches into one token. vLLM: `Llama4VisionPixelShuffleMLP`. */
 export class Llama4VisionPixelShuffleMlp extends Module {
   readonly mlp: Llama4VisionMlp;
   readonly patchesPerSide: number;
@@ -192,7 +192,10 @@ export class Llama4VisionPixelShuffleMlp extends Module {
   }
 }
 
-/** Squares of `factor` x `factor` patches become one row each, its patches row by row. `[tiles, side ** 2, width]` -> `[tiles, (side / factor) ** 2, width * factor ** 2]`. */
+/**
+ * Each square of `factor` x `factor` patches becomes one row, with its patches row by row.
+ * `[tiles, side ** 2, width]` -> `[tiles, (side / factor) ** 2, width * factor ** 2]`.
+ */
 export function pixelShuffle(patches: Tensor, side: number, factor: number): Tensor {
   const [tiles, width] = [patches.dim(0), patches.dim(2)];
   const squares = side / factor;
@@ -201,7 +204,7 @@ export function pixelShuffle(patches: Tensor, side: number, factor: number): Ten
   return together.reshape(tiles, squares * squares, width.times(factor * factor));
 }
 
-/** The vision tower: tiles to tokens as wide as the adapter's output. vLLM: `Llama4VisionModel`. */
+/** The vision tower, from tiles to tokens. vLLM: `Llama4VisionModel`. */
 export class Llama4VisionModel extends Module {
   readonly patch_embedding: UnfoldConvolution;
   readonly class_embedding: Parameter;

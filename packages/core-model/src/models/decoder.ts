@@ -7,7 +7,7 @@ import { RmsNorm } from '../layers/norm.ts';
 import type { IntermediateTensors, LanguageModel, ModelOutput } from './interfaces.ts';
 import { pipelineLayers } from './pipeline.ts';
 
-/** What a decoder's list of layers holds: one over the residual stream, captured once a kind. */
+/** A layer over the residual stream. Each kind of layer is captured once. */
 export interface ResidualLayer extends Module {
   /** @param residual the stream so far, or null on the first layer. @returns this layer's output and the stream without it. */
   forward(positions: Tensor, hiddenStates: Tensor, residual: Tensor | null): [Tensor, Tensor];
@@ -37,7 +37,7 @@ export class DecoderLayer extends Module implements ResidualLayer {
   }
 }
 
-/** Stands in the list for a layer that another pipeline rank holds, so that names stay the same. vLLM: `PPMissingLayer`. */
+/** Takes the index of a layer of another pipeline rank, which keeps the names of the others. vLLM: `PPMissingLayer`. */
 export class PipelineMissingLayer extends Module {}
 
 /** Embedding, layers and final norm. vLLM: the form of `LlamaModel` and of most others. */
@@ -90,10 +90,10 @@ export class DecoderModel<Layer extends ResidualLayer = ResidualLayer> extends M
   }
 }
 
-/** A decoder that continues text: the model, and a head that may be the embedding's weight. */
+/** A decoder that continues text. Its head may be the embedding's weight. */
 export class DecoderForCausalLM<Model extends DecoderModel = DecoderModel> extends Module implements LanguageModel {
   readonly model: Model;
-  /** Null where the embedding's weight serves both ends, or another rank has it. */
+  /** Null where the embedding is tied, or another rank has the head. */
   readonly lm_head: Linear | null;
 
   constructor({ config, pipeline, build }: ModelContext<DecoderConfig>, model: Model) {

@@ -13,14 +13,14 @@ const norm = () => import('../layers/norm.ts');
 const rotary = () => import('../layers/rotary.ts');
 const vision = () => import('../layers/vision.ts');
 
-/** Classes of a module that may be overridden, by their names. */
+/** The classes of a module that plugins may override. */
 function partsOf<M>(module: () => Promise<M>, ...names: (keyof M & string)[]): Record<string, LazyClass> {
   return Object.fromEntries(
     names.map((name): [string, LazyClass] => [name, () => module().then((m) => m[name] as Awaited<ReturnType<LazyClass>>)]),
   );
 }
 
-/** The upstream models and their parts; nothing of them is imported before a model is resolved. */
+/** The upstream models and their parts. They are imported when a model is resolved. */
 export const coreModels = definePlugin({
   name: 'core-model',
   manifest: () => import('../manifest.ts').then((m) => m.manifest),

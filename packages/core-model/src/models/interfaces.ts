@@ -1,26 +1,26 @@
 import type { Module, Tensor } from '@graft/graph';
 
-/** What one pipeline rank hands to the next, by name. vLLM: `IntermediateTensors`. */
+/** The tensors that one pipeline rank passes to the next. vLLM: `IntermediateTensors`. */
 export interface IntermediateTensors {
   hidden_states: Tensor;
   residual: Tensor;
 }
 
-/** The last rank's hidden states, or what goes to the next rank; with the residual streams that were asked for. */
+/** The last rank's hidden states, or the tensors for the next rank; with the residual streams that `setAuxHiddenStateLayers` asked for. */
 export type ModelOutput = Tensor | IntermediateTensors | [Tensor | IntermediateTensors, Tensor[]];
 
-/** A model that continues text; what the engine captures. */
+/** A model that continues text. */
 export interface LanguageModel extends Module {
   /**
    * @param inputIds `[batch, sequence]`, int64.
    * @param positions `[batch, sequence]`, int64, counted from the start of the sequence.
-   * @param intermediateTensors what the previous rank gave; null on the first.
+   * @param intermediateTensors from the previous rank; null on the first.
    * @param inputsEmbeds `[batch, sequence, hidden]` instead of the embedded ids, or null.
    */
   forward(inputIds: Tensor, positions: Tensor, intermediateTensors: IntermediateTensors | null, inputsEmbeds: Tensor | null): ModelOutput;
   /** `[rows, hidden]` -> `[rows, vocabulary]`. */
   computeLogits(hiddenStates: Tensor): Tensor;
-  /** From now on `forward` also gives the residual stream that enters these layers; the number of layers stands for the one that leaves the last. */
+  /** Makes `forward` also give the residual stream that enters these layers. The number of layers means the stream after the last one. */
   setAuxHiddenStateLayers(layers: readonly number[]): void;
 }
 
@@ -31,7 +31,7 @@ export interface MultimodalModel extends LanguageModel {
   /**
    * @param inputIds `[batch, sequence]`, int64.
    * @param imageFeatures `[rows, hidden]`.
-   * @param imageRows `[batch, sequence]`, int64: the row that stands at each place; -1 where the token itself does.
+   * @param imageRows `[batch, sequence]`, int64: the row of `imageFeatures` at each place; -1 keeps the token.
    * @returns `[batch, sequence, hidden]`, `forward`'s `inputsEmbeds`.
    */
   embedInputIds(inputIds: Tensor, imageFeatures: Tensor, imageRows: Tensor): Tensor;

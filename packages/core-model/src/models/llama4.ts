@@ -9,7 +9,7 @@ import { RotaryEmbedding } from '../layers/rotary.ts';
 import { DecoderForCausalLM, DecoderModel, type ResidualLayer } from './decoder.ts';
 import { LlamaMlp } from './llama.ts';
 
-/** Routed experts beside one that every token uses. vLLM: `Llama4MoE`. */
+/** Routed experts, plus one that every token uses. vLLM: `Llama4MoE`. */
 export class Llama4Moe extends Module {
   readonly router: Linear;
   readonly experts: FusedMoe;
@@ -30,8 +30,8 @@ export class Llama4Moe extends Module {
 }
 
 /**
- * Attention of one layer. A RoPE layer rotates, may norm queries and keys and attends within its chunk;
- * a NoPE layer does neither, may scale queries by their position and attends to all. vLLM: `Llama4Attention`.
+ * A RoPE layer rotates, may norm queries and keys, and attends within its chunk. A NoPE layer may scale queries by their position, and attends to all
+ * tokens. vLLM: `Llama4Attention`.
  */
 export class Llama4Attention extends Module {
   readonly qSize: number;
@@ -78,14 +78,14 @@ export class Llama4Attention extends Module {
     return this.o_proj.forward(this.attn.forward(query, key, value));
   }
 
-  /** Factor of the queries by position, 1 near the start and growing slowly. `[batch, sequence]` -> `[batch, sequence, 1]`. vLLM: `_get_attn_scale`. */
+  /** The factor of queries by position: 1 near the start, then growing slowly. `[batch, sequence]` -> `[batch, sequence, 1]`. vLLM: `_get_attn_scale`. */
   getAttnScale(positions: Tensor): Tensor {
     const floored = positions.cast('float32').add(1).div(this.floorScale).floor();
     return floored.add(1).log().mul(this.attnScale).add(1).reshape(positions.dim(0), positions.dim(1), 1);
   }
 }
 
-/** One layer: attention, then experts or a dense part, over the residual stream. Captured once a kind. vLLM: `Llama4DecoderLayer`. */
+/** Attention, then experts or a dense part, each after a norm. vLLM: `Llama4DecoderLayer`. */
 export class Llama4DecoderLayer extends Module implements ResidualLayer {
   static override readonly region: Region = { name: 'decoder-layer', inputs: ['positions', 'hiddenStates', 'residual'] };
   readonly self_attn: Llama4Attention;

@@ -7,11 +7,11 @@ import type { IntermediateTensors, ModelOutput, MultimodalModel } from './interf
 import { Llama4ForCausalLM } from './llama4.ts';
 
 /**
- * A Llama 4 with images. Where its config has no vision tower it serves text alone: it has no tower and no projector, and those of its
- * checkpoint are not loaded. vLLM: `Llama4ForConditionalGeneration`, in the second case with no image allowed a prompt.
+ * A Llama 4 with images. With a config for text alone it builds no tower and no projector, and does not load those of the checkpoint.
+ * vLLM: `Llama4ForConditionalGeneration`.
  */
 export class Llama4ForConditionalGeneration extends Module implements MultimodalModel {
-  /** Null for text alone, and on a pipeline rank that embeds nothing. */
+  /** Null for text alone, and on all pipeline ranks but the first. */
   readonly vision_model: Llama4VisionModel | null;
   readonly multi_modal_projector: Llama4MultiModalProjector | null;
   readonly language_model: Llama4ForCausalLM;
@@ -26,7 +26,7 @@ export class Llama4ForConditionalGeneration extends Module implements Multimodal
   }
 
   /**
-   * Tiles as the language model takes them. `[tiles, 3, side, side]`, normalised -> `[tiles, tokens, hidden]`. vLLM: `embed_multimodal`.
+   * `[tiles, 3, side, side]`, normalised -> `[tiles, tokens, hidden]`, as the language model takes them. vLLM: `embed_multimodal`.
    * @throws ImagesNotBuiltError for a model for text alone.
    */
   embedImages(pixelValues: Tensor): Tensor {

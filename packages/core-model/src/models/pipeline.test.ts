@@ -34,7 +34,7 @@ test('ranks follow each other without a gap', () => {
 
 test.each([
   [2, { rank: 0, size: 3 }, '2 layers cannot be divided over 3 pipeline ranks.'],
-  [8, { rank: 2, size: 2 }, 'There is no pipeline rank 2 of 2.'],
-])('a division that leaves a rank without a layer, and a rank that is none, are refused', (count, stage, message) => {
+  [8, { rank: 2, size: 2 }, 'Rank 2 is not one of 2 pipeline ranks.'],
+])('a division that leaves a rank without a layer, and an unknown rank, are refused', (count, stage, message) => {
   expect(() => pipelineLayers(count, stage)).toThrow(message);
 });

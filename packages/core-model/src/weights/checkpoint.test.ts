@@ -61,7 +61,7 @@ test('a tensor that the index forgot is not lost', async () => {
 });
 
 const broken: [what: string, path: () => string, code: string, message: RegExp][] = [
-  ['a path that is not there', () => join(temporaryFolder(), 'nothing'), notFound, /no checkpoint here/],
+  ['a path that is not there', () => join(temporaryFolder(), 'nothing'), notFound, /checkpoint cannot be found/],
   ['an empty folder', () => folder({}), notFound, /config.json/],
   [
     'a folder without weights',

@@ -9,7 +9,7 @@ import { readGguf } from './gguf.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { isObject, parseJsonObject } from './strict-json.ts';
 
-/** A tensor as it lies in a file; row-major, outermost dimension first. */
+/** A tensor of a file. Row-major, outermost dimension first. */
 export interface CheckpointTensor {
   readonly key: string;
   /** The file's own name for its element type: `BF16`, `F32`, `Q4_1`, ... */
@@ -20,32 +20,32 @@ export interface CheckpointTensor {
   readonly byteLength: number;
 }
 
-/** A model's files, headers read and checked; no weight is read before it is converted. */
+/** A model's files, with their headers read and checked. Weights are read when they are converted. */
 export interface Checkpoint extends Disposable {
   readonly path: string;
   /** The name of its format: `safetensors`, `gguf`, or one that a plugin adds. */
   readonly kind: string;
-  /** config.json as parsed, not validated; null for a GGUF, whose family makes one of its metadata. */
+  /** The parsed config.json, not validated. Null for a GGUF: its family makes one from the metadata. */
   readonly config: unknown;
-  /** A GGUF's metadata; arrays are plain arrays, whole numbers beyond 2^53 are bigint. */
+  /** A GGUF's metadata. Arrays are plain arrays; whole numbers beyond 2^53 are bigint. */
   readonly metadata: ReadonlyMap<string, unknown> | null;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** Identifies the contents; see `fingerprintOf`. Hex. */
   fingerprint(): Promise<string>;
 }
 
-/** What a format reads of a checkpoint's headers. */
+/** The headers of a checkpoint, as its format reads them. */
 export interface CheckpointHeaders extends Pick<Checkpoint, 'config' | 'metadata' | 'tensors'> {
   /** The length of each file's header, which a fingerprint reads whole. */
   readonly headerBytes?: ReadonlyMap<FileBytes, number>;
 }
 
-/** Reads one form of checkpoint. The tensors of every format but `gguf` have the keys and shapes of the family's safetensors. */
+/** Reads one form of checkpoint. Tensors have the keys and shapes of the family's safetensors, except in `gguf`. */
 export interface CheckpointFormat {
   readonly name: string;
   /** Whether it reads the file or folder at this path. */
   reads(path: string, isFolder: boolean): boolean;
-  /** Reads headers alone. @param open opens a file, which is closed with the checkpoint. */
+  /** Reads the headers. @param open opens a file that is closed with the checkpoint. */
   open(path: string, open: OpenFile): CheckpointHeaders | Promise<CheckpointHeaders>;
 }
 
@@ -97,7 +97,7 @@ export async function openCheckpoint(
 }
 
 /**
- * The config of a model, for which its weights need not be there: config.json of a folder; null for a .gguf file. Not validated.
+ * The config of a model without its weights: the config.json of a folder, or null for a .gguf file. Not validated.
  * @throws CheckpointNotFoundError, CheckpointCorruptError, GgufUnsupportedError
  */
 export async function readModelConfig(path: string): Promise<unknown> {
@@ -121,7 +121,7 @@ function isFolder(path: string): boolean {
   try {
     return statSync(path).isDirectory();
   } catch (cause) {
-    throw new CheckpointNotFoundError(`There is no checkpoint here: ${messageOf(cause)}.`, path, {
+    throw new CheckpointNotFoundError(`The checkpoint cannot be found: ${messageOf(cause)}.`, path, {
       fix: 'name a folder with config.json and safetensors, or a .gguf file.',
       cause,
     });
@@ -207,9 +207,9 @@ const samples = 64;
 const sampleBytes = 2 ** 20;
 
 /**
- * SHA-256 of the files' names, sizes and bytes. Above 512 MiB together it takes of each file the whole header, the time of its last change
- * (in nanoseconds) and 64 pieces of 1 MiB, evenly spaced with the last at the end: a file that is rewritten changes its time, and one that is
- * swapped for another model differs in nearly every piece. What it cannot see is a change to unsampled bytes that also restores the time.
+ * SHA-256 of the files' names, sizes and bytes. Above 512 MiB in all, of each file only the header, the time of its last change (in nanoseconds) and
+ * 64 pieces of 1 MiB, evenly spaced with the last at the end. A rewritten file has another time, and another model differs in nearly every piece. A
+ * change to unsampled bytes that also restores the time is not seen.
  */
 async function fingerprintOf(files: readonly FileBytes[], headerBytes: ReadonlyMap<FileBytes, number>): Promise<string> {
   const hash = createHash('sha256');

@@ -4,7 +4,7 @@ import type { MappedParameter, Segment } from './map-parameters.ts';
 import { convert, type Parts, type SourceType, sourceType } from './quantize.ts';
 import type { Arrangement } from './rules.ts';
 
-/** A parameter with the form that it is kept in. */
+/** A parameter with its storage format. */
 export interface PlannedParameter extends MappedParameter {
   readonly format: StorageFormat;
 }
@@ -16,7 +16,7 @@ export interface Piece {
   readonly offsets: Readonly<Record<string, number>>;
 }
 
-/** Elements converted at a time: a multiple of every block, small enough to leave the event loop free in between. */
+/** Elements converted at a time: a multiple of every block, and short enough for the event loop. */
 const pieceElements = 1 << 20;
 
 /**

@@ -1,17 +1,17 @@
 import { graftError } from '@graft/common';
 
-/** Where in a checkpoint a problem is: `file, tensor "key"`. */
+/** The place of a problem in a checkpoint: `file, tensor "key"`. */
 export function at(path: string, key?: string): string {
   return key === undefined ? path : `${path}, tensor ${JSON.stringify(key)}`;
 }
 
 interface More {
-  /** In place of the class's own. */
+  /** Default: the fix of the class. */
   fix?: string;
   cause?: unknown;
 }
 
-/** @param usualFix of an error that brings none. Its `where` is the file, and the tensor if there is one: `at(path, key)`. */
+/** @param usualFix the default fix. `where` is made by `at`. */
 const checkpointError = (code: `GRAFT_${string}`, usualFix: string) =>
   graftError(code, (what: string, where: string, { fix = usualFix, cause }: More = {}) => ({ what, where, fix, cause }));
 
@@ -56,7 +56,7 @@ export class GgufUnsupportedError extends checkpointError(
 /** The cache of converted weights on disk cannot be written, or was removed while in use. */
 export class WeightCacheError extends checkpointError('GRAFT_WEIGHT_CACHE', 'free space, or name a cache directory that can be written.') {}
 
-/** The tensor that is being converted, for errors. */
+/** For errors: the tensor that is converted. */
 export interface Origin {
   /** `at(path, key)`. */
   where: string;

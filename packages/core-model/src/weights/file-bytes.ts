@@ -2,19 +2,19 @@ import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { messageOf } from '@graft/common';
 import { CheckpointCorruptError, CheckpointNotFoundError } from './errors.ts';
 
-/** The bytes of an open file, read where asked. A platform may bind one that maps the file instead of reading it. */
+/** The bytes of an open file. A platform may bind a reader that maps the file. */
 export interface FileBytes {
   readonly path: string;
   readonly byteLength: number;
-  /** `length` bytes from `offset`. Valid until `close`. @throws CheckpointCorruptError when the file ends before. */
+  /** `length` bytes from `offset`. Valid until `close`. @throws CheckpointCorruptError when the file is shorter. */
   read(offset: number, length: number): Uint8Array;
-  /** Twice without harm. */
+  /** May be called twice. */
   close(): void;
 }
 
 export type OpenFile = (path: string) => FileBytes;
 
-/** Opens a file for plain positioned reads. @throws CheckpointNotFoundError when it is not there, or no regular file. */
+/** Opens a file for positioned reads. @throws CheckpointNotFoundError for a missing file, or one that is not regular. */
 export function openFileBytes(path: string): FileBytes {
   let descriptor: number | null = open(path);
   const stat = fstatSync(descriptor);
@@ -69,5 +69,5 @@ export function readFully(descriptor: number, path: string, offset: number, leng
 }
 
 function endsEarly(path: string, offset: number, length: number, size: number): CheckpointCorruptError {
-  return new CheckpointCorruptError(`Bytes ${offset} to ${offset + length} are needed and the file ends at ${size}.`, path);
+  return new CheckpointCorruptError(`Bytes ${offset} to ${offset + length} are needed, and the file ends at ${size}.`, path);
 }

@@ -5,7 +5,7 @@ const windowBytes = 1 << 20;
 
 type Getter = `get${'Uint8' | 'Int8' | 'Uint16' | 'Int16' | 'Uint32' | 'Int32' | 'Float32' | 'Float64' | 'BigUint64' | 'BigInt64'}`;
 
-/** Reads a GGUF's little-endian fields one after another; nothing is allocated for a length that the file cannot hold. */
+/** Reads a GGUF's little-endian fields one after another. A length that the file cannot hold is refused before memory is allocated. */
 export class GgufCursor {
   offset = 0;
   private readonly file: FileBytes;
@@ -20,7 +20,7 @@ export class GgufCursor {
     return this.file.byteLength - this.offset;
   }
 
-  /** The next value, of `size` bytes. A whole number of 64 bits is a bigint only beyond 2^53. */
+  /** The next value, of `size` bytes. A 64-bit integer is a bigint only beyond 2^53. */
   take(size: number, get: Getter): number | bigint {
     const value = this.viewOf(size)[get](this.offset - this.windowStart, true);
     this.offset += size;
@@ -36,16 +36,16 @@ export class GgufCursor {
     return this.take(8, 'getBigUint64');
   }
 
-  /** A length or count of things of at least `leastBytes` each. @throws CheckpointCorruptError when the rest of the file cannot hold them. */
+  /** The next count of items of at least `leastBytes` each. @throws CheckpointCorruptError when the rest of the file cannot hold them. */
   count(what: string, leastBytes: number): number {
     const count = this.uint64();
     if (typeof count === 'bigint' || count * leastBytes > this.remaining) {
-      throw this.corrupt(`${what} is ${count}, and the ${this.remaining} bytes that are left cannot hold that.`);
+      throw this.corrupt(`${what} is ${count}, too many for the remaining ${this.remaining} bytes.`);
     }
     return count;
   }
 
-  /** @param strict refuse bytes that are not UTF-8; a vocabulary may hold such. */
+  /** @param strict refuses bytes that are not UTF-8, which a vocabulary may have. */
   string(what: string, strict: boolean): string {
     const length = this.count(`The length of ${what}`, 1);
     const view = this.viewOf(length);
@@ -62,9 +62,9 @@ export class GgufCursor {
     return corrupt(this.file, `${what} (at byte ${this.offset})`);
   }
 
-  /** The window, with at least `length` bytes from the current offset in it. */
+  /** A window of the file that holds at least `length` bytes from the current offset. */
   private viewOf(length: number): DataView {
-    if (length > this.remaining) throw this.corrupt(`The file ends at ${this.file.byteLength}, in the middle of its header.`);
+    if (length > this.remaining) throw this.corrupt(`The file ends at byte ${this.file.byteLength}, within its header.`);
     const end = this.windowStart + this.window.byteLength;
     if (this.offset + length > end) {
       const bytes = this.file.read(this.offset, Math.min(Math.max(length, windowBytes), this.remaining));

@@ -1,11 +1,11 @@
-/** How text is cut before byte-pair merging, and what goes with it, for one value of a GGUF's `tokenizer.ggml.pre`. */
+/** How text is split before byte-pair merging, for one value of a GGUF's `tokenizer.ggml.pre`. */
 export interface GgufPreTokenizer {
-  /** What stands alone: each pattern is applied to the pieces that the one before left. */
+  /** Each match is a piece. A pattern splits the pieces of the pattern before. */
   readonly patterns: readonly string[];
   readonly normalizer: 'NFC' | null;
-  /** A whole piece that is in the vocabulary is one token, whatever the merges say. */
+  /** A piece of the vocabulary is one token, whatever the merges say. */
   readonly ignoreMerges: boolean;
-  /** Whether the model expects its beginning token where the GGUF does not say. */
+  /** Whether a prompt begins with the beginning token, if the GGUF does not say. */
   readonly addBos: boolean;
 }
 
@@ -15,7 +15,7 @@ const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
 const llama3Words = String.raw`${contractions}|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`;
 const qwen2Words = String.raw`${contractions}|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`;
-// A word in lower case with its capital, or one in capitals; `upper` and `lower` both hold the letters without case.
+// A word in lower case, capitalised or not, or a word in capitals. `upper` and `lower` both hold the letters without case.
 const upper = String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`;
 const lower = String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`;
 const llama4Words = [

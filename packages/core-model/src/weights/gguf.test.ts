@@ -51,7 +51,7 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
     'more keys than there are',
     ggufBytes({ keyCount: 3n, keys: llamaKeys().slice(0, 1), tensors: [{ name: 'a', dims: [32], type: 0, data: row }] }),
     corrupt,
-    /empty/,
+    /length of a metadata key is 0/,
   ],
   [
     'a key length past the end',

@@ -6,9 +6,9 @@ import { sourceTypes } from './quantize.ts';
 import { bytesOfTensor, checkPlaces } from './tensor-places.ts';
 
 /*
- * A reader of our own, because @huggingface/gguf 0.4.6 trusts the file: it parses zeros where a file is truncated (its buffer grows in steps of
- * 2 MB), cuts strings short at the buffer's end, lets a second tensor or key of the same name replace or join the first, keeps metadata in a plain
- * object (`__proto__`), and checks neither data offsets nor sizes nor types nor that the alignment is a power of two.
+ * @huggingface/gguf 0.4.6 is not used because it trusts the file. It parses zeros where a file is truncated (its buffer grows in steps of 2 MB), cuts
+ * strings short at the buffer's end, lets a second tensor or key replace or join the first of the same name, keeps metadata in a plain object
+ * (`__proto__`), and does not check data offsets, sizes, types or the alignment.
  */
 
 export interface GgufHeader {
@@ -19,7 +19,7 @@ export interface GgufHeader {
   headerBytes: number;
 }
 
-/** Reads and checks a GGUF's header (version 2 or 3, little-endian); nothing of the data is read. @throws CheckpointCorruptError, GgufUnsupportedError */
+/** Reads and checks a GGUF's header (version 2 or 3, little-endian), and no data. @throws CheckpointCorruptError, GgufUnsupportedError */
 export function readGguf(file: FileBytes): GgufHeader {
   const cursor = new GgufCursor(file);
   checkVersion(file, cursor);
@@ -83,7 +83,7 @@ function readMetadata(cursor: GgufCursor, count: number): Map<string, unknown> {
 
 function nameOf(cursor: GgufCursor, what: string): string {
   const name = cursor.string(what, true);
-  if (name === '') throw cursor.corrupt(`The length of ${what} is 0: it is empty.`);
+  if (name === '') throw cursor.corrupt(`The length of ${what} is 0.`);
   return name;
 }
 
@@ -156,7 +156,7 @@ function readShape(file: FileBytes, cursor: GgufCursor, key: string): number[] {
   return dims.reverse();
 }
 
-/** Tensor types by number; `-` stands at a free one. An error names a type whose values cannot be read, such as Q4_K. */
+/** Tensor types by number; `-` is unused. Errors name types that cannot be read, such as Q4_K. */
 const typeNames =
   `F32 F16 Q4_0 Q4_1 - - Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ2_S IQ4_XS
   I8 I16 I32 I64 F64 IQ1_M BF16 - - - TQ1_0 TQ2_0 - - - MXFP4`.split(/\s+/);

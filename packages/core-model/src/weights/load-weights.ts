@@ -8,7 +8,7 @@ import type { WeightPolicy } from './weight-policy.ts';
 
 export interface LoadWeights extends MapParameters {
   policy: WeightPolicy;
-  /** Where converted weights are kept for the next start; null keeps them in memory only. */
+  /** A folder that keeps converted weights for the next start; null keeps them in memory only. */
   cacheDirectory: string | null;
   signal?: AbortSignal;
   /** @param fraction 0 to 1, never falling. */
@@ -17,22 +17,22 @@ export interface LoadWeights extends MapParameters {
 
 export interface LoadReport {
   fromCache: boolean;
-  /** Of all parts together. */
+  /** All parts together. */
   bytes: number;
   parameters: number;
   seconds: number;
 }
 
-/** Weights that are read, checked and converted, for parameters that still have what they had. */
+/** Weights that are read, checked and converted, but not yet given to their parameters. */
 export interface StagedWeights {
   readonly report: LoadReport;
-  /** Gives every parameter its new storage; the old ones stay as they were for whoever holds them. Cannot fail. */
+  /** Gives every parameter its new storage. Old storages are not changed. Cannot fail. */
   apply(): void;
 }
 
 /**
- * Fills every parameter of the model from the checkpoint: `stageWeights`, applied. All or nothing.
- * @throws what `stageWeights` throws.
+ * Fills every parameter of the model from the checkpoint, all or nothing.
+ * @throws like `stageWeights`.
  */
 export async function loadWeights(model: Module, checkpoint: Checkpoint, options: LoadWeights): Promise<LoadReport> {
   const staged = await stageWeights(new Map(model.namedParameters()), checkpoint, options);
@@ -41,10 +41,9 @@ export async function loadWeights(model: Module, checkpoint: Checkpoint, options
 }
 
 /**
- * Reads the whole checkpoint into new storages for these parameters, each in the form that the policy chooses. With a cache directory the parts lie in
- * a file there (`StoragePart.location`), converted piece by piece; else in memory. No parameter changes before `apply`. The checkpoint may be closed
- * afterwards.
- * @param parameters by the names that the checkpoint's layout is known by (`mapParameters`), in the model's order.
+ * Reads the whole checkpoint into new storages for these parameters, each in the format that the policy chooses. The parts are in a file of the cache
+ * directory (`StoragePart.location`), or else in memory. No parameter changes before `apply`. The checkpoint may be closed afterwards.
+ * @param parameters by the names that `rules` knows, in the model's order.
  * @throws CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError, CheckpointDTypeError, CheckpointCorruptError,
  * StorageMismatchError (a policy's format does not fit a shape), WeightCacheError; the signal's reason.
  */
@@ -70,14 +69,14 @@ export async function stageWeights(
   };
 }
 
-/** Everything that can be known to be wrong without reading a weight is found here. */
+/** Finds every fault that can be found without reading a weight. */
 function planOf(parameters: ReadonlyMap<string, Parameter>, checkpoint: Checkpoint, options: LoadWeights): PlannedParameter[] {
   const shapes = [...parameters].map(([name, parameter]) => [name, parameter.shape] as const);
   return mapParameters(shapes, checkpoint, options).map((mapped) => {
     checkSources(mapped);
     const sources = [...new Set(mapped.segments.map(({ tensor }) => tensor.dtype))];
     const format = options.policy({ name: mapped.name, shape: mapped.shape, sources });
-    partsOf(format, mapped.shape); // throws when they do not fit
+    partsOf(format, mapped.shape); // throws where the format does not fit the shape
     return { ...mapped, format };
   });
 }
@@ -108,7 +107,7 @@ async function convertInMemory(plan: PlannedParameter[], options: LoadWeights): 
 
 const longestTurnMs = 20;
 
-/** Converts parameter after parameter, and lets the event loop in at least every 20 ms or so. */
+/** Converts parameter after parameter, and yields to the event loop about every 20 ms. */
 async function convertAll(
   plan: PlannedParameter[],
   { signal, onProgress }: LoadWeights,

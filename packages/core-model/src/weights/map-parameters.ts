@@ -5,12 +5,12 @@ import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 import { at, CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError } from './errors.ts';
 import type { Run, WeightRules } from './rules.ts';
 
-/** A run of a parameter's elements with the tensor that it comes from. */
+/** A run of a parameter's elements, with its tensor. */
 export interface Segment extends Omit<Run, 'key' | 'shape'> {
   readonly tensor: CheckpointTensor;
 }
 
-/** Where a parameter's elements come from, in row-major order of the parameter. */
+/** A parameter with the source of its elements, in its row-major order. */
 export interface MappedParameter {
   readonly name: string;
   readonly shape: readonly number[];
@@ -18,9 +18,9 @@ export interface MappedParameter {
 }
 
 export interface MapParameters {
-  /** How the checkpoint's tensors become parameters; its family says so. */
+  /** How the checkpoint's tensors become parameters, from its family. */
   rules: WeightRules;
-  /** Keys that are left out on purpose, such as the layers of another rank (`keysOfOtherRanks`). */
+  /** Whether a key is unused on purpose, like the layers of another rank (`keysOfOtherRanks`). */
   ignoreKeys?: (key: string) => boolean;
   /** For errors: the override that built a parameter, in words; null for upstream. */
   madeBy?: (parameter: string) => string | null;
@@ -52,7 +52,7 @@ export function mapParameters(
   throw new CheckpointUnexpectedTensorError(`${what} ${nearby}`, at(checkpoint.path, first));
 }
 
-/** `MapParameters.ignoreKeys` for a pipeline rank: what is of the model and held by other ranks. With one rank that is nothing. */
+/** `MapParameters.ignoreKeys` for a pipeline rank: the keys of other ranks. */
 export function keysOfOtherRanks(
   { config, pipeline }: Pick<ModelContext, 'config' | 'pipeline'>,
   rules: WeightRules,

@@ -1,14 +1,14 @@
-/** A matrix within a tensor whose rows, or columns where it is transposed, stand in another order in the parameter. */
+/** A matrix within a tensor. The parameter has its rows, or its columns if it is transposed, in another order. */
 export interface Arrangement {
   /** Of the matrix in the tensor. */
   readonly rows: number;
   readonly columns: number;
   readonly transposed: boolean;
-  /** For each row of the parameter the row, or column, of the matrix. */
+  /** The row, or column, of the matrix for each row of the parameter. */
   readonly order: readonly number[];
 }
 
-/** Consecutive elements of a parameter, and where they lie in a tensor: `elements` from `first` on, in the tensor's order unless arranged. */
+/** Consecutive elements of a parameter, and their place in a tensor: `elements` from `first` on, in the tensor's order unless arranged. */
 export interface Run {
   readonly key: string;
   /** Of the whole tensor. */
@@ -18,14 +18,14 @@ export interface Run {
   readonly arrangement: Arrangement | null;
 }
 
-/** The name that is being looked up, as its source sees it. */
+/** Gives a source the tensor names of one parameter. */
 interface Lookup {
   /** A tensor's key, its `*` filled in from the parameter's name. */
   key(pattern: string): string;
   has(key: string): boolean;
 }
 
-/** Where a parameter comes from: a function from its shape to runs, each element once, so that it can be followed in both directions. */
+/** The source of a parameter, as runs that have each element once. They serve loading and writing. */
 export interface Source {
   /** Patterns of the tensors that it may take. `#` is an expert's number. */
   readonly tensors: readonly string[];
@@ -36,7 +36,7 @@ type SourceLike = Source | string;
 
 const product = (dims: readonly number[]): number => dims.reduce((all, dim) => all * dim, 1);
 
-/** A tensor as it is. A plain string means the same. */
+/** A whole tensor. A plain string means the same. */
 export function tensor(pattern: string): Source {
   return {
     tensors: [pattern],
@@ -48,7 +48,7 @@ const sourceOf = (source: SourceLike): Source => (typeof source === 'string' ? t
 
 /**
  * Joined along an axis, in this order.
- * @param sizes of each part on that axis; equal ones unless given.
+ * @param sizes of the parts on that axis. Default: equal sizes.
  */
 export function stack(parts: readonly SourceLike[], sizes?: readonly number[], axis: 0 | 1 = 0): Source {
   const sources = parts.map(sourceOf);
@@ -66,7 +66,7 @@ export function stack(parts: readonly SourceLike[], sizes?: readonly number[], a
   };
 }
 
-/** Some rows of a tensor that holds several parameters: `rows` from `start` on, of `total`. The other way round from `stack`. */
+/** The rows from `start` on of a tensor with `total` rows, which holds several parameters. The inverse of `stack`. */
 export function split(source: SourceLike, start: number, total: number): Source {
   const { tensors, runs } = sourceOf(source);
   return {
@@ -88,7 +88,7 @@ export function reordered(pattern: string, from: (row: number) => number): Sourc
   return matrices(pattern, false, from);
 }
 
-/** `reordered` for a head's rows: pairs that are rotated together stand next to each other here, and half a head apart in the tensor. */
+/** For `reordered`: the two rows of a rotated pair are neighbours in the parameter, and half a head apart in the tensor. */
 export const pairsFromHalves = (headDim: number) => (row: number) =>
   row - (row % headDim) + (row % 2) * (headDim / 2) + Math.floor((row % headDim) / 2);
 
@@ -128,7 +128,7 @@ export function perExpert(source: SourceLike): Source {
   };
 }
 
-/** The first of which the checkpoint has a tensor; the first of all where it has none, and when it is written. */
+/** The first source that the checkpoint has a tensor of. Without any, and for writing: the first source. */
 export function either(...sources: readonly SourceLike[]): Source {
   const all = sources.map(sourceOf);
   return {
@@ -140,7 +140,7 @@ export function either(...sources: readonly SourceLike[]): Source {
   };
 }
 
-/** The elements `from` to `to` of what these runs make up; arranged ones are cut between rows. */
+/** The elements `from` to `to` of these runs together. Arranged runs are cut between rows. */
 function cut(runs: readonly Run[], from: number, to: number): Run[] {
   const found: Run[] = [];
   let at = 0;
@@ -161,18 +161,18 @@ function cut(runs: readonly Run[], from: number, to: number): Run[] {
 }
 
 export interface WeightRulesOptions {
-  /** Stands before the names of parameters, tensors or both where the model is a part of a larger one: `language_model.`. */
+  /** A prefix that names of parameters or tensors may have, because the model is part of a larger one: `language_model.`. */
   prefix?: string;
-  /** Patterns of tensors that a checkpoint may have and the model has no use for. */
+  /** Patterns of tensors that the model does not use. */
   unused?: readonly string[];
-  /** Patterns of parameters that the first pipeline rank has besides the embedding. */
+  /** Patterns of parameters that the first pipeline rank has, apart from the embedding. */
   firstRank?: readonly string[];
 }
 
 /**
- * How a layout's tensors become a family's parameters: for each pattern of parameters its source; the first that matches counts, and a parameter that
- * none matches has a tensor of its own name. `*` is any run of characters, the same on both sides. One set serves loading, reloading, ranks, errors and
- * writing. A tensor of exactly the parameter's name is taken as it is where the source's tensors are not there (a fused `qkv_proj`).
+ * How a layout's tensors become a family's parameters: a source for each pattern of parameters. The first pattern that matches counts; without a match,
+ * the tensor has the parameter's name. `*` is any run of characters, the same on both sides. A tensor with exactly the parameter's name is used where the
+ * tensors of the source are missing (a fused `qkv_proj`).
  */
 export class WeightRules {
   private readonly rules: readonly { parameter: string; source: Source }[];
@@ -187,7 +187,7 @@ export class WeightRules {
     this.firstRank = ['model.embed_tokens.*', ...firstRank];
   }
 
-  /** Where the elements of a parameter lie, in its row-major order. @param has whether the checkpoint has a tensor; none when one is written. */
+  /** The runs of a parameter, in its row-major order. @param has whether the checkpoint has a tensor. Default: it has none, as for writing. */
   runsOf(parameter: string, shape: readonly number[], has: (key: string) => boolean = () => false): Run[] {
     const name = this.withoutPrefix(parameter);
     const full = (base: string): string => {
@@ -200,7 +200,7 @@ export class WeightRules {
     return has(fused) && !runs.some(({ key }) => has(key)) ? fusedRuns(runs, fused, shape) : runs;
   }
 
-  /** The parameter that a tensor belongs to, without a prefix; the tensor's own name where no rule says another. */
+  /** The parameter of a tensor, without a prefix. Default: the tensor's name. */
   parameterOf(key: string): string {
     const name = this.withoutPrefix(key);
     for (const { parameter, source } of this.rules) {
@@ -216,7 +216,7 @@ export class WeightRules {
     return this.unused.some((pattern) => match(pattern, this.withoutPrefix(key)) !== null);
   }
 
-  /** Where in the model a tensor's parameter is: at one of its ends, or in a layer; null for another. */
+  /** The place of a tensor's parameter in the model: an end, the number of a layer, or null for others. */
   placeOf(key: string): 'first' | 'last' | number | null {
     const parameter = this.parameterOf(key);
     const layer = /^model\.layers\.(\d+)\./.exec(parameter);
@@ -238,7 +238,7 @@ export class WeightRules {
   }
 }
 
-/** The same elements in one tensor that is stacked already, its rows in the order of the parts. */
+/** The same elements in one stacked tensor, with the rows of the parts in order. */
 function fusedRuns(runs: readonly Run[], key: string, shape: readonly number[]): Run[] {
   let first = 0;
   return runs.map((run) => {
@@ -250,7 +250,7 @@ function fusedRuns(runs: readonly Run[], key: string, shape: readonly number[]):
 
 const compiled = new Map<string, RegExp>();
 
-/** What `*` stands for in each place, or null. `#` is a number. */
+/** The text of each `*`, or null for no match. `#` is a number. */
 function match(pattern: string, name: string): string[] | null {
   let expression = compiled.get(pattern);
   if (expression === undefined) {

@@ -23,8 +23,8 @@ const corrupt = 'GRAFT_CHECKPOINT_CORRUPT';
 const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][] = [
   ['an empty file', new Uint8Array(0), corrupt, /0 bytes, too few/],
   ['a file cut in the length', good.subarray(0, 5), corrupt, /5 bytes, too few/],
-  ['a file cut in the header', good.subarray(0, 40), corrupt, /header is said to have \d+ bytes and the file has 32/],
-  ['a file cut in the data', good.subarray(0, good.length - 3), corrupt, /"data_offsets" is \[0, 24\] and the data has 23 bytes/],
+  ['a file cut in the header', good.subarray(0, 40), corrupt, /header should have \d+ bytes; the file has 32/],
+  ['a file cut in the data', good.subarray(0, good.length - 3), corrupt, /"data_offsets" is \[0, 24\], and the data has 23 bytes/],
   ['a file with bytes at its end', Uint8Array.from([...good, 0]), corrupt, /end at byte \d+ and the file at/],
   ['a header length of 2^60', safetensorsBytes('{}', data, 2n ** 60n), corrupt, /1152921504606846976/],
   ['a header that is no JSON', safetensorsBytes('{"a":'), corrupt, /not valid JSON/],
@@ -83,7 +83,7 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
     corrupt,
     /more elements than any file/,
   ],
-  ['offsets past the end', safetensorsBytes(`{"a":${entry('F32', '[6]', '[24,48]')}}`, data), corrupt, /\[24, 48\] and the data has 24/],
+  ['offsets past the end', safetensorsBytes(`{"a":${entry('F32', '[6]', '[24,48]')}}`, data), corrupt, /\[24, 48\], and the data has 24/],
   ['offsets in the wrong order', safetensorsBytes(`{"a":${entry('F32', '[6]', '[24,0]')}}`, data), corrupt, /\[24, 0\]/],
   ['negative offsets', safetensorsBytes(`{"a":${entry('F32', '[6]', '[-24,0]')}}`, data), corrupt, /\[-24, 0\]/],
   ['three offsets', safetensorsBytes(`{"a":${entry('F32', '[6]', '[0,24,24]')}}`, data), corrupt, /not two numbers/],
@@ -91,7 +91,7 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
     'offsets that do not fit the shape',
     safetensorsBytes(`{"a":${entry('F32', '[5]', '[0,24]')}}`, data),
     corrupt,
-    /needs 20 bytes and "data_offsets" span 24/,
+    /needs 20 bytes, and "data_offsets" span 24/,
   ],
   [
     'tensors over each other',

@@ -4,10 +4,10 @@ import type { FileBytes } from './file-bytes.ts';
 import { isObject, parseJsonObject } from './strict-json.ts';
 import { bytesOfTensor, checkPlaces } from './tensor-places.ts';
 
-/** The format's own limit; a real header stays far below. */
+/** The format's own limit. Real headers are far smaller. */
 const largestHeader = 100_000_000;
 
-/** Bytes of one element. A dtype may stand in a header and still not be loadable: `convert` decides that. */
+/** Bytes of one element. Some of these dtypes cannot be loaded: `convert` decides that. */
 const elementBytes = new Map(
   [
     ['BOOL U8 I8 F8_E4M3 F8_E5M2 F8_E8M0', 1] as const,
@@ -25,8 +25,8 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Reads and checks the header of a safetensors file; nothing of the data is read. As in the format's definition, the tensors
- * cover the data without overlap or hole, up to the end of the file.
+ * Reads and checks the header of a safetensors file, and no data. As the format demands, the tensors cover the data up to the end of the file without
+ * overlaps or holes.
  * @throws CheckpointCorruptError, CheckpointDTypeError
  */
 export function readSafetensorsHeader(file: FileBytes): SafetensorsHeader {
@@ -46,10 +46,9 @@ function headerLength(file: FileBytes): number {
   const bytes = file.read(0, 8);
   const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
   if (length > BigInt(file.byteLength - 8)) {
-    throw corrupt(file, `The header is said to have ${length} bytes and the file has ${file.byteLength - 8} after the length.`);
+    throw corrupt(file, `The header should have ${length} bytes; the file has ${file.byteLength - 8} after the length.`);
   }
-  if (length > BigInt(largestHeader))
-    throw corrupt(file, `The header is said to have ${length} bytes; at most ${largestHeader} are allowed.`);
+  if (length > BigInt(largestHeader)) throw corrupt(file, `The header should have ${length} bytes; at most ${largestHeader} are allowed.`);
   return Number(length);
 }
 
@@ -65,10 +64,10 @@ function readEntry(file: FileBytes, key: string, entry: unknown, headerBytes: nu
   const bytes = checkedBytes(file, key, dtype, shape);
   const [start, end] = offsets as unknown[];
   if (!isSize(start) || !isSize(end) || start > end || end > dataBytes) {
-    throw corrupt(file, `"data_offsets" is [${String(start)}, ${String(end)}] and the data has ${dataBytes} bytes.`, key);
+    throw corrupt(file, `"data_offsets" is [${String(start)}, ${String(end)}], and the data has ${dataBytes} bytes.`, key);
   }
   if (end - start !== bytes)
-    throw corrupt(file, `${dtype} [${shape.join(', ')}] needs ${bytes} bytes and "data_offsets" span ${end - start}.`, key);
+    throw corrupt(file, `${dtype} [${shape.join(', ')}] needs ${bytes} bytes, and "data_offsets" span ${end - start}.`, key);
   return { key, dtype, shape: shape as number[], file, offset: headerBytes + start, byteLength: bytes };
 }
 

@@ -4,7 +4,7 @@ import { CheckpointCorruptError, corrupt } from './errors.ts';
 const deepest = 64;
 
 /**
- * Parses a JSON object from a file that may lie: `JSON.parse` lets the last of two equal names win, and this refuses them.
+ * Parses a JSON object, and refuses two equal names, of which `JSON.parse` takes the last.
  * An object's own `__proto__` is an ordinary name; read it with `Object.hasOwn` or `Object.entries`.
  * @param what the subject of an error: `The file`, `The header`.
  * @throws CheckpointCorruptError
@@ -34,7 +34,7 @@ function decodeUtf8(bytes: Uint8Array): string {
   }
 }
 
-/** Walks text that is known to be valid JSON; only strings and brackets matter. */
+/** @param text valid JSON. Only its strings and brackets matter. */
 function refuseDuplicateNames(text: string): void {
   const open: (Set<string> | null)[] = []; // names of each open object; null for an array
   let nameNext = false;

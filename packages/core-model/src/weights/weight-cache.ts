@@ -7,10 +7,10 @@ import type { PlannedParameter } from './convert-parameter.ts';
 import { WeightCacheError } from './errors.ts';
 import { readFully, withFile } from './file-bytes.ts';
 
-/** Raised whenever the layout below or a conversion changes, so that no old cache is read as a new one. */
+/** Increased when the layout below or a conversion changes, which makes old caches invalid. */
 const cacheVersion = 2;
 
-/** Where each part of each parameter lies in the data file: a function of the plan alone, never read from disk. */
+/** The place of each part in the data file. It follows from the plan and is never read from disk. */
 export interface CacheLayout {
   readonly parameters: ReadonlyMap<string, Readonly<Record<string, { offset: number; bytes: number }>>>;
   readonly bytes: number;
@@ -19,7 +19,7 @@ export interface CacheLayout {
 const page = 4096;
 const line = 64;
 
-/** Parts in order, at multiples of 64 bytes; those of a page or more at page boundaries, so that each can be mapped. */
+/** Parts in order, at multiples of 64 bytes. Parts of a page or more begin at page boundaries, so each can be mapped. */
 export function cacheLayout(plan: readonly PlannedParameter[]): CacheLayout {
   const parameters = new Map<string, Record<string, { offset: number; bytes: number }>>();
   let end = 0;
@@ -37,7 +37,7 @@ export function cacheLayout(plan: readonly PlannedParameter[]): CacheLayout {
   return { parameters, bytes: end };
 }
 
-/** The cache's name for this checkpoint in these forms: what is converted, from where in which tensors, into what. Hex. */
+/** The cache's name: a hash of the checkpoint, the formats, and the source of each parameter. Hex. */
 export function cacheKey(fingerprint: string, plan: readonly PlannedParameter[]): string {
   const hash = createHash('sha256').update(JSON.stringify([cacheVersion, fingerprint]));
   for (const { name, shape, format, segments } of plan) {
@@ -47,8 +47,8 @@ export function cacheKey(fingerprint: string, plan: readonly PlannedParameter[])
 }
 
 /**
- * Converted weights on disk: `KEY.weights`, and `KEY.json`, which is written last and vouches for it. Equal keys mean equal bytes, so two processes
- * that build the same cache at once write under names of their own and may rename over each other: what a reader has open or mapped stays valid.
+ * Converted weights on disk: `KEY.weights`, and `KEY.json`, which is written last and shows that the data are complete. Equal keys mean equal bytes, so
+ * two processes that build one cache write under different temporary names, and may rename over each other. A reader's open or mapped file stays valid.
  */
 export class WeightCache {
   readonly dataPath: string;
@@ -65,7 +65,7 @@ export class WeightCache {
     this.indexPath = join(directory, `${key}.json`);
   }
 
-  /** Whether a whole cache is there: index checksum, data size and a sample of every part agree. Anything else counts as none. */
+  /** Whether the cache exists and is whole: the index's checksum, the size of the data and a sample of every part agree. */
   isComplete(): boolean {
     try {
       const text = readFileSync(this.indexPath, 'utf8');
@@ -76,7 +76,7 @@ export class WeightCache {
   }
 
   /**
-   * Writes the data through `fill` and publishes it. A failure or an abort leaves nothing behind.
+   * Writes the data through `fill` and publishes them. After a failure or an abort no file is left.
    * @throws WeightCacheError when the directory cannot be written, and whatever `fill` throws.
    */
   async build(fill: (write: (parameter: string, part: string, offset: number, bytes: Uint8Array) => void) => Promise<void>): Promise<void> {
@@ -102,7 +102,7 @@ export class WeightCache {
     useCacheEntry(this.directory, this.key);
   }
 
-  /** The parameter's storage: parts in the data file, read when asked for. */
+  /** The parameter's storage. Its parts are read from the data file when used. */
   storage({ name, format, shape }: PlannedParameter): WeightStorage {
     const places = this.layout.parameters.get(name)!;
     const parts = Object.entries(partsOf(format, shape)).map(([part, description]): [string, StoragePart] => {
@@ -127,7 +127,7 @@ export class WeightCache {
     }
   }
 
-  /** The index that a data file with this content has: one line of JSON after its SHA-256. */
+  /** The index of a data file: one line of JSON after its SHA-256. */
   private indexText(descriptor: number): string {
     const body = JSON.stringify({ version: cacheVersion, key: this.key, dataBytes: this.layout.bytes, sample: this.sample(descriptor) });
     return `${createHash('sha256').update(body).digest('hex')}\n${body}\n`;

@@ -18,11 +18,11 @@ import { unifyFeedForwardTypes } from '../patches/feed-forward-types.ts';
 const inCompileMode = ['compile'];
 
 /**
- * Removes the guard on `residual`, which is null on the first decoder layer only. With zeros there, as if an earlier rank had sent them, the first layer
- * shares the graph of its kind. Adding zeros changes no value. vllm_gaudi: `HpuLlama4Model`, which copies upstream's `forward` for it.
+ * Removes the guard on `residual`, which is null only on the first decoder layer. With zeros in its place, as if an earlier rank had sent them, the first
+ * layer shares the graph of its kind. Adding zeros changes no value. vllm_gaudi: `HpuLlama4Model`, which copies upstream's `forward`.
  */
 export class HpuLlama4Model extends Llama4Model {
-  /** Whether the init hook makes attention branch-free; see `HpuLlama4Options`. */
+  /** See `HpuLlama4Options`. */
   readonly branchFree: boolean;
 
   constructor(context: ModelContext<Llama4Config>) {
@@ -37,7 +37,7 @@ export class HpuLlama4Model extends Llama4Model {
   }
 }
 
-/** A Llama 4 that continues text, on Gaudi. vllm_gaudi: `HpuLlama4ForCausalLM`, which it neither registers nor patches after load. */
+/** A Llama 4 that continues text, on Gaudi. vllm_gaudi does not register its `HpuLlama4ForCausalLM`, nor patch it after load. */
 export class HpuLlama4ForCausalLM extends Llama4ForCausalLM {
   @InitHook({ modes: inCompileMode, reason: 'makes the attention of all layers alike' })
   unifyLayers(patches: Patches): void {
@@ -50,17 +50,17 @@ export class HpuLlama4ForCausalLM extends Llama4ForCausalLM {
   }
 }
 
-/** A Llama 4 with images, on Gaudi: its language model is built as `HpuLlama4ForCausalLM`, whose hooks run. vllm_gaudi: the same name. */
+/** A Llama 4 with images, on Gaudi. Its language model is a `HpuLlama4ForCausalLM`, whose hooks run. vllm_gaudi: the same name. */
 export class HpuLlama4ForConditionalGeneration extends Llama4ForConditionalGeneration {}
 
-/** Whether this plugin patches the model: both architectures. vllm_gaudi's `is_hpu_llama4_model` is false for the one without images. */
+/** Whether this plugin patches the model. vllm_gaudi's `is_hpu_llama4_model` is false for the architecture without images. */
 export function isHpuLlama4Model(model: object): model is HpuLlama4ForCausalLM | HpuLlama4ForConditionalGeneration {
   return model instanceof HpuLlama4ForCausalLM || model instanceof HpuLlama4ForConditionalGeneration;
 }
 
 /**
- * Removes the guards on the class of `self_attn.attn` and, unless `branchFree` is false, on what tells a RoPE from a NoPE layer. Touches no parameter;
- * leaves other models alone. vllm_gaudi: `apply_hpu_llama4_init_patches`, which leaves branch-free attention out.
+ * Removes the guards on the class of `self_attn.attn` and, unless `branchFree` is false, on the fields that differ between RoPE and NoPE layers. Changes no
+ * parameter and no other model. vllm_gaudi: `apply_hpu_llama4_init_patches`, without branch-free attention.
  */
 export function applyHpuLlama4InitPatches(model: object, patches: Patches): void {
   if (!isHpuLlama4Model(model)) return;
@@ -71,8 +71,8 @@ export function applyHpuLlama4InitPatches(model: object, patches: Patches): void
 }
 
 /**
- * Removes the guard on the class of `feed_forward`. Renames parameters, so it waits for the weights; leaves other models alone.
- * vllm_gaudi: `apply_hpu_llama4_post_load_patches`, which its runner calls for the multimodal class only.
+ * Removes the guard on the class of `feed_forward`. It renames parameters, so it runs after the weights are loaded. Changes no other model.
+ * vllm_gaudi: `apply_hpu_llama4_post_load_patches`, which its runner calls only for the multimodal class.
  */
 export function applyHpuLlama4PostLoadPatches(model: object, patches: Patches): void {
   if (isHpuLlama4Model(model)) unifyFeedForwardTypes(decoderLayers(model), patches);

@@ -2,9 +2,9 @@ import { Attention, ChunkedLocalAttention, type Llama4DecoderLayer } from '@graf
 import type { Patches } from '@graft/registry';
 
 /**
- * Removes the guard on the class of `self_attn.attn`: every chunked-local attention becomes an `Attention`, whose `forward` it runs anyway. The chunk
- * is the KV cache's matter, so the instance keeps its `getKvCacheSpec`; `wasChunkedLocal` marks it. vllm_gaudi: `_unify_attention_types`, which
- * assigns `__class__` and binds the old method to each instance; here it stays unbound, since a bound one is another identity on every layer.
+ * Removes the guard on the class of `self_attn.attn`: every chunked-local attention becomes an `Attention`, which has the same `forward`. The chunk only
+ * concerns the KV cache, so the instance keeps its `getKvCacheSpec`; `wasChunkedLocal` marks it. vllm_gaudi: `_unify_attention_types`, which assigns
+ * `__class__` and binds the old method to each instance. Here the method stays unbound, because a bound one differs on every layer.
  */
 export function unifyAttentionTypes(layers: Iterable<Llama4DecoderLayer>, patches: Patches): void {
   const reason = 'the guard on the class of self_attn.attn';

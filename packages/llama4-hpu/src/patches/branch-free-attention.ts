@@ -2,29 +2,28 @@ import type { HeadRmsNorm, Llama4Attention, Llama4DecoderLayer, RotaryEmbedding 
 import { Buffer, Identity, type Tensor } from '@graft/graph';
 import type { Patches } from '@graft/registry';
 
-/** An attention with what `branchFreeAttentionForward` reads: nothing of it is null on any layer, and no constant tells two layers apart. */
+/** An attention as `branchFreeAttentionForward` reads it: no field is null, and no constant differs between layers. */
 export interface BranchFreeAttention extends Llama4Attention {
   readonly rotary_emb: RotaryEmbedding;
   readonly qk_norm: HeadRmsNorm;
-  /** `[1]`, not persistent: 1 where queries and keys are rotated and normed, else 0; and the reverse. */
+  /** `[1]`, not persistent: 1 on layers that rotate and norm queries and keys, else 0; and the reverse. */
   readonly ropeMask: Buffer;
   readonly nopeMask: Buffer;
-  /** `[1]`, not persistent: 1 where queries are scaled by their position, else 0; and the reverse. */
+  /** `[1]`, not persistent: 1 on layers that scale queries by their position, else 0; and the reverse. */
   readonly temperatureMask: Buffer;
   readonly unscaledMask: Buffer;
 }
 
 /**
- * Removes the guards on `nope`, `rotary_emb`, `qk_norm` and `attnTemperatureTuning`: every layer gets the same `forward`, the same modules and masks of
- * one shape, so that a RoPE and a NoPE layer differ in values only. vllm_gaudi: `_apply_branch_free_attention`, which is off there because its
- * compiler merges batch and sequence when both are 1; two symbols are never merged here, so it is on (`branchFree: false` turns it off).
- * Without a RoPE layer there is no rotation to lend, and the model stays as it is, with a warning.
+ * Removes the guards on `nope`, `rotary_emb`, `qk_norm` and `attnTemperatureTuning`: every layer gets the same `forward`, the same modules, and masks of
+ * one shape, so RoPE and NoPE layers differ only in values. vllm_gaudi: `_apply_branch_free_attention`, which is off there because its compiler merges
+ * batch and sequence when both are 1. Graft never merges two symbols, so it is on here. A model without a RoPE layer is not changed, with a warning.
  */
 export function applyBranchFreeAttention(layers: Iterable<Llama4DecoderLayer>, patches: Patches): void {
   const attentions = [...layers].map(({ self_attn }) => self_attn);
   const rotated = attentions.find(({ rotary_emb }) => rotary_emb !== null);
   if (rotated === undefined) {
-    patches.warn('No layer has a rotation (RoPE), so there is none to lend to the others: attention was not made branch-free.');
+    patches.warn('No layer has a rotation (RoPE) that others could use: attention was not made branch-free.');
     return;
   }
   const shared = { rotary: rotated.rotary_emb!, norm: rotated.qk_norm ?? new Identity() };
@@ -32,8 +31,8 @@ export function applyBranchFreeAttention(layers: Iterable<Llama4DecoderLayer>, p
 }
 
 /**
- * Makes one attention branch-free: lends what it has not, and sets its masks. What is lent stands in the tree under its owner only, and a guard takes
- * it for the layer's own. vllm_gaudi: `_patch_attention_module`, which registers the rotary module again on each layer.
+ * Makes one attention branch-free: lends the modules that it lacks, and sets its masks. A lent module is in the tree only under its owner, and a guard
+ * treats it like the layer's own. vllm_gaudi: `_patch_attention_module`, which registers the rotary module again on each layer.
  */
 export function patchAttentionModule(
   attention: Llama4Attention,
@@ -46,7 +45,7 @@ export function patchAttentionModule(
   if (attention.qk_norm === null) patches.lend(attention, 'qk_norm', norm, { reason: 'the guard on null of qk_norm' });
   const masks = { ropeMask: isRotated, nopeMask: !isRotated, temperatureMask: isScaled, unscaledMask: !isScaled };
   for (const [name, isOn] of Object.entries(masks)) {
-    patches.setField(attention, name, new Buffer([1], Float32Array.of(isOn ? 1 : 0)), { reason: 'a value in the place of a branch' });
+    patches.setField(attention, name, new Buffer([1], Float32Array.of(isOn ? 1 : 0)), { reason: 'a value replaces a branch' });
   }
   patches.replaceMethod(attention, 'forward', branchFreeAttentionForward, {
     reason: 'the branches on nope, rotary_emb, qk_norm and temperature',
@@ -54,7 +53,7 @@ export function patchAttentionModule(
 }
 
 /**
- * `Llama4Attention.forward` without a branch: both ways are computed, and masks of 1 and 0 choose, which is exact. `positions [batch, sequence]`,
+ * `Llama4Attention.forward` without branches: both ways are computed, and masks of 1 and 0 choose exactly. `positions [batch, sequence]`,
  * `hiddenStates [batch, sequence, hidden]` -> as `hiddenStates`. vllm_gaudi: `_branch_free_attention_forward`.
  */
 export function branchFreeAttentionForward(this: BranchFreeAttention, positions: Tensor, hiddenStates: Tensor): Tensor {
