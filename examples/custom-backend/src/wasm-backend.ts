@@ -45,6 +45,6 @@ function withWeights({ model, weights }: ExportedGraph): { model: Uint8Array; fi
   const names = new Set(weights.map(({ name }) => name));
   const decoded = decodeModel(model);
   decoded.graph!.input = decoded.graph!.input.filter(({ name }) => !names.has(name));
-  decoded.graph!.initializer.push(...constants.toGraph().initializer);
+  decoded.graph!.initializer.push(...constants.graph.initializer);
   return { model: encodeModel(decoded), files };
 }

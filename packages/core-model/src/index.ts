@@ -62,7 +62,7 @@ export {
   Llama4Moe,
 } from './models/llama4.ts';
 export { Llama4ForConditionalGeneration } from './models/mllama4.ts';
-export { type LayerRange, pipelineLayers } from './models/pipeline.ts';
+export { pipelineLayers } from './models/pipeline.ts';
 export {
   type Checkpoint,
   type CheckpointFormat,

@@ -122,7 +122,7 @@ async function measure(
   const weights = new Map<string, OrtValue>();
   const y = build(graph, graph.input('x', 'float32', ['M', k]), weights);
   graph.output(y, 'float32', ['M', n]);
-  const inputNames = new Set(graph.toGraph().input.map((input) => input.name));
+  const inputNames = new Set(graph.graph.input.map((input) => input.name));
   const initializers = new Map([...weights].filter(([name]) => !inputNames.has(name)));
   const inputs = Object.fromEntries([...weights].filter(([name]) => inputNames.has(name)));
   using session = await environment.createSession(graph.toBytes(), { intraOpThreads: threads, initializers });

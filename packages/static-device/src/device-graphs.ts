@@ -7,27 +7,19 @@ export class DeviceGraphs implements Disposable {
   /** For each graph; undefined when all graphs share the environment's threads. */
   private readonly intraOpThreads: number | undefined;
   private readonly resources = new Disposables();
-  private readonly sessions = new Map<string, Session>();
-  private optimised = 0;
+  readonly all = new Map<string, Session>();
+  /** The number of graphs that this process has optimised. */
+  optimisations = 0;
 
   constructor(environment: Environment, threads: number) {
     this.environment = environment;
     this.intraOpThreads = environment.sharesThreads ? undefined : threads;
   }
 
-  /** The number of graphs that this process has optimised. */
-  get optimisations(): number {
-    return this.optimised;
-  }
-
-  get all(): ReadonlyMap<string, Session> {
-    return this.sessions;
-  }
-
   /** Compiles a graph, and writes the optimised model to `optimizedModelPath`. */
   async compile(graph: string, model: Uint8Array, optimizedModelPath?: string, signal?: AbortSignal): Promise<void> {
     await this.open(graph, model, { graphOptimization: 'all', optimizedModelPath, signal });
-    this.optimised += 1;
+    this.optimisations += 1;
   }
 
   /** Loads a graph that an earlier process has optimised. */
@@ -45,6 +37,6 @@ export class DeviceGraphs implements Disposable {
       session[Symbol.dispose]();
       throw new DisposedError('The program');
     }
-    this.sessions.set(graph, this.resources.use(session));
+    this.all.set(graph, this.resources.use(session));
   }
 }

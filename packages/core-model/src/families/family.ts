@@ -1,4 +1,4 @@
-import type { CheckpointTensor } from '../weights/checkpoint.ts';
+import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { WeightRules } from '../weights/rules.ts';
 
 /** A parsed config.json, or one made from a GGUF's metadata. Not validated. */
@@ -25,10 +25,8 @@ export interface ParseConfigOptions {
 }
 
 /** The part of a GGUF that its family reads. */
-export interface GgufFile {
-  readonly path: string;
+export interface GgufFile extends Pick<Checkpoint, 'path' | 'tensors'> {
   readonly metadata: ReadonlyMap<string, unknown>;
-  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
 }
 
 export interface GgufReading<Config extends ModelConfig = ModelConfig> {

@@ -1,17 +1,11 @@
 import { ConfigInvalidError } from '../errors.ts';
 
-/** Layers from `start` up to, but without, `end`. */
-export interface LayerRange {
-  readonly start: number;
-  readonly end: number;
-}
-
 /**
- * The layers of a rank: equally many on each. The rest goes one by one to the ranks from the second to last backwards, because the last also has the
+ * The layers of a rank, from `start` up to but without `end`: equally many on each. The rest goes one by one to the ranks from the second to last backwards, because the last also has the
  * final norm and the vocabulary. vLLM: `get_pp_indices`.
  * @throws ConfigInvalidError for a rank outside 0 to `size` - 1, or more ranks than layers.
  */
-export function pipelineLayers(count: number, { rank, size }: { rank: number; size: number }): LayerRange {
+export function pipelineLayers(count: number, { rank, size }: { rank: number; size: number }): { start: number; end: number } {
   const fix = 'use no more ranks than the model has layers, and number them from 0.';
   if (!Number.isInteger(size) || size < 1 || !Number.isInteger(rank) || rank < 0 || rank >= size)
     throw new ConfigInvalidError(`Rank ${rank} is not one of ${size} pipeline ranks.`, 'pipeline', fix);

@@ -3,6 +3,7 @@ import { at, corrupt, GgufUnsupportedError } from './errors.ts';
 import type { FileBytes } from './file-bytes.ts';
 import { GgufCursor } from './gguf-cursor.ts';
 import { sourceTypes } from './quantize.ts';
+import type { SafetensorsHeader } from './safetensors.ts';
 import { bytesOfTensor, checkPlaces } from './tensor-places.ts';
 
 /*
@@ -11,12 +12,9 @@ import { bytesOfTensor, checkPlaces } from './tensor-places.ts';
  * (`__proto__`), and does not check data offsets, sizes, types or the alignment.
  */
 
-export interface GgufHeader {
+export interface GgufHeader extends SafetensorsHeader {
   /** Arrays are plain arrays; whole numbers beyond 2^53 are bigint. */
   metadata: Map<string, unknown>;
-  tensors: Map<string, CheckpointTensor>;
-  /** Bytes before the data. */
-  headerBytes: number;
 }
 
 /** Reads and checks a GGUF's header (version 2 or 3, little-endian), and no data. @throws CheckpointCorruptError, GgufUnsupportedError */

@@ -29,7 +29,12 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
   ['a header length of 2^60', safetensorsBytes('{}', data, 2n ** 60n), corrupt, /1152921504606846976/],
   ['a header that is no JSON', safetensorsBytes('{"a":'), corrupt, /not valid JSON/],
   ['a header that is a list', safetensorsBytes('[]'), corrupt, /not a JSON object/],
-  ['a header that is not UTF-8', Uint8Array.from([...safetensorsBytes('', new Uint8Array(0), 2n), 0xff, 0xfe]), corrupt, /not UTF-8/],
+  [
+    'a header that is not UTF-8',
+    Uint8Array.from([...safetensorsBytes('', new Uint8Array(0), 2n), 0xff, 0xfe]),
+    corrupt,
+    /not valid.*utf-8/,
+  ],
   ['brackets without end', safetensorsBytes(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`), corrupt, /nested more than 64 deep/],
   [
     'a name that occurs twice',

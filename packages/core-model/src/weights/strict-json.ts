@@ -2,6 +2,7 @@ import { messageOf } from '@graft/common';
 import { CheckpointCorruptError, corrupt } from './errors.ts';
 
 const deepest = 64;
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * Parses a JSON object, and refuses two equal names, of which `JSON.parse` takes the last.
@@ -12,7 +13,7 @@ const deepest = 64;
 export function parseJsonObject(bytes: Uint8Array, what: string, path: string): Record<string, unknown> {
   let value: unknown;
   try {
-    const text = decodeUtf8(bytes);
+    const text = utf8.decode(bytes);
     value = JSON.parse(text);
     refuseDuplicateNames(text);
   } catch (cause) {
@@ -24,14 +25,6 @@ export function parseJsonObject(bytes: Uint8Array, what: string, path: string): 
 
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function decodeUtf8(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw new Error(`the text is not UTF-8 (${messageOf(cause)})`, { cause });
-  }
 }
 
 /** @param text valid JSON. Only its strings and brackets matter. */

@@ -85,7 +85,18 @@ export class WeightCache {
     const data = join(this.directory, `${unique}.weights.tmp`);
     const index = join(this.directory, `${unique}.json.tmp`);
     try {
-      await this.writeData(data, index, fill);
+      const descriptor = this.guard(() => openSync(data, 'wx+'));
+      try {
+        await fill((parameter, part, offset, bytes) => {
+          this.guard(() => writeFully(descriptor, bytes, this.layout.parameters.get(parameter)![part]!.offset + offset));
+        });
+        this.guard(() => {
+          fsyncSync(descriptor);
+          writeDurably(index, this.indexText(descriptor));
+        });
+      } finally {
+        closeSync(descriptor);
+      }
       this.guard(() => {
         renameSync(data, this.dataPath);
         renameSync(index, this.indexPath);
@@ -110,21 +121,6 @@ export class WeightCache {
       return [part, { ...description, location: { path: this.dataPath, offset }, read: () => this.readPart(name, offset, bytes) }];
     });
     return { format, parts: Object.fromEntries(parts) };
-  }
-
-  private async writeData(data: string, index: string, fill: Parameters<WeightCache['build']>[0]): Promise<void> {
-    const descriptor = this.guard(() => openSync(data, 'wx+'));
-    try {
-      await fill((parameter, part, offset, bytes) => {
-        this.guard(() => writeFully(descriptor, bytes, this.layout.parameters.get(parameter)![part]!.offset + offset));
-      });
-      this.guard(() => {
-        fsyncSync(descriptor);
-        writeDurably(index, this.indexText(descriptor));
-      });
-    } finally {
-      closeSync(descriptor);
-    }
   }
 
   /** The index of a data file: one line of JSON after its SHA-256. */

@@ -23,7 +23,8 @@ export interface NodeOptions {
 /** Builds a graph from its nodes, in the order in which they run. A tensor is known by its name. IR version 10, opset 21 and `com.microsoft` 1. */
 export class GraphBuilder {
   readonly name: string;
-  private readonly graph: GraphProto;
+  /** The graph so far. */
+  readonly graph: GraphProto;
   private readonly tensors = new Set<string>();
   private readonly nodeCounts = new Map<string, number>();
 
@@ -91,11 +92,6 @@ export class GraphBuilder {
   op(opType: string, inputs: readonly string[], options: Omit<NodeOptions, 'outputs'> & { output?: string } = {}): string {
     const { output, ...rest } = options;
     return this.node(opType, inputs, output === undefined ? rest : { ...rest, outputs: [output] })[0] as string;
-  }
-
-  /** The graph so far. */
-  toGraph(): GraphProto {
-    return this.graph;
   }
 
   /** The bytes of a ModelProto, for `createSession`. */
