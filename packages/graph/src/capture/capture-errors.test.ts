@@ -23,7 +23,7 @@ class Layer extends Outer {
   static override readonly region = { name: 'layer', inputs: ['x'] };
 }
 
-/** What capture says of a child in the second place of a model, inside of a region or not. */
+/** The error of a capture whose model has this child in the second place, inside of a region or not. */
 function errorOf(child: Child, region: boolean): { code: string; where: string | undefined } {
   const model = new Outer(region ? new Layer(child) : new Outer(child));
   try {
@@ -209,7 +209,7 @@ class InMethod extends Module {
 
 describe.each([true, false])('a fault in forward is an error with the full path (inside a region: %s)', (region) => {
   test.each<[string, Child, string, string]>([
-    ['an error of its own', new Throwing(), 'GRAFT_FORWARD_FAILED', 'child.child'],
+    ['an error that the model throws', new Throwing(), 'GRAFT_FORWARD_FAILED', 'child.child'],
     ['a TypeError', new Misspelt(), 'GRAFT_FORWARD_FAILED', 'child.child'],
     ['an error in another method', new InMethod(), 'GRAFT_FORWARD_FAILED', 'child.child'],
     ['no return', new Forgetful(), 'GRAFT_MODEL_OUTPUT', 'child.child.forward'],

@@ -3,7 +3,7 @@ import type { Graph, RegionNode } from '../graph.ts';
 import type { Module } from '../nn/module.ts';
 import type { CapturedModel } from './capture.ts';
 import { type CaptureEntry, inputFailures } from './capture-cache.ts';
-import { checkGuard, type GuardFailure } from './guard.ts';
+import { checkGuard, follow, type GuardFailure, keysOf } from './guard.ts';
 
 /**
  * Why two modules of one region need two graphs: every argument and guard in which they differ, among those that either `forward` reads. Places below
@@ -41,8 +41,8 @@ function outermost(failures: readonly GuardFailure[], inputs: readonly GuardFail
 /** @throws RegionNotFoundError */
 function regionAt({ graph, root, cache }: CapturedModel, path: string): { region: string; entry: CaptureEntry; module: object } {
   const node = graph.nodes.find((candidate): candidate is RegionNode => candidate.kind === 'region' && candidate.path === path);
-  const module = [...root.namedModules()].find(([name]) => name === path)?.[1];
-  const region = module === undefined ? undefined : (module.constructor as typeof Module).region?.name;
+  const module = node && (follow(root, keysOf(path)) as Module);
+  const region = (module?.constructor as typeof Module | undefined)?.region?.name;
   const entry = region === undefined ? undefined : cache.list(region).find((candidate) => candidate.region === node?.region);
   if (module === undefined || region === undefined || entry === undefined) {
     throw new RegionNotFoundError(`"${path}" is not a region of the captured model.`, path, regionPaths(graph));

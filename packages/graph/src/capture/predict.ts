@@ -1,4 +1,3 @@
-import type { RegionNode } from '../graph.ts';
 import type { CapturedModel } from './capture.ts';
 import { CaptureCache, type RecompileRecord } from './capture-cache.ts';
 
@@ -42,19 +41,12 @@ export function predict<Bucket>(
     const before = new Map(cache.regions().map((region) => [region, cache.count(region)]));
     const records = cache.recompiles.length;
     const { graph } = capture(bucket, cache);
-    const called = new Set(graph.nodes.filter((node): node is RegionNode => node.kind === 'region').map(({ region }) => region));
+    const called = new Set(graph.nodes.flatMap((node) => (node.kind === 'region' ? [node.region.name] : [])));
     const regions = cache.regions().flatMap((region): RegionForecast[] => {
-      const serving = new Set(
-        cache
-          .list(region)
-          .filter((entry) => called.has(entry.region))
-          .map((entry) => entry.region.name),
-      );
-      if (serving.size === 0) return [];
+      const graphs = cache.list(region).filter((entry) => called.has(entry.region.name)).length;
+      const captures = cache.count(region) - (before.get(region) ?? 0);
       const because = cache.recompiles.slice(records).filter((record) => record.region === region);
-      return [
-        { region, graphs: serving.size, captures: cache.count(region) - (before.get(region) ?? 0), because: among(because, serving) },
-      ];
+      return graphs === 0 ? [] : [{ region, graphs, captures, because: among(because, called) }];
     });
     forecasts.push({ bucket: name, regions });
   }

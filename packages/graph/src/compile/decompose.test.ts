@@ -137,7 +137,7 @@ test('a graph is decomposed only as far as a backend needs it', () => {
   expect(decomposed.nodes.map((node) => node.kind === 'op' && node.op)).toEqual([ops.divScalar, ops.tanh, ops.mulScalar, ops.add]);
 });
 
-/** What the decomposition of an op may be made of; the others are decomposed too. */
+/** The ops that a decomposition may end in; all others are decomposed too. */
 test.each<[string, (x: Tensor, w: Tensor) => Tensor]>([
   ['rmsNorm', (x, w) => ops.rmsNorm({ x, weight: w }, { epsilon: 1e-5 })],
   ['sigmoid', (x) => x.sigmoid()],

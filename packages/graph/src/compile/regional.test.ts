@@ -44,7 +44,7 @@ class Block extends Module {
   }
 }
 
-/** Between two blocks stands a scale of its own; what the first block gives is also a result. */
+/** A scale stands between two blocks, and the output of the first block is also a result. */
 class Model extends Module {
   readonly blocks = new ModuleList([1, 2, 3].map((seed) => new Block(seed)));
   readonly between = new ModuleList([4, 5].map((seed) => new Scale(seed)));

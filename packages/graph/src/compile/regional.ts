@@ -1,8 +1,7 @@
 import type { CapturedModel } from '../capture/capture.ts';
-import { follow, keysOf } from '../capture/guard.ts';
+import { weightAt } from '../capture/guard.ts';
 import type { CapturedRegion, Graph, GraphInput, GraphRuntimeInput, OpNode, RegionNode, Value, WeightSlot } from '../graph.ts';
 import { joinPath } from '../nn/module.ts';
-import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { Dim, formatDims } from '../shape.ts';
 import { verifyGraph } from '../verify-graph.ts';
 
@@ -85,14 +84,11 @@ class RegionPlanner {
   private addRegion({ path, region, inputs, outputs }: RegionNode, index: number): void {
     const given = [...new Set(inputs.filter((value) => this.weights.has(value) || this.runtimeInputs.has(value)))];
     const passed = this.addSegment([], index, given);
-    const module = follow(this.root, keysOf(path)) as object;
+    const weights = region.graph.weights.map((slot) => joinPath(path, slot.path));
     this.calls.push({
       region,
       path,
-      weights: region.graph.weights.map(({ path: own }) => ({
-        path: joinPath(path, own),
-        source: follow(module, keysOf(own)) as Parameter | Buffer,
-      })),
+      weights: weights.map((at) => ({ path: at, source: weightAt(this.root, at) })),
       runtimeInputs: region.graph.runtimeInputs.map(({ path: own, kind }) => ({ path: joinPath(path, own), kind })),
       inputs: inputs.map((value) => passed.get(value) ?? value),
       outputs,

@@ -33,12 +33,20 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) })
     .showHelpAfterError('(graft --help lists the commands and flags)');
-  addServe(root, environment, terminal);
-  addChat(root, environment, terminal);
-  addExplain(root, environment, terminal);
-  addContract(root, environment, terminal);
-  addGraphs(root, environment, terminal);
-  addVerify(root, environment, terminal, exitWith);
+  const building = [...modelFlags, ...pluginFlags];
+  addEngineFlags(serveCommand(root)).action((options: ServeOptions) => serve(options, environment, terminal));
+  addEngineFlags(chatCommand(root)).action((options: ChatOptions) => chat(options, environment, terminal));
+  addEngineFlags(explainCommand(root), building).action((architectures: string[], options: ExplainOptions) =>
+    explain(architectures, options, environment, terminal),
+  );
+  addEngineFlags(contractCommand(root), ['model', ...pluginFlags]).action((className: string, options: ExplainOptions) =>
+    contract(className, options, environment, terminal),
+  );
+  addEngineFlags(graphsCommand(root), building).action((options: GraphsOptions) => graphs(options, environment, terminal));
+  addEngineFlags(verifyCommand(root), [...building, 'platformOptions', 'threads', 'cacheDirectory']).action(
+    async (architecture: string | undefined, options: VerifyOptions) =>
+      exitWith(await verify(architecture, options, environment, terminal)),
+  );
   return root;
 }
 
@@ -56,8 +64,8 @@ const modelFlags: EngineKey[] = [
   'requireOverride',
 ];
 
-function addServe(root: Command, environment: Environment, terminal: Terminal): void {
-  const command = root
+function serveCommand(root: Command): Command {
+  return root
     .command('serve')
     .description('Serves a model over the OpenAI-compatible API, with a chat page at /. Without --model: SmolLM2, downloaded once.')
     .option('--host <address>', 'The address to listen on.', '127.0.0.1')
@@ -76,22 +84,20 @@ function addServe(root: Command, environment: Environment, terminal: Terminal): 
     )
     .option('--allow-private-image-hosts', 'Lets these hosts have addresses inside private networks.')
     .option('--log-level <level>', 'fatal, error, warn, info, debug or trace. The log goes to stderr as JSON lines.', 'warn');
-  addEngineFlags(command).action((options: ServeOptions) => serve(options, environment, terminal));
 }
 
-function addChat(root: Command, environment: Environment, terminal: Terminal): void {
-  const command = root
+function chatCommand(root: Command): Command {
+  return root
     .command('chat')
     .description('A chat with a model in the terminal.')
     .option('--system <text>', 'A system prompt.')
     .option('--temperature <number>', '0 is greedy.', temperature, 0.7)
     .option('--max-tokens <number>', 'The most tokens of an answer. Default: the rest of the context.', wholeNumber)
     .option('--seed <number>', 'Makes sampled answers repeatable.', wholeNumber);
-  addEngineFlags(command).action((options: ChatOptions) => chat(options, environment, terminal));
 }
 
-function addExplain(root: Command, environment: Environment, terminal: Terminal): void {
-  const command = root
+function explainCommand(root: Command): Command {
+  return root
     .command('explain')
     .description('Tells which class would run an architecture here, and why. Reads no weights.')
     .argument(
@@ -101,33 +107,27 @@ function addExplain(root: Command, environment: Environment, terminal: Terminal)
     .option('--services', 'Prints the services of an engine instead: who binds each one, which binding serves, and where it is injected.')
     .option('--patches', 'Adds the changes that the hooks make to the model of --model. It is built from its config, without weights.')
     .option('--json', 'Prints the record behind the text.');
-  addEngineFlags(command, [...modelFlags, ...pluginFlags]);
-  command.action((architectures: string[], options: ExplainOptions) => explain(architectures, options, environment, terminal));
 }
 
-function addContract(root: Command, environment: Environment, terminal: Terminal): void {
-  const command = root
+function contractCommand(root: Command): Command {
+  return root
     .command('contract')
-    .description('Prints what an override may rely on of an upstream class, to paste into its `reliesOn`. Reads no weights.')
+    .description('Prints the parts of an upstream class that an override may rely on, to paste into its `reliesOn`. Reads no weights.')
     .argument('<class>', 'e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention')
     .option('--json', 'Prints the record behind the text.');
-  addEngineFlags(command, ['model', ...pluginFlags]);
-  command.action((className: string, options: ExplainOptions) => contract(className, options, environment, terminal));
 }
 
-function addGraphs(root: Command, environment: Environment, terminal: Terminal): void {
-  const command = root
+function graphsCommand(root: Command): Command {
+  return root
     .command('graphs')
     .description('Counts the graphs that a model will capture, with reasons. Reads no weights and compiles nothing.')
     .option('--buckets <list>', 'Static shapes, sequences x tokens, e.g. 1x128,8x1. Default: one capture for any shape.')
     .option('--why <layers>', 'Two layers, e.g. 3,4. Prints the guards in which they differ.')
     .option('--json', 'Prints the record behind the text.');
-  addEngineFlags(command, [...modelFlags, ...pluginFlags]);
-  command.action((options: GraphsOptions) => graphs(options, environment, terminal));
 }
 
-function addVerify(root: Command, environment: Environment, terminal: Terminal, exitWith: (code: number) => void): void {
-  const command = root
+function verifyCommand(root: Command): Command {
+  return root
     .command('verify')
     .description(
       'Compares an override with its upstream on the same weights, in float32: layers, logits, greedy tokens. Exit code 0: equal; 1: different; 2: error.',
@@ -149,10 +149,6 @@ function addVerify(root: Command, environment: Environment, terminal: Terminal, 
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
     .option('--ops', "Compares each lowering of --platform's backend with the interpreter instead, within the tolerance that it declares.")
     .option('--json', 'Prints the record behind the table.');
-  addEngineFlags(command, [...modelFlags, 'platformOptions', 'threads', 'cacheDirectory', ...pluginFlags]);
-  command.action(async (architecture: string | undefined, options: VerifyOptions) =>
-    exitWith(await verify(architecture, options, environment, terminal)),
-  );
 }
 
 function collect(value: string, previous: string[] = []): string[] {
