@@ -1,6 +1,12 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Llama4Config, Llama4ForCausalLM, Llama4ForConditionalGeneration, type ModelContext } from '@graft/core-model';
+import {
+  type Llama4Config,
+  Llama4ForCausalLM,
+  Llama4ForConditionalGeneration,
+  Llama4VisionModel,
+  type ModelContext,
+} from '@graft/core-model';
 import { Identity, ops, Parameter, type Tensor } from '@graft/graph';
 import { definePlugin, InitHook, type Patches, type Plugin, PostLoadHook } from '@graft/registry';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -180,6 +186,37 @@ describe('an override whose numbers prove nothing', () => {
     const { record } = await verifyClass(Idle);
     expect(record.verdict).toBe('unproven');
     expect(record.problems).toEqual(['The hook Idle.unify of plugin "candidate" ran and changed nothing.']);
+  });
+
+  test('because it lacks a parameter of upstream, or has one of another shape', async () => {
+    class Unlike extends Llama4ForCausalLM {
+      constructor(context: ModelContext<Llama4Config>) {
+        super(context);
+        Object.assign(this.model.layers[0]!, { input_layernorm: new Identity() });
+        Object.assign(this.model.norm!, { weight: new Parameter([1]) });
+      }
+    }
+    const { record } = await verifyClass(Unlike);
+    expect(record.verdict).not.toBe('equal');
+    expect(record.problems).toEqual([
+      'Upstream\'s parameter "model.layers.0.input_layernorm.weight" is missing: nothing takes its weights.',
+      expect.stringMatching(/^The parameter "model\.norm\.weight" is \[1\], and \[\d+\] upstream\.$/),
+    ]);
+  });
+
+  test('because it replaced nothing in this model', async () => {
+    class Tower extends Llama4VisionModel {}
+    const tower = definePlugin({
+      name: 'tower',
+      after: ['core-model'],
+      overrides: [{ of: 'Llama4VisionModel', platform: 'interpreter', model: async () => Tower }],
+    });
+    const asked = { app: root, plugins, architecture: 'Llama4ForCausalLM', maxTokens: 2 };
+    const { record } = await verify(asked, { pluginsInCode: [tower] });
+    expect(record).toMatchObject({
+      verdict: 'unproven',
+      problems: ['The override of Llama4VisionModel by plugin "tower" replaced nothing in this model.'],
+    });
   });
 });
 

@@ -140,9 +140,9 @@ async function runModel(
   try {
     step = 'construct';
     const built = (await buildModel(building, source)).model;
+    result.parameters = new Map([...built.namedParameters()].map(([name, { shape }]) => [name, shape]));
     step = 'capture';
     model = { ...model, modelClass: built.constructor.name, kinds: graphKinds(built) };
-    result.parameters = new Map([...built.namedParameters()].map(([name, { shape }]) => [name, shape]));
     const engine = await loadEngine(subject, { ...building, onProgress, ...signal });
     try {
       step = 'run';

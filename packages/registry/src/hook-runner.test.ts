@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { explainHooks } from './explain.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
@@ -300,7 +301,7 @@ test('the hooks of a phase can be told without running them', async () => {
 
 test('an asynchronous hook is awaited', async () => {
   const { model } = await runInit(async (tiny) => {
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await setImmediate();
     tiny.log.push('done');
   });
   expect(model.log).toEqual(['done']);

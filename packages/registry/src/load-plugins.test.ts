@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { type BindingOptions, inject, token } from '@graft/services';
+import { type BindingOptions, inject, listToken, token } from '@graft/services';
 
 import { afterAll, expect, test } from 'vitest';
 import { type LoadPluginsOptions, loadPlugins } from './load-plugins.ts';
@@ -177,6 +177,24 @@ test('a platform’s plugin binds for its platform only; a plugin without platfo
   const eager = loaded.createEngineContainer({ platform: 'cpu', mode: 'eager' });
   expect((await eager.createModelContainer().get(Runner)).name).toBe('runner on decorated eager cpu');
   expect(loaded.createEngineContainer({ platform: 'hpu' }).has(Backend)).toBe(false);
+});
+
+test('decorators run, and elements of a list stand, in the order of `after`, however plugins are listed', async () => {
+  const Names = listToken<string>('Names');
+  const adding = (name: string, after: string[]) =>
+    definePlugin({
+      name,
+      after,
+      bind(bind) {
+        bind.decorate(Backend, (inner) => ({ name: `${inner.name} ${name}` }));
+        bind.many(Names).toConstantValue(name);
+      },
+    });
+  const base = definePlugin({ name: 'base', bind: (bind) => bind(Backend).toConstantValue({ name: 'base' }) });
+  const plugins = [adding('third', ['second']), adding('second', ['first']), adding('first', ['base']), base];
+  const engine = (await load({ plugins })).createEngineContainer({ platform: 'cpu' });
+  expect((await engine.get(Backend)).name).toBe('base first second third');
+  expect(await engine.get(Names)).toEqual(['first', 'second', 'third']);
 });
 
 test('two plugins that bind one service for one platform are refused when they are loaded, naming both', async () => {

@@ -247,3 +247,33 @@ test('a change that throws leaves the registry as it was', () => {
   expect(change).toThrow(code('GRAFT_ARCHITECTURE_CONFLICT'));
   expect(registry.list()).toEqual(before);
 });
+
+test.each<[string, string, (registry: ModelRegistry) => unknown]>([
+  ['register', 'model: must be a function', (registry) => registry.register('A', 'text' as never)],
+  ['register', 'architecture', (registry) => registry.register('', llama)],
+  ['register', 'capabilities', (registry) => registry.register('A', llama, { capabilities: 'images' as never })],
+  ['register', '"contain"', (registry) => registry.register('A', llama, { contain: ['B'] } as never)],
+  ['layer', 'Norm', (registry) => registry.layer('Norm', 7 as never)],
+  ['layer', 'must be a class name', (registry) => registry.layer('core/Norm', llama)],
+  ['override', 'priority', (registry) => registry.override('Llama', { platform: 'hpu', model: llama, priority: Number.NaN })],
+  ['override', 'priority', (registry) => registry.override('Llama', { platform: 'hpu', model: llama, priority: '1' as never })],
+  ['override', 'platform: must not be empty', (registry) => registry.override('Llama', { platform: '', model: llama })],
+  ['override', '"model" (a subclass) and "factory"', (registry) => registry.override('Llama', { platform: 'hpu' } as never)],
+  ['override', 'modes', (registry) => registry.override('Llama', { platform: 'hpu', model: llama, modes: 'compile' as never })],
+  ['hook', 'phase', (registry) => registry.hook({ of: 'Llama', platform: 'hpu', phase: 'load' as never, run() {} }, 'h')],
+  ['resolve', 'architectures', (registry) => registry.resolve('Llama' as never, { platform: 'hpu' })],
+  ['resolve', 'platform', (registry) => registry.resolve(['Llama'], {} as never)],
+  ['resolve', 'without', (registry) => registry.resolve(['Llama'], { platform: 'hpu', without: 'vendor: Llama' as never })],
+])('%s refuses a wrong argument, names it, and changes nothing: %s', (call, what, wrong) => {
+  const registry = new ModelRegistry();
+  registry.register('Llama', llama);
+  const before = registry.list();
+  expect(() => wrong(registry)).toThrow(
+    code('GRAFT_REGISTRATION_INVALID', {
+      what: expect.stringMatching(new RegExp(`^ModelRegistry\\.${call} was given`)),
+      where: 'plugin "application" (passed in code)',
+    }),
+  );
+  expect(() => wrong(registry)).toThrow(what);
+  expect(registry.list()).toEqual(before);
+});

@@ -193,21 +193,35 @@ test('a replacement must be able to stand in for the original', () => {
   expect(wrap(undefined)).toThrow(refused('undefined is not a module'));
   expect(wrap({ inner: attention })).toThrow(refused('Object lacks forward of ChunkedAttention'));
   expect(wrap({ forward: () => 0 })).toThrow(refused('forward takes 1 parameters, and its replacement takes 0'));
+  const module = Object.assign(layer.attention, { *namedModules() {}, *namedParameters() {}, *namedBuffers() {} });
+  expect(wrap({ forward: (x: number) => x })).toThrow(
+    refused('Object lacks namedModules, namedParameters, namedBuffers of ChunkedAttention'),
+  );
+  for (const name of ['namedModules', 'namedParameters', 'namedBuffers']) Reflect.deleteProperty(module, name);
   expect(() => patches.lend(layer, 'attention', {})).toThrow(refused('Object lacks forward'));
   expect([ledger.toJSON().length, layer.attention, Object.keys(attention)]).toEqual([0, attention, ['heads']]);
   patches.replaceMethod(attention, 'forward', countOf);
   expect(ledger.toJSON().length).toBe(1);
 });
 
-test('a prototype, a class and an object that is not in the model are refused', () => {
+test.each<[string, object]>([
+  ['Attention.prototype belongs to every model of the process', Attention.prototype],
+  ['Attention belongs to every model of the process', Attention],
+  ['this Attention is not a module of the model', new Attention()],
+])('no patch is made where %s', (problem, target) => {
   const { ledger, patches } = opened();
-  const { forward } = Attention.prototype;
-  expect(() => patches.replaceMethod(Attention.prototype, 'forward', same)).toThrow(
-    refused('Attention.prototype belongs to every model of the process'),
-  );
-  expect(() => patches.setField(Attention, 'region', null)).toThrow(refused('Attention belongs to every model of the process'));
-  expect(() => patches.setField(new Attention(), 'mark', 1)).toThrow(refused('this Attention is not a module of the model'));
-  expect([ledger.toJSON().length, Attention.prototype.forward]).toEqual([0, forward]);
+  const before = Object.getOwnPropertyDescriptors(target);
+  const [prototype, { forward }] = [Object.getPrototypeOf(target), Attention.prototype];
+  const made: (() => void)[] = [
+    () => patches.replaceMethod(target, 'forward', same),
+    () => patches.swapClass(target, ChunkedAttention),
+    () => patches.lend(target, 'gate', { forward: () => 0 }),
+    () => patches.wrapChild(target, 'heads', (inner) => inner),
+    () => patches.setField(target, 'region', null),
+  ];
+  for (const patch of made) expect(patch).toThrow(refused(problem));
+  expect([ledger.toJSON().length, Object.getOwnPropertyDescriptors(target), Object.getPrototypeOf(target)]).toEqual([0, before, prototype]);
+  expect(Attention.prototype.forward).toBe(forward);
 });
 
 test('a patch that covers another plugin’s gives a warning, and the covered one names it', () => {

@@ -373,6 +373,15 @@ describe('models and health', () => {
     const health = (await start().app.inject('/health')).json();
     expect(health).toMatchObject({ status: 'ok', engine: { modelClass: 'Llama4ForCausalLM' }, stats: { freeSlots: 8 } });
   });
+
+  test('health has the latest recompiles, each with its guard, both values and the stall', async () => {
+    const { app, engine } = start();
+    const failures = [{ guard: 'self_attn.attn', expected: 'Attention', actual: 'Chunked' }];
+    const recompile = { at: '2026-01-01T00:00:00.000Z', region: 'decoder-layer', path: 'layers.3', failures, stallMs: 120 };
+    const stats = { ...(await engine.stats()), recompiles: 1, recentRecompiles: [recompile] };
+    engine.stats = async () => stats;
+    expect((await app.inject('/health')).json().stats).toMatchObject({ recompiles: 1, recentRecompiles: [recompile] });
+  });
 });
 
 describe('security', () => {

@@ -122,17 +122,15 @@ export function moduleOf(shapes: Record<string, readonly number[]>): Module {
   return root;
 }
 
-/** Runs what must fail, and gives its error: ours, quick, and without large allocations. */
+/** Runs what must fail, and gives its error: ours, and without large allocations. */
 export async function failure(run: () => unknown): Promise<GraftError> {
   const before = process.memoryUsage().arrayBuffers;
-  const start = performance.now();
   let thrown: unknown = null;
   try {
     await run();
   } catch (error) {
     thrown = error;
   }
-  expect(performance.now() - start).toBeLessThan(2000);
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(64 * 2 ** 20);
   if (!GraftError.is(thrown)) throw new Error('This did not fail with an error of ours.', { cause: thrown });
   return thrown;

@@ -186,6 +186,12 @@ describe('a check that would show nothing is refused', () => {
 
   test.each<[string, Plugin, Partial<CheckPluginOptions<Context, Llama>>, string]>([
     ['a misspelt platform', overriding(Good, { overrides: onCpuu }), {}, 'the platform "cpuu"'],
+    [
+      'a misspelt platform on a hook',
+      definePlugin({ name: 'vendor', after: ['core'], hooks: [hook({ platform: 'cpuu' })] }),
+      {},
+      'the platform "cpuu"',
+    ],
     ['a mode to check that the platform lacks', overriding(Good), { modes: ['eagre'] }, 'the mode "eagre"'],
     ['a misspelt mode on a hook method', overriding(Complied), {}, 'Complied.unify (skipped: other mode)'],
     ['an override that another outranks', overriding(Good), { needs: [core, outranking] }, 'no part of it serves or runs'],
@@ -211,9 +217,12 @@ test('a context that drops the build it is given is blamed, and not the plugin',
   });
 });
 
-test('a misspelt mode on a hook of the plugin is refused when it is loaded', async () => {
-  const hooks = [{ of: 'Llama', platform: 'cpu', phase: 'init' as const, modes: ['eagre'], run() {} }];
-  await expect(checkPlugin(overriding(Plain, { hooks }), { needs: [core], context })).rejects.toMatchObject({ code: 'GRAFT_TARGET_MODE' });
+test('a misspelt mode on a hook or an override of the plugin is refused when it is loaded', async () => {
+  const at = { of: 'Llama', platform: 'cpu', modes: ['eagre'] };
+  const hooks = [{ ...at, phase: 'init' as const, run() {} }];
+  const overrides = [{ ...at, model: async () => Plain as ModelClass }];
+  for (const more of [{ hooks }, { overrides }])
+    await expect(checkPlugin(overriding(Plain, more), { needs: [core], context })).rejects.toMatchObject({ code: 'GRAFT_TARGET_MODE' });
 });
 
 describe('a hook on a layer', () => {

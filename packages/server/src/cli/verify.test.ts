@@ -8,6 +8,7 @@ const file = (path: string): string => fileURLToPath(new URL(`../../../../${path
 /** The overrides of llama4-hpu on the interpreter; and one of an application on top of them, wrong at layer 7. */
 const overrides = file('packages/llama4-hpu/src/interpreter-hpu.fixture.ts');
 const wrong = file('tests/verify-plugin.fixture.ts');
+const idle = file('tests/idle-plugin.fixture.ts');
 
 async function verify(plugins: string, ...args: string[]) {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
@@ -36,6 +37,13 @@ test('graft verify of a wrong override ends with 1, and names the layer in the t
   expect(json.code).toBe(1);
   const record = JSON.parse(json.out) as VerifyRecord;
   expect(record).toMatchObject({ verdict: 'differs', firstOver: 7, promptIds: [3, 5, 7] });
+});
+
+test('equal numbers that prove nothing end with 1, and the reason is printed', async () => {
+  const { code, out } = await verify(`${overrides},${idle}`, 'Llama4ForCausalLM', ...short);
+  expect(code).toBe(1);
+  expect(out).toContain('UNPROVEN: ');
+  expect(out).toContain('The hook idle: unify of plugin "idle" ran and changed nothing.');
 });
 
 test('options of the override and the tolerance reach the comparison', async () => {
