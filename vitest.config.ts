@@ -2,7 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 const conditions = ['@graft/source', 'node', 'import', 'default'];
 const shared = { resolve: { conditions }, ssr: { resolve: { conditions } } };
-const tests = (name: string, include: string[], more: object = {}) => ({ ...shared, test: { name, include, ...more } });
+const expecting = { poll: { timeout: 10_000, interval: 5 } }; // a bound for a busy machine; the condition itself ends the wait
+const tests = (name: string, include: string[], more: object = {}) => ({ ...shared, test: { name, include, expect: expecting, ...more } });
 
 export default defineConfig({
   ...shared,

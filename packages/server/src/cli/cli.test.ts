@@ -91,7 +91,7 @@ describe('graft serve', () => {
     };
     const flags = { ...options, maxSequences: 2, configOverrides: { rope_theta: 1 } };
     const ended = serve(flags, readEnvironment({ GRAFT_PLUGINS: 'cpu' }), streams, start);
-    await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'));
+    await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'), { timeout: 10_000 });
     const url = /Chat: (\S+)/.exec(streams.out())![1]!;
     expect((await fetch(`${url}/health`)).status).toBe(200);
     process.emit('SIGTERM', 'SIGTERM');
@@ -105,7 +105,7 @@ describe('graft serve', () => {
     const streams = terminal();
     const plugins = [fileURLToPath(new URL('../services-plugin.fixture.ts', import.meta.url))];
     const ended = serve({ ...options, plugins, apiKey: 'secret' }, readEnvironment({}), streams, async () => scriptedEngine());
-    await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'));
+    await vi.waitFor(() => expect(streams.out()).toContain('Chat: http://127.0.0.1:'), { timeout: 10_000 });
     const url = /Chat: (\S+)/.exec(streams.out())![1]!;
     const headers = { authorization: 'Bearer secret' };
     expect((await fetch(`${url}/greet`)).status).toBe(401);
@@ -119,7 +119,7 @@ describe('graft serve', () => {
 
   test('says that a port is in use before it loads anything', async () => {
     const other = createServer().listen(0, '127.0.0.1');
-    await vi.waitFor(() => expect(other.listening).toBe(true));
+    await vi.waitFor(() => expect(other.listening).toBe(true), { timeout: 10_000 });
     const { port } = other.address() as AddressInfo;
     const start = () => expect.fail('the model was loaded');
     const failure = serve({ ...options, port }, readEnvironment({}), terminal(), start);
