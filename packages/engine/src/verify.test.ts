@@ -200,7 +200,7 @@ describe('an override whose numbers prove nothing', () => {
     expect(record.verdict).not.toBe('equal');
     expect(record.problems).toEqual([
       'Upstream\'s parameter "model.layers.0.input_layernorm.weight" is missing: nothing takes its weights.',
-      expect.stringMatching(/^The parameter "model\.norm\.weight" is \[1\], and \[\d+\] upstream\.$/),
+      expect.stringMatching(/^The parameter "model\.norm\.weight" has shape \[1\]; upstream's is \[\d+\]\.$/),
     ]);
   });
 
