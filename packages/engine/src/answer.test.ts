@@ -21,7 +21,7 @@ function answerOf(signal?: AbortSignal) {
   return Object.assign(answer, { deltas });
 }
 
-test('nothing begins before the first delta is asked for, and deltas that come before they are asked for are kept in order', async () => {
+test('nothing begins before the first delta is requested, and early deltas are kept in order', async () => {
   const answer = answerOf();
   expect(answer.sink).toBeNull();
   const first = answer.deltas.next();
@@ -31,7 +31,7 @@ test('nothing begins before the first delta is asked for, and deltas that come b
   expect(answer.ends).toBe(1);
 });
 
-test('an error ends the answer at once, though deltas before it were not read', async () => {
+test('an error ends the answer at once, even if earlier deltas are unread', async () => {
   const answer = answerOf();
   const first = answer.deltas.next();
   answer.sink!.push(delta(1));
@@ -42,7 +42,7 @@ test('an error ends the answer at once, though deltas before it were not read', 
   expect(answer.ends).toBe(1);
 });
 
-test('what comes after the end changes nothing', async () => {
+test('calls after the end have no effect', async () => {
   const answer = answerOf();
   const all = collect(answer.deltas);
   answer.sink!.push(delta(1, 'length'));
@@ -51,7 +51,7 @@ test('what comes after the end changes nothing', async () => {
   expect(await all).toEqual([delta(1, 'length')]);
 });
 
-test('an abort ends what was begun before the reader hears of it', async () => {
+test('an abort ends the answer before the reader gets the error', async () => {
   const controller = new AbortController();
   const answer = answerOf(controller.signal);
   const next = answer.deltas.next();

@@ -10,7 +10,7 @@ const asked = {
   model: caseFolder('maverick-tiny'),
 };
 
-test('the graphs of a model are counted from its config for each bucket, with why each further one is needed', async () => {
+test('the graphs of a model are counted from its config for each bucket, with the reason for each further graph', async () => {
   const { text, record } = await explainGraphs({
     ...asked,
     buckets: [
@@ -29,7 +29,7 @@ test('the graphs of a model are counted from its config for each bucket, with wh
   expect(text).toContain('model.layers.1 needs another: residual is float32[1, 8, 32], and null in decoder-layer#0');
 });
 
-test('the kinds of layers are told with the layers that share each, and in what they differ from the nearest', async () => {
+test('the kinds of layers are listed with their layers and their differences from the most similar kind', async () => {
   const { text, record } = await explainGraphs(asked);
   // Upstream's four: the first, RoPE and MoE, RoPE and dense, NoPE and MoE.
   expect(record.kinds.map(({ graph, paths }) => [graph, paths.map((path) => path.replace('model.layers.', ''))])).toEqual([
@@ -54,7 +54,7 @@ test('the kinds of layers are told with the layers that share each, and in what 
   expect(text).toContain('  decoder-layer#2 serves model.layers.2, 4, 6; unlike decoder-layer#0: ');
 });
 
-test('without buckets it is the capture for any shape; two layers are compared by their numbers', async () => {
+test('without buckets the capture is for any shape, and two layers are compared by their numbers', async () => {
   const { text, record } = await explainGraphs({ ...asked, why: [1, 3] });
   expect(record.forecast).toMatchObject({ graphs: 4, buckets: [{ bucket: 'any shape' }] });
   expect(record.why).toMatchObject({ a: 'model.layers.1', b: 'model.layers.3' });
@@ -62,7 +62,7 @@ test('without buckets it is the capture for any shape; two layers are compared b
   expect((await explainGraphs({ ...asked, why: [1, 5] })).text).toContain('model.layers.1 and model.layers.5 share a graph');
 });
 
-test('a layer that is not there is named', async () => {
+test('an unknown layer is named', async () => {
   const error = await failureOf(explainGraphs({ ...asked, why: [1, 8] }));
   expect(error).toMatchObject({ code: 'GRAFT_ENGINE_CONFIG', what: 'The model has no layer 8; it has 8, counted from 0.' });
 });

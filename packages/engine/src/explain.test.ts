@@ -40,7 +40,7 @@ const override = definePlugin({
 const interpreter = join(root, 'packages/engine/src/interpreter-plugin.fixture.ts');
 const asked = { app: root, plugins: [interpreter], platform: 'interpreter' };
 
-test('the hooks of a model are told from its config alone: each that ran or would, and each patch with its owner, phase, reason and place', async () => {
+test('explain --patches needs only a config: it lists each hook that ran or would run, and each patch with its owner, phase, reason and place', async () => {
   const model = temporaryFolder();
   copyFileSync(join(caseFolder('dense-tiny'), 'config.json'), join(model, 'config.json'));
   const { text, record } = await explainPatches({ ...asked, model }, { pluginsInCode: [override] });
@@ -84,7 +84,7 @@ test('a patch that upstream no longer needs is an error at load', async () => {
   expect(obsolete).toMatchObject({ code: 'GRAFT_HOOK_FAILED', cause: { code: 'GRAFT_PATCH_REFUSED', fix: `remove the patch: ${link}.` } });
 });
 
-test('a running engine tells its hooks and patches, like ones together', async () => {
+test('a running engine lists its hooks, and its patches in groups', async () => {
   const engine = await startTiny({}, { pluginsInCode: [override] });
   expect(engine.info.changes.hooks.map(({ hook, outcome }) => [hook, outcome])).toEqual([
     ['Patched.replaceForward', 'ran'],
@@ -100,7 +100,7 @@ test('a running engine tells its hooks and patches, like ones together', async (
   expect(idsOf(await collect(engine.generate(request(promptOf(3)))))).toHaveLength(6);
 });
 
-test('a model and its architectures are asked about by path, and a path with nothing at it is named', async () => {
+test('a model is explained by its path, and a path without a model is named', async () => {
   const { record } = await explainArchitecture({ ...asked, model: caseFolder('dense-tiny') });
   expect(record.requested).toEqual(['Llama4ForCausalLM']);
   expect((await failureOf(explainPatches({ ...asked, model: '/nowhere' }))).code).toBe('GRAFT_CHECKPOINT_NOT_FOUND');
@@ -109,7 +109,7 @@ test('a model and its architectures are asked about by path, and a path with not
   expect((await failureOf(explainArchitecture({ ...asked, model, mode: 'regionall' }))).code).toBe('GRAFT_UNKNOWN_MODE');
 });
 
-test('a model is read as the architecture that is named, and a name that nobody knows is an error', async () => {
+test('a model is read as the named architecture, and an unknown name is an error', async () => {
   const model = caseFolder('dense-tiny');
   const error = await failureOf(explainPatches({ ...asked, model, architecture: 'Llama4ForCausalLm' }));
   expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('"Llama4ForCausalLM"') });

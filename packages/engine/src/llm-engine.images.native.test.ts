@@ -76,7 +76,7 @@ describe('a chat with an image', () => {
     expect(await firstLogits(engine, blank)).not.toEqual(expected);
   });
 
-  test('says the same whatever the pieces of its prompt, also where one ends inside the image', async () => {
+  test('gives the same answer for any pieces of its prompt, also if one ends inside the image', async () => {
     const asked = request(chat('hello', square, 'the', small));
     const answers: number[][] = [];
     for (const prefillTokens of [128, 7, 3, 1]) answers.push(await generateIds(await startImages({ prefillTokens }), asked));
@@ -89,7 +89,7 @@ describe('a chat with an image', () => {
   });
 });
 
-test('two sequences with two images each, one of text and one of ids, all at once, say what each says alone', async () => {
+test('two concurrent sequences with two images each, one of text and one of ids, answer as each alone', async () => {
   const engine = await startImages({ maxSequences: 4 });
   const asked = [
     request(chat(small, 'hello', wide), { maxTokens: 12 }),
@@ -104,7 +104,7 @@ test('two sequences with two images each, one of text and one of ids, all at onc
   await expectIdle(engine);
 });
 
-test('more sequences with images than places are answered, as each alone; one that is given up while it waits holds nobody up', async () => {
+test('more sequences with images than slots are answered as each alone, and an aborted one does not block the others', async () => {
   const engine = await startImages({ maxSequences: 2 });
   const asked = [chat(small), chat('hello', wide), chat(square), chat('the', small), chat(wide, small)].map((prompt) => request(prompt));
   const alone: number[][] = [];
@@ -119,7 +119,7 @@ test('more sequences with images than places are answered, as each alone; one th
   await expectIdle(engine);
 });
 
-test('those that decode go on between the tiles of another', async () => {
+test('decoding sequences continue between the tiles of another one', async () => {
   const engine = await startImages({ prefillTokens: 128 });
   const running = engine.generate(request(promptOf(5), { maxTokens: 60 }));
   await running.next();
@@ -207,7 +207,7 @@ describe('an image that cannot be taken', () => {
 });
 
 describe('preprocessor_config.json', () => {
-  test('says how many tiles an image has at most; where it does not, there are 16', async () => {
+  test('limits the tiles of an image; the default is 16', async () => {
     const large = new Uint8Array(
       await sharp({ create: { width: 224, height: 224, channels: 3, background: '#405060' } })
         .png()

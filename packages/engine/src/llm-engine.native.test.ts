@@ -29,7 +29,7 @@ async function afterTurns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await setImmediate();
 }
 
-test('the reference case comes out right in pieces of any size', async () => {
+test('the reference case is right with pieces of any size', async () => {
   const { inputIds, decodeIds } = await readReferenceCase(caseFolder('scout-tiny'));
   for (const prefillTokens of [1, 5, 16, 100]) {
     const engine = await startCpu({ prefillTokens, maxModelLength: 200 });

@@ -55,7 +55,7 @@ describe('a slot is free again, and nothing more is computed, after', () => {
     expect(await generateIds(engine, request(promptOf(4), { maxTokens: 3 }))).toHaveLength(3);
   });
 
-  test('the answer is whole, though its last deltas were not read', async () => {
+  test('the answer is complete, even if its last deltas are unread', async () => {
     const engine = await startTiny();
     const deltas = engine.generate(request(promptOf(4), { maxTokens: 3 }));
     await deltas.next();
@@ -74,7 +74,7 @@ describe('an abort', () => {
     expect(watch.steps).toEqual([]);
   });
 
-  test('while a request waits takes it out of the queue and disturbs nobody', async () => {
+  test('of a waiting request removes it from the queue and affects no other request', async () => {
     const engine = await startTiny({ maxSequences: 1 });
     const alone = await generateIds(engine, request(promptOf(4), { maxTokens: 20 }));
     const controller = new AbortController();
@@ -136,7 +136,7 @@ describe('an abort', () => {
     expect(await third).toHaveLength(1);
   });
 
-  test('of one in a run does not give its slot away before the run has ended', async () => {
+  test('of a sequence in a run does not free its slot before the run has ended', async () => {
     const engine = await startTiny({ name: 'scout-tiny', maxSequences: 2 });
     const sampling = { maxTokens: 10 };
     const [stays, comes] = [request(promptOf(5, 2), sampling), request(promptOf(7, 3), sampling)];
@@ -198,7 +198,7 @@ describe('an error', () => {
     expect(await generateIds(engine, request(promptOf(20, 1), { maxTokens: 4 }))).toEqual(alone);
   });
 
-  test('that concerns one row of a decode run ends that sequence only', async () => {
+  test('in one row of a decode run ends that sequence only', async () => {
     const engine = await startTiny({ name: 'scout-tiny' });
     const alone = await generateIds(engine, request(promptOf(5, 2), { maxTokens: 12 }));
     const observer = {

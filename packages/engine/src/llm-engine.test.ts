@@ -31,7 +31,7 @@ describe('requests together', () => {
     ],
   ];
 
-  test.each(samplings)('give the same tokens as each alone, %s, though they are more than the slots', async (_, sampling) => {
+  test.each(samplings)('give the same tokens as each alone, %s, even if they outnumber the slots', async (_, sampling) => {
     const engine = await startTiny({ name: 'scout-tiny' });
     const requests = prompts.map((prompt, i) => request(prompt, sampling(i)!));
     const alone: number[][] = [];
@@ -43,14 +43,14 @@ describe('requests together', () => {
     expect(Math.max(...watch.steps.map(({ batch }) => batch))).toBe(3);
   });
 
-  test('are served in the order in which they came', async () => {
+  test('are served in the order of arrival', async () => {
     const engine = await startTiny({ maxSequences: 1 });
     const order: number[] = [];
     await Promise.all([0, 1, 2].map((i) => generateIds(engine, request(promptOf(2, i), { maxTokens: 2 })).then(() => order.push(i))));
     expect(order).toEqual([0, 1, 2]);
   });
 
-  test('are prefilled in pieces, and a long prompt holds up those that decode by one piece at most', async () => {
+  test('are prefilled in pieces, and a long prompt delays decoding sequences by one piece at most', async () => {
     const engine = await startTiny({ maxModelLength: 128 });
     const short = generateIds(engine, request(promptOf(2), { maxTokens: 30 }));
     await expect.poll(() => watch.steps.length, { interval: 1 }).toBeGreaterThan(3);
@@ -74,7 +74,7 @@ describe('an answer', () => {
   });
   const wild = { temperature: 3, seed: 4, maxTokens: 24 } as const;
 
-  test('is the text of its tokens, delta by delta, and says its usage and its times at the end', async () => {
+  test('is the text of its tokens, delta by delta, with usage and times at the end', async () => {
     const deltas = await collect(engine.generate(request({ text: 'hello world' }, wild)));
     const ids = idsOf(deltas);
     expect(textOf(deltas)).toBe(tokenizer.decode(ids));
@@ -124,7 +124,7 @@ describe('an answer', () => {
     expect((await fill(63)).length).toBe(1);
   });
 
-  test('tells the log-probabilities that the model gives', async () => {
+  test('reports the model’s log-probabilities', async () => {
     const rows: Float32Array[] = [];
     const observer = { onLogits: (_: number, logits: Float32Array) => void rows.push(logits.slice()) };
     const deltas = await collect(engine.generate(request(promptOf(5), { ...wild, maxTokens: 4, logprobs: 3 }), { observer }));
@@ -145,7 +145,7 @@ describe('an answer', () => {
     }
   });
 
-  test('a token that is forced on it is reported and counted as if it had been sampled', async () => {
+  test('reports and counts a forced token like a sampled one', async () => {
     const sampling = { maxTokens: 6, presencePenalty: 2, logprobs: 0 };
     const free = await collect(engine.generate(request(promptOf(5), sampling)));
     const same = await collect(engine.generate(request(promptOf(5), sampling), { observer: { forcedTokenIds: idsOf(free) } }));
@@ -184,7 +184,7 @@ describe('an answer', () => {
   });
 });
 
-test('without a tokenizer token ids are served, and text is refused', async () => {
+test('without a tokenizer, token ids are served and text is refused', async () => {
   const engine = await startTiny();
   expect((await generateIds(engine, request(promptOf(4)))).length).toBe(6);
   expect((await failureOf(generateIds(engine, request({ text: 'a' })))).code).toBe('GRAFT_NO_TOKENIZER');
@@ -201,7 +201,7 @@ test('the first tokens of the reference case are those that the published implem
 });
 
 describe('closing', () => {
-  test('ends what runs and what waits with an error, frees the program, and twice does no harm', async () => {
+  test('ends running and waiting requests with an error and frees the program, and a second close is harmless', async () => {
     const alive = watch.programsAlive;
     const engine = await startTiny({ maxSequences: 1 });
     const running = failureOf(generateIds(engine, request(promptOf(4), { maxTokens: 50 })));
@@ -217,7 +217,7 @@ describe('closing', () => {
   });
 });
 
-test('counts the tokens that it computed and gave, and captures nothing more while it serves', async () => {
+test('counts computed and generated tokens, and captures nothing while it serves', async () => {
   const engine = await startTiny();
   const { captures, compiles } = await engine.stats();
   await generateIds(engine, request(promptOf(10), { maxTokens: 4 }));

@@ -25,7 +25,7 @@ class GivesHiddenStates extends Llama4ForCausalLM {
 }
 
 describe('a start', () => {
-  test('ends at the capture where logits are of another width than the vocabulary', async () => {
+  test('ends at the capture if the width of the logits is not the vocabulary’s', async () => {
     const overrides = [{ of: 'Llama4ForCausalLM', platform: 'interpreter', model: async () => GivesHiddenStates }];
     const pluginsInCode = [definePlugin({ name: 'narrow', after: ['core-model'], overrides })];
     expect(await failureOf(LlmEngine.start(tinyConfig(), { pluginsInCode }))).toMatchObject({

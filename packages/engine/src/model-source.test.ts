@@ -28,7 +28,7 @@ test('a checkpoint is what it says it is', async () => {
   expect(await sourceOf(llama())).toMatchObject({ architectures: ['LlamaForCausalLM'], readAs: null });
 });
 
-test('is read as another architecture where its family allows that, which says why', async () => {
+test('is read as another architecture if its family allows that, with the reason', async () => {
   const source = await sourceOf(llama(), 'Llama4ForCausalLM');
   expect(source).toMatchObject({
     architectures: ['Llama4ForCausalLM'],
@@ -36,12 +36,12 @@ test('is read as another architecture where its family allows that, which says w
   });
 });
 
-test('is read as another one of its family without more', async () => {
+test('is read as another architecture of its family without further permission', async () => {
   const source = await sourceOf(caseFolder('vision-tiny'), 'Llama4ForCausalLM');
   expect(source).toMatchObject({ architectures: ['Llama4ForCausalLM'], readAs: null });
 });
 
-test('cannot be read as any other, and the error says as what it can', async () => {
+test('cannot be read as any other architecture, and the error lists the allowed ones', async () => {
   const error = await failureOf(sourceOf(llama(), 'Llama4ForConditionalGeneration'));
   expect(error).toMatchObject({
     code: 'GRAFT_READ_AS',
@@ -49,7 +49,7 @@ test('cannot be read as any other, and the error says as what it can', async () 
   });
 });
 
-test('an architecture that nobody knows is the error, before any key of its config', async () => {
+test('an unknown architecture is the error, before any key of the config', async () => {
   const folder = folderWithConfig('dense-tiny', { architectures: ['Llama5ForCausalLM'], vocab_size: 'many', num_hidden_layers: -1 });
   const error = await failureOf(startTiny({ model: folder }));
   expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', message: expect.stringContaining('Llama4ForCausalLM') });

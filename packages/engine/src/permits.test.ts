@@ -4,7 +4,7 @@ import { Permits } from './permits.ts';
 /** Lets what is ready go on. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-test('those beyond the count wait, and go on in the order in which they came', async () => {
+test('requests beyond the count wait, and proceed in the order of arrival', async () => {
   const permits = new Permits(2);
   const order: string[] = [];
   const enter = async (name: string) => {
@@ -27,7 +27,7 @@ test('those beyond the count wait, and go on in the order in which they came', a
   expect(order).toEqual(['a', 'b', 'c', 'd']);
 });
 
-test('one that gives up while it waits leaves its turn to the next', async () => {
+test('an aborted wait passes its turn to the next in line', async () => {
   const permits = new Permits(1);
   const held = await permits.acquire();
   const controller = new AbortController();

@@ -22,7 +22,7 @@ async function answers(other: string): Promise<[number[], number[]]> {
   return both as [number[], number[]];
 }
 
-test('the answers are those of a fresh load, the report says what was done, and the old program is gone', async () => {
+test('the answers equal those of a fresh load, the report describes the reload, and the old program is disposed', async () => {
   const other = otherWeights();
   const [old, fresh] = await answers(other);
   const engine = await startTiny();
@@ -39,7 +39,7 @@ test('the answers are those of a fresh load, the report says what was done, and 
   expect(watch.programsAlive).toBe(alive);
 });
 
-test('what the engine counts goes on over a reload', async () => {
+test('the engine’s counts continue over a reload', async () => {
   const engine = await startTiny();
   await generateIds(engine, asked);
   const before = await engine.stats();
@@ -54,7 +54,7 @@ test('what the engine counts goes on over a reload', async () => {
   expect((await engine.stats()).computedTokens).toBe(before.computedTokens * 2);
 });
 
-test('those that run end on the old weights, those that wait start on the new ones, in their order', async () => {
+test('running requests end on the old weights, and waiting ones start on the new ones in their order', async () => {
   const other = otherWeights();
   const [old, fresh] = await answers(other);
   const engine = await startTiny({ maxSequences: 1 });
@@ -75,7 +75,7 @@ test('those that run end on the old weights, those that wait start on the new on
   await expectIdle(engine);
 });
 
-test('during the drain nothing starts; a sequence that is aborted no longer holds it up', async () => {
+test('no request starts during the drain, and an aborted sequence no longer delays it', async () => {
   const other = otherWeights();
   const [, fresh] = await answers(other);
   const engine = await startTiny();
@@ -120,7 +120,7 @@ test.each(['load', 'open', 'capture', 'compile', 'drain'] as const)(
   },
 );
 
-test('an abort while a running sequence is waited for lets it end, and lets the others in', async () => {
+test('an abort during the drain lets the running sequence end and the others start', async () => {
   const engine = await startTiny();
   const controller = new AbortController();
   let waited: Promise<number[]> | null = null;

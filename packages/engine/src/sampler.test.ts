@@ -49,7 +49,7 @@ describe('greedy', () => {
     expect(draw({ temperature: 0 }, [-Infinity, -7, -Infinity])).toEqual([1]);
   });
 
-  test('argmax is what a plain search finds, at any length', () => {
+  test('argmax equals a plain search, at any length', () => {
     fc.assert(
       fc.property(
         fc.array(fc.oneof(fc.integer({ min: -3, max: 3 }), fc.constant(-Infinity)), { minLength: 1, maxLength: 40 }),
@@ -144,7 +144,7 @@ describe('limits at their edges', () => {
     expect(new Set(draw({ topK: 3 }, [0, -Infinity, 0], 200))).toEqual(new Set([0, 2]));
   });
 
-  test('what is drawn is always among what sorting would keep', () => {
+  test('each drawn token is among those that sorting would keep', () => {
     const row = fc.array(
       fc.integer({ min: -40, max: 40 }).map((logit) => logit / 4),
       { minLength: 1, maxLength: 300 },
@@ -229,7 +229,7 @@ describe('penalties', () => {
     expect(next([-1, -1.5], [0])).toBe(1);
   });
 
-  test('a forced token counts, and not the one that would have been sampled', () => {
+  test('a forced token counts instead of the sampled one', () => {
     const sampler = samplerOf({ temperature: 0, presencePenalty: 2 }, { vocabSize: 2 });
     expect(sampler.sample(Float32Array.of(2, 3), 0).tokenId).toBe(0);
     expect(sampler.sample(Float32Array.of(3, 2)).tokenId).toBe(1);
@@ -276,7 +276,7 @@ describe('log-probabilities', () => {
     expect(logSumExp(Float32Array.of(-1000, -1000))).toBeCloseTo(-1000 + Math.LN2, 10);
   });
 
-  test('the top is what sorting gives', () => {
+  test('the top tokens equal those of sorting', () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: -5, max: 5 }), { minLength: 1, maxLength: 50 }),
@@ -291,7 +291,7 @@ describe('log-probabilities', () => {
   });
 });
 
-describe('logits that nothing can be chosen from', () => {
+describe('logits from which no token can be chosen', () => {
   test.each([
     [[0, Number.NaN, 1], /token 1 is NaN/],
     [[Number.NaN, 0, 0], /token 0 is NaN/],
@@ -317,6 +317,6 @@ describe('logits that nothing can be chosen from', () => {
   });
 });
 
-test('a bias for a token that the model does not have is refused', () => {
+test('a bias for an unknown token is refused', () => {
   expect(() => samplerOf({ logitBias: { '3': 1 } }, { vocabSize: 3 })).toThrow(expect.objectContaining({ code: 'GRAFT_LOGIT_BIAS_TOKEN' }));
 });

@@ -97,7 +97,7 @@ describe('the scheduler', () => {
     expect(scheduler.counts.waiting + scheduler.counts.running).toBe(1);
   });
 
-  test('prefills prompts in the order in which they came, one piece a step', () => {
+  test('prefills prompts in the order of arrival, one piece per step', () => {
     const scheduler = schedulerOf();
     const [a, b] = [sequenceOf(20), sequenceOf(3)];
     scheduler.add(a);
@@ -117,7 +117,7 @@ describe('the scheduler', () => {
     expect(prefillOf(scheduler.schedule())).toBeNull();
   });
 
-  test('decodes every sequence in every step, however long the prompt that is prefilled beside them', () => {
+  test('decodes every sequence in every step, however long the prompt in prefill is', () => {
     const scheduler = schedulerOf();
     const [a, b, long] = [sequenceOf(2), sequenceOf(2), sequenceOf(80)];
     for (const sequence of [a, b, long]) scheduler.add(sequence);
@@ -134,7 +134,7 @@ describe('the scheduler', () => {
     expect(slotsOf(scheduler.schedule())).toEqual([[0, 1, 2]]);
   });
 
-  test('gives the lowest free slot, and makes one group of slots that follow one another', () => {
+  test('gives the lowest free slot, and groups contiguous slots', () => {
     const scheduler = schedulerOf();
     const first = [sequenceOf(1), sequenceOf(1), sequenceOf(1), sequenceOf(1)];
     for (const sequence of first) scheduler.add(sequence);
@@ -150,7 +150,7 @@ describe('the scheduler', () => {
     expect(slotsOf(scheduler.schedule())).toEqual([[0], [2, 3]]);
   });
 
-  test('keeps those that find no slot waiting, and lets go of those that ended', () => {
+  test('lets sequences without a slot wait, and drops ended ones', () => {
     const scheduler = schedulerOf({ maxSequences: 2 });
     const [a, b, c] = [sequenceOf(1), sequenceOf(1), sequenceOf(1)];
     for (const sequence of [a, b, c]) scheduler.add(sequence);
@@ -166,7 +166,7 @@ describe('the scheduler', () => {
     expect(scheduler.hasWork).toBe(false);
   });
 
-  test('a slot that was freed during a step is not given away before the next', () => {
+  test('a slot that is freed during a step is not reused before the next step', () => {
     const scheduler = schedulerOf({ maxSequences: 1 });
     const [a, b] = [sequenceOf(1), sequenceOf(1)];
     scheduler.add(a);
@@ -219,7 +219,7 @@ describe('the plan of the KV cache', () => {
     ]);
   });
 
-  test('has room up to the next boundary of a chunk, and without chunks for any number', () => {
+  test('has room up to the next boundary of a chunk, or unlimited room without chunks', () => {
     const plan = planOf('scout-tiny', 100);
     expect([0, 1, 15, 16, 40].map((slot) => plan.roomAfter(slot))).toEqual([16, 15, 1, 16, 8]);
     const full = planOf('nochunk-tiny', 100);

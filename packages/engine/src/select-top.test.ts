@@ -25,7 +25,7 @@ function select(weights: readonly number[], keep: number, mass: number): number[
 // Whole numbers, so that sums are exact in any order; few values, so that ties abound.
 const weights = fc.array(fc.integer({ min: 0, max: 6 }), { minLength: 1, maxLength: 60 });
 
-test('keeps what sorting would keep, by number and by weight', () => {
+test('keeps the same entries as sorting, by number and by weight', () => {
   fc.assert(
     fc.property(
       weights,

@@ -44,7 +44,7 @@ describe('the deltas of an answer in the words of a real model', () => {
     if (!text.includes('\uFFFD')) expect(deltas.some((delta) => delta.text.includes('\uFFFD'))).toBe(false);
   });
 
-  test('tell of a character that never became whole', () => {
+  test('end with U+FFFD for a character that stayed incomplete', () => {
     const half = tokenizer.encode('\u{1F98A}').slice(0, 1);
     expect(textOf(deltasOf(half))).toBe('\uFFFD');
   });
@@ -55,7 +55,7 @@ describe('the deltas of an answer in the words of a real model', () => {
     expect(deltas.at(-1)).toMatchObject({ text: '', tokenIds: [eos], finishReason: 'stop', stopReason: null });
   });
 
-  test('hold back what may begin a stop string, and give it out when it was none', () => {
+  test('hold back a possible beginning of a stop string, and release it if no stop string follows', () => {
     const ids = tokenizer.encode('one\n\ntwo\n');
     expect(textOf(deltasOf(ids, { stop: ['\n\nthree'] }))).toBe('one\n\ntwo\n');
     const stopped = deltasOf(ids, { stop: ['\n\ntwo'] });
@@ -64,14 +64,14 @@ describe('the deltas of an answer in the words of a real model', () => {
   });
 });
 
-test('a sequence that nobody waits for any more tells nobody of a late error, and its run is ended', () => {
+test('after a cancel, a late error of the sequence is not reported, and its run is aborted', () => {
   const { sequence, errors } = sequenceOf();
   sequence.cancel();
   sequence.fail(new Error('late'));
   expect([sequence.ended, sequence.abort.signal.aborted, errors]).toEqual([true, true, []]);
 });
 
-test('images are let go when the prompt is computed, and when the sequence ends before', () => {
+test('images are freed when the prompt is computed, or when the sequence ends before that', () => {
   const imagesOf = (sequence: Sequence) => {
     let disposed = 0;
     const images = new PromptImages({ images: [], tileDims: [], tokensPerTile: 0, rows: new Int32Array(1) });

@@ -117,7 +117,7 @@ test('graft explain, graphs, contract and verify read a model in the formats of 
   expect(standIn.record).toMatchObject({ ...equal, device: expect.stringContaining('the interpreter') });
 });
 
-test('a plugin’s scheduler policy decides who is next, and how long the pieces of a prompt are', async () => {
+test('a plugin’s scheduler policy decides which sequence is next, and how long the pieces of a prompt are', async () => {
   class ShortestFirst {
     next<S extends { promptLength: number }>(waiting: readonly S[]): S {
       return waiting.toSorted((a, b) => a.promptLength - b.promptLength)[0]!;

@@ -57,7 +57,7 @@ class Wrong extends Llama4ForCausalLM {
 }
 
 describe('an override that computes what upstream does', () => {
-  test('is equal at every layer, and its record tells kinds of layers, patches and ids of both', async () => {
+  test('is equal at every layer, and the record has kinds of layers, patches and ids of both models', async () => {
     const { text, record } = await verifyClass(Faithful);
     expect(record).toMatchObject({ verdict: 'equal', architecture: 'Llama4ForCausalLM', platform: 'interpreter', firstOver: null });
     expect(record.layers.map(({ layer, difference }) => [layer, difference])).toEqual(
@@ -75,7 +75,7 @@ describe('an override that computes what upstream does', () => {
     expect(JSON.parse(JSON.stringify(record))).toEqual(record);
   });
 
-  test('is held against upstream on a checkpoint’s weights and a text of its tokenizer', async () => {
+  test('is compared with upstream on a checkpoint’s weights and a text for its tokenizer', async () => {
     const { record } = await verifyClass(Faithful, { model: folderWithTokenizer(), prompt: 'hello world' });
     expect(record).toMatchObject({ verdict: 'equal', weights: expect.stringContaining('in float32') });
     expect(record.promptIds).toHaveLength(2); // "hello", " world"
@@ -126,12 +126,12 @@ describe('an override that computes something else', () => {
     expect(text).toContain('DIFFERS: the image is the first over 1.0e-4');
   });
 
-  test('is let through by a tolerance over its difference', async () => {
+  test('is accepted if the tolerance is larger than the difference', async () => {
     const { record } = await verifyClass(Wrong, { tolerance: 0.1 });
     expect(record).toMatchObject({ firstOver: null, logits: { within: true } });
   });
 
-  test('is compared on upstream’s answer also after its own first other token', async () => {
+  test('is compared on upstream’s answer even after its own first different token', async () => {
     class Negated extends Llama4ForCausalLM {
       override computeLogits(hiddenStates: Tensor): Tensor {
         return ops.mulScalar({ x: super.computeLogits(hiddenStates) }, { value: -1 });
@@ -255,7 +255,7 @@ describe('an override that fails', () => {
     });
   });
 
-  test('is what its forward gives, where that is no output', async () => {
+  test('returns a value from forward that is no output', async () => {
     class GivesNothing extends Llama4ForCausalLM {
       override forward(): never {
         return undefined as never;
@@ -269,7 +269,7 @@ describe('an override that fails', () => {
   });
 });
 
-test('a plugin that only has hooks is held against upstream without them', async () => {
+test('a plugin with only hooks is compared with upstream without them', async () => {
   const hooked = definePlugin({
     name: 'hooked',
     after: ['core-model'],
@@ -290,7 +290,7 @@ test('a plugin that only has hooks is held against upstream without them', async
   expect(record.override.patches).toMatchObject([{ hook: 'hooked: note', operation: 'setField' }]);
 });
 
-test('only one of the two models is in memory at a time, and none in the end', async () => {
+test('only one of the two models is in memory at a time, and neither in the end', async () => {
   const alive: number[] = [];
   watch.beforeRun = () => void alive.push(watch.programsAlive);
   await verifyClass(Faithful);
@@ -298,7 +298,7 @@ test('only one of the two models is in memory at a time, and none in the end', a
   expect(watch.programsAlive).toBe(0);
 });
 
-test('random weights are the seed’s: the same again, other ones from another seed', async () => {
+test('random weights depend on the seed only', async () => {
   const ids = async (seed: number) => (await verifyClass(Faithful, { seed })).record.upstream.tokenIds;
   const [first, again, other] = [await ids(7), await ids(7), await ids(8)];
   expect(again).toEqual(first);
@@ -310,14 +310,14 @@ test('a config from a file has random weights too', async () => {
   expect(record).toMatchObject({ verdict: 'equal', weights: expect.stringMatching(/^random from seed 1, for .*dense-tiny/) });
 });
 
-test('where a platform has no backend the interpreter stands in, and the record says so', async () => {
+test('the interpreter replaces a platform without a backend, and the record says so', async () => {
   const pluginsInCode = [overriding(Faithful, { platform: 'bare' })];
   const { text, record } = await verify({ app: root, plugins, architecture: 'Llama4ForCausalLM', maxTokens: 2 }, { pluginsInCode });
   expect(record).toMatchObject({ verdict: 'equal', platform: 'bare', mode: 'none' });
   expect(text).toContain('device: the interpreter, in place of platform "bare": its plugin binds no backend');
 });
 
-test('where a platform is absent the interpreter stands in, and the record says why', async () => {
+test('the interpreter replaces an absent platform, and the record says why', async () => {
   const absent = definePlugin({
     name: 'far',
     platforms: [{ name: 'far', modes: ['a', 'b'], detect: () => ({ device: 'absent', reason: 'no cable' }) }],
@@ -366,12 +366,12 @@ describe('what cannot be verified', () => {
     expect(error.what).toContain(words);
   });
 
-  test('is an architecture with a slip of the pen; the nearest is named', async () => {
+  test('is a misspelt architecture; the nearest name is given', async () => {
     const error = await failureOf(verify({ ...asked, architecture: 'Llama4ForConditionalGenration' }));
     expect(error.fix).toContain('the nearest one, Llama4ForConditionalGeneration,');
   });
 
-  test('random weights that no memory holds are refused before they are made', async () => {
+  test('random weights that exceed the memory are refused before they are made', async () => {
     const config = join(temporaryFolder(), 'config.json');
     const large = {
       hidden_size: 1 << 20,

@@ -55,7 +55,7 @@ test('positions count on; a chunked group counts from the start of the chunk', a
   expect(runs()[2]!.positions).toEqual([16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27]);
 });
 
-test('rows of a decode batch each have their own lengths, and the longest is the total', async () => {
+test('each row of a decode batch has its length, and the longest is the total', async () => {
   const engine = await startTiny({ name: 'scout-tiny', prefillTokens: 32 });
   await Promise.all([14, 3].map((length) => generateIds(engine, request(promptOf(length), { maxTokens: 5 }))));
   const last = runs().filter(({ positions }) => positions.length === 2);
@@ -63,7 +63,7 @@ test('rows of a decode batch each have their own lengths, and the longest is the
   expect(last[1]).toEqual({ positions: [16, 4], full: [[16, 4], [17, 5], 17], chunked: [[0, 4], [1, 5], 5] });
 });
 
-test('logits are asked for the last token, or for all of a prompt that is watched', async () => {
+test('logits are computed for the last token, or for all tokens of an observed prompt', async () => {
   const engine = await startTiny();
   const positions: number[] = [];
   const observer = { promptLogits: true, onLogits: (position: number) => void positions.push(position) };
@@ -75,7 +75,7 @@ test('logits are asked for the last token, or for all of a prompt that is watche
   expect(watch.steps.map(({ inputs }) => values(inputs['logitsIndices']))).toEqual([[7], [1]]);
 });
 
-test('residual streams of the layers that were asked for come with each token, row by row', async () => {
+test('residual streams of the requested layers come with each token, row by row', async () => {
   const engine = await startTiny({ auxHiddenStateLayers: [1, 8] });
   const seen = async (seeds: number[]) => {
     const states = seeds.map((): number[][] => []);

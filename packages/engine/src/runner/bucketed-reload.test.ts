@@ -51,7 +51,7 @@ test('an update that fails half-way, and an abort while sequences end, leave the
   expect(await generateIds(engine, asked)).toEqual(await freshIds(other));
 });
 
-test('weights that compute no numbers are refused, and the old ones serve', async () => {
+test('weights whose results are not finite are refused, and the old ones serve', async () => {
   const engine = await startStatic();
   const old = await generateIds(engine, asked);
   const before = await engine.stats();

@@ -30,7 +30,7 @@ const startStatic = ({ policy = { buckets }, ...more }: StaticTiny = {}, options
 const asked = [3, 30, 14, 1, 21, 17].map((length, i) => request(promptOf(length, i), { maxTokens: 3 + ((i * 5) % 9) }));
 
 describe.each(['scout-tiny', 'maverick-tiny'])('%s in static buckets', (name) => {
-  test('gives the ids that a runner for any shape gives, four sequences at a time', async () => {
+  test('gives the same ids as a runner for any shape, with four sequences at a time', async () => {
     const anyShape = await startTiny({ name, maxSequences: 4 });
     const expected = await Promise.all(asked.map((one) => generateIds(anyShape, one)));
     const engine = await startStatic({ name });
@@ -71,7 +71,7 @@ describe('a warm-up', () => {
     expect(device.alive).toBe(0);
   });
 
-  test('refuses a bucket that gives other logits the second time', async () => {
+  test('refuses a bucket whose second run gives different logits', async () => {
     let runs = 0;
     device.afterRun = (_, { logits }) => void ((logits!.data as Float32Array)[0] = runs++);
     expect((await failureOf(LlmEngine.start(staticConfig()))).message).toMatch(/Value 0 was 0 in the first run and 1 /);
@@ -86,7 +86,7 @@ describe('a warm-up', () => {
     expect(device.runs.length).toBeLessThan(3);
   });
 
-  test('that is turned off makes each bucket when it is needed, and calls none a recompile', async () => {
+  test('that is turned off makes each bucket when it is needed, and counts no recompile', async () => {
     const engine = await startStatic({ warmUp: false, onRecompile: 'fail' });
     expect([device.added, engine.info.warmUp]).toEqual([[], null]);
     await generateIds(engine, request(promptOf(5), { maxTokens: 3 }));
@@ -130,12 +130,12 @@ test('a bucket that the warm-up left out is reported by default, with what diffe
   expect(await engine.stats()).toMatchObject({ recompiles: 1, recentRecompiles: reported });
 });
 
-test('a policy that leaves sequences unserved is refused, with the bucket that is missing', async () => {
+test('a policy that cannot serve the longest sequence is refused, and the missing bucket is named', async () => {
   const error = await failureOf(LlmEngine.start(staticConfig({ policy: { buckets: [{ batch: 1, query: 1, context: 62 }] } })));
   expect([error.code, error.message]).toEqual(['GRAFT_ENGINE_CONFIG', expect.stringContaining('query 1 and a context of 63')]);
 });
 
-test('a piece that is longer than the buckets of its context is computed in parts', async () => {
+test('a piece that no bucket of its context holds is computed in parts', async () => {
   const policy = {
     buckets: [...buckets.filter(({ query }) => query === 1), { batch: 1, query: 12, context: 0 }, { batch: 1, query: 4, context: 20 }],
   };
@@ -148,7 +148,7 @@ test('a piece that is longer than the buckets of its context is computed in part
   expect(ran.slice(0, 5)).toEqual(['1x12', '1x4', '1x4', '1x4', '1x1']);
 });
 
-test('the logits of every token of a prompt, and residual streams, are those of a runner for any shape', async () => {
+test('the logits of every token of a prompt and the residual streams equal those of a runner for any shape', async () => {
   const seen = async (engine: LlmEngine) => {
     const logits: [number, number[]][] = [];
     const states: [number, number, number[][]][] = [];

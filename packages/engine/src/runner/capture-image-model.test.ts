@@ -32,7 +32,7 @@ async function runnerOf(model: Llama4ForConditionalGeneration, captured: Capture
   };
 }
 
-test('rows with an image and rows without one share a step, and neither changes the other', async () => {
+test('rows with and without an image share a step and do not affect each other', async () => {
   const { model, hiddenSize } = await load();
   const text = await runnerOf(model, captureLanguageModel(model, new CaptureCache()));
   const mixed = await runnerOf(model, captureMultimodalModel(model, new CaptureCache(), hiddenSize));
@@ -47,7 +47,7 @@ test('rows with an image and rows without one share a step, and neither changes 
   expect(actual.logits).toEqual(expected.logits);
 });
 
-test('the graph of text alone has no input for images, and that of images is the tower alone', async () => {
+test('the graph for text has no image input, and the graph for images is only the tower', async () => {
   const { model, vision, hiddenSize } = await load();
   const namesOf = ({ graph }: CapturedModel) => [graph.inputs, graph.outputs].map((values) => values.map(({ name }) => name));
   const step = ['inputIds', 'positions', 'logitsIndices'];

@@ -40,7 +40,7 @@ const side = (
   })
 ).vision_config.image_size;
 
-test('a model with images takes prompts with them and without, in static buckets as in any shape', async () => {
+test('a model with images takes prompts with and without images, in static buckets and in any shape', async () => {
   const [any, bucketed] = await Promise.all([runnerOn('interpreter'), runnerOn('static')]);
   expect(device.added).toEqual(expect.arrayContaining(['1x8', '1x8 images', '1x1', '1x1 images', 'tile']));
   const features = await any.embedImages!(tiles(side));
@@ -63,7 +63,7 @@ test('a model with images takes prompts with them and without, in static buckets
   expect(plain.logits).not.toEqual(logits[0]);
 });
 
-test('tiles take turns with steps: a step that is asked for between two tiles does not wait for the last', async () => {
+test('tiles take turns with steps: a step that comes between two tiles does not wait for the last tile', async () => {
   const runner = await runnerOn('static');
   device.reset();
   const features = runner.embedImages!(tiles(side));

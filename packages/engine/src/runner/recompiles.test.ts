@@ -40,7 +40,7 @@ async function run(onRecompile: 'allow' | 'warn') {
   return { reported, stats: await engine.stats() };
 }
 
-test('what a runner for any shape captures once it serves is reported, with the guard, both values and the stall', async () => {
+test('a capture of a runner for any shape after `ready` is reported, with the guard, both values and the stall', async () => {
   const { reported, stats } = await run('warn');
   expect(reported).not.toEqual([]);
   expect(reported[0]).toMatchObject({ path: expect.any(String), stallMs: expect.any(Number) });
@@ -52,14 +52,14 @@ test('what a runner for any shape captures once it serves is reported, with the 
   expect(stats).toMatchObject({ recompiles: reported.length, recentRecompiles: reported });
 });
 
-test('with "allow" it is kept and not reported', async () => {
+test('with "allow" it is counted but not reported', async () => {
   const { reported, stats } = await run('allow');
   expect(reported).toEqual([]);
   expect(stats.recompiles).toBe(stats.recentRecompiles.length);
   expect(stats.recompiles).toBeGreaterThan(0);
 });
 
-test('the last 50 are kept, also those of a runner that was replaced', () => {
+test('the last 50 recompiles are kept, including those of a replaced runner', () => {
   const all = Array.from({ length: 70 }, (_, i) => ({ at: '', region: 'bucket', path: String(i), failures: [], stallMs: 0 }));
   const counts = { captures: 0, compiles: 0, optimisations: 0, recipes: 0, warmUpSeconds: 0, computedTokens: 0, paddedTokens: 0 };
   const statsOf = (recompiles: number, recentRecompiles: Recompile[]): RunnerStats => ({ ...counts, recompiles, recentRecompiles });

@@ -16,7 +16,7 @@ describe("SmolLM2's template", () => {
     expect(smollm2.render([{ role: 'user', content: [{ type: 'text', text: content }] }])).toBe(prompt);
   });
 
-  test('keeps an own system message, and ends without a generation prompt when told so', () => {
+  test('keeps a given system message, and omits the generation prompt on request', () => {
     const messages = [{ role: 'system', content: 'Be brief.' }, ...user('Hi'), { role: 'assistant', content: 'Hello.' }];
     expect(smollm2.render(messages, { addGenerationPrompt: false })).toBe(
       '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n',
@@ -64,7 +64,7 @@ test('parts of text become one string, unless the template walks over parts', ()
   expect(template(both).render(messages)).toBe('[a][b](c)');
 });
 
-test('raise_exception is an error that says what the template said', () => {
+test('raise_exception is an error with the template’s words', () => {
   const strict = template("{% if messages[0].role != 'user' %}{{ raise_exception('A chat begins with the user!') }}{% endif %}ok");
   expect(strict.render(user('hi'))).toBe('ok');
   expect(() => strict.render([{ role: 'tool', content: '' }])).toThrow(
@@ -76,7 +76,7 @@ test('raise_exception is an error that says what the template said', () => {
   );
 });
 
-test('a template that fails or cannot be read is an error of its own', () => {
+test('a template that fails and one that cannot be read have different errors', () => {
   expect(() => template('{{ messages[0].content.no_such_method() }}').render(user('a'))).toThrow(
     expect.objectContaining({ code: 'GRAFT_CHAT_TEMPLATE_FAILED' }),
   );

@@ -19,7 +19,7 @@ test('holds a character back until all of its tokens have come', () => {
   expect(texts.filter((text) => text !== '')).toEqual(['👩', '\u200d', '👩', '\u200d', '👧']);
 });
 
-test('gives U+FFFD at the end for a character that never became whole', () => {
+test('gives U+FFFD at the end for an incomplete character', () => {
   const texts = stream(family.slice(0, 2));
   expect(texts.slice(0, -1).join('')).toBe('');
   expect(texts.at(-1)).toBe('\ufffd');
@@ -47,7 +47,7 @@ test('keeps a byte order mark wherever it stands', () => {
 // Half of the ids are parts of emoji, so that broken characters abound.
 const anyId = fc.oneof(fc.integer({ min: 0, max: 49152 + 10 }), fc.constantFrom(...family, ...tokenizer.encode('🙂漢é')));
 
-test('what it gives out together is what decode makes of all ids, and never splits a code point', () => {
+test('its texts together equal decode of all ids, and never split a code point', () => {
   fc.assert(
     fc.property(fc.array(anyId, { maxLength: 60 }), fc.boolean(), (ids, skipSpecialTokens) => {
       const texts = stream(ids, { skipSpecialTokens });
@@ -58,7 +58,7 @@ test('what it gives out together is what decode makes of all ids, and never spli
   );
 });
 
-test('text that has been given out stays right, whatever follows', () => {
+test('emitted text stays right, whatever follows', () => {
   fc.assert(
     fc.property(fc.array(anyId, { maxLength: 30 }), fc.array(anyId, { maxLength: 10 }), (ids, more) => {
       const sofar = stream(ids).slice(0, -1).join('');

@@ -8,7 +8,7 @@ const tokenizer = (await readTokenizer(smollm2Folder))!;
 const bytes = (text: string): Uint8Array => Buffer.from(text, 'latin1');
 
 describe('the least number of tokens', () => {
-  test('is that of the longest steps that the pieces allow', () => {
+  test('is the number of the longest possible pieces', () => {
     const least = new LeastTokens(['a', 'b', 'ab', 'aaaa'].map(bytes), false);
     expect(['', 'a', 'ab', 'aaaa', 'aaaaaaaa', 'aaaaab', 'bbb'].map((text) => least.count(text, 100))).toEqual([0, 1, 1, 1, 2, 2, 3]);
   });
@@ -18,7 +18,7 @@ describe('the least number of tokens', () => {
     expect(least.count('a'.repeat(1000), 7)).toBe(7);
   });
 
-  test('counts no bytes that begin no token, nor characters that normalizing takes away', () => {
+  test('ignores bytes that begin no token, and characters that normalising removes', () => {
     expect(new LeastTokens([bytes('a'), bytes('aa')], false).count('a-a', 9)).toBe(1);
     const composed = new LeastTokens(
       [...Array(256).keys()].map((byte) => Uint8Array.of(byte)),
@@ -45,13 +45,13 @@ describe('the least number of tokens', () => {
     for (const { text, ids } of tokenTexts) expect(new Least().count(text)).toBeLessThanOrEqual(ids.length);
   });
 
-  test('is exact for a text of one character, also for one whose tokens would take minutes', () => {
+  test('is exact for a text of one repeated character, even if encoding it would take minutes', () => {
     const text = 'a'.repeat(8000);
     expect(tokenizer.leastTokens(text, 5000)).toBe(tokenizer.encode(text).length);
     expect(tokenizer.leastTokens('a'.repeat(1e6), 8192)).toBe(8192);
   });
 
-  test('is not looked for where a text is too short to reach the limit', () => {
+  test('is 0 for a text that is too short to reach the limit', () => {
     expect(tokenizer.leastTokens('four', 100)).toBe(0);
   });
 });

@@ -30,7 +30,7 @@ test('emits at once what cannot belong to a stop string', () => {
   expect(stopStrings.push('ual')).toEqual({ emit: '\nUsual', matched: null });
 });
 
-test('nothing of a stop string leaks, however it arrives', () => {
+test('no part of a stop string leaks, in whatever pieces it arrives', () => {
   const stopStrings = new StopStrings(['STOP']);
   expect(['a', 'S', 'T', 'O'].map((piece) => stopStrings.push(piece).emit)).toEqual(['a', '', '', '']);
   expect(stopStrings.push('P and more')).toEqual({ emit: '', matched: 'STOP' });
@@ -38,7 +38,7 @@ test('nothing of a stop string leaks, however it arrives', () => {
   expect(stopStrings.flush()).toBe('');
 });
 
-test('flush gives back what was held for a stop string that never came', () => {
+test('flush returns the held text if no stop string followed', () => {
   const stopStrings = new StopStrings(['STOP']);
   stopStrings.push('a STO');
   expect(stopStrings.flush()).toBe('STO');
@@ -65,7 +65,7 @@ test('without stop strings all text passes', () => {
 const letters = fc.string({ unit: fc.constantFrom('a', 'b', 'c', '🙂'), maxLength: 30 });
 const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c', '🙂'), minLength: 1, maxLength: 5 }), { maxLength: 4 });
 
-test('random pieces give what the whole text gives', () => {
+test('random pieces give the same result as the whole text', () => {
   fc.assert(
     fc.property(stops, fc.array(letters, { maxLength: 8 }), (strings, pieces) => {
       expect(run(strings, pieces)).toEqual(oracle(strings, pieces.join('')));

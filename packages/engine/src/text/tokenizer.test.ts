@@ -99,7 +99,7 @@ describe('a GGUF', () => {
     expect(tokenizer.eosTokenIds).toEqual([5, 6]);
   });
 
-  test('adds the beginning token where it says so, unless told not to', () => {
+  test('adds the beginning token if its metadata says so, unless the caller refuses', () => {
     const tokenizer = tokenizerFromGguf(tinyMetadata({ 'tokenizer.ggml.add_bos_token': true }));
     expect(tokenizer.encode('ab')).toEqual([5, 3]);
     expect(tokenizer.encode('')).toEqual([5]);
@@ -107,7 +107,7 @@ describe('a GGUF', () => {
     expect(tokenizerFromGguf(tinyMetadata({ 'tokenizer.ggml.pre': 'llama-bpe' })).encode('ab')).toEqual([5, 3]);
   });
 
-  test('has user-defined tokens that are found whole and are part of the text', () => {
+  test('matches user-defined tokens whole and keeps them in the text', () => {
     const tokenizer = tokenizerFromGguf(tinyMetadata());
     expect(tokenizer.encode('ab[é]<s>')).toEqual([3, 6, 5]);
     expect(tokenizer.decode([3, 6, 5])).toBe('ab[é]');

@@ -24,7 +24,7 @@ function runOf(
 
 const upstream = runOf(rows([1000, -4000], [2, -1], [8, 1]));
 
-test('a difference is measured by the largest value of its own token, and of 1 where that is less', () => {
+test('a difference is relative to the largest value of its token, or to 1 if that is larger', () => {
   // 2 of 4000 is less than 0.5 of 8, though it is more.
   const override = runOf(rows([1002, -4000], [2, -1], [8, 1.5]));
   expect(compareRuns(upstream, override, 0.1).layers).toEqual([
@@ -42,7 +42,7 @@ test.each([Number.NaN, Number.POSITIVE_INFINITY])('%s is within no tolerance, an
   expect(layer).toMatchObject({ difference: null, relative: null, position: 1, within: false });
 });
 
-test('a stream that the override does not give at all is within no tolerance', () => {
+test('a stream that the override lacks is within no tolerance', () => {
   const override = { ...upstream, streams: [upstream.streams[0]!] };
   expect(compareRuns(upstream, override, 1).layers[1]).toMatchObject({ difference: null, within: false });
 });
@@ -55,7 +55,7 @@ test('logits are compared from the last token of the prompt on', () => {
   expect(compareRuns(upstream, override, 0).logits).toMatchObject({ difference: 1, largest: 3, position: 2, within: false });
 });
 
-test('the first token that differs is told with the lead of upstream’s', () => {
+test('the first different token is reported with the lead of upstream’s token', () => {
   expect(compareRuns(upstream, upstream, 0).ids).toEqual({ equal: true, firstDifferent: null, margin: null });
   const override = runOf(upstream.streams[1]!, [
     [0, 1, 2],

@@ -51,14 +51,14 @@ describe('an engine in a worker', () => {
     };
   });
 
-  test('tells what it is and how its start went', () => {
+  test('reports its description and the progress of its start', () => {
     const { timings: _, createdAt: __, ...info } = inProcess.info;
     expect(engine.info).toMatchObject(info);
     expect(engine.info).toMatchObject({ model: 'tiny', platform: 'cpu', hasChatTemplate: true });
     expect(new Set(progress.map(({ step }) => step))).toEqual(new Set(['resolve', 'construct', 'load', 'open', 'capture', 'compile']));
   });
 
-  test('gives what the engine in process gives', async () => {
+  test('gives the same answers as the engine in process', async () => {
     const asked = request({ text: 'hello world' }, { temperature: 2, seed: 5, maxTokens: 12, logprobs: 2 });
     const [there, here] = await Promise.all([engine, inProcess].map((one) => collect(one.generate(asked))));
     expect(idsOf(there!)).toEqual(idsOf(here!));
