@@ -3,7 +3,7 @@ import { CaptureCache, diffGuards, type Forecast, type GuardFailure, predict } f
 import { EngineConfigError } from './errors.ts';
 import { buildToExplain, type ExplainModelOptions, type Explanation } from './explain.ts';
 import { type GraphKind, graphKindLines, graphKinds } from './graph-kinds.ts';
-import { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
+import { captureLanguageModel, type StepShape } from './runner/capture-model.ts';
 import type { StartOptions } from './start-engine.ts';
 
 export interface ExplainGraphsOptions extends ExplainModelOptions {

@@ -1,6 +1,6 @@
 import type { LanguageModel } from '@graft/core-model';
 import { CaptureCache, type CapturedModel, diffGuards, type GuardFailure, type RegionNode } from '@graft/graph';
-import { captureLanguageModel } from './runner/capture-language-model.ts';
+import { captureLanguageModel } from './runner/capture-model.ts';
 
 /** One graph of a region, and the modules that it serves. */
 export interface GraphKind {

@@ -71,8 +71,7 @@ export {
 export { AnyShapeRunner } from './runner/any-shape-runner.ts';
 export { BucketedModelRunner } from './runner/bucketed-runner.ts';
 export { type Bucket, leastPadded } from './runner/buckets.ts';
-export { captureMultimodalModel, captureVisionModel } from './runner/capture-image-model.ts';
-export { captureLanguageModel, type StepShape } from './runner/capture-language-model.ts';
+export { captureLanguageModel, captureMultimodalModel, captureVisionModel, type StepShape } from './runner/capture-model.ts';
 export type {
   RunnerStats,
   RunResult,

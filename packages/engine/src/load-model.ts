@@ -17,7 +17,7 @@ import type { EngineConfig } from './config.ts';
 import { EngineConfigError, NoFamilyError, UnknownModeError } from './errors.ts';
 import { type StepContext, type StepRunner, stepper, weightOptions } from './load-steps.ts';
 import { type ModelSource, readSource } from './model-source.ts';
-import { captureAnyShape } from './runner/capture-image-model.ts';
+import { captureAnyShape } from './runner/capture-model.ts';
 import type { WarmUpSummary } from './runner/model-runner.ts';
 import { ModelRunner, RunnerParts } from './tokens.ts';
 

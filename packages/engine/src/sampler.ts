@@ -1,6 +1,5 @@
 import { graftError } from '@graft/common';
 import { callPlugin } from './call-plugin.ts';
-import { exponential } from './exponential.ts';
 import { apiLogitsProcessors, type LogitsProcessor, type SequenceProcessor } from './logits-processors.ts';
 import { Random, randomSeed } from './random.ts';
 import type { SamplingParams } from './sampling-params.ts';
@@ -275,4 +274,20 @@ function sum(weights: Float64Array, count: number): number {
   let total = 0;
   for (let i = 0; i < count; i++) total += weights[i]!;
   return total;
+}
+
+// Steps of 1/64 are short enough that five terms of the series are exact to 2e-14.
+const stepsPerUnit = 64;
+const lowest = -50;
+const atStep = Float64Array.from({ length: -lowest * stepsPerUnit + 1 }, (_, step) => Math.exp(-step / stepsPerUnit));
+
+/**
+ * `exp(x)` for `x` in [-50, 0], with a relative error of 1e-13, about four times as fast as `Math.exp`: samplers call it for every token of the vocabulary. 0 below
+ * -50, where a token's probability is too small for the random numbers.
+ */
+export function exponential(x: number): number {
+  if (x < lowest) return 0;
+  const step = (-x * stepsPerUnit) | 0;
+  const r = x + step / stepsPerUnit;
+  return atStep[step]! * (1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120))))));
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { exponential } from './exponential.ts';
+import { exponential } from './sampler.ts';
 import { selectTop } from './select-top.ts';
 
 /** Sorts everything: by weight, then by id. */

@@ -2,8 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { CaptureCache, type CapturedModel, RecompileRefusedError, type StaticProgram } from '@graft/graph';
 import type { Report } from '../load-steps.ts';
 import { type Bucket, shapeOf } from './buckets.ts';
-import { captureMultimodalModel, captureVisionModel, hasImages } from './capture-image-model.ts';
-import { captureLanguageModel, expectVocabulary } from './capture-language-model.ts';
+import { captureLanguageModel, captureMultimodalModel, captureVisionModel, expectVocabulary, hasImages } from './capture-model.ts';
 import type { RunnerParts } from './model-runner.ts';
 import { Recompiles } from './recompiles.ts';
 

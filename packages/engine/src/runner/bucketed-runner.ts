@@ -7,7 +7,7 @@ import type { Report } from '../load-steps.ts';
 import { BucketPolicy, RunnerParts, StaticBackend } from '../tokens.ts';
 import { BucketGraphs, graphKey, tileKey } from './bucket-graphs.ts';
 import { type Bucket, oneOfEachGraph, requireSmallestBucket } from './buckets.ts';
-import { hasImages } from './capture-image-model.ts';
+import { hasImages } from './capture-model.ts';
 import type { ModelRunner, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
 import { joined, runResult, stepTensors } from './program-step.ts';
 import { type StepPiece, stepPieces } from './step-pieces.ts';

@@ -7,7 +7,7 @@ import type { EngineEvents, Recompile } from '../engine.ts';
 import { addStats } from '../served-model.ts';
 import { Backend, ModelRunner } from '../tokens.ts';
 import { AnyShapeRunner } from './any-shape-runner.ts';
-import { captureLanguageModel } from './capture-language-model.ts';
+import { captureLanguageModel } from './capture-model.ts';
 import type { RunnerStats, RunResult, RunStep } from './model-runner.ts';
 
 /** A vendor's runner that captures each step at its own shape. */

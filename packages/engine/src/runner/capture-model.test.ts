@@ -3,8 +3,7 @@ import { CaptureCache, type CapturedModel, type HostTensor, InterpreterBackend }
 import { expect, onTestFinished, test } from 'vitest';
 import { caseFolder } from '../engine.fixture.ts';
 import { KvCachePlan } from '../kv-cache.ts';
-import { captureMultimodalModel, captureVisionModel } from './capture-image-model.ts';
-import { captureLanguageModel } from './capture-language-model.ts';
+import { captureLanguageModel, captureMultimodalModel, captureVisionModel } from './capture-model.ts';
 import type { RunResult, RunStep } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
 
