@@ -163,7 +163,7 @@ test('the time to the first token includes the time of the vision tower', async 
 
 describe('an image that cannot be taken', () => {
   test.each<[string, GenerateRequest['prompt'], string, RegExp]>([
-    ['a text that is one of the places', chat('hello <|image|>', small), 'GRAFT_IMAGE_PLACES', /2 places[\s\S]*bring 1/],
+    ['a text that is one of the places', chat('hello <|image|>', small), 'GRAFT_IMAGE_PLACES', /2 places[\s\S]*contain 1/],
     ['a text that is one of the tokens', chat('hello <|patch|>', small), 'GRAFT_IMAGE_PLACES', /5 places[\s\S]*need 4/],
     ['ids with too few places', { tokenIds: [3, patch, patch], images: [small] }, 'GRAFT_IMAGE_PLACES', /2 places[\s\S]*need 4/],
     ['nine images', chat(...Array.from({ length: 9 }, () => small)), 'GRAFT_IMAGE_COUNT', /9 images; the limit maxImages is 8/],
