@@ -1,4 +1,5 @@
 import { GraftError, graftError, messageOf } from '@graft/common';
+import { boundBy, ownerText } from '@graft/registry';
 
 /**
  * Calls a synchronous method of a plugin. A promise is refused: its rejection would go unhandled and end the process.
@@ -20,7 +21,7 @@ export function callPlugin<T>(call: () => T, failed: (what: string, cause?: unkn
 export class ServiceCallError extends graftError('GRAFT_SERVICE_CALL', (call: string, by: string, what: string, cause?: unknown) => ({
   what: `${call} ${what}.`,
   where: by || call,
-  fix: 'correct the service; graft explain --services names its plugin.',
+  fix: 'correct the service; graft explain --services lists what plugins bind.',
   cause,
 })) {}
 
@@ -34,12 +35,19 @@ export function expectParts<T>(value: T, parts: readonly string[], call: string,
   throw new ServiceCallError(call, by, `returned ${given}, which has no "${missing}"`);
 }
 
+/** `class or name of plugin "x" (file)`. */
+export function nameOfService(service: object): string {
+  const { name = service.constructor.name } = service as { name?: string };
+  const owner = boundBy(service);
+  return owner === undefined ? name : `${name} of ${ownerText(owner)}`;
+}
+
 /**
  * The service with errors that name it: an error of a method becomes a ServiceCallError, except an error with a code and the reason of an aborted signal.
  * @param gives the parts that the result of each method must have.
  */
 export function guarded<T extends object>(token: string, service: T, gives: Partial<Record<keyof T, readonly string[]>> = {}): T {
-  const { name: by = service.constructor.name } = service as { name?: string };
+  const by = nameOfService(service);
   const get = (_: T, key: string | symbol): unknown => {
     const method: unknown = Reflect.get(service, key);
     if (typeof method !== 'function') return method;

@@ -2,7 +2,7 @@ import type { EventBus } from '@graft/common';
 import { float32Policy, type LoadWeights } from '@graft/core-model';
 import { storageFormats } from '@graft/graph';
 import type { SelectedPlatform, ServiceContainer } from '@graft/registry';
-import { callPlugin, ServiceCallError } from './call-plugin.ts';
+import { callPlugin, nameOfService, ServiceCallError } from './call-plugin.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
 import { ModelFiles } from './tokens.ts';
@@ -55,7 +55,8 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
 export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<Omit<LoadWeights, 'rules'>> {
   const asked = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
   const policy: LoadWeights['policy'] = (parameter) => {
-    const fail = (what: string, cause?: unknown) => new ServiceCallError(`WeightPolicy() for "${parameter.name}"`, asked.name, what, cause);
+    const fail = (what: string, cause?: unknown) =>
+      new ServiceCallError(`WeightPolicy() for "${parameter.name}"`, nameOfService(asked), what, cause);
     const format = callPlugin(() => asked(parameter), fail);
     if (!storageFormats.includes(format)) throw fail(`gave ${format}; expected ${storageFormats.join(', ')}`);
     return format;

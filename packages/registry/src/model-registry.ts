@@ -16,7 +16,7 @@ import { ClassLoader } from './load-class.ts';
 import type { LazyClass, LazyModel } from './model.ts';
 import type { Platform } from './platform.ts';
 import type { ModelDeclaration, OverrideDeclaration, PluginHook, RetiredArchitecture } from './plugin.ts';
-import { hookSchema, layersSchema, modelSchema, overrideSchema, parseDeclared, resolveSchema } from './plugin.ts';
+import { hookSchema, layersSchema, modelSchema, overrideSchema, parseDeclared, resolveSchema, retiredSchema } from './plugin.ts';
 import { type DeclaredClass, type OverrideEntry, qualifiedName } from './registration.ts';
 import type { Resolution } from './resolution.ts';
 import type { RegisteredHook, ResolveContext, ResolvedClass } from './resolve.ts';
@@ -122,6 +122,7 @@ export class ModelRegistry {
 
   /** Records where a name went, so that asking for it says so. Of several notes the last counts. */
   retire(name: string, facts: RetiredArchitecture): void {
+    parseDeclared('retire', retiredSchema, { [name]: facts }, application);
     this.change({ retired: new Map([...this.state.retired, [name, facts]]) });
   }
 

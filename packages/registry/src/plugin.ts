@@ -11,6 +11,7 @@ import { PluginInvalidError, RegistrationInvalidError } from './plugin-errors.ts
 
 const name = z.string().regex(/^[A-Za-z0-9@][\w@./-]*$/, 'must be a name of letters, digits and @ . / _ -');
 const names = z.array(nonEmpty).readonly();
+const someNames = z.array(nonEmpty).min(1, 'must name at least one').readonly();
 const range = z.string().refine((text) => semver.validRange(text) !== null, 'must be a semver range');
 const method = z.string().refine(isMethodName, 'must be `method`, `method(parameters)` or `Class.method`');
 
@@ -40,9 +41,9 @@ const overrideFacts = z.strictObject({
   /** Higher wins; 0 unless given. Two equal ones that can serve in one place are an error. */
   priority: z.number().exactOptional(),
   /** Architectures and layers inside which it serves; everywhere when left out. */
-  within: z.array(nonEmpty).min(1, 'must name a class').readonly().exactOptional(),
+  within: someNames.exactOptional(),
   /** The modes in which it serves; all when left out. */
-  modes: names.exactOptional(),
+  modes: someNames.exactOptional(),
   /** Whether it serves on this device: false, or the reason why not. Called at each resolution; properties of the device may be absent. */
   when: functionSchema<(device: Detected) => boolean | string>().exactOptional(),
   /**
@@ -72,7 +73,7 @@ const hookFacts = z.strictObject({
   platform: nonEmpty,
   phase: z.enum(['init', 'postLoad']),
   /** The modes in which it runs; all when left out. */
-  modes: names.exactOptional(),
+  modes: someNames.exactOptional(),
   /** The guard or branch that it removes, for `explain`. */
   reason: nonEmpty.exactOptional(),
   /** `postLoad` only, and required there: what a reload of the weights does with it. */
@@ -113,6 +114,7 @@ export const resolveSchema = z.looseObject({
   platform: nonEmpty.nullable(),
   mode: z.string().nullish(),
   without: z.array(nonEmpty).optional(),
+  requireOverride: z.boolean().optional(),
 });
 
 const retired = z.strictObject({
@@ -120,6 +122,8 @@ const retired = z.strictObject({
   note: nonEmpty,
   replacedBy: nonEmpty.exactOptional(),
 });
+
+export const retiredSchema = z.record(nonEmpty, retired).readonly();
 
 /** An architecture or a layer that is no longer here. */
 export type RetiredArchitecture = z.input<typeof retired>;
@@ -150,7 +154,7 @@ const declarationSchema = z.strictObject({
   overrides: z.array(overrideSchema).readonly().exactOptional(),
   hooks: z.array(hookSchema).readonly().exactOptional(),
   /** Retired or moved architectures and layers, by their old name. */
-  retired: z.record(z.string(), retired).readonly().exactOptional(),
+  retired: retiredSchema.exactOptional(),
   /** Binds services. Called once at load; nothing is built then. */
   bind: functionSchema<(bind: Bind) => void | Promise<void>>().exactOptional(),
 });

@@ -3,6 +3,7 @@ import { Container, type Newable } from 'inversify';
 import { type Bind, type Binding, binder, requireNoRival, type Services } from './binder.ts';
 import { type Bound, ServiceCycleError, ServiceFailedError, ServiceInvalidError, ServiceNotBoundError, TokenScopeError } from './errors.ts';
 import { injectionsOf } from './injectable.ts';
+import { noteOwner } from './owner.ts';
 import { misfit, type Scope, type Token, type TokenFacts, tokenFacts } from './tokens.ts';
 
 interface Service extends TokenFacts {
@@ -139,6 +140,7 @@ export class ServiceContainer implements Services, AsyncDisposable {
     const misfits = isWhole && Array.isArray(value) ? value.map((one) => misfit(one, must)) : [misfit(value, isWhole ? ['map'] : must)];
     const given = misfits.find((one) => one !== null);
     if (given !== undefined) throw new ServiceInvalidError(binding, given!);
+    noteOwner(value, binding.owner);
     return value;
   }
 

@@ -9,3 +9,12 @@ export interface Owner {
 export function ownerText({ plugin, file }: Owner): string {
   return `plugin "${plugin}" (${file ?? 'passed in code'})`;
 }
+
+const owners = new WeakMap<object, Owner>();
+
+/** The owner of the binding, or of the decorator, that gave a service; undefined for another object. */
+export const boundBy = (service: object): Owner | undefined => owners.get(service);
+
+export function noteOwner(service: unknown, owner: Owner): void {
+  if (typeof service === 'function' || (typeof service === 'object' && service !== null)) owners.set(service, owner);
+}
