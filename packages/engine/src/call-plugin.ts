@@ -39,7 +39,7 @@ export function expectParts<T>(value: T, parts: readonly string[], call: string,
 export function nameOfService(service: object): string {
   const { name = service.constructor.name } = service as { name?: string };
   const owner = boundBy(service);
-  return owner === undefined ? name : `${name} of ${ownerText(owner)}`;
+  return [name, owner === undefined ? '' : ownerText(owner)].filter((part) => part !== '').join(' of ');
 }
 
 /**

@@ -247,8 +247,8 @@ test.each<[string, string, PluginDeclaration['bind'] & {}]>([
         return fail();
       }),
   ],
-  ['.weight" returned a promise', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((async () => 'float32') as never)],
-  ['.weight" gave int3; expected float32', 'WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue((() => 'int3') as never)],
+  ['.weight" returned a promise', 'plugin "mine"', (bind) => bind(WeightPolicy).toConstantValue((async () => 'float32') as never)],
+  ['.weight" gave int3; expected float32', 'plugin "mine"', (bind) => bind(WeightPolicy).toConstantValue((() => 'int3') as never)],
   ['ModelRunner.capture() threw: no driver', 'MyRunner', runnerWith({ capture: fail })],
   ['ModelRunner.compile() threw: no driver', 'MyRunner', runnerWith({ compile: async () => fail() })],
   ['ModelRunner.ready() threw: no driver', 'MyRunner', runnerWith({ ready: fail })],
@@ -268,5 +268,9 @@ test.each<[string, object]>([
 ])('a step of a plugin’s runner that %s ends its request with an error that names the runner', async (text, methods) => {
   const engine = await startTiny({}, withPlugin(runnerWith(methods)));
   const answer = generateIds(engine, request(prompt));
-  await expect(answer).rejects.toMatchObject({ code: 'GRAFT_SERVICE_CALL', what: `ModelRunner.run() ${text}.`, where: 'MyRunner' });
+  await expect(answer).rejects.toMatchObject({
+    code: 'GRAFT_SERVICE_CALL',
+    what: `ModelRunner.run() ${text}.`,
+    where: 'MyRunner of plugin "mine" (passed in code)',
+  });
 });

@@ -469,23 +469,6 @@ test('a hook for modes that the platform lacks gives a warning with the nearest 
   expect(seen).toEqual([`vendor: hook 1: It only runs in "complie", and platform "hpu" has no such mode ${nearest}.`]);
 });
 
-test('a decorated hook for a mode that no platform has is an error that names its plugin', async () => {
-  class Misspelt extends Tiny {
-    @InitHook({ modes: ['complie'] })
-    never(): void {}
-  }
-  const at = { ...target, chain: [{ plugin: 'vendor', className: 'Misspelt', file: 'file:///vendor.ts' }], modes: ['compile', 'lazy'] };
-  const runner = new HookRunner({ ...at, otherModes: ['eager'] });
-  await expect(runner.run('init', new Misspelt(), null)).rejects.toThrow(
-    code('GRAFT_TARGET_MODE', {
-      what: 'The hook Misspelt.never names mode "complie", which platform "hpu" does not have.',
-      where: 'plugin "vendor" (file:///vendor.ts)',
-      fix: expect.stringContaining('"compile"'),
-    }),
-  );
-  await new HookRunner({ ...at, otherModes: ['complie'] }).run('init', new Misspelt(), null); // another platform's
-});
-
 test('a hook method that is switched off and that no class has is an error with the nearest', async () => {
   const runner = new HookRunner({ ...target, without: ['tiny: Norm.fald'] });
   const model = new Deep();

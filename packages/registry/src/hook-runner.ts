@@ -1,6 +1,6 @@
 import { EventBus, messageOf, nearestNames, quotedList } from '@graft/common';
 import type { Owner } from '@graft/services';
-import { TargetModeError, WithoutUnknownError } from './errors.ts';
+import { WithoutUnknownError } from './errors.ts';
 import { type HookDeclaration, type HookMethod, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
@@ -47,7 +47,7 @@ export interface HookEvents {
   'hook:warning': { hook: string; plugin: string; message: string };
 }
 
-type Link = Pick<Candidate, 'plugin' | 'className'> & Partial<Pick<Candidate, 'file'>>;
+type Link = Pick<Candidate, 'plugin' | 'className'>;
 
 export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform' | 'mode'> {
   readonly chain: readonly Link[];
@@ -56,8 +56,6 @@ export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform'
   readonly upstreamVersion?: string | null;
   /** The modes of the platform; a hook for none of them gets a warning. */
   readonly modes?: readonly string[];
-  /** The modes of the other loaded platforms. A hook that names none of any platform is an error. */
-  readonly otherModes?: readonly string[];
   /** Hooks that are switched off: `plugin: name`, as in records, or `plugin: Class.method`. */
   readonly without?: readonly string[];
 }
@@ -211,8 +209,7 @@ export class HookRunner {
     const links = [...chain, ...layers.flatMap(({ candidates }) => candidates)];
     return found.map(({ declaration: { method, prototype, ...facts }, places }) => {
       const className = prototype.constructor.name;
-      const { plugin, file = null } = links.find((link) => link.className === className) ?? chain.at(-1) ?? { plugin: 'application' };
-      this.expectModes(`${className}.${method}`, facts.modes, { plugin, file });
+      const plugin = (links.find((link) => link.className === className) ?? chain.at(-1))?.plugin ?? 'application';
       const run: Hook['run'] = (instance, _, patches) => (instance as Record<string, HookMethod>)[method]!(patches);
       return { ...facts, hook: `${className}.${method}`, plugin, ...split(places), run };
     });
@@ -232,12 +229,6 @@ export class HookRunner {
     if (modes !== null && (mode === null || !modes.includes(mode))) return 'skipped: other mode';
     if (paths.length === 0) return 'skipped: not in this model';
     return without.some((name) => name === hook || name === `${plugin}: ${hook}`) ? 'skipped: switched off' : null;
-  }
-
-  private expectModes(hook: string, modes: readonly string[] | null, owner: Owner): void {
-    const { modes: known, otherModes = [], platform } = this.target;
-    const wrong = known && modes?.find((mode) => ![...known, ...otherModes].includes(mode));
-    if (known && wrong !== undefined) throw new TargetModeError(`The hook ${hook}`, owner, wrong, { name: platform!, modes: known });
   }
 
   /** A warning and not an error: a class may serve on several platforms, and name a mode of another one. */

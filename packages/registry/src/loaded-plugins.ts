@@ -83,10 +83,9 @@ export class LoadedPlugins {
   /** Creates the runner of a model's hooks, with the modes of its platform and the version of the plugin that brings the upstream class. */
   async createHookRunner(target: HookTarget): Promise<HookRunner> {
     const modes = this.platforms.find(({ name }) => name === target.platform)?.modes;
-    const otherModes = this.platforms.flatMap((platform) => platform.modes);
     const plugin = this.loaded.find(({ name }) => name === target.chain[0]?.plugin)?.plugin;
     const upstreamVersion = plugin?.version ?? (await plugin?.manifest?.())?.version ?? null;
-    return new HookRunner({ ...target, upstreamVersion, otherModes, ...(modes !== undefined && { modes }) }, this.hooks);
+    return new HookRunner({ ...target, upstreamVersion, ...(modes !== undefined && { modes }) }, this.hooks);
   }
 
   get records(): readonly PluginRecord[] {
