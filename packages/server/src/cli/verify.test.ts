@@ -8,7 +8,7 @@ const file = (path: string): string => fileURLToPath(new URL(`../../../../${path
 /** The overrides of llama4-hpu on the interpreter; and one of an application on top of them, wrong at layer 7. */
 const overrides = file('packages/llama4-hpu/src/interpreter-hpu.fixture.ts');
 const wrong = file('tests/verify-plugin.fixture.ts');
-const idle = file('tests/idle-plugin.fixture.ts');
+const idle = file('packages/server/test/idle-plugin.ts');
 
 async function verify(plugins: string, ...args: string[]) {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
