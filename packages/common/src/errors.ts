@@ -63,6 +63,10 @@ export function graftError<Args extends unknown[]>(code: GraftErrorFacts['code']
   };
 }
 
+/** `graftError` for a class whose instances bring their own words. @param usualFix of an error that brings no fix. */
+export const wordedError = (code: GraftErrorFacts['code'], usualFix: string) =>
+  graftError(code, (what: string, where: string, fix: string = usualFix) => ({ what, where, fix }));
+
 export interface GraftErrorRecord {
   name: string;
   code: `GRAFT_${string}`;

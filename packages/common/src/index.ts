@@ -1,6 +1,6 @@
 export { type EvictionLimits, evictCacheEntries, useCacheEntry } from './disk-cache.ts';
 export { Disposables, DisposedError } from './disposal.ts';
-export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf } from './errors.ts';
+export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf, wordedError } from './errors.ts';
 export { EventBus } from './events.ts';
 export { describeIssue, expectValid, functionSchema, keysAt, nonEmpty } from './issues.ts';
 export { nearestNames, nowText, quotedList } from './names.ts';

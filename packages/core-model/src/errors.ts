@@ -1,25 +1,22 @@
-import { graftError } from '@graft/common';
+import { graftError, wordedError } from '@graft/common';
 
 /** A config.json does not have the form of its family. */
-export class ConfigInvalidError extends graftError('GRAFT_CONFIG_INVALID', (what: string, where: string, fix?: string) => ({
-  what,
-  where,
-  fix: fix ?? 'correct config.json, or override the key with --config-overrides.',
-})) {}
+export class ConfigInvalidError extends wordedError(
+  'GRAFT_CONFIG_INVALID',
+  'correct config.json, or override the key with --config-overrides.',
+) {}
 
 /** Two keys of a config.json contradict each other. */
-export class ConfigContradictionError extends graftError('GRAFT_CONFIG_CONTRADICTION', (what: string, where: string) => ({
-  what,
-  where,
-  fix: 'override one of the two keys with --config-overrides so that they agree.',
-})) {}
+export class ConfigContradictionError extends wordedError(
+  'GRAFT_CONFIG_CONTRADICTION',
+  'override one of the two keys with --config-overrides so that they agree.',
+) {}
 
 /** Graft does not compute this rope type. */
-export class RopeTypeError extends graftError('GRAFT_ROPE_TYPE_UNKNOWN', (what: string, where: string) => ({
-  what,
-  where,
-  fix: 'convert the checkpoint, or override rope_parameters if they are wrong. A wrong rotation would give wrong answers.',
-})) {}
+export class RopeTypeError extends wordedError(
+  'GRAFT_ROPE_TYPE_UNKNOWN',
+  'convert the checkpoint, or override rope_parameters if they are wrong. A wrong rotation would give wrong answers.',
+) {}
 
 /** --config-overrides has a key that neither the config nor its schema has. */
 export class ConfigOverrideUnknownError extends graftError('GRAFT_CONFIG_OVERRIDE_UNKNOWN', (key: string, nearest: readonly string[]) => ({

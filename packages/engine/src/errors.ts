@@ -1,9 +1,5 @@
-import { type GraftErrorFacts, graftError } from '@graft/common';
+import { graftError, wordedError } from '@graft/common';
 import { quotedList } from '@graft/registry';
-
-/** The base of an error that the thrower words; `usualFix` is its advice unless the thrower has a better one. */
-export const wordedError = (code: GraftErrorFacts['code'], usualFix: string) =>
-  graftError(code, (what: string, where: string, fix: string = usualFix) => ({ what, where, fix }));
 
 /** A request has the wrong form. */
 export class InvalidRequestError extends wordedError('GRAFT_INVALID_REQUEST', 'correct the field and send the request again.') {}

@@ -1,5 +1,4 @@
-import { graftError } from '@graft/common';
-import { wordedError } from '../errors.ts';
+import { graftError, wordedError } from '@graft/common';
 
 /** An image's URL is not a base64 `data:` URL. */
 export class ImageUrlError extends wordedError('GRAFT_IMAGE_URL', 'send "data:image/png;base64,..." with the file in padded base64.') {}
