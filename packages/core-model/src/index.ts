@@ -6,7 +6,6 @@ export {
   decoderConfig,
   invalid,
   positive,
-  type RopeConfig,
   smallDecoder,
 } from './families/config-schema.ts';
 export { decoderWeights, ggufWeights, qkvRows } from './families/decoder-weights.ts';
@@ -28,10 +27,10 @@ export { llama4 } from './families/llama4.ts';
 export type { LayerConfig, Llama4Config, Llama4VisionConfig } from './families/llama4-config.ts';
 export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';
 export { Embedding } from './layers/embedding.ts';
-export { FusedMoe } from './layers/fused-moe.ts';
+export { FusedMoe, type FusedMoeOptions } from './layers/fused-moe.ts';
 export { Linear } from './layers/linear.ts';
-export { HeadRmsNorm, LayerNorm, RmsNorm } from './layers/norm.ts';
-export { inverseFrequencies, RotaryEmbedding } from './layers/rotary.ts';
+export { GemmaRmsNorm, HeadRmsNorm, LayerNorm, RmsNorm } from './layers/norm.ts';
+export { inverseFrequencies, type RopeConfig, RotaryEmbedding } from './layers/rotary.ts';
 export {
   Llama4MultiModalProjector,
   Llama4VisionAttention,

@@ -8,12 +8,12 @@ export const manifest: UpstreamManifest = {
   classes: {
     "Attention": {
       base: "Module",
-      fields: ["numHeads","numKvHeads","headDim","scale","keyCache","valueCache","queryStart","sequenceLengths","totalLength"],
+      fields: ["numHeads","numKvHeads","headDim","scale","window","softcap","sinks","keyCache","valueCache","queryStart","sequenceLengths","totalLength"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ numHeads, numKvHeads, headDim, scale }"], hash: "8378a2095729f3b1" },
-        "forward": { parameters: ["query","key","value"], hash: "1007438c586683d7" },
-        "getKvCacheSpec": { parameters: [], hash: "5db11b0209408e36" },
+        "constructor": { parameters: ["{ numHeads, numKvHeads, headDim, scale, window = null, softcap = null, sinks = false }"], hash: "7534aa2f1fa07ee3" },
+        "forward": { parameters: ["query","key","value"], hash: "eb015c7102b75ef5" },
+        "getKvCacheSpec": { parameters: [], hash: "0759ed52a6c77b57" },
       },
     },
     "Buffer": {
@@ -76,11 +76,19 @@ export const manifest: UpstreamManifest = {
     },
     "FusedMoe": {
       base: "Module",
-      fields: ["topK","w13_weight","w2_weight"],
+      fields: ["topK","routing","activation","w13_weight","w2_weight","w13_bias","w2_bias"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["numExperts","topK","hiddenSize","intermediateSize"], hash: "6c5493572dd23b6b" },
-        "forward": { parameters: ["x","routerLogits"], hash: "30e1cf0b600aceae" },
+        "constructor": { parameters: ["numExperts","topK","hiddenSize","intermediateSize","{ routing = 'sigmoidInput', activation = { kind: 'silu' }, bias = false }"], hash: "ea9ebe89643f5b6f" },
+        "forward": { parameters: ["x","routerLogits"], hash: "79ab88578267ed1d" },
+      },
+    },
+    "GemmaRmsNorm": {
+      base: "RmsNorm",
+      fields: [],
+      accessors: {},
+      methods: {
+        "factors": { parameters: [], hash: "4a2bda846b3f0b3b" },
       },
     },
     "HeadRmsNorm": {
@@ -327,18 +335,20 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {
         "constructor": { parameters: ["hiddenSize","epsilon"], hash: "6b58e928e79ad608" },
-        "forward": { parameters: ["x"], hash: "d255dbbfc702d8ef" },
-        "forwardWithResidual": { parameters: ["x","residual"], hash: "3827b00f9e448ea8" },
+        "forward": { parameters: ["x"], hash: "8582c7e47ade9f0f" },
+        "forwardWithResidual": { parameters: ["x","residual"], hash: "92560af3131ecd7a" },
+        "factors": { parameters: [], hash: "35dbf836114215da" },
       },
     },
     "RotaryEmbedding": {
       base: "Module",
-      fields: ["headDim","interleaved","cosCache","sinCache"],
+      fields: ["headDim","rotaryDim","interleaved","maxPositions","shortPositions","cosCache","sinCache"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["headDim","maxPositions","rope","{ interleaved = false }"], hash: "fc64378cd309efa6" },
-        "forward": { parameters: ["positions","query","key"], hash: "e9764d8de69f6c28" },
-        "rotate": { parameters: ["x","positions"], hash: "2b948919a23ac67b" },
+        "constructor": { parameters: ["headDim","maxPositions","rope","{ interleaved = false, rotaryDim }"], hash: "a7039ab03a6009b0" },
+        "forward": { parameters: ["positions","query","key"], hash: "bf42edb4a60cbcb5" },
+        "rowsOf": { parameters: ["positions"], hash: "be854eebc4645ace" },
+        "rotate": { parameters: ["x","positions"], hash: "e6d0644dc0ccf200" },
       },
     },
     "RuntimeInput": {

@@ -42,7 +42,7 @@ export class KvCachePlan {
 }
 
 function groupOf(spec: KvCacheSpec, maxModelLength: number, paddingRows: number): KvGroup {
-  if (spec.kind === 'full') return { name: 'full', chunkSize: null, rows: maxModelLength + paddingRows };
+  if (spec.kind !== 'chunked-local') return { name: 'full', chunkSize: null, rows: maxModelLength + paddingRows };
   const rows = Math.min(spec.chunkSize, maxModelLength) + paddingRows;
   return { name: `chunked-local-${spec.chunkSize}`, chunkSize: spec.chunkSize, rows };
 }

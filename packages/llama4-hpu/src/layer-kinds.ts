@@ -13,7 +13,7 @@ export function layerKinds(model: Module): string[] {
     const part: object = feed_forward;
     const feedForward = part instanceof HpuLlama4FeedForward ? part.inner : part; // what a guard sees through the wrapper
     const spec = self_attn.attn.getKvCacheSpec();
-    return `${feedForward.constructor.name} over ${spec.kind === 'full' ? 'full' : `chunked-local-${spec.chunkSize}`}`;
+    return `${feedForward.constructor.name} over ${spec.kind === 'chunked-local' ? `chunked-local-${spec.chunkSize}` : spec.kind}`;
   });
   return [...new Set(kinds)];
 }

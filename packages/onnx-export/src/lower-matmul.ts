@@ -1,4 +1,4 @@
-import { quantBlock, type Value, type WeightSlot } from '@graft/graph';
+import { type AttributesOf, type ops, quantBlock, type Value, type WeightSlot } from '@graft/graph';
 import { float, int } from '@graft/onnxruntime';
 import type { LoweringContext, Name } from './lowering-context.ts';
 
@@ -39,9 +39,15 @@ export function matMul(c: LoweringContext, { x, rank, weight, bias = null, exper
     const product = precise && rounds ? inTwoTerms(c, { x, rank, columns: slot.shape.at(-1)!, bias }, multiply) : multiply(x, bias);
     return format === 'int4b32o' ? c.op('Add', [product, offsetTerm(c, x, slot, expert)]) : product;
   }
-  const dense = slot === null || expert === undefined ? c.name(weight) : c.dense(slot, expert);
-  const product = c.op('FusedMatMul', [x, dense], { microsoft: true, attributes: { transB: int(1) } });
+  const product = c.op('FusedMatMul', [x, sliceOf(c, weight, expert)], { microsoft: true, attributes: { transB: int(1) } });
   return bias === null ? product : c.op('Add', [product, bias]);
+}
+
+/** A weight in float32, or its slice `index` along the first axis. */
+export function sliceOf(c: LoweringContext, weight: Value, index?: number): Name {
+  if (index === undefined) return c.name(weight);
+  const slot = c.weightOf(weight);
+  return slot === null ? c.gather(c.name(weight), c.constant('int64', [], [index])) : c.dense(slot, index);
 }
 
 /**
@@ -96,9 +102,23 @@ function blockSums(c: LoweringContext, columns: number): Name {
   });
 }
 
-/** `silu(gate) * up` of `x [..., 2 * size]`. QuickGelu with alpha 1 is SiLU. */
-export function siluAndMul(c: LoweringContext, x: Name, size: number): Name {
-  const [gate, up] = c.node('Split', [x, c.int64s([size, size])], 2, { attributes: { axis: int(-1) } });
-  const activated = c.op('QuickGelu', [gate!], { microsoft: true, attributes: { alpha: float(1) } });
-  return c.op('Mul', [activated, up!]);
+/** What gates the second half of a tensor by the first: an op of the name `<kind>AndMul`. */
+export type Gate = AttributesOf<typeof ops.fusedMoe>['activation'] | { readonly kind: 'geluTanh' };
+
+/** `x [..., 2 * size]` -> `[..., size]`. */
+export function gated(c: LoweringContext, x: Name, size: number, gate: Gate): Name {
+  const [first, second] = c.node('Split', [x, c.int64s([size, size])], 2, { attributes: { axis: int(-1) } }) as [Name, Name];
+  const number = (value: number): Name => c.constant('float32', [], [value]);
+  const swish = (value: Name, alpha: number): Name => c.op('QuickGelu', [value], { microsoft: true, attributes: { alpha: float(alpha) } });
+  switch (gate.kind) {
+    case 'silu':
+      return c.op('Mul', [swish(first, 1), second]);
+    case 'geluTanh':
+      return c.op('Mul', [c.op('FastGelu', [first], { microsoft: true }), second]);
+    case 'swigluOai': {
+      const activated = swish(c.op('Min', [first, number(gate.limit)]), gate.alpha);
+      const clamped = c.op('Clip', [second, number(-gate.limit), number(gate.limit)]);
+      return c.op('Mul', [c.op('Add', [clamped, number(1)]), activated]);
+    }
+  }
 }

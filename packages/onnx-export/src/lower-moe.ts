@@ -1,63 +1,81 @@
-import type { InputsOf, ops, Value } from '@graft/graph';
+import type { AttributesOf, InputsOf, ops, Value } from '@graft/graph';
 import { int, ints } from '@graft/onnxruntime';
-import { matMul, siluAndMul } from './lower-matmul.ts';
+import { gated, matMul, sliceOf } from './lower-matmul.ts';
 import type { LoweringContext, Name } from './lowering-context.ts';
+
+type Inputs = InputsOf<typeof ops.fusedMoe, Value>;
+type Attributes = AttributesOf<typeof ops.fusedMoe>;
 
 /**
  * Mixture of experts with one product for each expert: the tokens are sorted by expert and split into one slice for each, most of them empty.
  * An idle expert costs a few empty nodes. Every weight is a constant of the graph, so that it is packed once and read only when used.
  */
-export function lowerFusedMoe({ x, routerLogits, w13, w2 }: InputsOf<typeof ops.fusedMoe, Value>, topK: number, c: LoweringContext): Name {
+export function lowerFusedMoe({ x, routerLogits, w13, w2, w13Bias, w2Bias }: Inputs, attributes: Attributes, c: LoweringContext): Name {
+  const { topK, routing, activation } = attributes;
   const experts = w13.dims[0]!.value;
   const hidden = x.dims.at(-1)!.value;
   const intermediate = w2.dims[2]!.value;
-  const { rows, expertOfRow } = routedRows(c, c.name(x), c.name(routerLogits), hidden, topK);
+  const { weights, chosen } = routed(c, c.name(routerLogits), topK, routing);
+  const expertOfRow = c.op('Reshape', [chosen, c.int64s([-1])]);
+  const rows = rowsOfTokens(c, c.name(x), routing === 'sigmoidInput' ? weights : null, hidden, topK);
 
   const order = sortedOrder(c, expertOfRow);
   const counts = countEach(c, expertOfRow, experts);
   const sorted = c.gather(rows, order);
   const slices = experts === 1 ? [sorted] : c.node('Split', [sorted, counts], experts, { attributes: { axis: int(0) } });
+  const biasOf = (bias: Value | null, expert: number): Name | null => bias && sliceOf(c, bias, expert);
   const results = slices.map((slice, expert) => {
-    const gated = siluAndMul(c, matMul(c, { x: slice, rank: 2, weight: w13, expert }), intermediate);
-    return matMul(c, { x: gated, rank: 2, weight: w2, expert });
+    const gateUp = matMul(c, { x: slice, rank: 2, weight: w13, expert, bias: biasOf(w13Bias, expert) });
+    const active = gated(c, gateUp, intermediate, activation);
+    return matMul(c, { x: active, rank: 2, weight: w2, expert, bias: biasOf(w2Bias, expert) });
   });
   const joined = experts === 1 ? results[0]! : c.concat(results);
   const inOrder = c.gather(joined, sortedOrder(c, order)); // sorting a permutation inverts it
-  return topK === 1 ? inOrder : sumOfExperts(c, inOrder, hidden, topK);
+  const weighted = routing === 'sigmoidInput' ? inOrder : c.op('Mul', [inOrder, c.op('Reshape', [weights, c.int64s([-1, 1])])]);
+  return topK === 1 ? weighted : sumOfExperts(c, weighted, hidden, topK);
 }
 
 /**
- * Mixture of experts as one batched product: each expert gets every token, scaled by the sigmoid of its logit if the expert is chosen and by zero otherwise.
- * The results are added. Work and shapes do not depend on the routing, as a device of static shapes needs.
+ * Mixture of experts as one batched product: each expert gets every token, and has a weight of zero for those that did not choose it. The results are added.
+ * Work and shapes do not depend on the routing, as a device of static shapes needs.
  */
-export function lowerStaticMoe({ x, routerLogits, w13, w2 }: InputsOf<typeof ops.fusedMoe, Value>, topK: number, c: LoweringContext): Name {
+export function lowerStaticMoe({ x, routerLogits, w13, w2, w13Bias, w2Bias }: Inputs, attributes: Attributes, c: LoweringContext): Name {
+  const { topK, routing, activation } = attributes;
   const axis = (value: number): Name => c.int64s([value]);
-  const product = (rows: Name, weight: Value): Name =>
-    c.op('FusedMatMul', [rows, c.name(weight)], { microsoft: true, attributes: { transB: int(1) } });
-  const scales = c.op('Transpose', [chosenScores(c, c.name(routerLogits), w13.dims[0]!.value, topK)], {
-    attributes: { perm: ints([1, 0]) },
-  }); // [experts, tokens]
-  const rows = c.op('Mul', [c.op('Unsqueeze', [c.name(x), axis(0)]), c.op('Unsqueeze', [scales, axis(2)])]); // [experts, tokens, hidden]
-  const gated = siluAndMul(c, product(rows, w13), w2.dims[2]!.value); // [experts, tokens, intermediate]
-  return c.op('ReduceSum', [product(gated, w2), axis(0)], { attributes: { keepdims: int(0) } });
+  const product = (rows: Name, weight: Value, bias: Value | null): Name => {
+    const result = c.op('FusedMatMul', [rows, c.name(weight)], { microsoft: true, attributes: { transB: int(1) } });
+    return bias === null ? result : c.op('Add', [result, c.op('Unsqueeze', [c.name(bias), axis(1)])]);
+  };
+  const { weights, chosen } = routed(c, c.name(routerLogits), topK, routing);
+  const mask = oneHot(c, chosen, 2, w13.dims[0]!.value, 'float32'); // [tokens, topK, experts]
+  const ofChosen = c.op('Mul', [mask, c.op('Unsqueeze', [weights, axis(2)])]);
+  const ofExperts = c.op('ReduceSum', [ofChosen, axis(1)], { attributes: { keepdims: int(0) } }); // [tokens, experts]
+  const scales = c.op('Unsqueeze', [c.op('Transpose', [ofExperts], { attributes: { perm: ints([1, 0]) } }), axis(2)]); // [experts, tokens, 1]
+  const ofAll = c.op('Unsqueeze', [c.name(x), axis(0)]);
+  const rows = routing === 'sigmoidInput' ? c.op('Mul', [ofAll, scales]) : ofAll; // [experts or 1, tokens, hidden]
+  const active = gated(c, product(rows, w13, w13Bias), w2.dims[2]!.value, activation); // [experts, tokens, intermediate]
+  const results = product(active, w2, w2Bias);
+  return c.op('ReduceSum', [routing === 'sigmoidInput' ? results : c.op('Mul', [results, scales]), axis(0)], {
+    attributes: { keepdims: int(0) },
+  });
 }
 
-/** The sigmoid of each logit among the `topK` largest of its token, 0 for the others. [tokens, experts]. */
-function chosenScores(c: LoweringContext, logits: Name, experts: number, topK: number): Name {
-  const attributes = { axis: int(-1), sorted: int(1) };
-  const chosen = c.node('TopK', [logits, c.int64s([topK])], 2, { attributes })[1]!; // [tokens, topK]
-  const mask = c.op('ReduceSum', [oneHot(c, chosen, 2, experts, 'float32'), c.int64s([1])], { attributes: { keepdims: int(0) } });
-  return c.op('Mul', [c.op('Sigmoid', [logits]), mask]);
+/** The experts that each token chooses, and the weight of each: of its input under `sigmoidInput`, else of its output. [tokens, topK] each. */
+function routed(c: LoweringContext, logits: Name, topK: number, routing: Attributes['routing']): { weights: Name; chosen: Name } {
+  const ofRow = { attributes: { axis: int(-1) } };
+  const scores = routing === 'softmax' ? c.op('Softmax', [logits], ofRow) : logits;
+  const [values, chosen] = c.node('TopK', [scores, c.int64s([topK])], 2, { attributes: { axis: int(-1), sorted: int(1) } }) as [Name, Name];
+  if (routing === 'softmax') return { weights: values, chosen };
+  return { weights: routing === 'sigmoidInput' ? c.op('Sigmoid', [values]) : c.op('Softmax', [values], ofRow), chosen };
 }
 
-/** A row for each token and chosen expert, scaled by the sigmoid of its logit. [tokens * topK, hidden] and [tokens * topK]. */
-function routedRows(c: LoweringContext, x: Name, logits: Name, hidden: number, topK: number): { rows: Name; expertOfRow: Name } {
-  const [values, chosen] = c.node('TopK', [logits, c.int64s([topK])], 2, { attributes: { axis: int(-1), sorted: int(1) } });
-  const scores = c.op('Sigmoid', [values!]); // [tokens, topK]
-  const expertOfRow = c.op('Reshape', [chosen!, c.int64s([-1])]);
-  if (topK === 1) return { rows: c.op('Mul', [x, scores]), expertOfRow };
-  const perExpert = c.op('Mul', [c.op('Unsqueeze', [x, c.int64s([1])]), c.op('Unsqueeze', [scores, c.int64s([2])])]); // [tokens, topK, hidden]
-  return { rows: c.op('Reshape', [perExpert, c.int64s([-1, hidden])]), expertOfRow };
+/** A row for each token and chosen expert, multiplied by its weight where there are weights. [tokens * topK, hidden]. */
+function rowsOfTokens(c: LoweringContext, x: Name, weights: Name | null, hidden: number, topK: number): Name {
+  if (topK === 1) return weights === null ? x : c.op('Mul', [x, weights]);
+  const apart = c.op('Unsqueeze', [x, c.int64s([1])]); // [tokens, 1, hidden]
+  const perExpert =
+    weights === null ? c.op('Expand', [apart, c.int64s([1, topK, 1])]) : c.op('Mul', [apart, c.op('Unsqueeze', [weights, c.int64s([2])])]); // [tokens, topK, hidden]
+  return c.op('Reshape', [perExpert, c.int64s([-1, hidden])]);
 }
 
 /** Indices that sort `keys`. Equal keys keep their order. */

@@ -15,7 +15,7 @@ import {
 } from '@graft/graph';
 import { float, int, ints } from '@graft/onnxruntime';
 import type { AttentionInputs } from './fusions.ts';
-import { isQuantised, matMul, siluAndMul } from './lower-matmul.ts';
+import { gated, isQuantised, matMul } from './lower-matmul.ts';
 import { lowerFusedMoe, lowerStaticMoe } from './lower-moe.ts';
 import { cacheDims, cacheWidth, type LoweringContext, type Name } from './lowering-context.ts';
 
@@ -56,7 +56,9 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
   sigmoid: ({ inputs: { x } }, c) => [c.op('Sigmoid', [c.name(x)])],
   gelu: ({ inputs: { x } }, c) => [c.op('Gelu', [c.name(x)], { microsoft: true })],
   cast: ({ inputs: { x }, attributes: { dtype } }, c) => [x.dtype === dtype ? c.name(x) : c.cast(c.name(x), dtype)],
-  siluAndMul: ({ inputs: { x } }, c) => [siluAndMul(c, c.name(x), x.dims.at(-1)!.value / 2)],
+  siluAndMul: ({ inputs: { x } }, c) => [gated(c, c.name(x), halfOf(x), { kind: 'silu' })],
+  geluTanhAndMul: ({ inputs: { x } }, c) => [gated(c, c.name(x), halfOf(x), { kind: 'geluTanh' })],
+  swigluOaiAndMul: ({ inputs: { x }, attributes }, c) => [gated(c, c.name(x), halfOf(x), { kind: 'swigluOai', ...attributes })],
 
   reshape: ({ inputs: { x }, outputs: [y] }, c) => [c.reshape(c.name(x), x.dims, y!.dims)],
   split: ({ inputs: { x }, attributes: { sizes } }, c) =>
@@ -117,14 +119,18 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> } = {
     c.op('LayerNormalization', [c.name(x), c.name(weight), c.name(bias)], { attributes: { axis: int(-1), epsilon: float(epsilon) } }),
   ],
 
-  rotaryEmbedding: ({ inputs: { x, positions, cos, sin }, attributes: { numHeads, interleaved } }, c) => [
+  rotaryEmbedding: ({ inputs: { x, positions, cos, sin }, attributes: { numHeads, headDim, interleaved, rotaryDim } }, c) => [
     c.op('RotaryEmbedding', [c.name(x), c.name(positions), c.name(cos), c.name(sin)], {
       microsoft: true,
-      attributes: { interleaved: int(Number(interleaved)), num_heads: int(numHeads) },
+      attributes: {
+        interleaved: int(Number(interleaved)),
+        num_heads: int(numHeads),
+        ...(rotaryDim !== headDim && { rotary_embedding_dim: int(rotaryDim) }),
+      },
     }),
   ],
   attention: (node, c) => [lowerAttention(node, c)],
-  fusedMoe: ({ inputs, attributes: { topK } }, c) => [(c.hasWeightInputs ? lowerStaticMoe : lowerFusedMoe)(inputs, topK, c)],
+  fusedMoe: ({ inputs, attributes }, c) => [(c.hasWeightInputs ? lowerStaticMoe : lowerFusedMoe)(inputs, attributes, c)],
 };
 
 const own = new Map(
@@ -155,6 +161,10 @@ function binary(type: string) {
 
 function reduction(type: string) {
   return ({ inputs: { x } }: { inputs: { x: Value } }, c: LoweringContext) => [c.op(type, [c.name(x), c.int64s([-1])])];
+}
+
+function halfOf(x: Value): number {
+  return x.dims.at(-1)!.value / 2;
 }
 
 function scalar(c: LoweringContext, dtype: DType, value: number): Name {
@@ -194,7 +204,7 @@ function withOffsets(c: LoweringContext, rows: Name, ids: Value, slot: WeightSlo
 }
 
 function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'attention'>, c: LoweringContext): Name {
-  const { numHeads, numKvHeads, headDim, scale } = attributes;
+  const { numHeads, numKvHeads, headDim, scale, window, softcap } = attributes;
   const { packed, query, key, value, rotary } = fused ?? { ...inputs, packed: null, rotary: null };
   const lengths = c.name(inputs.sequenceLengths);
   const lastRow = c.once(`last row ${lengths}`, () => c.op('Sub', [lengths, c.constant('int32', [], [1])]));
@@ -205,8 +215,11 @@ function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'att
     c.name(inputs.valueCache),
     lastRow,
     c.name(inputs.totalLength),
-    ...(rotary === null ? [] : [c.name(rotary.cos), c.name(rotary.sin), c.name(rotary.positions)]),
+    ...(rotary === null ? ['', '', ''] : [c.name(rotary.cos), c.name(rotary.sin), c.name(rotary.positions)]),
+    '', // a bias of the scores
+    inputs.sinks === null ? '' : c.name(inputs.sinks),
   ];
+  while (names.at(-1) === '') names.pop();
   const caches = [c.cacheOutput(inputs.keyCache), c.cacheOutput(inputs.valueCache)];
   const [result] = c.node('GroupQueryAttention', names, [null, ...caches], {
     microsoft: true,
@@ -214,6 +227,8 @@ function lowerAttention({ inputs, attributes, outputs, fused }: LoweredNode<'att
       num_heads: int(numHeads),
       kv_num_heads: int(numKvHeads),
       scale: float(scale),
+      ...(window !== null && { local_window_size: int(window) }),
+      ...(softcap !== null && { softcap: float(softcap) }),
       ...(rotary !== null && { do_rotary: int(1), rotary_interleaved: int(Number(rotary.interleaved)) }),
     },
   });

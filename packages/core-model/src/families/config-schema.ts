@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ConfigContradictionError, RopeTypeError } from '../errors.ts';
+import type { RopeConfig } from '../layers/rotary.ts';
 import type { RawConfig } from './family.ts';
 
 export const positive = z.int().positive();
@@ -39,12 +40,6 @@ const sharedKeys = {
   bos_token_id: tokenIds,
   eos_token_id: tokenIds,
 };
-
-/** How positions become rotations. `linear` and `llama3` scale the frequencies as the published checkpoints do. */
-export type RopeConfig =
-  | { type: 'default'; theta: number }
-  | { type: 'linear'; theta: number; factor: number }
-  | { type: 'llama3'; theta: number; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositionEmbeddings: number };
 
 /** The config of every decoder, after the shared rules are applied. */
 export interface DecoderConfig {

@@ -1,4 +1,4 @@
-import { Module, ops, Parameter, type Tensor } from '@graft/graph';
+import { Module, type Operand, ops, Parameter, type Tensor } from '@graft/graph';
 
 /** Root-mean-square norm over the last axis. vLLM: `RMSNorm`. */
 export class RmsNorm extends Module {
@@ -12,14 +12,26 @@ export class RmsNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return ops.rmsNorm({ x, weight: this.weight }, { epsilon: this.epsilon });
+    return ops.rmsNorm({ x, weight: this.factors() }, { epsilon: this.epsilon });
   }
 
   /** Adds `x` to the residual stream first; null starts the stream with `x`. @returns the norm and the stream. */
   forwardWithResidual(x: Tensor, residual: Tensor | null): [Tensor, Tensor] {
     if (residual === null) return [this.forward(x), x];
-    const [normed, sum] = ops.addRmsNorm({ x, residual, weight: this.weight }, { epsilon: this.epsilon });
+    const [normed, sum] = ops.addRmsNorm({ x, residual, weight: this.factors() }, { epsilon: this.epsilon });
     return [normed, sum];
+  }
+
+  /** `[hidden]` */
+  factors(): Operand {
+    return this.weight;
+  }
+}
+
+/** A root-mean-square norm that multiplies by one plus the weight. vLLM: `GemmaRMSNorm`. */
+export class GemmaRmsNorm extends RmsNorm {
+  override factors(): Operand {
+    return ops.addScalar({ x: this.weight }, { value: 1 });
   }
 }
 

@@ -1,45 +1,112 @@
 import { Buffer, Module, ops, type Tensor } from '@graft/graph';
-import type { RopeConfig } from '../families/config-schema.ts';
+
+interface RopeBase {
+  theta: number;
+  /** The part of a head, from its start, that is rotated. Default: all of it. */
+  partialRotaryFactor?: number;
+}
+
+/** How positions become rotations. The types other than `factors` scale as the published configs of their name say; transformers: `ROPE_INIT_FUNCTIONS`. */
+export type RopeConfig = RopeBase &
+  (
+    | { type: 'default' }
+    | { type: 'linear'; factor: number }
+    | { type: 'llama3'; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositionEmbeddings: number }
+    | {
+        type: 'yarn';
+        factor: number;
+        originalMaxPositionEmbeddings: number;
+        betaFast: number;
+        betaSlow: number;
+        /** Whether the range of mixed frequencies is rounded to whole pairs. */
+        truncate: boolean;
+        /** Factor of the rotated elements. */
+        attentionFactor: number;
+      }
+    | {
+        type: 'longrope';
+        /** Divisors of the frequencies, one for each pair. */
+        shortFactor: readonly number[];
+        longFactor: readonly number[];
+        originalMaxPositionEmbeddings: number;
+        attentionFactor: number;
+      }
+    /** Divisors of the frequencies, one for each pair: a GGUF's `rope_freqs.weight`. */
+    | { type: 'factors'; factors: readonly number[] }
+  );
+
+type RopeOf<Type extends RopeConfig['type']> = Extract<RopeConfig, { type: Type }>;
 
 /**
- * Rotates queries and keys by their absolute positions (RoFormer, section 3.4.2; vLLM: `get_rope`). The elements of a pair are half a head apart, or
- * neighbours where `interleaved`. The tables are sized by the served length, not by the model's limit.
+ * Rotates queries and keys by their absolute positions (RoFormer, section 3.4.2; vLLM: `get_rope`). The elements of a pair are half the rotated part apart,
+ * or neighbours where `interleaved`. The tables are sized by the served length, not by the model's limit. Under `longrope` the long factors count for all
+ * tokens of a step that goes past the original length; cached keys are not turned again.
  */
 export class RotaryEmbedding extends Module {
   readonly headDim: number;
+  /** Elements of a head that are rotated. */
+  readonly rotaryDim: number;
   readonly interleaved: boolean;
-  /** `[maxPositions, headDim / 2]` */
+  readonly maxPositions: number;
+  /** The positions that the short factors serve, where the second half of the tables is for longer sequences. */
+  readonly shortPositions: number | null;
+  /** `[maxPositions, rotaryDim / 2]`; twice the rows where there are short and long factors. */
   readonly cosCache: Buffer;
   readonly sinCache: Buffer;
 
-  constructor(headDim: number, maxPositions: number, rope: RopeConfig, { interleaved = false }: { interleaved?: boolean } = {}) {
+  constructor(
+    headDim: number,
+    maxPositions: number,
+    rope: RopeConfig,
+    { interleaved = false, rotaryDim }: { interleaved?: boolean; rotaryDim?: number } = {},
+  ) {
     super();
     this.headDim = headDim;
+    this.rotaryDim = rotaryDim ?? Math.trunc(headDim * (rope.partialRotaryFactor ?? 1));
     this.interleaved = interleaved;
-    const frequencies = inverseFrequencies(headDim, rope);
-    const shape = [maxPositions, frequencies.length];
-    const angles = Float32Array.from({ length: maxPositions * frequencies.length }, (_, i) =>
-      Math.fround(Math.floor(i / frequencies.length) * frequencies[i % frequencies.length]!),
-    );
-    this.cosCache = new Buffer(shape, angles.map(Math.cos));
-    this.sinCache = new Buffer(shape, angles.map(Math.sin));
+    this.maxPositions = maxPositions;
+    const short = rope.type === 'longrope' ? rope.originalMaxPositionEmbeddings : maxPositions;
+    this.shortPositions = short < maxPositions ? short : null;
+    const tables = this.shortPositions === null ? [false] : [false, true];
+    const frequencies = tables.map((long) => inverseFrequencies(this.rotaryDim, rope, { long }));
+    const shape = [tables.length * maxPositions, this.rotaryDim / 2] as const;
+    const angles = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => {
+      const row = Math.floor(i / shape[1]);
+      return (row % maxPositions) * frequencies[Math.floor(row / maxPositions)]![i % shape[1]]!;
+    });
+    const factor = rope.type === 'yarn' || rope.type === 'longrope' ? rope.attentionFactor : 1;
+    const tableOf = (part: (angle: number) => number): Buffer =>
+      new Buffer(
+        shape,
+        angles.map((angle) => Math.fround(part(angle)) * factor),
+      );
+    this.cosCache = tableOf(Math.cos);
+    this.sinCache = tableOf(Math.sin);
   }
 
   /** `positions [batch, sequence]`, `query [batch, sequence, heads * headDim]`, `key` likewise -> both, rotated. */
   forward(positions: Tensor, query: Tensor, key: Tensor): [Tensor, Tensor] {
-    return [this.rotate(query, positions), this.rotate(key, positions)];
+    const rows = this.rowsOf(positions);
+    return [this.rotate(query, rows), this.rotate(key, rows)];
+  }
+
+  /** The tables' row for each position. */
+  private rowsOf(positions: Tensor): Tensor {
+    if (this.shortPositions === null) return positions;
+    const last = positions.cast('float32').reduceMax(); // [batch, 1]
+    return positions.add(last.less(this.shortPositions).cast('int64').mul(-this.maxPositions).add(this.maxPositions));
   }
 
   private rotate(x: Tensor, positions: Tensor): Tensor {
     const numHeads = x.dim(-1).dividedBy(this.headDim).value;
-    const { headDim, interleaved, cosCache: cos, sinCache: sin } = this;
-    return ops.rotaryEmbedding({ x, positions, cos, sin }, { numHeads, headDim, interleaved });
+    const { headDim, interleaved, rotaryDim, cosCache: cos, sinCache: sin } = this;
+    return ops.rotaryEmbedding({ x, positions, cos, sin }, { numHeads, headDim, interleaved, rotaryDim });
   }
 }
 
-/** Radians per position for each pair of a head, in float32 as in the published implementation. `[headDim / 2]`. */
-export function inverseFrequencies(headDim: number, rope: RopeConfig): Float32Array {
-  const plain = Float32Array.from({ length: headDim / 2 }, (_, i) => 1 / rope.theta ** ((2 * i) / headDim));
+/** Radians per position for each pair, in float32 as in the published implementation. `[rotaryDim / 2]`. */
+export function inverseFrequencies(rotaryDim: number, rope: RopeConfig, { long = false }: { long?: boolean } = {}): Float32Array {
+  const plain = Float32Array.from({ length: rotaryDim / 2 }, (_, i) => 1 / rope.theta ** ((2 * i) / rotaryDim));
   switch (rope.type) {
     case 'default':
       return plain;
@@ -47,15 +114,35 @@ export function inverseFrequencies(headDim: number, rope: RopeConfig): Float32Ar
       return plain.map((frequency) => frequency / rope.factor);
     case 'llama3':
       return plain.map((frequency) => llama3Frequency(frequency, rope));
+    case 'yarn':
+      return yarnFrequencies(plain, rope);
+    case 'longrope':
+      return plain.map((frequency, i) => frequency / (long ? rope.longFactor : rope.shortFactor)[i]!);
+    case 'factors':
+      return plain.map((frequency, i) => frequency / rope.factors[i]!);
   }
 }
 
 /** Llama 3.1's scaling: long wavelengths are stretched by the factor, short ones stay, and those between are mixed. */
-function llama3Frequency(frequency: number, rope: Extract<RopeConfig, { type: 'llama3' }>): number {
+function llama3Frequency(frequency: number, rope: RopeOf<'llama3'>): number {
   const wavelength = (2 * Math.PI) / frequency;
   const original = rope.originalMaxPositionEmbeddings;
   if (wavelength > original / rope.lowFreqFactor) return frequency / rope.factor;
   if (wavelength < original / rope.highFreqFactor) return frequency;
   const smooth = (original / wavelength - rope.lowFreqFactor) / (rope.highFreqFactor - rope.lowFreqFactor);
   return ((1 - smooth) * frequency) / rope.factor + smooth * frequency;
+}
+
+/** Pairs that turn often within the original length are kept, those that turn little are stretched, with a ramp between (YaRN, section 3.2). */
+function yarnFrequencies(plain: Float32Array, rope: RopeOf<'yarn'>): Float32Array {
+  const dim = 2 * plain.length;
+  const pairWith = (turns: number): number =>
+    (dim * Math.log(rope.originalMaxPositionEmbeddings / (turns * 2 * Math.PI))) / (2 * Math.log(rope.theta));
+  const range = [pairWith(rope.betaFast), pairWith(rope.betaSlow)] as const;
+  const low = Math.max(rope.truncate ? Math.floor(range[0]) : range[0], 0);
+  const high = Math.min(rope.truncate ? Math.ceil(range[1]) : range[1], dim - 1);
+  return plain.map((frequency, i) => {
+    const stretched = Math.min(1, Math.max(0, (i - low) / (high === low ? 0.001 : high - low)));
+    return (stretched * frequency) / rope.factor + (1 - stretched) * frequency;
+  });
 }

@@ -43,7 +43,7 @@ export const coreModels = definePlugin({
     ...partsOf(embedding, 'Embedding'),
     ...partsOf(linear, 'Linear'),
     ...partsOf(moe, 'FusedMoe'),
-    ...partsOf(norm, 'HeadRmsNorm', 'LayerNorm', 'RmsNorm'),
+    ...partsOf(norm, 'GemmaRmsNorm', 'HeadRmsNorm', 'LayerNorm', 'RmsNorm'),
     ...partsOf(rotary, 'RotaryEmbedding'),
     ...partsOf(vision, 'Llama4MultiModalProjector', 'Llama4VisionAttention', 'Llama4VisionEncoder', 'Llama4VisionEncoderLayer'),
     ...partsOf(vision, 'Llama4VisionMlp', 'Llama4VisionModel', 'Llama4VisionPixelShuffleMlp'),

@@ -4,12 +4,16 @@ import { asRows, float32, floatsOf, numbersOf } from './host-tensor.ts';
 import type { Kernel } from './kernel.ts';
 import { softmax } from './reductions.ts';
 
-export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, sin }, { numHeads, headDim, interleaved }, { fail }) => {
+export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = (
+  { x, positions, cos, sin },
+  { numHeads, headDim, interleaved, rotaryDim },
+  { fail },
+) => {
   const source = floatsOf(x);
   const [cosines, sines] = [floatsOf(cos), floatsOf(sin)];
-  const half = headDim / 2;
+  const half = rotaryDim / 2;
   const [pairStride, toSecond] = interleaved ? [2, 1] : [1, half];
-  const result = new Float32Array(source.length);
+  const result = source.slice();
   for (const [token, position] of Array.from(numbersOf(positions)).entries()) {
     if (!(position >= 0 && position < cos.dims[0]!)) fail(`Position ${position} is outside of a table for ${cos.dims[0]!} positions.`);
     for (let head = 0; head < numHeads; head++) {
@@ -27,13 +31,14 @@ export const rotaryEmbedding: Kernel<'rotaryEmbedding'> = ({ x, positions, cos, 
   return [float32(x.dims, result)];
 };
 
-export const attention: Kernel<'attention'> = (inputs, { numHeads, numKvHeads, headDim, scale }, { fail }) => {
+export const attention: Kernel<'attention'> = (inputs, { numHeads, numKvHeads, headDim, scale, window, softcap }, { fail }) => {
   const [batch, sequence] = inputs.query.dims as [number, number, number];
   const query = floatsOf(inputs.query);
   const [keyCache, valueCache] = [floatsOf(inputs.keyCache), floatsOf(inputs.valueCache)];
   const rows = inputs.keyCache.dims[2]!;
   const starts = numbersOf(inputs.queryStart);
   const lengths = numbersOf(inputs.sequenceLengths);
+  const sinks = inputs.sinks === null ? null : floatsOf(inputs.sinks);
   const result = new Float32Array(query.length);
   for (let b = 0; b < batch; b++) {
     const start = starts[b]!;
@@ -46,13 +51,16 @@ export const attention: Kernel<'attention'> = (inputs, { numHeads, numKvHeads, h
         const at = ((b * sequence + i) * numHeads + head) * headDim;
         const kvHead = Math.floor(head / (numHeads / numKvHeads));
         const cacheAt = (b * numKvHeads + kvHead) * rows * headDim;
-        const seen = start + i + 1;
-        const weights = softmax(
-          Float64Array.from({ length: seen }, (_, row) => scale * dot(query, at, keyCache, cacheAt + row * headDim, headDim)),
-        );
+        const end = start + i + 1;
+        const first = Math.max(0, end - (window ?? end));
+        const scores = Array.from({ length: end - first }, (_, row) => {
+          const score = scale * dot(query, at, keyCache, cacheAt + (first + row) * headDim, headDim);
+          return softcap === null ? score : softcap * Math.tanh(score / softcap);
+        });
+        const weights = softmax(Float64Array.from(sinks === null ? scores : [...scores, sinks[head]!]));
         for (let d = 0; d < headDim; d++) {
           let sum = 0;
-          for (let row = 0; row < seen; row++) sum += weights[row]! * valueCache[cacheAt + row * headDim + d]!;
+          for (let row = first; row < end; row++) sum += weights[row - first]! * valueCache[cacheAt + row * headDim + d]!;
           result[at + d] = sum;
         }
       }

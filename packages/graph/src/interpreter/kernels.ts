@@ -9,7 +9,7 @@ import { fusedMoe } from './moe.ts';
 import { reductions } from './reductions.ts';
 
 /** Graft's ops that the interpreter decomposes. */
-type Decomposed = 'addRmsNorm' | 'layerNorm' | 'selfAttention' | 'siluAndMul' | 'split';
+type Decomposed = 'addRmsNorm' | 'geluTanhAndMul' | 'layerNorm' | 'selfAttention' | 'siluAndMul' | 'split' | 'swigluOaiAndMul';
 
 /** A kernel for every other op of Graft. A missing one does not compile. */
 const kernels: Omit<Kernels, Decomposed> = { ...elementwise, ...dense, ...layout, ...reductions, attention, rotaryEmbedding, fusedMoe };

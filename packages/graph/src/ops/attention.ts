@@ -13,25 +13,35 @@ const heads = z.strictObject({
 
 /**
  * Rotates pairs of elements of each head by the position (RoPE; RoFormer, section 3.4.2). A pair is two neighbours where `interleaved` (the default), else
- * element i and element i + headDim / 2 (GPT-NeoX's form; vLLM: `is_neox_style`).
- * `x [batch, sequence, heads * headDim]`, `positions [batch, sequence]` (int64, absolute), `cos` and `sin [maxPositions, headDim / 2]` -> as `x`.
+ * element i and element i + rotaryDim / 2 (GPT-NeoX's form; vLLM: `is_neox_style`). Elements of a head at or past `rotaryDim` (default: headDim) stay.
+ * `x [batch, sequence, heads * headDim]`, `positions [batch, sequence]` (int64, absolute), `cos` and `sin [maxPositions, rotaryDim / 2]` -> as `x`.
  */
 export const rotaryEmbedding = defineOp({
   name: 'rotaryEmbedding',
   inputs: ['x', 'positions', 'cos', 'sin'],
-  samples: [true, false].map((interleaved) => ({
-    inputs: { positions: { dims: [2, 3], dtype: 'int64', below: 9 }, cos: { dims: [9, 2] }, sin: { dims: [9, 2] } },
-    attributes: { numHeads: 2, headDim: 4, interleaved },
-  })),
-  attributes: z.strictObject({
-    numHeads: z.int().positive(),
-    headDim: z.int().positive().multipleOf(2),
-    interleaved: z.boolean().default(true),
-  }),
-  infer({ x, positions, cos, sin }, { numHeads, headDim }) {
+  samples: [true, false].flatMap((interleaved) =>
+    [2, 4].map((rotaryDim) => {
+      const table = { dims: [9, rotaryDim / 2] };
+      return {
+        inputs: { positions: { dims: [2, 3], dtype: 'int64', below: 9 }, cos: table, sin: table },
+        attributes: { numHeads: 2, headDim: 4, interleaved, rotaryDim },
+      };
+    }),
+  ),
+  attributes: z
+    .strictObject({
+      numHeads: z.int().positive(),
+      headDim: z.int().positive(),
+      interleaved: z.boolean().default(true),
+      rotaryDim: z.int().positive().multipleOf(2).exactOptional(),
+    })
+    .transform((given) => ({ ...given, rotaryDim: given.rotaryDim ?? given.headDim })),
+  infer({ x, positions, cos, sin }, { numHeads, headDim, rotaryDim }) {
+    if (rotaryDim > headDim || rotaryDim % 2 !== 0)
+      throw new OpInputError('rotaryEmbedding', `${rotaryDim} elements of a head of ${headDim} cannot be rotated in pairs.`);
     expectDim("The last axis of rotaryEmbedding's input", x.dims.at(-1), numHeads * headDim);
-    expectDim("rotaryEmbedding's cos", cos.dims.at(-1), headDim / 2);
-    expectDim("rotaryEmbedding's sin", sin.dims.at(-1), headDim / 2);
+    expectDim("rotaryEmbedding's cos", cos.dims.at(-1), rotaryDim / 2);
+    expectDim("rotaryEmbedding's sin", sin.dims.at(-1), rotaryDim / 2);
     if (positions.dtype !== 'int64') throw new OpInputError('rotaryEmbedding', `The positions are ${positions.dtype}, expected int64.`);
     return { dtype: x.dtype, dims: x.dims };
   },
@@ -42,15 +52,22 @@ export const rotaryEmbedding = defineOp({
  * `query [batch, sequence, numHeads * headDim]`, `key` and `value [batch, sequence, numKvHeads * headDim]`;
  * `keyCache` and `valueCache [batch, numKvHeads, rows, headDim]`; `queryStart [batch]`: the cache row of each sequence's first query;
  * `sequenceLengths [batch]`: rows in use after this step; `totalLength []`: the largest of them (all int32) -> `[batch, sequence, numHeads * headDim]`.
- * Query i of a sequence sees rows 0 to queryStart + i. Rows of a padded query, at or past `sequenceLengths`, have no meaning.
+ * Query i of a sequence sees rows 0 to queryStart + i, of these the last `window` where there is one. Rows of a padded query, at or past `sequenceLengths`,
+ * have no meaning. A `softcap` replaces each score by softcap * tanh(score / softcap) before the softmax (Gemma 2). `sinks [numHeads]` joins one logit
+ * for each head to the softmax, which takes a share and gives no value (gpt-oss; Xiao et al. 2023).
  */
 export const attention = defineOp({
   name: 'attention',
   inputs: ['query', 'key', 'value', 'keyCache', 'valueCache', 'queryStart', 'sequenceLengths', 'totalLength'],
+  optional: ['sinks'],
   inPlaceOf: ['keyCache', 'valueCache'],
   samples: null,
-  attributes: heads.extend({ numKvHeads: z.int().positive() }),
-  infer({ query, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength }, { numHeads, numKvHeads, headDim }) {
+  attributes: heads.extend({
+    numKvHeads: z.int().positive(),
+    window: z.int().positive().nullable().default(null),
+    softcap: z.number().positive().nullable().default(null),
+  }),
+  infer({ query, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength, sinks }, { numHeads, numKvHeads, headDim }) {
     if (numHeads % numKvHeads !== 0) throw new OpInputError('attention', `${numHeads} heads cannot share ${numKvHeads} key-value heads.`);
     for (const [name, lengths] of Object.entries({ queryStart, sequenceLengths, totalLength }))
       if (lengths.dtype !== 'int32') throw new OpInputError('attention', `"${name}" is ${lengths.dtype}, expected int32.`);
@@ -64,6 +81,7 @@ export const attention = defineOp({
     }
     expectDim("attention's queryStart", queryStart.dims[0], query.dims[0]);
     expectDim("attention's sequenceLengths", sequenceLengths.dims[0], query.dims[0]);
+    if (sinks !== null) expectDim("attention's sinks", sinks.dims[0], numHeads);
     return { dtype: query.dtype, dims: query.dims };
   },
 });

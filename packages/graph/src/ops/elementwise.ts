@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { OpInputError } from '../errors.ts';
 import type { TensorType } from '../graph-recorder.ts';
+import type { Tensor } from '../tensor.ts';
 import { broadcast, defineOp } from './define-op.ts';
 
 const none = z.strictObject({});
@@ -113,19 +114,56 @@ export const cast = defineOp({
   samples: [{ attributes: { dtype: 'int64' } }],
   infer: ({ x }, { dtype }) => ({ dtype, dims: x.dims }),
 });
+/** Parts of an op over a gate and what it lets through, the first and the second half of the last axis. `x [..., 2n]` -> `[..., n]`. */
+const gated = <A extends z.ZodType<Record<string, unknown>>>(
+  name: string,
+  attributes: A,
+  activate: (gate: Tensor, up: Tensor, attributes: z.output<A>) => Tensor,
+) =>
+  ({
+    name,
+    inputs: ['x'],
+    attributes,
+    decompose({ x }: { x: Tensor }, given: z.output<A>): Tensor {
+      const half = x.dim(-1).value / 2;
+      const [gate, up] = x.split(half, half);
+      return activate(gate, up, given);
+    },
+    infer({ x }: { x: TensorType }): TensorType {
+      const last = x.dims.at(-1);
+      if (last === undefined) throw new OpInputError(name, 'The input has no axis.');
+      return { dtype: x.dtype, dims: [...x.dims.slice(0, -1), last.dividedBy(2)] };
+    },
+  }) as const;
+
 /** `silu(gate) * up` of `x [..., 2n]`, whose first half is the gate. -> `[..., n]`. vLLM: `SiluAndMul`. */
-export const siluAndMul = defineOp({
-  name: 'siluAndMul',
-  inputs: ['x'],
-  attributes: none,
-  decompose({ x }) {
-    const half = x.dim(-1).value / 2;
-    const [gate, up] = x.split(half, half);
-    return gate.mul(gate.sigmoid()).mul(up);
-  },
-  infer({ x }) {
-    const last = x.dims.at(-1);
-    if (last === undefined) throw new OpInputError('siluAndMul', 'The input has no axis.');
-    return { dtype: x.dtype, dims: [...x.dims.slice(0, -1), last.dividedBy(2)] };
-  },
+export const siluAndMul = defineOp(gated('siluAndMul', none, (gate, up) => gate.mul(gate.sigmoid()).mul(up)));
+
+/** `gelu(gate) * up`, with GELU's approximation by tanh (Hendrycks and Gimpel 2016). As `siluAndMul`. vLLM: `GeluAndMul` with `approximate="tanh"`. */
+export const geluTanhAndMul = defineOp(
+  gated('geluTanhAndMul', none, (gate, up) => {
+    const inner = gate
+      .mul(gate)
+      .mul(gate)
+      .mul(0.044715)
+      .add(gate)
+      .mul(Math.sqrt(2 / Math.PI));
+    return gate.mul(0.5).mul(inner.tanh().add(1)).mul(up);
+  }),
+);
+
+const swigluOaiAttributes = z.strictObject({
+  /** Factor of the gate within its sigmoid. */
+  alpha: z.number().positive(),
+  /** The gate is at most this, and `up` within it on both sides. */
+  limit: z.number().positive(),
+});
+
+/** `(up + 1) * gate * sigmoid(alpha * gate)` after clamping. As `siluAndMul`. gpt-oss; vLLM: `SwigluOAIAndMul`, which takes gate and up as neighbours. */
+export const swigluOaiAndMul = defineOp({
+  ...gated('swigluOaiAndMul', swigluOaiAttributes, (gate, up, { alpha, limit }) => {
+    const clamped = gate.min(limit);
+    return up.max(-limit).min(limit).add(1).mul(clamped).mul(clamped.mul(alpha).sigmoid());
+  }),
+  samples: [{ attributes: { alpha: 1.702, limit: 0.5 } }],
 });
