@@ -1,5 +1,5 @@
-import { Attention, RotaryEmbedding } from '@graft/core-model';
-import { type CompileOptions, type HostTensor, Module, ops, ProgramInputError, type SymbolicTensor } from '@graft/graph';
+import { Attention, type AttentionOptions, RotaryEmbedding } from '@graft/core-model';
+import { type CompileOptions, type HostTensor, Module, memoryStorage, ops, ProgramInputError, type SymbolicTensor } from '@graft/graph';
 import { expect, test } from 'vitest';
 import { both, expectSame, float32, holder, int32, int64, specOf, unfused } from '../../../tests/compare.fixture.ts';
 
@@ -14,10 +14,12 @@ class Layer extends Module {
   readonly rotary: RotaryEmbedding;
   readonly kvWidth: number;
 
-  constructor(headDim = 16) {
+  constructor(headDim = 16, more: Partial<AttentionOptions> & { rotaryDim?: number } = {}) {
     super();
-    this.attn = new Attention({ ...heads, headDim });
-    this.rotary = new RotaryEmbedding(headDim, 64, { type: 'default', theta: 10000 }, { interleaved: true });
+    const { rotaryDim = headDim, ...options } = more;
+    this.attn = new Attention({ ...heads, headDim, ...options });
+    this.attn.sinks?.setStorage(memoryStorage('float32', [4], { data: Float32Array.of(-1, 0, 0.5, 2) }));
+    this.rotary = new RotaryEmbedding(headDim, 64, { type: 'default', theta: 10000 }, { interleaved: true, rotaryDim });
     this.kvWidth = 2 * headDim;
   }
 
@@ -31,8 +33,8 @@ class Layer extends Module {
   rotatedHalves(qkv: SymbolicTensor, positions: SymbolicTensor, mixed = false): SymbolicTensor {
     const [query, key, value] = this.split(qkv);
     const rotate = (x: SymbolicTensor, numHeads: number, interleaved: boolean): SymbolicTensor => {
-      const { cosCache: cos, sinCache: sin, headDim } = this.rotary;
-      return ops.rotaryEmbedding({ x, positions, cos, sin }, { numHeads, headDim, interleaved });
+      const { cosCache: cos, sinCache: sin, headDim, rotaryDim } = this.rotary;
+      return ops.rotaryEmbedding({ x, positions, cos, sin }, { numHeads, headDim, interleaved, rotaryDim });
     };
     return this.attn.forward(rotate(query, 4, false), rotate(key, 2, mixed), value);
   }
@@ -108,6 +110,37 @@ test.each([8, 10, 24])('heads of %i elements, which the kernel does not rotate o
   await expectSame(programs, stepInputs([0], 7, 1, 8 * headDim), { firstSlot: 1 });
   await expectSame(programs, stepInputs([0], 3, 2, 8 * headDim), { firstSlot: 2 });
   await expectSame(programs, stepInputs([7, 3], 1, 3, 8 * headDim), { firstSlot: 1, batch: 2 });
+});
+
+test.each<Partial<AttentionOptions> & { headDim?: number; rotaryDim?: number }>([
+  { window: 5 },
+  { window: 1 },
+  { window: 100 },
+  { softcap: 0.5 },
+  { sinks: true },
+  { window: 3, sinks: true },
+  { window: 4, softcap: 0.7, sinks: true },
+  { window: 4, softcap: 0.7, sinks: true, headDim: 10 },
+  { rotaryDim: 8 },
+  { rotaryDim: 16, headDim: 24 },
+  { rotaryDim: 16, window: 6, headDim: 32 },
+  { rotaryDim: 16, headDim: 26 },
+])('what scores are made of besides keys, over pieces and batches: %o', async ({ headDim = 16, ...more }) => {
+  const specs = { ...inputs, qkv: specOf('float32', 'batch', 'sequence', 8 * headDim) };
+  for (const form of ['rotated', 'rotatedHalves', 'scaled'] as const) {
+    using programs = await both(
+      new Layer(headDim, more),
+      specs,
+      (layer, { qkv, positions }) => ({ y: layer[form](qkv, positions) }),
+      options,
+    );
+    await expectSame(programs, stepInputs([0], 7, 1, 8 * headDim), { firstSlot: 1 });
+    await expectSame(programs, stepInputs([0], 3, 2, 8 * headDim), { firstSlot: 2 });
+    await expectSame(programs, stepInputs([7, 3], 1, 3, 8 * headDim), { firstSlot: 1, batch: 2 });
+    await expectSame(programs, stepInputs([4], 9, 4, 8 * headDim), { firstSlot: 2 });
+    await expectSame(programs, stepInputs([8, 13], 1, 5, 8 * headDim), { firstSlot: 1, batch: 2 });
+    await expectSame(programs, stepInputs([0, 0], 4, 6, 8 * headDim), { firstSlot: 0, batch: 2 });
+  }
 });
 
 test('a batch of first pieces is one run', async () => {

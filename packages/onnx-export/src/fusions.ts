@@ -55,8 +55,8 @@ export function findFusions(graph: Graph, isOurs: (node: OpNode) => boolean): Fu
     if (q === null || k === null) return null;
     if (['positions', 'cos', 'sin'].some((name) => q.inputs[name] !== k.inputs[name])) return null;
     const { headDim } = node.attributes as AttributesOf<typeof ops.attention>;
-    if (headDim % 16 !== 0) return null; // GroupQueryAttention cannot rotate other heads
     const [rotation, other] = [q.attributes as Rotation, k.attributes as Rotation];
+    if ([rotation.rotaryDim, cacheWidth(headDim)].some((width) => width % 16 !== 0)) return null; // GroupQueryAttention cannot rotate others
     if (rotation.headDim !== headDim || other.headDim !== headDim || rotation.interleaved !== other.interleaved) return null;
     absorbed.add(q).add(k);
     const rotary = { positions: q.inputs['positions']!, cos: q.inputs['cos']!, sin: q.inputs['sin']!, interleaved: rotation.interleaved };

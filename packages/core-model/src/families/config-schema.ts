@@ -132,7 +132,7 @@ const ropeKeys = {
   default: [],
   linear: ['factor'],
   llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
-} as const satisfies Record<RopeConfig['type'], readonly (keyof typeof RopeParameters.shape)[]>;
+} as const satisfies Partial<Record<RopeConfig['type'], readonly (keyof typeof RopeParameters.shape)[]>>;
 
 function ropeFrom(given: z.output<typeof RopeParameters>, key: string, theta: number, context: z.RefinementCtx): RopeConfig {
   const type = given.rope_type ?? given.type ?? 'default';
@@ -141,7 +141,7 @@ function ropeFrom(given: z.output<typeof RopeParameters>, key: string, theta: nu
     context.addIssue({ code: 'custom', message, path: [key, 'rope_type'], params: { error: RopeTypeError } });
     return { type: 'default', theta };
   }
-  const values = ropeKeys[type as RopeConfig['type']].map((name) => {
+  const values = ropeKeys[type as keyof typeof ropeKeys].map((name) => {
     if (given[name] === undefined) invalid(context, `Rope type "${type}" needs "${name}"`, [key, name]);
     return [camel(name), given[name]];
   });

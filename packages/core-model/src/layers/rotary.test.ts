@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest';
+import type { Tensor } from '@graft/graph';
+import { describe, expect, test } from 'vitest';
 import { expectClose, runModule } from '../run-module.fixture.ts';
 import { inverseFrequencies, RotaryEmbedding } from './rotary.ts';
 
@@ -52,4 +53,66 @@ test('neighbours are a pair, rotated by position times frequency; position 0 cha
   const [c, s, slowC, slowS] = [Math.cos(3), Math.sin(3), Math.cos(0.03), Math.sin(0.03)];
   expectClose(q!.values, [1, 2, 3, 4, 5, 6, 7, 8, c, s, slowC, slowS, -s, c, -slowS, slowC]);
   expectClose(k!.values, [9, 8, 7, 6, c, s, -slowS, slowC]);
+});
+
+// dim 8, theta 10000, original length 64: pair of r turns = 8 ln(64 / (2 pi r)) / (2 ln 10000). For 32 turns -0.497, for 1 turn 1.008.
+const yarn = { type: 'yarn', theta: 10000, factor: 4, originalMaxPositionEmbeddings: 64, betaFast: 32, betaSlow: 1 } as const;
+
+test('yarn keeps pairs that turn often, stretches those that turn little, and rounds the range between where asked to', () => {
+  const exact = inverseFrequencies(8, { ...yarn, truncate: false, attentionFactor: 1 });
+  const high = (8 * Math.log(64 / (2 * Math.PI))) / (2 * Math.log(10000));
+  const mixed = (part: number, frequency: number): number => (part * frequency) / 4 + (1 - part) * frequency;
+  expectClose([...exact], [1, mixed(1 / high, 0.1), 0.0025, 0.00025], 1e-8);
+  // Rounded, the range is 0 to 2.
+  expectClose([...inverseFrequencies(8, { ...yarn, truncate: true, attentionFactor: 1 })], [1, mixed(0.5, 0.1), 0.0025, 0.00025], 1e-8);
+});
+
+test("yarn's attention factor multiplies the rotated elements", () => {
+  const rotary = new RotaryEmbedding(8, 2, { ...yarn, truncate: true, attentionFactor: 1.5 });
+  expectClose([...rotary.cosCache.toFloat32().subarray(0, 4)], [1.5, 1.5, 1.5, 1.5]);
+});
+
+test("a GGUF's factors divide the frequencies", () => {
+  expectClose([...inverseFrequencies(8, { type: 'factors', theta: 10000, factors: [1, 2, 4, 8] })], [1, 0.05, 0.0025, 0.000125], 1e-8);
+});
+
+test('a part of a head is rotated as a head of that width', async () => {
+  const rope = { type: 'default', theta: 10000, partialRotaryFactor: 0.75 } as const;
+  const [whole, part] = [new RotaryEmbedding(6, 4, { type: 'default', theta: 10000 }), new RotaryEmbedding(8, 4, rope)];
+  expect(part.rotaryDim).toBe(6);
+  expect(part.cosCache.toFloat32()).toEqual(whole.cosCache.toFloat32());
+  const x = { dims: [1, 1, 8], data: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8) };
+  const positions = { dims: [1, 1], data: BigInt64Array.of(3n) };
+  const call = (module: RotaryEmbedding, { positions, x }: { positions: Tensor; x: Tensor }) => ({ y: module.forward(positions, x, x)[0] });
+  const { y } = await runModule(part, { positions, x }, call);
+  const { y: six } = await runModule(whole, { positions, x: { dims: [1, 1, 6], data: x.data.slice(0, 6) } }, call);
+  expectClose(y!.values, [...six!.values, 7, 8]);
+});
+
+describe('longrope', () => {
+  const longrope = {
+    type: 'longrope',
+    theta: 10000,
+    shortFactor: [1, 2],
+    longFactor: [4, 8],
+    originalMaxPositionEmbeddings: 4,
+    attentionFactor: 1,
+  } as const;
+
+  test('a sequence takes the long factors for all its tokens once it is longer than the original length', async () => {
+    const rotary = new RotaryEmbedding(4, 8, longrope);
+    const x = { dims: [2, 2, 4], data: Float32Array.from({ length: 16 }, (_, i) => (i % 4 < 2 ? 1 : 0)) };
+    const positions = { dims: [2, 2], data: BigInt64Array.of(2n, 3n, 3n, 4n) };
+    const { y } = await runModule(rotary, { positions, x }, (module, { positions, x }) => ({ y: module.forward(positions, x, x)[0] }));
+    const turned = (position: number, [a, b]: readonly number[]) => {
+      const angles = [position / a!, (0.01 * position) / b!];
+      return [...angles.map(Math.cos), ...angles.map(Math.sin)];
+    };
+    expectClose(y!.values, [...[2, 3].flatMap((p) => turned(p, [1, 2])), ...[3, 4].flatMap((p) => turned(p, [4, 8]))]);
+  });
+
+  test('no table for long sequences is kept where none are served', () => {
+    expect(new RotaryEmbedding(4, 4, longrope).cosCache.shape).toEqual([4, 2]);
+    expect(new RotaryEmbedding(4, 5, longrope).cosCache.shape).toEqual([10, 2]);
+  });
 });

@@ -3,30 +3,48 @@ import type { HostTensor, Program } from '../backend.ts';
 import { captureModel } from '../capture/capture.ts';
 import { InterpreterBackend } from '../interpreter.ts';
 import { Module } from '../nn/module.ts';
+import { Parameter } from '../nn/parameter.ts';
 import { RuntimeInput } from '../nn/runtime-input.ts';
+import { memoryStorage } from '../nn/storage.ts';
 import { ops } from '../ops/index.ts';
 import { Dim } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 
+interface Options {
+  window?: number;
+  softcap?: number;
+  sinks?: number[];
+}
+
 /** Attention with 4 heads over 2 key-value heads of 2 elements, and nothing else. */
 class Attention extends Module {
+  readonly options: Omit<Options, 'sinks'>;
+  readonly sinks: Parameter | null;
   readonly keyCache = new RuntimeInput('keyCache', 'float32', ['batch', 2, 'rows', 2]);
   readonly valueCache = new RuntimeInput('valueCache', 'float32', ['batch', 2, 'rows', 2]);
   readonly queryStart = new RuntimeInput('queryStart', 'int32', ['batch']);
   readonly sequenceLengths = new RuntimeInput('sequenceLengths', 'int32', ['batch']);
   readonly totalLength = new RuntimeInput('totalLength', 'int32', []);
+
+  constructor({ sinks, ...options }: Options) {
+    super();
+    this.options = options;
+    this.sinks = sinks === undefined ? null : new Parameter([4]);
+    this.sinks?.setStorage(memoryStorage('float32', [4], { data: Float32Array.from(sinks!) }));
+  }
+
   forward(query: Tensor, key: Tensor, value: Tensor): Tensor {
-    const { keyCache, valueCache, queryStart, sequenceLengths, totalLength } = this;
+    const { keyCache, valueCache, queryStart, sequenceLengths, totalLength, sinks } = this;
     return ops.attention(
-      { query, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength },
-      { numHeads: 4, numKvHeads: 2, headDim: 2, scale: 0.5 },
+      { query, key, value, keyCache, valueCache, queryStart, sequenceLengths, totalLength, sinks },
+      { numHeads: 4, numKvHeads: 2, headDim: 2, scale: 0.5, ...this.options },
     );
   }
 }
 
-async function compile({ rows = 8, kvSlots = 3 } = {}): Promise<Program> {
+async function compile({ rows = 8, kvSlots = 3, ...options }: Options & { rows?: number; kvSlots?: number } = {}): Promise<Program> {
   const [batch, sequence] = [Dim.symbol('batch'), Dim.symbol('sequence')];
-  const captured = captureModel(new Attention(), {
+  const captured = captureModel(new Attention(options), {
     inputs: {
       query: { dtype: 'float32', dims: [batch, sequence, Dim.of(8)] },
       key: { dtype: 'float32', dims: [batch, sequence, Dim.of(4)] },
@@ -81,15 +99,17 @@ async function run(
 }
 
 /** Attention of a whole sequence as the formula says, without a cache. */
-function direct(sequence: Token[]): number[][] {
+function direct(sequence: Token[], { window = sequence.length, softcap, sinks }: Options = {}): number[][] {
   return sequence.map(({ query }, i) =>
     [0, 1, 2, 3].flatMap((head) => {
       const kv = Math.floor(head / 2);
-      const powers = sequence
-        .slice(0, i + 1)
-        .map(({ key }) => Math.exp(0.5 * (query[2 * head]! * key[2 * kv]! + query[2 * head + 1]! * key[2 * kv + 1]!)));
-      const sum = powers.reduce((a, b) => a + b);
-      return [0, 1].map((d) => powers.reduce((total, power, row) => total + (power / sum) * sequence[row]!.value[2 * kv + d]!, 0));
+      const seen = sequence.slice(Math.max(0, i + 1 - window), i + 1);
+      const powers = seen.map(({ key }) => {
+        const score = 0.5 * (query[2 * head]! * key[2 * kv]! + query[2 * head + 1]! * key[2 * kv + 1]!);
+        return Math.exp(softcap === undefined ? score : softcap * Math.tanh(score / softcap));
+      });
+      const sum = powers.reduce((a, b) => a + b) + (sinks === undefined ? 0 : Math.exp(sinks[head]!));
+      return [0, 1].map((d) => powers.reduce((total, power, row) => total + (power / sum) * seen[row]!.value[2 * kv + d]!, 0));
     }),
   );
 }
@@ -127,6 +147,32 @@ test('a sequence in pieces gives the same results as in one step, and those of t
     pieces.push(...(await run(program, 1, [{ tokens: sequence.slice(start, end), start, length: end }]))[0]!);
   }
   expect(pieces).toEqual(whole);
+});
+
+test.each<Options>([
+  { window: 1 },
+  { window: 3 },
+  { window: 9 },
+  { softcap: 0.1 },
+  { sinks: [-1, 0, 1, 2] },
+  { window: 2, softcap: 0.2, sinks: [0, 3, -2, 0.5] },
+])('a window, a soft cap and sinks do what the formula says, in pieces too: %o', async (options) => {
+  using program = await compile(options);
+  const sequence = tokens(8, 10);
+  const [first] = await run(program, 2, [{ tokens: sequence.slice(0, 5), start: 0, length: 5 }]);
+  const [second] = await run(program, 2, [{ tokens: sequence.slice(5), start: 5, length: 8 }]);
+  expectClose([...first!, ...second!], direct(sequence, options));
+});
+
+test('a window of one token gives its value, and a sink takes its share', async () => {
+  using alone = await compile({ window: 1 });
+  const sequence = tokens(3, 11).map((token) => ({ ...token, query: Array<number>(8).fill(0) }));
+  const values = sequence.map(({ value: [a, b, c, d] }) => [a, b, a, b, c, d, c, d] as number[]);
+  expectClose((await run(alone, 0, [{ tokens: sequence, start: 0, length: 3 }]))[0]!, values);
+  using shared = await compile({ window: 1, sinks: [0, Math.log(3), 0, 0] }); // scores of 0: halves, and a quarter for the second head
+  const [out] = await run(shared, 0, [{ tokens: sequence, start: 0, length: 3 }]);
+  const shares = values.map((row) => row.map((value, i) => value * (i === 2 || i === 3 ? 0.25 : 0.5)));
+  expectClose(out!, shares);
 });
 
 test('each slot keeps one sequence, and a batch is a contiguous group of slots', async () => {

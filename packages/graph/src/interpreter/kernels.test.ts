@@ -67,6 +67,16 @@ describe('elementwise ops', () => {
     expect((await first('siluAndMul', { x })).values).toEqual(rounded([0.75 * Math.log(3) * 2, 0, 0, 0.75 * Math.log(3) * 4]));
   });
 
+  test('geluTanhAndMul and swigluOaiAndMul take the first half as the gate', async () => {
+    const gelu = (x: number): number => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+    expect((await first('geluTanhAndMul', { x: float([4], 1.5, -0.5, 2, 3) })).values).toEqual(rounded([gelu(1.5) * 2, gelu(-0.5) * 3]));
+    // The gate is clamped above alone, the other half on both sides.
+    const x = float([2, 4], 1, 9, 2, 9, -9, -1, -9, 0.5);
+    const { values } = await first('swigluOaiAndMul', { x }, { alpha: 1.5, limit: 3 });
+    const swish = (gate: number): number => gate * sigmoid(1.5 * gate);
+    expect(values).toEqual(rounded([swish(1) * 3, swish(3) * 4, swish(-9) * -2, swish(-1) * 1.5]));
+  });
+
   test('results are rounded to float32', async () => {
     expect((await run('divScalar', { x: float([1], 1) }, { value: 3 }))[0]!.data[0]).toBe(Math.fround(1 / 3));
   });
@@ -185,6 +195,30 @@ describe('fusedMoe', () => {
     expect(values[1]).toBeCloseTo(10 * out, 4);
   });
 
+  test('a share of the softmax multiplies the output: of all experts, or of the chosen ones', async () => {
+    const routerLogits = float([1, 3], Math.log(2), Math.log(5), Math.log(3));
+    const outputs = async (routing: string, topK: number) =>
+      (await first('fusedMoe', { x, routerLogits, w13, w2 }, { topK, routing })).values[0];
+    expect(await outputs('softmax', 1)).toBeCloseTo(0.5 * 2 * active(1), 4);
+    expect(await outputs('softmax', 2)).toBeCloseTo((0.5 * 2 + 0.3 * 3) * active(1), 4);
+    expect(await outputs('softmaxOfChosen', 1)).toBeCloseTo(2 * active(1), 4);
+    expect(await outputs('softmaxOfChosen', 2)).toBeCloseTo(((5 / 8) * 2 + (3 / 8) * 3) * active(1), 4);
+  });
+
+  test('biases are those of the chosen expert, and the activation may be clamped', async () => {
+    const routerLogits = float([1, 3], 0, 1, 0);
+    const biases = { w13Bias: float([3, 2], 9, 9, 1, -1, 9, 9), w2Bias: float([3, 2], 9, 9, 0.5, 7, 9, 9) };
+    const activation = { kind: 'swigluOai', alpha: 1.5, limit: 2.5 };
+    const { values } = await first(
+      'fusedMoe',
+      { x, routerLogits, w13, w2, ...biases },
+      { topK: 1, routing: 'softmaxOfChosen', activation },
+    );
+    const out = 2.5 * sigmoid(1.5 * 2.5) * (2 + 1); // gate 2 + 1, clamped; up 3 - 1
+    expect(values[0]).toBeCloseTo(2 * out + 0.5, 4);
+    expect(values[1]).toBeCloseTo(20 * out + 7, 4);
+  });
+
   test('a tie goes to the lower expert, token by token', async () => {
     const routerLogits = float([2, 3], 0, 7, 7, 5, 0, 5);
     const { values } = await first('fusedMoe', { x: float([2, 2], 2, 3, 2, 3), routerLogits, w13, w2 }, { topK: 1 });
@@ -216,6 +250,13 @@ describe('rotaryEmbedding', () => {
       { numHeads: 1, headDim: 4, interleaved: false },
     );
     expect(halves.values).toEqual([-3, 2, 1, 4]);
+  });
+
+  test('elements past the rotated part stay', async () => {
+    const x = float([1, 1, 8], 1, 2, 3, 4, 5, 6, 7, 8);
+    const inputs = { x, positions: int64([1, 1], 1), cos, sin };
+    const rotate = (more: object) => first('rotaryEmbedding', inputs, { numHeads: 2, headDim: 4, rotaryDim: 2, ...more });
+    for (const interleaved of [true, false]) expect((await rotate({ interleaved })).values).toEqual([-2, 1, 3, 4, -6, 5, 7, 8]);
   });
 
   test('a position past the table is refused', async () => {

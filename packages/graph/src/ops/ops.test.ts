@@ -40,6 +40,7 @@ const attentionInputs = {
 const moeInputs = { x: float(sequence, 8), routerLogits: float(sequence, 4), w13: float(4, 12, 8), w2: float(4, 8, 6) };
 const imageInputs = { query: float(batch, 5, 32), key: float(batch, 5, 32), value: float(batch, 5, 32) };
 const replaceInputs = { x: float(batch, sequence, 8), rows: float(Dim.symbol('rows'), 8), indices: int64(batch, sequence) };
+const partTables = { cos: float(99, 2), sin: float(99, 2) };
 const rotaryInputs = { x: float(batch, sequence, 32), positions: int64(batch, sequence), cos: float(99, 4), sin: float(99, 4) };
 
 describe('an op infers its output', () => {
@@ -54,6 +55,8 @@ describe('an op infers its output', () => {
     ['sigmoid', { x: float(2) }, {}, ['float32[2]']],
     ['cast', { x: int64(batch) }, { dtype: 'float32' }, ['float32[batch]']],
     ['siluAndMul', { x: float(batch, 16) }, {}, ['float32[batch, 8]']],
+    ['geluTanhAndMul', { x: float(batch, 16) }, {}, ['float32[batch, 8]']],
+    ['swigluOaiAndMul', { x: float(batch, 16) }, { alpha: 1, limit: 7 }, ['float32[batch, 8]']],
     ['linear', { x: float(batch, sequence, 8), weight: float(3, 8), bias: null }, {}, ['float32[batch, sequence, 3]']],
     ['embedding', { ids: int64(batch, sequence), weight: float(99, 8) }, {}, ['float32[batch, sequence, 8]']],
     ['rmsNorm', { x: float(batch, 8), weight: null }, { epsilon: 1e-5 }, ['float32[batch, 8]']],
@@ -65,7 +68,9 @@ describe('an op infers its output', () => {
     ['zerosLike', { x: int32(batch, 3) }, {}, ['int32[batch, 3]']],
     ['fusedMoe', moeInputs, { topK: 4 }, ['float32[sequence, 8]']],
     ['rotaryEmbedding', rotaryInputs, { numHeads: 4, headDim: 8 }, ['float32[batch, sequence, 32]']],
+    ['rotaryEmbedding', { ...rotaryInputs, ...partTables }, { numHeads: 4, headDim: 8, rotaryDim: 4 }, ['float32[batch, sequence, 32]']],
     ['attention', attentionInputs, heads, ['float32[batch, sequence, 32]']],
+    ['attention', { ...attentionInputs, sinks: float(4) }, { ...heads, window: 3, softcap: 50 }, ['float32[batch, sequence, 32]']],
     ['gelu', { x: float(batch, 2) }, {}, ['float32[batch, 2]']],
     ['layerNorm', { x: float(batch, 8), weight: float(8), bias: float(8) }, { epsilon: 1e-5 }, ['float32[batch, 8]']],
     ['selfAttention', imageInputs, { numHeads: 4, headDim: 8, scale: 1 }, ['float32[batch, 5, 32]']],
@@ -109,9 +114,18 @@ describe('an op refuses wrong inputs in its own words', () => {
     ['gatherRows', { x: float(6, 2), indices: int32(3) }, {}, 'int64 [count]'],
     ['fusedMoe', moeInputs, { topK: 5 }, 'topK is 5, there are 4'],
     ['fusedMoe', { ...moeInputs, routerLogits: float(sequence, 3) }, { topK: 1 }, 'router logits'],
+    ['fusedMoe', { ...moeInputs, w13Bias: float(4, 6) }, { topK: 1 }, 'size 6, expected 12'],
+    ['fusedMoe', { ...moeInputs, w2Bias: float(3, 8) }, { topK: 1 }, 'size 3, expected 4'],
+    ['fusedMoe', moeInputs, { topK: 1, routing: 'other' }, 'routing'],
+    ['swigluOaiAndMul', { x: float(8) }, { alpha: 1 }, 'limit'],
     ['fusedMoe', { ...moeInputs, w2: float(3, 8, 6) }, { topK: 1 }, 'w2 has size 3'],
     ['rotaryEmbedding', rotaryInputs, { numHeads: 3, headDim: 8 }, 'size 32, expected 24'],
     ['rotaryEmbedding', { ...rotaryInputs, positions: int32(batch, sequence) }, { numHeads: 4, headDim: 8 }, 'expected int64'],
+    ['rotaryEmbedding', rotaryInputs, { numHeads: 4, headDim: 8, rotaryDim: 4 }, 'size 4, expected 2'],
+    ['rotaryEmbedding', rotaryInputs, { numHeads: 4, headDim: 8, rotaryDim: 10 }, '10 elements of a head of 8'],
+    ['rotaryEmbedding', rotaryInputs, { numHeads: 4, headDim: 7 }, '7 elements of a head of 7'],
+    ['attention', { ...attentionInputs, sinks: float(2) }, heads, 'size 2, expected 4'],
+    ['attention', attentionInputs, { ...heads, window: 0 }, 'window'],
     ['attention', attentionInputs, { ...heads, numKvHeads: 3 }, '4 heads cannot share 3'],
     ['attention', attentionInputs, { ...heads, headDim: 4 }, 'query'],
     ['attention', { ...attentionInputs, keyCache: float(1, 2, 9, 8) }, heads, 'batch'],
