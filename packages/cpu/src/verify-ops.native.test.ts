@@ -9,11 +9,11 @@ import { OrtBackend } from './ort-backend.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
-test('every op that can be tried alone gives on cpu what the interpreter gives', async () => {
+test('every op gives on cpu what the interpreter gives', async () => {
   const checks = await verifyOps(new OrtBackend(), Object.values(ops));
   expect(checks.filter(({ held }) => !held)).toEqual([]);
   expect(new Set(checks.map(({ op }) => op))).toEqual(new Set(Object.keys(ops)));
-  expect(checks.filter(({ sample }) => sample === null).map(({ op }) => op)).toEqual(['attention']);
+  expect(checks.filter(({ sample }) => sample === null)).toEqual([]);
 });
 
 test('a spoilt lowering is found, alone', async () => {

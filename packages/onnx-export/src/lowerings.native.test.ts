@@ -35,8 +35,12 @@ describe('each op computes what the interpreter computes', () => {
     await expectSame(programs, { x: float32([3, 4]), n: int64([3], [0, 5, -2]) });
   });
 
-  test('siluAndMul', async () => {
-    using programs = await both(nothing, { x: specOf('float32', 'b', 's', 12) }, (_, { x }) => ({ y: ops.siluAndMul({ x }) }));
+  test('gated activations', async () => {
+    using programs = await both(nothing, { x: specOf('float32', 'b', 's', 12) }, (_, { x }) => ({
+      silu: ops.siluAndMul({ x }),
+      gelu: ops.geluTanhAndMul({ x }),
+      swiglu: ops.swigluOaiAndMul({ x }, { alpha: 1.702, limit: 0.5 }),
+    }));
     for (const [b, s] of sizes) await expectSame(programs, { x: float32([b, s, 12]) }, { batch: b });
   });
 
@@ -152,6 +156,8 @@ describe('each op computes what the interpreter computes', () => {
       return {
         y: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8 }),
         halves: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 3, headDim: 8, interleaved: false }),
+        part: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 2, headDim: 12, rotaryDim: 8 }),
+        halvesOfPart: ops.rotaryEmbedding({ x, positions: p, cos, sin }, { numHeads: 2, headDim: 12, rotaryDim: 8, interleaved: false }),
       };
     });
     for (const [b, s] of sizes) {
@@ -228,6 +234,24 @@ describe('fusedMoe', () => {
     for (const n of [1, 2, 7, 64]) await expectSame(programs, { x: tokens(n), logits: float32([n, 6], n) }, { tolerance });
   });
 
+  const clamped = { kind: 'swigluOai', alpha: 1.702, limit: 0.4 } as const;
+  test.each([
+    ['float32', 1, { routing: 'softmax' }, 1e-4],
+    ['float32', 3, { routing: 'softmax' }, 1e-4],
+    ['float32', 2, { routing: 'softmaxOfChosen', activation: clamped }, 1e-4],
+    ['int8b32', 2, { routing: 'softmaxOfChosen', activation: clamped }, 0.03],
+    ['int4b32', 2, { routing: 'softmaxOfChosen' }, 0.03],
+    ['int4b32o', 1, { routing: 'softmax', activation: clamped }, 0.03],
+  ] as const)('%s experts with biases, %i a token, %o', async (format, topK, options, tolerance) => {
+    const [w13, w2] = [parameter([6, 64, 64], format, 30), parameter([6, 64, 32], format, 31)];
+    const model = holder({ w13, w2, w13Bias: parameter([6, 64], 'float32', 32), w2Bias: parameter([6, 64], 'bfloat16', 33) });
+    using programs = await both(model, { x: specOf('float32', 'n', 64), logits: specOf('float32', 'n', 6) }, (m, { x, logits }) => {
+      const [w13, w2, w13Bias, w2Bias] = [m.w13, m.w2, m.w13Bias, m.w2Bias] as const;
+      return { y: ops.fusedMoe({ x, routerLogits: logits, w13, w2, w13Bias, w2Bias }, { topK, ...options }) };
+    });
+    for (const n of [1, 2, 7, 64]) await expectSame(programs, { x: tokens(n), logits: float32([n, 6], n) }, { tolerance });
+  });
+
   test('ties go to the lower expert', async () => {
     const model = holder({ w13: parameter([5, 8, 8], 'float32', 40), w2: parameter([5, 8, 4], 'float32', 41) });
     using programs = await both(model, { x: specOf('float32', 'n', 8), logits: specOf('float32', 'n', 5) }, (m, { x, logits }) => {
@@ -235,6 +259,7 @@ describe('fusedMoe', () => {
       return {
         one: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 1 }),
         three: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 3 }),
+        shares: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK: 2, routing: 'softmax' }),
       };
     });
     const logits = { dtype: 'float32', dims: [3, 5], data: Float32Array.of(1, 1, 1, 1, 1, 0, 2, 2, 0, 2, -1, -1, 0, 0, 0) } as const;

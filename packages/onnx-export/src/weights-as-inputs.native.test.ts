@@ -1,4 +1,5 @@
 import {
+  type AttributesOf,
   type CapturedModel,
   captureModel,
   type HostTensor,
@@ -57,12 +58,20 @@ async function expectAsInterpreted(captured: CapturedModel, inputs: Record<strin
   }
 }
 
-const routed = (tokens: number, experts: number, topK: number): CapturedModel => {
-  const model = holder({ w13: parameter([experts, 32, 16], 'float32', 3), w2: parameter([experts, 16, 16], 'float32', 4) });
+const routed = (tokens: number, experts: number, topK: number, more: Partial<AttributesOf<typeof ops.fusedMoe>> = {}): CapturedModel => {
+  const biased = more.routing !== undefined;
+  const model = holder({
+    w13: parameter([experts, 32, 16], 'float32', 3),
+    w2: parameter([experts, 16, 16], 'float32', 4),
+    w13Bias: biased ? parameter([experts, 32], 'float32', 5) : null,
+    w2Bias: biased ? parameter([experts, 16], 'float32', 6) : null,
+  });
   const inputs = { x: specOf('float32', tokens, 16), logits: specOf('float32', tokens, experts) };
   return captureModel(model, {
     inputs,
-    call: ({ w13, w2 }, { x, logits }) => ({ y: ops.fusedMoe({ x, routerLogits: logits, w13, w2 }, { topK }) }),
+    call: ({ w13, w2, w13Bias, w2Bias }, { x, logits }) => ({
+      y: ops.fusedMoe({ x, routerLogits: logits, w13, w2, w13Bias, w2Bias }, { topK, ...more }),
+    }),
   });
 };
 
@@ -72,6 +81,14 @@ test.each([1, 5].flatMap((tokens) => [4, 16].flatMap((experts) => [1, 2].map((to
     await expectAsInterpreted(routed(tokens, experts, topK), { x: float32([tokens, 16], 7), logits: float32([tokens, experts], 8) });
   },
 );
+
+test.each(['softmax', 'softmaxOfChosen'] as const)('biases and shares of the softmax: %s', async (routing) => {
+  for (const activation of [{ kind: 'silu' }, { kind: 'swigluOai', alpha: 1.702, limit: 0.4 }] as const)
+    for (const topK of [1, 3]) {
+      const inputs = { x: float32([5, 16], 7), logits: float32([5, 4], 8) };
+      await expectAsInterpreted(routed(5, 4, topK, { routing, activation }), inputs);
+    }
+});
 
 test('experts with equal logits: the lower one is taken', async () => {
   const logits: HostTensor = { dtype: 'float32', dims: [1, 4], data: Float32Array.of(0, 2, 2, 2) };

@@ -10,6 +10,7 @@ import {
   type OpSample,
   ops,
   Parameter,
+  RuntimeInput,
   type SampleInput,
   type Tensor,
 } from '@graft/graph';
@@ -17,6 +18,9 @@ import { createServices } from '../default-services.ts';
 import { Random } from '../random.ts';
 import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
 import { Backend, Lowerings } from '../tokens.ts';
+
+/** Of a cache that an op writes. */
+const sampleRows = 8;
 
 /** One sample of one op, run on a backend and on the interpreter. */
 export interface OpCheck {
@@ -70,15 +74,18 @@ async function check(backend: Backend, op: OpFacts, sample: OpSample, index: num
   const facts = { ...factsOf(op), sample: index };
   const random = new Random(seed);
   const entries = inputsOf(op, sample).map(([name, input]) => ({ name, input, tensor: randomTensor(input, random) }));
-  const given = entries.filter(({ input }) => input.isWeight !== true);
-  const weights = entries.filter(({ input }) => input.isWeight === true);
-  const model = Object.assign(new Module(), Object.fromEntries(weights.map(({ name, tensor }) => [name, weightOf(tensor)])));
+  const isField = ({ name, input }: (typeof entries)[number]): boolean => input.isWeight === true || op.inPlaceOf.includes(name);
+  const given = entries.filter((entry) => !isField(entry));
+  const fields = entries
+    .filter(isField)
+    .map(({ name, tensor }) => [name, op.inPlaceOf.includes(name) ? cacheOf(tensor) : weightOf(tensor)]);
+  const model = Object.assign(new Module(), Object.fromEntries(fields));
   const captured = captureModel(model, {
     inputs: Object.fromEntries(given.map(({ name, tensor }) => [name, { dtype: tensor.dtype, dims: dimsOf(tensor.dims) }])),
     call(proxy, inputs) {
-      const fields = Object.fromEntries(weights.map(({ name }) => [name, proxy[name as never]]));
       const call = op as unknown as (inputs: object, attributes: object) => Tensor | Tensor[];
-      const results = [call({ ...inputs, ...fields }, sample.attributes ?? {})].flat();
+      const ofModel = Object.fromEntries(fields.map(([name]) => [name, proxy[name as never]]));
+      const results = [call({ ...inputs, ...ofModel }, sample.attributes ?? {})].flat();
       return Object.fromEntries(results.map((result, i) => [`y${i}`, result.dtype === 'bool' ? result.cast('int32') : result]));
     },
   });
@@ -87,7 +94,7 @@ async function check(backend: Backend, op: OpFacts, sample: OpSample, index: num
   const by = lowering === null ? 'decomposition' : 'lowering';
   const tolerance = lowering?.tolerance ?? 1e-4;
   const run = async (on: Backend) => {
-    using program = await on.compile(captured, { kvSlots: 1, threads: 1, bindRuntimeInput: () => ({ kind: 'cache', rows: 1 }) });
+    using program = await on.compile(captured, { kvSlots: 1, threads: 1, bindRuntimeInput: () => ({ kind: 'cache', rows: sampleRows }) });
     const inputs = Object.fromEntries(given.map(({ name, tensor }) => [name, tensor]));
     const outputs = await program.run({ firstSlot: 0, batch: 1, inputs });
     return Object.values(outputs).map(({ data }) => Float64Array.from(data as ArrayLike<number>, Number));
@@ -106,10 +113,10 @@ function inputsOf(op: OpFacts, { inputs = {} }: OpSample): [string, SampleInput]
   return [...required, ...Object.entries(inputs).filter(([name]) => op.optional.includes(name))];
 }
 
-function randomTensor({ dims, dtype = 'float32', below = 4 }: SampleInput, random: Random): HostTensor {
+function randomTensor({ dims, dtype = 'float32', below = 4, value }: SampleInput, random: Random): HostTensor {
   const draw = Array.from({ length: dims.reduce((product, dim) => product * dim, 1) }, () => random.next());
-  const whole = draw.map((value) => Math.floor(value * below));
-  if (dtype === 'float32') return { dtype, dims, data: Float32Array.from(draw, (value) => 0.1 + 0.9 * value) };
+  const whole = draw.map((each) => value ?? Math.floor(each * below));
+  if (dtype === 'float32') return { dtype, dims, data: Float32Array.from(draw, (each) => value ?? 0.1 + 0.9 * each) };
   const data = dtype === 'int64' ? BigInt64Array.from(whole, BigInt) : dtype === 'int32' ? Int32Array.from(whole) : Uint8Array.from(whole);
   return { dtype, dims, data };
 }
@@ -118,6 +125,11 @@ function weightOf({ dims, data }: HostTensor): Parameter {
   const parameter = new Parameter(dims);
   parameter.setStorage(memoryStorage('float32', dims, { data }));
   return parameter;
+}
+
+function cacheOf({ dims }: HostTensor): RuntimeInput {
+  const [batch, heads, , headDim] = dims as [number, number, number, number];
+  return new RuntimeInput('kvCache', 'float32', [batch, heads, 'rows', headDim]);
 }
 
 /** Infinite if only one of the two has NaN. */

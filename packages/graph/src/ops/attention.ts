@@ -47,6 +47,17 @@ export const rotaryEmbedding = defineOp({
   },
 });
 
+/** Of `attention`: five tokens at the start of their sequence. */
+const firstTokens = {
+  query: { dims: [1, 5, 32] },
+  ...Object.fromEntries(['key', 'value'].map((name) => [name, { dims: [1, 5, 16] }])),
+  ...Object.fromEntries(['keyCache', 'valueCache'].map((name) => [name, { dims: [1, 2, 8, 8] }])),
+  queryStart: { dims: [1], dtype: 'int32', value: 0 },
+  sequenceLengths: { dims: [1], dtype: 'int32', value: 5 },
+  totalLength: { dims: [], dtype: 'int32', value: 5 },
+} as const;
+const sampleHeads = { numHeads: 4, numKvHeads: 2, headDim: 8, scale: 0.5 };
+
 /**
  * Causal attention over a KV cache, which it extends in place.
  * `query [batch, sequence, numHeads * headDim]`, `key` and `value [batch, sequence, numKvHeads * headDim]`;
@@ -61,7 +72,11 @@ export const attention = defineOp({
   inputs: ['query', 'key', 'value', 'keyCache', 'valueCache', 'queryStart', 'sequenceLengths', 'totalLength'],
   optional: ['sinks'],
   inPlaceOf: ['keyCache', 'valueCache'],
-  samples: null,
+  samples: [
+    { inputs: firstTokens, attributes: sampleHeads },
+    { inputs: firstTokens, attributes: { ...sampleHeads, window: 3 } },
+    { inputs: { ...firstTokens, sinks: { dims: [4], isWeight: true } }, attributes: { ...sampleHeads, window: 2, softcap: 1.5 } },
+  ],
   attributes: heads.extend({
     numKvHeads: z.int().positive(),
     window: z.int().positive().nullable().default(null),

@@ -24,11 +24,13 @@ export interface KernelContext {
   fail(what: string): never;
 }
 
-/** An input of a sample: random numbers in [0.1, 1), or whole numbers in [0, below). */
+/** An input of a sample: random numbers in [0.1, 1), or whole numbers in [0, below). A cache, which the op writes, starts with zeros. */
 export interface SampleInput {
   readonly dims: readonly number[];
   readonly dtype?: DType;
   readonly below?: number;
+  /** Of every element, in place of random ones. */
+  readonly value?: number;
   readonly isWeight?: boolean;
 }
 
@@ -55,7 +57,7 @@ export interface OpFacts {
   readonly decompose: ((inputs: never, attributes: never) => SymbolicTensor | readonly SymbolicTensor[]) | null;
   /** The interpreter's kernel for a plugin's op; null for an op of Graft, or one that decomposes. */
   readonly kernel: ((inputs: never, attributes: never, context: KernelContext) => readonly HostTensor[]) | null;
-  /** Null for an op that cannot be compared alone, such as one that writes to a cache. */
+  /** Null: it cannot be compared alone. */
   readonly samples: readonly OpSample[] | null;
 }
 
