@@ -57,7 +57,7 @@ export interface OpFacts {
   readonly decompose: ((inputs: never, attributes: never) => SymbolicTensor | readonly SymbolicTensor[]) | null;
   /** The interpreter's kernel for a plugin's op; null for an op of Graft, or one that decomposes. */
   readonly kernel: ((inputs: never, attributes: never, context: KernelContext) => readonly HostTensor[]) | null;
-  /** Null: it cannot be compared alone. */
+  /** Null for an op that cannot be compared alone. */
   readonly samples: readonly OpSample[] | null;
 }
 
