@@ -35,6 +35,7 @@ export interface OrtBackendOptions {
  */
 export class OrtBackend implements Backend {
   readonly name = 'onnxruntime-cpu';
+  readonly movesCacheRows = true;
   private readonly options: OrtBackendOptions;
   @inject(Lowerings) private readonly added: readonly OnnxLowering[];
 

@@ -1,5 +1,5 @@
 import { Disposables, DisposedError } from '@graft/common';
-import { type HostTensor, type Program, ProgramBusyError, type ProgramStep } from '@graft/graph';
+import { type CacheMove, type HostTensor, moveRows, type Program, ProgramBusyError, type ProgramStep } from '@graft/graph';
 import { checkStep, type ExportedGraph, type StepInput, type Symbols, sizesOf, tensorBytes } from '@graft/onnx-export';
 import { type ElementType, type IoBinding, OrtValue, PinnedBuffer, returnFreeMemory, type Session } from '@graft/onnxruntime';
 
@@ -83,6 +83,19 @@ export class OrtProgram implements Program {
     }
     this.assertUsable();
     return Object.fromEntries(graph.exported.outputs.map(({ name }) => [name, this.outputs.get(name)!.tensor()]));
+  }
+
+  /** See `Program`. @throws ProgramBusyError during a run; DisposedError */
+  moveCacheRows(moves: readonly CacheMove[]): void {
+    this.assertUsable();
+    if (this.running) throw new ProgramBusyError();
+    const { caches } = this.decode.exported;
+    for (const move of moves) {
+      const i = caches.findIndex(({ path }) => path === move.path);
+      const { dims } = caches[i]!;
+      using slot = OrtValue.over(this.caches[i]!, 'float32', dims, move.slot * tensorBytes('float32', dims));
+      moveRows(slot.view as Float32Array, dims, move);
+    }
   }
 
   /** May be called twice, and during a run, which then rejects. Native memory is freed when the run ends. */

@@ -1,15 +1,17 @@
-import { InterpreterBackend, type Program, type ProgramStep } from '@graft/graph';
+import { type CacheMove, InterpreterBackend, type Program, type ProgramStep } from '@graft/graph';
 import { definePlugin } from '@graft/registry';
 import { Backend } from './tokens.ts';
 
 /** What a test sees of the programs that run, and where it can step in. The interpreter itself computes. */
 export const watch = {
   steps: [] as ProgramStep[],
+  moves: [] as CacheMove[],
   /** Awaited before each run; what it throws is what the run throws. */
   beforeRun: null as ((step: ProgramStep) => void | Promise<void>) | null,
   programsAlive: 0,
   reset(): void {
     watch.steps.length = 0;
+    watch.moves.length = 0;
     watch.beforeRun = null;
   },
 };
@@ -18,6 +20,7 @@ const interpreter = new InterpreterBackend();
 
 const watchedInterpreter: Backend = {
   name: 'interpreter',
+  movesCacheRows: true,
   async compile(model, options): Promise<Program> {
     const program = await interpreter.compile(model, options);
     let alive = true;
@@ -29,6 +32,10 @@ const watchedInterpreter: Backend = {
         await watch.beforeRun?.(step);
         step.signal?.throwIfAborted();
         return program.run(step);
+      },
+      moveCacheRows(moves) {
+        watch.moves.push(...moves);
+        program.moveCacheRows!(moves);
       },
       [Symbol.dispose]() {
         if (alive) watch.programsAlive--;

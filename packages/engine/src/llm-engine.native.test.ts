@@ -3,6 +3,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { readReferenceCase } from '../../../tests/parity/reference-case.ts';
 import { caseFolder, expectIdle, generateIds, promptOf, request, type TinyOptions, tinyConfig } from './engine.fixture.ts';
 import { LlmEngine } from './llm-engine.ts';
+import { windowPlugin } from './window-plugin.fixture.ts';
 
 async function startCpu(more: TinyOptions = {}): Promise<LlmEngine> {
   const engine = await LlmEngine.start(tinyConfig({ name: 'scout-tiny', plugins: ['@graft/cpu'], platform: 'cpu', threads: 1, ...more }));
@@ -21,6 +22,29 @@ test.each(['float32', 'auto'] as const)(
     const alone: number[][] = [];
     for (const one of requests) alone.push(await generateIds(engine, one));
     expect(await Promise.all(requests.map((one) => generateIds(engine, one)))).toEqual(alone);
+  },
+);
+
+test.each([
+  ['cpu', '@graft/cpu'],
+  ['hpu', '@graft/llama4-hpu'],
+])(
+  'on %s a cache that holds a window gives the tokens of one that holds all, in pieces, together and in slots that are used again',
+  async (platform, plugin) => {
+    const start = async (prefillTokens: number): Promise<LlmEngine> => {
+      const config = { name: 'llama-rope3', plugins: [plugin], platform, threads: 1, maxSequences: 2, prefillTokens };
+      const engine = await LlmEngine.start(tinyConfig(config), { pluginsInCode: [windowPlugin(platform)] });
+      onTestFinished(() => engine.close());
+      return engine;
+    };
+    const requests = [20, 3, 9, 33, 1].map((length, i) => request(promptOf(length, i), { maxTokens: 5 + 3 * i }));
+    const whole = await start(64);
+    const expected: number[][] = [];
+    for (const one of requests) expected.push(await generateIds(whole, one));
+    for (const prefillTokens of [1, 5]) {
+      const engine = await start(prefillTokens);
+      expect(await Promise.all(requests.map((one) => generateIds(engine, one)))).toEqual(expected);
+    }
   },
 );
 

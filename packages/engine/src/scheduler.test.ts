@@ -197,8 +197,8 @@ describe('the scheduler', () => {
 describe('the plan of the KV cache', () => {
   test('has one group for each length and meaning of the rows', () => {
     expect(planOf('scout-tiny', 100).groups).toEqual([
-      { name: 'chunked-local-16', chunkSize: 16, rows: 16 },
-      { name: 'full', chunkSize: null, rows: 100 },
+      { name: 'chunked-local-16', chunkSize: 16, keptRows: 0, rows: 16 },
+      { name: 'full', chunkSize: null, keptRows: 0, rows: 100 },
     ]);
     expect(planOf('scout-tiny', 10).groups.map(({ rows }) => rows)).toEqual([10, 10]);
   });
@@ -223,7 +223,7 @@ describe('the plan of the KV cache', () => {
     const plan = planOf('scout-tiny', 100);
     expect([0, 1, 15, 16, 40].map((slot) => plan.roomAfter(slot))).toEqual([16, 15, 1, 16, 8]);
     const full = planOf('nochunk-tiny', 100);
-    expect(full.groups).toEqual([{ name: 'full', chunkSize: null, rows: 100 }]);
+    expect(full.groups).toEqual([{ name: 'full', chunkSize: null, keptRows: 0, rows: 100 }]);
     expect(full.roomAfter(17)).toBe(Number.POSITIVE_INFINITY);
   });
 });

@@ -26,6 +26,7 @@ const interpreter = new InterpreterBackend();
 
 const watched: StaticBackend = {
   name: 'static interpreter',
+  movesCacheRows: true,
   async open(model, options) {
     options.onProgress?.(0.5, 'copying weights');
     const program = await interpreter.open(model, options);
@@ -45,6 +46,7 @@ const watched: StaticBackend = {
         device.afterRun?.(bucket, outputs);
         return outputs;
       },
+      moveCacheRows: (moves) => program.moveCacheRows!(moves),
       updateWeights() {
         program.updateWeights();
         device.afterUpdate?.();

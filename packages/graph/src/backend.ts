@@ -74,10 +74,32 @@ export interface ProgramStep {
   readonly signal?: AbortSignal;
 }
 
+/** Rows `from` to `from + count` of one slot's cache, which are copied to its start. */
+export interface CacheMove {
+  /** Of the runtime input that is bound to the cache. */
+  readonly path: string;
+  readonly slot: number;
+  readonly from: number;
+  readonly count: number;
+}
+
+/** Moves rows of each head to its start. `slot [heads, rows, width]` is one slot of a cache. */
+export function moveRows(slot: HostTensor['data'], [heads, rows, width]: readonly number[], { from, count }: CacheMove): void {
+  for (let head = 0; head < heads!; head++) {
+    const at = head * rows! * width!;
+    slot.copyWithin(at, at + from * width!, at + (from + count) * width!);
+  }
+}
+
+interface MovesCacheRows {
+  /** Copies rows within caches, between runs. See `Backend.movesCacheRows`. */
+  moveCacheRows?(moves: readonly CacheMove[]): void;
+}
+
 /**
  * A compiled model with its caches. Steps run one at a time. Results are by output name; their `data` is valid until the next `run`.
  */
-export interface Program extends Disposable {
+export interface Program extends MovesCacheRows, Disposable {
   run(step: ProgramStep): Promise<Record<string, HostTensor>>;
   /** For metrics and `explain`: graphs compiled, bytes of weights and of caches. */
   readonly facts: { readonly graphs: number; readonly weightBytes: number; readonly cacheBytes: number };
@@ -89,6 +111,8 @@ export interface Program extends Disposable {
  */
 export interface Backend {
   readonly name: string;
+  /** Whether its programs have `moveCacheRows`. Without it, a layer with a window has a cache for whole sequences. */
+  readonly movesCacheRows?: boolean;
   compile(model: CapturedModel, options: CompileOptions): Promise<Program>;
   /** The backend's lowering of a node; null when the op is decomposed. `verify --ops` holds a backend without this method to 1e-4. */
   loweringOf?(node: OpNode): Pick<OpLowering<never, unknown>, 'platform' | 'tolerance'> | null;
@@ -100,6 +124,8 @@ export interface Backend {
  */
 export interface StaticBackend {
   readonly name: string;
+  /** As `Backend.movesCacheRows`. */
+  readonly movesCacheRows?: boolean;
   /** Takes the model's weights and makes room for its caches. Compiles nothing yet. */
   open(model: Module, options: StaticOptions): Promise<StaticProgram>;
 }
@@ -110,7 +136,7 @@ export interface StaticOptions extends CompileOptions {
 }
 
 /** The graphs of one model at the buckets added so far. They share weights, caches and the graphs of regions. Steps run one at a time. */
-export interface StaticProgram extends Disposable {
+export interface StaticProgram extends MovesCacheRows, Disposable {
   has(bucket: string): boolean;
   /** Whether an earlier start kept a recipe for this model at this bucket, so that `add` needs no capture. */
   hasRecipe(bucket: string): boolean;

@@ -1,9 +1,11 @@
 export {
   type Backend,
+  type CacheMove,
   type CompileOptions,
   chooseLowering,
   expectLowering,
   type HostTensor,
+  moveRows,
   type OpLowering,
   type Program,
   type ProgramStep,

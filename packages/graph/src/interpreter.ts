@@ -6,6 +6,7 @@ import type { Module } from './nn/module.ts';
 /** Runs a captured graph node by node: values in float32, sums of products in float64. Slow and simple, the oracle for other backends. */
 export class InterpreterBackend implements Backend, StaticBackend {
   readonly name = 'interpreter';
+  readonly movesCacheRows = true;
 
   /** @throws ParameterWithoutStorageError for a weight without values, RuntimeBindingError, OpNotLoweredError. */
   async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
@@ -17,6 +18,7 @@ export class InterpreterBackend implements Backend, StaticBackend {
     return {
       facts: { graphs, weightBytes, cacheBytes },
       run: (step) => program.run('', step),
+      moveCacheRows: (moves) => program.moveCacheRows(moves),
       [Symbol.dispose]: () => program[Symbol.dispose](),
     };
   }

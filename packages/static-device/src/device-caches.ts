@@ -1,4 +1,5 @@
 import { Disposables } from '@graft/common';
+import { type CacheMove, moveRows } from '@graft/graph';
 import { tensorBytes } from '@graft/onnx-export';
 import { OrtValue, PinnedBuffer } from '@graft/onnxruntime';
 import type { BucketPlan } from './bucket-plan.ts';
@@ -36,6 +37,14 @@ export class DeviceCaches implements Disposable {
   view(path: string, firstSlot: number, batch: number): OrtValue {
     const { memory, dims } = this.memories.get(path)!;
     return OrtValue.over(memory, 'float32', [batch, ...dims], firstSlot * tensorBytes('float32', dims));
+  }
+
+  /** Does nothing for a cache that no bucket has yet. */
+  moveRows(move: CacheMove): void {
+    const known = this.memories.get(move.path);
+    if (known === undefined) return;
+    using slot = this.view(move.path, move.slot, 1);
+    moveRows(slot.view as Float32Array, known.dims, move);
   }
 
   [Symbol.dispose](): void {

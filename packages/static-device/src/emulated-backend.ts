@@ -30,6 +30,7 @@ export interface EmulatedBackendOptions {
  */
 export class EmulatedBackend implements StaticBackend {
   readonly name = 'emulated-static-device';
+  readonly movesCacheRows = true;
   private readonly options: EmulatedBackendOptions;
 
   constructor(options: EmulatedBackendOptions) {

@@ -1,5 +1,6 @@
 import { type Disposables, DisposedError, GraftError } from '@graft/common';
 import {
+  type CacheMove,
   type CapturedModel,
   type HostTensor,
   type Module,
@@ -102,6 +103,13 @@ export class EmulatedProgram implements StaticProgram {
     } finally {
       this.running = false;
     }
+  }
+
+  /** See `StaticProgram`. @throws ProgramBusyError during a step; DisposedError */
+  moveCacheRows(moves: readonly CacheMove[]): void {
+    this.assertUsable();
+    if (this.running) throw new ProgramBusyError();
+    for (const move of moves) this.parts.caches.moveRows(move);
   }
 
   /** @throws ProgramBusyError during a step; StaticDeviceWeightError, ParameterWithoutStorageError. Weights are unchanged after an error. */

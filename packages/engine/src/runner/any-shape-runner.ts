@@ -5,6 +5,7 @@ import { guarded } from '../call-plugin.ts';
 import { KvCachePlan } from '../kv-cache.ts';
 import type { Report } from '../load-steps.ts';
 import { Backend, RunnerParts } from '../tokens.ts';
+import { CacheWindows } from './cache-windows.ts';
 import { captureAnyShape, expectVocabulary } from './capture-model.ts';
 import type { ModelRunner, RunnerStats, RunResult, RunStep } from './model-runner.ts';
 import { runResult, stepTensors } from './program-step.ts';
@@ -17,6 +18,7 @@ export class AnyShapeRunner implements ModelRunner {
   readonly maxPrefillTokens = Number.POSITIVE_INFINITY;
   protected readonly parts: RunnerParts;
   private readonly backend: Backend;
+  private readonly windows: CacheWindows;
   /** Holds the captured graphs. A capture after `ready` is a recompile. */
   protected readonly cache = new CaptureCache();
   private readonly programs = new Disposables();
@@ -28,9 +30,11 @@ export class AnyShapeRunner implements ModelRunner {
 
   constructor(@inject(RunnerParts) parts: RunnerParts, @inject(Backend) backend: Backend) {
     this.parts = parts;
-    this.backend = guarded('Backend', backend, { compile: ['run'] });
+    this.backend = guarded('Backend', backend, { compile: backend.movesCacheRows === true ? ['run', 'moveCacheRows'] : ['run'] });
     this.recompiles = new Recompiles(parts);
-    this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength);
+    const windowChunk = backend.movesCacheRows === true ? parts.config.prefillTokens : null;
+    this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength, { windowChunk });
+    this.windows = new CacheWindows(this.kvCache);
   }
 
   capture(): void {
@@ -63,6 +67,7 @@ export class AnyShapeRunner implements ModelRunner {
   async run(step: RunStep): Promise<RunResult> {
     const { firstSlot, rows, signal } = step;
     const inputs = stepTensors(this.vision === null ? step : { imageFeatures: this.noFeatures(), ...step }, this.kvCache.groups);
+    this.windows.advance(this.language!, firstSlot, rows);
     const outputs = await this.language!.run({ firstSlot, batch: rows.length, inputs, ...(signal !== undefined && { signal }) });
     this.computedTokens += rows.length * rows[0]!.tokenIds.length;
     return runResult(outputs);

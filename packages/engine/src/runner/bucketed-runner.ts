@@ -7,6 +7,7 @@ import type { Report } from '../load-steps.ts';
 import { BucketPolicy, RunnerParts, StaticBackend } from '../tokens.ts';
 import { BucketGraphs, graphKey, tileKey } from './bucket-graphs.ts';
 import { type Bucket, oneOfEachGraph, requireSmallestBucket } from './buckets.ts';
+import { CacheWindows } from './cache-windows.ts';
 import { hasImages } from './capture-model.ts';
 import type { ModelRunner, RunnerStats, RunResult, RunStep, WarmUpSummary } from './model-runner.ts';
 import { joined, runResult, stepTensors } from './program-step.ts';
@@ -25,6 +26,7 @@ export class BucketedModelRunner implements ModelRunner {
   protected readonly warm: readonly Bucket[];
   protected readonly parts: RunnerParts;
   private readonly backend: StaticBackend;
+  private readonly windows: CacheWindows;
   private readonly policy: BucketPolicy;
   private readonly buckets: readonly Bucket[];
   private readonly formats: string;
@@ -47,7 +49,10 @@ export class BucketedModelRunner implements ModelRunner {
     this.buckets = buckets;
     this.warm = parts.config.warmUp ? warmUp : [];
     this.maxPrefillTokens = largestQuery(buckets);
-    this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength, { paddingRows: this.maxPrefillTokens });
+    const windowChunk = backend.movesCacheRows === true ? Math.min(parts.config.prefillTokens, this.maxPrefillTokens) : null;
+    const paddingRows = this.maxPrefillTokens;
+    this.kvCache = new KvCachePlan(parts.model, parts.context.maxModelLength, { paddingRows, windowChunk });
+    this.windows = new CacheWindows(this.kvCache);
     this.formats = formatsOf(parts);
   }
 
@@ -55,7 +60,8 @@ export class BucketedModelRunner implements ModelRunner {
   async open(report: Report, signal?: AbortSignal): Promise<void> {
     const { model, context, config } = this.parts;
     requireSmallestBucket(this.policy, context.maxModelLength);
-    this.program = await guarded('StaticBackend', this.backend, { open: ['add', 'run'] }).open(model, {
+    const parts = ['add', 'run', ...(this.backend.movesCacheRows === true ? ['moveCacheRows'] : [])];
+    this.program = await guarded('StaticBackend', this.backend, { open: parts }).open(model, {
       bindRuntimeInput: (path, kind) => this.kvCache.bindRuntimeInput(path, kind),
       kvSlots: config.maxSequences + Math.max(...this.buckets.map(({ batch }) => batch)) - 1,
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
@@ -181,6 +187,7 @@ export class BucketedModelRunner implements ModelRunner {
     const features = imageFeatures === null ? {} : { imageFeatures };
     const inputs = stepTensors({ rows, logits: 'last', ...features }, this.kvCache.groups);
     return this.inTurn(async () => {
+      this.windows.advance(this.program, firstSlot, rows);
       const outputs = await this.runGraph(graphKey(bucket, imageFeatures !== null), { firstSlot, batch: bucket.batch, inputs }, signal);
       this.tokens.computedTokens += realRows * tokens;
       this.tokens.paddedTokens += bucket.batch * bucket.query - realRows * tokens;

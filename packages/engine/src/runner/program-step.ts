@@ -1,5 +1,5 @@
 import type { HostTensor } from '@graft/graph';
-import type { KvGroup } from '../kv-cache.ts';
+import { firstPosition, type KvGroup } from '../kv-cache.ts';
 import type { RunResult, RunRow, RunStep } from './model-runner.ts';
 
 /** A row that may be padded to a static shape. */
@@ -72,9 +72,10 @@ function logitsIndices(rows: readonly StepRow[], which: 'last' | 'all'): HostTen
   return { dtype: 'int64', dims: [indices.length], data: BigInt64Array.from(indices, BigInt) };
 }
 
-/** A chunked group counts from the start of the row's chunk. Padding counts too: it is written to the cache, after the real tokens. */
-function groupInputs({ name, chunkSize }: KvGroup, rows: readonly StepRow[]): Record<string, HostTensor> {
-  const queryStart = Int32Array.from(rows, ({ computed }) => (chunkSize === null ? computed : computed % chunkSize));
+/** Counts from the position of the cache's first row. Padding counts too: it is written to the cache, after the real tokens. */
+function groupInputs(group: KvGroup, rows: readonly StepRow[]): Record<string, HostTensor> {
+  const { name } = group;
+  const queryStart = Int32Array.from(rows, ({ computed }) => computed - firstPosition(group, computed));
   const sequenceLengths = queryStart.map((start, i) => start + lengthOf(rows[i]!));
   const dims = [rows.length];
   return {

@@ -1,5 +1,13 @@
 import { DisposedError } from '@graft/common';
-import type { CompileOptions, HostTensor, ProgramStep, StaticFacts, StaticProgram } from '../backend.ts';
+import {
+  type CacheMove,
+  type CompileOptions,
+  type HostTensor,
+  moveRows,
+  type ProgramStep,
+  type StaticFacts,
+  type StaticProgram,
+} from '../backend.ts';
 import type { CapturedModel } from '../capture/capture.ts';
 import { inlineRegions } from '../compile/full.ts';
 import { ParameterWithoutStorageError, ProgramInputError } from '../errors.ts';
@@ -8,7 +16,7 @@ import type { Buffer, Parameter } from '../nn/parameter.ts';
 import { toFloat32 } from '../nn/storage.ts';
 import { float32 } from './host-tensor.ts';
 import { decomposed, runGraph } from './run.ts';
-import { inputOf, RuntimeTensors } from './runtime-tensors.ts';
+import { inputOf, RuntimeTensors, slotsOf } from './runtime-tensors.ts';
 import { Sizes } from './sizes.ts';
 
 interface InterpretedBucket {
@@ -71,6 +79,16 @@ export class InterpretedProgram implements StaticProgram {
     for (const { source, value } of graph.weights) values.set(value, this.weights.get(source)!);
     const outputs = runGraph(graph, values, sizes, step.signal);
     return Object.fromEntries(graph.outputs.map(({ name }, i) => [name, outputs[i]!]));
+  }
+
+  moveCacheRows(moves: readonly CacheMove[]): void {
+    this.assertUsable();
+    for (const move of moves) {
+      const cache = this.caches.get(move.path);
+      if (cache === undefined) continue; // no bucket has it yet
+      const slot = slotsOf(cache, { firstSlot: move.slot, batch: 1 });
+      moveRows(slot.data, slot.dims.slice(1), move);
+    }
   }
 
   updateWeights(): void {

@@ -65,8 +65,8 @@ function rowDims(path: string, { dims }: Value, rows: number): number[] {
   });
 }
 
-/** The part of a cache that belongs to the slots of this step. */
-function slotsOf(cache: HostTensor, { firstSlot, batch }: ProgramStep): HostTensor {
+/** The part of a cache that belongs to the slots of a step. */
+export function slotsOf(cache: HostTensor, { firstSlot, batch }: Pick<ProgramStep, 'firstSlot' | 'batch'>): HostTensor {
   const dims = cache.dims.slice(1);
   const size = elementCount(dims);
   return { dtype: cache.dtype, dims: [batch, ...dims], data: cache.data.subarray(firstSlot * size, (firstSlot + batch) * size) };
