@@ -17,11 +17,11 @@ export function lowerFusedMoe({ x, routerLogits, w13, w2, w13Bias, w2Bias }: Inp
   const intermediate = w2.dims[2]!.value;
   const { weights, chosen } = routed(c, c.name(routerLogits), topK, routing);
   const expertOfRow = c.op('Reshape', [chosen, c.int64s([-1])]);
-  const rows = rowsOfTokens(c, c.name(x), routing === 'sigmoidInput' ? weights : null, hidden, topK);
+  const scaled = routing === 'sigmoidInput' ? scaledRows(c, c.name(x), weights, hidden, topK) : null;
 
   const order = sortedOrder(c, expertOfRow);
   const counts = countEach(c, expertOfRow, experts);
-  const sorted = c.gather(rows, order);
+  const sorted = scaled === null ? c.gather(c.name(x), c.op('Div', [order, c.constant('int64', [], [topK])])) : c.gather(scaled, order);
   const slices = experts === 1 ? [sorted] : c.node('Split', [sorted, counts], experts, { attributes: { axis: int(0) } });
   const biasOf = (bias: Value | null, expert: number): Name | null => bias && sliceOf(c, bias, expert);
   const results = slices.map((slice, expert) => {
@@ -69,12 +69,10 @@ function routed(c: LoweringContext, logits: Name, topK: number, routing: Attribu
   return { weights: routing === 'sigmoidInput' ? c.op('Sigmoid', [values]) : c.op('Softmax', [values], ofRow), chosen };
 }
 
-/** A row for each token and chosen expert, multiplied by its weight where there are weights. [tokens * topK, hidden]. */
-function rowsOfTokens(c: LoweringContext, x: Name, weights: Name | null, hidden: number, topK: number): Name {
-  if (topK === 1) return weights === null ? x : c.op('Mul', [x, weights]);
-  const apart = c.op('Unsqueeze', [x, c.int64s([1])]); // [tokens, 1, hidden]
-  const perExpert =
-    weights === null ? c.op('Expand', [apart, c.int64s([1, topK, 1])]) : c.op('Mul', [apart, c.op('Unsqueeze', [weights, c.int64s([2])])]); // [tokens, topK, hidden]
+/** A row for each token and chosen expert: the token's, multiplied by the expert's weight. [tokens * topK, hidden]. */
+function scaledRows(c: LoweringContext, x: Name, weights: Name, hidden: number, topK: number): Name {
+  if (topK === 1) return c.op('Mul', [x, weights]);
+  const perExpert = c.op('Mul', [c.op('Unsqueeze', [x, c.int64s([1])]), c.op('Unsqueeze', [weights, c.int64s([2])])]); // [tokens, topK, hidden]
   return c.op('Reshape', [perExpert, c.int64s([-1, hidden])]);
 }
 
