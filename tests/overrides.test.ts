@@ -31,7 +31,7 @@ const layers = 2;
 const normsOf: [architecture: string, count: number][] = [
   ['Llama4ForCausalLM', 2 * layers + 1],
   ['LlamaForCausalLM', 2 * layers + 1],
-  ['Qwen3ForCausalLM', 4 * layers + 1],
+  ['MyQwen3ForCausalLM', 4 * layers + 1],
 ];
 
 class FastNorm extends RmsNorm {}
@@ -93,7 +93,7 @@ test('a scope keeps an override inside the models and layers that it names', asy
         return norms.filter((norm) => norm instanceof FastNorm).length;
       }),
     );
-  expect(await counts(['Qwen3ForCausalLM'])).toEqual([0, 0, 4 * layers + 1]);
+  expect(await counts(['MyQwen3ForCausalLM'])).toEqual([0, 0, 4 * layers + 1]);
   expect(await counts(['Qwen3Attention'])).toEqual([0, 0, 2 * layers]);
   expect(await counts(['LlamaDecoderLayer', 'Llama4ForCausalLM'])).toEqual([2 * layers + 1, 2 * layers, 0]);
 });
@@ -119,7 +119,7 @@ test('a required override is an error in the models that do not build its target
       code: 'GRAFT_OVERRIDE_UNUSED',
       where: expect.stringContaining('"vendor"'),
     });
-  const { text } = await build('Qwen3ForCausalLM', [required as OverrideDeclaration]);
+  const { text } = await build('MyQwen3ForCausalLM', [required as OverrideDeclaration]);
   expect(text).toContain(`replaced ${layers} instances`);
 });
 

@@ -1,15 +1,12 @@
 import type { BackendChoice } from './run-case.ts';
 
-/** Brings the models of the cases that core-model does not have. */
-const models = new URL('../../examples/custom-model/src/plugin.ts', import.meta.url).href;
-
-export const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu', models] };
+export const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu'] };
 export const interpreter: BackendChoice = {
   name: 'interpreter',
-  plugins: [new URL('./interpreter-plugin.ts', import.meta.url).href, models],
+  plugins: [new URL('./interpreter-plugin.ts', import.meta.url).href],
 };
 
 /** Emulated, in float32 only. Where the logits of each token of a prompt are asked for, it computes them one by one. */
-export const hpu: BackendChoice = { name: 'hpu', plugins: ['@graft/llama4-hpu', models], weights: ['float32'] };
+export const hpu: BackendChoice = { name: 'hpu', plugins: ['@graft/llama4-hpu'], weights: ['float32'] };
 /** The same with prompts in buckets, of which the last token's logits are compared, and all residual streams. */
 export const hpuBuckets: BackendChoice = { ...hpu, label: 'hpu, prompts in buckets', promptLogits: false };

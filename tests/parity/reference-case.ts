@@ -55,6 +55,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
     const config = Config.parse(raw.text_config ?? raw);
     const norm = [...checkpoint.tensors].find(([key]) => /(^|\.)model\.norm\.weight$/.test(key));
     if (norm === undefined) throw new Error(`${folder}: the checkpoint has no model.norm.weight`);
+    const isGemma = String(raw['architectures']).startsWith('Gemma'); // its norms multiply by one plus the weight
     const expected = readExpected(join(folder, 'expected.safetensors'));
     const [batch, promptLength] = expected.shape('input_ids') as [number, number];
     const rows = (key: string): Float32Array[] => divide(expected.float32(key), batch);
@@ -73,7 +74,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
       hidden: Array.from({ length: config.num_hidden_layers + 1 }, (_, i) => rows(`hidden.${i}`)),
       decodeIds: divide(expected.int64('decode_ids'), batch),
       decodeLogits: rows('decode_logits'),
-      finalNorm: { weight: toFloat32(norm[1]), epsilon: config.rms_norm_eps },
+      finalNorm: { weight: toFloat32(norm[1]).map((w) => (isGemma ? 1 + w : w)), epsilon: config.rms_norm_eps },
     };
   } finally {
     checkpoint[Symbol.dispose]();

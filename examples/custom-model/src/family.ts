@@ -20,8 +20,8 @@ export const qwen3 = defineFamily({
   config: Qwen3Config,
   weights: (config) => decoderWeights(config),
   gguf: {
-    architectures: ['qwen3'],
-    config: (file) => ({ architectures: ['Qwen3ForCausalLM'], ...ggufDecoderConfig(file) }),
+    architectures: ['myqwen3'],
+    config: (file) => ({ architectures: ['MyQwen3ForCausalLM'], ...ggufDecoderConfig(file) }),
     weights: (config) =>
       ggufWeights(config, {
         rules: {
@@ -30,5 +30,5 @@ export const qwen3 = defineFamily({
         },
       }),
   },
-  small: (layers = 4) => ({ Qwen3ForCausalLM: smallDecoder(layers, { architectures: ['Qwen3ForCausalLM'] }) }),
+  small: (layers = 4) => ({ MyQwen3ForCausalLM: smallDecoder(layers, { architectures: ['MyQwen3ForCausalLM'] }) }),
 });

@@ -1,13 +1,7 @@
 export { type ModelContext, type PipelineStage, upstreamContext } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
-export {
-  contradiction,
-  type DecoderConfig,
-  decoderConfig,
-  invalid,
-  positive,
-  smallDecoder,
-} from './families/config-schema.ts';
+export { contradiction, invalid, positive } from './families/config-keys.ts';
+export { type DecoderConfig, decoderConfig, smallDecoder } from './families/config-schema.ts';
 export { decoderWeights, ggufWeights, qkvRows } from './families/decoder-weights.ts';
 export { architecturesOf, defineFamily, type FamilyDeclaration } from './families/define-family.ts';
 export type {
@@ -22,7 +16,8 @@ export type {
   ReadAs,
 } from './families/family.ts';
 export { GgufMetadata, ggufDecoderConfig } from './families/gguf-config.ts';
-export { type LlamaConfig, llama } from './families/llama.ts';
+export { llama } from './families/llama.ts';
+export type { LlamaConfig, LlamaLayerConfig, LlamaParts, MoeConfig } from './families/llama-config.ts';
 export { llama4 } from './families/llama4.ts';
 export type { LayerConfig, Llama4Config, Llama4VisionConfig } from './families/llama4-config.ts';
 export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';

@@ -50,7 +50,7 @@ export const manifest: UpstreamManifest = {
       fields: ["static region","self_attn","mlp","input_layernorm","post_attention_layernorm"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ config, build }","attention","mlp"], hash: "65b79059dc950e83" },
+        "constructor": { parameters: ["{ config, build }","attention","mlp","Norm"], hash: "eaf4659ab621a546" },
         "forward": { parameters: ["positions","hiddenStates","residual"], hash: "e012ff48f8fb6202" },
       },
     },
@@ -59,7 +59,7 @@ export const manifest: UpstreamManifest = {
       fields: ["embed_tokens","layers","norm","startLayer","endLayer","auxHiddenStateLayers"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ config, pipeline, build }","buildLayer"], hash: "808d7347a75fc328" },
+        "constructor": { parameters: ["{ config, pipeline, build }","buildLayer","Norm"], hash: "bc414d2e5478dec2" },
         "forward": { parameters: ["inputIds","positions","intermediateTensors","inputsEmbeds"], hash: "c1f14c8a659673ec" },
         "embedInputIds": { parameters: ["inputIds"], hash: "78480210d9757ac3" },
         "maybeAddHiddenState": { parameters: ["states","index","hiddenStates","residual"], hash: "b8a1fa18ae885f0a" },
@@ -83,6 +83,27 @@ export const manifest: UpstreamManifest = {
         "forward": { parameters: ["x","routerLogits"], hash: "79ab88578267ed1d" },
       },
     },
+    "Gemma2DecoderLayer": {
+      base: "LlamaDecoderLayer",
+      fields: ["pre_feedforward_layernorm","post_feedforward_layernorm"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "a73882352d3e904c" },
+        "forward": { parameters: ["positions","hiddenStates","residual"], hash: "9e1e5b0b4237a1b6" },
+      },
+    },
+    "Gemma2ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "Gemma3ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
     "GemmaRmsNorm": {
       base: "RmsNorm",
       fields: [],
@@ -90,6 +111,18 @@ export const manifest: UpstreamManifest = {
       methods: {
         "factors": { parameters: [], hash: "4a2bda846b3f0b3b" },
       },
+    },
+    "GptOssForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "GraniteForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
     },
     "HeadRmsNorm": {
       base: "Module",
@@ -249,45 +282,62 @@ export const manifest: UpstreamManifest = {
     },
     "LlamaAttention": {
       base: "Module",
-      fields: ["qSize","kvSize","qkv_proj","o_proj","rotary_emb","attn"],
+      fields: ["qSize","kvSize","qkv_proj","o_proj","q_norm","k_norm","normedHeads","rotary_emb","attn"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ config, build }","rotary"], hash: "d0fa3229e62dfeea" },
-        "forward": { parameters: ["positions","hiddenStates"], hash: "4a99b8d81a821e7f" },
+        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "ef0171b882c3f266" },
+        "forward": { parameters: ["positions","hiddenStates"], hash: "46c10c87f58bc010" },
+        "normHeads": { parameters: ["norm","x","heads"], hash: "fecca933b66e4b67" },
       },
     },
     "LlamaDecoderLayer": {
       base: "DecoderLayer",
-      fields: ["self_attn","mlp"],
+      fields: ["residualScale","self_attn","mlp"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context","rotary"], hash: "4fc3e96bdd2e4d54" },
+        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "fe0b966faaf5c4a1" },
+        "forward": { parameters: ["positions","hiddenStates","residual"], hash: "1c76af5666b622cf" },
+        "scaled": { parameters: ["x"], hash: "9469a7800fa25d3c" },
       },
     },
     "LlamaForCausalLM": {
       base: "DecoderForCausalLM",
-      fields: [],
+      fields: ["logitsScale","logitsSoftcap"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context"], hash: "d1fb1f8e2fc81be5" },
+        "constructor": { parameters: ["context"], hash: "8d75ffbb13265237" },
+        "computeLogits": { parameters: ["hiddenStates"], hash: "9ed67490c02bdce0" },
       },
     },
     "LlamaMlp": {
       base: "Module",
-      fields: ["gate_up_proj","down_proj"],
+      fields: ["gate_up_proj","down_proj","activation"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["{ build }","hiddenSize","intermediateSize","options"], hash: "c0a47a3100fefff6" },
-        "forward": { parameters: ["x"], hash: "46cbddf43b652f0a" },
+        "constructor": { parameters: ["{ build }","hiddenSize","intermediateSize","{ activation = 'silu', ...options }"], hash: "1710b985ee6af426" },
+        "forward": { parameters: ["x"], hash: "5187dae1db68daa0" },
       },
     },
     "LlamaModel": {
       base: "DecoderModel",
-      fields: [],
+      fields: ["embeddingScale"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context"], hash: "266bcf7e39feb9d0" },
+        "constructor": { parameters: ["context"], hash: "5a917b4d3346afd1" },
+        "embedInputIds": { parameters: ["inputIds"], hash: "eba018e12a5e53c2" },
       },
+    },
+    "MistralForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "MixtralForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
     },
     "Module": {
       base: null,
@@ -310,6 +360,21 @@ export const manifest: UpstreamManifest = {
         "[Symbol.iterator]": { parameters: [], hash: "c210450dc562e4fa" },
       },
     },
+    "Olmo2DecoderLayer": {
+      base: "Module",
+      fields: ["static region","self_attn","mlp","post_attention_layernorm","post_feedforward_layernorm"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "b4211ef8f318ff72" },
+        "forward": { parameters: ["positions","hiddenStates","residual"], hash: "b8b57c649c0df4fd" },
+      },
+    },
+    "Olmo2ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
     "Parameter": {
       base: null,
       fields: ["shape","stored"],
@@ -323,8 +388,32 @@ export const manifest: UpstreamManifest = {
         "toFloat32": { parameters: [], hash: "c32c1f56d8c3e893" },
       },
     },
+    "Phi3ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
     "PipelineMissingLayer": {
       base: "Module",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "Qwen2ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "Qwen3ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "Qwen3MoeForCausalLM": {
+      base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
@@ -342,12 +431,11 @@ export const manifest: UpstreamManifest = {
     },
     "RotaryEmbedding": {
       base: "Module",
-      fields: ["headDim","rotaryDim","interleaved","maxPositions","shortPositions","cosCache","sinCache"],
+      fields: ["headDim","rotaryDim","interleaved","cosCache","sinCache"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["headDim","maxPositions","rope","{ interleaved = false, rotaryDim }"], hash: "a7039ab03a6009b0" },
-        "forward": { parameters: ["positions","query","key"], hash: "bf42edb4a60cbcb5" },
-        "rowsOf": { parameters: ["positions"], hash: "be854eebc4645ace" },
+        "constructor": { parameters: ["headDim","maxPositions","rope","{ interleaved = false, rotaryDim }"], hash: "809bb6fc14175361" },
+        "forward": { parameters: ["positions","query","key"], hash: "e9764d8de69f6c28" },
         "rotate": { parameters: ["x","positions"], hash: "e6d0644dc0ccf200" },
       },
     },
@@ -358,6 +446,21 @@ export const manifest: UpstreamManifest = {
       methods: {
         "constructor": { parameters: ["kind","dtype","dims"], hash: "b0619d98e5274ee6" },
         "toString": { parameters: [], hash: "e0548a818ec2efe2" },
+      },
+    },
+    "SmolLM3ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "SparseMoe": {
+      base: "Module",
+      fields: ["gate","experts"],
+      accessors: {},
+      methods: {
+        "constructor": { parameters: ["{ config, build }"], hash: "87cafd0b14544391" },
+        "forward": { parameters: ["x"], hash: "6eb2ff05fa357354" },
       },
     },
     "UnfoldConvolution": {

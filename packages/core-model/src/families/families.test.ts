@@ -1,23 +1,30 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildUpstream } from '@graft/registry';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type ModelContext, upstreamContext } from '../context.ts';
+import { coreModels } from '../models/index.ts';
 import type { LanguageModel } from '../models/interfaces.ts';
 import { LlamaForCausalLM } from '../models/llama.ts';
 import { Llama4ForCausalLM } from '../models/llama4.ts';
-import { Llama4ForConditionalGeneration } from '../models/mllama4.ts';
-import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.ts';
+import { type Checkpoint, openCheckpoint, readModelConfig } from '../weights/checkpoint.ts';
 import { failure, temporaryFolder } from '../weights/checkpoint-files.fixture.ts';
 import { loadWeights } from '../weights/load-weights.ts';
 import { keysOfOtherRanks, mapParameters } from '../weights/map-parameters.ts';
 import { WeightRules } from '../weights/rules.ts';
 import { float32Policy } from '../weights/weight-policy.ts';
 import { writeCheckpoint } from '../weights/write-checkpoint.ts';
+import { architecturesOf } from './define-family.ts';
 import type { ModelConfig, ModelFamily } from './family.ts';
+import { gemma2 } from './gemma2.ts';
+import { gemma3 } from './gemma3.ts';
 import { llama } from './llama.ts';
+import type { LlamaConfig } from './llama-config.ts';
 import { llama4 } from './llama4.ts';
+import { phi3 } from './phi3.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3Moe } from './qwen3-moe.ts';
+import { smolLm3 } from './smollm3.ts';
 
 const cases = fileURLToPath(new URL('../../../../tests/parity/cases/', import.meta.url));
 
@@ -43,14 +50,19 @@ const bytesOf = ({ tensors }: Checkpoint) =>
     ]),
   );
 
-describe.each<[string, ModelFamily, AnyModel]>([
-  ['scout-tiny', llama4, Llama4ForCausalLM],
-  ['maverick-tiny', llama4, Llama4ForCausalLM],
-  ['dense-tiny', llama4, Llama4ForCausalLM],
-  ['vision-tiny', llama4, Llama4ForConditionalGeneration],
-  ['llama-rope3', llama, LlamaForCausalLM],
-  ['llama-bias', llama, LlamaForCausalLM],
-])('the weight rules of %s', (name, family, Model) => {
+/** The class and the family of an architecture of core-model. */
+async function declared(architecture: string): Promise<{ family: ModelFamily; Model: AnyModel }> {
+  const { model, family } = coreModels.models!.find((one) => one.architecture === architecture)!;
+  return { family: (await family!()) as ModelFamily, Model: (await model()) as unknown as AnyModel };
+}
+
+const caseNames = ['scout-tiny', 'maverick-tiny', 'dense-tiny', 'vision-tiny', 'llama-rope3', 'llama-bias', 'mistral-window', 'qwen2-tied'];
+caseNames.push('qwen3-norms', 'qwen3moe-step2', 'mixtral-top2', 'gemma2-caps', 'gemma3-pattern3', 'phi3-partial', 'gptoss-sinks');
+caseNames.push('smollm3-nope', 'olmo2-post', 'granite-scales');
+
+describe.each(caseNames)('the weight rules of %s', async (name) => {
+  const raw = await readModelConfig(join(cases, name));
+  const { family, Model } = await declared(architecturesOf(raw)[0]!);
   test('give back the same tensors, byte by byte, when what was loaded is written', async () => {
     const checkpoint = await open(join(cases, name));
     const config = family.parseConfig(checkpoint.config);
@@ -80,7 +92,7 @@ describe.each<[string, ModelFamily, AnyModel]>([
   test('say both names where a tensor is missing', async () => {
     const checkpoint = await open(join(cases, name));
     const config = family.parseConfig(checkpoint.config);
-    const tensors = new Map([...checkpoint.tensors].filter(([key]) => !key.endsWith('layers.1.self_attn.k_proj.weight')));
+    const tensors = new Map([...checkpoint.tensors].filter(([key]) => !/layers\.1\.self_attn\.(k|qkv)_proj\.weight$/.test(key)));
     const loading = () =>
       loadWeights(
         build(Model, config),
@@ -88,7 +100,9 @@ describe.each<[string, ModelFamily, AnyModel]>([
         { policy: float32Policy, cacheDirectory: null, rules: family.weights(config) },
       );
     const { message } = await failure(loading);
-    expect(message).toMatch(/The parameter "\S*layers\.1\.self_attn\.qkv_proj\.weight".* needs "\S*layers\.1\.self_attn\.k_proj\.weight"/);
+    expect(message).toMatch(
+      /The parameter "\S*layers\.1\.self_attn\.qkv_proj\.weight".* needs "\S*layers\.1\.self_attn\.(k|qkv)_proj\.weight"/,
+    );
   });
 });
 
@@ -135,14 +149,14 @@ test('a fused tensor of the parameter’s own name is taken as it is', async () 
   expect(values(await loaded(fused))).toEqual(values(model));
 });
 
-test('the small config of every architecture parses, with as many layers as are asked for', () => {
-  for (const family of [llama, llama4] as const) {
-    for (const raw of Object.values(family.small(3))) expect(family.parseConfig(raw)).toMatchObject({ numHiddenLayers: 3 });
-  }
-  expect(
-    buildUpstream(LlamaForCausalLM, upstreamContext('LlamaForCausalLM', llama.parseConfig(llama.small()['LlamaForCausalLM']))),
-  ).toBeInstanceOf(LlamaForCausalLM);
-});
+test.each(coreModels.models!.map(({ architecture }) => architecture))(
+  'the small config of %s makes its model, with as many layers as are asked for',
+  async (architecture) => {
+    const { family, Model } = await declared(architecture);
+    expect(family.parseConfig(family.small(3)[architecture])).toMatchObject({ numHiddenLayers: 3 });
+    expect(build(Model, family.parseConfig(family.small()[architecture]))).toBeInstanceOf(Model);
+  },
+);
 
 describe('overrides of a config', () => {
   const raw = llama4.small()['Llama4ForConditionalGeneration']!;
@@ -184,14 +198,18 @@ describe('a Llama’s config', () => {
     });
   });
 
-  test('with a window that is shorter than the context is refused, with a longer one it is none', async () => {
-    expect((await refusal({ sliding_window: 12 })).where).toBe('c.json, key "sliding_window"');
+  test('has a window in every layer, or in those that layer_types names; one that is longer than the context has no effect', async () => {
+    const windows = (more: Record<string, unknown>) => llama.parseConfig({ ...raw, ...more }).layers.map(({ window }) => window);
+    expect(windows({ sliding_window: 12 })).toEqual([12, 12, 12, 12]);
+    const layer_types = ['full_attention', 'sliding_attention', 'full_attention', 'full_attention'];
+    expect(windows({ sliding_window: 12, layer_types })).toEqual([null, 12, null, null]);
     expect(llama.parseConfig({ ...raw, sliding_window: 4096 })).toEqual(llama.parseConfig(raw));
     expect((await refusal({ layer_types: ['full_attention', 'sliding_attention', 'x', 'x'] })).where).toBe('c.json, key "layer_types.1"');
   });
 
-  test('with biases in the MLP cannot be read as a Llama 4, which has none', async () => {
+  test('with a window or with biases in the MLP cannot be read as a Llama 4, which has neither', async () => {
     const { config } = llama.readAs['Llama4ForCausalLM']!;
+    expect((await failure(() => config({ ...raw, sliding_window: 12 }, 'c.json'))).where).toBe('c.json, key "sliding_window"');
     expect((await failure(() => config({ ...raw, mlp_bias: true }, 'c.json'))).where).toBe('c.json, key "mlp_bias"');
   });
   test('may have biases on q, k and v alone, which a Llama 4 cannot have', async () => {
@@ -208,5 +226,70 @@ describe('a Llama’s config', () => {
       what: 'The weights are quantised by "awq", which no loaded plugin reads.',
       where: 'c.json, key "quantization_config"',
     });
+  });
+});
+
+describe('the configs of other families are read as published and as transformers 5 writes them', () => {
+  const parse = (family: ModelFamily, more: Record<string, unknown> = {}, layers?: number) =>
+    family.parseConfig(JSON.parse(JSON.stringify({ ...Object.values(family.small(layers))[0], ...more }))) as LlamaConfig;
+  const windowsOf = (config: LlamaConfig) => config.layers.map(({ window }) => window);
+  const theta = (rope_theta: number) => ({ rope_type: 'default', rope_theta });
+
+  test('Gemma 3: a pattern and two bases, or a list of types and a rope for each type', () => {
+    const published = parse(gemma3, { sliding_window_pattern: 3, rope_theta: 1_000_000, rope_local_base_freq: 10_000 });
+    const layer_types = ['sliding_attention', 'sliding_attention', 'full_attention', 'sliding_attention'];
+    const rope_parameters = { sliding_attention: theta(10_000), full_attention: theta(1_000_000) };
+    const newer = parse(gemma3, { sliding_window_pattern: 6, rope_theta: undefined, layer_types, rope_parameters });
+    expect(newer.layers).toEqual(published.layers);
+    expect(published.layers.map(({ window, rope }) => [window, rope?.theta])).toEqual([
+      [10, 10_000],
+      [10, 10_000],
+      [null, 1_000_000],
+      [10, 10_000],
+    ]);
+  });
+
+  test('Gemma 2: every other layer has the window, from the first on', () => {
+    expect(windowsOf(parse(gemma2))).toEqual([12, null, 12, null]);
+  });
+
+  test('Qwen2: the window counts from max_window_layers on, and only where use_sliding_window is set', () => {
+    expect(windowsOf(parse(qwen2, { sliding_window: 8, max_window_layers: 2 }))).toEqual([null, null, null, null]);
+    expect(windowsOf(parse(qwen2, { sliding_window: 8, max_window_layers: 2, use_sliding_window: true }))).toEqual([null, null, 8, 8]);
+  });
+
+  test('Qwen3-MoE: the number of experts has two names; dense layers are named, or are those between steps', () => {
+    const { num_experts, ...small } = Object.values(qwen3Moe.small())[0]!;
+    const config = qwen3Moe.parseConfig({ ...small, num_local_experts: num_experts, mlp_only_layers: null, decoder_sparse_step: 2 });
+    expect(config.moe?.numExperts).toBe(num_experts);
+    expect(config.layers.map(({ moe }) => moe)).toEqual([false, true, false, true]);
+  });
+
+  test('SmolLM3: layers without positions are listed, or are every fourth; a list of another length is a contradiction', async () => {
+    const rotated = (more: Record<string, unknown>) => parse(smolLm3, more).layers.map(({ rope }) => rope !== null);
+    expect(rotated({})).toEqual([true, true, true, false]);
+    expect(rotated({ no_rope_layers: [0, 1, 1, 1] })).toEqual([false, true, true, true]);
+    expect((await failure(() => parse(smolLm3, { no_rope_layers: [1] }))).code).toBe('GRAFT_CONFIG_CONTRADICTION');
+  });
+
+  test('Phi-3: the part of a head that turns, and LongRoPE under its older name, whose lists must have a number for each frequency', async () => {
+    const lists = { short_factor: [1, 1, 1, 1], long_factor: [2, 2, 2, 2] };
+    const more = { head_dim: 8, partial_rotary_factor: 1, original_max_position_embeddings: 64, max_position_embeddings: 256 };
+    // sqrt(1 + ln 4 / ln 64), as `_compute_longrope_parameters` of transformers has it
+    const rope = { type: 'longrope', theta: 10_000, originalMaxPositionEmbeddings: 64, attentionFactor: expect.closeTo(Math.sqrt(4 / 3)) };
+    expect(parse(phi3, { ...more, rope_scaling: { type: 'su', ...lists } }).rope).toMatchObject(rope);
+    const newer = { ...theta(10_000), rope_type: 'longrope', partial_rotary_factor: 0.5, ...lists };
+    expect(parse(phi3, { ...more, head_dim: 16, partial_rotary_factor: undefined, rope_parameters: newer }).rope).toMatchObject({
+      ...rope,
+      partialRotaryFactor: 0.5,
+    });
+    const error = await failure(() => parse(phi3, { ...more, head_dim: 16, rope_scaling: { type: 'longrope', ...lists } }));
+    expect(error.what).toBe('short_factor has 4 numbers for 8 frequencies.');
+  });
+
+  test('YaRN: the scale of the rotation follows from the factor, or from mscale and mscale_all_dim', () => {
+    const scaleOf = (more: Record<string, unknown>) => parse(qwen2, { rope_scaling: { type: 'yarn', factor: 4, ...more } }).rope;
+    expect(scaleOf({})).toMatchObject({ type: 'yarn', factor: 4, attentionFactor: 0.1 * Math.log(4) + 1, truncate: true });
+    expect(scaleOf({ mscale: 1, mscale_all_dim: 1 })).toMatchObject({ attentionFactor: 1 });
   });
 });

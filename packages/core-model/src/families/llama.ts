@@ -1,32 +1,20 @@
 import { z } from 'zod';
 import { ConfigInvalidError } from '../errors.ts';
 import { halvesFromPairs, pairsFromHalves, reordered, stack } from '../weights/rules.ts';
-import { decoderConfig, invalid, positive, smallDecoder } from './config-schema.ts';
+import { smallDecoder } from './config-schema.ts';
 import { decoderWeights, ggufWeights, qkvRows } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import type { RawConfig, ReadAs } from './family.ts';
 import { GgufMetadata, ggufDecoderConfig } from './gguf-config.ts';
+import { llamaConfig } from './llama-config.ts';
 import type { Llama4Config } from './llama4-config.ts';
 
-/** The config.json of a Llama, or of a Mistral whose window is at least as long as its context. */
-const LlamaConfig = decoderConfig({
-  intermediate_size: positive,
-  hidden_act: z.literal('silu').default('silu'),
-  attention_bias: z.boolean().default(false),
-  /** Of q, k and v alone. Default: `attention_bias`. */
-  qkv_bias: z.boolean().nullish(),
-  mlp_bias: z.boolean().default(false),
-  sliding_window: positive.nullish(),
-}).transform(({ slidingWindow, hiddenAct: _, ...config }, context) => {
-  if ((slidingWindow ?? config.maxPositionEmbeddings) < config.maxPositionEmbeddings)
-    invalid(context, `A window of ${slidingWindow} tokens is not computed`, ['sliding_window']);
-  const windowed = config.layerTypes?.findIndex((type) => type !== 'full_attention') ?? -1;
-  if (windowed >= 0 && (slidingWindow ?? null) === null)
-    invalid(context, `A layer of type "${config.layerTypes![windowed]}" is not computed`, ['layer_types', windowed]);
-  return { ...config, qkvBias: config.qkvBias ?? config.attentionBias };
-});
-
-export type LlamaConfig = z.output<typeof LlamaConfig>;
+/** A Llama's config.json, and a Mistral's, all of whose layers look back `sliding_window` tokens. */
+const LlamaSchema = llamaConfig(
+  /** Of q, k and v alone; as `attention_bias` unless given. */
+  { qkv_bias: z.boolean().nullish() },
+  ({ qkvBias, attentionBias }) => ({ qkvBias: qkvBias ?? attentionBias }),
+);
 
 /** A Llama as a Llama 4 with one kind of layer. */
 const asLlama4: ReadAs = {
@@ -34,6 +22,8 @@ const asLlama4: ReadAs = {
   config(raw, where): RawConfig {
     const config = llama.parseConfig(raw, { ...(where !== undefined && { where }) });
     const at = (key: string): string => `${where ?? 'config.json'}, key "${key}"`;
+    if (config.layers.some(({ window }) => window !== null))
+      throw new ConfigInvalidError('A Llama 4 has no window that slides.', at('sliding_window'));
     if (config.mlpBias) throw new ConfigInvalidError('A Llama 4 has no biases in its MLP.', at('mlp_bias'));
     if (config.qkvBias !== config.attentionBias)
       throw new ConfigInvalidError('A Llama 4 has biases on q, k, v and the output, or on none of them.', at('qkv_bias'));
@@ -62,10 +52,10 @@ const asLlama4: ReadAs = {
   },
 };
 
-/** Llama 2 and 3, Mistral without a window, and others of their form; a `llama` GGUF. */
+/** Llama 2 and 3, Mistral, and others of their form; a `llama` GGUF. */
 export const llama = defineFamily({
   name: 'llama',
-  config: LlamaConfig,
+  config: LlamaSchema,
   weights: (config) => decoderWeights(config),
   gguf: {
     architectures: ['llama'],

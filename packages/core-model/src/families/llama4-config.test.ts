@@ -131,9 +131,9 @@ describe('rope', () => {
     });
   });
   test('an unknown type is not guessed at: the error lists those that are known', () => {
-    expect(failure({ rope_parameters: { rope_type: 'yarn', factor: 4 } })).toMatchObject({
+    expect(failure({ rope_parameters: { rope_type: 'dynamic', factor: 4 } })).toMatchObject({
       code: 'GRAFT_ROPE_TYPE_UNKNOWN',
-      what: 'Rope type "yarn" is unknown; known types are default, linear, llama3.',
+      what: 'Rope type "dynamic" is unknown; known types are default, linear, llama3, yarn, longrope.',
       where: 'model/config.json, key "rope_parameters.rope_type"',
     });
   });

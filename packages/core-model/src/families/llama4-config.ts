@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { camelKeys, contradiction, decoderConfig, invalid, positive } from './config-schema.ts';
+import { camelKeys, contradiction, invalid, positive } from './config-keys.ts';
+import { decoderConfig } from './config-schema.ts';
 
 /** More than any tile has. A config with more would fill the memory with tables. */
 const maxPatches = 65_536;

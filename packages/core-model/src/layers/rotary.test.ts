@@ -1,5 +1,5 @@
 import type { Tensor } from '@graft/graph';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { expectClose, runModule } from '../run-module.fixture.ts';
 import { inverseFrequencies, RotaryEmbedding } from './rotary.ts';
 
@@ -89,30 +89,11 @@ test('a part of a head is rotated as a head of that width', async () => {
   expectClose(y!.values, [...six!.values, 7, 8]);
 });
 
-describe('longrope', () => {
-  const longrope = {
-    type: 'longrope',
-    theta: 10000,
-    shortFactor: [1, 2],
-    longFactor: [4, 8],
-    originalMaxPositionEmbeddings: 4,
-    attentionFactor: 1,
-  } as const;
-
-  test('a sequence takes the long factors for all its tokens once it is longer than the original length', async () => {
-    const rotary = new RotaryEmbedding(4, 8, longrope);
-    const x = { dims: [2, 2, 4], data: Float32Array.from({ length: 16 }, (_, i) => (i % 4 < 2 ? 1 : 0)) };
-    const positions = { dims: [2, 2], data: BigInt64Array.of(2n, 3n, 3n, 4n) };
-    const { y } = await runModule(rotary, { positions, x }, (module, { positions, x }) => ({ y: module.forward(positions, x, x)[0] }));
-    const turned = (position: number, [a, b]: readonly number[]) => {
-      const angles = [position / a!, (0.01 * position) / b!];
-      return [...angles.map(Math.cos), ...angles.map(Math.sin)];
-    };
-    expectClose(y!.values, [...[2, 3].flatMap((p) => turned(p, [1, 2])), ...[3, 4].flatMap((p) => turned(p, [4, 8]))]);
-  });
-
-  test('no table for long sequences is kept where none are served', () => {
-    expect(new RotaryEmbedding(4, 4, longrope).cosCache.shape).toEqual([4, 2]);
-    expect(new RotaryEmbedding(4, 5, longrope).cosCache.shape).toEqual([10, 2]);
-  });
+test('longrope takes its long factors where more than the original length is served', () => {
+  const factors = { shortFactor: [1, 2], longFactor: [4, 8] };
+  const rope = { type: 'longrope', theta: 10000, ...factors, originalMaxPositionEmbeddings: 4, attentionFactor: 1.5 } as const;
+  const sines = (maxPositions: number) => [...new RotaryEmbedding(4, maxPositions, rope).sinCache.toFloat32().subarray(6, 8)]; // of position 3
+  const turned = ([a, b]: readonly number[]) => [1.5 * Math.sin(3 / a!), 1.5 * Math.sin(0.03 / b!)];
+  expectClose(sines(4), turned(factors.shortFactor));
+  expectClose(sines(5), turned(factors.longFactor));
 });

@@ -39,18 +39,15 @@ type RopeOf<Type extends RopeConfig['type']> = Extract<RopeConfig, { type: Type 
 
 /**
  * Rotates queries and keys by their absolute positions (RoFormer, section 3.4.2; vLLM: `get_rope`). The elements of a pair are half the rotated part apart,
- * or neighbours where `interleaved`. The tables are sized by the served length, not by the model's limit. Under `longrope` the long factors count for all
- * tokens of a step that goes past the original length; cached keys are not turned again.
+ * or neighbours where `interleaved`. The tables are sized by the served length, not by the model's limit. Under `longrope` the long factors count for every
+ * sequence where more than the original length is served, as in vLLM and llama.cpp: keys in the cache are never turned again.
  */
 export class RotaryEmbedding extends Module {
   readonly headDim: number;
   /** Elements of a head that are rotated. */
   readonly rotaryDim: number;
   readonly interleaved: boolean;
-  readonly maxPositions: number;
-  /** The positions that the short factors serve, where the second half of the tables is for longer sequences. */
-  readonly shortPositions: number | null;
-  /** `[maxPositions, rotaryDim / 2]`; twice the rows where there are short and long factors. */
+  /** `[maxPositions, rotaryDim / 2]` */
   readonly cosCache: Buffer;
   readonly sinCache: Buffer;
 
@@ -64,16 +61,11 @@ export class RotaryEmbedding extends Module {
     this.headDim = headDim;
     this.rotaryDim = rotaryDim ?? Math.trunc(headDim * (rope.partialRotaryFactor ?? 1));
     this.interleaved = interleaved;
-    this.maxPositions = maxPositions;
-    const short = rope.type === 'longrope' ? rope.originalMaxPositionEmbeddings : maxPositions;
-    this.shortPositions = short < maxPositions ? short : null;
-    const tables = this.shortPositions === null ? [false] : [false, true];
-    const frequencies = tables.map((long) => inverseFrequencies(this.rotaryDim, rope, { long }));
-    const shape = [tables.length * maxPositions, this.rotaryDim / 2] as const;
-    const angles = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => {
-      const row = Math.floor(i / shape[1]);
-      return (row % maxPositions) * frequencies[Math.floor(row / maxPositions)]![i % shape[1]]!;
-    });
+    const frequencies = inverseFrequencies(this.rotaryDim, rope, maxPositions);
+    const shape = [maxPositions, frequencies.length];
+    const angles = Float32Array.from({ length: maxPositions * frequencies.length }, (_, i) =>
+      Math.fround(Math.floor(i / frequencies.length) * frequencies[i % frequencies.length]!),
+    );
     const factor = rope.type === 'yarn' || rope.type === 'longrope' ? rope.attentionFactor : 1;
     const tableOf = (part: (angle: number) => number): Buffer =>
       new Buffer(
@@ -86,15 +78,7 @@ export class RotaryEmbedding extends Module {
 
   /** `positions [batch, sequence]`, `query [batch, sequence, heads * headDim]`, `key` likewise -> both, rotated. */
   forward(positions: Tensor, query: Tensor, key: Tensor): [Tensor, Tensor] {
-    const rows = this.rowsOf(positions);
-    return [this.rotate(query, rows), this.rotate(key, rows)];
-  }
-
-  /** The tables' row for each position. */
-  private rowsOf(positions: Tensor): Tensor {
-    if (this.shortPositions === null) return positions;
-    const last = positions.cast('float32').reduceMax(); // [batch, 1]
-    return positions.add(last.less(this.shortPositions).cast('int64').mul(-this.maxPositions).add(this.maxPositions));
+    return [this.rotate(query, positions), this.rotate(key, positions)];
   }
 
   private rotate(x: Tensor, positions: Tensor): Tensor {
@@ -104,8 +88,11 @@ export class RotaryEmbedding extends Module {
   }
 }
 
-/** Radians per position for each pair, in float32 as in the published implementation. `[rotaryDim / 2]`. */
-export function inverseFrequencies(rotaryDim: number, rope: RopeConfig, { long = false }: { long?: boolean } = {}): Float32Array {
+/**
+ * Radians per position for each pair, in float32 as in the published implementation. `[rotaryDim / 2]`.
+ * @param maxPositions the served length; `longrope` chooses its factors by it.
+ */
+export function inverseFrequencies(rotaryDim: number, rope: RopeConfig, maxPositions = 0): Float32Array {
   const plain = Float32Array.from({ length: rotaryDim / 2 }, (_, i) => 1 / rope.theta ** ((2 * i) / rotaryDim));
   switch (rope.type) {
     case 'default':
@@ -117,7 +104,9 @@ export function inverseFrequencies(rotaryDim: number, rope: RopeConfig, { long =
     case 'yarn':
       return yarnFrequencies(plain, rope);
     case 'longrope':
-      return plain.map((frequency, i) => frequency / (long ? rope.longFactor : rope.shortFactor)[i]!);
+      return plain.map(
+        (frequency, i) => frequency / (maxPositions > rope.originalMaxPositionEmbeddings ? rope.longFactor : rope.shortFactor)[i]!,
+      );
     case 'factors':
       return plain.map((frequency, i) => frequency / rope.factors[i]!);
   }

@@ -21,12 +21,17 @@ export class DecoderLayer extends Module implements ResidualLayer {
   readonly input_layernorm: RmsNorm;
   readonly post_attention_layernorm: RmsNorm;
 
-  constructor({ config, build }: ModelContext<DecoderConfig>, attention: DecoderLayer['self_attn'], mlp: DecoderLayer['mlp']) {
+  constructor(
+    { config, build }: ModelContext<DecoderConfig>,
+    attention: DecoderLayer['self_attn'],
+    mlp: DecoderLayer['mlp'],
+    Norm: typeof RmsNorm = RmsNorm,
+  ) {
     super();
     this.self_attn = attention;
     this.mlp = mlp;
-    this.input_layernorm = build(RmsNorm, config.hiddenSize, config.rmsNormEps);
-    this.post_attention_layernorm = build(RmsNorm, config.hiddenSize, config.rmsNormEps);
+    this.input_layernorm = build(Norm, config.hiddenSize, config.rmsNormEps);
+    this.post_attention_layernorm = build(Norm, config.hiddenSize, config.rmsNormEps);
   }
 
   forward(positions: Tensor, hiddenStates: Tensor, residual: Tensor | null): [Tensor, Tensor] {
@@ -50,7 +55,11 @@ export class DecoderModel<Layer extends ResidualLayer = ResidualLayer> extends M
   auxHiddenStateLayers: readonly number[] = [];
 
   /** @param buildLayer builds the layer at an index of the whole model. */
-  constructor({ config, pipeline, build }: ModelContext<DecoderConfig>, buildLayer: (index: number) => Layer) {
+  constructor(
+    { config, pipeline, build }: ModelContext<DecoderConfig>,
+    buildLayer: (index: number) => Layer,
+    Norm: typeof RmsNorm = RmsNorm,
+  ) {
     super();
     const { rank, size } = pipeline;
     const { start, end } = pipelineLayers(config.numHiddenLayers, pipeline);
@@ -61,7 +70,7 @@ export class DecoderModel<Layer extends ResidualLayer = ResidualLayer> extends M
     this.layers = new ModuleList(
       Array.from({ length: config.numHiddenLayers }, (_, i) => (i >= start && i < end ? buildLayer(i) : new PipelineMissingLayer())),
     );
-    this.norm = rank === size - 1 ? build(RmsNorm, config.hiddenSize, config.rmsNormEps) : null;
+    this.norm = rank === size - 1 ? build(Norm, config.hiddenSize, config.rmsNormEps) : null;
   }
 
   /** See `LanguageModel.forward`. */

@@ -78,14 +78,20 @@ export function split(source: SourceLike, start: number, total: number): Source 
   };
 }
 
-/** The last two axes exchanged. */
-export function transposed(pattern: string): Source {
-  return matrices(pattern, true, (row) => row);
+/** The last two axes exchanged. @param from the column of the tensor that becomes this row of the parameter; a bijection. */
+export function transposed(pattern: string, from: (row: number) => number = (row) => row): Source {
+  return matrices(pattern, { transposed: true, from });
 }
 
 /** Rows in another order. @param from the row of the tensor that becomes this row of the parameter; a bijection. */
 export function reordered(pattern: string, from: (row: number) => number): Source {
-  return matrices(pattern, false, from);
+  return matrices(pattern, { transposed: false, from });
+}
+
+/** Elements of the last axis in another order: `reordered` for biases, one for each expert. */
+export function vectors(pattern: string, from: (element: number) => number): Source {
+  const { tensors, runs } = reordered(pattern, from);
+  return { tensors, runs: (shape, lookup) => runs([...shape, 1], lookup).map((run) => ({ ...run, shape })) };
 }
 
 /** For `reordered`: the two rows of a rotated pair are neighbours in the parameter, and half a head apart in the tensor. */
@@ -98,7 +104,7 @@ export const halvesFromPairs = (headDim: number) => (row: number) => {
   return row - (row % headDim) + (row % half) * 2 + Math.floor((row % headDim) / half);
 };
 
-function matrices(pattern: string, isTransposed: boolean, from: (row: number) => number): Source {
+function matrices(pattern: string, { transposed: isTransposed, from }: { transposed: boolean; from: (row: number) => number }): Source {
   return {
     tensors: [pattern],
     runs(shape, { key }) {

@@ -1,0 +1,29 @@
+import { z } from 'zod';
+import { positive } from './config-keys.ts';
+import { smallOf } from './config-schema.ts';
+import { decoderWeights } from './decoder-weights.ts';
+import { defineFamily } from './define-family.ts';
+import { gemmaKeys, gemmaParts } from './gemma2.ts';
+import { llamaConfig } from './llama-config.ts';
+
+/** Gemma 3's text model: windows with a rope base of their own in all layers but each `sliding_window_pattern`-th, norms of queries and keys. */
+export const gemma3 = defineFamily({
+  name: 'gemma3',
+  config: llamaConfig(
+    {
+      ...gemmaKeys,
+      attn_logit_softcapping: gemmaKeys.attn_logit_softcapping.unwrap().default(null),
+      final_logit_softcapping: gemmaKeys.final_logit_softcapping.unwrap().default(null),
+      rope_local_base_freq: z.number().positive().default(10_000),
+      sliding_window_pattern: positive.default(6),
+    },
+    ({ slidingWindowPattern, ...config }) => ({
+      ...gemmaParts(config),
+      qkNorm: 'head',
+      windowed: (layer) => (layer + 1) % slidingWindowPattern !== 0,
+    }),
+    { ropeTheta: 1_000_000 },
+  ),
+  weights: (config) => decoderWeights(config),
+  small: smallOf('Gemma3ForCausalLM', { sliding_window: 10, sliding_window_pattern: 3, query_pre_attn_scalar: 24 }),
+});

@@ -1,0 +1,129 @@
+import { z } from 'zod';
+import type { FusedMoeOptions } from '../layers/fused-moe.ts';
+import type { RopeConfig } from '../layers/rotary.ts';
+import { type CamelKeys, invalid, positive } from './config-keys.ts';
+import { type DecoderConfig, type DecoderDefaults, decoderConfig } from './config-schema.ts';
+
+/** What one layer does otherwise than its neighbours. */
+export interface LlamaLayerConfig {
+  /** Null: no positions. */
+  readonly rope: RopeConfig | null;
+  /** The tokens that a query sees, its own included; null for all before it. */
+  readonly window: number | null;
+  /** Experts instead of one feed-forward part. */
+  readonly moe: boolean;
+}
+
+/** Experts that a router chooses from; `bias` is of both. */
+export interface MoeConfig extends FusedMoeOptions {
+  readonly numExperts: number;
+  readonly topK: number;
+  readonly intermediateSize: number;
+}
+
+/** What families of Llama's form choose. */
+export interface LlamaParts {
+  readonly activation: 'silu' | 'geluTanh';
+  readonly qkvBias: boolean;
+  /** Of the output projection. */
+  readonly attentionBias: boolean;
+  readonly mlpBias: boolean;
+  /** Norms of queries and keys: over each head, or over all heads together. */
+  readonly qkNorm: 'head' | 'all' | null;
+  /** A layer's norms: before each of its parts (Llama), after it (OLMo 2), or both (Gemma 2). */
+  readonly norms: 'before' | 'after' | 'both';
+  /** Norms multiply by one plus the weight. */
+  readonly gemmaNorm: boolean;
+  /** Factor of the scores. */
+  readonly attentionScale: number;
+  /** See `ops.attention`. */
+  readonly attentionSoftcap: number | null;
+  readonly sinks: boolean;
+  readonly moe: MoeConfig | null;
+  /** Factor of the embeddings. */
+  readonly embeddingScale: number;
+  /** Factor of what a layer's parts add to the residual stream. */
+  readonly residualScale: number;
+  /** Divisor of the logits. */
+  readonly logitsScale: number;
+  /** Bound of the logits: cap * tanh(logit / cap). */
+  readonly logitsSoftcap: number | null;
+}
+
+/** The config of every model in Llama's form, as its classes read it. */
+export interface LlamaConfig extends DecoderConfig, LlamaParts {
+  /** Of a dense layer. */
+  readonly intermediateSize: number;
+  readonly layers: readonly LlamaLayerConfig[];
+}
+
+/** What a family says of a layer by its index, where config.json does not say it by `layer_types`. */
+interface LayerRules {
+  readonly windowed?: (layer: number) => boolean;
+  readonly rotated?: (layer: number) => boolean;
+  readonly sparse?: (layer: number) => boolean;
+}
+
+/** Keys of all families in Llama's form. */
+const llamaKeys = {
+  intermediate_size: positive,
+  hidden_act: z.literal('silu').default('silu'),
+  attention_bias: z.boolean().default(false),
+  mlp_bias: z.boolean().default(false),
+  sliding_window: positive.nullish(),
+  /** False: `sliding_window` has no effect. */
+  use_sliding_window: z.boolean().default(true),
+};
+type Given<Own extends z.ZodRawShape> = DecoderConfig & CamelKeys<Omit<typeof llamaKeys, keyof Own> & Own>;
+
+/**
+ * The schema of a config.json whose model has Llama's form.
+ * @param own keys beyond those of every Llama, or instead of them.
+ * @param parts how the family differs from a Llama.
+ */
+export function llamaConfig<Own extends z.ZodRawShape>(
+  own: Own,
+  parts: (config: Given<Own>, context: z.RefinementCtx) => Partial<LlamaParts> & LayerRules = () => ({}),
+  defaults: DecoderDefaults = {},
+) {
+  return decoderConfig({ ...llamaKeys, ...own }, defaults).transform((parsed, context): LlamaConfig => {
+    const given = parsed as unknown as Given<typeof llamaKeys>;
+    const { windowed = () => true, rotated = () => true, sparse = () => true, ...rest } = parts(parsed as unknown as Given<Own>, context);
+    const { slidingWindow, useSlidingWindow, hiddenAct: _, mlpBias, attentionBias, intermediateSize, ...config } = given;
+    const window = useSlidingWindow ? (slidingWindow ?? null) : null;
+    const moe = rest.moe ?? null;
+    const layers = Array.from({ length: config.numHiddenLayers }, (_, i): LlamaLayerConfig => {
+      const type = config.layerTypes?.[i];
+      if (type !== undefined && type !== 'full_attention' && (type !== 'sliding_attention' || (slidingWindow ?? null) === null))
+        invalid(context, `A layer of type "${type}" is not computed`, ['layer_types', i]);
+      const isWindowed = type === undefined ? windowed(i) : type === 'sliding_attention';
+      return {
+        rope: rotated(i) ? ((isWindowed ? config.localRope : null) ?? config.rope) : null,
+        window: isWindowed && window !== null && window < config.maxPositionEmbeddings ? window : null,
+        moe: moe !== null && sparse(i),
+      };
+    });
+    if (moe !== null && moe.topK > moe.numExperts) invalid(context, `${moe.topK} of ${moe.numExperts} experts cannot be chosen`, []);
+    return {
+      ...config,
+      intermediateSize,
+      activation: 'silu',
+      qkvBias: attentionBias,
+      attentionBias,
+      mlpBias,
+      qkNorm: null,
+      norms: 'before',
+      gemmaNorm: false,
+      attentionScale: config.headDim ** -0.5,
+      attentionSoftcap: null,
+      sinks: false,
+      moe,
+      embeddingScale: 1,
+      residualScale: 1,
+      logitsScale: 1,
+      logitsSoftcap: null,
+      ...rest,
+      layers,
+    };
+  });
+}

@@ -1,0 +1,12 @@
+import { smallOf } from './config-schema.ts';
+import { decoderWeights } from './decoder-weights.ts';
+import { defineFamily } from './define-family.ts';
+import { llamaConfig } from './llama-config.ts';
+
+/** OLMo 2: norms after attention and after the feed-forward part, and of all heads of queries and keys together. */
+export const olmo2 = defineFamily({
+  name: 'olmo2',
+  config: llamaConfig({}, () => ({ norms: 'after', qkNorm: 'all' }), { rmsNormEps: 1e-5 }),
+  weights: (config) => decoderWeights(config),
+  small: smallOf('Olmo2ForCausalLM', { num_key_value_heads: 4, head_dim: null }),
+});

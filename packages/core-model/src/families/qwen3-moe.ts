@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import { perExpert, stack } from '../weights/rules.ts';
+import { positive } from './config-keys.ts';
+import { smallOf } from './config-schema.ts';
+import { decoderWeights } from './decoder-weights.ts';
+import { defineFamily } from './define-family.ts';
+import { llamaConfig } from './llama-config.ts';
+
+/** Qwen3-MoE: a Qwen3 with experts in every layer, in one of `decoder_sparse_step`, or in all but `mlp_only_layers`. */
+export const qwen3Moe = defineFamily({
+  name: 'qwen3_moe',
+  config: llamaConfig(
+    {
+      use_sliding_window: z.boolean().default(false),
+      moe_intermediate_size: positive.default(768),
+      num_experts: positive.nullish(),
+      /** The name of `num_experts` that transformers 5 writes. */
+      num_local_experts: positive.nullish(),
+      num_experts_per_tok: positive.default(8),
+      norm_topk_prob: z.boolean().default(false),
+      decoder_sparse_step: positive.default(1),
+      mlp_only_layers: z.array(z.int().nonnegative()).nullish(),
+    },
+    ({ numExperts, numLocalExperts, numExpertsPerTok, moeIntermediateSize, normTopkProb, mlpOnlyLayers, decoderSparseStep }) => ({
+      qkNorm: 'head',
+      moe: {
+        numExperts: numExperts ?? numLocalExperts ?? 128,
+        topK: numExpertsPerTok,
+        intermediateSize: moeIntermediateSize,
+        routing: normTopkProb ? 'softmaxOfChosen' : 'softmax',
+      },
+      sparse: (layer) => !mlpOnlyLayers?.includes(layer) && (layer + 1) % decoderSparseStep === 0,
+    }),
+  ),
+  weights: (config) =>
+    decoderWeights(config, {
+      '*.experts.w13_weight': perExpert(stack(['*.experts.#.gate_proj.weight', '*.experts.#.up_proj.weight'])),
+      '*.experts.w2_weight': perExpert('*.experts.#.down_proj.weight'),
+    }),
+  small: smallOf('Qwen3MoeForCausalLM', {
+    num_experts: 4,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 32,
+    norm_topk_prob: true,
+    mlp_only_layers: [1],
+  }),
+});

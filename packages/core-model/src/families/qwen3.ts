@@ -1,0 +1,13 @@
+import { smallOf } from './config-schema.ts';
+import { decoderWeights } from './decoder-weights.ts';
+import { defineFamily } from './define-family.ts';
+import { llamaConfig } from './llama-config.ts';
+import { qwenKeys } from './qwen2.ts';
+
+/** Qwen3: a Llama that norms each head of queries and keys before it rotates them. */
+export const qwen3 = defineFamily({
+  name: 'qwen3',
+  config: llamaConfig(qwenKeys, ({ maxWindowLayers }) => ({ qkNorm: 'head', windowed: (layer) => layer >= maxWindowLayers })),
+  weights: (config) => decoderWeights(config),
+  small: smallOf('Qwen3ForCausalLM'),
+});

@@ -1,0 +1,15 @@
+import { LlamaForCausalLM } from './llama.ts';
+
+// The model of Llama's form under the name of each architecture that its family configures: an override names the one that it is for.
+export class Gemma2ForCausalLM extends LlamaForCausalLM {}
+export class Gemma3ForCausalLM extends LlamaForCausalLM {}
+export class GptOssForCausalLM extends LlamaForCausalLM {}
+export class GraniteForCausalLM extends LlamaForCausalLM {}
+export class MistralForCausalLM extends LlamaForCausalLM {}
+export class MixtralForCausalLM extends LlamaForCausalLM {}
+export class Olmo2ForCausalLM extends LlamaForCausalLM {}
+export class Phi3ForCausalLM extends LlamaForCausalLM {}
+export class Qwen2ForCausalLM extends LlamaForCausalLM {}
+export class Qwen3ForCausalLM extends LlamaForCausalLM {}
+export class Qwen3MoeForCausalLM extends LlamaForCausalLM {}
+export class SmolLM3ForCausalLM extends LlamaForCausalLM {}
