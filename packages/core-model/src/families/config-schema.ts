@@ -1,8 +1,7 @@
 import { z } from 'zod';
-import type { RopeConfig } from '../layers/rotary.ts';
 import { camelKeys, contradiction, positive } from './config-keys.ts';
 import type { RawConfig } from './family.ts';
-import { ropeKeys, ropesOf } from './rope-config.ts';
+import { type Ropes, ropeKeys, ropesOf } from './rope-config.ts';
 
 const tokenIds = z
   .union([z.int(), z.array(z.int()), z.null()])
@@ -27,7 +26,7 @@ const sharedKeys = {
 };
 
 /** The config of every decoder, after the shared rules are applied. */
-export interface DecoderConfig {
+export interface DecoderConfig extends Ropes {
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly numHiddenLayers: number;
@@ -37,9 +36,6 @@ export interface DecoderConfig {
   readonly maxPositionEmbeddings: number;
   readonly rmsNormEps: number;
   readonly tieWordEmbeddings: boolean;
-  readonly rope: RopeConfig;
-  /** Of sliding layers; null where it is `rope`. */
-  readonly localRope: RopeConfig | null;
   /** As in config.json; each family defines their meaning. */
   readonly layerTypes: readonly string[] | null;
   readonly bosTokenIds: readonly number[];

@@ -1,5 +1,6 @@
-import { reordered, type Source, stack, WeightRules, type WeightRulesOptions } from '../weights/rules.ts';
+import { either, perExpert, reordered, type Source, stack, WeightRules, type WeightRulesOptions } from '../weights/rules.ts';
 import type { DecoderConfig } from './config-schema.ts';
+import type { LlamaParts } from './llama-config.ts';
 
 type Sizes = Pick<DecoderConfig, 'numAttentionHeads' | 'numKeyValueHeads' | 'headDim' | 'tieWordEmbeddings'>;
 type Rules = Readonly<Record<string, Source | string>>;
@@ -25,15 +26,33 @@ export function decoderWeights(config: Sizes, rules: Rules = {}, options: Weight
 export interface GgufWeights {
   /** Rules of the family, which come first. */
   rules?: Rules;
-  /** The name of a dense layer's feed-forward part. */
+  /** The name of a layer's feed-forward part. */
   mlp?: string;
   /** The row of the file for each row of q and k, where their orders differ. */
   rows?: (row: number) => number;
 }
 
-/** The rules of a decoder's GGUF, with llama.cpp's names of tensors. */
-export function ggufWeights(config: Sizes, { rules = {}, mlp = 'mlp', rows }: GgufWeights = {}): WeightRules {
+/** Where a layer's norms are in the file, by where they stand in the model. */
+const ggufNorms: Readonly<Record<LlamaParts['norms'], Rules>> = {
+  before: { 'model.layers.*.post_attention_layernorm.*': either('blk.*.ffn_norm.*', 'blk.*.post_attention_norm.*') },
+  after: {
+    'model.layers.*.post_attention_layernorm.*': 'blk.*.post_attention_norm.*',
+    'model.layers.*.post_feedforward_layernorm.*': 'blk.*.post_ffw_norm.*',
+  },
+  both: {
+    'model.layers.*.post_attention_layernorm.*': 'blk.*.post_attention_norm.*',
+    'model.layers.*.pre_feedforward_layernorm.*': 'blk.*.ffn_norm.*',
+    'model.layers.*.post_feedforward_layernorm.*': 'blk.*.post_ffw_norm.*',
+  },
+};
+
+/** The rules of a decoder's GGUF, by llama.cpp's names of its tensors. */
+export function ggufWeights(
+  config: Sizes & Partial<Pick<LlamaParts, 'norms'>>,
+  { rules = {}, mlp = 'mlp', rows }: GgufWeights = {},
+): WeightRules {
   const [q, k] = ['blk.*.attn_q.*', 'blk.*.attn_k.*'].map((pattern) => (rows === undefined ? pattern : reordered(pattern, rows)));
+  const part = `model.layers.*.${mlp}`;
   const shared = {
     'model.embed_tokens.*': 'token_embd.*',
     'model.norm.*': 'output_norm.*',
@@ -41,9 +60,22 @@ export function ggufWeights(config: Sizes, { rules = {}, mlp = 'mlp', rows }: Gg
     'model.layers.*.input_layernorm.*': 'blk.*.attn_norm.*',
     'model.layers.*.self_attn.qkv_proj.*': stack([q!, k!, 'blk.*.attn_v.*'], qkvRows(config)),
     'model.layers.*.self_attn.o_proj.*': 'blk.*.attn_output.*',
-    'model.layers.*.post_attention_layernorm.*': 'blk.*.ffn_norm.*',
-    [`model.layers.*.${mlp}.gate_up_proj.*`]: stack(['blk.*.ffn_gate.*', 'blk.*.ffn_up.*']),
-    [`model.layers.*.${mlp}.down_proj.*`]: 'blk.*.ffn_down.*',
+    'model.layers.*.self_attn.q_norm.*': 'blk.*.attn_q_norm.*',
+    'model.layers.*.self_attn.k_norm.*': 'blk.*.attn_k_norm.*',
+    'model.layers.*.self_attn.attn.sinks': 'blk.*.attn_sinks.weight',
+    ...ggufNorms[config.norms ?? 'before'],
+    [`${part}.gate_up_proj.*`]: stack(['blk.*.ffn_gate.*', 'blk.*.ffn_up.*']),
+    [`${part}.down_proj.*`]: 'blk.*.ffn_down.*',
+    [`${part}.gate.*`]: 'blk.*.ffn_gate_inp.*',
+    // Older files have a tensor for each expert.
+    [`${part}.experts.w13_weight`]: either(
+      stack(['blk.*.ffn_gate_exps.weight', 'blk.*.ffn_up_exps.weight'], undefined, 1),
+      perExpert(stack(['blk.*.ffn_gate.#.weight', 'blk.*.ffn_up.#.weight'])),
+    ),
+    [`${part}.experts.w2_weight`]: either('blk.*.ffn_down_exps.weight', perExpert('blk.*.ffn_down.#.weight')),
+    [`${part}.experts.w13_bias`]: stack(['blk.*.ffn_gate_exps.bias', 'blk.*.ffn_up_exps.bias'], undefined, 1),
+    [`${part}.experts.w2_bias`]: 'blk.*.ffn_down_exps.bias',
   };
-  return new WeightRules({ ...rules, ...shared, ...rules }, { unused: config.tieWordEmbeddings ? ['output.weight'] : [] });
+  const unused = ['rope_freqs.weight', 'rope_factors_*.weight', ...(config.tieWordEmbeddings ? ['output.weight'] : [])];
+  return new WeightRules({ ...rules, ...shared, ...rules }, { unused });
 }

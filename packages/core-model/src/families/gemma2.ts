@@ -3,7 +3,10 @@ import { positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
+import type { RawConfig } from './family.ts';
+import type { GgufMetadata } from './gguf-config.ts';
 import { type LlamaParts, llamaConfig } from './llama-config.ts';
+import { llamaGguf } from './llama-gguf.ts';
 
 const cap = z.number().positive().nullable();
 
@@ -18,6 +21,8 @@ export const gemmaKeys = {
   final_logit_softcapping: cap.default(30),
   use_bidirectional_attention: z.literal(false, 'Attention to later tokens is not computed').nullish(),
   tie_word_embeddings: z.boolean().default(true),
+  /** False for a GGUF, in whose norms the one is added already. */
+  norm_adds_one: z.boolean().default(true),
 };
 
 /** What Gemma 2 and 3 have in common. */
@@ -26,20 +31,42 @@ export const gemmaParts = (config: {
   readonly queryPreAttnScalar: number;
   readonly attnLogitSoftcapping: number | null;
   readonly finalLogitSoftcapping: number | null;
+  readonly normAddsOne: boolean;
 }): Partial<LlamaParts> => ({
   activation: 'geluTanh',
   norms: 'both',
-  gemmaNorm: true,
+  gemmaNorm: config.normAddsOne,
   attentionScale: config.queryPreAttnScalar ** -0.5,
   attentionSoftcap: config.attnLogitSoftcapping,
   logitsSoftcap: config.finalLogitSoftcapping,
   embeddingScale: Math.sqrt(config.hiddenSize),
 });
 
+/**
+ * Keys of a Gemma's GGUF. What the file lacks is as in llama.cpp: scores are scaled by the width of a head, and in the largest model by that of hidden / heads.
+ * @param largest its number of layers.
+ */
+export function ggufGemma(metadata: GgufMetadata, largest: number): RawConfig {
+  const [hidden, heads] = [metadata.number('embedding_length'), metadata.number('attention.head_count')];
+  const given = {
+    sliding_window: 'attention.sliding_window',
+    attn_logit_softcapping: 'attn_logit_softcapping',
+    final_logit_softcapping: 'final_logit_softcapping',
+  };
+  const keys = Object.entries(given).map(([key, name]) => [key, metadata.get(name)] as const);
+  return {
+    ...Object.fromEntries(keys.filter(([, value]) => typeof value === 'number')),
+    query_pre_attn_scalar:
+      metadata.number('block_count') === largest ? hidden / heads : metadata.number('attention.key_length', hidden / heads),
+    norm_adds_one: false,
+  };
+}
+
 /** Gemma 2: four norms a layer, capped scores and logits, a window in every other layer. */
 export const gemma2 = defineFamily({
   name: 'gemma2',
   config: llamaConfig(gemmaKeys, (config) => ({ ...gemmaParts(config), windowed: (layer) => layer % 2 === 0 })),
   weights: (config) => decoderWeights(config),
+  gguf: llamaGguf('Gemma2ForCausalLM', ['gemma2'], { config: (metadata) => ggufGemma(metadata, 46) }),
   small: smallOf('Gemma2ForCausalLM', { sliding_window: 12, query_pre_attn_scalar: 8 }),
 });

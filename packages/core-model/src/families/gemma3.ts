@@ -3,8 +3,9 @@ import { positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
-import { gemmaKeys, gemmaParts } from './gemma2.ts';
+import { gemmaKeys, gemmaParts, ggufGemma } from './gemma2.ts';
 import { llamaConfig } from './llama-config.ts';
+import { llamaGguf } from './llama-gguf.ts';
 
 /** Gemma 3's text model: windows with a rope base of their own in all layers but each `sliding_window_pattern`-th, norms of queries and keys. */
 export const gemma3 = defineFamily({
@@ -25,5 +26,6 @@ export const gemma3 = defineFamily({
     { ropeTheta: 1_000_000 },
   ),
   weights: (config) => decoderWeights(config),
+  gguf: llamaGguf('Gemma3ForCausalLM', ['gemma3'], { config: (metadata) => ggufGemma(metadata, 62) }),
   small: smallOf('Gemma3ForCausalLM', { sliding_window: 10, sliding_window_pattern: 3, query_pre_attn_scalar: 24 }),
 });

@@ -1,3 +1,4 @@
+import { aligned } from '@graft/graph';
 import { at, CheckpointCorruptError, GgufUnsupportedError } from '../weights/errors.ts';
 import type { GgufFile } from './family.ts';
 
@@ -5,7 +6,7 @@ const largestLayerCount = 10_000;
 
 /** The metadata keys that begin with a GGUF's architecture. */
 export class GgufMetadata {
-  private readonly file: GgufFile;
+  readonly file: GgufFile;
   readonly architecture: string;
 
   constructor(file: GgufFile) {
@@ -27,6 +28,18 @@ export class GgufMetadata {
     throw new CheckpointCorruptError(what, this.file.path);
   }
 
+  has(tensor: string): boolean {
+    return this.file.tensors.has(tensor);
+  }
+
+  /** The numbers of a small float32 tensor; null where the file has none of this name. */
+  floats(name: string): number[] | null {
+    const tensor = this.file.tensors.get(name);
+    if (tensor === undefined) return null;
+    if (tensor.dtype !== 'F32') this.refuse(`The tensor is ${tensor.dtype}, and should be F32.`, name);
+    return [...aligned(tensor.file.read(tensor.offset, tensor.byteLength), Float32Array)];
+  }
+
   /** @throws GgufUnsupportedError */
   refuse(what: string, tensor?: string, fix = 'use another model, or the safetensors checkpoint of this one.'): never {
     throw new GgufUnsupportedError(what, at(this.file.path, tensor), { fix });
@@ -41,30 +54,63 @@ export function ggufDecoderConfig(file: GgufFile): Record<string, unknown> {
   const metadata = new GgufMetadata(file);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
+  const headDim = metadata.number('attention.key_length', hidden / heads);
+  const valueLength = metadata.get('attention.value_length') ?? headDim;
+  if (valueLength !== headDim) metadata.refuse(`Keys have ${headDim} dimensions a head and values ${String(valueLength)}.`);
   return {
     hidden_size: hidden,
     num_hidden_layers: metadata.number('block_count'),
     num_attention_heads: heads,
     num_key_value_heads: metadata.number('attention.head_count_kv', heads),
-    head_dim: metadata.number('attention.key_length', hidden / heads),
+    head_dim: headDim,
     intermediate_size: metadata.number('feed_forward_length'),
     rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon'),
     max_position_embeddings: metadata.number('context_length'),
-    rope_parameters: ropeParameters(metadata),
+    rope_parameters: ropeParameters(metadata, headDim),
+    ...(typeof metadata.get('rope.freq_base_swa') === 'number' && { rope_local_base_freq: metadata.get('rope.freq_base_swa') }),
+    attention_bias: metadata.has('blk.0.attn_output.bias'),
+    qkv_bias: metadata.has('blk.0.attn_q.bias'),
+    mlp_bias: metadata.has('blk.0.ffn_up.bias'),
     vocab_size: vocabularySize(file, metadata),
     tie_word_embeddings: !file.tensors.has('output.weight'),
     ...tokenIds(file),
   };
 }
 
-function ropeParameters(metadata: GgufMetadata): Record<string, unknown> {
-  const rope_theta = metadata.get('rope.freq_base') ?? 10000;
+/** As `rope_parameters`; the tensors of divisors come before `rope.scaling.type`, which files with them may lack. */
+function ropeParameters(metadata: GgufMetadata, headDim: number): Record<string, unknown> {
+  const rotated = metadata.number('rope.dimension_count', headDim);
+  const shared = {
+    rope_theta: metadata.get('rope.freq_base') ?? 10000,
+    ...(rotated !== headDim && { partial_rotary_factor: rotated / headDim }),
+  };
+  const factors = metadata.floats('rope_freqs.weight');
+  const [short_factor, long_factor] = [metadata.floats('rope_factors_short.weight'), metadata.floats('rope_factors_long.weight')];
   const linear = metadata.get('rope.scale_linear');
   const type = metadata.get('rope.scaling.type') ?? (linear === undefined ? 'none' : 'linear');
   const factor = metadata.get('rope.scaling.factor') ?? linear ?? 1;
-  if (type === 'none' || (type === 'linear' && factor === 1)) return { rope_type: 'default', rope_theta };
-  if (type === 'linear') return { rope_type: 'linear', factor, rope_theta };
-  const what = `The metadata key "${metadata.architecture}.rope.scaling.type" is ${JSON.stringify(type)}; supported are "none" and "linear".`;
+  const original_max_position_embeddings = metadata.get('rope.scaling.original_context_length') ?? null;
+  if (factors !== null) return { rope_type: 'factors', factors, ...shared };
+  if (short_factor !== null && long_factor !== null) {
+    const attention_factor = metadata.get('rope.scaling.attn_factor') ?? null;
+    return { rope_type: 'longrope', short_factor, long_factor, original_max_position_embeddings, attention_factor, ...shared };
+  }
+  if (type === 'none' || (type === 'linear' && factor === 1)) return { rope_type: 'default', ...shared };
+  if (type === 'linear') return { rope_type: 'linear', factor, ...shared };
+  if (type === 'yarn') {
+    return {
+      rope_type: 'yarn',
+      factor,
+      original_max_position_embeddings,
+      beta_fast: metadata.get('rope.scaling.yarn_beta_fast') ?? null,
+      beta_slow: metadata.get('rope.scaling.yarn_beta_slow') ?? null,
+      mscale: 1,
+      mscale_all_dim: metadata.get('rope.scaling.yarn_log_multiplier') ?? null,
+      llama_4_scaling_beta: metadata.get('attention.temperature_scale') ?? null,
+      ...shared,
+    };
+  }
+  const what = `The metadata key "${metadata.architecture}.rope.scaling.type" is ${JSON.stringify(type)}; supported are "none", "linear" and "yarn".`;
   return metadata.refuse(what, undefined, 'use a GGUF without this scaling.');
 }
 

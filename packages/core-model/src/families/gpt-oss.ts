@@ -1,10 +1,11 @@
 import { z } from 'zod';
-import { type Source, transposed, vectors } from '../weights/rules.ts';
+import { either, reordered, type Source, transposed, vectors } from '../weights/rules.ts';
 import { positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import { llamaConfig } from './llama-config.ts';
+import { ggufExperts, llamaGguf } from './llama-gguf.ts';
 
 /** gpt-oss: experts with biases in every layer, sinks, a window in every other layer. */
 export const gptOss = defineFamily({
@@ -26,18 +27,26 @@ export const gptOss = defineFamily({
     { ropeTheta: 150_000, rmsNormEps: 1e-5 },
   ),
   weights: (config) => decoderWeights(config, gptOssRules(config.intermediateSize)),
+  gguf: llamaGguf('GptOssForCausalLM', ['gpt-oss'], {
+    config: (metadata, { rope_parameters: rope }) => ({
+      ...ggufExperts(metadata),
+      rope_parameters: { ...(rope as object), truncate: false }, // as published; the file does not say it
+      intermediate_size: metadata.number('expert_feed_forward_length'),
+      sliding_window: metadata.number('attention.sliding_window', 128),
+    }),
+  }),
   small: smallOf('GptOssForCausalLM', { intermediate_size: 32, num_local_experts: 4, num_experts_per_tok: 2, sliding_window: 12 }),
 });
 
-/** The checkpoint has gate and up by turns, and a matrix by input rows. */
+/** The checkpoint has gate and up by turns, and a matrix by input rows; by output rows where it has MXFP4's blocks. */
 function gptOssRules(intermediateSize: number): Record<string, Source | string> {
   const byTurns = (row: number): number => (row < intermediateSize ? 2 * row : 2 * (row - intermediateSize) + 1);
   return {
     '*.attn.sinks': '*.sinks',
     '*.mlp.gate.*': '*.mlp.router.*',
-    '*.experts.w13_weight': transposed('*.experts.gate_up_proj', byTurns),
+    '*.experts.w13_weight': either(transposed('*.experts.gate_up_proj', byTurns), reordered('*.experts.gate_up_proj_blocks', byTurns)),
     '*.experts.w13_bias': vectors('*.experts.gate_up_proj_bias', byTurns),
-    '*.experts.w2_weight': transposed('*.experts.down_proj'),
+    '*.experts.w2_weight': either(transposed('*.experts.down_proj'), '*.experts.down_proj_blocks'),
     '*.experts.w2_bias': '*.experts.down_proj_bias',
   };
 }

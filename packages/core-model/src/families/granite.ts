@@ -3,6 +3,7 @@ import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import { llamaConfig } from './llama-config.ts';
+import { llamaGguf } from './llama-gguf.ts';
 
 const factor = z.number().positive().default(1);
 
@@ -19,6 +20,15 @@ export const granite = defineFamily({
     }),
   ),
   weights: (config) => decoderWeights(config),
+  gguf: llamaGguf('GraniteForCausalLM', ['granite'], {
+    inPairs: true,
+    config: (metadata) => ({
+      embedding_multiplier: metadata.number('embedding_scale', 1),
+      attention_multiplier: metadata.number('attention.scale', 1),
+      residual_multiplier: metadata.number('residual_scale', 1),
+      logits_scaling: metadata.number('logit_scale', 1),
+    }),
+  }),
   small: smallOf('GraniteForCausalLM', {
     embedding_multiplier: 1.6,
     attention_multiplier: 0.5,

@@ -1,13 +1,14 @@
 import { z } from 'zod';
 import { ConfigInvalidError } from '../errors.ts';
-import { halvesFromPairs, pairsFromHalves, reordered, stack } from '../weights/rules.ts';
+import { pairsFromHalves, reordered, stack } from '../weights/rules.ts';
 import { smallDecoder } from './config-schema.ts';
 import { decoderWeights, ggufWeights, qkvRows } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import type { RawConfig, ReadAs } from './family.ts';
-import { GgufMetadata, ggufDecoderConfig } from './gguf-config.ts';
 import { llamaConfig } from './llama-config.ts';
+import { llamaGguf } from './llama-gguf.ts';
 import type { Llama4Config } from './llama4-config.ts';
+import { mixtral } from './mixtral.ts';
 
 /** A Llama's config.json, and a Mistral's, all of whose layers look back `sliding_window` tokens. */
 const LlamaSchema = llamaConfig(
@@ -24,6 +25,8 @@ const asLlama4: ReadAs = {
     const at = (key: string): string => `${where ?? 'config.json'}, key "${key}"`;
     if (config.layers.some(({ window }) => window !== null))
       throw new ConfigInvalidError('A Llama 4 has no window that slides.', at('sliding_window'));
+    if (config.queryScaling !== null || config.rope.partialRotaryFactor !== undefined)
+      throw new ConfigInvalidError('A Llama 4 rotates all of a head, and scales no queries of layers that rotate.', at('rope_parameters'));
     if (config.mlpBias) throw new ConfigInvalidError('A Llama 4 has no biases in its MLP.', at('mlp_bias'));
     if (config.qkvBias !== config.attentionBias)
       throw new ConfigInvalidError('A Llama 4 has biases on q, k, v and the output, or on none of them.', at('qkv_bias'));
@@ -52,38 +55,36 @@ const asLlama4: ReadAs = {
   },
 };
 
-/** Llama 2 and 3, Mistral, and others of their form; a `llama` GGUF. */
+const ministralRope = {
+  rope_type: 'yarn',
+  rope_theta: 10_000,
+  factor: 4,
+  original_max_position_embeddings: 16,
+  llama_4_scaling_beta: 0.1,
+};
+
+const ggufLlama = llamaGguf('LlamaForCausalLM', ['llama', 'mistral3'], { inPairs: true });
+
+/** Llama 2 and 3, Mistral, Ministral 3, and others of their form; a `llama` or `mistral3` GGUF. */
 export const llama = defineFamily({
   name: 'llama',
   config: LlamaSchema,
   weights: (config) => decoderWeights(config),
   gguf: {
-    architectures: ['llama'],
+    ...ggufLlama,
     config(file) {
-      const metadata = new GgufMetadata(file);
-      const experts = metadata.get('expert_count');
-      if (typeof experts === 'number' && experts > 0) metadata.refuse(`The GGUF is a mixture of ${experts} experts in Mixtral's form.`);
-      if (file.tensors.has('rope_freqs.weight'))
-        metadata.refuse('The GGUF scales its rope frequencies by a table ("rope_freqs.weight", Llama 3 scaling).', 'rope_freqs.weight');
-      const config = ggufDecoderConfig(file);
-      const headDim = config['head_dim'];
-      const rotated = metadata.get('rope.dimension_count') ?? headDim;
-      if (rotated !== headDim) metadata.refuse(`Only ${String(rotated)} of ${String(headDim)} dimensions of a head are rotated.`);
-      const valueLength = metadata.get('attention.value_length') ?? headDim;
-      if (valueLength !== headDim) metadata.refuse(`Keys have ${String(headDim)} dimensions a head and values ${String(valueLength)}.`);
+      const experts = file.metadata.get('llama.expert_count');
+      if (typeof experts === 'number' && experts > 0) return mixtral.gguf!.config(file);
       return {
-        architectures: ['LlamaForCausalLM'],
-        ...config,
-        attention_bias: file.tensors.has('blk.0.attn_output.bias'),
-        qkv_bias: file.tensors.has('blk.0.attn_q.bias'),
-        mlp_bias: file.tensors.has('blk.0.ffn_up.bias'),
+        ...ggufLlama.config(file),
+        ...(file.metadata.get('general.architecture') === 'mistral3' && { architectures: ['Ministral3ForCausalLM'] }),
       };
     },
-    weights: (config) => ggufWeights(config, { rows: halvesFromPairs(config.headDim) }),
   },
   readAs: { Llama4ForCausalLM: asLlama4 },
   small: (layers = 4) => ({
     LlamaForCausalLM: smallDecoder(layers, { architectures: ['LlamaForCausalLM'] }),
+    Ministral3ForCausalLM: smallDecoder(layers, { architectures: ['Ministral3ForCausalLM'], rope_parameters: ministralRope }),
     MistralForCausalLM: smallDecoder(layers, { architectures: ['MistralForCausalLM'] }),
   }),
 });

@@ -1,8 +1,10 @@
 import { either, perExpert, stack, transposed } from '../weights/rules.ts';
 import { smallDecoder } from './config-schema.ts';
-import { decoderWeights } from './decoder-weights.ts';
+import { decoderWeights, ggufWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import type { RawConfig } from './family.ts';
+import { GgufMetadata, ggufDecoderConfig } from './gguf-config.ts';
+import { ggufExperts } from './llama-gguf.ts';
 import { Llama4Config } from './llama4-config.ts';
 
 const visionParts = ['vision_model.*', 'multi_modal_projector.*'];
@@ -24,6 +26,32 @@ export const llama4 = defineFamily({
       },
       { prefix: 'language_model.', firstRank: visionParts, unused: config.vision === null ? visionParts : [] },
     ),
+  gguf: {
+    architectures: ['llama4'],
+    // What the file lacks is as in llama.cpp: the keys that are not here have its values as their defaults.
+    config(file) {
+      const metadata = new GgufMetadata(file);
+      const experts = ggufExperts(metadata);
+      return {
+        architectures: ['Llama4ForCausalLM'],
+        ...ggufDecoderConfig(file),
+        ...experts,
+        intermediate_size: metadata.number('expert_feed_forward_length'),
+        intermediate_size_mlp: metadata.number('feed_forward_length'),
+        interleave_moe_layer_step: metadata.number('interleave_moe_layer_step'),
+        use_qk_norm: experts['num_local_experts'] !== 128, // Maverick has none
+      };
+    },
+    weights: (config) =>
+      ggufWeights(config, {
+        mlp: 'feed_forward',
+        rules: {
+          'model.layers.*.feed_forward.router.*': 'blk.*.ffn_gate_inp.*',
+          'model.layers.*.feed_forward.shared_expert.gate_up_proj.*': stack(['blk.*.ffn_gate_shexp.*', 'blk.*.ffn_up_shexp.*']),
+          'model.layers.*.feed_forward.shared_expert.down_proj.*': 'blk.*.ffn_down_shexp.*',
+        },
+      }),
+  },
   images: {
     tower: ({ vision }) => vision,
     tokens: { image: '<|image|>', patch: '<|patch|>' },

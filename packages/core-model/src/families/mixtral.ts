@@ -4,6 +4,7 @@ import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import { llamaConfig } from './llama-config.ts';
+import { ggufExperts, llamaGguf } from './llama-gguf.ts';
 
 /** Mixtral: a Mistral with experts in every layer. */
 export const mixtral = defineFamily({
@@ -21,5 +22,7 @@ export const mixtral = defineFamily({
       '*.mlp.experts.w13_weight': perExpert(stack(['*.block_sparse_moe.experts.#.w1.weight', '*.block_sparse_moe.experts.#.w3.weight'])),
       '*.mlp.experts.w2_weight': perExpert('*.block_sparse_moe.experts.#.w2.weight'),
     }),
+  // A `llama` GGUF with experts, which the family of that name gives away.
+  gguf: llamaGguf('MixtralForCausalLM', [], { config: ggufExperts, inPairs: true }),
   small: smallOf('MixtralForCausalLM', { num_local_experts: 4 }),
 });

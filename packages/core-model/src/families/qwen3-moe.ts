@@ -5,6 +5,7 @@ import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import { llamaConfig } from './llama-config.ts';
+import { ggufExperts, llamaGguf } from './llama-gguf.ts';
 
 /** Qwen3-MoE: a Qwen3 with experts in every layer, in one of `decoder_sparse_step`, or in all but `mlp_only_layers`. */
 export const qwen3Moe = defineFamily({
@@ -37,6 +38,13 @@ export const qwen3Moe = defineFamily({
       '*.experts.w13_weight': perExpert(stack(['*.experts.#.gate_proj.weight', '*.experts.#.up_proj.weight'])),
       '*.experts.w2_weight': perExpert('*.experts.#.down_proj.weight'),
     }),
+  gguf: llamaGguf('Qwen3MoeForCausalLM', ['qwen3moe'], {
+    config: (metadata) => ({
+      ...ggufExperts(metadata),
+      moe_intermediate_size: metadata.number('expert_feed_forward_length'),
+      norm_topk_prob: true, // as llama.cpp takes it
+    }),
+  }),
   small: smallOf('Qwen3MoeForCausalLM', {
     num_experts: 4,
     num_experts_per_tok: 2,

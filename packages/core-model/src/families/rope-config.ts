@@ -5,7 +5,7 @@ import { type CamelKeys, camel, contradiction, invalid, positive } from './confi
 
 /** A positive number that may be left out. */
 const optionalFactor = z.number().positive().nullish();
-const factors = z.array(z.number().positive()).exactOptional();
+const divisors = z.array(z.number().positive()).exactOptional();
 
 const RopeParameters = z.looseObject({
   rope_type: z.string().exactOptional(),
@@ -23,8 +23,12 @@ const RopeParameters = z.looseObject({
   mscale: optionalFactor,
   mscale_all_dim: optionalFactor,
   truncate: z.boolean().nullish(),
-  short_factor: factors,
-  long_factor: factors,
+  short_factor: divisors,
+  long_factor: divisors,
+  /** Of a GGUF: a divisor for each frequency. */
+  factors: divisors,
+  /** Of Ministral 3: queries grow with the logarithm of their position. */
+  llama_4_scaling_beta: z.number().nonnegative().nullish(),
 });
 type RopeParameters = z.output<typeof RopeParameters>;
 
@@ -48,6 +52,14 @@ interface Surroundings extends Pick<CamelKeys<typeof ropeKeys>, 'partialRotaryFa
   readonly maxPositionEmbeddings: number;
 }
 
+export interface Ropes {
+  readonly rope: RopeConfig;
+  /** Of sliding layers; null where it is `rope`. */
+  readonly localRope: RopeConfig | null;
+  /** Queries are multiplied by `1 + beta * log(1 + floor(position / period))`; null where they are not. */
+  readonly queryScaling: { readonly beta: number; readonly period: number } | null;
+}
+
 /**
  * The rotation of all layers, and that of sliding layers where it is another: `rope_parameters`, or the older `rope_scaling` and `rope_theta`. A config
  * that has both forms must say the same in both.
@@ -57,7 +69,7 @@ export function ropesOf(
   sizes: Pick<Surroundings, 'headDim' | 'maxPositionEmbeddings'>,
   defaultTheta: number,
   context: z.RefinementCtx,
-): { rope: RopeConfig; localRope: RopeConfig | null } {
+): Ropes {
   const { sliding_attention: sliding, full_attention: full, ...same } = ropeParameters ?? {};
   const current = ropeParameters && (full ?? same);
   const theta = current?.rope_theta ?? older?.rope_theta ?? olderTheta ?? defaultTheta;
@@ -69,7 +81,12 @@ export function ropesOf(
   const [a, b] = [JSON.stringify(rope), JSON.stringify(current && older ? read(older, 'rope_scaling') : rope)];
   if (a !== b) contradiction(context, `rope_parameters gives ${a}, but rope_scaling gives ${b}`);
   const local = sliding ?? (localTheta === undefined ? null : { rope_theta: localTheta });
-  return { rope, localRope: local && read(local, 'rope_parameters') };
+  const { llama_4_scaling_beta: beta, original_max_position_embeddings: period } = current ?? {};
+  return {
+    rope,
+    localRope: local && read(local, 'rope_parameters'),
+    queryScaling: beta ? { beta, period: period ?? sizes.maxPositionEmbeddings } : null,
+  };
 }
 
 /** The numbers that each type must have. */
@@ -79,13 +96,17 @@ const needed = {
   llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
   yarn: [],
   longrope: ['short_factor', 'long_factor'],
+  factors: ['factors'],
 } as const satisfies Record<string, readonly (keyof RopeParameters & string)[]>;
+
+/** `factors` is that of a GGUF. */
+const published = Object.keys(needed).filter((type) => type !== 'factors');
 
 function ropeFrom(given: RopeParameters, key: string, { headDim, ...around }: Surroundings, context: z.RefinementCtx): RopeConfig {
   const named = given.rope_type ?? given.type ?? 'default';
   const type = ['su', 'yarn'].includes(named) && given.short_factor ? 'longrope' : named; // its names in Phi-3's first checkpoints
   if (!Object.hasOwn(needed, type)) {
-    const message = `Rope type "${type}" is unknown; known types are ${Object.keys(needed).join(', ')}`;
+    const message = `Rope type "${type}" is unknown; known types are ${published.join(', ')}`;
     context.addIssue({ code: 'custom', message, path: [key, 'rope_type'], params: { error: RopeTypeError } });
     return { type: 'default', theta: 1 };
   }
@@ -108,8 +129,8 @@ function ropeFrom(given: RopeParameters, key: string, { headDim, ...around }: Su
     }),
   } as RopeConfig;
   const frequencies = Math.floor(headDim * partialRotaryFactor) / 2;
-  for (const name of type === 'longrope' ? needed.longrope : [])
-    if (given[name] && given[name].length !== frequencies)
+  for (const name of ['short_factor', 'long_factor', 'factors'] as const)
+    if (Object.hasOwn(rope, camel(name)) && given[name] && given[name].length !== frequencies)
       contradiction(context, `${name} has ${given[name].length} numbers for ${frequencies} frequencies`, [key, name]);
   return rope;
 }

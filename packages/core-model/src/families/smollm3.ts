@@ -4,6 +4,7 @@ import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import { llamaConfig } from './llama-config.ts';
+import { llamaGguf } from './llama-gguf.ts';
 
 /** SmolLM3: a Llama whose every fourth layer has no positions, as `no_rope_layers` says with zeros. */
 export const smolLm3 = defineFamily({
@@ -24,5 +25,6 @@ export const smolLm3 = defineFamily({
     { ropeTheta: 2_000_000 },
   ),
   weights: (config) => decoderWeights(config),
+  gguf: llamaGguf('SmolLM3ForCausalLM', ['smollm3'], { inPairs: true }),
   small: smallOf('SmolLM3ForCausalLM'),
 });

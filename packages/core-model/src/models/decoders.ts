@@ -5,6 +5,7 @@ export class Gemma2ForCausalLM extends LlamaForCausalLM {}
 export class Gemma3ForCausalLM extends LlamaForCausalLM {}
 export class GptOssForCausalLM extends LlamaForCausalLM {}
 export class GraniteForCausalLM extends LlamaForCausalLM {}
+export class Ministral3ForCausalLM extends LlamaForCausalLM {}
 export class MistralForCausalLM extends LlamaForCausalLM {}
 export class MixtralForCausalLM extends LlamaForCausalLM {}
 export class Olmo2ForCausalLM extends LlamaForCausalLM {}

@@ -68,6 +68,7 @@ export class LlamaAttention extends Module {
   /** Heads of queries and of keys that are normed apart from each other. */
   readonly normedHeads: readonly [q: number, k: number];
   readonly rotary_emb: RotaryEmbedding | null;
+  readonly queryScaling: LlamaConfig['queryScaling'];
   readonly attn: Attention;
 
   /** @param rotary null where the layer has no positions. */
@@ -83,6 +84,7 @@ export class LlamaAttention extends Module {
     this.q_norm = qkNorm && buildNorm(context, this.qSize / this.normedHeads[0]);
     this.k_norm = qkNorm && buildNorm(context, this.kvSize / this.normedHeads[1]);
     this.rotary_emb = rotary;
+    this.queryScaling = config.queryScaling;
     const { window } = config.layers[layerIndex]!;
     const { attentionScale: scale, attentionSoftcap: softcap } = config;
     this.attn = build(Attention, { numHeads, numKvHeads, headDim, scale, window, softcap, sinks });
@@ -94,7 +96,14 @@ export class LlamaAttention extends Module {
     if (this.q_norm !== null) query = this.normHeads(this.q_norm, query, this.normedHeads[0]);
     if (this.k_norm !== null) key = this.normHeads(this.k_norm, key, this.normedHeads[1]);
     if (this.rotary_emb !== null) [query, key] = this.rotary_emb.forward(positions, query, key);
+    if (this.queryScaling !== null) query = query.mul(this.getAttnScale(positions, this.queryScaling));
     return this.o_proj.forward(this.attn.forward(query, key, value));
+  }
+
+  /** Factor of the queries by position. `[batch, sequence]` -> `[batch, sequence, 1]`. vLLM: `MistralAttention._get_llama_4_attn_scale`. */
+  getAttnScale(positions: Tensor, { beta, period }: NonNullable<LlamaConfig['queryScaling']>): Tensor {
+    const passed = positions.cast('float32').div(period).floor();
+    return passed.add(1).log().mul(beta).add(1).reshape(positions.dim(0), positions.dim(1), 1);
   }
 
   /** `[batch, sequence, heads * width]` -> the same, each `width` normed. */
