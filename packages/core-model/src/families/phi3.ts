@@ -11,6 +11,9 @@ export const phi3 = defineFamily({
   config: llamaConfig({ original_max_position_embeddings: positive.default(4096) }, undefined, { rmsNormEps: 1e-5 }),
   weights: (config) => decoderWeights(config, { '*.qkv_proj.*': '*.qkv_proj.*', '*.gate_up_proj.*': '*.gate_up_proj.*' }),
   gguf: llamaGguf('Phi3ForCausalLM', ['phi3'], {
+    config: (metadata) => ({
+      original_max_position_embeddings: metadata.number('rope.scaling.original_context_length', metadata.number('context_length')),
+    }),
     rules: {
       'model.layers.*.self_attn.qkv_proj.*': 'blk.*.attn_qkv.*',
       'model.layers.*.mlp.gate_up_proj.*': 'blk.*.ffn_up.*',
