@@ -282,11 +282,12 @@ export const manifest: UpstreamManifest = {
     },
     "LlamaAttention": {
       base: "Module",
-      fields: ["qSize","kvSize","qkv_proj","o_proj","q_norm","k_norm","normedHeads","rotary_emb","attn"],
+      fields: ["qSize","kvSize","qkv_proj","o_proj","q_norm","k_norm","normedHeads","rotary_emb","queryScaling","attn"],
       accessors: {},
       methods: {
-        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "ef0171b882c3f266" },
-        "forward": { parameters: ["positions","hiddenStates"], hash: "46c10c87f58bc010" },
+        "constructor": { parameters: ["context","layerIndex","rotary"], hash: "ee0c5d5ef988a2fc" },
+        "forward": { parameters: ["positions","hiddenStates"], hash: "2861fb6c747f8022" },
+        "getAttnScale": { parameters: ["positions","{ beta, period }"], hash: "39fc68d45978d405" },
         "normHeads": { parameters: ["norm","x","heads"], hash: "fecca933b66e4b67" },
       },
     },
@@ -326,6 +327,12 @@ export const manifest: UpstreamManifest = {
         "constructor": { parameters: ["context"], hash: "5a917b4d3346afd1" },
         "embedInputIds": { parameters: ["inputIds"], hash: "eba018e12a5e53c2" },
       },
+    },
+    "Ministral3ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
     },
     "MistralForCausalLM": {
       base: "LlamaForCausalLM",

@@ -1,5 +1,6 @@
 import { aligned } from '@graft/graph';
 import { at, CheckpointCorruptError, GgufUnsupportedError } from '../weights/errors.ts';
+import { openFileBytes } from '../weights/file-bytes.ts';
 import type { GgufFile } from './family.ts';
 
 const largestLayerCount = 10_000;
@@ -37,7 +38,12 @@ export class GgufMetadata {
     const tensor = this.file.tensors.get(name);
     if (tensor === undefined) return null;
     if (tensor.dtype !== 'F32') this.refuse(`The tensor is ${tensor.dtype}, and should be F32.`, name);
-    return [...aligned(tensor.file.read(tensor.offset, tensor.byteLength), Float32Array)];
+    const file = openFileBytes(tensor.file.path); // a config is also read of a checkpoint that is closed
+    try {
+      return [...aligned(file.read(tensor.offset, tensor.byteLength), Float32Array)];
+    } finally {
+      file.close();
+    }
   }
 
   /** @throws GgufUnsupportedError */

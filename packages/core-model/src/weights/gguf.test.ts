@@ -9,6 +9,7 @@ import {
   ggufKey,
   ggufString,
   llamaKeys,
+  type TestGguf,
   temporaryFile,
   u32,
   u64,
@@ -164,7 +165,7 @@ test('shapes are outermost first, keys named __proto__ are keys, and large whole
 
 async function configOf(
   keys: Uint8Array[],
-  tensors = [{ name: 'token_embd.weight', dims: [32, 4], type: 0, data: new Uint8Array(512) }],
+  tensors: TestGguf['tensors'] & object = [{ name: 'token_embd.weight', dims: [32, 4], type: 0, data: new Uint8Array(512) }],
 ): Promise<unknown> {
   const checkpoint = await openCheckpoint(temporaryFile('model.gguf', ggufBytes({ keys, tensors })));
   checkpoint[Symbol.dispose]();
@@ -200,11 +201,16 @@ test('linear rope scaling becomes a rope type with its factor', async () => {
 const other: [what: string, keys: Uint8Array[], code: string, message: RegExp][] = [
   [
     'an unknown rope scaling',
-    [...llamaKeys(), ggufKey('llama.rope.scaling.type', 8, ggufString('yarn'))],
+    [...llamaKeys(), ggufKey('llama.rope.scaling.type', 8, ggufString('dynamic'))],
     unsupported,
-    /"yarn"; supported are/,
+    /"dynamic"; supported are/,
   ],
-  ['a mixture of experts', [...llamaKeys(), ggufKey('llama.expert_count', 4, u32(8))], unsupported, /8 experts/],
+  [
+    'an unknown number of chosen experts',
+    [...llamaKeys(), ggufKey('llama.expert_count', 4, u32(8))],
+    corrupt,
+    /"llama.expert_used_count" is missing/,
+  ],
   ['a partial rotation', llamaKeys().with(9, ggufKey('llama.rope.dimension_count', 4, u32(8))), unsupported, /Only 8 of 16/],
   ['a missing key', llamaKeys().toSpliced(1, 1), corrupt, /"llama.block_count" is missing/],
   ['a count of zero', llamaKeys().with(1, ggufKey('llama.block_count', 4, u32(0))), corrupt, /"llama.block_count" is 0/],
@@ -228,7 +234,17 @@ test.each(other)('%s in the metadata is one clear error', async (_, keys, code, 
   expect(error.message).toMatch(message);
 });
 
-test('a table of rope factors is refused, not ignored', async () => {
-  const error = await failure(() => configOf(llamaKeys(), [{ name: 'rope_freqs.weight', dims: [8], type: 0, data: new Uint8Array(32) }]));
+test('a table of rope factors divides the frequencies; another type than float32 is refused', async () => {
+  const factors = [1, 1, 1, 1, 2, 4, 8, 8];
+  const table = (type: number, data: Uint8Array) => ({ name: 'rope_freqs.weight', dims: [8], type, data });
+  const embedding = { name: 'token_embd.weight', dims: [32, 4], type: 0, data: new Uint8Array(512) };
+  const rope_parameters = { rope_type: 'factors', factors, rope_theta: 10000 };
+  expect(await configOf(llamaKeys(), [embedding, table(0, f32(...factors))])).toMatchObject({ rope_parameters });
+  const error = await failure(() => configOf(llamaKeys(), [embedding, table(1, new Uint8Array(16))]));
   expect([error.code, error.where]).toEqual([unsupported, expect.stringContaining('rope_freqs.weight')]);
+});
+
+test('a llama GGUF with experts is a Mixtral', async () => {
+  const keys = [...llamaKeys(), ggufKey('llama.expert_count', 4, u32(8)), ggufKey('llama.expert_used_count', 4, u32(2))];
+  expect(await configOf(keys)).toMatchObject({ architectures: ['MixtralForCausalLM'], num_local_experts: 8, num_experts_per_tok: 2 });
 });
