@@ -17,7 +17,8 @@ export type {
 } from './families/family.ts';
 export { GgufMetadata, ggufDecoderConfig } from './families/gguf-config.ts';
 export { llama } from './families/llama.ts';
-export type { LlamaConfig, LlamaLayerConfig, LlamaParts, MoeConfig } from './families/llama-config.ts';
+export { type LlamaConfig, type LlamaLayerConfig, type LlamaParts, llamaConfig, type MoeConfig } from './families/llama-config.ts';
+export { llamaGguf } from './families/llama-gguf.ts';
 export { llama4 } from './families/llama4.ts';
 export type { LayerConfig, Llama4Config, Llama4VisionConfig } from './families/llama4-config.ts';
 export { Attention, type AttentionOptions, ChunkedLocalAttention, type KvCacheSpec } from './layers/attention.ts';
@@ -47,7 +48,16 @@ export {
 } from './models/decoder.ts';
 export { coreModels } from './models/index.ts';
 export type { IntermediateTensors, LanguageModel, ModelOutput, MultimodalModel } from './models/interfaces.ts';
-export { LlamaAttention, LlamaDecoderLayer, LlamaForCausalLM, LlamaMlp, LlamaModel } from './models/llama.ts';
+export {
+  Gemma2DecoderLayer,
+  LlamaAttention,
+  LlamaDecoderLayer,
+  LlamaForCausalLM,
+  LlamaMlp,
+  LlamaModel,
+  Olmo2DecoderLayer,
+  SparseMoe,
+} from './models/llama.ts';
 export {
   Llama4Attention,
   Llama4DecoderLayer,
@@ -82,6 +92,7 @@ export {
   stack,
   tensor,
   transposed,
+  vectors,
   WeightRules,
   type WeightRulesOptions,
 } from './weights/rules.ts';

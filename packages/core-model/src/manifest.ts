@@ -104,6 +104,12 @@ export const manifest: UpstreamManifest = {
       accessors: {},
       methods: {},
     },
+    "Gemma3ForConditionalGeneration": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
     "GemmaRmsNorm": {
       base: "RmsNorm",
       fields: [],
@@ -329,6 +335,12 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Ministral3ForCausalLM": {
+      base: "LlamaForCausalLM",
+      fields: [],
+      accessors: {},
+      methods: {},
+    },
+    "Mistral3ForConditionalGeneration": {
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},

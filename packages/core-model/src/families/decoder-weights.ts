@@ -10,6 +10,9 @@ export function qkvRows({ numAttentionHeads, numKeyValueHeads, headDim }: Sizes)
   return [numAttentionHeads * headDim, numKeyValueHeads * headDim, numKeyValueHeads * headDim];
 }
 
+/** Of the text part of a multimodal checkpoint whose tower is not built: options of `decoderWeights`. */
+export const textPart: WeightRulesOptions = { prefix: 'language_model.', unused: ['vision_tower.*', 'multi_modal_projector.*'] };
+
 /**
  * The rules of a decoder's safetensors: Hugging Face's names, with q, k, v and gate, up stacked as vLLM has them.
  * @param rules of the family. They come first and replace a shared rule of the same pattern.

@@ -7,7 +7,7 @@ import { coreModels } from '../models/index.ts';
 import type { LanguageModel } from '../models/interfaces.ts';
 import { LlamaForCausalLM } from '../models/llama.ts';
 import { Llama4ForCausalLM } from '../models/llama4.ts';
-import { type Checkpoint, openCheckpoint, readModelConfig } from '../weights/checkpoint.ts';
+import { type Checkpoint, type CheckpointTensor, openCheckpoint, readModelConfig } from '../weights/checkpoint.ts';
 import { failure, temporaryFolder } from '../weights/checkpoint-files.fixture.ts';
 import { loadWeights } from '../weights/load-weights.ts';
 import { keysOfOtherRanks, mapParameters } from '../weights/map-parameters.ts';
@@ -104,6 +104,29 @@ describe.each(caseNames)('the weight rules of %s', async (name) => {
       /The parameter "\S*layers\.1\.self_attn\.qkv_proj\.weight".* needs "\S*layers\.1\.self_attn\.(k|qkv)_proj\.weight"/,
     );
   });
+});
+
+test('the text of a multimodal Gemma 3 is read without its tower, and its config has the published defaults', async () => {
+  const checkpoint = await open(join(cases, 'gemma3-pattern3'));
+  const { vocab_size, num_attention_heads, num_key_value_heads, max_position_embeddings, ...text_config } = checkpoint.config as Record<
+    string,
+    unknown
+  >;
+  const raw = { architectures: ['Gemma3ForConditionalGeneration'], text_config, vision_config: { hidden_size: 7 } };
+  expect(gemma3.parseConfig(raw)).toMatchObject({
+    vocabSize: 262_208,
+    numAttentionHeads: 8,
+    numKeyValueHeads: 4,
+    maxPositionEmbeddings: 131_072,
+  });
+  const { family, Model } = await declared('Gemma3ForConditionalGeneration');
+  const config = family.parseConfig(raw, { overrides: { vocab_size, num_attention_heads, num_key_value_heads, max_position_embeddings } });
+  const [[, first]] = checkpoint.tensors as unknown as [[string, CheckpointTensor]];
+  const tensors = new Map([...checkpoint.tensors].map(([key, tensor]) => [`language_model.${key}`, tensor]));
+  tensors.set('vision_tower.vision_model.post_layernorm.weight', first);
+  const shapes = [...build(Model, config).namedParameters()].map(([name, { shape }]) => [name, shape] as const);
+  const mapped = mapParameters(shapes, { ...checkpoint, tensors }, { rules: family.weights(config) });
+  expect(mapped).toHaveLength(shapes.length);
 });
 
 test('a Llama is read as a Llama 4 with the same weights, q and k in the order of its rotation', async () => {

@@ -1,18 +1,25 @@
 import { z } from 'zod';
 import { positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
-import { decoderWeights } from './decoder-weights.ts';
+import { decoderWeights, textPart } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import { gemmaKeys, gemmaParts, ggufGemma } from './gemma2.ts';
 import { llamaConfig } from './llama-config.ts';
 import { llamaGguf } from './llama-gguf.ts';
 
-/** Gemma 3's text model: windows with a rope base of their own in all layers but each `sliding_window_pattern`-th, norms of queries and keys. */
+const small = (architecture: string) => smallOf(architecture, { sliding_window: 10, sliding_window_pattern: 3, query_pre_attn_scalar: 24 });
+
+/** Gemma 3, its text alone: windows with a rope base of their own in all layers but each `sliding_window_pattern`-th, norms of queries and keys. */
 export const gemma3 = defineFamily({
   name: 'gemma3',
   config: llamaConfig(
     {
       ...gemmaKeys,
+      // Left out of multimodal configs.
+      vocab_size: positive.default(262_208),
+      num_attention_heads: positive.default(8),
+      num_key_value_heads: positive.default(4),
+      max_position_embeddings: positive.default(131_072),
       attn_logit_softcapping: gemmaKeys.attn_logit_softcapping.unwrap().default(null),
       final_logit_softcapping: gemmaKeys.final_logit_softcapping.unwrap().default(null),
       rope_local_base_freq: z.number().positive().default(10_000),
@@ -25,7 +32,7 @@ export const gemma3 = defineFamily({
     }),
     { ropeTheta: 1_000_000 },
   ),
-  weights: (config) => decoderWeights(config),
+  weights: (config) => decoderWeights(config, {}, textPart),
   gguf: llamaGguf('Gemma3ForCausalLM', ['gemma3'], { config: (metadata) => ggufGemma(metadata, 62) }),
-  small: smallOf('Gemma3ForCausalLM', { sliding_window: 10, sliding_window_pattern: 3, query_pre_attn_scalar: 24 }),
+  small: (layers) => ({ ...small('Gemma3ForCausalLM')(layers), ...small('Gemma3ForConditionalGeneration')(layers) }),
 });

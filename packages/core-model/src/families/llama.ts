@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { ConfigInvalidError } from '../errors.ts';
 import { pairsFromHalves, reordered, stack } from '../weights/rules.ts';
 import { smallDecoder } from './config-schema.ts';
-import { decoderWeights, ggufWeights, qkvRows } from './decoder-weights.ts';
+import { decoderWeights, ggufWeights, qkvRows, textPart } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
 import type { RawConfig, ReadAs } from './family.ts';
 import { llamaConfig } from './llama-config.ts';
@@ -69,7 +69,7 @@ const ggufLlama = llamaGguf('LlamaForCausalLM', ['llama', 'mistral3'], { inPairs
 export const llama = defineFamily({
   name: 'llama',
   config: LlamaSchema,
-  weights: (config) => decoderWeights(config),
+  weights: (config) => decoderWeights(config, {}, textPart),
   gguf: {
     ...ggufLlama,
     config(file) {
@@ -85,6 +85,7 @@ export const llama = defineFamily({
   small: (layers = 4) => ({
     LlamaForCausalLM: smallDecoder(layers, { architectures: ['LlamaForCausalLM'] }),
     Ministral3ForCausalLM: smallDecoder(layers, { architectures: ['Ministral3ForCausalLM'], rope_parameters: ministralRope }),
+    Mistral3ForConditionalGeneration: smallDecoder(layers, { architectures: ['Mistral3ForConditionalGeneration'] }),
     MistralForCausalLM: smallDecoder(layers, { architectures: ['MistralForCausalLM'] }),
   }),
 });

@@ -3,9 +3,11 @@ import { LlamaForCausalLM } from './llama.ts';
 // The model of Llama's form under the name of each architecture that its family configures: an override names the one that it is for.
 export class Gemma2ForCausalLM extends LlamaForCausalLM {}
 export class Gemma3ForCausalLM extends LlamaForCausalLM {}
+export class Gemma3ForConditionalGeneration extends LlamaForCausalLM {}
 export class GptOssForCausalLM extends LlamaForCausalLM {}
 export class GraniteForCausalLM extends LlamaForCausalLM {}
 export class Ministral3ForCausalLM extends LlamaForCausalLM {}
+export class Mistral3ForConditionalGeneration extends LlamaForCausalLM {}
 export class MistralForCausalLM extends LlamaForCausalLM {}
 export class MixtralForCausalLM extends LlamaForCausalLM {}
 export class Olmo2ForCausalLM extends LlamaForCausalLM {}

@@ -18,9 +18,11 @@ const vision = () => import('../layers/vision.ts');
 const families: Readonly<Record<string, LazyFamily>> = {
   Gemma2ForCausalLM: () => import('../families/gemma2.ts').then((m) => m.gemma2),
   Gemma3ForCausalLM: () => import('../families/gemma3.ts').then((m) => m.gemma3),
+  Gemma3ForConditionalGeneration: () => import('../families/gemma3.ts').then((m) => m.gemma3),
   GptOssForCausalLM: () => import('../families/gpt-oss.ts').then((m) => m.gptOss),
   GraniteForCausalLM: () => import('../families/granite.ts').then((m) => m.granite),
   Ministral3ForCausalLM: llama,
+  Mistral3ForConditionalGeneration: llama,
   MistralForCausalLM: llama,
   MixtralForCausalLM: () => import('../families/mixtral.ts').then((m) => m.mixtral),
   Olmo2ForCausalLM: () => import('../families/olmo2.ts').then((m) => m.olmo2),
