@@ -1,6 +1,6 @@
 export { type ModelContext, type PipelineStage, upstreamContext } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
-export { contradiction, invalid, positive } from './families/config-keys.ts';
+export { type CamelKeys, contradiction, invalid, positive } from './families/config-keys.ts';
 export { type DecoderConfig, decoderConfig, smallDecoder } from './families/config-schema.ts';
 export { decoderWeights, ggufWeights, qkvRows } from './families/decoder-weights.ts';
 export { architecturesOf, defineFamily, type FamilyDeclaration } from './families/define-family.ts';
