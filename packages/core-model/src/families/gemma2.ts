@@ -14,7 +14,7 @@ const cap = z.number().positive().nullable();
 export const gemmaKeys = {
   head_dim: positive.default(256),
   hidden_act: z.string().nullish(), // `hidden_activation` counts
-  hidden_activation: z.literal('gelu_pytorch_tanh').default('gelu_pytorch_tanh'),
+  hidden_activation: z.literal('gelu_pytorch_tanh').nullish(),
   query_pre_attn_scalar: z.number().positive().default(256),
   sliding_window: positive.nullable().default(4096),
   attn_logit_softcapping: cap.default(50),
