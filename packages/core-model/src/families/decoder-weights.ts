@@ -10,7 +10,7 @@ export function qkvRows({ numAttentionHeads, numKeyValueHeads, headDim }: Sizes)
   return [numAttentionHeads * headDim, numKeyValueHeads * headDim, numKeyValueHeads * headDim];
 }
 
-/** Of the text part of a multimodal checkpoint whose tower is not built: options of `decoderWeights`. */
+/** Options of `decoderWeights` for a multimodal checkpoint of which only the text part is built. */
 export const textPart: WeightRulesOptions = { prefix: 'language_model.', unused: ['vision_tower.*', 'multi_modal_projector.*'] };
 
 /**
@@ -35,7 +35,7 @@ export interface GgufWeights {
   rows?: (row: number) => number;
 }
 
-/** Where a layer's norms are in the file, by where they stand in the model. */
+/** The names of a layer's norms in the file, by their place in the model. */
 const ggufNorms: Readonly<Record<LlamaParts['norms'], Rules>> = {
   before: { 'model.layers.*.post_attention_layernorm.*': either('blk.*.ffn_norm.*', 'blk.*.post_attention_norm.*') },
   after: {

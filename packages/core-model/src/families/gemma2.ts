@@ -21,7 +21,7 @@ export const gemmaKeys = {
   final_logit_softcapping: cap.default(30),
   use_bidirectional_attention: z.literal(false, 'Attention to later tokens is not computed').nullish(),
   tie_word_embeddings: z.boolean().default(true),
-  /** False for a GGUF, in whose norms the one is added already. */
+  /** False for a GGUF: its norms already contain the one. */
   norm_adds_one: z.boolean().default(true),
 };
 
@@ -43,8 +43,8 @@ export const gemmaParts = (config: {
 });
 
 /**
- * Keys of a Gemma's GGUF. What the file lacks is as in llama.cpp: scores are scaled by the width of a head, and in the largest model by that of hidden / heads.
- * @param largest its number of layers.
+ * Keys of a Gemma's GGUF. The file lacks the scale of scores. As in llama.cpp it follows from the width of a head; in the largest model, from hidden / heads.
+ * @param largest the number of layers of that model.
  */
 export function ggufGemma(metadata: GgufMetadata, largest: number): RawConfig {
   const [hidden, heads] = [metadata.number('embedding_length'), metadata.number('attention.head_count')];

@@ -9,7 +9,7 @@ import { llamaGguf } from './llama-gguf.ts';
 
 const small = (architecture: string) => smallOf(architecture, { sliding_window: 10, sliding_window_pattern: 3, query_pre_attn_scalar: 24 });
 
-/** Gemma 3, its text alone: windows with a rope base of their own in all layers but each `sliding_window_pattern`-th, norms of queries and keys. */
+/** Gemma 3, text alone. All layers but every `sliding_window_pattern`-th have a window and the local rope base; queries and keys are normed. */
 export const gemma3 = defineFamily({
   name: 'gemma3',
   config: llamaConfig(

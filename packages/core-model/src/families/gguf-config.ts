@@ -33,12 +33,12 @@ export class GgufMetadata {
     return this.file.tensors.has(tensor);
   }
 
-  /** The numbers of a small float32 tensor; null where the file has none of this name. */
+  /** The numbers of a small float32 tensor; null for an unknown name. */
   floats(name: string): number[] | null {
     const tensor = this.file.tensors.get(name);
     if (tensor === undefined) return null;
     if (tensor.dtype !== 'F32') this.refuse(`The tensor is ${tensor.dtype}, and should be F32.`, name);
-    const file = openFileBytes(tensor.file.path); // a config is also read of a checkpoint that is closed
+    const file = openFileBytes(tensor.file.path); // the checkpoint may be closed already: `explain` reads configs alone
     try {
       return [...aligned(file.read(tensor.offset, tensor.byteLength), Float32Array)];
     } finally {
@@ -83,7 +83,7 @@ export function ggufDecoderConfig(file: GgufFile): Record<string, unknown> {
   };
 }
 
-/** As `rope_parameters`; the tensors of divisors come before `rope.scaling.type`, which files with them may lack. */
+/** As `rope_parameters`. Tensors with divisors win over `rope.scaling.type`, which files with such tensors may lack. */
 function ropeParameters(metadata: GgufMetadata, headDim: number): Record<string, unknown> {
   const rotated = metadata.number('rope.dimension_count', headDim);
   const shared = {

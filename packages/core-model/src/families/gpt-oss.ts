@@ -38,7 +38,7 @@ export const gptOss = defineFamily({
   small: smallOf('GptOssForCausalLM', { intermediate_size: 32, num_local_experts: 4, num_experts_per_tok: 2, sliding_window: 12 }),
 });
 
-/** The checkpoint has gate and up by turns, and a matrix by input rows; by output rows where it has MXFP4's blocks. */
+/** The checkpoint interleaves gate and up. It stores matrices by input rows, and MXFP4's blocks by output rows. */
 function gptOssRules(intermediateSize: number): Record<string, Source | string> {
   const byTurns = (row: number): number => (row < intermediateSize ? 2 * row : 2 * (row - intermediateSize) + 1);
   return {

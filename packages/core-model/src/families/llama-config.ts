@@ -4,24 +4,24 @@ import type { RopeConfig } from '../layers/rotary.ts';
 import { type CamelKeys, invalid, positive } from './config-keys.ts';
 import { type DecoderConfig, type DecoderDefaults, decoderConfig } from './config-schema.ts';
 
-/** What one layer does otherwise than its neighbours. */
+/** Settings that may change from layer to layer. */
 export interface LlamaLayerConfig {
   /** Null: no positions. */
   readonly rope: RopeConfig | null;
-  /** The tokens that a query sees, its own included; null for all before it. */
+  /** Tokens that a query sees, itself included; null: all before it. */
   readonly window: number | null;
   /** Experts instead of one feed-forward part. */
   readonly moe: boolean;
 }
 
-/** Experts that a router chooses from; `bias` is of both. */
+/** Routed experts; `bias` is of the router and the experts. */
 export interface MoeConfig extends FusedMoeOptions {
   readonly numExperts: number;
   readonly topK: number;
   readonly intermediateSize: number;
 }
 
-/** What families of Llama's form choose. */
+/** Settings in which families of Llama's form differ. */
 export interface LlamaParts {
   readonly activation: 'silu' | 'geluTanh';
   readonly qkvBias: boolean;
@@ -50,14 +50,14 @@ export interface LlamaParts {
   readonly logitsSoftcap: number | null;
 }
 
-/** The config of every model in Llama's form, as its classes read it. */
+/** The config of every model in Llama's form. */
 export interface LlamaConfig extends DecoderConfig, LlamaParts {
   /** Of a dense layer. */
   readonly intermediateSize: number;
   readonly layers: readonly LlamaLayerConfig[];
 }
 
-/** What a family says of a layer by its index, where config.json does not say it by `layer_types`. */
+/** A family's rules by the index of a layer. `layer_types` in config.json wins over `windowed`. */
 interface LayerRules {
   readonly windowed?: (layer: number) => boolean;
   readonly rotated?: (layer: number) => boolean;
@@ -78,8 +78,8 @@ type Given<Own extends z.ZodRawShape> = DecoderConfig & CamelKeys<Omit<typeof ll
 
 /**
  * The schema of a config.json whose model has Llama's form.
- * @param own keys beyond those of every Llama, or instead of them.
- * @param parts how the family differs from a Llama.
+ * @param own the family's keys; they replace a Llama's key of the same name.
+ * @param parts the settings that differ from a Llama's.
  */
 export function llamaConfig<Own extends z.ZodRawShape>(
   own: Own,

@@ -5,15 +5,15 @@ import { GgufMetadata, ggufDecoderConfig } from './gguf-config.ts';
 import type { LlamaConfig } from './llama-config.ts';
 
 interface LlamaGguf {
-  /** Keys of config.json beyond those of every decoder, or instead of them. */
+  /** Keys of config.json that the family adds to those of every decoder, or replaces. */
   config?: (metadata: GgufMetadata, shared: Readonly<Record<string, unknown>>) => RawConfig;
-  /** The file has the rows of q and k in pairs, as llama.cpp's converter leaves them for rotation of neighbours. */
+  /** Whether llama.cpp's converter puts the rows of q and k in pairs, so that neighbours rotate together. */
   inPairs?: boolean;
   rules?: GgufWeights['rules'];
 }
 
 /**
- * How the GGUFs of a family in Llama's form are read.
+ * Reads the GGUFs of a family in Llama's form.
  * @param names of `general.architecture`.
  */
 export function llamaGguf(

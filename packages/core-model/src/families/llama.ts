@@ -10,9 +10,9 @@ import { llamaGguf } from './llama-gguf.ts';
 import type { Llama4Config } from './llama4-config.ts';
 import { mixtral } from './mixtral.ts';
 
-/** A Llama's config.json, and a Mistral's, all of whose layers look back `sliding_window` tokens. */
+/** The config.json of a Llama, or of a Mistral, in which `sliding_window` is that of every layer. */
 const LlamaSchema = llamaConfig(
-  /** Of q, k and v alone; as `attention_bias` unless given. */
+  /** Of q, k and v alone. Default: `attention_bias`. */
   { qkv_bias: z.boolean().nullish() },
   ({ qkvBias, attentionBias }) => ({ qkvBias: qkvBias ?? attentionBias }),
 );

@@ -22,7 +22,7 @@ export const mixtral = defineFamily({
       '*.mlp.experts.w13_weight': perExpert(stack(['*.block_sparse_moe.experts.#.w1.weight', '*.block_sparse_moe.experts.#.w3.weight'])),
       '*.mlp.experts.w2_weight': perExpert('*.block_sparse_moe.experts.#.w2.weight'),
     }),
-  // A `llama` GGUF with experts, which the family of that name gives away.
+  // The family `llama` passes a GGUF with experts on to this.
   gguf: llamaGguf('MixtralForCausalLM', [], { config: ggufExperts, inPairs: true }),
   small: smallOf('MixtralForCausalLM', { num_local_experts: 4 }),
 });

@@ -32,7 +32,7 @@ const RopeParameters = z.looseObject({
 });
 type RopeParameters = z.output<typeof RopeParameters>;
 
-/** As transformers 5 writes it where the layers of each type have their own. */
+/** The form that transformers 5 writes where each type of layer has its own rope. */
 const RopeByLayerType = RopeParameters.extend({ full_attention: RopeParameters.nullish(), sliding_attention: RopeParameters.nullish() });
 
 /** Keys of config.json that say how positions become rotations, as published and as transformers 5 writes them. */
@@ -40,13 +40,13 @@ export const ropeKeys = {
   rope_parameters: RopeByLayerType.nullish(),
   rope_theta: z.number().positive().exactOptional(),
   rope_scaling: RopeParameters.nullish(),
-  /** Of sliding layers, where theirs is another. */
+  /** Theta of sliding layers, where it differs. */
   rope_local_base_freq: z.number().positive().exactOptional(),
   partial_rotary_factor: z.number().positive().max(1).exactOptional(),
   original_max_position_embeddings: positive.nullish(),
 };
 
-/** What a rope's parameters may leave to the keys around them. */
+/** Keys that a rope's parameters fall back on. */
 interface Surroundings extends Pick<CamelKeys<typeof ropeKeys>, 'partialRotaryFactor' | 'originalMaxPositionEmbeddings'> {
   readonly headDim: number;
   readonly maxPositionEmbeddings: number;
@@ -54,15 +54,14 @@ interface Surroundings extends Pick<CamelKeys<typeof ropeKeys>, 'partialRotaryFa
 
 export interface Ropes {
   readonly rope: RopeConfig;
-  /** Of sliding layers; null where it is `rope`. */
+  /** Of sliding layers; null: `rope`. */
   readonly localRope: RopeConfig | null;
-  /** Queries are multiplied by `1 + beta * log(1 + floor(position / period))`; null where they are not. */
+  /** Multiplies queries by `1 + beta * log(1 + floor(position / period))`; null: no scaling. */
   readonly queryScaling: { readonly beta: number; readonly period: number } | null;
 }
 
 /**
- * The rotation of all layers, and that of sliding layers where it is another: `rope_parameters`, or the older `rope_scaling` and `rope_theta`. A config
- * that has both forms must say the same in both.
+ * Reads `rope_parameters`, or the older `rope_scaling` and `rope_theta`. A config that has both forms must say the same in both.
  */
 export function ropesOf(
   { ropeParameters, ropeScaling: older, ropeTheta: olderTheta, ropeLocalBaseFreq: localTheta, ...rest }: CamelKeys<typeof ropeKeys>,
@@ -99,7 +98,7 @@ const needed = {
   factors: ['factors'],
 } as const satisfies Record<string, readonly (keyof RopeParameters & string)[]>;
 
-/** `factors` is that of a GGUF. */
+/** All types but `factors`, which only a GGUF has. */
 const published = Object.keys(needed).filter((type) => type !== 'factors');
 
 function ropeFrom(given: RopeParameters, key: string, { headDim, ...around }: Surroundings, context: z.RefinementCtx): RopeConfig {

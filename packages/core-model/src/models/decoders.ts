@@ -1,6 +1,6 @@
 import { LlamaForCausalLM } from './llama.ts';
 
-// The model of Llama's form under the name of each architecture that its family configures: an override names the one that it is for.
+// LlamaForCausalLM under the name of each architecture, so that an override can target one of them.
 export class Gemma2ForCausalLM extends LlamaForCausalLM {}
 export class Gemma3ForCausalLM extends LlamaForCausalLM {}
 export class Gemma3ForConditionalGeneration extends LlamaForCausalLM {}

@@ -88,7 +88,7 @@ export function reordered(pattern: string, from: (row: number) => number): Sourc
   return matrices(pattern, { transposed: false, from });
 }
 
-/** Elements of the last axis in another order: `reordered` for biases, one for each expert. */
+/** `reordered` for the last axis: the biases of experts. */
 export function vectors(pattern: string, from: (element: number) => number): Source {
   const { tensors, runs } = reordered(pattern, from);
   return { tensors, runs: (shape, lookup) => runs([...shape, 1], lookup).map((run) => ({ ...run, shape })) };
