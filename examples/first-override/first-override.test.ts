@@ -76,6 +76,7 @@ describe('the testing kit', () => {
   test('finds every property of both overrides to hold', async () => {
     const { records } = await checkPlugin<ModelContext, FirstOverride, LlmEngine>(firstOverride, {
       needs: [coreModels, interpreterCpu],
+      architectures: [architecture, 'Llama4ForConditionalGeneration'],
       context: ({ build }) => ({ ...context, build }),
       reload: () => ({
         checkpoints: [model, otherModel],
