@@ -15,6 +15,7 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true });
 });
 
+const architectures = ['Llama4ForCausalLM', 'Llama4ForConditionalGeneration'];
 const emulated = new URL('./interpreter-hpu.fixture.ts', import.meta.url).href;
 
 describe.each(['scout-tiny', 'maverick-tiny'])('on %s the testing kit finds', (name) => {
@@ -26,6 +27,7 @@ describe.each(['scout-tiny', 'maverick-tiny'])('on %s the testing kit finds', (n
     folders.push(otherModel);
     const { records } = await checkPlugin<ModelContext, LanguageModel, LlmEngine>(llama4Hpu, {
       needs: [coreModels],
+      architectures,
       context: ({ architecture, platform, mode, build }) => ({
         ...upstreamContext(architecture, config, { platform, mode: mode!, maxModelLength: 64 }),
         build,
@@ -45,7 +47,6 @@ describe.each(['scout-tiny', 'maverick-tiny'])('on %s the testing kit finds', (n
       },
     });
     const outcomes = records.map(({ architecture, mode, property, outcome }) => ({ architecture, mode, property, outcome }));
-    const architectures = ['Llama4ForCausalLM', 'Llama4ForConditionalGeneration'];
     for (const property of ['contract holds', 'init keeps the parameters', 'phases repeat', 'undo restores', 'copies share nothing']) {
       const expected = architectures.flatMap((architecture) =>
         ['compile', 'lazy', 'eager'].map((mode) => ({ architecture, mode, property, outcome: 'held' })),
