@@ -3,9 +3,9 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { messageOf } from '@graft/common';
-import { at, CheckpointMissingTensorError, CheckpointNotFoundError, corrupt } from './errors.ts';
-import { type FileBytes, type OpenFile, openFileBytes } from './file-bytes.ts';
-import { readGguf } from './gguf.ts';
+import { at, CheckpointMissingTensorError, CheckpointNotFoundError, corrupt, GgufUnsupportedError } from './errors.ts';
+import { type FileBytes, type OpenFile, openFileBytes, refusePointer } from './file-bytes.ts';
+import { type GgufHeader, readGguf } from './gguf.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { isObject, parseJsonObject } from './strict-json.ts';
 
@@ -75,6 +75,7 @@ export async function openCheckpoint(
   const open: OpenFile = (name) => {
     const file = openFile(name);
     files.push(file);
+    refusePointer(file);
     return file;
   };
   const close = (): void => {
@@ -128,10 +129,48 @@ function isFolder(path: string): boolean {
   }
 }
 
+/** A GGUF whole, or all parts of a split one: any part names the whole. Its metadata is the first part's. */
 function openGguf(path: string, open: OpenFile): CheckpointHeaders {
-  const file = open(path);
-  const { metadata, tensors, headerBytes } = readGguf(file);
-  return { config: null, metadata, tensors, headerBytes: new Map([[file, headerBytes]]) };
+  const headerBytes = new Map<FileBytes, number>();
+  const read = (name: string): GgufHeader => {
+    const file = open(name);
+    const header = readGguf(file);
+    headerBytes.set(file, header.headerBytes);
+    return header;
+  };
+  const named = read(path);
+  const parts = splitParts(path, named.metadata).map((part) => {
+    if (part === path) return named;
+    if (existsSync(part)) return read(part);
+    throw new CheckpointNotFoundError(`The part ${basename(part)} of a split GGUF is missing.`, part, {
+      fix: `download ${basename(part)} into the same folder.`,
+    });
+  });
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const part of parts)
+    for (const [key, tensor] of part.tensors) {
+      if (tensors.has(key)) throw corrupt(tensor.file, 'Another part of the split GGUF holds the tensor too.', key);
+      tensors.set(key, tensor);
+    }
+  if (tensors.size === 0)
+    throw new GgufUnsupportedError('The GGUF holds metadata and no tensors.', path, { fix: 'name the file with the weights.' });
+  return { config: null, metadata: parts[0]!.metadata, tensors, headerBytes };
+}
+
+/** The files of a split GGUF in order, by the names that llama.cpp gives them; the file itself where it is whole. */
+function splitParts(path: string, metadata: ReadonlyMap<string, unknown>): string[] {
+  const count = metadata.get('split.count');
+  if (typeof count !== 'number' || count <= 1) return [path];
+  const [, stem, , of] = /^(.+)-(\d{5})-of-(\d{5})\.gguf$/.exec(path) ?? [];
+  if (stem === undefined || Number(of) !== count)
+    throw new GgufUnsupportedError(
+      `The file is one of the ${count} parts of a split GGUF, and its name does not tell where the others are.`,
+      path,
+      {
+        fix: `give the parts their own names: NAME-00001-of-${String(count).padStart(5, '0')}.gguf and so on.`,
+      },
+    );
+  return Array.from({ length: count }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${of}.gguf`);
 }
 
 const indexName = 'model.safetensors.index.json';
@@ -195,6 +234,7 @@ const largestJson = 100_000_000;
 function readJsonObject(path: string): Record<string, unknown> {
   const file = openFileBytes(path);
   try {
+    refusePointer(file);
     if (file.byteLength > largestJson) throw corrupt(file, `The file has ${file.byteLength} bytes; at most ${largestJson} are allowed.`);
     return parseJsonObject(file.read(0, file.byteLength), 'The file', path);
   } finally {

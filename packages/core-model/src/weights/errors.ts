@@ -44,13 +44,13 @@ export class CheckpointUnexpectedTensorError extends checkpointError(
 /** A tensor's element type is unknown, or cannot be converted to the wanted format. */
 export class CheckpointDTypeError extends checkpointError(
   'GRAFT_CHECKPOINT_DTYPE',
-  'use a checkpoint in float32, float16 or bfloat16, or a GGUF in F32, F16, BF16, Q8_0, Q4_0 or Q4_1.',
+  'use a checkpoint in float32, float16 or bfloat16, or a GGUF; docs/models.md lists the types.',
 ) {}
 
 /** The GGUF is well formed, but Graft cannot run what it holds. */
 export class GgufUnsupportedError extends checkpointError(
   'GRAFT_GGUF_UNSUPPORTED',
-  'use a GGUF of architecture "llama" in F32, F16, BF16, Q8_0, Q4_0 or Q4_1.',
+  'use a GGUF of an architecture and of types that docs/models.md lists.',
 ) {}
 
 /** The cache of converted weights on disk cannot be written, or was removed while in use. */

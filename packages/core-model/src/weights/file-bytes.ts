@@ -36,6 +36,17 @@ export function openFileBytes(path: string): FileBytes {
   };
 }
 
+/** Refuses the text that git leaves in the place of a large file, and a page that a server sent instead of one. @throws CheckpointCorruptError */
+export function refusePointer({ path, byteLength, read }: FileBytes): void {
+  const start = Buffer.from(read(0, Math.min(byteLength, 64))).toString('latin1');
+  if (start.startsWith('version https://git-lfs'))
+    throw new CheckpointCorruptError('The file is a Git LFS pointer, not the file itself.', path, {
+      fix: 'run `git lfs pull` in its folder.',
+    });
+  if (/^\s*<(!doctype|html)/i.test(start))
+    throw new CheckpointCorruptError('The file is an HTML page.', path, { fix: 'download it again.' });
+}
+
 /** Opens a file until `use` returns or throws. */
 export function withFile<R>(path: string, flags: string, use: (descriptor: number) => R): R {
   const descriptor = openSync(path, flags);

@@ -42,7 +42,7 @@ const nested = (depth: number): Uint8Array =>
 
 const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][] = [
   ['an empty file', new Uint8Array(0), corrupt, /0 bytes, too few/],
-  ['another kind of file', new TextEncoder().encode('<html>not found, sorry</html>'), corrupt, /not with "GGUF"/],
+  ['another kind of file', new TextEncoder().encode('PK, a zip file that is long enough'), corrupt, /not with "GGUF"/],
   ['version 1', ggufBytes({ version: 1 }), unsupported, /version 1/],
   ['a big-endian file', ggufBytes({ version: 0x03000000 }), unsupported, /big-endian/],
   ['2^60 tensors', ggufBytes({ tensorCount: 2n ** 60n }), corrupt, /number of tensors is 1152921504606846976/],
@@ -105,7 +105,7 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
   ['dimensions whose product overflows', one({ dims: [2 ** 32, 2 ** 32, 2 ** 32] }), corrupt, /more elements than any file/],
   ['an overflow behind a zero', one({ dims: [0, 2 ** 52, 2 ** 52] }), corrupt, /more elements than any file/],
   ['an unknown tensor type', one({ type: 99 }), unsupported, /type 99, which is unknown.*tensor "a"/s],
-  ['a tensor type without values here', one({ type: 12 }), unsupported, /type Q4_K.*tensor "a"/s],
+  ['a tensor type without values here', one({ type: 26 }), unsupported, /type I32.*tensor "a"/s],
   ['a row that is no whole number of blocks', one({ dims: [33], type: 2 }), corrupt, /Q4_0's blocks of 32/],
   ['an offset past the end', one({ offset: 4096 }), corrupt, /needs 128 bytes from 4096 of the data, which has 128/],
   ['an offset of 2^63', one({ offset: 2n ** 63n }), corrupt, /from 92233720368547/],
@@ -125,11 +125,26 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
   ['an alignment of 0', ggufBytes({ keys: [ggufKey('general.alignment', 4, u32(0))] }), corrupt, /"general.alignment" is 0/],
   ['an alignment of 24', ggufBytes({ keys: [ggufKey('general.alignment', 4, u32(24))] }), corrupt, /"general.alignment" is 24/],
   ['an alignment that is text', ggufBytes({ keys: [ggufKey('general.alignment', 8, ggufString('32'))] }), corrupt, /"general.alignment"/],
-  ['one part of a split model', ggufBytes({ keys: [ggufKey('split.count', 2, Uint8Array.of(3, 0))] }), unsupported, /one of 3 parts/],
+  [
+    'a part of a split model under another name',
+    ggufBytes({ keys: [ggufKey('split.count', 2, Uint8Array.of(3, 0))] }),
+    unsupported,
+    /the 3 parts/,
+  ],
+  ['a LoRA adapter', ggufBytes({ keys: [ggufKey('general.type', 8, ggufString('adapter'))] }), unsupported, /LoRA adapter.*merge/s],
+  ['a projector', ggufBytes({ keys: [ggufKey('general.architecture', 8, ggufString('clip'))] }), unsupported, /mmproj.*language model/s],
+  ['a vocabulary alone', ggufBytes({ keys: [ggufKey('general.architecture', 8, ggufString('llama'))] }), unsupported, /no tensors/],
+  [
+    'a Git LFS pointer',
+    Buffer.from(`version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 1\n`),
+    corrupt,
+    /git lfs pull/,
+  ],
+  ['a page of HTML', Buffer.from('<!DOCTYPE html><html></html>'), corrupt, /HTML/],
 ];
 
 test.each(broken)('%s is one clear error that names the file', async (_, bytes, code, message) => {
-  const error = await failure(() => read(bytes));
+  const error = await failure(() => openCheckpoint(temporaryFile('model.gguf', bytes)));
   expect(error.code).toBe(code);
   expect(error.message).toMatch(message);
   expect(error.where).toContain('model.gguf');

@@ -24,7 +24,7 @@ export function readGguf(file: FileBytes): GgufHeader {
   const tensorCount = cursor.count('The number of tensors', 24); // name length, dims, type and offset of one
   const keyCount = cursor.count('The number of metadata keys', 13); // key length, type and one byte
   const metadata = readMetadata(cursor, keyCount);
-  refuseSplit(file, metadata);
+  refuseOtherFiles(file, metadata);
   const infos = readTensorInfos(file, cursor, tensorCount);
   const alignment = alignmentOf(file, metadata);
   const headerBytes = Math.ceil(cursor.offset / alignment) * alignment;
@@ -108,13 +108,17 @@ function readArray(cursor: GgufCursor, depth: number): unknown[] {
   return values;
 }
 
-function refuseSplit(file: FileBytes, metadata: ReadonlyMap<string, unknown>): void {
-  const parts = metadata.get('split.count');
-  if (typeof parts === 'number' && parts > 1) {
-    throw new GgufUnsupportedError(`The file is one of ${parts} parts.`, file.path, {
-      fix: 'join the parts with llama-gguf-split --merge.',
-    });
-  }
+/** GGUF files beside the model, by `general.type` or architecture. */
+const otherFiles: Readonly<Record<string, [what: string, fix: string]>> = {
+  adapter: ['a LoRA adapter', 'name the model that it is for; adapters are not applied, so merge it into the model first.'],
+  mmproj: ['a projector for images (mmproj)', 'name the language model that it belongs to, which is served for text.'],
+  clip: ['a projector for images (mmproj)', 'name the language model that it belongs to, which is served for text.'],
+  imatrix: ['an importance matrix', 'name the model that it was measured on.'],
+};
+
+function refuseOtherFiles(file: FileBytes, metadata: ReadonlyMap<string, unknown>): void {
+  const other = otherFiles[String(metadata.get('general.type'))] ?? otherFiles[String(metadata.get('general.architecture'))];
+  if (other !== undefined) throw new GgufUnsupportedError(`The GGUF is ${other[0]}, not a model.`, file.path, { fix: other[1] });
 }
 
 function alignmentOf(file: FileBytes, metadata: ReadonlyMap<string, unknown>): number {

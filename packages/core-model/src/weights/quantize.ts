@@ -1,4 +1,5 @@
 import { aligned, fromBfloat16, partBytes, partsOf, quantBlock, type StorageFormat } from '@graft/graph';
+import { BlockReader, type BlockType, blockTypes, UnpackedBlock } from './block-types.ts';
 import { CheckpointCorruptError, CheckpointDTypeError, type Origin } from './errors.ts';
 import { encodeBfloat16, encodeFloat16, float16Table } from './half-precision.ts';
 
@@ -8,23 +9,28 @@ export type Parts = Record<string, Uint8Array>;
 export interface SourceType {
   readonly elements: number;
   readonly bytes: number;
-  /** The values in float32. Exact for every type but Q4_1, whose `d * q + m` is rounded once. */
+  /** The smallest form that is faithful to a quantised type (docs/adr/0003); null for the other types. */
+  readonly form: StorageFormat | null;
+  /** The values in float32, rounded once. */
   decode(bytes: Uint8Array, origin: Origin): Float32Array;
-  /** Conversions that keep the type's own grid. Exact, but for Q4_1's fractional offset. */
-  readonly direct: { readonly [F in StorageFormat]?: (bytes: Uint8Array, origin: Origin) => Parts };
+  /** The same values in another format, which keeps the type's own grid; null where they are encoded anew. */
+  direct(bytes: Uint8Array, format: StorageFormat, origin: Origin): Parts | null;
 }
+
+const plainType = (bytes: number, format: StorageFormat, decode: SourceType['decode']): SourceType => ({
+  elements: 1,
+  bytes,
+  form: null,
+  decode,
+  direct: (data, to) => (to === format ? { data } : null),
+});
 
 /** The element types whose values can be read, by their names in files. */
 export const sourceTypes: ReadonlyMap<string, SourceType> = new Map<string, SourceType>([
-  ['F32', { elements: 1, bytes: 4, decode: (bytes) => aligned(bytes, Float32Array), direct: { float32: (data) => ({ data }) } }],
-  ['F16', { elements: 1, bytes: 2, decode: decodeFloat16, direct: { float16: (data) => ({ data }) } }],
-  [
-    'BF16',
-    { elements: 1, bytes: 2, decode: (bytes) => fromBfloat16(aligned(bytes, Uint16Array)), direct: { bfloat16: (data) => ({ data }) } },
-  ],
-  ['Q8_0', blockType(34, decodeQ80, { int8b32: q80AsInt8 })],
-  ['Q4_0', blockType(18, decodeQ40, { int8b32: q40AsInt8, int4b32: q40AsInt4, int4b32o: q40AsInt4 })],
-  ['Q4_1', blockType(20, decodeQ41, { int8b32: q41AsInt8, int4b32o: q41AsInt4 })],
+  ['F32', plainType(4, 'float32', (bytes) => aligned(bytes, Float32Array))],
+  ['F16', plainType(2, 'float16', decodeFloat16)],
+  ['BF16', plainType(2, 'bfloat16', (bytes) => fromBfloat16(aligned(bytes, Uint16Array)))],
+  ...Object.entries(blockTypes).map(([name, type]): [string, SourceType] => [name, quantisedType(type)]),
 ]);
 
 /** @throws CheckpointDTypeError when values of this type cannot be read. */
@@ -36,12 +42,12 @@ export function sourceType(dtype: string, where: string): SourceType {
 
 /**
  * Converts whole blocks of a tensor into the parts of a storage format (see `WeightStorage` for their layout).
- * Exact wherever the format can hold the source's grid (Q4_1 into int4b32o up to float32's rounding). Q4_1 into int8b32 moves a block by at most |d|/34.
+ * Exact up to float32's rounding where the format can hold the source's grid. A grid with a minimum moves by at most half a step of int8b32's finer grid.
  * @throws CheckpointDTypeError for a dtype that cannot be loaded, CheckpointCorruptError for a scale or value that is not finite.
  */
 export function convert(dtype: string, bytes: Uint8Array, format: StorageFormat, origin: Origin): Parts {
   const { decode, direct } = sourceType(dtype, origin.where);
-  return direct[format]?.(bytes, origin) ?? encode(decode(bytes, origin), format, origin);
+  return direct(bytes, format, origin) ?? encode(decode(bytes, origin), format, origin);
 }
 
 /** Float32 values into a format, each block on its own. @throws CheckpointCorruptError, CheckpointDTypeError */
@@ -76,27 +82,50 @@ class BlockParts {
   }
 }
 
-/** Reads the block at byte `from`, and writes its elements from `to` on. */
-type ReadBlock<Target> = (bytes: Uint8Array, from: number, target: Target, to: number, origin: Origin) => void;
-type Converters = { readonly [F in StorageFormat]?: ReadBlock<BlockParts> };
+type WriteRun = (block: UnpackedBlock, first: number, target: BlockParts, to: number) => void;
 
-/** A type in blocks of 32. @param direct formats that can hold the type's grid. */
-function blockType(size: number, decodeBlock: ReadBlock<Float32Array>, direct: Converters): SourceType {
-  const elementsOf = (bytes: Uint8Array): number => (bytes.byteLength / size) * quantBlock;
-  const readAll = <T>(read: ReadBlock<T>, bytes: Uint8Array, target: T, origin: Origin): T => {
-    for (let from = 0, to = 0; from < bytes.byteLength; from += size, to += quantBlock) read(bytes, from, target, to, origin);
-    return target;
+function quantisedType(type: BlockType): SourceType {
+  const { elements, bytes: size, grid } = type;
+  const is4Bit = grid?.levels === 16;
+  const writers: { readonly [F in StorageFormat]?: WriteRun } = {
+    int8b32: (block, first, target, to) => asInt8(block, first, target, to, grid?.levels ?? 256),
+    ...(is4Bit && { int4b32o: (block, first, target, to) => asInt4(block, first, target, to, grid.low) }),
+    ...(is4Bit && grid.low === -8 && { int4b32: (block, first, target, to) => asInt4(block, first, target, to, -8) }),
   };
-  const conversions = Object.entries(direct).map(([format, read]) => [
-    format,
-    (bytes: Uint8Array, origin: Origin) => readAll(read, bytes, new BlockParts(format as StorageFormat, elementsOf(bytes)), origin).parts,
-  ]);
+  const each = (bytes: Uint8Array, origin: Origin, take: (block: UnpackedBlock, to: number) => void): void => {
+    const block = new UnpackedBlock();
+    const reader = new BlockReader(type, bytes, origin);
+    for (let index = 0; index < bytes.byteLength / size; index++) {
+      reader.unpack(index, block);
+      take(block, index * elements);
+    }
+  };
   return {
-    elements: quantBlock,
+    elements,
     bytes: size,
-    decode: (bytes, origin) => readAll(decodeBlock, bytes, new Float32Array(elementsOf(bytes)), origin),
-    direct: Object.fromEntries(conversions) as SourceType['direct'],
+    form: is4Bit ? (grid.low === -8 ? 'int4b32' : 'int4b32o') : 'int8b32',
+    decode(bytes, origin) {
+      const values = new Float32Array((bytes.byteLength / size) * elements);
+      each(bytes, origin, (block, to) => decodeRun(block, 0, elements, values, to));
+      return values;
+    },
+    direct(bytes, format, origin) {
+      const write = writers[format];
+      if (write === undefined) return null;
+      const target = new BlockParts(format, (bytes.byteLength / size) * elements);
+      each(bytes, origin, (block, to) => {
+        for (let first = 0; first < elements; first += quantBlock) write(block, first, target, to + first);
+      });
+      return target.parts;
+    },
   };
+}
+
+function decodeRun({ quants, scales, mins }: UnpackedBlock, first: number, count: number, values: Float32Array, to: number): void {
+  for (let i = 0; i < count; i++) {
+    const group = (first + i) >> 4;
+    values[to + i] = scales[group]! * quants[first + i]! + mins[group]!;
+  }
 }
 
 function decodeFloat16(bytes: Uint8Array): Float32Array {
@@ -107,92 +136,48 @@ function decodeFloat16(bytes: Uint8Array): Float32Array {
   return values;
 }
 
-function decodeQ80(bytes: Uint8Array, from: number, values: Float32Array, to: number, origin: Origin): void {
-  const d = scaleAt(bytes, from, to, origin);
-  for (let i = 0; i < 32; i++) values[to + i] = d * ((bytes[from + 2 + i]! << 24) >> 24);
-}
-
-function q80AsInt8(bytes: Uint8Array, from: number, { quants, scales, zeroPoints }: BlockParts, to: number, origin: Origin): void {
-  scales[to >> 5] = scaleAt(bytes, from, to, origin);
-  zeroPoints[to >> 5] = 128;
-  for (let i = 0; i < 32; i++) quants[to + i] = bytes[from + 2 + i]! ^ 128; // two's complement q as q + 128
-}
-
-function decodeQ40(bytes: Uint8Array, from: number, values: Float32Array, to: number, origin: Origin): void {
-  const d = scaleAt(bytes, from, to, origin);
-  for (let i = 0; i < 16; i++) {
-    const pair = bytes[from + 2 + i]!;
-    values[to + i] = d * ((pair & 15) - 8);
-    values[to + 16 + i] = d * ((pair >> 4) - 8);
-  }
-}
-
-function q40AsInt8(bytes: Uint8Array, from: number, { quants, scales, zeroPoints }: BlockParts, to: number, origin: Origin): void {
-  scales[to >> 5] = scaleAt(bytes, from, to, origin);
-  zeroPoints[to >> 5] = 128;
-  for (let i = 0; i < 16; i++) {
-    const pair = bytes[from + 2 + i]!;
-    quants[to + i] = (pair & 15) + 120; // q - 8 about a zero point of 128
-    quants[to + 16 + i] = (pair >> 4) + 120;
-  }
-}
-
-function q40AsInt4(bytes: Uint8Array, from: number, { quants, scales, zeroPoints }: BlockParts, to: number, origin: Origin): void {
-  scales[to >> 5] = scaleAt(bytes, from, to, origin);
-  zeroPoints[to >> 5] = 8;
-  repackNibbles(bytes, from + 2, quants, to >> 1);
-}
-
-/** GGUF puts elements 0 to 15 of a block into the low nibbles and 16 to 31 into the high ones; here neighbours share a byte. */
-function repackNibbles(bytes: Uint8Array, from: number, quants: Uint8Array, to: number): void {
-  for (let i = 0; i < 16; i += 2) {
-    const even = bytes[from + i]!;
-    const odd = bytes[from + 1 + i]!;
-    quants[to + (i >> 1)] = (even & 15) | ((odd & 15) << 4);
-    quants[to + 8 + (i >> 1)] = (even >> 4) | (odd & 240);
-  }
-}
-
-function decodeQ41(bytes: Uint8Array, from: number, values: Float32Array, to: number, origin: Origin): void {
-  const d = scaleAt(bytes, from, to, origin);
-  const m = scaleAt(bytes, from + 2, to, origin);
-  for (let i = 0; i < 16; i++) {
-    const pair = bytes[from + 4 + i]!;
-    values[to + i] = d * (pair & 15) + m;
-    values[to + 16 + i] = d * (pair >> 4) + m;
-  }
-}
+const run = new Float32Array(quantBlock);
 
 /**
- * `d * q + m` with q in 0..15 as `(k * q - z) * (d / k)`, where the zero point `z = -k * m / d` must be rounded to an integer. The k (at most 17, since
- * 17 * 15 = 255) is the one that rounds least: this costs nothing at run time and leaves a third of the error of a fixed 17. A block moves by at most |d| / 34.
- * Where z does not fit a byte (a block far from zero), the block is fitted anew.
+ * A run of 32 with one scale d and no minimum is exact. With a minimum m it is `(k * q - z) * (d / k)`, where the zero point `z = -k * m / d` must be rounded
+ * to a whole number: the k that rounds least is taken, and the run moves by at most d / 2k for the largest k. A run with two scales, and one whose z does not fit
+ * a byte, is fitted anew: an error of at most 1/510 of its range.
  */
-function q41AsInt8(bytes: Uint8Array, from: number, target: BlockParts, to: number, origin: Origin): void {
-  const { quants, scales, zeroPoints } = target;
-  const d = scaleAt(bytes, from, to, origin);
-  const m = scaleAt(bytes, from + 2, to, origin);
-  const step = bestStep(-m / d); // NaN or infinite for d = 0
-  if (step === 0) {
-    const block = new Float32Array(quantBlock);
-    decodeQ41(bytes, from, block, 0, origin);
-    fitInt8(block, 0, target, to);
+function asInt8(block: UnpackedBlock, first: number, target: BlockParts, to: number, levels: number): void {
+  const { quants, scales, mins } = block;
+  const group = first >> 4;
+  const [d, m] = [scales[group]!, mins[group]!];
+  const isOne = d === scales[group + 1]! && m === mins[group + 1]!;
+  const most = Math.floor(255 / (levels - 1));
+  const step = m === 0 ? 1 : bestStep(-m / d, most); // NaN or infinite for d = 0
+  if (!isOne || step === 0) {
+    decodeRun(block, first, quantBlock, run, 0);
+    fitInt8(run, 0, target, to);
     return;
   }
-  scales[to >> 5] = d / step;
-  zeroPoints[to >> 5] = Math.round((-m / d) * step);
-  for (let i = 0; i < 16; i++) {
-    const pair = bytes[from + 4 + i]!;
-    quants[to + i] = (pair & 15) * step;
-    quants[to + 16 + i] = (pair >> 4) * step;
-  }
+  const zero = m === 0 ? 128 : Math.round((-m / d) * step);
+  target.scales[to >> 5] = d / step;
+  target.zeroPoints[to >> 5] = zero;
+  const shift = m === 0 ? 128 : 0;
+  for (let i = 0; i < quantBlock; i++) target.quants[to + i] = quants[first + i]! * step + shift;
 }
 
-/** The k in 1..17 for which `k * offset` is nearest to a whole number in 0..255, in steps of 1 / k; 0 where none is within 1/34. */
-function bestStep(offset: number): number {
+/** `d * q + m` as `(q - z) * d + offset`, with the whole z nearest to -m / d. The remaining offset is small, so rounded activations change it little. */
+function asInt4({ quants, scales, mins }: UnpackedBlock, first: number, target: BlockParts, to: number, low: number): void {
+  const d = scales[first >> 4]!;
+  const m = mins[first >> 4]! + low * d;
+  const zero = d === 0 ? 0 : clamp(Math.round(-m / d), 15);
+  target.scales[to >> 5] = d;
+  target.zeroPoints[to >> 5] = zero;
+  target.offsets[to >> 5] = m + zero * d;
+  for (let i = 0; i < quantBlock; i += 2) target.quants[(to + i) >> 1] = (quants[first + i]! - low) | ((quants[first + i + 1]! - low) << 4);
+}
+
+/** The k in 1..most for which `k * offset` is nearest to a whole number in 0..255, in steps of 1 / k; 0 where no k is within half a step of `most`. */
+function bestStep(offset: number, most: number): number {
   let best = 0;
-  let smallest = 1 / 34 + 1e-9;
-  for (let step = 17; step > 0; step--) {
+  let smallest = 1 / (2 * most) + 1e-9;
+  for (let step = most; step > 0; step--) {
     const zero = Math.round(offset * step);
     const error = Math.abs(offset - zero / step);
     if (!(zero >= 0 && zero <= 255) || !(error < smallest)) continue;
@@ -200,17 +185,6 @@ function bestStep(offset: number): number {
     smallest = error;
   }
   return best;
-}
-
-/** `d * q + m` as `(q - z) * d + offset`, with the whole z nearest to -m / d. The remaining offset is small, so rounded activations change it little. */
-function q41AsInt4(bytes: Uint8Array, from: number, { quants, scales, zeroPoints, offsets }: BlockParts, to: number, origin: Origin): void {
-  const d = scaleAt(bytes, from, to, origin);
-  const m = scaleAt(bytes, from + 2, to, origin);
-  const zero = d === 0 ? 0 : clamp(Math.round(-m / d), 15);
-  scales[to >> 5] = d;
-  zeroPoints[to >> 5] = zero;
-  offsets[to >> 5] = m + zero * d;
-  repackNibbles(bytes, from + 4, quants, to >> 1);
 }
 
 /** Writes 32 values from `from` on as the block whose elements begin at `to`. */
@@ -268,14 +242,6 @@ function fitInt4WithOffset(values: Float32Array, from: number, { quants, scales,
 }
 
 const clamp = (value: number, most: number): number => Math.max(0, Math.min(most, value));
-
-/** The float16 at `offset`. @throws CheckpointCorruptError when it is not finite. */
-function scaleAt(bytes: Uint8Array, offset: number, element: number, origin: Origin): number {
-  const bits = bytes[offset]! | (bytes[offset + 1]! << 8);
-  const value = float16Table()[bits]!;
-  if ((bits & 0x7c00) === 0x7c00) throw notFinite(value, element, origin);
-  return value;
-}
 
 function refuseNonFinite(values: Float32Array, from: number, origin: Origin): void {
   let sum = 0; // x * 0 is 0 for every finite x, and NaN for the others

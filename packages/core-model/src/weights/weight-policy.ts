@@ -1,4 +1,5 @@
 import { quantBlock, type StorageFormat } from '@graft/graph';
+import { sourceTypes } from './quantize.ts';
 
 /** A parameter of the model, and the dtypes of its tensors, each once. */
 export interface PolicySubject {
@@ -13,15 +14,14 @@ export type WeightPolicy = (parameter: PolicySubject) => StorageFormat;
 /** Everything in float32, which is exact for every checkpoint. */
 export const float32Policy: WeightPolicy = Object.freeze(() => 'float32' as const); // frozen: a constant, which engines may share
 
-const quantized = new Set(['Q4_0', 'Q4_1', 'Q8_0']);
-
 /**
- * The smallest format that does not change the answers. A quantised checkpoint keeps its own grid: Q4_0 as 4 bit, Q4_1 as 4 bit with offsets, and
- * a parameter with some Q8_0 as 8 bit. Everything else is float32, also vectors and the router, which decide much and weigh little.
+ * The smallest format that does not change the answers: a quantised checkpoint keeps its own grid (docs/adr/0003), and tensors of several types that are stacked
+ * take the smallest format that holds all of them. Everything else is float32, also vectors and the router, which decide much and weigh little.
  */
 export const faithfulPolicy: WeightPolicy = Object.freeze<WeightPolicy>(({ name, shape, sources }) => {
   if (shape.length < 2 || shape.at(-1)! % quantBlock !== 0 || name.endsWith('.router.weight')) return 'float32';
-  if (!sources.some((dtype) => quantized.has(dtype))) return 'float32';
-  if (sources.every((dtype) => dtype === 'Q4_0')) return 'int4b32';
-  return sources.every((dtype) => dtype === 'Q4_0' || dtype === 'Q4_1') ? 'int4b32o' : 'int8b32';
+  const forms = sources.map((dtype) => sourceTypes.get(dtype)?.form ?? null);
+  if (forms.every((form) => form === null)) return 'float32';
+  if (forms.every((form) => form === 'int4b32')) return 'int4b32';
+  return forms.every((form) => form === 'int4b32' || form === 'int4b32o') ? 'int4b32o' : 'int8b32';
 });
