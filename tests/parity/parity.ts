@@ -7,7 +7,8 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureDefaultModel } from '@graft/server';
-import { cpu, hpu, hpuBuckets, interpreter } from './backends.ts';
+import { cpu, cpuQuantised, hpu, hpuBuckets, interpreter } from './backends.ts';
+import { compareTexts } from './compare-texts.ts';
 import { readReferenceCase } from './reference-case.ts';
 import { type CaseReport, runCase } from './run-case.ts';
 import { runSmolLm2 } from './run-smollm2.ts';
@@ -37,7 +38,9 @@ process.exitCode = failed === 0 ? 0 : 1;
 async function* cases(folder: string): AsyncGenerator<CaseReport> {
   try {
     const reference = await readReferenceCase(folder);
-    for (const backend of [interpreter, cpu, hpu, hpuBuckets])
+    const isGguf = reference.model !== folder;
+    if (reference.texts.length > 0) yield await guarded(`${reference.name} texts`, () => compareTexts(reference));
+    for (const backend of [interpreter, cpu, ...(isGguf ? [cpuQuantised] : []), hpu, hpuBuckets])
       yield await guarded(`${reference.name} ${backend.label ?? backend.name}`, () => runCase(reference, backend, app));
   } catch (error) {
     yield failure(folder, error);

@@ -1,3 +1,4 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CheckpointTensor, llama4, openCheckpoint, openFileBytes, readSafetensorsHeader } from '@graft/core-model';
 import { aligned, fromBfloat16 } from '@graft/graph';
@@ -7,6 +8,10 @@ import { z } from 'zod';
 export interface ReferenceCase {
   readonly name: string;
   readonly folder: string;
+  /** The folder, or the GGUF in it. */
+  readonly model: string;
+  /** Texts with their ids by the tokenizer that was converted; none where the case has no `text.json`. */
+  readonly texts: readonly { readonly text: string; readonly ids: readonly number[] }[];
   /** Null for a case of text alone. */
   readonly images: ReferenceImages | null;
   readonly batch: number;
@@ -47,13 +52,24 @@ const Config = z.looseObject({
   max_position_embeddings: z.int(),
 });
 
-/** Reads a folder with config.json, model.safetensors and expected.safetensors. */
+const Texts = z.looseObject({ texts: z.array(z.looseObject({ text: z.string(), ids: z.array(z.int()) })) });
+
+/** Reads a folder with config.json, expected.safetensors, and model.safetensors or a GGUF in one file or several. */
 export async function readReferenceCase(folder: string): Promise<ReferenceCase> {
-  const checkpoint = await openCheckpoint(folder);
+  const gguf = readdirSync(folder)
+    .sort()
+    .find((name) => name.endsWith('.gguf'));
+  const model = gguf === undefined ? folder : join(folder, gguf);
+  const checkpoint = await openCheckpoint(model);
+  const textFile = join(folder, 'text.json');
+  const json = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
   try {
-    const raw = z.looseObject({ text_config: z.unknown() }).partial().parse(checkpoint.config);
+    const raw = z
+      .looseObject({ text_config: z.unknown() })
+      .partial()
+      .parse(json(join(folder, 'config.json')));
     const config = Config.parse(raw.text_config ?? raw);
-    const norm = [...checkpoint.tensors].find(([key]) => /(^|\.)model\.norm\.weight$/.test(key));
+    const norm = [...checkpoint.tensors].find(([key]) => /(^|\.)(model\.norm|output_norm)\.weight$/.test(key));
     if (norm === undefined) throw new Error(`${folder}: the checkpoint has no model.norm.weight`);
     const isGemma = String(raw['architectures']).startsWith('Gemma'); // its norms multiply by one plus the weight
     const expected = readExpected(join(folder, 'expected.safetensors'));
@@ -62,6 +78,8 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
     return {
       name: folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder,
       folder,
+      model,
+      texts: existsSync(textFile) ? Texts.parse(json(textFile)).texts : [],
       images: expected.has('pixel_values') ? imagesOf(expected, checkpoint.config) : null,
       batch,
       promptLength,

@@ -1,5 +1,5 @@
 import { LlmEngine } from '@graft/engine';
-import { argmax, largestDifference, margin, rmsNormRows, scientific } from './compare.ts';
+import { argmax, largestDifference, logProbability, margin, rmsNormRows, scientific } from './compare.ts';
 import type { ReferenceCase } from './reference-case.ts';
 
 export interface BackendChoice {
@@ -11,6 +11,8 @@ export interface BackendChoice {
   plugins: string[];
   /** The forms of weights that it has; all when left out. */
   weights?: readonly ('float32' | 'auto')[];
+  /** The form in which the weights of a case are kept; default: float32. */
+  form?: 'float32' | 'auto';
   /** Whether the logits of each token of a prompt are compared, as is the default, or those of its last one alone. */
   promptLogits?: boolean;
 }
@@ -43,11 +45,11 @@ export async function runCase(reference: ReferenceCase, backend: BackendChoice, 
   const steps = decodeIds[0]!.length;
   const length = promptLength + steps;
   const engine = await LlmEngine.start({
-    model: reference.folder,
+    model: reference.model,
     app,
     plugins: backend.plugins,
     platform: backend.name,
-    weights: 'float32',
+    weights: backend.form ?? 'float32',
     maxSequences: batch,
     maxModelLength: length,
     prefillTokens,
@@ -56,7 +58,7 @@ export async function runCase(reference: ReferenceCase, backend: BackendChoice, 
   });
   try {
     const rows = await Promise.all(reference.inputIds.map((_, row) => runRow(engine, reference, row, backend.promptLogits ?? true)));
-    return report(reference, backend, rows);
+    return backend.form === 'auto' ? quantisedReport(reference, backend, rows) : report(reference, backend, rows);
   } finally {
     await engine.close();
   }
@@ -123,6 +125,38 @@ function report(reference: ReferenceCase, backend: BackendChoice, rows: readonly
   ].join(' ');
   return { passed, line };
 }
+
+/** A change of the log-probability that llama.cpp itself shows on such files. */
+const meanChange = 0.05;
+const clearMargin = 0.5;
+
+/** In a quantised form: the first choice at every position that is clear in the reference, and the mean change of its log-probability. */
+function quantisedReport(reference: ReferenceCase, backend: BackendChoice, rows: readonly RowResult[]): CaseReport {
+  const { vocabSize, promptLength, logits, decodeLogits } = reference;
+  let [positions, equal, clear, clearEqual, change] = [0, 0, 0, 0, 0];
+  for (const [r, row] of rows.entries()) {
+    const expected = [...rowsOf(logits[r]!, vocabSize), ...rowsOf(decodeLogits[r]!, vocabSize).slice(1)]; // the prompt's last logits are the answer's first
+    for (const [position, wanted] of expected.entries()) {
+      const actual = row.logits[position] ?? new Float32Array(vocabSize).fill(Number.NaN);
+      const best = argmax(wanted);
+      const isEqual = argmax(actual) === best;
+      const isClear = margin(wanted) > clearMargin;
+      positions++;
+      change += Math.abs(logProbability(actual, best) - logProbability(wanted, best));
+      if (isEqual) equal++;
+      if (isClear) clear++;
+      if (isClear && isEqual) clearEqual++;
+    }
+  }
+  const mean = change / positions;
+  const passed = clearEqual === clear && mean <= meanChange && promptLength > 0;
+  const choices = `first choice equal at ${equal} of ${positions}, ${clearEqual} of ${clear} with a margin over ${clearMargin}`;
+  const line = `${passed ? 'ok  ' : 'FAIL'} ${reference.name} ${backend.label ?? backend.name}: ${choices}, mean change of the log-probability ${mean.toFixed(4)}`;
+  return { passed, line };
+}
+
+const rowsOf = (all: Float32Array, width: number): Float32Array[] =>
+  Array.from({ length: all.length / width }, (_, i) => all.subarray(i * width, (i + 1) * width));
 
 /** The tiles of one row's prompt: the case has those of all rows in order. */
 function imagesOfRow({ images, inputIds }: ReferenceCase, row: number): { pixelValues: Float32Array; tiles: number } | null {
