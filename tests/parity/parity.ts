@@ -38,9 +38,8 @@ process.exitCode = failed === 0 ? 0 : 1;
 async function* cases(folder: string): AsyncGenerator<CaseReport> {
   try {
     const reference = await readReferenceCase(folder);
-    const isGguf = reference.model !== folder;
     if (reference.texts.length > 0) yield await guarded(`${reference.name} texts`, () => compareTexts(reference));
-    for (const backend of [interpreter, cpu, ...(isGguf ? [cpuQuantised] : []), hpu, hpuBuckets])
+    for (const backend of [interpreter, cpu, ...(reference.isQuantised ? [cpuQuantised] : []), hpu, hpuBuckets])
       yield await guarded(`${reference.name} ${backend.label ?? backend.name}`, () => runCase(reference, backend, app));
   } catch (error) {
     yield failure(folder, error);

@@ -24,8 +24,10 @@ export interface ReferenceCase {
   readonly inputIds: number[][];
   /** `[promptLength, vocabSize]` of each row. */
   readonly logits: Float32Array[];
-  /** For layer 0 to the last, and the final norm's output: `[promptLength, hiddenSize]` of each row. */
-  readonly hidden: Float32Array[][];
+  /** For layer 0 to the last, and the final norm's output: `[promptLength, hiddenSize]` of each row; null where the case has none. */
+  readonly hidden: Float32Array[][] | null;
+  /** Whether the weights have a form of their own. */
+  readonly isQuantised: boolean;
   readonly decodeIds: number[][];
   /** `[steps, vocabSize]` of each row. */
   readonly decodeLogits: Float32Array[];
@@ -89,7 +91,8 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
       maxPositions: config.max_position_embeddings,
       inputIds: divide(expected.int64('input_ids'), batch),
       logits: rows('logits'),
-      hidden: Array.from({ length: config.num_hidden_layers + 1 }, (_, i) => rows(`hidden.${i}`)),
+      hidden: expected.has('hidden.0') ? Array.from({ length: config.num_hidden_layers + 1 }, (_, i) => rows(`hidden.${i}`)) : null,
+      isQuantised: gguf !== undefined || 'quantization_config' in raw,
       decodeIds: divide(expected.int64('decode_ids'), batch),
       decodeLogits: rows('decode_logits'),
       finalNorm: { weight: toFloat32(norm[1]).map((w) => (isGemma ? 1 + w : w)), epsilon: config.rms_norm_eps },

@@ -49,12 +49,23 @@ export class BlockReader {
 
   /** @throws CheckpointCorruptError when it is not finite. */
   half(offset: number): number {
-    const value = this.halves[this.uint16(offset)]!;
+    return this.finite(this.halves[this.uint16(offset)]!);
+  }
+
+  float(offset: number): number {
+    word[0] = this.uint16(offset) | (this.uint16(offset + 2) << 16);
+    return this.finite(wordAsFloat[0]!);
+  }
+
+  private finite(value: number): number {
     if (Number.isFinite(value)) return value;
     const index = Math.floor(this.origin.firstElement / this.type.elements) + this.index;
     throw new CheckpointCorruptError(`Block ${index} holds ${value} as a scale.`, this.origin.where);
   }
 }
+
+const word = new Int32Array(1);
+const wordAsFloat = new Float32Array(word.buffer);
 
 type Unpack = (read: BlockReader, block: UnpackedBlock) => void;
 
@@ -136,6 +147,22 @@ function iq1Row(quants: Int8Array, to: number, row: number, isDown: boolean): vo
 const trit = (byte: number, digit: number): number => ((((byte * 3 ** digit) & 255) * 3) >> 8) - 1;
 
 export const blockTypes: Readonly<Record<string, BlockType>> = {
+  /** A run of a quantised safetensors matrix: scale, then as Q4_0. */
+  GRID4_SYMMETRIC: blockType(32, 20, grid(-8, 16), (read, block) => {
+    block.group(0, 2, read.float(0));
+    nibbles(read, 4, 16, block.quants, 0, -8);
+  }),
+  /** Scale and minimum, then as Q4_1. */
+  GRID4: blockType(32, 24, grid(0, 16), (read, block) => {
+    block.group(0, 2, read.float(0), read.float(4));
+    nibbles(read, 8, 16, block.quants, 0);
+  }),
+  /** Scale and minimum, then 8 bits for each quant. */
+  GRID8: blockType(32, 40, grid(-128, 256), (read, block) => {
+    const d = read.float(0);
+    block.group(0, 2, d, read.float(4) + 128 * d);
+    for (let i = 0; i < 32; i++) block.quants[i] = read.byte(8 + i) - 128;
+  }),
   Q4_0: blockType(32, 18, grid(-8, 16), (read, block) => {
     block.group(0, 2, read.half(0));
     nibbles(read, 2, 16, block.quants, 0, -8);

@@ -6,6 +6,7 @@ import { messageOf } from '@graft/common';
 import { at, CheckpointMissingTensorError, CheckpointNotFoundError, corrupt, GgufUnsupportedError } from './errors.ts';
 import { type FileBytes, type OpenFile, openFileBytes, refusePointer } from './file-bytes.ts';
 import { type GgufHeader, readGguf } from './gguf.ts';
+import { quantisations } from './quantised.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { isObject, parseJsonObject } from './strict-json.ts';
 
@@ -186,7 +187,15 @@ function openFolder(path: string, open: OpenFile): CheckpointHeaders {
     return header.tensors;
   };
   const tensors = existsSync(join(path, singleName)) ? readShard(singleName) : readShards(path, readShard);
-  return { config, metadata: null, tensors, headerBytes };
+  return { ...unquantised(config, tensors, join(path, 'config.json')), metadata: null, headerBytes };
+}
+
+/** The tensors as an unquantised checkpoint has them; a config whose quantisation is unknown keeps its key, and its family refuses that by name. */
+function unquantised(config: Record<string, unknown>, tensors: Map<string, CheckpointTensor>, where: string) {
+  const { quantization_config: quantised, ...rest } = config;
+  const quantisation = isObject(quantised) ? quantisations[String(quantised['quant_method'])] : undefined;
+  if (quantisation === undefined || !isObject(quantised)) return { config, tensors };
+  return { config: rest, tensors: quantisation(quantised, tensors, where) };
 }
 
 function readShards(path: string, readShard: (name: string) => Map<string, CheckpointTensor>): Map<string, CheckpointTensor> {

@@ -51,3 +51,15 @@ export function float16Table(): Float32Array {
   table ??= Float32Array.from({ length: 65536 }, (_, bits) => float16ToNumber(bits));
   return table;
 }
+
+let float8: Float32Array | null = null;
+
+/** Every float8 (E4M3, no infinities) by its bits. */
+export function float8Table(): Float32Array {
+  float8 ??= Float32Array.from({ length: 256 }, (_, bits) => {
+    const [sign, exponent, fraction] = [bits & 128 ? -1 : 1, (bits >> 3) & 15, bits & 7];
+    if (exponent === 15 && fraction === 7) return Number.NaN;
+    return sign * (exponent === 0 ? fraction * 2 ** -9 : (1 + fraction / 8) * 2 ** (exponent - 7));
+  });
+  return float8;
+}

@@ -88,7 +88,7 @@ function quantisedType(type: BlockType): SourceType {
   const { elements, bytes: size, grid } = type;
   const is4Bit = grid?.levels === 16;
   const writers: { readonly [F in StorageFormat]?: WriteRun } = {
-    int8b32: (block, first, target, to) => asInt8(block, first, target, to, grid?.levels ?? 256),
+    int8b32: (block, first, target, to) => asInt8(block, first, target, to, grid ?? { low: -128, levels: 256 }),
     ...(is4Bit && { int4b32o: (block, first, target, to) => asInt4(block, first, target, to, grid.low) }),
     ...(is4Bit && grid.low === -8 && { int4b32: (block, first, target, to) => asInt4(block, first, target, to, -8) }),
   };
@@ -143,22 +143,27 @@ const run = new Float32Array(quantBlock);
  * to a whole number: the k that rounds least is taken, and the run moves by at most d / 2k for the largest k. A run with two scales, and one whose z does not fit
  * a byte, is fitted anew: an error of at most 1/510 of its range.
  */
-function asInt8(block: UnpackedBlock, first: number, target: BlockParts, to: number, levels: number): void {
+function asInt8(
+  block: UnpackedBlock,
+  first: number,
+  target: BlockParts,
+  to: number,
+  { low, levels }: NonNullable<BlockType['grid']>,
+): void {
   const { quants, scales, mins } = block;
   const group = first >> 4;
   const [d, m] = [scales[group]!, mins[group]!];
   const isOne = d === scales[group + 1]! && m === mins[group + 1]!;
-  const most = Math.floor(255 / (levels - 1));
-  const step = m === 0 ? 1 : bestStep(-m / d, most); // NaN or infinite for d = 0
+  const zero = -(m + low * d) / d; // of the quants counted from `low`; NaN or infinite for d = 0
+  const step = m === 0 ? 1 : bestStep(zero, Math.floor(255 / (levels - 1)));
   if (!isOne || step === 0) {
     decodeRun(block, first, quantBlock, run, 0);
     fitInt8(run, 0, target, to);
     return;
   }
-  const zero = m === 0 ? 128 : Math.round((-m / d) * step);
   target.scales[to >> 5] = d / step;
-  target.zeroPoints[to >> 5] = zero;
-  const shift = m === 0 ? 128 : 0;
+  target.zeroPoints[to >> 5] = m === 0 ? 128 : Math.round(zero * step);
+  const shift = m === 0 ? 128 : -low * step;
   for (let i = 0; i < quantBlock; i++) target.quants[to + i] = quants[first + i]! * step + shift;
 }
 
