@@ -30,6 +30,7 @@ export interface EngineEvents {
   /** With `onRecompile: 'warn'`. */
   'graph:recompile': Recompile;
   'hook:warning': { hook: string; plugin: string; message: string };
+  'load:warning': { message: string };
 }
 
 /** The changes that hooks made to the model, as data. */

@@ -52,7 +52,10 @@ export function stepper({ onProgress, signal }: Pick<StepContext, 'onProgress' |
 }
 
 /** The options for loading weights: the platform's formats, kept in the cache folder. */
-export async function weightOptions({ container, config, signal }: StepContext, onProgress: Report): Promise<Omit<LoadWeights, 'rules'>> {
+export async function weightOptions(
+  { container, config, signal, events }: StepContext,
+  onProgress: Report,
+): Promise<Omit<LoadWeights, 'rules'>> {
   const asked = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
   const policy: LoadWeights['policy'] = (parameter) => {
     const fail = (what: string, cause?: unknown) =>
@@ -61,5 +64,6 @@ export async function weightOptions({ container, config, signal }: StepContext, 
     if (!storageFormats.includes(format)) throw fail(`gave ${format}; expected ${storageFormats.join(', ')}`);
     return format;
   };
-  return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, ...(signal !== undefined && { signal }) };
+  const onWarning = (message: string): void => events?.emit('load:warning', { message });
+  return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, onWarning, ...(signal !== undefined && { signal }) };
 }

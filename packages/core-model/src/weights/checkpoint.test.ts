@@ -67,7 +67,7 @@ const broken: [what: string, path: () => string, code: string, message: RegExp][
     'a folder without weights',
     () => folder({ 'config.json': {}, 'pytorch_model.bin': '' }),
     notFound,
-    /neither model.safetensors nor .*pytorch_model.bin/,
+    /no model.safetensors and no .*pytorch_model.bin/,
   ],
   ['a config that is no JSON', () => folder({ 'config.json': '{', 'model.safetensors': one }), corrupt, /not valid JSON.*config.json/s],
   ['a config that is a list', () => folder({ 'config.json': [], 'model.safetensors': one }), corrupt, /not a JSON object/],

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { messageOf } from '@graft/common';
 import { at, CheckpointMissingTensorError, CheckpointNotFoundError, corrupt, GgufUnsupportedError } from './errors.ts';
@@ -130,6 +130,36 @@ function isFolder(path: string): boolean {
   }
 }
 
+/** Files that people name in the place of a model, by their ends. `$` stands for the folder. */
+const otherFiles: readonly (readonly [end: RegExp, what: string, fix: string])[] = [
+  [/\.safetensors$/, 'This is a file of weights, and its config is another file.', 'name the folder: $'],
+  [
+    /\.(bin|pt|pth|ckpt)$/,
+    'This is a PyTorch checkpoint, which can run code when it is read.',
+    'use the safetensors of the model, or convert it.',
+  ],
+  [/\.(json|jinja|model|txt|md)$/, 'This is one of the files of a checkpoint.', 'name the folder: $'],
+  [/\.(onnx|tflite|mlmodel|pb|h5|npz)$/, 'This is a model in a format that is not read.', 'use the safetensors or a GGUF of the model.'],
+];
+
+/** @throws CheckpointNotFoundError */
+function refuseOtherFile(path: string): void {
+  const [, what, fix] = otherFiles.find(([end]) => end.test(path)) ?? [];
+  if (what !== undefined) throw new CheckpointNotFoundError(what, path, { fix: fix!.replace('$', dirname(path)) });
+}
+
+/** A folder without the files that make a checkpoint. */
+function notACheckpoint(path: string, missing: string): CheckpointNotFoundError {
+  const found = readdirSync(path).sort();
+  const gguf = found.find((name) => name.endsWith('.gguf'));
+  const pickle = found.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name));
+  const what = `The folder has no ${missing}; it has: ${found.slice(0, 20).join(', ') || 'nothing'}.`;
+  if (gguf !== undefined) return new CheckpointNotFoundError(what, path, { fix: `name the file: ${join(path, gguf)}` });
+  if (pickle === undefined) return new CheckpointNotFoundError(what, path);
+  const fix = `download the safetensors of the model, or convert ${pickle}: PyTorch's files can run code when they are read.`;
+  return new CheckpointNotFoundError(what, path, { fix });
+}
+
 /** A GGUF whole, or all parts of a split one: any part names the whole. Its metadata is the first part's. */
 function openGguf(path: string, open: OpenFile): CheckpointHeaders {
   const headerBytes = new Map<FileBytes, number>();
@@ -139,6 +169,7 @@ function openGguf(path: string, open: OpenFile): CheckpointHeaders {
     headerBytes.set(file, header.headerBytes);
     return header;
   };
+  refuseOtherFile(path);
   const named = read(path);
   const parts = splitParts(path, named.metadata).map((part) => {
     if (part === path) return named;
@@ -178,6 +209,7 @@ const indexName = 'model.safetensors.index.json';
 const singleName = 'model.safetensors';
 
 function openFolder(path: string, open: OpenFile): CheckpointHeaders {
+  if (!existsSync(join(path, 'config.json'))) throw notACheckpoint(path, 'config.json');
   const config = readJsonObject(join(path, 'config.json'));
   const headerBytes = new Map<FileBytes, number>();
   const readShard = (name: string): Map<string, CheckpointTensor> => {
@@ -200,10 +232,7 @@ function unquantised(config: Record<string, unknown>, tensors: Map<string, Check
 
 function readShards(path: string, readShard: (name: string) => Map<string, CheckpointTensor>): Map<string, CheckpointTensor> {
   const indexPath = join(path, indexName);
-  if (!existsSync(indexPath)) {
-    const found = readdirSync(path).slice(0, 20).join(', ');
-    throw new CheckpointNotFoundError(`The folder has neither ${singleName} nor ${indexName}; it has: ${found || 'nothing'}.`, path);
-  }
+  if (!existsSync(indexPath)) throw notACheckpoint(path, `${singleName} and no ${indexName}`);
   const weightMap = readWeightMap(indexPath);
   const shards = new Map<string, Map<string, CheckpointTensor>>();
   const tensors = new Map<string, CheckpointTensor>();

@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Module, memoryStorage, type Parameter, partBytes, partsOf, type WeightStorage } from '@graft/graph';
 import type { Checkpoint } from './checkpoint.ts';
 import { checkSources, convertParameter, type Piece, type PlannedParameter } from './convert-parameter.ts';
+import { WeightCacheError } from './errors.ts';
 import { type MapParameters, mapParameters } from './map-parameters.ts';
 import { cacheKey, cacheLayout, WeightCache } from './weight-cache.ts';
 import type { WeightPolicy } from './weight-policy.ts';
@@ -13,6 +14,8 @@ export interface LoadWeights extends MapParameters {
   signal?: AbortSignal;
   /** @param fraction 0 to 1, never falling. */
   onProgress?: (fraction: number, message: string) => void;
+  /** Called if the weights could not be kept for the next start. */
+  onWarning?: (message: string) => void;
 }
 
 export interface LoadReport {
@@ -45,7 +48,7 @@ export async function loadWeights(model: Module, checkpoint: Checkpoint, options
  * directory (`StoragePart.location`), or else in memory. No parameter changes before `apply`. The checkpoint may be closed afterwards.
  * @param parameters by the names that `rules` knows, in the model's order.
  * @throws CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError, CheckpointDTypeError, CheckpointCorruptError,
- * StorageMismatchError (a policy's format does not fit a shape), WeightCacheError; the signal's reason.
+ * StorageMismatchError (a policy's format does not fit a shape); the signal's reason.
  */
 export async function stageWeights(
   parameters: ReadonlyMap<string, Parameter>,
@@ -87,11 +90,19 @@ async function throughCache(plan: PlannedParameter[], checkpoint: Checkpoint, di
   options.signal?.throwIfAborted();
   const fromCache = cache.isComplete();
   if (!fromCache) {
-    await cache.build((write) =>
+    const fill: Parameters<WeightCache['build']>[0] = (write) =>
       convertAll(plan, options, ({ name }, { parts, offsets }) => {
         for (const [part, bytes] of Object.entries(parts)) write(name, part, offsets[part]!, bytes);
-      }),
+      });
+    const problem = await cache.build(fill).then(
+      () => null,
+      (error: unknown) => error,
     );
+    if (problem instanceof WeightCacheError) {
+      options.onWarning?.(`The converted weights are kept in memory, and the next start converts them again: ${problem.message}`);
+      return { storages: await convertInMemory(plan, options), fromCache: false };
+    }
+    if (problem !== null) throw problem;
   }
   cache.use();
   return { fromCache, storages: plan.map((parameter): [string, WeightStorage] => [parameter.name, cache.storage(parameter)]) };

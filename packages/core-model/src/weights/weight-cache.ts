@@ -8,7 +8,7 @@ import { WeightCacheError } from './errors.ts';
 import { readFully, withFile } from './file-bytes.ts';
 
 /** Increased when the layout below or a conversion changes, which makes old caches invalid. */
-const cacheVersion = 2;
+const cacheVersion = 3;
 
 /** The place of each part in the data file. It follows from the plan and is never read from disk. */
 export interface CacheLayout {

@@ -19,6 +19,7 @@ async function start({ config, ...options }: WorkerStart): Promise<void> {
   const events = new EventBus<EngineEvents>();
   events.on('graph:recompile', (event) => send({ type: 'event', name: 'graph:recompile', event }));
   events.on('hook:warning', (event) => send({ type: 'event', name: 'hook:warning', event }));
+  events.on('load:warning', (event) => send({ type: 'event', name: 'load:warning', event }));
   const engine = await LlmEngine.start(config, { ...options, onProgress, events, signal: starting.signal });
   port.on('message', (message: ToWorker) => {
     serve(engine, message).catch((error: unknown) => {

@@ -21,6 +21,7 @@ type Warn = (record: object, message: string) => void;
 export function loggedEvents(warn: Warn): EventBus<EngineEvents> {
   const events = new EventBus<EngineEvents>();
   events.on('hook:warning', (record) => warn(record, `plugin "${record.plugin}", hook "${record.hook}": ${record.message}`));
+  events.on('load:warning', (record) => warn(record, record.message));
   events.on('graph:recompile', (record) => {
     const because = record.failures.map(({ guard, expected, actual }) => `${guard || 'the module'} is ${actual}, expected ${expected}`);
     warn(record, `${record.region} ${record.path} was compiled while requests waited ${record.stallMs} ms: ${because.join('; ')}`);
