@@ -1,9 +1,6 @@
 import type { BackendChoice } from './run-case.ts';
 
-/** Brings the models of the cases that core-model does not have. */
-const models = new URL('../../examples/custom-model/src/plugin.ts', import.meta.url).href;
-
-export const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu', models] };
+export const cpu: BackendChoice = { name: 'cpu', plugins: ['@graft/cpu'] };
 /** Weights in the form that is faithful to the file. */
 export const cpuQuantised: BackendChoice = { ...cpu, label: 'cpu, default form', form: 'auto' };
 export const interpreter: BackendChoice = {

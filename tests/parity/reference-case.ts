@@ -73,7 +73,8 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
     const config = Config.parse(raw.text_config ?? raw);
     const norm = [...checkpoint.tensors].find(([key]) => /(^|\.)(model\.norm|output_norm)\.weight$/.test(key));
     if (norm === undefined) throw new Error(`${folder}: the checkpoint has no model.norm.weight`);
-    const isGemma = String(raw['architectures']).startsWith('Gemma'); // its norms multiply by one plus the weight
+    // Its norms multiply by one plus the weight; a GGUF has added the one.
+    const isGemma = gguf === undefined && String(raw['architectures']).startsWith('Gemma');
     const expected = readExpected(join(folder, 'expected.safetensors'));
     const [batch, promptLength] = expected.shape('input_ids') as [number, number];
     const rows = (key: string): Float32Array[] => divide(expected.float32(key), batch);
