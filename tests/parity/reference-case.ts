@@ -26,6 +26,8 @@ export interface ReferenceCase {
   readonly logits: Float32Array[];
   /** For layer 0 to the last, and the final norm's output: `[promptLength, hiddenSize]` of each row; null where the case has none. */
   readonly hidden: Float32Array[][] | null;
+  /** For each row and position of the prompt, by how little the router's choice was made in the layer where it was closest; null without experts. */
+  readonly routerMargins: Float32Array[] | null;
   /** Whether the weights have a form of their own. */
   readonly isQuantised: boolean;
   readonly decodeIds: number[][];
@@ -52,6 +54,7 @@ const Config = z.looseObject({
   hidden_size: z.int(),
   rms_norm_eps: z.number().default(1e-5),
   max_position_embeddings: z.int(),
+  num_experts_per_tok: z.int().default(1),
 });
 
 const Texts = z.looseObject({ texts: z.array(z.looseObject({ text: z.string(), ids: z.array(z.int()) })) });
@@ -93,6 +96,7 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
       inputIds: divide(expected.int64('input_ids'), batch),
       logits: rows('logits'),
       hidden: expected.has('hidden.0') ? Array.from({ length: config.num_hidden_layers + 1 }, (_, i) => rows(`hidden.${i}`)) : null,
+      routerMargins: expected.has('router.0') ? divide(routerMarginsOf(expected, config), batch) : null,
       isQuantised: gguf !== undefined || 'quantization_config' in raw,
       decodeIds: divide(expected.int64('decode_ids'), batch),
       decodeLogits: rows('decode_logits'),
@@ -101,6 +105,25 @@ export async function readReferenceCase(folder: string): Promise<ReferenceCase> 
   } finally {
     checkpoint[Symbol.dispose]();
   }
+}
+
+/** The gap between the last expert that is chosen and the next, the least of all layers. `[batch * promptLength]` */
+function routerMarginsOf(expected: ReturnType<typeof readExpected>, config: z.output<typeof Config>): Float32Array {
+  const layers = Array.from({ length: config.num_hidden_layers }, (_, i) => `router.${i}`).filter(expected.has);
+  const [tokens = 0, experts = 0] = expected.shape(layers[0]!);
+  const margins = new Float32Array(tokens).fill(Number.POSITIVE_INFINITY);
+  for (const layer of layers) {
+    const logits = expected.float32(layer);
+    for (let token = 0; token < tokens; token++) {
+      const sorted = logits
+        .slice(token * experts, (token + 1) * experts)
+        .sort()
+        .reverse();
+      const [last, next] = [sorted[config.num_experts_per_tok - 1]!, sorted[config.num_experts_per_tok] ?? Number.NEGATIVE_INFINITY];
+      margins[token] = Math.min(margins[token]!, last - next);
+    }
+  }
+  return margins;
 }
 
 function imagesOf(expected: ReturnType<typeof readExpected>, config: unknown): ReferenceImages {
