@@ -8,7 +8,12 @@ export const graftVersion = '0.1.0';
 
 /** All options of a start. The CLI's flags, help and docs are made from this schema. Strict: an unknown key is an error. */
 export const EngineConfig = z.strictObject({
-  model: z.string().min(1).describe('A checkpoint folder (config.json, safetensors, tokenizer.json) or a .gguf file.'),
+  model: z
+    .string()
+    .min(1)
+    .describe(
+      'A checkpoint folder (config.json, safetensors, tokenizer.json) or a .gguf file. The command line also takes hf:ORG/REPO[:QUANT or FILE][@REVISION], of the Hugging Face hub.',
+    ),
   servedModelName: z.string().min(1).exactOptional().describe("The model's name in the API. Default: the file's or folder's name."),
   platform: z.string().min(1).exactOptional().describe('The platform to run on. Default: the one that has a device, else cpu.'),
   mode: z.string().min(1).exactOptional().describe("The platform's mode. Default: the platform's own default."),

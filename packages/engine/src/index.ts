@@ -1,6 +1,7 @@
 export { describeIssue, nearestNames } from '@graft/registry';
 export { EngineConfig, graftVersion } from './config.ts';
 export { createApplicationServices } from './default-services.ts';
+export { describeModel, type ModelDescription } from './describe-model.ts';
 export type {
   Engine,
   EngineEvents,

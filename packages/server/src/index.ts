@@ -5,9 +5,10 @@ export {
   defaultArchitecture,
   ensureDefaultModel,
   ModelDownloadError,
-  ModelHashError,
   type ModelSource,
   smolLm2,
-} from './default-model.ts';
+} from './models/default-model.ts';
+export { ModelHashError } from './models/errors.ts';
+export { type PulledModel, type PullOptions, pullModel } from './models/pull-model.ts';
 export { ApiError, type ApiErrorBody } from './openai/errors.ts';
 export { ReloadWithoutKeyError, type SecurityOptions } from './security.ts';

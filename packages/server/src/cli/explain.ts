@@ -11,7 +11,8 @@ import {
 } from '@graft/engine';
 import { serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
-import { askedOf, UsageError } from './flags.ts';
+import { UsageError } from './flags.ts';
+import { askedWithModel } from './models.ts';
 import { defaultPlugins } from './start-engine.ts';
 import { print, type Terminal } from './terminal.ts';
 
@@ -38,7 +39,7 @@ export async function explain(
   environment: Environment,
   terminal: Terminal,
 ) {
-  const asked = askedOf<ExplainArchitectureOptions>(options, environment);
+  const asked = await askedWithModel<ExplainArchitectureOptions>(options, environment, terminal, false);
   const explained =
     services === true
       ? await explainServices({ ...asked, defaults: serverServices }, defaultPlugins)
@@ -61,7 +62,7 @@ function architecturesFrom(architectures: readonly string[], model: string | und
 
 /** The parts of an upstream class that an override may rely on, to paste into its declaration. */
 export async function contract(className: string, { json, ...options }: Printed, environment: Environment, terminal: Terminal) {
-  const asked = { className, ...askedOf<Omit<ExplainContractOptions, 'className'>>(options, environment) };
+  const asked = { className, ...(await askedWithModel<Omit<ExplainContractOptions, 'className'>>(options, environment, terminal, false)) };
   print(terminal, json, await explainContract(asked, defaultPlugins));
 }
 
@@ -75,7 +76,7 @@ export interface GraphsOptions extends Printed {
  * @throws UsageError without a model, and for buckets or layers that cannot be read.
  */
 export async function graphs({ json, buckets, why, ...options }: GraphsOptions, environment: Environment, terminal: Terminal) {
-  const { model, ...asked } = askedOf<Partial<ExplainGraphsOptions>>(options, environment);
+  const { model, ...asked } = await askedWithModel<Partial<ExplainGraphsOptions>>(options, environment, terminal, false);
   if (model === undefined) throw new UsageError('Name a folder with config.json, or a .gguf file.', '--model');
   const graphsOf = {
     ...asked,

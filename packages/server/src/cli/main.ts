@@ -4,6 +4,7 @@ import { type ChatOptions, chat } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
 import { contract, type ExplainOptions, explain, type GraphsOptions, graphs } from './explain.ts';
 import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
+import { models, pull, remove } from './models.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
 import { type VerifyOptions, verify } from './verify.ts';
@@ -47,6 +48,10 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
     async (architecture: string | undefined, options: VerifyOptions) =>
       exitWith(await verify(architecture, options, environment, terminal)),
   );
+  type Printed = { json?: boolean };
+  pullCommand(root).action((name: string, options: Printed) => pull(name, options, environment, terminal));
+  modelsCommand(root).action((options: Printed & { model?: string[] }) => models(options, environment, terminal));
+  removeCommand(root).action((name: string, options: Printed) => remove(name, options, environment, terminal));
   return root;
 }
 
@@ -149,6 +154,32 @@ function verifyCommand(root: Command): Command {
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
     .option('--ops', "Compares each lowering of --platform's backend with the interpreter instead, within the tolerance that it declares.")
     .option('--json', 'Prints the record behind the table.');
+}
+
+const hubName = 'hf:ORG/REPO[:QUANT or FILE][@REVISION]';
+
+function pullCommand(root: Command): Command {
+  return root
+    .command('pull')
+    .description("Downloads a model of the Hugging Face hub into the hub's own cache (HF_HOME), or completes it; prints its path.")
+    .argument('<name>', `${hubName}; --model takes the same.`)
+    .option('--json', 'Prints the record behind the text.');
+}
+
+function modelsCommand(root: Command): Command {
+  return root
+    .command('models')
+    .description('Lists the models in the cache, with size, architecture and types of weights.')
+    .option('--model <path>', 'Also the model at a path. May be repeated.', collect)
+    .option('--json', 'Prints the record behind the table.');
+}
+
+function removeCommand(root: Command): Command {
+  return root
+    .command('rm')
+    .description('Removes a model from the cache.')
+    .argument('<name>', `${hubName}. Without QUANT, all of the repository; without REVISION, all revisions.`)
+    .option('--json', 'Prints the record behind the text.');
 }
 
 function collect(value: string, previous: string[] = []): string[] {

@@ -1,9 +1,10 @@
 import { EventBus } from '@graft/common';
 import { type Engine, type EngineConfig, type EngineEvents, type LoadProgress, type StartOptions, startEngineWorker } from '@graft/engine';
 import type { z } from 'zod';
-import { defaultArchitecture, ensureDefaultModel } from '../default-model.ts';
+import { defaultArchitecture, ensureDefaultModel } from '../models/default-model.ts';
 import type { Environment } from './config.ts';
 import { askedOf, checkEngineConfig } from './flags.ts';
+import { localModel } from './models.ts';
 import { progressReport } from './progress.ts';
 import { stopSignal, type Terminal } from './terminal.ts';
 import { warmUpTable } from './warm-up-table.ts';
@@ -68,15 +69,22 @@ async function startEngine(
   checkEngineConfig({ model: 'default', ...asked });
   using progress = progressReport(terminal.stderr);
   const onProgress = (report: LoadProgress) => progress.show(report);
-  const chosen =
-    asked['model'] === undefined
-      ? { architecture: defaultArchitecture, model: await ensureDefaultModel({ environment: environment.variables, onProgress, signal }) }
-      : {};
-  const config = checkEngineConfig({ ...chosen, ...asked });
+  const name = asked['model'] as string | undefined;
+  const model =
+    name === undefined
+      ? await ensureDefaultModel({ environment: environment.variables, onProgress, signal })
+      : await localModel(name, environment, terminal, true);
+  const chosen = name === undefined ? { architecture: defaultArchitecture } : servedAs(name);
+  const config = checkEngineConfig({ ...chosen, ...asked, model });
   const engine = await start(config, { onProgress, events: loggedEvents(warn), signal, ...defaultPlugins });
   progress.end();
   const { device, platform, platformReason, warmUp } = engine.info;
   if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);
   if (warmUp !== null) terminal.stderr.write(warmUpTable(warmUp));
   return engine;
+}
+
+/** A model of the hub keeps its name in the API: its folder in the cache is named by a commit. */
+function servedAs(model: string): { servedModelName?: string } {
+  return model.startsWith('hf:') ? { servedModelName: model.slice('hf:'.length) } : {};
 }

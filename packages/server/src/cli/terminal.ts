@@ -26,6 +26,13 @@ export function print({ stdout }: Terminal, json: boolean | undefined, { text, r
   stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
 }
 
+/** A table's rows as lines with columns of equal width. */
+export function aligned(rows: readonly string[][], isRight: (column: number) => boolean): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const cell = (text: string, i: number) => (isRight(i) ? text.padStart(widths[i]!) : text.padEnd(widths[i]!));
+  return rows.map((row) => row.map(cell).join('  ').trimEnd()).join('\n');
+}
+
 /** Aborts on the first SIGINT or SIGTERM; the second one ends the process at once. */
 export function stopSignal(): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();

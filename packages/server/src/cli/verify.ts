@@ -1,6 +1,7 @@
 import { type LoadProgress, type OpCheck, type VerifySubject, verify as verifyOverride, verifyPlatformOps } from '@graft/engine';
 import type { Environment } from './config.ts';
-import { askedOf, UsageError } from './flags.ts';
+import { UsageError } from './flags.ts';
+import { askedWithModel } from './models.ts';
 import { progressReport } from './progress.ts';
 import { defaultPlugins } from './start-engine.ts';
 import { print, stopSignal, type Terminal } from './terminal.ts';
@@ -28,7 +29,7 @@ export async function verify(
   environment: Environment,
   terminal: Terminal,
 ): Promise<number> {
-  const subject = askedOf<VerifySubject>(options, environment);
+  const subject = await askedWithModel<VerifySubject>(options, environment, terminal, true);
   if (ops === true) return verifyOps({ ...subject, seed }, json, terminal);
   if (prompt !== undefined && promptIds !== undefined) throw new UsageError('Two prompts were given.', '--prompt and --prompt-ids');
   const given = prompt ?? promptIds;

@@ -1,4 +1,5 @@
 import type { EngineInfo } from '@graft/engine';
+import { aligned } from './terminal.ts';
 
 type WarmUp = NonNullable<EngineInfo['warmUp']>;
 
@@ -8,9 +9,8 @@ export function warmUpTable({ rows, captured, optimised, fromRecipes, seconds }:
     ['warm-up', 'buckets', 'graphs', 'seconds', 'padding at most'],
     ...rows.map((row) => [row.kind, String(row.buckets), String(row.graphs), row.seconds.toFixed(1), percent(row.padding)]),
   ];
-  const widths = cells[0]!.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
-  const lines = cells.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '));
-  return `${[...lines, `${captured} captured, ${optimised} optimised, ${fromRecipes} from recipes, ${seconds.toFixed(1)} s`].join('\n')}\n`;
+  const sum = `${captured} captured, ${optimised} optimised, ${fromRecipes} from recipes, ${seconds.toFixed(1)} s`;
+  return `${aligned(cells, (column) => column > 0)}\n${sum}\n`;
 }
 
 function percent(part: number | null): string {

