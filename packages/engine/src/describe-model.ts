@@ -9,8 +9,8 @@ export interface ModelDescription {
 
 /** What a model's files say that it is; weights are not read, and no family needs to know it. @throws what opening a checkpoint throws. */
 export async function describeModel(path: string): Promise<ModelDescription> {
-  const { config, metadata, tensors, close } = await openCheckpoint(path);
-  close();
+  using checkpoint = await openCheckpoint(path);
+  const { config, metadata, tensors } = checkpoint;
   const bytes = new Map<string, number>();
   for (const { dtype, byteLength } of tensors.values()) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength);
   const types = [...bytes.keys()].sort((a, b) => bytes.get(b)! - bytes.get(a)!);

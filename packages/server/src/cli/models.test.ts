@@ -33,6 +33,20 @@ beforeEach(() => {
   home = join(root, String(homes++));
 });
 
+/** A GGUF of version 3: one key, `general.architecture`, and one tensor of four float32. */
+function smallGguf(architecture: string): Buffer {
+  const number = (value: number, bytes: 4 | 8) => {
+    const buffer = Buffer.alloc(bytes);
+    buffer.writeUInt32LE(value);
+    return buffer;
+  };
+  const text = (value: string) => Buffer.concat([number(value.length, 8), Buffer.from(value)]);
+  const key = [text('general.architecture'), number(8, 4), text(architecture)];
+  const tensor = [text('output_norm.weight'), number(1, 4), number(4, 8), number(0, 4), number(0, 8)];
+  const header = Buffer.concat([Buffer.from('GGUF'), number(3, 4), number(1, 8), number(1, 8), ...key, ...tensor]);
+  return Buffer.concat([header, Buffer.alloc(Math.ceil(header.length / 32) * 32 - header.length), Buffer.alloc(16)]);
+}
+
 async function run(command: (environment: ReturnType<typeof readEnvironment>, terminal: Parameters<typeof pull>[3]) => Promise<void>) {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   await command(readEnvironment({ HF_HOME: home, HF_ENDPOINT: hub.url, XDG_CACHE_HOME: home }), { stdin, stdout, stderr });
@@ -57,12 +71,15 @@ test('graft pull prints the path, and tells progress and choices on stderr', asy
 test('graft models lists what the cache has and what is at given paths, with size, architecture and types', async () => {
   await pulled('hf:org/llama');
   await pulled('hf:org/gguf:Q8_0@v2');
+  hub.commit('org/real', { 'sub/x-F32.gguf': smallGguf('qwen3') });
+  await pulled('hf:org/real');
   mkdirSync(join(home, 'hub', 'models--org--other', 'snapshots', 'abc'), { recursive: true });
-  const [gguf, llama, other, folder] = await listed(checkpoint);
+  const [gguf, llama, other, real, folder] = await listed(checkpoint);
   expect(gguf).toMatchObject({ name: 'hf:org/gguf:Q8_0@v2', bytes: 9, problem: expect.stringContaining('too few for a GGUF') });
   const known = { architecture: 'LlamaForCausalLM', types: ['BF16'], problem: null };
   expect(llama).toMatchObject({ name: 'hf:org/llama', path: expect.stringContaining(home), ...known });
   expect(other).toMatchObject({ name: 'hf:org/other', path: null, problem: expect.stringContaining('neither') });
+  expect(real).toMatchObject({ name: 'hf:org/real:F32', architecture: 'qwen3', types: ['F32'], problem: null });
   expect(folder).toMatchObject({ name: checkpoint, path: checkpoint, ...known });
   const table = await run((environment, terminal) => models({}, environment, terminal));
   expect(table.out).toMatch(/^hf:org\/llama +100 kB +LlamaForCausalLM +BF16$/m);
