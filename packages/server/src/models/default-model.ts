@@ -67,18 +67,14 @@ export async function ensureDefaultModel(options: DefaultModelOptions): Promise<
   if (await isCached(path, source)) return path;
   const report: Report = (message, fraction) => options.onProgress?.({ step: 'download', message, fraction });
   await mkdir(folder, { recursive: true });
-  const lock = await holdLock(`${path}.lock`, {
+  await using _lock = await holdLock(`${path}.lock`, {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onWait: (pid) => report(`waiting for process ${pid}, which is downloading it`, null),
   });
-  try {
-    if ((await isCached(path, source)) || (await adopt(path, source))) return path;
-    await removeLeftovers(folder);
-    await download(path, folder, source, options, report);
-    return path;
-  } finally {
-    await lock.release();
-  }
+  if ((await isCached(path, source)) || (await adopt(path, source))) return path;
+  await removeLeftovers(folder);
+  await download(path, folder, source, options, report);
+  return path;
 }
 
 /** `graft/models` in the user's cache folder. */

@@ -2,10 +2,6 @@ import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 
-export interface FileLock {
-  release(): Promise<void>;
-}
-
 const touchEveryMs = 2000;
 const staleAfterMs = 15_000;
 
@@ -15,7 +11,7 @@ const staleAfterMs = 15_000;
  * the same instant may both go on, and their work must tolerate that.
  * @throws the signal's reason.
  */
-export async function holdLock(path: string, options: { signal?: AbortSignal; onWait?: (pid: number) => void }): Promise<FileLock> {
+export async function holdLock(path: string, options: { signal?: AbortSignal; onWait?: (pid: number) => void }): Promise<AsyncDisposable> {
   const { signal, onWait } = options;
   for (let hasWaited = false; !(await take(path)); ) {
     signal?.throwIfAborted();
@@ -30,7 +26,7 @@ export async function holdLock(path: string, options: { signal?: AbortSignal; on
   }
   const touch = setInterval(() => void utimes(path, new Date(), new Date()).catch(() => undefined), touchEveryMs).unref();
   return {
-    release: async () => {
+    [Symbol.asyncDispose]: async () => {
       clearInterval(touch);
       await rm(path, { force: true });
     },

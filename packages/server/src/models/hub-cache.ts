@@ -1,17 +1,10 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { NotCachedError } from './errors.ts';
-import { type FileLock, holdLock } from './file-lock.ts';
+import { holdLock } from './file-lock.ts';
 import type { HubFile } from './hub.ts';
-import { ggufModels, ggufsNamed, type HubName, partsAmong, quantOf } from './hub-name.ts';
-
-/** A file of a snapshot. */
-interface CachedFile {
-  readonly size: number;
-  /** Where its bytes lie; other snapshots may share it. */
-  readonly blob: string;
-}
+import { ggufModels, ggufsNamed, type HubName, hasSafetensors, partsAmong, quantOf } from './hub-name.ts';
 
 /**
  * A repository in the layout of Python's huggingface_hub, which shares it: `blobs/HASH`, `snapshots/COMMIT/PATH` as links to blobs, and `refs/REVISION` with the
@@ -56,13 +49,13 @@ export class RepositoryCache {
     return (await this.refs()).get(revision) ?? (await this.commits()).find((commit) => commit === revision) ?? null;
   }
 
-  /** By path, in alphabetical order; a link to a lost blob is left out. */
-  async files(commit: string): Promise<Map<string, CachedFile>> {
-    const found = new Map<string, CachedFile>();
+  /** In alphabetical order; a link to a lost blob is left out. */
+  async files(commit: string): Promise<Map<string, HubFile>> {
+    const found = new Map<string, HubFile>();
     for (const path of (await filesUnder(this.snapshot(commit))).sort()) {
       const file = join(this.snapshot(commit), path);
       const size = await sizeOf(file);
-      if (size !== null) found.set(path, { size, blob: await realpath(file) });
+      if (size !== null) found.set(path, { path, size, hash: basename(await realpath(file)) });
     }
     return found;
   }
@@ -83,7 +76,7 @@ export class RepositoryCache {
   }
 
   /** One process at a time writes; Python's locks are other files, and both only ever move whole blobs to their names. */
-  async lock(signal?: AbortSignal, onWait?: (pid: number) => void): Promise<FileLock> {
+  async lock(signal?: AbortSignal, onWait?: (pid: number) => void): Promise<AsyncDisposable> {
     await mkdir(this.locks, { recursive: true });
     await mkdir(join(this.folder, 'blobs'), { recursive: true });
     return holdLock(join(this.locks, 'graft.lock'), { ...(signal && { signal }), ...(onWait && { onWait }) });
@@ -104,35 +97,35 @@ export class RepositoryCache {
   async remove({ text, variant, revision }: HubName): Promise<number> {
     const absence = new NotCachedError(text, 'graft models lists what the cache has.');
     if (!existsSync(this.folder)) throw absence;
-    const lock = await this.lock();
-    try {
-      const before = await this.bytes();
-      const chosen = revision === null ? await this.commits() : [await this.commitOf(revision)].filter((commit) => commit !== null);
-      const removed: CachedFile[] = [];
-      for (const commit of chosen) {
-        const files = await this.files(commit);
-        const all = [...files.keys()];
-        const paths = variant === null ? all : ggufsNamed(variant, all).flatMap((first) => partsAmong(first, all));
-        for (const path of paths) await rm(join(this.snapshot(commit), path));
-        removed.push(...paths.map((path) => files.get(path)!));
-        if (paths.length === all.length) await rm(this.snapshot(commit), { recursive: true });
-      }
-      if (removed.length === 0 && (variant ?? revision) !== null) throw absence;
-      await this.sweep(removed);
-      return before - (await this.bytes());
-    } finally {
-      await lock.release();
-      if (!existsSync(this.folder)) await rm(this.locks, { recursive: true, force: true });
+    await using _lock = await this.lock();
+    const before = await this.bytes();
+    const chosen = revision === null ? await this.commits() : [await this.commitOf(revision)].filter((commit) => commit !== null);
+    let removed = 0;
+    for (const commit of chosen) {
+      const all = [...(await this.files(commit)).keys()];
+      const paths = variant === null ? all : ggufsNamed(variant, all).flatMap((first) => partsAmong(first, all));
+      for (const path of paths) await rm(join(this.snapshot(commit), path));
+      if (paths.length === all.length) await rm(this.snapshot(commit), { recursive: true });
+      removed += paths.length;
     }
+    if (removed === 0 && (variant ?? revision) !== null) throw absence;
+    await this.sweep();
+    return before - (await this.bytes());
   }
 
-  /** Removes those blobs and refs that no snapshot needs any more; all, where no snapshot is left. */
-  private async sweep(removed: readonly CachedFile[]): Promise<void> {
+  /** Removes the blobs and refs that no snapshot needs; all, where no snapshot is left. */
+  private async sweep(): Promise<void> {
     const commits = await this.commits();
-    if (commits.length === 0) return rm(this.folder, { recursive: true });
-    const snapshots = await Promise.all(commits.map((commit) => this.files(commit)));
-    const needed = new Set(snapshots.flatMap((files) => [...files.values()].map(({ blob }) => blob)));
-    for (const { blob } of removed) if (!needed.has(blob)) await rm(blob, { force: true });
+    if (commits.length === 0) {
+      for (const folder of [this.folder, this.locks]) await rm(folder, { recursive: true });
+      return;
+    }
+    const files = await Promise.all(commits.map(async (commit) => [...(await this.files(commit)).values()]));
+    const needed = new Set(files.flat().map(({ hash }) => hash));
+    const blobs = await filesUnder(join(this.folder, 'blobs'));
+    // What is incomplete may be in another program's hands.
+    const idle = blobs.filter((hash) => !needed.has(hash) && !hash.endsWith('.incomplete'));
+    for (const hash of idle) await rm(join(this.folder, 'blobs', hash));
     for (const [ref, commit] of await this.refs()) if (!commits.includes(commit)) await rm(join(this.folder, 'refs', ref));
   }
 }
@@ -170,7 +163,7 @@ async function modelsOf(cache: string, repo: string): Promise<CachedModel[]> {
       add(`:${isUnique ? quant : first}`, first, partsAmong(first, paths));
     }
     const others = paths.filter((path) => !/\.gguf$/i.test(path));
-    if (others.includes('config.json') && others.some((path) => /^[^/]+\.safetensors$/.test(path))) add('', '', others);
+    if (hasSafetensors(others)) add('', '', others);
   }
   return found.length > 0 ? found : [{ name: `hf:${repo}`, path: null, bytes: await repository.bytes() }];
 }

@@ -125,7 +125,7 @@ describe('the files of a model', () => {
     const { what, fix } = refusal('hf:a/b:Q3_K_S', 'x-Q8_0.gguf', 'x-Q4_K_M.gguf');
     expect(what).toBe('The repository has no GGUF "Q3_K_S".');
     expect(fix).toBe('write one that it has, such as hf:a/b:Q4_K_M. It has "Q4_K_M" and "Q8_0".');
-    expect(refusal('hf:a/b', 'pytorch_model.bin', 'config.json').fix).toContain('This one has "pytorch_model.bin"');
-    expect(refusal('hf:a/b:Q4_K_M', 'config.json', 'model.safetensors').fix).toContain('write hf:a/b for safetensors');
+    expect(refusal('hf:a/b', 'pytorch_model.bin', 'config.json').fix).toContain('this one has "pytorch_model.bin"');
+    expect(refusal('hf:a/b:Q4_K_M', 'config.json', 'model.safetensors').fix).toContain('write hf:a/b for its safetensors');
   });
 });

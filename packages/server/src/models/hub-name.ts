@@ -64,11 +64,14 @@ const singleName = 'model.safetensors';
  * @throws HubFilesError
  */
 export function selectFiles(name: HubName, paths: readonly string[]): Selection {
-  const has = (path: string) => paths.includes(path);
-  if (name.variant !== null || !has('config.json') || !(has(indexName) || has(singleName))) return selectGguf(name, paths);
+  if (name.variant !== null || !hasSafetensors(paths)) return selectGguf(name, paths);
   const small = paths.filter((path) => smallFiles.test(path));
-  const isSharded = has(indexName);
+  const isSharded = paths.includes(indexName);
   return { small, index: isSharded ? indexName : null, weights: isSharded ? [] : [singleName], open: '', note: null };
+}
+
+export function hasSafetensors(paths: readonly string[]): boolean {
+  return paths.includes('config.json') && [indexName, singleName].some((name) => paths.includes(name));
 }
 
 const splitEnd = /-(\d{5})-of-(\d{5})\.gguf$/i;
@@ -100,12 +103,11 @@ function selectGguf({ text, repo, variant, revision }: HubName, paths: readonly 
   const [best] = models;
   if (best === undefined) {
     const weights = paths.filter((path) => /\.(safetensors|bin|pth?|gguf|onnx|h5|msgpack)$/.test(path)).slice(0, 8);
+    const advice = hasSafetensors(paths) ? `write hf:${repo} for its safetensors` : 'choose another repository';
     throw new HubFilesError(
-      variant === null
-        ? `The repository has neither a .gguf file nor a config.json with ${singleName}.`
-        : 'The repository has no .gguf file.',
+      `The repository has no .gguf file${variant === null ? ` and no config.json with ${singleName}` : ''}.`,
       text,
-      `choose a repository with one, or write hf:${repo} for safetensors. This one has ${quotedList(weights, 'no weights that are known here', 'and')}.`,
+      `${advice}; this one has ${quotedList(weights, 'no weights that are known here', 'and')}.`,
     );
   }
   const labels = [...new Set(models.map((path) => quantOf(path) ?? path))];
@@ -128,7 +130,7 @@ function selectGguf({ text, repo, variant, revision }: HubName, paths: readonly 
   return { small: [], index: null, weights: partsOf(first, paths, text), open: first, note };
 }
 
-/** The GGUFs that a variant names: by a file's path or name (any part's), or by a quantisation; `Q4_K_XL` and `UD-Q4_K_XL` stand for each other where one is alone. */
+/** The GGUFs that a variant names, by a file (any part's) or a quantisation. `Q4_K_XL` and `UD-Q4_K_XL` stand for each other where one is alone. */
 export function ggufsNamed(variant: string, paths: readonly string[]): string[] {
   const models = ggufModels(paths);
   if (/\.gguf$/i.test(variant)) {

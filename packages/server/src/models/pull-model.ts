@@ -4,9 +4,9 @@ import type { GraftError } from '@graft/common';
 import type { LoadProgress } from '@graft/engine';
 import { bytesText, checkRoom, downloadBlob, partialBytes, writingTo } from './download.ts';
 import { HubFilesError, HubUnreachableError, NotCachedError } from './errors.ts';
-import { type HubFile, type HubListing, HubRepository, hubSettings } from './hub.ts';
+import { type HubFile, type HubListing, HubRepository, type HubSettings, hubSettings } from './hub.ts';
 import { RepositoryCache } from './hub-cache.ts';
-import { type HubName, parseHubName, type Selection, selectFiles } from './hub-name.ts';
+import { parseHubName, selectFiles } from './hub-name.ts';
 
 export interface PullOptions {
   /** `HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are read. */
@@ -39,122 +39,112 @@ export interface PulledModel {
  */
 export async function pullModel(text: string, options: PullOptions): Promise<PulledModel> {
   const name = parseHubName(text);
-  const source = await findSource(name, options);
-  const { cache, commit, listing, absence } = source;
-  const selection = await select(source);
-  const { small, index, weights, open, note } = selection;
-  const pulled: PulledModel = { path: join(cache.snapshot(commit), open), commit, files: [], bytes: 0, downloadedBytes: 0 };
-  const isWhole = options.weights !== false || open !== '';
-  // Without fractions: the bar is for the weights, which an index in these files may list.
-  await complete(source, [...small, ...(isWhole && index !== null ? [index] : [])], pulled, {
-    ...options,
-    onProgress: (progress) => options.onProgress?.({ ...progress, fraction: null }),
-  });
-  if (isWhole) await complete(source, index === null ? weights : await shardsOf(source, index), pulled, options);
-  if (pulled.downloadedBytes > 0) report(options, 'downloaded and verified', 1);
-  if (listing !== null) await writingTo(cache.folder, () => cache.setRef(name.revision ?? 'main', commit));
-  if (absence instanceof HubUnreachableError) options.onNote?.(`${absence.what} The copy in the cache is used.`);
-  if (note !== null) options.onNote?.(note);
-  return pulled;
+  const settings = await hubSettings(options.environment);
+  const repository = new HubRepository(name, settings, options.signal);
+  const cache = new RepositoryCache(settings.cache, name.repo);
+  const { listing, absence } = await findListing(repository, cache, settings);
+  const pull: Pull = { repository, cache, listing, options };
+  try {
+    const { small, index, weights, open, note } = selectFiles(name, [...listing.files.keys()]);
+    const isWhole = options.weights !== false || open !== '';
+    const first = filesOf(pull, isWhole && index !== null ? [...small, index] : small);
+    const firstBytes = await complete(pull, first, false);
+    const rest = filesOf(pull, !isWhole ? [] : index === null ? weights : await shardsOf(pull, index));
+    const downloadedBytes = firstBytes + (await complete(pull, rest, true));
+    if (downloadedBytes > 0) options.onProgress?.({ step: 'download', message: 'downloaded and verified', fraction: 1 });
+    if (absence === null) await writingTo(cache.folder, () => cache.setRef(name.revision ?? 'main', listing.commit));
+    if (absence instanceof HubUnreachableError) options.onNote?.(`${absence.what} The copy in the cache is used.`);
+    if (note !== null) options.onNote?.(note);
+    const files = [...first, ...rest];
+    const path = join(cache.snapshot(listing.commit), open);
+    return { path, commit: listing.commit, files: files.map((file) => file.path), bytes: bytesOf(files), downloadedBytes };
+  } catch (error) {
+    throw absence !== null && error instanceof HubFilesError ? absence : error;
+  }
 }
 
-/** Where the files of a model are. */
-interface Source {
-  name: HubName;
+interface Pull {
   repository: HubRepository;
   cache: RepositoryCache;
-  commit: string;
-  /** Null where the cache alone is asked. */
-  listing: HubListing | null;
-  /** Thrown for what the cache alone does not have. */
-  absence: GraftError;
+  listing: HubListing;
+  options: PullOptions;
 }
 
-async function findSource(name: HubName, { environment, signal }: PullOptions): Promise<Source> {
-  const settings = await hubSettings(environment);
-  const repository = new HubRepository(name, settings, signal);
-  const cache = new RepositoryCache(settings.cache, name.repo);
-  let absence: GraftError = new NotCachedError(name.text, 'unset HF_HUB_OFFLINE to download it.');
-  let listing: HubListing | null = null;
+/** The files of the hub; those of the cache where the hub is not asked or does not answer, and why what they lack is absent. */
+async function findListing(
+  repository: HubRepository,
+  cache: RepositoryCache,
+  { offline }: HubSettings,
+): Promise<{ listing: HubListing; absence: GraftError | null }> {
+  const { text, revision } = repository.name;
+  let absence: GraftError = new NotCachedError(text, 'unset HF_HUB_OFFLINE to download it.');
   try {
-    if (!settings.offline) listing = await repository.list();
+    if (!offline) return { listing: await repository.list(), absence: null };
   } catch (error) {
     if (!(error instanceof HubUnreachableError)) throw error;
     absence = error;
   }
-  const commit = listing?.commit ?? (await cache.commitOf(name.revision ?? 'main'));
+  const commit = await cache.commitOf(revision ?? 'main');
   if (commit === null) throw absence;
-  return { name, repository, cache, commit, listing, absence };
+  return { listing: { commit, files: await cache.files(commit) }, absence };
 }
 
-async function select({ name, listing, cache, commit, absence }: Source): Promise<Selection> {
-  const paths = [...(listing?.files ?? (await cache.files(commit))).keys()];
+async function shardsOf({ repository, cache, listing }: Pull, index: string): Promise<string[]> {
   try {
-    return selectFiles(name, paths);
-  } catch (error) {
-    throw listing === null && error instanceof HubFilesError ? absence : error;
-  }
-}
-
-async function shardsOf({ name, cache, commit }: Source, index: string): Promise<string[]> {
-  try {
-    const text = await readFile(join(cache.snapshot(commit), index), 'utf8');
+    const text = await readFile(join(cache.snapshot(listing.commit), index), 'utf8');
     return [...new Set(Object.values((JSON.parse(text) as { weight_map: Record<string, string> }).weight_map))].sort();
   } catch {
-    throw new HubFilesError(`${index} has no "weight_map" of tensors to files.`, name.text, 'choose another revision or repository.');
+    throw new HubFilesError(
+      `${index} has no "weight_map" of tensors to files.`,
+      repository.name.text,
+      'choose another revision or repository.',
+    );
   }
 }
 
-/** Downloads those of the files that the snapshot lacks, and counts all. */
-async function complete(source: Source, paths: readonly string[], pulled: PulledModel, options: PullOptions): Promise<void> {
-  const { cache, commit } = source;
-  const onWait = (pid: number) => report(options, `waiting for process ${pid}, which downloads the same model`, null);
-  if ((await missingOf(source, paths)).length > 0) {
-    await writingTo(cache.folder, async () => {
-      const lock = await cache.lock(options.signal, onWait);
-      try {
-        pulled.downloadedBytes += await download(source, await missingOf(source, paths), options);
-      } finally {
-        await lock.release();
-      }
-    });
-  }
-  const files = await cache.files(commit);
-  pulled.files.push(...paths);
-  pulled.bytes += paths.reduce((sum, path) => sum + files.get(path)!.size, 0);
+function filesOf({ repository, listing }: Pull, paths: readonly string[]): HubFile[] {
+  return paths.map((path) => {
+    const file = listing.files.get(path);
+    if (file !== undefined) return file;
+    throw new HubFilesError(
+      `The repository lacks ${path}, which its index names.`,
+      repository.name.text,
+      'choose another revision or repository.',
+    );
+  });
 }
 
-async function missingOf({ name, cache, commit, listing, absence }: Source, paths: readonly string[]): Promise<HubFile[]> {
-  const there = await cache.files(commit);
-  if (listing === null) {
-    if (paths.every((path) => there.has(path))) return [];
-    throw absence;
-  }
-  const unknown = paths.find((path) => !listing.files.has(path));
-  if (unknown !== undefined)
-    throw new HubFilesError(`The repository lacks ${unknown}, which its index names.`, name.text, 'choose another revision or repository.');
-  return paths.map((path) => listing.files.get(path)!).filter(({ path, size }) => there.get(path)?.size !== size);
-}
+const bytesOf = (files: readonly HubFile[]): number => files.reduce((sum, { size }) => sum + size, 0);
 
-/** @returns the bytes that were downloaded; blobs that other snapshots have are linked. */
-async function download({ name, repository, cache, commit }: Source, files: readonly HubFile[], options: PullOptions): Promise<number> {
-  const isThere = await Promise.all(files.map((file) => cache.has(file)));
-  const lacking = files.filter((_, i) => !isThere[i]);
-  const total = lacking.reduce((sum, { size }) => sum + size, 0);
-  const begun = await Promise.all(lacking.map((file) => partialBytes(cache.blob(file))));
-  await checkRoom(total - begun.reduce((sum, bytes) => sum + bytes, 0), name.text, cache.folder);
-  let done = 0;
-  const onBytes = (count: number, path: string) => {
-    done += count;
-    report(options, `${bytesText(done)} of ${bytesText(total)}, ${path}`, Math.min(done / (total || 1), 0.99));
+/**
+ * Downloads those of the files that the snapshot lacks, and links the blobs that other snapshots have.
+ * @param isBulk whether the progress bar is for them.
+ * @returns the bytes that were downloaded.
+ */
+async function complete({ repository, cache, listing, options }: Pull, files: readonly HubFile[], isBulk: boolean): Promise<number> {
+  const { commit } = listing;
+  const missing = async () => {
+    const there = await cache.files(commit);
+    return files.filter(({ path, size }) => there.get(path)?.size !== size);
   };
-  for (const file of files) {
-    if (lacking.includes(file)) await downloadBlob({ repository, commit, file, blob: cache.blob(file), onBytes, signal: options.signal });
-    await cache.link(commit, file);
-  }
-  return total;
-}
-
-function report({ onProgress }: PullOptions, message: string, fraction: number | null): void {
-  onProgress?.({ step: 'download', message, fraction });
+  if ((await missing()).length === 0) return 0;
+  const { signal, onProgress } = options;
+  const report = (message: string, fraction: number) => onProgress?.({ step: 'download', message, fraction: isBulk ? fraction : null });
+  return writingTo(cache.folder, async () => {
+    await using _lock = await cache.lock(signal, (pid) => report(`waiting for process ${pid}, which downloads the same model`, 0));
+    const unlinked = await missing(); // another process may have downloaded them meanwhile
+    const isThere = await Promise.all(unlinked.map((file) => cache.has(file)));
+    const absent = unlinked.filter((_, i) => !isThere[i]);
+    const total = bytesOf(absent);
+    const begun = await Promise.all(absent.map((file) => partialBytes(cache.blob(file))));
+    await checkRoom(total - begun.reduce((sum, bytes) => sum + bytes, 0), repository.name.text, cache.folder);
+    let done = 0;
+    const onBytes = (count: number, path: string) => {
+      done += count;
+      report(`${bytesText(done)} of ${bytesText(total)}, ${path}`, Math.min(done / (total || 1), 0.99));
+    };
+    for (const file of absent) await downloadBlob({ repository, commit, file, blob: cache.blob(file), onBytes, signal });
+    for (const file of unlinked) await cache.link(commit, file);
+    return total;
+  });
 }
