@@ -101,22 +101,22 @@ export function bytesText(bytes: number): string {
   return `${(bytes / Number(size)).toFixed(bytes < 1e9 ? 0 : 1)} ${unit}`;
 }
 
-const full = (folder: string) => new ModelDiskFullError('the download', folder, '');
-const unwritable = (folder: string, error: Error) => new ModelCacheError(error.message, folder);
-const diskFailures = new Map<unknown, (folder: string, error: Error) => GraftError>([
-  ...['ENOSPC', 'EDQUOT'].map((code) => [code, full] as const),
-  ...['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].map((code) => [code, unwritable] as const),
-]);
+const fullDisk = new Set<string | undefined>(['ENOSPC', 'EDQUOT']);
+const noWriting = new Set<string | undefined>(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
 
-const isDiskFailure = (error: unknown): boolean => diskFailures.has((error as NodeJS.ErrnoException).code);
+function isDiskFailure(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return fullDisk.has(code) || noWriting.has(code);
+}
 
 /** Runs what writes to a folder. @throws ModelDiskFullError, ModelCacheError in place of the system's own errors. */
 export async function writingTo<T>(folder: string, write: () => Promise<T>): Promise<T> {
   try {
     return await write();
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw diskFailures.get(code)?.(folder, error as Error) ?? error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (fullDisk.has(code)) throw new ModelDiskFullError('the download', folder, '');
+    throw noWriting.has(code) ? new ModelCacheError(message, folder) : error;
   }
 }
 
