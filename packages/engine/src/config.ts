@@ -46,6 +46,13 @@ export const EngineConfig = z.strictObject({
     .positive()
     .exactOptional()
     .describe("Tokens of a sequence, prompt and answer. Default: the model's limit, at most 8192."),
+  generationConfig: z
+    .string()
+    .min(1)
+    .default('auto')
+    .describe(
+      "Where a request's defaults come from: auto (the model's generation_config.json), none, or a file or folder with another one.",
+    ),
   prefillTokens: z.int().positive().default(256).describe('Tokens of a prompt in one prefill piece.'),
   threads: z.int().positive().exactOptional().describe('Threads of a run. Default: the physical cores.'),
   cacheDirectory: z

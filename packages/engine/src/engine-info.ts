@@ -3,6 +3,7 @@ import type { LanguageModel } from '@graft/core-model';
 import { explain, groupPatches, type HookRunner } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo, ModelChanges } from './engine.ts';
+import type { GenerationDefaults } from './generation-config.ts';
 import type { ImageLimits } from './image/image-config.ts';
 import type { LoadedModel, LoadOptions } from './load-model.ts';
 import { readAsText } from './model-source.ts';
@@ -13,6 +14,7 @@ export function infoOf(
   { config, plugins, platform }: Pick<LoadOptions, 'config' | 'plugins' | 'platform'>,
   loaded: LoadedModel,
   text: ModelText,
+  generationDefaults: GenerationDefaults,
 ): EngineInfo {
   const { resolution, hooks, context, model, readAs, timings, warmUp } = loaded;
   return {
@@ -28,6 +30,7 @@ export function infoOf(
     maxSequences: config.maxSequences,
     vocabSize: loaded.config.vocabSize,
     hasChatTemplate: text.template !== null,
+    generationDefaults,
     readsImages: readsImages(loaded),
     imageLimits: imageLimitsOf(config),
     resolution,

@@ -1,5 +1,6 @@
 import type { LoadReport } from '@graft/core-model';
 import type { HookRecord, PatchGroup, RenameRecord, Resolution } from '@graft/registry';
+import type { GenerationDefaults } from './generation-config.ts';
 import type { ImageLimits } from './image/image-config.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { RunnerStats, WarmUpSummary } from './runner/model-runner.ts';
@@ -59,6 +60,8 @@ export interface EngineInfo {
   maxSequences: number;
   vocabSize: number;
   hasChatTemplate: boolean;
+  /** Where a request gets the values that it leaves out: the model's generation_config.json. */
+  generationDefaults: GenerationDefaults;
   /** Whether a request may contain images; `imageLimits` applies to them. */
   readsImages: boolean;
   imageLimits: ImageLimits;

@@ -86,6 +86,7 @@ export { SamplingParams } from './sampling-params.ts';
 export { FirstComeFirstServed, type WaitingSequence } from './scheduler-policy.ts';
 export type { SequenceObserver } from './sequence.ts';
 export type { StartOptions } from './start-engine.ts';
+export { ChatTemplateFailedError } from './text/chat-template.ts';
 export type { TokenizerFormat } from './text/model-text.ts';
 export type { Tokenizer } from './text/tokenizer.ts';
 export {

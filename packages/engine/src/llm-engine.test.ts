@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { readReferenceCase } from '../../../tests/parity/reference-case.ts';
 import {
@@ -83,6 +85,34 @@ describe('an answer', () => {
     expect(deltas.slice(0, -1).every(({ finishReason, timing }) => finishReason === null && timing === undefined)).toBe(true);
     const { queuedMs, firstTokenMs, totalMs } = deltas.at(-1)!.timing!;
     expect(0 <= queuedMs && queuedMs < firstTokenMs && firstTokenMs < totalMs).toBe(true);
+  });
+
+  test('follows generation_config.json where the request is silent, and the request where it speaks', async () => {
+    const model = folderWithTokenizer();
+    writeFileSync(join(model, 'generation_config.json'), JSON.stringify({ temperature: 0, eos_token_id: 7 }));
+    const silent = { prompt: { text: 'hello' }, sampling: { maxTokens: 6, ignoreEos: true } };
+    const greedy = await generateIds(engine, { ...silent, sampling: { ...silent.sampling, temperature: 0 } });
+    const own = await startTiny({ model });
+    expect(own.info.generationDefaults).toEqual({ sampling: { temperature: 0 }, eosTokenIds: [7] });
+    expect(await generateIds(own, silent)).toEqual(greedy);
+    const sampled = { ...silent, sampling: { ...wild, ignoreEos: true } };
+    expect(await generateIds(own, sampled)).toEqual(await generateIds(engine, sampled));
+    const off = await startTiny({ model, generationConfig: 'none' });
+    expect(off.info.generationDefaults).toEqual({ sampling: {}, eosTokenIds: [] });
+  });
+
+  test('renders tools and calls, and a template that fails is an error with its line', async () => {
+    const model = folderWithTokenizer();
+    const template =
+      '{% for t in tools or [] %}{{ t.name }}{% endfor %}{% for m in messages %}{{ m.content }}{{ m.tool_calls[0].id }}\n{{ extra.x }}{% endfor %}';
+    writeFileSync(join(model, 'tokenizer_config.json'), JSON.stringify({ chat_template: template }));
+    const own = await startTiny({ model });
+    const messages = [{ role: 'assistant', content: 'a', tool_calls: [{ id: 'c' }] }];
+    const chat = { messages, tools: [{ name: 't' }], variables: { extra: { x: 'e' } } };
+    expect(await generateIds(own, request(chat))).toEqual(await generateIds(own, request({ text: 'tac\ne' })));
+    await expect(collect(own.generate(request({ messages })))).rejects.toThrow(
+      "'extra' is undefined, in line 2: {{ extra.x }}{% endfor %}",
+    );
   });
 
   test('continues a chat as the template writes it', async () => {

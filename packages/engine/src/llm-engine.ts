@@ -8,6 +8,7 @@ import { createServices } from './default-services.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { infoOf } from './engine-info.ts';
 import { EngineClosedError, InvalidRequestError } from './errors.ts';
+import { type GenerationDefaults, readGenerationDefaults } from './generation-config.ts';
 import { ImageReader } from './image/image-reader.ts';
 import { parseWith } from './json-file.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
@@ -74,14 +75,15 @@ export class LlmEngine implements Engine {
       const source = await readSource(plugins.registry, checkpoint, config.architecture); // before the tokenizer: an unknown architecture is the error
       const files = await container.get(ModelFiles);
       const text = await files.text(checkpoint);
+      const generationDefaults = await readGenerationDefaults(checkpoint, config.generationConfig);
       const loaded = await loadModel({ ...options, config, source });
-      const info = infoOf({ config, plugins, platform }, loaded, text);
+      const info = infoOf({ config, plugins, platform }, loaded, text, generationDefaults);
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
       const { scheduler: policy, processors } = await container.get(SequencePolicies);
       const { kvCache, maxPrefillTokens } = loaded.runner;
       const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
       const scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });
-      const shared = sharedBySequences(loaded, text, processors);
+      const shared = sharedBySequences(loaded, text, generationDefaults, processors);
       const { events } = options;
       const context = { container, platform, config, ...(events !== undefined && { events }) };
       return new LlmEngine(new ServedModel(loaded, info, context), prompts, scheduler, shared);
@@ -218,7 +220,9 @@ export class LlmEngine implements Engine {
 
   private parse(request: GenerateRequest): z.output<typeof GenerateRequest> {
     this.requireOpen();
-    return parseWith(GenerateRequest, request, (what, key, fix) => new InvalidRequestError(what, key || 'request', fix));
+    const { sampling } = this.info.generationDefaults;
+    const given = { ...request, sampling: { ...sampling, ...request?.sampling } };
+    return parseWith(GenerateRequest, given, (what, key, fix) => new InvalidRequestError(what, key || 'request', fix));
   }
 
   private requireOpen(): void {
@@ -236,12 +240,16 @@ function failAll(sequences: readonly Sequence[], error: unknown): null {
   return null;
 }
 
-function sharedBySequences({ config, context }: LoadedModel, text: ModelText, processors: readonly LogitsProcessor[]): SharedBySequences {
-  const { tokenizer } = text;
+function sharedBySequences(
+  { config, context }: LoadedModel,
+  { tokenizer }: ModelText,
+  { eosTokenIds }: GenerationDefaults,
+  processors: readonly LogitsProcessor[],
+): SharedBySequences {
   const { vocabSize } = config;
   return {
     tokenizer,
-    eosTokenIds: new Set([...config.eosTokenIds, ...(tokenizer?.eosTokenIds ?? []), ...text.eosTokenIds]),
+    eosTokenIds: new Set([...config.eosTokenIds, ...(tokenizer?.eosTokenIds ?? []), ...eosTokenIds]),
     maxModelLength: context.maxModelLength,
     vocabSize,
     processors,

@@ -5,6 +5,7 @@ import type { ImageReader } from './image/image-reader.ts';
 import type { ImageTiles, PromptImages } from './image/prompt-images.ts';
 import { Permits } from './permits.ts';
 import type { ChatMessage, Prompt, PromptImage } from './request.ts';
+import type { ChatMessage as TemplateMessage } from './text/chat-template.ts';
 import type { ModelText } from './text/model-text.ts';
 import type { EncodeOptions, Tokenizer } from './text/tokenizer.ts';
 
@@ -73,7 +74,7 @@ export class PromptReader {
       const promptIds = this.checked(this.promptIds(prompt)); // before anything is decoded
       return { promptIds, images: reader.place(promptIds, await this.tilesOf(reader, images, signal)) };
     }
-    const rendered = this.render(prompt.messages);
+    const rendered = this.render(prompt);
     reader.checkPlaces(rendered, images.length);
     const places = placesOf(prompt.messages);
     const where = (index: number) => places[index]!;
@@ -99,7 +100,7 @@ export class PromptReader {
 
   private promptIds(prompt: Prompt): number[] {
     if ('tokenIds' in prompt) return prompt.tokenIds;
-    const ids = 'text' in prompt ? this.encode(prompt.text) : this.encode(this.render(prompt.messages), { addSpecialTokens: false });
+    const ids = 'text' in prompt ? this.encode(prompt.text) : this.encode(this.render(prompt), { addSpecialTokens: false });
     if (ids.length === 0) throw new InvalidRequestError('The prompt is empty.', 'prompt');
     return ids;
   }
@@ -113,13 +114,15 @@ export class PromptReader {
     return tokenizer.encode(text, options);
   }
 
-  private render(messages: readonly ChatMessage[]): string {
+  private render({ messages, ...options }: ChatPrompt): string {
     const { template } = this.options.text;
     if (template === null)
       throw new InvalidRequestError('This model has no chat template.', 'messages', 'send the prompt as text to /v1/completions.');
-    return template.render(messages.map(withoutFiles));
+    return template.render(template.adapt(messages.map(withoutFiles), options), options);
   }
 }
+
+type ChatPrompt = Extract<Prompt, { messages: unknown }>;
 
 const isFile = (image: PromptImage): image is Uint8Array => image instanceof Uint8Array;
 
@@ -138,7 +141,8 @@ function placesOf(messages: readonly ChatMessage[]): string[] {
 }
 
 /** Templates see the places of images, not the images. */
-function withoutFiles({ content, ...message }: ChatMessage) {
-  if (!Array.isArray(content)) return { ...message, content };
+function withoutFiles(message: ChatMessage): TemplateMessage {
+  const { content } = message;
+  if (!Array.isArray(content)) return message;
   return { ...message, content: content.map((part) => (part.type === 'image' ? { type: 'image' } : part)) };
 }

@@ -10,11 +10,10 @@ const ContentPart = z.discriminatedUnion('type', [
   z.object({ type: z.literal('image'), data: ImageFile }),
 ]);
 
-/** One message of a chat. */
-export const ChatMessage = z.object({
+/** One message of a chat. Other keys (`name`, `tool_calls`, `tool_call_id`, `reasoning_content`) reach the template unchanged. */
+export const ChatMessage = z.looseObject({
   role: z.string().min(1),
-  content: z.union([z.string(), z.array(ContentPart), z.null()]),
-  name: z.string().exactOptional(),
+  content: z.union([z.string(), z.array(ContentPart)]).nullish(),
 });
 export type ChatMessage = z.output<typeof ChatMessage>;
 
@@ -28,11 +27,29 @@ const PromptImage = z.union([
 ]);
 export type PromptImage = z.output<typeof PromptImage>;
 
+/** What a chat's template is given with the messages. */
+const templateOptions = {
+  tools: z.array(z.unknown()).exactOptional().describe("Tools in OpenAI's form."),
+  documents: z
+    .array(z.record(z.string(), z.unknown()))
+    .exactOptional()
+    .describe('What the answer may draw on, for templates that read it.'),
+  variables: z.record(z.string(), z.unknown()).exactOptional().describe('More variables of the template, such as enable_thinking.'),
+  template: z
+    .string()
+    .exactOptional()
+    .describe("One of the model's templates. Default: tool_use with tools where the model has it, else default."),
+  addGenerationPrompt: z
+    .boolean()
+    .exactOptional()
+    .describe("Whether the prompt ends with the start of the assistant's message. Default: true."),
+};
+
 /** The prompt: text, token ids, or a chat for the model's template. Token ids contain the config's `image_token_index` once for each token of an image. */
 export const Prompt = z.union([
   z.strictObject({ text: z.string() }),
   z.strictObject({ tokenIds: z.array(z.int().nonnegative()).min(1), images: z.array(PromptImage).exactOptional() }),
-  z.strictObject({ messages: z.array(ChatMessage).min(1) }),
+  z.strictObject({ messages: z.array(ChatMessage).min(1), ...templateOptions }),
 ]);
 export type Prompt = z.output<typeof Prompt>;
 

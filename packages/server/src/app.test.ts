@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { GraftError } from '@graft/common';
+import { ChatTemplateFailedError } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type Script, scriptedEngine } from '../test/scripted-engine.ts';
@@ -172,6 +173,44 @@ describe('text completions', () => {
   });
 });
 
+test('tools, calls, results and template options of a chat reach the engine in the form that templates take', async () => {
+  const { chat, engine } = start();
+  const call = (args: unknown) => ({ id: '1', type: 'function', function: { name: 'f', arguments: args } });
+  const result = { role: 'tool', tool_call_id: '1', content: '12' };
+  const messages = [
+    { role: 'user', content: 'hi' },
+    { role: 'assistant', content: null, tool_calls: [call('{"a": 1}'), call('not JSON')] },
+    result,
+  ];
+  const tools = [{ type: 'function', function: { name: 'f' } }];
+  const more = {
+    documents: [{ title: 't' }],
+    chat_template: 'rag',
+    chat_template_kwargs: { enable_thinking: false },
+    add_generation_prompt: false,
+  };
+  expect((await chat({ messages, tools, ...more })).statusCode).toBe(200);
+  expect(engine.seen[0]!.prompt).toEqual({
+    messages: [messages[0], { role: 'assistant', content: '', tool_calls: [call({ a: 1 }), call('not JSON')] }, result],
+    tools,
+    documents: more.documents,
+    template: 'rag',
+    variables: { enable_thinking: false },
+    addGenerationPrompt: false,
+  });
+  await chat({ tools, tool_choice: 'none' });
+  expect(engine.seen[1]!.prompt).toEqual({ messages: [{ role: 'user', content: 'hi' }] });
+});
+
+test('a template that fails is a 400 that quotes its line', async () => {
+  const { chat } = start({
+    failAt: { index: 0, error: new ChatTemplateFailedError('a template', new Error('no x'), ', in line 2: {{ x }}') },
+  });
+  const response = await chat();
+  expect([response.statusCode, response.json().error.code]).toEqual([400, 'invalid_value']);
+  expect(response.json().error.message).toContain('The chat template failed on these messages: no x, in line 2: {{ x }}.');
+});
+
 describe('a request that cannot be served gets one clear error in OpenAI’s shape', () => {
   const user = [{ role: 'user', content: 'hi' }];
   test.each<[string, object, string | null, string]>([
@@ -182,9 +221,15 @@ describe('a request that cannot be served gets one clear error in OpenAI’s sha
     ['a message without a role', { messages: [{ content: 'x' }] }, 'messages[0].role', 'messages[0].role'],
     ['a message with a number as content', { messages: [{ role: 'user', content: 5 }] }, 'messages[0].content', 'messages[0].content'],
     ['an image', { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 'messages[0].content[0].image_url', 'needs {"url"'],
-    ['a tool message', { messages: [...user, { role: 'tool', content: 'x' }] }, 'messages[1].role', 'tool calls'],
+    [
+      'a tool call without a name',
+      { messages: [...user, { role: 'assistant', tool_calls: [{ function: {} }] }] },
+      'messages[1].tool_calls[0].function.name',
+      'name',
+    ],
     ['json output', { response_format: { type: 'json_object' } }, 'response_format', "'json_object' is not served"],
-    ['tools', { tools: [{ type: 'function' }] }, 'tools', "'tool_choice' to 'none'"],
+    ['a forced call', { tools: [{ type: 'function' }], tool_choice: 'required' }, 'tool_choice', "'auto' or 'none'"],
+    ['tools that are no list', { tools: {} }, 'tools', 'tools'],
     ['audio', { modalities: ['audio'] }, 'modalities', 'text'],
     ['top_logprobs alone', { top_logprobs: 2 }, 'top_logprobs', "'logprobs' is true"],
     ['stream_options alone', { stream_options: { include_usage: true } }, 'stream_options', "'stream' is true"],
@@ -370,6 +415,12 @@ describe('models and health', () => {
       created: 1795478400,
     });
     expect((await app.inject('/v1/models/other')).json().error.code).toBe('model_not_found');
+  });
+
+  test("tell the defaults of requests in the words of the model's generation_config.json", async () => {
+    const { app } = start({ info: { generationDefaults: { sampling: { temperature: 0.6, topP: 0.9 }, eosTokenIds: [2] } } });
+    const [model] = (await app.inject('/v1/models')).json().data;
+    expect(model.generation_config).toEqual({ temperature: 0.6, top_p: 0.9, eos_token_id: [2] });
   });
 
   test('health tells the engine and its counts', async () => {

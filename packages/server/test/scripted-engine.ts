@@ -117,6 +117,7 @@ const scriptedInfo: EngineInfo = {
   maxSequences: 8,
   vocabSize: 256,
   hasChatTemplate: true,
+  generationDefaults: { sampling: {}, eosTokenIds: [] },
   readsImages: false,
   imageLimits: ImageLimits.parse({}),
   resolution: {

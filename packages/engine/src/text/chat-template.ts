@@ -1,9 +1,12 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GraftError, graftError, messageOf } from '@graft/common';
-import { Environment, Interpreter, Template } from '@huggingface/jinja';
+import { quotedList } from '@graft/registry';
 import { z } from 'zod';
 import { readIfThere, readJsonFile } from '../json-file.ts';
 import type { GgufMetadata } from './gguf-tokenizer.ts';
+import { JinjaTemplate } from './jinja/template.ts';
+import { JinjaError } from './jinja/values.ts';
 
 /** One part of a message's content. Parts other than text reach only templates that loop over parts. */
 export interface ContentPart {
@@ -15,7 +18,7 @@ export interface ContentPart {
 /** One message of a chat, in OpenAI's form. Other keys (`tool_calls`, `name`) reach the template unchanged. */
 export interface ChatMessage {
   role: string;
-  content?: string | readonly ContentPart[] | null;
+  content?: string | readonly ContentPart[] | null | undefined;
   [key: string]: unknown;
 }
 
@@ -23,25 +26,30 @@ export interface RenderOptions {
   /** Whether to end with the start of the assistant's answer. Default: true. */
   addGenerationPrompt?: boolean;
   /** Tools in OpenAI's form, for templates that support them. */
-  tools?: readonly unknown[];
+  tools?: readonly unknown[] | undefined;
+  /** What the answer may draw on, as objects with `title` and `text`. */
+  documents?: readonly unknown[] | undefined;
   /** The time for `strftime_now`. Default: the time of the call. */
   now?: Date;
   /** More variables of the template, such as `enable_thinking`. */
-  variables?: Readonly<Record<string, unknown>>;
+  variables?: Readonly<Record<string, unknown>> | undefined;
+  /** One of the model's templates. Default: `tool_use` where tools are given and the model has it, else `default`. */
+  template?: string | undefined;
 }
 
 export interface ChatTemplateFacts {
   source: string;
-  /** The text of the special tokens. Default: empty. */
-  bosToken?: string;
-  eosToken?: string;
+  /** The model's other templates, such as `tool_use` and `rag`. */
+  named?: Readonly<Record<string, string>>;
+  /** `bos_token`, `eos_token` and others, for templates that write them. A missing one is undefined there. */
+  specialTokens?: Readonly<Record<string, string>>;
   /** The file or key it comes from, for errors. */
   where: string;
 }
 
 /** The template is not valid Jinja. */
-export class ChatTemplateInvalidError extends graftError('GRAFT_CHAT_TEMPLATE_INVALID', (where: string, cause: unknown) => ({
-  what: `The chat template cannot be read: ${messageOf(cause)}.`,
+export class ChatTemplateInvalidError extends graftError('GRAFT_CHAT_TEMPLATE_INVALID', (where: string, cause: unknown, quote = '') => ({
+  what: `The chat template cannot be read: ${messageOf(cause)}${quote}.`,
   where,
   fix: 'correct the template, or pass another.',
   cause,
@@ -55,12 +63,22 @@ export class ChatTemplateRefusedError extends graftError('GRAFT_CHAT_TEMPLATE_RE
 })) {}
 
 /** The template failed on the messages. */
-export class ChatTemplateFailedError extends graftError('GRAFT_CHAT_TEMPLATE_FAILED', (where: string, cause: unknown) => ({
-  what: `The chat template failed on these messages: ${messageOf(cause)}.`,
+export class ChatTemplateFailedError extends graftError('GRAFT_CHAT_TEMPLATE_FAILED', (where: string, cause: unknown, quote: string) => ({
+  what: `The chat template failed on these messages: ${messageOf(cause)}${quote}.`,
   where,
   fix: 'send messages of role system, user and assistant with text, or pass a template that fits the model.',
   cause,
 })) {}
+
+/** The model has no template of this name. */
+export class ChatTemplateUnknownError extends graftError(
+  'GRAFT_CHAT_TEMPLATE_UNKNOWN',
+  (name: string, known: readonly string[], where: string) => ({
+    what: `The model has no chat template "${name}".`,
+    where,
+    fix: `use ${quotedList(known)}, or leave the name out.`,
+  }),
+) {}
 
 /** A message holds content that the template cannot take. */
 export class ChatContentError extends graftError('GRAFT_CHAT_CONTENT_UNSUPPORTED', (what: string, position: number) => ({
@@ -72,76 +90,103 @@ export class ChatContentError extends graftError('GRAFT_CHAT_CONTENT_UNSUPPORTED
 /** Turns the messages of a chat into the text that the model was trained on. */
 export class ChatTemplate {
   readonly where: string;
-  private readonly template: Template;
-  private readonly bosToken: string;
-  private readonly eosToken: string;
-  private readonly content: ContentForm;
+  private readonly specialTokens: Readonly<Record<string, string>>;
+  private readonly templates: ReadonlyMap<string, OneTemplate>;
 
   /** @throws ChatTemplateInvalidError */
-  constructor({ source, bosToken = '', eosToken = '', where }: ChatTemplateFacts) {
+  constructor({ source, named = {}, specialTokens = {}, where }: ChatTemplateFacts) {
     this.where = where;
-    this.bosToken = bosToken;
-    this.eosToken = eosToken;
-    this.content = contentFormOf(source);
-    try {
-      this.template = new Template(source);
-    } catch (error) {
-      throw new ChatTemplateInvalidError(where, error);
-    }
+    this.specialTokens = specialTokens;
+    this.templates = new Map(
+      Object.entries({ default: source, ...named }).map(([name, text]) => [
+        name,
+        new OneTemplate(text, name === 'default' ? where : `${where} (${name})`),
+      ]),
+    );
   }
 
   /**
-   * The prompt for these messages. It contains the beginning token if the template writes one, so encode it with `addSpecialTokens: false`.
-   * @throws ChatTemplateRefusedError, ChatTemplateFailedError, ChatContentError
+   * The prompt for these messages, as transformers' `apply_chat_template` renders it. It holds the beginning token where the template writes one, so encode it with `addSpecialTokens: false`.
+   * @throws ChatTemplateRefusedError, ChatTemplateFailedError, ChatTemplateUnknownError
    */
-  render(messages: readonly ChatMessage[], { addGenerationPrompt = true, tools, now, variables }: RenderOptions = {}): string {
-    const scope = {
-      ...jinjaConstants,
-      ...variables,
-      messages: messages.map((message, position) => this.withContent(message, position)),
-      add_generation_prompt: addGenerationPrompt,
-      bos_token: this.bosToken,
-      eos_token: this.eosToken,
-      tools: tools === undefined || tools.length === 0 ? null : tools,
-      raise_exception: (said: unknown) => {
-        throw new ChatTemplateRefusedError(String(said), this.where);
+  render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
+    const { addGenerationPrompt = true, tools = [], documents = null, now = new Date(), variables } = options;
+    return this.choose(options).render(
+      messages,
+      {
+        ...this.specialTokens,
+        ...variables,
+        add_generation_prompt: addGenerationPrompt,
+        tools: tools.length === 0 ? null : tools,
+        documents,
       },
-      strftime_now: (format: string) => strftime(now ?? new Date(), format),
-    };
+      now,
+    );
+  }
+
+  /**
+   * The messages with their content in the form that the template reads: a string becomes a part where it only walks over parts, and parts of text become a
+   * string where it takes strings. transformers gives the template what the caller sent, and such a template then drops the text or prints Python's lists.
+   * @throws ChatContentError, ChatTemplateUnknownError
+   */
+  adapt(messages: readonly ChatMessage[], options: Pick<RenderOptions, 'tools' | 'template'> = {}): ChatMessage[] {
+    const form = contentFormOf(this.choose(options).source);
+    return messages.map((message, position) => withContent(message, form, position));
+  }
+
+  private choose({ tools = [], template }: Pick<RenderOptions, 'tools' | 'template'>): OneTemplate {
+    const name = template ?? (tools.length > 0 && this.templates.has('tool_use') ? 'tool_use' : 'default');
+    const found = this.templates.get(name);
+    if (found === undefined) throw new ChatTemplateUnknownError(name, [...this.templates.keys()], this.where);
+    return found;
+  }
+}
+
+class OneTemplate {
+  readonly source: string;
+  private readonly where: string;
+  private readonly template: JinjaTemplate;
+
+  constructor(source: string, where: string) {
+    this.where = where;
+    this.source = source;
     try {
-      return renderIn(scope, this.template);
+      this.template = new JinjaTemplate(source);
     } catch (error) {
-      throw GraftError.is(error) ? error : new ChatTemplateFailedError(this.where, error);
+      throw new ChatTemplateInvalidError(where, error, this.quote(error));
     }
   }
 
-  private withContent(message: ChatMessage, position: number): ChatMessage {
-    const { content } = message;
-    if (content === undefined || content === null) return message;
-    if (typeof content === 'string') return this.content === 'parts' ? { ...message, content: [{ type: 'text', text: content }] } : message;
-    for (const part of content) {
-      if (part.type === 'text' && typeof part.text !== 'string') throw new ChatContentError('A part of type "text" has no text.', position);
+  render(messages: readonly ChatMessage[], variables: Readonly<Record<string, unknown>>, now: Date): string {
+    const read = messages.map(withReasoning);
+    try {
+      return this.template.render(
+        { ...variables, messages: read },
+        {
+          raise_exception: ([said]) => {
+            throw new ChatTemplateRefusedError(String(said), this.where);
+          },
+          strftime_now: ([format]) => strftime(now, String(format)),
+        },
+      );
+    } catch (error) {
+      throw GraftError.is(error) ? error : new ChatTemplateFailedError(this.where, error, this.quote(error));
     }
-    return this.content === 'string' ? { ...message, content: joinText(content, position) } : message;
+  }
+
+  /** The line of the template at fault. */
+  private quote(error: unknown): string {
+    const line = error instanceof JinjaError ? error.line : null;
+    const text = line === null ? undefined : this.source.split(/\r\n?|\n/)[line - 1]?.trim();
+    return text === undefined ? '' : `, in line ${line}: ${text.length > 200 ? `${text.slice(0, 200)}…` : text}`;
   }
 }
 
-/** The constants of every Jinja template. */
-const jinjaConstants = { true: true, false: false, none: null, True: true, False: false, None: null, range };
-
-/** Replaces `Template.render`, whose `raise_exception` throws errors that look like faults of the template. */
-function renderIn(scope: Readonly<Record<string, unknown>>, template: Template): string {
-  const environment = new Environment();
-  for (const [name, value] of Object.entries(scope)) environment.set(name, value);
-  return String(new Interpreter(environment).run(template.parsed).value);
-}
-
-function range(first: number, second?: number, step = 1): number[] {
-  const [start, stop] = second === undefined ? [0, first] : [first, second];
-  if (step === 0) throw new RangeError('range() needs a step other than 0');
-  const numbers: number[] = [];
-  for (let number = start; step > 0 ? number < stop : number > stop; number += step) numbers.push(number);
-  return numbers;
+/** As transformers does: a key that is null is left out, and the reasoning is given under the names that templates read. */
+function withReasoning(message: ChatMessage): Record<string, unknown> {
+  const given = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
+  const reasoning = given['reasoning_content'] ?? given['thinking'] ?? given['reasoning'];
+  return reasoning === undefined ? given : { thinking: reasoning, ...given, reasoning_content: reasoning };
 }
 
 /** The content that the template reads: strings, lists of parts, or either. */
@@ -153,6 +198,16 @@ function contentFormOf(source: string): ContentForm {
   return /\bis\s+(?:not\s+)?string\b/.test(source) ? 'either' : 'parts';
 }
 
+function withContent(message: ChatMessage, form: ContentForm, position: number): ChatMessage {
+  const { content } = message;
+  if (typeof content === 'string') return form === 'parts' ? { ...message, content: [{ type: 'text', text: content }] } : message;
+  if (!Array.isArray(content)) return message;
+  for (const part of content) {
+    if (part.type === 'text' && typeof part.text !== 'string') throw new ChatContentError('A part of type "text" has no text.', position);
+  }
+  return form === 'string' ? { ...message, content: joinText(content, position) } : message;
+}
+
 function joinText(parts: readonly ContentPart[], position: number): string {
   const texts = parts.map((part) => {
     if (part.type !== 'text')
@@ -162,51 +217,83 @@ function joinText(parts: readonly ContentPart[], position: number): string {
   return texts.join('\n');
 }
 
-/** `tokenizer.chat_template` of a GGUF; null without it. @throws ChatTemplateInvalidError */
+const ggufKey = 'tokenizer.chat_template';
+
+/** `tokenizer.chat_template` of a GGUF with the named ones beside it (`tokenizer.chat_template.tool_use`); null without it. @throws ChatTemplateInvalidError */
 export function chatTemplateFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): ChatTemplate | null {
-  const source = metadata.get('tokenizer.chat_template');
-  if (typeof source !== 'string') return null;
-  return new ChatTemplate({ source, ...ggufSpecialTokens(metadata), where: `${where}, key tokenizer.chat_template` });
+  const templates: Record<string, unknown> = { default: metadata.get(ggufKey) };
+  for (const [key, value] of metadata) if (key.startsWith(`${ggufKey}.`)) templates[key.slice(ggufKey.length + 1)] = value;
+  return templateOf(templates, ggufSpecialTokens(metadata), `${where}, key ${ggufKey}`);
 }
 
-function ggufSpecialTokens(metadata: GgufMetadata): { bosToken: string; eosToken: string } {
+/** Of several templates without a default, the first is it. */
+function templateOf(
+  templates: Readonly<Record<string, unknown>>,
+  specialTokens: Record<string, string>,
+  where: string,
+): ChatTemplate | null {
+  const strings = Object.entries(templates).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
+  const { default: source = strings[0]?.[1], ...named } = Object.fromEntries(strings);
+  return source === undefined ? null : new ChatTemplate({ source, named, specialTokens, where });
+}
+
+/** The names that templates use, by GGUF key. */
+const ggufTokens = {
+  bos_token: 'bos',
+  eos_token: 'eos',
+  unk_token: 'unknown',
+  pad_token: 'padding',
+  sep_token: 'seperator',
+  cls_token: 'cls',
+  mask_token: 'mask',
+};
+
+function ggufSpecialTokens(metadata: GgufMetadata): Record<string, string> {
   const tokens = metadata.get('tokenizer.ggml.tokens');
-  const named = (key: string): string => {
-    const id = metadata.get(`tokenizer.ggml.${key}`);
-    const token: unknown = Array.isArray(tokens) && id !== undefined ? tokens[Number(id)] : undefined;
-    return typeof token === 'string' ? token : '';
-  };
-  return { bosToken: named('bos_token_id'), eosToken: named('eos_token_id') };
+  const named = Object.entries(ggufTokens).map(([name, key]) => {
+    const id = metadata.get(`tokenizer.ggml.${key}_token_id`);
+    return [name, Array.isArray(tokens) && id !== undefined ? tokens[Number(id)] : undefined] as const;
+  });
+  return Object.fromEntries(named.filter((entry): entry is [keyof typeof ggufTokens, string] => typeof entry[1] === 'string'));
 }
 
 /**
- * The chat template of a checkpoint's folder: `chat_template.jinja`, else `chat_template` in tokenizer_config.json (of several, the one named `default`).
- * Null if the folder has neither.
+ * The chat templates of a checkpoint's folder, as transformers finds them: `chat_template.jinja` with `additional_chat_templates/NAME.jinja`, else
+ * `chat_template.json`, else `chat_template` in tokenizer_config.json, which is one template or a list of named ones. Null if the folder has none.
  * @throws ChatTemplateInvalidError
  */
 export async function readChatTemplate(folder: string): Promise<ChatTemplate | null> {
-  const configFile = join(folder, 'tokenizer_config.json');
-  const config = (await readJsonFile(configFile, TokenizerConfig, (what) => new ChatTemplateInvalidError(configFile, what))) ?? {};
-  const tokens = { bosToken: tokenName(config['bos_token']), eosToken: tokenName(config['eos_token']) };
-  const ownFile = join(folder, 'chat_template.jinja');
-  const own = await readIfThere(ownFile, (what) => new ChatTemplateInvalidError(ownFile, what));
-  if (own !== null) return new ChatTemplate({ source: own, ...tokens, where: ownFile });
-  const source = defaultTemplate(config['chat_template']);
-  return source === null ? null : new ChatTemplate({ source, ...tokens, where: configFile });
+  const refuse = (what: string, where: string) => new ChatTemplateInvalidError(where, what);
+  const readJson = async (name: string) => (await readJsonFile(join(folder, name), JsonObject, refuse)) ?? {};
+  const readText = (name: string) => readIfThere(join(folder, name), (what) => refuse(what, join(folder, name)));
+  const config = await readJson('tokenizer_config.json');
+  const tokens = specialTokensOf({ ...(await readJson('special_tokens_map.json')), ...config });
+  const files: Record<string, unknown> = { default: (await readText('chat_template.jinja')) ?? undefined };
+  const names = await readdir(join(folder, additionalTemplates)).catch(() => []);
+  for (const file of names.filter((name) => name.endsWith('.jinja')).sort()) {
+    files[file.slice(0, -'.jinja'.length)] = await readText(join(additionalTemplates, file));
+  }
+  return (
+    templateOf(files, tokens, join(folder, 'chat_template.jinja')) ??
+    templateOf(byName((await readJson('chat_template.json'))['chat_template']), tokens, join(folder, 'chat_template.json')) ??
+    templateOf(byName(config['chat_template']), tokens, join(folder, 'tokenizer_config.json'))
+  );
 }
 
-const TokenizerConfig = z.record(z.string(), z.unknown());
+const JsonObject = z.record(z.string(), z.unknown());
+const additionalTemplates = 'additional_chat_templates';
 
-function defaultTemplate(value: unknown): string | null {
-  if (typeof value === 'string') return value;
-  if (!Array.isArray(value)) return null;
-  const named: unknown = value.find((entry) => entry?.name === 'default') ?? value[0];
-  return isRecord(named) && typeof named['template'] === 'string' ? named['template'] : null;
+/** One template, or a list of `{ name, template }`. */
+function byName(value: unknown): Record<string, unknown> {
+  if (!Array.isArray(value)) return { default: value };
+  return Object.fromEntries(value.filter(isRecord).map(({ name, template }) => [String(name), template]));
 }
 
-function tokenName(value: unknown): string {
-  if (isRecord(value)) return tokenName(value['content']);
-  return typeof value === 'string' ? value : '';
+/** `bos_token` and the like, each a string or `{ content }`. */
+function specialTokensOf(config: Readonly<Record<string, unknown>>): Record<string, string> {
+  const named = Object.entries(config).filter(([key]) => key.endsWith('_token'));
+  const tokens = named.map(([key, value]) => [key, isRecord(value) ? value['content'] : value] as const);
+  return Object.fromEntries(tokens.filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);

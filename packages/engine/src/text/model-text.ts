@@ -1,12 +1,8 @@
-import { join } from 'node:path';
 import type { Checkpoint } from '@graft/core-model';
-import { z } from 'zod';
 import { expectParts } from '../call-plugin.ts';
-import { readJsonFile } from '../json-file.ts';
 import { type ChatTemplate, chatTemplateFromGguf, readChatTemplate } from './chat-template.ts';
 import { tokenizerFromGguf } from './gguf-tokenizer.ts';
 import { readTokenizer, type Tokenizer } from './tokenizer.ts';
-import { TokenizerInvalidError } from './tokenizer-errors.ts';
 
 /** Reads the tokenizer of one kind of checkpoint. */
 export interface TokenizerFormat {
@@ -25,8 +21,6 @@ export const tokenizerFormats: readonly TokenizerFormat[] = [
 export interface ModelText {
   readonly tokenizer: Tokenizer | null;
   readonly template: ChatTemplate | null;
-  /** End tokens that generation_config.json adds to those of tokenizer and config. */
-  readonly eosTokenIds: readonly number[];
 }
 
 export async function openModelText(checkpoint: Checkpoint, formats: readonly TokenizerFormat[] = tokenizerFormats): Promise<ModelText> {
@@ -35,13 +29,5 @@ export async function openModelText(checkpoint: Checkpoint, formats: readonly To
   for (const format of formats.toReversed()) tokenizer ??= await format.open(checkpoint);
   if (tokenizer !== null) expectParts(tokenizer, ['encode', 'decode', 'piece'], 'Tokenizers.open()', '');
   const openTemplate = () => (kind === 'gguf' ? chatTemplateFromGguf(metadata!, path) : readChatTemplate(path));
-  return { tokenizer, template: tokenizer === null ? null : await openTemplate(), eosTokenIds: await generationConfigEos(path) };
-}
-
-const GenerationConfig = z.looseObject({ eos_token_id: z.union([z.int(), z.array(z.int())]).nullish() });
-
-async function generationConfigEos(folder: string): Promise<number[]> {
-  const refuse = (what: string, where: string) => new TokenizerInvalidError(what, where);
-  const config = await readJsonFile(join(folder, 'generation_config.json'), GenerationConfig, refuse);
-  return [config?.eos_token_id ?? []].flat();
+  return { tokenizer, template: tokenizer === null ? null : await openTemplate() };
 }

@@ -7,7 +7,8 @@ import { describeFailure, printable, type Terminal } from './terminal.ts';
 
 export interface ChatOptions {
   system?: string;
-  temperature: number;
+  /** Default: the model's own, else 0.7. */
+  temperature?: number;
   maxTokens?: number;
   seed?: number;
   [engineKey: string]: unknown;
@@ -55,7 +56,7 @@ async function reply(
   const signal = interrupt.forAnswer();
   let content = '';
   try {
-    for await (const delta of engine.generate({ prompt: { messages }, sampling: samplingOf(options) }, { signal })) {
+    for await (const delta of engine.generate({ prompt: { messages }, sampling: samplingOf(options, engine) }, { signal })) {
       content += delta.text;
       terminal.stdout.write(printable(delta.text));
     }
@@ -77,8 +78,12 @@ function opening({ system }: ChatOptions): Message[] {
   return system === undefined ? [] : [{ role: 'system', content: system }];
 }
 
-function samplingOf({ temperature, maxTokens, seed }: ChatOptions): NonNullable<GenerateRequest['sampling']> {
-  return { temperature, ...(maxTokens === undefined ? {} : { maxTokens }), ...(seed === undefined ? {} : { seed }) };
+function samplingOf({ temperature, maxTokens, seed }: ChatOptions, { info }: Engine): NonNullable<GenerateRequest['sampling']> {
+  return {
+    temperature: temperature ?? info.generationDefaults.sampling.temperature ?? 0.7,
+    ...(maxTokens === undefined ? {} : { maxTokens }),
+    ...(seed === undefined ? {} : { seed }),
+  };
 }
 
 /** Ctrl-C stops a running answer; without one, the second Ctrl-C leaves. */

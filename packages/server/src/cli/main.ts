@@ -96,7 +96,7 @@ function chatCommand(root: Command): Command {
     .command('chat')
     .description('A chat with a model in the terminal.')
     .option('--system <text>', 'A system prompt.')
-    .option('--temperature <number>', '0 is greedy.', temperature, 0.7)
+    .option('--temperature <number>', "0 is greedy. Default: the model's own, else 0.7.", temperature)
     .option('--max-tokens <number>', 'The most tokens of an answer. Default: the rest of the context.', wholeNumber)
     .option('--seed <number>', 'Makes sampled answers repeatable.', wholeNumber);
 }

@@ -42,7 +42,9 @@ const refusals: Record<string, readonly string[]> = {
   invalid_image: ['GRAFT_IMAGE_BROKEN', 'GRAFT_IMAGE_TYPE'],
   invalid_image_url: ['GRAFT_IMAGE_FETCH', 'GRAFT_IMAGE_URL'],
   invalid_value: [
+    'GRAFT_CHAT_TEMPLATE_FAILED',
     'GRAFT_CHAT_TEMPLATE_REFUSED',
+    'GRAFT_CHAT_TEMPLATE_UNKNOWN',
     'GRAFT_IMAGE_PLACES',
     'GRAFT_INVALID_REQUEST',
     'GRAFT_LOGIT_BIAS_TOKEN',

@@ -1,4 +1,4 @@
-import { nearestNames, type SamplingParams } from '@graft/engine';
+import { type GenerateRequest, nearestNames, type SamplingParams } from '@graft/engine';
 import { z } from 'zod';
 import { ApiError, parseWith } from './errors.ts';
 
@@ -58,11 +58,12 @@ const imagePart = z.object({
 });
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]).nullish();
 
+const toolCall = z.looseObject({ function: z.looseObject({ name: z.string() }) });
 const chatMessage = z.looseObject({
   role: z.string().min(1),
   content,
   name: z.string().nullish(),
-  tool_calls: z.array(z.unknown()).nullish(),
+  tool_calls: z.array(toolCall).nullish(),
 });
 
 const ChatBody = z.object({
@@ -72,8 +73,12 @@ const ChatBody = z.object({
   logprobs: optional(z.boolean()),
   top_logprobs: optional(z.int().min(0).max(20)),
   response_format: optional(z.looseObject({ type: z.string() })),
-  tools: z.unknown().optional(),
+  tools: optional(z.array(z.looseObject({}))),
   tool_choice: z.unknown().optional(),
+  documents: optional(z.array(z.record(z.string(), z.unknown()))),
+  chat_template: optional(z.string().min(1)),
+  chat_template_kwargs: optional(z.record(z.string(), z.unknown())),
+  add_generation_prompt: optional(z.boolean()),
   functions: z.unknown().optional(),
   function_call: z.unknown().optional(),
   modalities: optional(z.array(z.string())),
@@ -108,10 +113,12 @@ export interface CallMessage {
   role: string;
   /** A string where the message has only text. */
   content: string | CallPart[];
-  name?: string;
+  /** `name`, `tool_calls` and what else the model's template may read. */
+  [key: string]: unknown;
 }
 
-export type CallPrompt = { text: string } | { tokenIds: number[] } | { messages: CallMessage[] };
+type ChatPrompt = Extract<GenerateRequest['prompt'], { messages: unknown }>;
+export type CallPrompt = { text: string } | { tokenIds: number[] } | (Omit<ChatPrompt, 'messages'> & { messages: CallMessage[] });
 
 /** A validated request of either route, in the engine's terms: each prompt gives `n` choices. */
 export interface CompletionCall {
@@ -133,7 +140,7 @@ export function parseChatCall(body: unknown): CompletionCall {
   const maxTokens = chat.max_completion_tokens ?? chat.max_tokens;
   return {
     ...common(chat),
-    prompts: [{ messages }],
+    prompts: [{ messages, ...templateOptions(chat) }],
     sampling: { ...toSampling(chat, maxTokens), ...(chat.logprobs === true ? { logprobs: chat.top_logprobs ?? 0 } : {}) },
     echo: false,
   };
@@ -190,23 +197,38 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
   return prompt.map((one) => (typeof one === 'string' ? { text: one } : { tokenIds: one as number[] }));
 }
 
+/** What the template is given with the messages. `tool_choice: 'none'` hides the tools from the model. */
+function templateOptions(chat: ChatBody) {
+  const { tools, documents, chat_template: template, chat_template_kwargs: variables, add_generation_prompt: addGenerationPrompt } = chat;
+  const options = { tools: chat.tool_choice === 'none' ? undefined : tools, documents, template, variables, addGenerationPrompt };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Omit<ChatPrompt, 'messages'>;
+}
+
 function toMessage(message: z.output<typeof chatMessage>, path: string): CallMessage {
-  if (isGiven(message.tool_calls)) {
-    refuse(`${path}.tool_calls`, 'Tool calls are not served by this version; leave them out of the conversation.');
-  }
-  if (message.role === 'tool' || message.role === 'function') {
-    refuse(`${path}.role`, `The role '${message.role}' belongs to tool calls, which are not served by this version.`);
-  }
   if ((message.content === null || message.content === undefined) && message.role !== 'assistant') {
     refuse(`${path}.content`, `A message of role '${message.role}' needs content: a string or an array of parts.`, 'invalid_value');
   }
-  // OpenAI renamed `system`; chat templates know the old name only.
-  const role = message.role === 'developer' ? 'system' : message.role;
+  const calls = message.tool_calls?.map((call) => ({
+    ...call,
+    function: { ...call.function, arguments: argumentsOf(call.function['arguments']) },
+  }));
   return {
-    role,
+    ...Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null)), // such as `refusal`, in every answer of OpenAI's
+    // OpenAI renamed `system`; chat templates know the old name only.
+    role: message.role === 'developer' ? 'system' : message.role,
     content: contentOf(message.content, `${path}.content`),
-    ...(typeof message.name === 'string' ? { name: message.name } : {}),
+    ...(calls !== undefined && { tool_calls: calls }),
   };
+}
+
+/** OpenAI's clients send a call's arguments as JSON in a string; templates take the object. */
+function argumentsOf(value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  try {
+    return JSON.parse(value === '' ? '{}' : value);
+  } catch {
+    return value;
+  }
 }
 
 /** Joins the parts of a message that has only text. */
@@ -233,8 +255,9 @@ function toPart(part: { type: string }, path: string): CallPart {
 function refuseUnservedChat(chat: ChatBody): void {
   const format = chat.response_format?.type ?? 'text';
   if (format !== 'text') refuse('response_format', `response_format '${format}' is not served; only 'text' is.`);
-  const toolsAsked = isGiven(chat.tools) && chat.tool_choice !== 'none';
-  if (toolsAsked) refuse('tools', "Tools are not served by this version; leave 'tools' out or set 'tool_choice' to 'none'.");
+  if (isGiven(chat.tool_choice) && !['none', 'auto'].includes(chat.tool_choice as string)) {
+    refuse('tool_choice', "A call cannot be forced; 'tool_choice' is 'auto' or 'none'.");
+  }
   if (isGiven(chat.functions) && chat.function_call !== 'none') refuse('functions', 'Functions are not served by this version.');
   if (chat.modalities?.some((one) => one !== 'text')) refuse('modalities', "Only the modality 'text' is served.");
   if (isGiven(chat.audio)) refuse('audio', 'Audio is not served.');

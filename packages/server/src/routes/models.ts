@@ -11,6 +11,7 @@ export function modelsRoutes(app: FastifyInstance, engine: Engine): void {
     created: Math.floor(info.createdAt),
     owned_by: 'graft',
     max_model_len: info.maxModelLength,
+    generation_config: generationConfigOf(info),
     served_by: servedBy(info),
   };
   app.get('/v1/models', () => ({ object: 'list', data: [model] }));
@@ -18,6 +19,13 @@ export function modelsRoutes(app: FastifyInstance, engine: Engine): void {
     if (request.params['*'] !== info.model) throw modelNotFound(request.params['*'], info.model);
     return model;
   });
+}
+
+/** The defaults of a request in the words of the model's generation_config.json. */
+function generationConfigOf({ generationDefaults: { sampling, eosTokenIds } }: EngineInfo): object {
+  const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const named = Object.entries(sampling).map(([key, value]) => [snake(key), value]);
+  return { ...Object.fromEntries(named), ...(eosTokenIds.length > 0 && { eos_token_id: eosTokenIds }) };
 }
 
 /** The serving classes that are not upstream's, each with the number of instances that it replaced. */

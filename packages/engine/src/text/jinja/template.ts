@@ -1,0 +1,28 @@
+import { globals } from './builtins.ts';
+import { parse, Scope } from './parser.ts';
+import { Namespace, toPython, type Value } from './values.ts';
+
+/**
+ * A chat template in the Jinja that transformers renders (`_compile_jinja_template`): `trim_blocks`, `lstrip_blocks`, loop controls, `{% generation %}`, a
+ * `tojson` that does not escape HTML, and values that templates cannot change. What differs from Python: integers are exact up to 2^53, and the filters that
+ * make HTML are missing.
+ */
+export class JinjaTemplate {
+  private readonly run: ReturnType<typeof parse>;
+
+  /** @throws JinjaError with the line */
+  constructor(source: string) {
+    this.run = parse(source);
+  }
+
+  /** @param variables JSON values. @throws JinjaError with the line, and what the functions throw */
+  render(variables: Readonly<Record<string, unknown>>, functions: Readonly<Record<string, Value>> = {}): string {
+    const builtin = new Scope(null);
+    for (const [name, value] of Object.entries({ ...globals, ...functions })) builtin.set(name, value);
+    for (const [name, value] of Object.entries(variables)) if (value !== undefined) builtin.set(name, toPython(value));
+    builtin.set('self', new Namespace(new Map())); // the template's blocks: it has none
+    const out = { text: '' };
+    this.run(new Scope(builtin), out);
+    return out.text;
+  }
+}
