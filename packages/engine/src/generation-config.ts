@@ -30,7 +30,7 @@ export interface GenerationDefaults {
   readonly eosTokenIds: readonly number[];
 }
 
-/** What llama.cpp's converter writes of generation_config.json, by the key of the file. */
+/** The keys of generation_config.json in a GGUF. */
 const ggufKeys = {
   temperature: 'general.sampling.temp',
   top_p: 'general.sampling.top_p',

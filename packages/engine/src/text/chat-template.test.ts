@@ -145,11 +145,11 @@ test('a GGUF without a template has none', () => {
 });
 
 test('a GGUF holds further templates by name', () => {
-  const metadata = {
-    'tokenizer.chat_template': 'plain',
-    'tokenizer.chat_template.tool_use': 'tools',
-    'tokenizer.chat_templates': ['tool_use'],
-  };
+  const metadata = new Map<string, unknown>([
+    ['tokenizer.chat_template', 'plain'],
+    ['tokenizer.chat_template.tool_use', 'tools'],
+    ['tokenizer.chat_templates', ['tool_use']],
+  ]);
   expect(chatTemplateFromGguf(metadata)!.render([], { tools: [{}] })).toBe('tools');
   expect(chatTemplateFromGguf(metadata)!.render([])).toBe('plain');
 });

@@ -28,7 +28,9 @@ export async function resolveImages(
   if (images.length * n > imageLimits.maxImages) throw new ImageCountError(images.length * n, imageLimits.maxImages, 'messages');
   const files = new Map<ImagePart, Uint8Array>();
   for (const image of images) files.set(image, await fileOf(image, imageLimits.maxImageBytes, hosts, signal));
-  return prompts.map((prompt) => ('messages' in prompt ? { ...prompt, messages: prompt.messages.map((one) => withFiles(one, files)) } : prompt));
+  return prompts.map((prompt) =>
+    'messages' in prompt ? { ...prompt, messages: prompt.messages.map((one) => withFiles(one, files)) } : prompt,
+  );
 }
 
 async function fileOf({ url, where }: ImagePart, maxBytes: number, hosts: ImageHosts, signal: AbortSignal): Promise<Uint8Array> {

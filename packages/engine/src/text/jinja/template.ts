@@ -1,5 +1,6 @@
-import { globals } from './builtins.ts';
-import { parse, Scope } from './parser.ts';
+import { globals } from './filters.ts';
+import { parse } from './parser.ts';
+import { Scope } from './scope.ts';
 import { Namespace, toPython, type Value } from './values.ts';
 
 /**

@@ -1,0 +1,380 @@
+import { filter, test } from './filters.ts';
+import { stringOf, type Token } from './lexer.ts';
+import { attributeOf, call, type Given, itemOf, sliceOf } from './methods.ts';
+import { comparisons, operate } from './operators.ts';
+import type { Scope } from './scope.ts';
+import { Float, iterate, JinjaError, Namespace, str, truth, tupleOf, Undefined, type Value } from './values.ts';
+
+export type Expression = (scope: Scope) => Value;
+export type Assign = (scope: Scope, value: Value) => void;
+type Arguments = (scope: Scope) => Given;
+
+const constants: Readonly<Record<string, Value>> = { true: true, false: false, none: null, True: true, False: false, None: null };
+
+/** Reads expressions and targets of assignments as nested functions, by Jinja's grammar (`jinja2/parser.py`): each method reads one production. */
+export class ExpressionParser {
+  protected readonly tokens: readonly Token[];
+  /** Expressions whose text a filter marked as safe. */
+  private readonly markup = new WeakSet<Expression>();
+  protected at = 0;
+
+  constructor(tokens: readonly Token[]) {
+    this.tokens = tokens;
+  }
+
+  protected get token(): Token {
+    return this.tokens[this.at]!;
+  }
+
+  protected is(...values: string[]): boolean {
+    return (this.token.type === 'op' || this.token.type === 'name') && values.includes(this.token.value);
+  }
+
+  protected skip(value: string): boolean {
+    const found = this.is(value);
+    if (found) this.at++;
+    return found;
+  }
+
+  protected expect(type: Token['type'], value?: string): string {
+    const { token } = this;
+    if (token.type !== type || (value !== undefined && token.value !== value)) {
+      this.fail(
+        `expected ${value === undefined ? type.replace('_', ' ') : `'${value}'`}, got ${token.value === '' ? token.type : `'${token.value}'`}`,
+      );
+    }
+    this.at++;
+    return token.value;
+  }
+
+  protected fail(what: string): never {
+    throw new JinjaError(what, this.token.line);
+  }
+
+  // Targets of assignments
+
+  protected targets(): Assign {
+    const found = [this.target()];
+    let isTuple = false;
+    while (this.skip(',')) {
+      isTuple = true;
+      if (this.token.type !== 'name' && !this.is('(')) break;
+      if (this.is('in')) break;
+      found.push(this.target());
+    }
+    return isTuple ? unpack(found) : found[0]!;
+  }
+
+  protected target(): Assign {
+    if (this.skip('(')) {
+      const assign = this.targets();
+      this.expect('op', ')');
+      return assign;
+    }
+    const name = this.expect('name');
+    if (name in constants) this.fail(`can't assign to '${name}'`);
+    if (!this.skip('.')) return (scope, value) => scope.set(name, value);
+    const attribute = this.expect('name');
+    return (scope, value) => {
+      const object = scope.get(name);
+      if (!(object instanceof Namespace)) throw new JinjaError('cannot assign attribute on non-namespace object');
+      if (attribute.startsWith('_')) throw new JinjaError(`the attribute '${attribute}' of a namespace cannot be set`);
+      object.attributes.set(attribute, value);
+    };
+  }
+
+  // Expressions, from the loosest operator to the tightest
+
+  /** One expression, or several with commas between them as a tuple. */
+  protected tuple({ conditions = true, end, empty = false }: { conditions?: boolean; end?: string; empty?: boolean } = {}): Expression {
+    const items: Expression[] = [];
+    const ended = (): boolean =>
+      ['variable_end', 'block_end'].includes(this.token.type) || this.is(')') || (end !== undefined && this.is(end));
+    let isTuple = empty && ended();
+    while (!ended()) {
+      items.push(conditions ? this.expression() : this.or());
+      if (!this.skip(',')) break;
+      isTuple = true;
+    }
+    if (isTuple) return (scope) => tupleOf(items.map((item) => item(scope)));
+    return items[0] ?? this.fail(`expected an expression, got '${this.token.value}'`);
+  }
+
+  protected expression(): Expression {
+    let value = this.or();
+    while (this.skip('if')) {
+      const [chosen, test] = [value, this.or()];
+      const otherwise = this.skip('else') ? this.expression() : null;
+      value = (scope) => {
+        if (truth(test(scope))) return chosen(scope);
+        return otherwise?.(scope) ?? (otherwise === null ? new Undefined('the inline if-expression was false and has no else') : null);
+      };
+    }
+    return value;
+  }
+
+  protected or(): Expression {
+    let left = this.and();
+    while (this.skip('or')) {
+      const [first, second] = [left, this.and()];
+      left = (scope) => {
+        const value = first(scope);
+        return truth(value) ? value : second(scope);
+      };
+    }
+    return left;
+  }
+
+  protected and(): Expression {
+    let left = this.not();
+    while (this.skip('and')) {
+      const [first, second] = [left, this.not()];
+      left = (scope) => {
+        const value = first(scope);
+        return truth(value) ? second(scope) : value;
+      };
+    }
+    return left;
+  }
+
+  protected not(): Expression {
+    if (!this.skip('not')) return this.comparison();
+    const negated = this.not();
+    return (scope) => !truth(negated(scope));
+  }
+
+  protected comparison(): Expression {
+    const first = this.binary(['+', '-'], () => this.concatenation());
+    const rest: [(a: Value, b: Value) => boolean, Expression][] = [];
+    for (;;) {
+      const isNotIn = this.is('not') && this.tokens[this.at + 1]!.value === 'in';
+      const operator = isNotIn ? 'not in' : this.is('==', '!=', '<', '<=', '>', '>=', 'in') ? this.token.value : null;
+      if (operator === null) break;
+      this.at += isNotIn ? 2 : 1;
+      rest.push([comparisons[operator]!, this.binary(['+', '-'], () => this.concatenation())]);
+    }
+    if (rest.length === 0) return first;
+    return (scope) => {
+      let left = first(scope);
+      for (const [holds, operand] of rest) {
+        const right = operand(scope);
+        if (!holds(left, right)) return false;
+        left = right;
+      }
+      return true;
+    };
+  }
+
+  protected concatenation(): Expression {
+    const product = () => this.binary(['*', '/', '//', '%'], () => this.binary(['**'], () => this.unary()));
+    const parts = [product()];
+    while (this.skip('~')) parts.push(product());
+    return parts.length === 1 ? parts[0]! : (scope) => parts.map((part) => str(part(scope))).join('');
+  }
+
+  protected binary(operators: readonly string[], operand: () => Expression): Expression {
+    let left = operand();
+    while (this.is(...operators)) {
+      const operator = this.token.value;
+      this.at++;
+      const [first, second] = [left, operand()];
+      if (operator === '+' && (this.markup.has(first) || this.markup.has(second))) left = this.addMarkup(first, second);
+      else left = (scope) => operate(operator, first(scope), second(scope));
+    }
+    return left;
+  }
+
+  /** Python's `Markup`: what is added to text that a filter marked as safe is escaped. Marks do not outlive their expression here. */
+  protected addMarkup(first: Expression, second: Expression): Expression {
+    const [before, after] = [first, second].map((one): Expression => {
+      return this.markup.has(one) ? one : (scope) => filter('escape', one(scope), [[], {}]);
+    }) as [Expression, Expression];
+    const sum: Expression = (scope) => operate('+', before(scope), after(scope));
+    this.markup.add(sum);
+    return sum;
+  }
+
+  /** @param noCall leaves a last call to read, for call blocks. */
+  protected unary(withFilters = true, noCall = false): Expression {
+    let value: Expression;
+    if (this.is('-', '+')) {
+      const sign = this.expect('op') === '-' ? -1 : 1;
+      const operand = this.unary(false);
+      value = (scope) => operate('*', operand(scope), sign);
+    } else {
+      value = this.primary();
+    }
+    value = this.postfix(value, noCall);
+    return withFilters ? this.filters(value) : value;
+  }
+
+  protected primary(): Expression {
+    const { type, value } = this.token;
+    if (this.is('(')) {
+      this.at++;
+      const inner = this.tuple({ empty: true });
+      this.expect('op', ')');
+      return inner;
+    }
+    if (this.is('[')) {
+      const items = this.list('[', ']', () => this.expression());
+      return (scope) => items.map((item) => item(scope));
+    }
+    if (this.is('{')) {
+      const entries = this.list('{', '}', () => {
+        const key = this.expression();
+        this.expect('op', ':');
+        return [key, this.expression()] as const;
+      });
+      return (scope) => new Map(entries.map(([key, item]) => [key(scope), item(scope)]));
+    }
+    if (type === 'string') {
+      let text = '';
+      while (this.token.type === 'string') text += stringOf(this.expect('string'));
+      return () => text;
+    }
+    if (type === 'integer' || type === 'float') {
+      this.at++;
+      const number = Number(value.replaceAll('_', '')); // `0x`, `0o` and `0b` too
+      const literal = type === 'float' && Number.isInteger(number) ? new Float(number) : number;
+      return () => literal;
+    }
+    if (type !== 'name') this.fail(value === '' ? `unexpected ${type.replace('_', ' ')}` : `unexpected '${value}'`);
+    this.at++;
+    if (value in constants) return () => constants[value]!;
+    return (scope) => scope.get(value);
+  }
+
+  protected postfix(value: Expression, noCall = false): Expression {
+    let result = value;
+    for (;;) {
+      const object = result;
+      if (this.skip('.')) {
+        const isNumber = this.token.type === 'integer';
+        const name = this.expect(isNumber ? 'integer' : 'name');
+        result = (scope) => (isNumber ? itemOf(object(scope), Number(name)) : attributeOf(object(scope), name));
+      } else if (this.is('[')) {
+        result = this.subscript(object);
+      } else if (this.is('(') && !noCall) {
+        result = this.callOf(object);
+      } else {
+        return result;
+      }
+    }
+  }
+
+  protected callOf(callee: Expression): Expression {
+    const given = this.arguments();
+    return (scope) => call(callee(scope), given(scope));
+  }
+
+  protected subscript(object: Expression): Expression {
+    const parts = this.list('[', ']', () => this.slice());
+    if (parts.length === 1) {
+      const [part] = parts;
+      if ('item' in part!) return (scope) => itemOf(object(scope), part.item(scope));
+      const bounds = part as readonly (Expression | null)[];
+      return (scope) => {
+        const sliced = object(scope);
+        return sliceOf(sliced, ...(bounds.map((bound) => bound?.(scope) ?? null) as [Value, Value, Value]));
+      };
+    }
+    const items = parts.map((part) => ('item' in part ? part.item : this.fail('a slice has one dimension')));
+    return (scope) => itemOf(object(scope), tupleOf(items.map((item) => item(scope))));
+  }
+
+  protected slice(): { item: Expression } | (Expression | null)[] {
+    const bound = (): Expression | null => (this.is(':', ']', ',') ? null : this.expression());
+    const first = bound();
+    if (!this.is(':')) return { item: first ?? this.fail('expected a subscript') };
+    const bounds = [first];
+    while (bounds.length < 3 && this.skip(':')) bounds.push(bound());
+    while (bounds.length < 3) bounds.push(null);
+    return bounds;
+  }
+
+  protected filters(value: Expression, first = false): Expression {
+    let result = value;
+    for (let isFirst = first; ; isFirst = false) {
+      const operand = result;
+      if (isFirst || this.skip('|')) {
+        const name = this.dotted();
+        const given = this.is('(') ? this.arguments() : noArguments;
+        result = (scope) => filter(name, operand(scope), given(scope));
+        if (['safe', 'e', 'escape', 'forceescape'].includes(name)) this.markup.add(result);
+      } else if (!first && this.skip('is')) {
+        result = this.test(operand);
+      } else if (!first && this.is('(')) {
+        result = this.callOf(operand);
+      } else {
+        return result;
+      }
+    }
+  }
+
+  protected test(operand: Expression): Expression {
+    const negated = this.skip('not');
+    const name = this.dotted();
+    let given: Arguments = noArguments;
+    const { type } = this.token;
+    if (this.is('(')) given = this.arguments();
+    else if (
+      (['name', 'string', 'integer', 'float'].includes(type) || this.is('[', '{')) &&
+      !this.is('else', 'or', 'and', 'is', 'not', 'if', 'in')
+    ) {
+      const argument = this.postfix(this.primary());
+      given = (scope) => [[argument(scope)], {}];
+    }
+    return (scope) => test(name, operand(scope), given(scope)) !== negated;
+  }
+
+  protected dotted(): string {
+    let name = this.expect('name');
+    while (this.skip('.')) name += `.${this.expect('name')}`;
+    return name;
+  }
+
+  protected arguments(): Arguments {
+    const positional: { spread: boolean; value: Expression }[] = [];
+    const named: { name: string | null; value: Expression }[] = [];
+    this.list('(', ')', () => {
+      const isNamed = this.token.type === 'name' && this.tokens[this.at + 1]!.value === '=' && this.tokens[this.at + 1]!.type === 'op';
+      if (this.skip('*')) positional.push({ spread: true, value: this.expression() });
+      else if (this.skip('**')) named.push({ name: null, value: this.expression() });
+      else if (isNamed) {
+        const name = this.expect('name');
+        this.at++;
+        named.push({ name, value: this.expression() });
+      } else if (named.length > 0) this.fail('a positional argument follows one with a name');
+      else positional.push({ spread: false, value: this.expression() });
+    });
+    return (scope) => [
+      positional.flatMap(({ spread, value }) => (spread ? iterate(value(scope)) : [value(scope)])),
+      Object.fromEntries(
+        named.flatMap(({ name, value }) => (name === null ? [...(value(scope) as Map<string, Value>)] : [[name, value(scope)] as const])),
+      ),
+    ];
+  }
+
+  protected list<T>(open: string, close: string, item: () => T): T[] {
+    const items: T[] = [];
+    this.expect('op', open);
+    while (!this.is(close)) {
+      if (items.length > 0) this.expect('op', ',');
+      if (this.is(close)) break;
+      items.push(item());
+    }
+    this.at++;
+    return items;
+  }
+}
+
+const noArguments: Arguments = () => [[], {}];
+
+const unpack =
+  (targets: readonly Assign[]): Assign =>
+  (scope, value) => {
+    const items = iterate(value);
+    if (items.length !== targets.length) throw new JinjaError(`cannot unpack ${items.length} values into ${targets.length} names`);
+    for (const [index, assign] of targets.entries()) assign(scope, items[index]!);
+  };

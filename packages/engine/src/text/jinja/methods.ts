@@ -1,0 +1,251 @@
+import { formatFields } from './format.ts';
+import { space } from './lexer.ts';
+import { equals } from './operators.ts';
+import {
+  isFloat,
+  iterate,
+  JinjaError,
+  type Named,
+  Namespace,
+  numberOf,
+  repr,
+  Tuple,
+  tupleOf,
+  typeName,
+  Undefined,
+  undefinedIn,
+  type Value,
+} from './values.ts';
+
+export type Given = readonly [args: Value[], named: Named];
+
+/** A method or filter: what it does with its subject. An argument that is not given is undefined. */
+export type Builtin<Subject extends Value = Value> = (subject: Subject, ...args: (Value | undefined)[]) => Value;
+
+/**
+ * Calls a builtin with its arguments in order.
+ * @param parameters their names, with blanks between them; `*` for any number without a name.
+ * @throws JinjaError for arguments that it does not take
+ */
+export function apply(name: string, run: Builtin<never>, parameters: string | undefined, subject: Value, [args, named]: Given): Value {
+  const names = parameters?.split(' ') ?? [];
+  if (parameters === '*') return run(subject as never, ...args);
+  if (args.length > names.length) throw new JinjaError(`${name}() takes at most ${names.length} argument(s), got ${args.length}`);
+  const unknown = Object.keys(named).find((key) => !names.includes(key));
+  if (unknown !== undefined) throw new JinjaError(`${name}() has no argument '${unknown}'`);
+  return run(subject as never, ...names.map((parameter, index) => (index < args.length ? args[index] : named[parameter])));
+}
+
+/** Calls what an expression gave. */
+export function call(callee: Value, [args, named]: Given): Value {
+  const run = callee instanceof Namespace ? callee.call : callee;
+  if (typeof run === 'function') return run(args, named);
+  throw undefinedIn(callee) ?? new JinjaError(`'${typeName(callee)}' object is not callable`);
+}
+
+/** `object.name`: a method before a key. */
+export function attributeOf(object: Value, name: string): Value {
+  return methodOf(object, name) ?? (object instanceof Map && object.has(name) ? object.get(name)! : missing(object, name));
+}
+
+/** `object[key]`: a key before a method. */
+export function itemOf(object: Value, key: Value): Value {
+  if (object instanceof Map && object.has(key)) return object.get(key)!;
+  const index = isFloat(key) ? null : numberOf(key);
+  if ((Array.isArray(object) || typeof object === 'string') && index !== null) {
+    const item = (typeof object === 'string' ? Array.from(object) : object).at(index);
+    return item === undefined ? missing(object, key) : item;
+  }
+  return (typeof key === 'string' ? methodOf(object, key) : undefined) ?? missing(object, key);
+}
+
+function missing(object: Value, key: Value): Value {
+  if (object instanceof Namespace && object.attributes.has(key)) return null;
+  refuseUndefined(object);
+  return new Undefined(`'${typeName(object)} object' has no ${typeof key === 'string' ? 'attribute' : 'element'} ${repr(key)}`);
+}
+
+function refuseUndefined(value: Value): void {
+  const error = undefinedIn(value);
+  if (error !== null) throw error;
+}
+
+/** Lists and dicts have no methods that change them: transformers forbids those to templates. */
+function methodOf(object: Value, name: string): Value | undefined {
+  if (object instanceof Namespace) return object.attributes.get(name);
+  if (typeof object === 'string' && name === 'format') return (args, named) => formatFields(object, args, named, itemOf);
+  const methods: Readonly<Record<string, Builtin<never>>> =
+    typeof object === 'string' ? stringMethods : object instanceof Map ? dictMethods : Array.isArray(object) ? listMethods : {};
+  const run = Object.hasOwn(methods, name) ? methods[name] : undefined;
+  return run && ((args, named) => apply(name, run, parameters[name], object, [args, named]));
+}
+
+/** `object[start:stop:step]`. */
+export function sliceOf(object: Value, start: Value, stop: Value, step: Value): Value {
+  refuseUndefined(object);
+  if (!Array.isArray(object) && typeof object !== 'string') throw new JinjaError(`'${typeName(object)}' object has no slices`);
+  const items: Value[] = typeof object === 'string' ? Array.from(object) : object;
+  const by = integer(step ?? undefined, 1);
+  if (by === 0) throw new JinjaError('slice step cannot be zero');
+  const [low, high] = by > 0 ? [0, items.length] : [-1, items.length - 1];
+  const bound = (value: Value, otherwise: number): number => {
+    if (value === null) return otherwise;
+    const at = integer(value);
+    return Math.min(Math.max(at < 0 ? at + items.length : at, low), high);
+  };
+  const [first, end] = [bound(start, by > 0 ? low : high), bound(stop, by > 0 ? high : low)];
+  const found: Value[] = [];
+  for (let at = first; by > 0 ? at < end : at > end; at += by) found.push(items[at]!);
+  if (typeof object === 'string') return found.join('');
+  return object instanceof Tuple ? tupleOf(found) : found;
+}
+
+/** @throws JinjaError if the value is not an `int`. */
+export function integer(value: Value | undefined, otherwise?: number): number {
+  if (value === undefined && otherwise !== undefined) return otherwise;
+  const number = value === undefined || isFloat(value) ? null : numberOf(value);
+  if (number === null) throw new JinjaError(`expected an integer, got ${value === undefined ? 'nothing' : repr(value)}`);
+  return number;
+}
+
+/** @throws JinjaError if the value is not a `str`. */
+export function text(value: Value | undefined): string {
+  if (typeof value === 'string') return value;
+  throw new JinjaError(`expected a string, got ${value === undefined ? 'nothing' : typeName(value)}`);
+}
+
+/** The names of the parameters of methods; a method that is not here takes none. */
+const parameters: Readonly<Record<string, string>> = {
+  strip: 'chars',
+  lstrip: 'chars',
+  rstrip: 'chars',
+  split: 'sep maxsplit',
+  rsplit: 'sep maxsplit',
+  startswith: 'prefix start end',
+  endswith: 'suffix start end',
+  replace: 'old new count',
+  find: 'sub start end',
+  rfind: 'sub start end',
+  index: 'sub start end',
+  count: 'sub',
+  join: 'items',
+  partition: 'sep',
+  rpartition: 'sep',
+  removeprefix: 'prefix',
+  removesuffix: 'suffix',
+  zfill: 'width',
+  get: 'key default',
+};
+
+const stringMethods: Readonly<Record<string, Builtin<string>>> = {
+  upper: (value) => value.toUpperCase(),
+  lower: (value) => value.toLowerCase(),
+  title: (value) => value.replace(/\p{L}[\p{L}\p{M}]*/gu, capitalized),
+  capitalize: capitalized,
+  strip: (value, characters) => strip(value, characters),
+  lstrip: (value, characters) => strip(value, characters, 'left'),
+  rstrip: (value, characters) => strip(value, characters, 'right'),
+  split: (value, separator, limit) => split(value, separator ?? null, integer(limit, -1)),
+  rsplit: (value, separator, limit) => {
+    const reversed = split(reverse(value), typeof separator === 'string' ? reverse(separator) : null, integer(limit, -1));
+    return reversed.map(reverse).reverse();
+  },
+  splitlines: (value) => (value === '' ? [] : linesOf(value)),
+  startswith: (value, prefix, start, end) => affixes(prefix).some((one) => within(value, start, end).startsWith(one)),
+  endswith: (value, suffix, start, end) => affixes(suffix).some((one) => within(value, start, end).endsWith(one)),
+  replace: (value, from, to, count) => replace(value, text(from), text(to), integer(count, -1)),
+  find: (value, part, start, end) => find(value, within(value, start, end).indexOf(text(part)), start),
+  rfind: (value, part, start, end) => find(value, within(value, start, end).lastIndexOf(text(part)), start),
+  index: (value, part, start, end) => there(find(value, within(value, start, end).indexOf(text(part)), start)),
+  count: (value, part) => value.split(text(part)).length - 1,
+  join: (value, items) => Array.from(iterate(items!), (item) => text(item)).join(value),
+  partition: (value, by) => partition(value, text(by), value.indexOf(text(by))) ?? tupleOf([value, '', '']),
+  rpartition: (value, by) => partition(value, text(by), value.lastIndexOf(text(by))) ?? tupleOf(['', '', value]),
+  removeprefix: (value, prefix) => (value.startsWith(text(prefix)) ? value.slice(text(prefix).length) : value),
+  removesuffix: (value, suffix) => (value.endsWith(text(suffix)) ? value.slice(0, value.length - text(suffix).length) : value),
+  zfill: (value, width) => value.replace(/^[-+]?/, (sign) => sign + '0'.repeat(Math.max(0, integer(width) - Array.from(value).length))),
+  isdigit: (value) => /^\p{Nd}+$/u.test(value),
+  isnumeric: (value) => /^\p{N}+$/u.test(value),
+  isalpha: (value) => /^\p{L}+$/u.test(value),
+  isalnum: (value) => /^[\p{L}\p{N}]+$/u.test(value),
+  isspace: (value) => value !== '' && strip(value, undefined) === '',
+  islower: (value) => value === value.toLowerCase() && value !== value.toUpperCase(),
+  isupper: (value) => value === value.toUpperCase() && value !== value.toLowerCase(),
+};
+
+const dictMethods: Readonly<Record<string, Builtin<Map<Value, Value>>>> = {
+  get: (dict, key, otherwise) => (dict.has(key!) ? dict.get(key!)! : (otherwise ?? null)),
+  items: itemsOf,
+  keys: (dict) => [...dict.keys()],
+  values: (dict) => [...dict.values()],
+};
+
+const listMethods: Readonly<Record<string, Builtin<Value[]>>> = {
+  index: (list, value) => there(list.findIndex((item) => equals(item, value!))),
+  count: (list, value) => list.filter((item) => equals(item, value!)).length,
+};
+
+export function itemsOf(dict: Map<Value, Value>): Value[] {
+  return Array.from(dict, (entry) => tupleOf(entry));
+}
+
+const spaces = new RegExp(`${space}+`);
+
+export function strip(value: string, characters: Value | undefined, sides: 'both' | 'left' | 'right' = 'both'): string {
+  const strips = (one: string): boolean => (typeof characters === 'string' ? characters.includes(one) : spaces.test(one));
+  const all = Array.from(value);
+  let [start, end] = [0, all.length];
+  if (sides !== 'right') while (start < end && strips(all[start]!)) start++;
+  if (sides !== 'left') while (end > start && strips(all[end - 1]!)) end--;
+  return all.slice(start, end).join('');
+}
+
+/** @param most splits, from the left; negative for any number. */
+function split(value: string, separator: Value, most: number): string[] {
+  if (separator === '') throw new JinjaError('empty separator');
+  const by = separator === null ? spaces : new RegExp(text(separator).replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  const parts: string[] = [];
+  let rest = separator === null ? strip(value, undefined, 'left') : value;
+  for (let found = by.exec(rest); found !== null && parts.length !== most; found = by.exec(rest)) {
+    parts.push(rest.slice(0, found.index));
+    rest = rest.slice(found.index + found[0].length);
+  }
+  return separator === null && rest === '' ? parts : [...parts, rest];
+}
+
+export const reverse = (value: string): string => Array.from(value).reverse().join('');
+
+/** The first `count` occurrences; all of them if it is negative. */
+export function replace(value: string, from: string, to: string, count: number): string {
+  if (count < 0) return value.replaceAll(from, () => to);
+  const parts = from === '' ? ['', ...Array.from(value), ''] : value.split(from);
+  return parts.reduce((all, part, index) => all + (index <= count ? to : from) + part);
+}
+
+export function capitalized(value: string): string {
+  const [first = '', ...rest] = Array.from(value);
+  return first.toUpperCase() + rest.join('').toLowerCase();
+}
+
+const lineBreak = '(?:\\r\\n|[\\n-\\r\\x1c-\\x1e\\x85\\u2028\\u2029])';
+/** A break at the end starts no line. */
+export const linesOf = (value: string): string[] => value.replace(new RegExp(`${lineBreak}$`), '').split(new RegExp(lineBreak));
+
+const within = (value: string, start: Value | undefined, end: Value | undefined): string =>
+  sliceOf(value, start ?? null, end ?? null, null) as string;
+const affixes = (affix: Value | undefined): string[] => (affix instanceof Tuple ? affix.map(text) : [text(affix)]);
+
+/** @param at index in the part from `start` on, in UTF-16 units. @returns index in the whole, in code points. */
+function find(value: string, at: number, start: Value | undefined): number {
+  if (at < 0) return -1;
+  const part = within(value, start, undefined);
+  return Array.from(value).length - Array.from(part).length + Array.from(part.slice(0, at)).length;
+}
+
+function there(index: number): number {
+  if (index < 0) throw new JinjaError('the value is not there');
+  return index;
+}
+
+const partition = (value: string, by: string, at: number): Value | null =>
+  at < 0 ? null : tupleOf([value.slice(0, at), by, value.slice(at + by.length)]);
