@@ -129,7 +129,7 @@ test('a template that fails or cannot be read is an error that quotes its line',
       what: "The chat template failed on these messages: 'str object' has no attribute 'no_such_method', in line 2: {{ messages[0].content.no_such_method() }}.",
     }),
   );
-  expect(() => template('a\r\n{% for %}')).toThrow(
+  expect(() => template('a\r\n{% for %}').render([])).toThrow(
     expect.objectContaining({ code: 'GRAFT_CHAT_TEMPLATE_INVALID', what: expect.stringContaining(', in line 2: {% for %}.') }),
   );
 });

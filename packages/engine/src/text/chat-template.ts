@@ -93,7 +93,6 @@ export class ChatTemplate {
   private readonly specialTokens: Readonly<Record<string, string>>;
   private readonly templates: ReadonlyMap<string, OneTemplate>;
 
-  /** @throws ChatTemplateInvalidError */
   constructor({ source, named = {}, specialTokens = {}, where }: ChatTemplateFacts) {
     this.where = where;
     this.specialTokens = specialTokens;
@@ -107,7 +106,7 @@ export class ChatTemplate {
 
   /**
    * The prompt for these messages, as transformers' `apply_chat_template` renders it. It holds the beginning token where the template writes one, so encode it with `addSpecialTokens: false`.
-   * @throws ChatTemplateRefusedError, ChatTemplateFailedError, ChatTemplateUnknownError
+   * @throws ChatTemplateInvalidError, ChatTemplateRefusedError, ChatTemplateFailedError, ChatTemplateUnknownError
    */
   render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
     const { addGenerationPrompt = true, tools = [], documents = null, now = new Date(), variables } = options;
@@ -142,26 +141,22 @@ export class ChatTemplate {
   }
 }
 
+/** Parsed when it is first used, so that a model serves although a template of it is malformed. */
 class OneTemplate {
   readonly source: string;
   private readonly where: string;
-  private readonly template: JinjaTemplate;
+  private parsed: JinjaTemplate | null = null;
 
   constructor(source: string, where: string) {
     this.where = where;
     this.source = source;
-    try {
-      this.template = new JinjaTemplate(source);
-    } catch (error) {
-      throw new ChatTemplateInvalidError(where, error, this.quote(error));
-    }
   }
 
   render(messages: readonly ChatMessage[], variables: Readonly<Record<string, unknown>>, now: Date): string {
-    const read = messages.map(withReasoning);
+    const template = (this.parsed ??= this.parse());
     try {
-      return this.template.render(
-        { ...variables, messages: read },
+      return template.render(
+        { ...variables, messages: messages.map(withReasoning) },
         {
           raise_exception: ([said]) => {
             throw new ChatTemplateRefusedError(String(said), this.where);
@@ -171,6 +166,14 @@ class OneTemplate {
       );
     } catch (error) {
       throw GraftError.is(error) ? error : new ChatTemplateFailedError(this.where, error, this.quote(error));
+    }
+  }
+
+  private parse(): JinjaTemplate {
+    try {
+      return new JinjaTemplate(this.source);
+    } catch (error) {
+      throw new ChatTemplateInvalidError(this.where, error, this.quote(error));
     }
   }
 
@@ -219,7 +222,7 @@ function joinText(parts: readonly ContentPart[], position: number): string {
 
 const ggufKey = 'tokenizer.chat_template';
 
-/** `tokenizer.chat_template` of a GGUF with the named ones beside it (`tokenizer.chat_template.tool_use`); null without it. @throws ChatTemplateInvalidError */
+/** `tokenizer.chat_template` of a GGUF with the named ones beside it (`tokenizer.chat_template.tool_use`); null without it. */
 export function chatTemplateFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): ChatTemplate | null {
   const templates: Record<string, unknown> = { default: metadata.get(ggufKey) };
   for (const [key, value] of metadata) if (key.startsWith(`${ggufKey}.`)) templates[key.slice(ggufKey.length + 1)] = value;

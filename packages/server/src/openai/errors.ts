@@ -43,6 +43,7 @@ const refusals: Record<string, readonly string[]> = {
   invalid_image_url: ['GRAFT_IMAGE_FETCH', 'GRAFT_IMAGE_URL'],
   invalid_value: [
     'GRAFT_CHAT_TEMPLATE_FAILED',
+    'GRAFT_CHAT_TEMPLATE_INVALID',
     'GRAFT_CHAT_TEMPLATE_REFUSED',
     'GRAFT_CHAT_TEMPLATE_UNKNOWN',
     'GRAFT_IMAGE_PLACES',

@@ -107,7 +107,7 @@ const filters: Readonly<Record<string, Builtin>> = {
     const found = typeof value === 'string' ? parsed(value, integer(base, 10)) : numberOf(value);
     return found === null || !Number.isFinite(found) ? (instead ?? 0) : Math.trunc(found);
   },
-  items: (value) => (value instanceof Undefined ? [] : value instanceof Map ? itemsOf(value) : refuse('items', value)),
+  items: (value) => new Generator(value instanceof Map ? itemsOf(value) : value instanceof Undefined ? [] : refuse('items', value)),
   join: (items, by, path) => Array.from(iterate(items), (item) => str(getter(path)(item))).join(str(by ?? '')),
   last: (items) => (items instanceof Generator ? refuse('last', items) : itemOr(iterate(items), -1)),
   length: lengthOf,
@@ -118,7 +118,8 @@ const filters: Readonly<Record<string, Builtin>> = {
   reject: selecting(false, false),
   rejectattr: selecting(false, true),
   replace: (value, from, to, count) => replace(str(value), str(from!), str(to!), integer(count ?? undefined, -1)),
-  reverse: (value) => (typeof value === 'string' ? reverse(value) : new Generator([...iterate(value)].reverse())),
+  reverse: (value) =>
+    typeof value === 'string' ? reverse(value) : Array.isArray(value) ? new Generator(value.toReversed()) : iterate(value).reverse(),
   round,
   safe: str,
   select: selecting(true, false),
@@ -166,7 +167,7 @@ const tests: Readonly<Record<string, (value: Value, other: Value) => boolean>> =
   mapping: (value) => value instanceof Map,
   sequence: isSequence,
   iterable: (value) => isSequence(value) || value instanceof Generator,
-  callable: (value) => typeof value === 'function',
+  callable: (value) => typeof value === 'function' || value instanceof Undefined,
   sameas: (value, other) => value === other,
   lower: (value) => attributeCall(str(value), 'islower') === true,
   upper: (value) => attributeCall(str(value), 'isupper') === true,
@@ -214,11 +215,15 @@ function lengthOf(value: Value): number {
   return value instanceof Undefined ? 0 : refuse('length', value);
 }
 
-/** Reads `a.b.0` of an item; the item itself without a path. */
-function getter(path: Argument): (item: Value) => Value {
+/** Reads `a.b.0` of an item; the item itself without a path. @param instead of what is missing on the way. */
+function getter(path: Argument, instead?: Argument): (item: Value) => Value {
   if (path === undefined || path === null) return (item) => item;
   const keys = typeof path === 'string' ? path.split('.').map((key) => (/^\d+$/.test(key) ? Number(key) : key)) : [path];
-  return (item) => keys.reduce<Value>(itemOf, item);
+  const read = (object: Value, key: Value): Value => {
+    const item = itemOf(object, key);
+    return instead !== undefined && item instanceof Undefined ? instead : item;
+  };
+  return (item) => keys.reduce<Value>(read, item);
 }
 
 /** Strings are compared without case, unless told otherwise. */
@@ -250,10 +255,7 @@ function selecting(keeps: boolean, byAttribute: boolean): Builtin {
 
 function mapped(value: Value, [[name, ...args], named]: Given): Value {
   const { attribute, default: instead, ...others } = named;
-  const each = (item: Value): Value =>
-    name === undefined
-      ? otherwise(getter(attribute)(item), ...(instead === undefined ? [item] : [instead]))
-      : filter(text(name), item, [args, others]);
+  const each = name === undefined ? getter(attribute, instead) : (item: Value) => filter(text(name), item, [args, others]);
   return new Generator(itemsIn(value).map(each));
 }
 
@@ -265,7 +267,7 @@ function unique(items: Value, caseSensitive: Argument, path: Argument): Value {
 }
 
 function groupBy(items: Value, path: Argument, instead: Argument, caseSensitive: Argument): Value {
-  const read = (item: Value): Value => (instead === undefined ? getter(path)(item) : otherwise(getter(path)(item), instead));
+  const read = getter(path, instead);
   const key = (item: Value): Value => sortKey(undefined, caseSensitive)(read(item));
   const groups: { by: Value; name: Value; list: Value[] }[] = [];
   for (const item of sorted(iterate(items), key, false)) {

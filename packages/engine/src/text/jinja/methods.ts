@@ -140,7 +140,7 @@ const parameters: Readonly<Record<string, string>> = {
 const stringMethods: Readonly<Record<string, Builtin<string>>> = {
   upper: (value) => value.toUpperCase(),
   lower: (value) => value.toLowerCase(),
-  title: (value) => value.replace(/\p{L}[\p{L}\p{M}]*/gu, capitalized),
+  title: (value) => value.replace(/\p{Cased}+/gu, capitalized),
   capitalize: capitalized,
   strip: (value, characters) => strip(value, characters),
   lstrip: (value, characters) => strip(value, characters, 'left'),
@@ -192,12 +192,13 @@ export function itemsOf(dict: Map<Value, Value>): Value[] {
 const spaces = new RegExp(`${space}+`);
 
 export function strip(value: string, characters: Value | undefined, sides: 'both' | 'left' | 'right' = 'both'): string {
-  const strips = (one: string): boolean => (typeof characters === 'string' ? characters.includes(one) : spaces.test(one));
-  const all = Array.from(value);
-  let [start, end] = [0, all.length];
-  if (sides !== 'right') while (start < end && strips(all[start]!)) start++;
-  if (sides !== 'left') while (end > start && strips(all[end - 1]!)) end--;
-  return all.slice(start, end).join('');
+  const strips = (one: string): boolean => (typeof characters === 'string' ? Array.from(characters).includes(one) : spaces.test(one));
+  const first = (): string => String.fromCodePoint(value.codePointAt(start)!);
+  const last = (): string => Array.from(value.slice(Math.max(start, end - 2), end)).at(-1)!;
+  let [start, end] = [0, value.length];
+  if (sides !== 'right') while (start < end && strips(first())) start += first().length;
+  if (sides !== 'left') while (end > start && strips(last())) end -= last().length;
+  return value.slice(start, end);
 }
 
 /** @param most splits, from the left; negative for any number. */
@@ -217,9 +218,8 @@ export const reverse = (value: string): string => Array.from(value).reverse().jo
 
 /** The first `count` occurrences; all of them if it is negative. */
 export function replace(value: string, from: string, to: string, count: number): string {
-  if (count < 0) return value.replaceAll(from, () => to);
   const parts = from === '' ? ['', ...Array.from(value), ''] : value.split(from);
-  return parts.reduce((all, part, index) => all + (index <= count ? to : from) + part);
+  return parts.reduce((all, part, index) => all + (count < 0 || index <= count ? to : from) + part);
 }
 
 export function capitalized(value: string): string {

@@ -52,9 +52,9 @@ const rows: Record<string, Row[]> = {
     ],
     [
       'methods that change',
-      "{{ x.title() }}|{{ x | title }}|{{ x.capitalize() }}|{{ x.upper() }}|{{ x.replace('l', 'L', 1) }}|{{ x.partition(' ') }}|{{ x.removeprefix('he') }}|{{ '7'.zfill(3) }}|{{ x.rpartition(' ') }}|{{ x.removesuffix('s') }}|{{ '-'.join(['a', 'b']) }}|{{ 'a\\nb\\n'.splitlines() }}",
-      "Hello World It'S|Hello World It's|Hello world it's|HELLO WORLD IT'S|heLlo wORLD it's|('hello', ' ', \"wORLD it's\")|llo wORLD it's|007|('hello wORLD', ' ', \"it's\")|hello wORLD it'|a-b|['a', 'b']",
-      { x: "hello wORLD it's" },
+      "{{ x.title() }}|{{ x | title }}|{{ x.capitalize() }}|{{ x.upper() }}|{{ x.replace('l', 'L', 1) }}|{{ x.replace('', '.') }}|{{ x.partition(' ') }}|{{ x.removeprefix('he') }}|{{ '7'.zfill(3) }}|{{ x.rpartition(' ') }}|{{ x.removesuffix('s') }}|{{ '-'.join(['a', 'b']) }}|{{ 'a\\nb\\n'.splitlines() }}",
+      "Hello World It'S 中B 🙂|Hello World It's 中b 🙂|Hello world it's 中b 🙂|HELLO WORLD IT'S 中B 🙂|heLlo wORLD it's 中b 🙂|.h.e.l.l.o. .w.O.R.L.D. .i.t.'.s. .中.b. .🙂.|('hello', ' ', \"wORLD it's 中b 🙂\")|llo wORLD it's 中b 🙂|007|(\"hello wORLD it's 中b\", ' ', '🙂')|hello wORLD it's 中b 🙂|a-b|['a', 'b']",
+      { x: "hello wORLD it's 中b 🙂" },
     ],
     [
       'formats',
@@ -192,8 +192,8 @@ const rows: Record<string, Row[]> = {
   'filters and tests': [
     [
       'select by tests and attributes',
-      "{{ x | selectattr('r', 'equalto', 'a') | map(attribute='c.0') | join(',') }} {{ x | rejectattr('r', 'eq', 'a') | list | length }} {{ [1, 2, none] | select | list }} {{ [1, 2] | reject('odd') | list }} {{ ['a'] | map('upper') | first }} {{ x | map(attribute='q', default='-') | list }}",
-      "1 1 [1, 2] [2] A ['-', '-']",
+      "{{ x | selectattr('r', 'equalto', 'a') | map(attribute='c.0') | join(',') }} {{ x | rejectattr('r', 'eq', 'a') | list | length }} {{ [1, 2, none] | select | list }} {{ [1, 2] | reject('odd') | list }} {{ ['a'] | map('upper') | first }} {{ x | map(attribute='q.z', default='-') | list }}{{ x | map(attribute='q') | list | length }}",
+      "1 1 [1, 2] [2] A ['-', '-']2",
       {
         x: [
           { r: 'a', c: [1] },

@@ -5,8 +5,8 @@ import { Namespace, toPython, type Value } from './values.ts';
 
 /**
  * A chat template in the Jinja that transformers renders (`_compile_jinja_template`): `trim_blocks`, `lstrip_blocks`, loop controls, `{% generation %}`, a
- * `tojson` that does not escape HTML, and values that templates cannot change. What differs from Python: integers are exact up to 2^53, and the filters that
- * make HTML are missing.
+ * `tojson` that does not escape HTML, and values that templates cannot change. It has the statements, methods, tests and filters that work on texts, numbers,
+ * lists and dicts; those that load other templates or lay out pages (`include`, `block`, `truncate`, `wordwrap`, `urlize`, `xmlattr`) are missing. Integers are exact up to 2^53.
  */
 export class JinjaTemplate {
   private readonly run: ReturnType<typeof parse>;
