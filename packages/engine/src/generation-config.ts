@@ -23,7 +23,7 @@ const GenerationFile = z.looseObject({
   eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
 });
 
-/** What a request gets where it is silent. */
+/** The values of the keys that a request leaves out. */
 export interface GenerationDefaults {
   readonly sampling: Readonly<Partial<Pick<SamplingParams, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty'>>>;
   /** End tokens in addition to those of tokenizer and config. */

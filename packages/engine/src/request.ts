@@ -27,13 +27,10 @@ const PromptImage = z.union([
 ]);
 export type PromptImage = z.output<typeof PromptImage>;
 
-/** What a chat's template is given with the messages. */
+/** The inputs of a chat's template other than the messages. */
 const templateOptions = {
   tools: z.array(z.unknown()).exactOptional().describe("Tools in OpenAI's form."),
-  documents: z
-    .array(z.record(z.string(), z.unknown()))
-    .exactOptional()
-    .describe('What the answer may draw on, for templates that read it.'),
+  documents: z.array(z.record(z.string(), z.unknown())).exactOptional().describe('Sources for the answer, for templates that read them.'),
   variables: z.record(z.string(), z.unknown()).exactOptional().describe('More variables of the template, such as enable_thinking.'),
   template: z
     .string()

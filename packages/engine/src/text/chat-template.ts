@@ -27,7 +27,7 @@ export interface RenderOptions {
   addGenerationPrompt?: boolean;
   /** Tools in OpenAI's form, for templates that support them. */
   tools?: readonly unknown[] | undefined;
-  /** What the answer may draw on, as objects with `title` and `text`. */
+  /** Sources for the answer, as objects with `title` and `text`. */
   documents?: readonly unknown[] | undefined;
   /** The time for `strftime_now`. Default: the time of the call. */
   now?: Date;
@@ -222,7 +222,7 @@ function joinText(parts: readonly ContentPart[], position: number): string {
 
 const ggufKey = 'tokenizer.chat_template';
 
-/** `tokenizer.chat_template` of a GGUF with the named ones beside it (`tokenizer.chat_template.tool_use`); null without it. */
+/** `tokenizer.chat_template` of a GGUF and the named ones, such as `tokenizer.chat_template.tool_use`; null without any. */
 export function chatTemplateFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): ChatTemplate | null {
   const templates: Record<string, unknown> = { default: metadata.get(ggufKey) };
   for (const [key, value] of metadata) if (key.startsWith(`${ggufKey}.`)) templates[key.slice(ggufKey.length + 1)] = value;

@@ -197,7 +197,7 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
   return prompt.map((one) => (typeof one === 'string' ? { text: one } : { tokenIds: one as number[] }));
 }
 
-/** What the template is given with the messages. `tool_choice: 'none'` hides the tools from the model. */
+/** The template's inputs other than the messages. `tool_choice: 'none'` hides the tools from the model. */
 function templateOptions(chat: ChatBody) {
   const { tools, documents, chat_template: template, chat_template_kwargs: variables, add_generation_prompt: addGenerationPrompt } = chat;
   const options = { tools: chat.tool_choice === 'none' ? undefined : tools, documents, template, variables, addGenerationPrompt };

@@ -72,7 +72,7 @@ export class ExpressionParser {
       return assign;
     }
     const name = this.expect('name');
-    if (name in constants) this.fail(`can't assign to '${name}'`);
+    if (Object.hasOwn(constants, name)) this.fail(`can't assign to '${name}'`);
     if (!this.skip('.')) return (scope, value) => scope.set(name, value);
     const attribute = this.expect('name');
     return (scope, value) => {
@@ -113,45 +113,38 @@ export class ExpressionParser {
     return value;
   }
 
-  protected or(): Expression {
-    let left = this.and();
-    while (this.skip('or')) {
-      const [first, second] = [left, this.and()];
+  private or(): Expression {
+    return this.logical('or', true, () => this.logical('and', false, () => this.not()));
+  }
+
+  /** @param decisive the truth of a first operand that leaves the second unread. */
+  private logical(word: string, decisive: boolean, operand: () => Expression): Expression {
+    let left = operand();
+    while (this.skip(word)) {
+      const [first, second] = [left, operand()];
       left = (scope) => {
         const value = first(scope);
-        return truth(value) ? value : second(scope);
+        return truth(value) === decisive ? value : second(scope);
       };
     }
     return left;
   }
 
-  protected and(): Expression {
-    let left = this.not();
-    while (this.skip('and')) {
-      const [first, second] = [left, this.not()];
-      left = (scope) => {
-        const value = first(scope);
-        return truth(value) ? second(scope) : value;
-      };
-    }
-    return left;
-  }
-
-  protected not(): Expression {
+  private not(): Expression {
     if (!this.skip('not')) return this.comparison();
     const negated = this.not();
     return (scope) => !truth(negated(scope));
   }
 
-  protected comparison(): Expression {
-    const first = this.binary(['+', '-'], () => this.concatenation());
+  private comparison(): Expression {
+    const first = this.sum();
     const rest: [(a: Value, b: Value) => boolean, Expression][] = [];
     for (;;) {
       const isNotIn = this.is('not') && this.tokens[this.at + 1]!.value === 'in';
       const operator = isNotIn ? 'not in' : this.is('==', '!=', '<', '<=', '>', '>=', 'in') ? this.token.value : null;
       if (operator === null) break;
       this.at += isNotIn ? 2 : 1;
-      rest.push([comparisons[operator]!, this.binary(['+', '-'], () => this.concatenation())]);
+      rest.push([comparisons[operator]!, this.sum()]);
     }
     if (rest.length === 0) return first;
     return (scope) => {
@@ -165,14 +158,18 @@ export class ExpressionParser {
     };
   }
 
-  protected concatenation(): Expression {
+  private sum(): Expression {
+    return this.binary(['+', '-'], () => this.concatenation());
+  }
+
+  private concatenation(): Expression {
     const product = () => this.binary(['*', '/', '//', '%'], () => this.binary(['**'], () => this.unary()));
     const parts = [product()];
     while (this.skip('~')) parts.push(product());
     return parts.length === 1 ? parts[0]! : (scope) => parts.map((part) => str(part(scope))).join('');
   }
 
-  protected binary(operators: readonly string[], operand: () => Expression): Expression {
+  private binary(operators: readonly string[], operand: () => Expression): Expression {
     let left = operand();
     while (this.is(...operators)) {
       const operator = this.token.value;
@@ -184,8 +181,8 @@ export class ExpressionParser {
     return left;
   }
 
-  /** Python's `Markup`: what is added to text that a filter marked as safe is escaped. Marks do not outlive their expression here. */
-  protected addMarkup(first: Expression, second: Expression): Expression {
+  /** Python's `Markup`: text that is added to a text marked as safe is escaped. Unlike there, a variable keeps no mark. */
+  private addMarkup(first: Expression, second: Expression): Expression {
     const [before, after] = [first, second].map((one): Expression => {
       return this.markup.has(one) ? one : (scope) => filter('escape', one(scope), [[], {}]);
     }) as [Expression, Expression];
@@ -208,7 +205,7 @@ export class ExpressionParser {
     return withFilters ? this.filters(value) : value;
   }
 
-  protected primary(): Expression {
+  private primary(): Expression {
     const { type, value } = this.token;
     if (this.is('(')) {
       this.at++;
@@ -241,11 +238,11 @@ export class ExpressionParser {
     }
     if (type !== 'name') this.fail(value === '' ? `unexpected ${type.replace('_', ' ')}` : `unexpected '${value}'`);
     this.at++;
-    if (value in constants) return () => constants[value]!;
+    if (Object.hasOwn(constants, value)) return () => constants[value]!;
     return (scope) => scope.get(value);
   }
 
-  protected postfix(value: Expression, noCall = false): Expression {
+  private postfix(value: Expression, noCall = false): Expression {
     let result = value;
     for (;;) {
       const object = result;
@@ -263,12 +260,12 @@ export class ExpressionParser {
     }
   }
 
-  protected callOf(callee: Expression): Expression {
+  private callOf(callee: Expression): Expression {
     const given = this.arguments();
     return (scope) => call(callee(scope), given(scope));
   }
 
-  protected subscript(object: Expression): Expression {
+  private subscript(object: Expression): Expression {
     const parts = this.list('[', ']', () => this.slice());
     if (parts.length === 1) {
       const [part] = parts;
@@ -283,7 +280,7 @@ export class ExpressionParser {
     return (scope) => itemOf(object(scope), tupleOf(items.map((item) => item(scope))));
   }
 
-  protected slice(): { item: Expression } | (Expression | null)[] {
+  private slice(): { item: Expression } | (Expression | null)[] {
     const bound = (): Expression | null => (this.is(':', ']', ',') ? null : this.expression());
     const first = bound();
     if (!this.is(':')) return { item: first ?? this.fail('expected a subscript') };
@@ -312,7 +309,7 @@ export class ExpressionParser {
     }
   }
 
-  protected test(operand: Expression): Expression {
+  private test(operand: Expression): Expression {
     const negated = this.skip('not');
     const name = this.dotted();
     let given: Arguments = noArguments;
@@ -328,7 +325,7 @@ export class ExpressionParser {
     return (scope) => test(name, operand(scope), given(scope)) !== negated;
   }
 
-  protected dotted(): string {
+  private dotted(): string {
     let name = this.expect('name');
     while (this.skip('.')) name += `.${this.expect('name')}`;
     return name;

@@ -177,7 +177,7 @@ const tests: Readonly<Record<string, (value: Value, other: Value) => boolean>> =
 
 const mostNumbers = 100_000;
 
-/** What every template may call. */
+/** The functions of every template. */
 export const globals: Readonly<Record<string, Callable>> = {
   range: (args) => {
     const [start, stop, step] = args.length === 1 ? [0, integer(args[0]), 1] : [integer(args[0]), integer(args[1]), integer(args[2], 1)];

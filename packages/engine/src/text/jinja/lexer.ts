@@ -8,7 +8,7 @@ export interface Token {
   line: number;
 }
 
-/** What Python calls whitespace; JavaScript's `\s` lacks four control characters and has a byte order mark. */
+/** Python's whitespace. JavaScript's `\s` lacks five control characters and has the byte order mark. */
 export const space = '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]';
 
 const allSpace = new RegExp(`^${space}+$`);

@@ -1,9 +1,9 @@
 import { type Assign, type Expression, ExpressionParser } from './expressions.ts';
 import { tokenize } from './lexer.ts';
-import { call } from './methods.ts';
+import { call, itemOf } from './methods.ts';
 import { equals } from './operators.ts';
 import { Scope } from './scope.ts';
-import { iterate, JinjaError, Namespace, str, truth, tupleOf, Undefined, type Value } from './values.ts';
+import { type Callable, iterate, JinjaError, Namespace, str, truth, tupleOf, Undefined, type Value } from './values.ts';
 
 export interface Output {
   text: string;
@@ -129,47 +129,18 @@ class Parser extends ExpressionParser {
     if (otherwise === null) this.endTag();
 
     const run = (scope: Scope, out: Output, values: Value, depth: number): Signal => {
-      const items = iterate(values).filter((item) => {
-        if (condition === null) return true;
+      const turn = (item: Value): Scope => {
         const inner = new Scope(scope);
         assign(inner, item);
-        return truth(condition(inner));
-      });
-      const again = (inner: Value): Value => {
-        const output = { text: '' };
-        run(scope, output, inner, depth + 1);
-        return output.text;
+        return inner;
       };
-      let changed: readonly Value[] | null = null;
-      const functions = {
-        cycle: (index: number) => (args: Value[]) => args[index % args.length]!,
-        changed: (args: Value[]) => {
-          const same = changed !== null && equals(args, [...changed]);
-          changed = args;
-          return !same;
-        },
-      };
+      const items = iterate(values).filter((item) => condition === null || truth(condition(turn(item))));
+      const again: Callable = ([inner = null]) => captured((from, output) => run(from, output, inner, depth + 1))(scope);
+      const changed = whetherChanged();
       for (const [index, item] of items.entries()) {
-        const inner = new Scope(scope);
-        assign(inner, item);
-        const left = items.length - index;
-        const nowhere = (which: string) => new Undefined(`there is no ${which} item`);
-        const facts: Record<string, Value> = {
-          index: index + 1,
-          index0: index,
-          revindex: left,
-          revindex0: left - 1,
-          first: index === 0,
-          last: left === 1,
-          length: items.length,
-          depth: depth + 1,
-          depth0: depth,
-          previtem: index > 0 ? items[index - 1]! : nowhere('previous'),
-          nextitem: left > 1 ? items[index + 1]! : nowhere('next'),
-          cycle: functions.cycle(index),
-          changed: functions.changed,
-        };
-        inner.set('loop', new Namespace(new Map(Object.entries(facts)), recursive ? ([values]) => again(values ?? null) : undefined));
+        const inner = turn(item);
+        const facts = { ...placeIn(items, index, depth), changed };
+        inner.set('loop', new Namespace(new Map<Value, Value>(Object.entries(facts)), recursive ? again : undefined));
         if (body(inner, out) === 'break') break;
       }
       return items.length === 0 ? otherwise?.(scope, out) : undefined;
@@ -227,18 +198,12 @@ class Parser extends ExpressionParser {
 
   private call(): Statement {
     const parameters = this.is('(') ? this.parameters() : [];
-    const { line } = this.token;
     const callee = this.unary(false, true);
     const given = this.is('(') ? this.arguments() : this.fail('expected a call');
     const make = this.callable('caller', parameters, 'endcall');
     return (scope, out) => {
       const [args, named] = given(scope);
-      try {
-        return append(out, str(call(callee(scope), [args, { ...named, caller: make(scope) }])));
-      } catch (error) {
-        if (error instanceof JinjaError) error.line ??= line;
-        throw error;
-      }
+      return append(out, str(call(callee(scope), [args, { ...named, caller: make(scope) }])));
     };
   }
 
@@ -259,7 +224,7 @@ class Parser extends ExpressionParser {
         delete (others as Record<string, Value>)[parameter];
       }
       for (const [index, [parameter, otherwise]] of parameters.entries()) {
-        if (index >= args.length && !(parameter in named) && otherwise !== null) inner.set(parameter, otherwise(inner));
+        if (index >= args.length && !Object.hasOwn(named, parameter) && otherwise !== null) inner.set(parameter, otherwise(inner));
       }
       const [unknown] = Object.keys(others);
       if (takesMore) inner.set('varargs', tupleOf(args.slice(parameters.length)));
@@ -274,6 +239,36 @@ class Parser extends ExpressionParser {
   private parameters(): Parameter[] {
     return this.list('(', ')', () => [this.expect('name'), this.skip('=') ? this.expression() : null] as const);
   }
+}
+
+/** The attributes of `loop`. */
+function placeIn(items: readonly Value[], index: number, depth: number): Record<string, Value> {
+  const neighbour = (at: number): Value => (at in items ? items[at]! : new Undefined('the loop has no such item'));
+  const left = items.length - index;
+  return {
+    index: index + 1,
+    index0: index,
+    revindex: left,
+    revindex0: left - 1,
+    first: index === 0,
+    last: left === 1,
+    length: items.length,
+    depth: depth + 1,
+    depth0: depth,
+    previtem: neighbour(index - 1),
+    nextitem: neighbour(index + 1),
+    cycle: (args) => itemOf(args, index % args.length),
+  };
+}
+
+/** `loop.changed`: whether its arguments differ from those of the call before. */
+function whetherChanged(): Callable {
+  let last: Value[] | null = null;
+  return (args) => {
+    const isChanged = last === null || !equals(args, last);
+    last = args;
+    return isChanged;
+  };
 }
 
 /** Where a block's text is kept for its filters; no template can name it. */

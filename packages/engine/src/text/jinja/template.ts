@@ -21,7 +21,7 @@ export class JinjaTemplate {
     const builtin = new Scope(null);
     for (const [name, value] of Object.entries({ ...globals, ...functions })) builtin.set(name, value);
     for (const [name, value] of Object.entries(variables)) if (value !== undefined) builtin.set(name, toPython(value));
-    builtin.set('self', new Namespace(new Map())); // the template's blocks: it has none
+    builtin.set('self', new Namespace(new Map())); // holds the template's blocks in Jinja; chat templates have none
     const out = { text: '' };
     this.run(new Scope(builtin), out);
     return out.text;

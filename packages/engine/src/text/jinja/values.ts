@@ -59,7 +59,7 @@ export class Namespace {
   }
 }
 
-/** What filters such as `map` and `selectattr` give: true even if empty, and empty once it has been walked over. */
+/** The result of filters such as `map` and `selectattr`: true even if empty, and empty after the first walk over it. */
 export class Generator {
   private items: Value[];
 
