@@ -40,7 +40,6 @@ for (const { name, template: source, expected } of templates) {
     const python = expected[title];
     const ours = render(template, conversation);
     const count = counts[kind];
-    if (python.text === undefined && ours.text !== undefined && quiet === undefined) console.log(name, title, python.error);
     if (python.text === undefined) count[ours.text === undefined ? 'refusedByBoth' : 'renderedByGraftOnly']++;
     else if (ours.text === python.text) count.same++;
     else {
@@ -52,4 +51,4 @@ for (const { name, template: source, expected } of templates) {
 }
 console.log(`${templates.length} templates, ${conversations.length} conversations`);
 for (const [kind, count] of Object.entries(counts)) console.log(`${kind}:`, count, `in ${wrong[kind].size} templates`);
-process.exitCode = wrong.text.size + wrong.tools.size > 0 ? 1 : 0;
+process.exitCode = templates.length < 100 || wrong.text.size + wrong.tools.size > 0 ? 1 : 0;

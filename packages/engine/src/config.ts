@@ -51,7 +51,7 @@ export const EngineConfig = z.strictObject({
     .min(1)
     .default('auto')
     .describe(
-      "Where a request's defaults come from: auto (the model's generation_config.json), none, or a file or folder with another one.",
+      "Where a request's defaults come from: auto (the model's generation_config.json), none (also: vllm), or a file or folder with another one.",
     ),
   prefillTokens: z.int().positive().default(256).describe('Tokens of a prompt in one prefill piece.'),
   threads: z.int().positive().exactOptional().describe('Threads of a run. Default: the physical cores.'),
