@@ -187,6 +187,7 @@ test('tools, calls, results and template options of a chat reach the engine in t
     documents: [{ title: 't' }],
     chat_template: 'rag',
     chat_template_kwargs: { enable_thinking: false },
+    reasoning_effort: 'low',
     add_generation_prompt: false,
   };
   expect((await chat({ messages, tools, ...more })).statusCode).toBe(200);
@@ -195,7 +196,7 @@ test('tools, calls, results and template options of a chat reach the engine in t
     tools,
     documents: more.documents,
     template: 'rag',
-    variables: { enable_thinking: false },
+    variables: { reasoning_effort: 'low', enable_thinking: false },
     addGenerationPrompt: false,
   });
   await chat({ tools, tool_choice: 'none' });

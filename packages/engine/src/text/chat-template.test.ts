@@ -38,9 +38,9 @@ describe("SmolLM2's template", () => {
 
 test('the template sees the special tokens, the tools and the time', () => {
   const source =
-    "{{ bos_token }}{% for tool in tools or [] %}{{ tool.name }};{% endfor %}{{ strftime_now('%d %b %Y, %A %H:%M %Q') }}{{ eos_token }}";
+    "{{ bos_token }}{% for tool in tools or [] %}{{ tool.name }};{% endfor %}{{ strftime_now('%d %b %Y, %A %H:%M %Q %-d') }}{{ eos_token }}";
   const now = new Date(2026, 10, 4, 9, 5);
-  expect(template(source).render([], { tools: [{ name: 'clock' }], now })).toBe('<s>clock;04 Nov 2026, Wednesday 09:05 %Q</s>');
+  expect(template(source).render([], { tools: [{ name: 'clock' }], now })).toBe('<s>clock;04 Nov 2026, Wednesday 09:05 %Q 4</s>');
   expect(template("{{ 'no tools' if tools is none }}").render([], { tools: [] })).toBe('no tools');
 });
 
@@ -60,10 +60,13 @@ test('adapted parts of text become one string, unless the template walks over pa
   const walking = "{% for message in messages %}{% for part in message['content'] %}[{{ part.text }}]{% endfor %}{% endfor %}";
   const both = `{% for message in messages %}{% if message.content is string %}({{ message.content }}){% else %}{% for part in message.content %}[{{ part['text'] }}]{% endfor %}{% endif %}{% endfor %}`;
   const messages = [{ role: 'user', content: parts }, ...user('c')];
+  const inMacro = `{% macro show(content) %}{% if content is string %}({{ content }}){% else %}{% for part in content %}[{{ part.text }}]{% endfor %}{% endif %}{% endmacro %}{% for m in messages %}{{ bos_token + show(m.content) }}{% endfor %}`;
   const adapted = (source: string) => template(source).render(template(source).adapt(messages));
   expect(adapted(strings)).toBe('[a\nb][c]');
   expect(adapted(walking)).toBe('[a][b][c]');
   expect(adapted(both)).toBe('[a][b](c)');
+  expect(adapted(inMacro)).toBe('<s>[a][b]<s>(c)');
+  expect(adapted('{% for m in messages %}{{ m.content | tojson }}{% endfor %}')).toBe('"a\\nb""c"');
 });
 
 test('what is not adapted reaches the template as in transformers', () => {

@@ -92,6 +92,7 @@ export class ChatTemplate {
   readonly where: string;
   private readonly specialTokens: Readonly<Record<string, string>>;
   private readonly templates: ReadonlyMap<string, OneTemplate>;
+  private readonly forms = new Map<OneTemplate, ContentForm>();
 
   constructor({ source, named = {}, specialTokens = {}, where }: ChatTemplateFacts) {
     this.where = where;
@@ -126,11 +127,29 @@ export class ChatTemplate {
   /**
    * The messages with their content in the form that the template reads: a string becomes a part where it only walks over parts, and parts of text become a
    * string where it takes strings. transformers gives the template what the caller sent, and such a template then drops the text or prints Python's lists.
-   * @throws ChatContentError, ChatTemplateUnknownError
+   * @throws ChatContentError, ChatTemplateInvalidError, ChatTemplateUnknownError
    */
   adapt(messages: readonly ChatMessage[], options: Pick<RenderOptions, 'tools' | 'template'> = {}): ChatMessage[] {
-    const form = contentFormOf(this.choose(options).source);
+    const template = this.choose(options);
+    const form = this.forms.get(template) ?? this.contentForm(options);
+    this.forms.set(template, form);
     return messages.map((message, position) => withContent(message, form, position));
+  }
+
+  /** Found by trial: a template reads the content that it prints, unless it prints a list as such. */
+  private contentForm(options: Pick<RenderOptions, 'tools' | 'template'>): ContentForm {
+    const text = 'trial of content';
+    const prints = (content: ChatMessage['content']): boolean => {
+      try {
+        const printed = this.render([{ role: 'user', content }], options);
+        return printed.includes(text) && !/text['"]: ?['"]trial/.test(printed);
+      } catch (error) {
+        if (error instanceof ChatTemplateInvalidError) throw error;
+        return false;
+      }
+    };
+    if (!prints([{ type: 'text', text }])) return 'string';
+    return prints(text) ? 'either' : 'parts';
   }
 
   private choose({ tools = [], template }: Pick<RenderOptions, 'tools' | 'template'>): OneTemplate {
@@ -141,9 +160,12 @@ export class ChatTemplate {
   }
 }
 
+/** The content that a template reads: strings, lists of parts, or either. */
+type ContentForm = 'string' | 'parts' | 'either';
+
 /** Parsed when it is first used, so that a model serves although a template of it is malformed. */
 class OneTemplate {
-  readonly source: string;
+  private readonly source: string;
   private readonly where: string;
   private parsed: JinjaTemplate | null = null;
 
@@ -190,15 +212,6 @@ function withReasoning(message: ChatMessage): Record<string, unknown> {
   const given = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
   const reasoning = given['reasoning_content'] ?? given['thinking'] ?? given['reasoning'];
   return reasoning === undefined ? given : { thinking: reasoning, ...given, reasoning_content: reasoning };
-}
-
-/** The content that the template reads: strings, lists of parts, or either. */
-type ContentForm = 'string' | 'parts' | 'either';
-
-function contentFormOf(source: string): ContentForm {
-  const walksParts = /\bfor\s+\w+\s+in\s+\w+(?:\.content\b|\[\s*['"]content['"]\s*\])/.test(source);
-  if (!walksParts) return 'string';
-  return /\bis\s+(?:not\s+)?string\b/.test(source) ? 'either' : 'parts';
 }
 
 function withContent(message: ChatMessage, form: ContentForm, position: number): ChatMessage {
@@ -322,5 +335,8 @@ function strftime(time: Date, format: string): string {
     p: time.getHours() < 12 ? 'AM' : 'PM',
     '%': '%',
   };
-  return format.replace(/%([A-Za-z%])/g, (directive, letter: string) => written[letter] ?? directive);
+  return format.replace(/%(-?)([A-Za-z%])/g, (directive, bare: string, letter: string) => {
+    const text = written[letter] ?? directive;
+    return bare === '' ? text : text.replace(/^0(?=\d)/, '');
+  });
 }

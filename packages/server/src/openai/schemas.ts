@@ -16,7 +16,6 @@ const ignored = [
   'prompt_cache_key',
   'prompt_cache_retention',
   'prediction',
-  'reasoning_effort',
   'verbosity',
 ];
 
@@ -79,6 +78,7 @@ const ChatBody = z.object({
   chat_template: optional(z.string().min(1)),
   chat_template_kwargs: optional(z.record(z.string(), z.unknown())),
   add_generation_prompt: optional(z.boolean()),
+  reasoning_effort: optional(z.string()),
   functions: z.unknown().optional(),
   function_call: z.unknown().optional(),
   modalities: optional(z.array(z.string())),
@@ -199,7 +199,9 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
 
 /** The template's inputs other than the messages. `tool_choice: 'none'` hides the tools from the model. */
 function templateOptions(chat: ChatBody) {
-  const { tools, documents, chat_template: template, chat_template_kwargs: variables, add_generation_prompt: addGenerationPrompt } = chat;
+  const { tools, documents, chat_template: template, add_generation_prompt: addGenerationPrompt, reasoning_effort } = chat;
+  const given = { ...(reasoning_effort !== undefined && { reasoning_effort }), ...chat.chat_template_kwargs };
+  const variables = Object.keys(given).length === 0 ? undefined : given;
   const options = { tools: chat.tool_choice === 'none' ? undefined : tools, documents, template, variables, addGenerationPrompt };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Omit<ChatPrompt, 'messages'>;
 }

@@ -282,7 +282,7 @@ function groupBy(items: Value, path: Argument, instead: Argument, caseSensitive:
 function parsed(value: string, base = 10): number | null {
   const digits = strip(value, undefined).replace(/(?<=\d)_(?=\d)/g, '');
   if (base !== 10) return Number.isNaN(Number.parseInt(digits, base)) ? null : Number.parseInt(digits.replace(/^0[box]/i, ''), base);
-  return /^[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?$/i.test(digits) ? Number(digits) : null;
+  return /^[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?$/i.test(digits) ? Number(digits) : null;
 }
 
 function round(value: Value, precision: Argument, method: Argument): Value {
