@@ -1,9 +1,8 @@
 import { percent } from './format.ts';
 import { toJson } from './json.ts';
 import {
-  apply,
   attributeOf,
-  type Builtin,
+  builtins,
   call,
   capitalized,
   type Given,
@@ -42,9 +41,9 @@ type Argument = Value | undefined;
 /** `value | name(...)`. @throws JinjaError */
 export function filter(name: string, value: Value, given: Given): Value {
   if (name === 'map') return mapped(value, given);
-  const run = Object.hasOwn(filters, name) ? filters[name] : undefined;
+  const run = filters.get(name);
   if (run === undefined) throw new JinjaError(`No filter named '${name}'.`);
-  return apply(name, run, parameters[name], value, given);
+  return run(value, given);
 }
 
 /** `value is name(...)`. @throws JinjaError */
@@ -54,85 +53,60 @@ export function test(name: string, value: Value, [args]: Given): boolean {
   return run(value, args[0] ?? null);
 }
 
-/** The names of the parameters of filters; a filter that is not here takes none. */
-const parameters: Readonly<Record<string, string>> = {
-  d: 'default_value boolean',
-  default: 'default_value boolean',
-  dictsort: 'case_sensitive by reverse',
-  float: 'default',
-  format: '*',
-  groupby: 'attribute default case_sensitive',
-  indent: 'width first blank',
-  int: 'default base',
-  join: 'd attribute',
-  max: 'case_sensitive attribute',
-  min: 'case_sensitive attribute',
-  reject: '*',
-  rejectattr: '*',
-  replace: 'old new count',
-  round: 'precision method',
-  select: '*',
-  selectattr: '*',
-  sort: 'reverse case_sensitive attribute',
-  sum: 'attribute start',
-  tojson: 'ensure_ascii indent separators sort_keys',
-  trim: 'chars',
-  unique: 'case_sensitive attribute',
-};
-
 const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&#39;', '"': '&#34;' };
-const escaped: Builtin = (value) => str(value).replace(/[&<>'"]/g, (character) => entities[character]!);
-const otherwise: Builtin = (value, instead, orFalse) =>
+const escaped = (value: Value) => str(value).replace(/[&<>'"]/g, (character) => entities[character]!);
+const otherwise = (value: Value, instead: Argument, orFalse: Argument): Value =>
   value instanceof Undefined || (isSet(orFalse) && !truth(value)) ? (instead ?? '') : value;
 
-const filters: Readonly<Record<string, Builtin>> = {
+const filters = builtins<Value>({
   abs: (value) => (isFloat(value) ? float(Math.abs(numberOf(value)!)) : Math.abs(number(value))),
   capitalize: (value) => capitalized(str(value)),
   count: lengthOf,
-  d: otherwise,
-  default: otherwise,
-  dictsort: (dict, caseSensitive, by, backwards) =>
+  'd default_value boolean': otherwise,
+  'default default_value boolean': otherwise,
+  'dictsort case_sensitive by reverse': (dict, caseSensitive, by, backwards) =>
     sorted(attributeCall(dict, 'items') as Value[], sortKey(by === 'value' ? 1 : 0, caseSensitive), backwards),
   e: escaped,
   escape: escaped,
   first: (items) => itemOr(iterate(items), 0),
-  float: (value, instead) => {
+  'float default': (value, instead) => {
     const found = typeof value === 'string' ? parsed(value) : numberOf(value);
     return found === null ? (instead ?? new Float(0)) : float(found);
   },
-  format: (value, ...args) => percent(str(value), tupleOf(args as Value[])),
-  groupby: groupBy,
-  indent,
-  int: (value, instead, base) => {
+  'format *': (value, ...args) => percent(str(value), tupleOf(args as Value[])),
+  'indent width first blank': indent,
+  'int default base': (value, instead, base) => {
     const found = typeof value === 'string' ? parsed(value, integer(base, 10)) : numberOf(value);
     return found === null || !Number.isFinite(found) ? (instead ?? 0) : Math.trunc(found);
   },
   items: (value) => new Generator(value instanceof Map ? itemsOf(value) : value instanceof Undefined ? [] : refuse('items', value)),
-  join: (items, by, path) => Array.from(iterate(items), (item) => str(getter(path)(item))).join(str(by ?? '')),
+  'join d attribute': (items, by, path) => Array.from(iterate(items), (item) => str(getter(path)(item))).join(str(by ?? '')),
   last: (items) => (items instanceof Generator ? refuse('last', items) : itemOr(iterate(items), -1)),
   length: lengthOf,
   list: (items) => [...iterate(items)],
   lower: (value) => str(value).toLowerCase(),
-  max: (items, caseSensitive, path) => itemOr(sorted(iterate(items), sortKey(path, caseSensitive), true), 0),
-  min: (items, caseSensitive, path) => itemOr(sorted(iterate(items), sortKey(path, caseSensitive), false), 0),
-  reject: selecting(false, false),
-  rejectattr: selecting(false, true),
-  replace: (value, from, to, count) => replace(str(value), str(from!), str(to!), integer(count ?? undefined, -1)),
+  'max case_sensitive attribute': (items, caseSensitive, path) => itemOr(sorted(iterate(items), sortKey(path, caseSensitive), true), 0),
+  'min case_sensitive attribute': (items, caseSensitive, path) => itemOr(sorted(iterate(items), sortKey(path, caseSensitive), false), 0),
+  'reject *': selecting(false, false),
+  'rejectattr *': selecting(false, true),
+  'replace old new count': (value, from, to, count) => replace(str(value), str(from!), str(to!), integer(count ?? undefined, -1)),
   reverse: (value) =>
     typeof value === 'string' ? reverse(value) : Array.isArray(value) ? new Generator(value.toReversed()) : iterate(value).reverse(),
-  round,
+  'round precision method': round,
   safe: str,
-  select: selecting(true, false),
-  selectattr: selecting(true, true),
-  sort: (items, backwards, caseSensitive, path) => sorted(iterate(items), sortKey(path, caseSensitive), backwards),
+  'select *': selecting(true, false),
+  'selectattr *': selecting(true, true),
+  'sort reverse case_sensitive attribute': (items, backwards, caseSensitive, path) =>
+    sorted(iterate(items), sortKey(path, caseSensitive), backwards),
   string: str,
-  sum: (items, path, start) => iterate(items).reduce((total, item) => operate('+', total, getter(path)(item)), start ?? 0),
+  'sum attribute start': (items, path, start) =>
+    iterate(items).reduce((total, item) => operate('+', total, getter(path)(item)), start ?? 0),
   title: (value) => str(value).replace(/[^-\s({[<]+/g, capitalized),
-  tojson: toJson,
-  trim: (value, characters) => strip(str(value), characters),
-  unique,
+  'tojson ensure_ascii indent separators sort_keys': toJson,
+  'trim chars': (value, characters) => strip(str(value), characters),
+  'unique case_sensitive attribute': unique,
   upper: (value) => str(value).toUpperCase(),
-};
+});
 
 /** Names of comparisons as tests. */
 const comparisonNames: Readonly<Record<string, string>> = {
@@ -171,7 +145,7 @@ const tests: Readonly<Record<string, (value: Value, other: Value) => boolean>> =
   sameas: (value, other) => value === other,
   lower: (value) => attributeCall(str(value), 'islower') === true,
   upper: (value) => attributeCall(str(value), 'isupper') === true,
-  filter: (value) => value === 'map' || Object.hasOwn(filters, str(value)),
+  filter: (value) => value === 'map' || filters.has(str(value)),
   test: (value) => Object.hasOwn(tests, str(value)),
 };
 
@@ -244,8 +218,8 @@ function sorted(items: readonly Value[], key: (item: Value) => Value, backwards:
 const itemsIn = (value: Value): Value[] => (truth(value) ? iterate(value) : []);
 
 /** Keeps items by a test of themselves, or of the attribute that the first argument names. */
-function selecting(keeps: boolean, byAttribute: boolean): Builtin {
-  return (items, ...args) => {
+function selecting(keeps: boolean, byAttribute: boolean) {
+  return (items: Value, ...args: Argument[]): Value => {
     const read = byAttribute ? getter(args[0]) : (item: Value) => item;
     const [name, ...given] = (byAttribute ? args.slice(1) : args) as Value[];
     const holds = (value: Value): boolean => (name === undefined ? truth(value) : test(text(name), value, [given, {}]));
@@ -264,18 +238,6 @@ function unique(items: Value, caseSensitive: Argument, path: Argument): Value {
   const seen: Value[] = [];
   const isNew = (by: Value): boolean => !seen.some((one) => equals(one, by)) && seen.push(by) > 0;
   return new Generator(iterate(items).filter((item) => isNew(key(item))));
-}
-
-function groupBy(items: Value, path: Argument, instead: Argument, caseSensitive: Argument): Value {
-  const read = getter(path, instead);
-  const key = (item: Value): Value => sortKey(undefined, caseSensitive)(read(item));
-  const groups: { by: Value; name: Value; list: Value[] }[] = [];
-  for (const item of sorted(iterate(items), key, false)) {
-    const last = groups.at(-1);
-    if (last !== undefined && equals(last.by, key(item))) last.list.push(item);
-    else groups.push({ by: key(item), name: read(item), list: [item] });
-  }
-  return groups.map(({ name, list }) => tupleOf([name, list]));
 }
 
 /** Python's `int` and `float` of a text; null if it is no number. */

@@ -19,21 +19,27 @@ import {
 
 export type Given = readonly [args: Value[], named: Named];
 
-/** A method or filter: what it does with its subject. An argument that is not given is undefined. */
-export type Builtin<Subject extends Value = Value> = (subject: Subject, ...args: (Value | undefined)[]) => Value;
+type Builtin<Subject> = (subject: Subject, ...args: (Value | undefined)[]) => Value;
+export type Method = (subject: Value, given: Given) => Value;
 
 /**
- * Calls a builtin with its arguments in order.
- * @param parameters their names, with blanks between them; `*` for any number without a name.
- * @throws JinjaError for arguments that it does not take
+ * Methods or filters by name, which check their arguments. An argument that is not given is undefined.
+ * @param table the key is the name and the names of the parameters after the subject, with blanks between; `*` stands for any number without names.
  */
-export function apply(name: string, run: Builtin<never>, parameters: string | undefined, subject: Value, [args, named]: Given): Value {
-  const names = parameters?.split(' ') ?? [];
-  if (parameters === '*') return run(subject as never, ...args);
-  if (args.length > names.length) throw new JinjaError(`${name}() takes at most ${names.length} argument(s), got ${args.length}`);
-  const unknown = Object.keys(named).find((key) => !names.includes(key));
-  if (unknown !== undefined) throw new JinjaError(`${name}() has no argument '${unknown}'`);
-  return run(subject as never, ...names.map((parameter, index) => (index < args.length ? args[index] : named[parameter])));
+export function builtins<Subject extends Value>(table: Readonly<Record<string, Builtin<Subject>>>): ReadonlyMap<string, Method> {
+  const entries = Object.entries(table).map(([signature, run]): [string, Method] => {
+    const [name = '', ...parameters] = signature.split(' ');
+    const method: Method = (subject, [args, named]) => {
+      if (parameters[0] === '*') return run(subject as Subject, ...args);
+      if (args.length > parameters.length)
+        throw new JinjaError(`${name}() takes at most ${parameters.length} argument(s), got ${args.length}`);
+      const unknown = Object.keys(named).find((key) => !parameters.includes(key));
+      if (unknown !== undefined) throw new JinjaError(`${name}() has no argument '${unknown}'`);
+      return run(subject as Subject, ...parameters.map((parameter, index) => (index < args.length ? args[index] : named[parameter])));
+    };
+    return [name, method];
+  });
+  return new Map(entries);
 }
 
 /** Calls what an expression gave. */
@@ -74,10 +80,10 @@ function refuseUndefined(value: Value): void {
 function methodOf(object: Value, name: string): Value | undefined {
   if (object instanceof Namespace) return object.attributes.get(name);
   if (typeof object === 'string' && name === 'format') return (args, named) => formatFields(object, args, named, itemOf);
-  const methods: Readonly<Record<string, Builtin<never>>> =
-    typeof object === 'string' ? stringMethods : object instanceof Map ? dictMethods : Array.isArray(object) ? listMethods : {};
-  const run = Object.hasOwn(methods, name) ? methods[name] : undefined;
-  return run && ((args, named) => apply(name, run, parameters[name], object, [args, named]));
+  const methods =
+    typeof object === 'string' ? stringMethods : object instanceof Map ? dictMethods : Array.isArray(object) ? listMethods : null;
+  const method = methods?.get(name);
+  return method && ((args, named) => method(object, [args, named]));
 }
 
 /** `object[start:stop:step]`. */
@@ -114,56 +120,34 @@ export function text(value: Value | undefined): string {
   throw new JinjaError(`expected a string, got ${value === undefined ? 'nothing' : typeName(value)}`);
 }
 
-/** The names of the parameters of methods; a method that is not here takes none. */
-const parameters: Readonly<Record<string, string>> = {
-  strip: 'chars',
-  lstrip: 'chars',
-  rstrip: 'chars',
-  split: 'sep maxsplit',
-  rsplit: 'sep maxsplit',
-  startswith: 'prefix start end',
-  endswith: 'suffix start end',
-  replace: 'old new count',
-  find: 'sub start end',
-  rfind: 'sub start end',
-  index: 'sub start end',
-  count: 'sub',
-  join: 'items',
-  partition: 'sep',
-  rpartition: 'sep',
-  removeprefix: 'prefix',
-  removesuffix: 'suffix',
-  zfill: 'width',
-  get: 'key default',
-};
-
-const stringMethods: Readonly<Record<string, Builtin<string>>> = {
+const stringMethods = builtins<string>({
   upper: (value) => value.toUpperCase(),
   lower: (value) => value.toLowerCase(),
   title: (value) => value.replace(/\p{Cased}+/gu, capitalized),
   capitalize: capitalized,
-  strip: (value, characters) => strip(value, characters),
-  lstrip: (value, characters) => strip(value, characters, 'left'),
-  rstrip: (value, characters) => strip(value, characters, 'right'),
-  split: (value, separator, limit) => split(value, separator ?? null, integer(limit, -1)),
-  rsplit: (value, separator, limit) => {
+  'strip chars': (value, characters) => strip(value, characters),
+  'lstrip chars': (value, characters) => strip(value, characters, 'left'),
+  'rstrip chars': (value, characters) => strip(value, characters, 'right'),
+  'split sep maxsplit': (value, separator, limit) => split(value, separator ?? null, integer(limit, -1)),
+  'rsplit sep maxsplit': (value, separator, limit) => {
     const reversed = split(reverse(value), typeof separator === 'string' ? reverse(separator) : null, integer(limit, -1));
     return reversed.map(reverse).reverse();
   },
   splitlines: (value) => (value === '' ? [] : linesOf(value)),
-  startswith: (value, prefix, start, end) => affixes(prefix).some((one) => within(value, start, end).startsWith(one)),
-  endswith: (value, suffix, start, end) => affixes(suffix).some((one) => within(value, start, end).endsWith(one)),
-  replace: (value, from, to, count) => replace(value, text(from), text(to), integer(count, -1)),
-  find: (value, part, start, end) => find(value, within(value, start, end).indexOf(text(part)), start),
-  rfind: (value, part, start, end) => find(value, within(value, start, end).lastIndexOf(text(part)), start),
-  index: (value, part, start, end) => there(find(value, within(value, start, end).indexOf(text(part)), start)),
-  count: (value, part) => value.split(text(part)).length - 1,
-  join: (value, items) => Array.from(iterate(items!), (item) => text(item)).join(value),
-  partition: (value, by) => partition(value, text(by), value.indexOf(text(by))) ?? tupleOf([value, '', '']),
-  rpartition: (value, by) => partition(value, text(by), value.lastIndexOf(text(by))) ?? tupleOf(['', '', value]),
-  removeprefix: (value, prefix) => (value.startsWith(text(prefix)) ? value.slice(text(prefix).length) : value),
-  removesuffix: (value, suffix) => (value.endsWith(text(suffix)) ? value.slice(0, value.length - text(suffix).length) : value),
-  zfill: (value, width) => value.replace(/^[-+]?/, (sign) => sign + '0'.repeat(Math.max(0, integer(width) - Array.from(value).length))),
+  'startswith prefix start end': (value, prefix, start, end) => affixes(prefix).some((one) => within(value, start, end).startsWith(one)),
+  'endswith suffix start end': (value, suffix, start, end) => affixes(suffix).some((one) => within(value, start, end).endsWith(one)),
+  'replace old new count': (value, from, to, count) => replace(value, text(from), text(to), integer(count, -1)),
+  'find sub start end': (value, part, start, end) => find(value, within(value, start, end).indexOf(text(part)), start),
+  'rfind sub start end': (value, part, start, end) => find(value, within(value, start, end).lastIndexOf(text(part)), start),
+  'index sub start end': (value, part, start, end) => there(find(value, within(value, start, end).indexOf(text(part)), start)),
+  'count sub': (value, part) => value.split(text(part)).length - 1,
+  'join items': (value, items) => Array.from(iterate(items!), (item) => text(item)).join(value),
+  'partition sep': (value, by) => partition(value, text(by), value.indexOf(text(by))) ?? tupleOf([value, '', '']),
+  'rpartition sep': (value, by) => partition(value, text(by), value.lastIndexOf(text(by))) ?? tupleOf(['', '', value]),
+  'removeprefix prefix': (value, prefix) => (value.startsWith(text(prefix)) ? value.slice(text(prefix).length) : value),
+  'removesuffix suffix': (value, suffix) => (value.endsWith(text(suffix)) ? value.slice(0, value.length - text(suffix).length) : value),
+  'zfill width': (value, width) =>
+    value.replace(/^[-+]?/, (sign) => sign + '0'.repeat(Math.max(0, integer(width) - Array.from(value).length))),
   isdigit: (value) => /^\p{Nd}+$/u.test(value),
   isnumeric: (value) => /^\p{N}+$/u.test(value),
   isalpha: (value) => /^\p{L}+$/u.test(value),
@@ -171,19 +155,19 @@ const stringMethods: Readonly<Record<string, Builtin<string>>> = {
   isspace: (value) => value !== '' && strip(value, undefined) === '',
   islower: (value) => value === value.toLowerCase() && value !== value.toUpperCase(),
   isupper: (value) => value === value.toUpperCase() && value !== value.toLowerCase(),
-};
+});
 
-const dictMethods: Readonly<Record<string, Builtin<Map<Value, Value>>>> = {
-  get: (dict, key, otherwise) => (dict.has(key!) ? dict.get(key!)! : (otherwise ?? null)),
+const dictMethods = builtins<Map<Value, Value>>({
+  'get key default': (dict, key, otherwise) => (dict.has(key!) ? dict.get(key!)! : (otherwise ?? null)),
   items: itemsOf,
   keys: (dict) => [...dict.keys()],
   values: (dict) => [...dict.values()],
-};
+});
 
-const listMethods: Readonly<Record<string, Builtin<Value[]>>> = {
-  index: (list, value) => there(list.findIndex((item) => equals(item, value!))),
-  count: (list, value) => list.filter((item) => equals(item, value!)).length,
-};
+const listMethods = builtins<Value[]>({
+  'index value': (list, value) => there(list.findIndex((item) => equals(item, value!))),
+  'count value': (list, value) => list.filter((item) => equals(item, value!)).length,
+});
 
 export function itemsOf(dict: Map<Value, Value>): Value[] {
   return Array.from(dict, (entry) => tupleOf(entry));

@@ -214,8 +214,8 @@ const rows: Record<string, Row[]> = {
     ],
     [
       'of lists',
-      "{{ [3, 1] | sort(reverse=true) }}{{ [1, 1, 2] | unique | list }}{{ [1, 2.5] | sum }}{{ [1, 3] | max }}{{ [] | min }}{{ [1, 2] | reverse | list }}{{ [1, 2] | last }}{{ [] | first }}{{ [1, none] | join('-') }}{% for g in x | groupby('k') %}{{ g[0] }}{{ g[1] | length }}{% endfor %}",
-      '[3, 1][1, 2]3.53[2, 1]21-None1221',
+      "{{ [3, 1] | sort(reverse=true) }}{{ [1, 1, 2] | unique | list }}{{ [1, 2.5] | sum }}{{ [1, 3] | max }}{{ [] | min }}{{ [1, 2] | reverse | list }}{{ [1, 2] | last }}{{ [] | first }}{{ [1, none] | join('-') }}{{ x | sum(attribute='k') }}{{ x | sort(attribute='k') | map(attribute='k') | list }}",
+      '[3, 1][1, 2]3.53[2, 1]21-None4[1, 1, 2]',
       { x: [{ k: 1 }, { k: 2 }, { k: 1 }] },
     ],
     [
