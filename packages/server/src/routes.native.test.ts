@@ -1,7 +1,10 @@
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Engine, startEngineWorker } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { createApp } from './app.ts';
 
 /** The routes over the real engine in its worker, on the reference case `dense-tiny` (no tokenizer: prompts are token ids). */
@@ -77,4 +80,49 @@ test('other weights are served after a reload over HTTP, and a broken checkpoint
   });
   expect(await greedy()).toEqual(before);
   await guarded.close();
+});
+
+/** A copy of the case with a tokenizer of single characters, a chat template and a generation_config.json. */
+async function chatModel(template: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'graft-routes-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await cp(model, folder, { recursive: true });
+  const characters = [...Array.from({ length: 94 }, (_, index) => String.fromCharCode(33 + index)), '\u0120', '\u010a']; // space and line break
+  const tokenizer = {
+    version: '1.0',
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+    post_processor: null,
+    decoder: { type: 'ByteLevel' },
+    model: { type: 'BPE', unk_token: null, vocab: Object.fromEntries(characters.map((one, id) => [one, id])), merges: [] },
+  };
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+  await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify({ chat_template: template }));
+  await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ temperature: 0, top_k: 5 }));
+  return folder;
+}
+
+test("a chat with tools goes through the model's template and defaults; where the template fails, the answer is a 400 with its line", async () => {
+  const template = "{% for m in messages %}{{ m.content.strip('-') }}{% endfor %}\n{{ tools[0].function.name }}";
+  const own = await startEngineWorker({ model: await chatModel(template), plugins: ['@graft/cpu'], servedModelName: 'tiny' });
+  const served = createApp(own);
+  onTestFinished(async () => {
+    await served.close();
+    await own.close();
+  });
+  const chat = (body: object) =>
+    served.inject({
+      method: 'POST',
+      url: '/v1/chat/completions',
+      payload: { messages: [{ role: 'user', content: '--hi-' }], max_tokens: 4, ...body },
+    });
+  const tools = [{ type: 'function', function: { name: 'clock' } }];
+  const [first, second] = [await chat({ tools }), await chat({ tools })];
+  expect([first.statusCode, first.json().usage.prompt_tokens]).toEqual([200, 'hiclock'.length]);
+  expect(second.json().choices).toEqual(first.json().choices); // greedy, by generation_config.json
+  expect((await served.inject('/v1/models')).json().data[0].generation_config).toEqual({ temperature: 0, top_k: 5 });
+  const failed = await chat({});
+  expect(failed.statusCode).toBe(400);
+  expect(failed.json().error.message).toContain('in line 2: {{ tools[0].function.name }}');
 });
