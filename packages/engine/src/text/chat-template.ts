@@ -106,7 +106,8 @@ export class ChatTemplate {
   }
 
   /**
-   * The prompt for these messages, as transformers' `apply_chat_template` renders it. It holds the beginning token where the template writes one, so encode it with `addSpecialTokens: false`.
+   * The prompt for these messages, as transformers' `apply_chat_template` renders it. It holds the beginning token where the template writes one, so encode
+   * it with `addSpecialTokens: false`.
    * @throws ChatTemplateInvalidError, ChatTemplateRefusedError, ChatTemplateFailedError, ChatTemplateUnknownError
    */
   render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {

@@ -5,8 +5,9 @@ import { Namespace, toPython, type Value } from './values.ts';
 
 /**
  * A chat template in the Jinja that transformers renders (`_compile_jinja_template`): `trim_blocks`, `lstrip_blocks`, loop controls, `{% generation %}`, a
- * `tojson` that does not escape HTML, and values that templates cannot change. It has the statements, methods, tests and filters that work on texts, numbers,
- * lists and dicts; those that load other templates or lay out pages (`include`, `block`, `groupby`, `batch`, `truncate`, `urlize` and the like) are missing. Integers are exact up to 2^53.
+ * `tojson` that does not escape HTML, and values that templates cannot change. It has the statements, methods, tests and filters that work on texts,
+ * numbers, lists and dicts; those that load other templates or lay out pages (`include`, `block`, `groupby`, `batch`, `truncate`, `urlize` and the like)
+ * are missing. Integers are exact up to 2^53.
  */
 export class JinjaTemplate {
   private readonly run: ReturnType<typeof parse>;

@@ -10,8 +10,8 @@ export class JinjaError extends Error {
 }
 
 /**
- * A Python value: `str`, `bool` and `None` are JavaScript's; a number without a fraction is an `int` unless it is in a `Float`; a `list` is an array and a `dict`
- * a Map.
+ * A Python value: `str`, `bool` and `None` are JavaScript's; a number without a fraction is an `int` unless it is in a `Float`; a `list` is an array and a
+ * `dict` a Map.
  */
 export type Value = string | number | boolean | null | Undefined | Float | Value[] | Map<Value, Value> | Namespace | Generator | Callable;
 export type Named = Readonly<Record<string, Value>>;
