@@ -1,60 +1,56 @@
-import { preTokenizerRules } from './pre-tokenizer.ts';
-import { createTokenizer, type Tokenizer } from './tokenizer.ts';
+import { isEndName } from './end-tokens.ts';
+import { bytesAsCharacters, isolate, preTokenizerRules, wordMark } from './pre-tokenizer.ts';
+import { addedTokens, aroundTokens, idsByName, pieceType, sentencePieceJson } from './sentence-piece.ts';
+import { JsonTokenizer, type Tokenizer } from './tokenizer.ts';
 import { TokenizerInvalidError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
-import type { AddedToken, TemplateItem, TokenizerConfigPostProcessor, TokenizerJson } from './tokenizer-json.ts';
+import type { TokenizerJson } from './tokenizer-json.ts';
 
 /** A GGUF's key-value pairs; integers may be numbers or bigints, lists arrays or typed arrays. */
 export type GgufMetadata = ReadonlyMap<string, unknown>;
 
-/** `tokenizer.ggml.token_type` by number. Only these are matched whole in a text; normal tokens (1), unused ones (5) and bytes (6) are not. */
-const tokenType = { unknown: 2, control: 3, userDefined: 4 } as const;
-
 /**
- * The tokenizer of a GGUF file: its vocabulary and merges in the form of a tokenizer.json.
- * @param metadata the keys `tokenizer.ggml.model` (`gpt2`), `.pre`, `.tokens`, `.merges`, and optionally `.token_type`, `.bos_token_id`,
- * `.eos_token_id`, `.eot_token_id`, `.eom_token_id`, `.add_bos_token`, `.add_eos_token`.
+ * The tokenizer of a GGUF file: its vocabulary in the form of a tokenizer.json.
+ * @param metadata the keys `tokenizer.ggml.model`, `.tokens`, `.merges` or `.scores`, and optionally `.pre`, `.token_type`, `.bos_token_id`, `.eos_token_id`,
+ * `.eot_token_id`, `.eom_token_id`, `.add_bos_token`, `.add_eos_token`, `.add_space_prefix`, `.remove_extra_whitespaces`, `.precompiled_charsmap`. A missing one is
+ * taken as llama.cpp takes it.
  * @param where the file, for errors.
  * @throws TokenizerUnsupportedError for another model or an unknown `pre`; TokenizerInvalidError when a key is missing or malformed.
  */
 export function tokenizerFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): Tokenizer {
   const keys = new TokenizerKeys(metadata, where);
-  const tokens = keys.list('tokens', isString);
-  const bosTokenId = keys.tokenId('bos_token_id', tokens.length);
-  const eosTokenId = keys.tokenId('eos_token_id', tokens.length);
-  const endIds = [eosTokenId, keys.tokenId('eot_token_id', tokens.length), keys.tokenId('eom_token_id', tokens.length)];
-  const eosTokenIds = [...new Set(endIds.filter((id) => id !== null))];
-  return createTokenizer(tokenizerJsonOf(keys, tokens, bosTokenId, eosTokenId), { eosTokenIds, where, tokens });
-}
-
-function tokenizerJsonOf(
-  keys: TokenizerKeys,
-  tokens: ArrayLike<string>,
-  bosTokenId: number | null,
-  eosTokenId: number | null,
-): TokenizerJson {
   const model = keys.get('model');
-  if (model !== 'gpt2')
-    throw new TokenizerUnsupportedError({ key: 'tokenizer.ggml.model', value: model, supported: ['gpt2'], where: keys.where });
-  const rules = preTokenizerRules(keys.string('pre', 'default'), keys.where);
-  const bos = keys.boolean('add_bos_token', rules.addBos) && bosTokenId !== null ? (tokens[bosTokenId] ?? null) : null;
-  const eos = keys.boolean('add_eos_token', false) && eosTokenId !== null ? (tokens[eosTokenId] ?? null) : null;
-  return {
-    version: '1.0',
-    added_tokens: addedTokensOf(keys, tokens),
-    normalizer: rules.normalizer,
-    pre_tokenizer: rules.preTokenizer,
-    post_processor: around(bos, eos),
-    decoder: { type: 'ByteLevel' },
-    model: { type: 'BPE', unk_token: null, ignore_merges: rules.ignoreMerges, vocab: vocabularyOf(tokens), merges: mergesOf(keys) },
-  };
+  const read = typeof model === 'string' && Object.hasOwn(models, model) ? models[model] : undefined;
+  if (read === undefined)
+    throw new TokenizerUnsupportedError({ key: 'tokenizer.ggml.model', value: model, supported: Object.keys(models), where });
+  const tokens = keys.list('tokens', isString);
+  const json = read(keys, tokens);
+  stripAfterTokens(json, String(metadata.get('general.name') ?? ''));
+  const endIds = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map((name) => keys.tokenId(name, tokens.length));
+  return new JsonTokenizer(json, { eosTokenIds: endIds.filter((id) => id !== null), where, tokens });
 }
 
-function vocabularyOf(tokens: ArrayLike<string>): Record<string, number> {
-  // Without a prototype: "__proto__" may be a token.
-  const vocabulary: Record<string, number> = Object.create(null);
-  // Backwards: of two ids with the same name, text becomes the first.
-  for (let id = tokens.length - 1; id >= 0; id--) vocabulary[tokens[id]!] = id;
-  return vocabulary;
+/** By `tokenizer.ggml.model`. */
+const models: Readonly<Record<string, (keys: TokenizerKeys, tokens: ArrayLike<string>) => TokenizerJson>> = {
+  gpt2: (keys, tokens) => merged(keys, tokens, keys.string('pre', 'default')),
+  gemma4: (keys, tokens) => merged(keys, tokens, 'gemma4'),
+  llama: (keys, tokens) => scored(keys, tokens, 'bpe'),
+  t5: (keys, tokens) => scored(keys, tokens, 'unigram'),
+};
+
+/** Byte-pair encoding with merges. */
+function merged(keys: TokenizerKeys, tokens: ArrayLike<string>, pre: string): TokenizerJson {
+  const { patterns, normalizer, ignoreMerges, addBos, alphabet } = preTokenizerRules(pre, keys.where);
+  const isBytes = alphabet === 'bytes';
+  const spaces = { type: 'Replace', pattern: { String: ' ' }, content: wordMark };
+  const letters = { type: 'Sequence', decoders: [{ ...spaces, pattern: { String: wordMark }, content: ' ' }, { type: 'ByteFallback' }] };
+  return {
+    added_tokens: addedTokens(piecesOf(keys, tokens)),
+    normalizer: isBytes ? normalizer && { type: normalizer } : spaces,
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [...patterns.map(isolate), ...(isBytes ? [bytesAsCharacters] : [])] },
+    post_processor: aroundTokens(...keys.around(tokens, { addBos, bosId: null, addEos: false, eosId: null })),
+    decoder: isBytes ? { type: 'ByteLevel' } : letters,
+    model: { type: 'BPE', ignore_merges: ignoreMerges, byte_fallback: !isBytes, vocab: idsByName(tokens), merges: mergesOf(keys) },
+  };
 }
 
 function mergesOf(keys: TokenizerKeys): [string, string][] {
@@ -71,34 +67,44 @@ function mergesOf(keys: TokenizerKeys): [string, string][] {
   });
 }
 
-function addedTokensOf(keys: TokenizerKeys, tokens: ArrayLike<string>): AddedToken[] {
-  if (keys.get('token_type') === undefined) return [];
-  const types = keys.list('token_type', isInteger);
-  if (types.length !== tokens.length) {
-    throw new TokenizerInvalidError(`tokenizer.ggml.token_type has ${types.length} entries for ${tokens.length} tokens.`, keys.where);
-  }
-  const added: AddedToken[] = [];
-  for (let id = 0; id < tokens.length; id++) {
-    const type = Number(types[id]);
-    const special = type === tokenType.control || type === tokenType.unknown;
-    const content = tokens[id]!;
-    if ((special || type === tokenType.userDefined) && content !== '') added.push({ id, content, normalized: false, special });
-  }
-  return added;
+/** SentencePiece. */
+function scored(keys: TokenizerKeys, tokens: ArrayLike<string>, algorithm: 'bpe' | 'unigram'): TokenizerJson {
+  const isBpe = algorithm === 'bpe';
+  const scores = keys.list('scores', isNumber);
+  if (scores.length !== tokens.length)
+    throw new TokenizerInvalidError(`tokenizer.ggml.scores has ${scores.length} entries for ${tokens.length} tokens.`, keys.where);
+  const [begins, ends] = keys.around(tokens, { addBos: isBpe, bosId: isBpe ? 1 : null, addEos: !isBpe, eosId: isBpe ? 2 : 1 });
+  return sentencePieceJson({
+    algorithm,
+    pieces: piecesOf(keys, tokens).map((piece, id) => ({ ...piece, score: Number(scores[id]) })),
+    spacePrefix: keys.boolean('add_space_prefix', isBpe) ? 'added' : 'none',
+    removesExtraSpaces: keys.boolean('remove_extra_whitespaces', false),
+    characterMap:
+      keys.get('precompiled_charsmap') === undefined
+        ? new Uint8Array(0)
+        : Uint8Array.from(keys.list('precompiled_charsmap', isInteger), Number),
+    begins,
+    ends,
+  });
 }
 
-/** The beginning and end tokens around a text, by name; null if both are null. */
-function around(bos: string | null, eos: string | null): TokenizerConfigPostProcessor | null {
-  if (bos === null && eos === null) return null;
-  const special = (token: string | null): TemplateItem[] => (token === null ? [] : [{ SpecialToken: { id: token, type_id: 0 } }]);
-  return {
-    type: 'TemplateProcessing',
-    single: [...special(bos), { Sequence: { id: 'A', type_id: 0 } }, ...special(eos)],
-    pair: [...special(bos), { Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 0 } }, ...special(eos)],
-  };
+function piecesOf(keys: TokenizerKeys, tokens: ArrayLike<string>): { text: string; type: number }[] {
+  const types = keys.get('token_type') === undefined ? null : keys.list('token_type', isInteger);
+  if (types !== null && types.length !== tokens.length) {
+    throw new TokenizerInvalidError(`tokenizer.ggml.token_type has ${types.length} entries for ${tokens.length} tokens.`, keys.where);
+  }
+  // Some files mark end tokens as ordinary ones.
+  return Array.from(tokens, (text, id) => ({ text, type: isEndName(text) ? pieceType.control : Number(types?.[id] ?? pieceType.normal) }));
+}
+
+/** A GGUF cannot say that a token takes the white space after it. llama.cpp knows Phi-3 by its name. */
+function stripAfterTokens(json: TokenizerJson, modelName: string): void {
+  if (!/phi-?3/i.test(modelName)) return;
+  for (const token of json.added_tokens) token.rstrip = !['<unk>', '<s>', '<|endoftext|>'].includes(token.content);
 }
 
 const isString = (value: unknown): value is string => typeof value === 'string';
+const isNumber = (value: unknown): value is number => typeof value === 'number';
 const isInteger = (value: unknown): value is number | bigint => typeof value === 'bigint' || Number.isInteger(value);
 
 /** Reads and checks the keys under `tokenizer.ggml.`. */
@@ -141,6 +147,19 @@ class TokenizerKeys {
     if (value === undefined) return null;
     const id = isInteger(value) ? Number(value) : -1;
     return id >= 0 && id < vocabSize ? id : this.refuse(name, `is ${String(value)}, not an id of a vocabulary of ${vocabSize}`);
+  }
+
+  /** Names of the tokens before and after a text; null for none. The defaults are for keys that the file leaves out. */
+  around(
+    tokens: ArrayLike<string>,
+    { addBos, bosId, addEos, eosId }: { addBos: boolean; bosId: number | null; addEos: boolean; eosId: number | null },
+  ): [begins: string | null, ends: string | null] {
+    const named = (added: boolean, key: string, otherwise: number | null) =>
+      added ? (tokens[this.tokenId(key, tokens.length) ?? otherwise ?? -1] ?? null) : null;
+    return [
+      named(this.boolean('add_bos_token', addBos), 'bos_token_id', bosId),
+      named(this.boolean('add_eos_token', addEos), 'eos_token_id', eosId),
+    ];
   }
 
   private refuse(name: string, why: string): never {

@@ -1,4 +1,5 @@
-import type { TokenizerConfigPreTokenizer, TokenizerJson } from './tokenizer-json.ts';
+import { wordMark } from './pre-tokenizer.ts';
+import type { TokenizerJson, TokenizerPart } from './tokenizer-json.ts';
 
 /**
  * A lower bound for the number of a text's tokens, computed without merges. Tokens cover the bytes of a text from left to right, so each further token reaches at
@@ -8,13 +9,13 @@ export class LeastTokens {
   /** One character a byte, sorted. */
   private readonly pieces: readonly string[];
   private readonly first: ReadonlySet<number>;
-  private readonly normalize: boolean;
+  private readonly normalize: (text: string) => string;
 
   /**
    * @param pieces the bytes of every token, added tokens included.
-   * @param normalize whether texts are normalised to NFC first.
+   * @param normalize what happens to a text first.
    */
-  constructor(pieces: Iterable<Uint8Array>, normalize: boolean) {
+  constructor(pieces: Iterable<Uint8Array>, normalize: (text: string) => string) {
     this.pieces = [...new Set(Array.from(pieces, (bytes) => Buffer.from(bytes).toString('latin1')))].filter((piece) => piece !== '').sort();
     this.first = new Set(this.pieces.map((piece) => piece.charCodeAt(0)));
     this.normalize = normalize;
@@ -22,7 +23,7 @@ export class LeastTokens {
 
   /** Counts up to `limit`. */
   count(text: string, limit: number): number {
-    const bytes = this.known(Buffer.from(this.normalize ? text.normalize('NFC') : text));
+    const bytes = this.known(Buffer.from(this.normalize(text)));
     let count = 0;
     let reach = 0; // of `count` tokens
     let next = 0; // of one more
@@ -65,20 +66,28 @@ export class LeastTokens {
   }
 }
 
-/** Whether every byte of a text becomes part of a token or is dropped alone. Otherwise the bound does not hold. */
-export function tokensCoverText({ normalizer, pre_tokenizer, added_tokens, model }: TokenizerJson): boolean {
-  const affixes = model as unknown as Record<string, unknown>;
-  return (
-    (normalizer === null || normalizer.type === 'NFC') &&
-    (pre_tokenizer === null || keepsText(pre_tokenizer)) &&
-    added_tokens.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true) &&
-    (affixes['continuing_subword_prefix'] ?? '') === '' &&
-    (affixes['end_of_word_suffix'] ?? '') === ''
-  );
+/** The bound for a tokenizer; null where text may be lost, or become an unknown token, so that none holds. `pieces`: the bytes of every token. */
+export function leastTokensOf(
+  { normalizer, pre_tokenizer, added_tokens, model }: TokenizerJson,
+  pieces: () => Uint8Array[],
+): LeastTokens | null {
+  const losesUnknown = model.byte_fallback !== true && (model.type === 'Unigram' || model.fuse_unk === true);
+  const keeps =
+    !losesUnknown &&
+    [normalizer, pre_tokenizer].every((part) => part === null || keepsText(part)) &&
+    added_tokens.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true);
+  if (!keeps) return null;
+  if (normalizer === null || normalizer.type === 'NFC')
+    return new LeastTokens(pieces(), normalizer === null ? (text) => text : (text) => text.normalize('NFC'));
+  // SentencePiece: a word mark is a space, and a text may get a space in front.
+  const begun = pieces().flatMap((piece) => (piece[0] === 0x20 ? [piece, piece.subarray(1)] : [piece]));
+  return new LeastTokens(begun, (text) => text.replaceAll(wordMark, ' '));
 }
 
-function keepsText(node: TokenizerConfigPreTokenizer): boolean {
-  if (node.type === 'Sequence') return node.pretokenizers.every(keepsText);
-  if (node.type === 'ByteLevel') return node.add_prefix_space !== true;
-  return node.type === 'Digits' || (node.type === 'Split' && node.behavior === 'Isolated');
+function keepsText(part: TokenizerPart): boolean {
+  const steps = part['normalizers'] ?? part['pretokenizers'];
+  if (part.type === 'Sequence') return Array.isArray(steps) && steps.every(keepsText);
+  if (part.type === 'Replace') return part['content'] === wordMark;
+  if (part.type === 'ByteLevel') return part['add_prefix_space'] !== true;
+  return ['NFC', 'Prepend', 'Digits'].includes(part.type) || (part.type === 'Split' && part['behavior'] !== 'Removed');
 }

@@ -21,7 +21,7 @@ export class TokenizerUnsupportedError extends graftError(
   ({ key, value, supported, where }: Unsupported) => ({
     what: `The tokenizer has ${key} ${JSON.stringify(value) ?? 'nothing'}; Graft reads ${supported.join(', ')}.`,
     where,
-    fix: 'use a checkpoint whose tokenizer is byte-level BPE of one of these kinds.',
+    fix: 'use a checkpoint whose tokenizer is of one of these kinds.',
   }),
 ) {}
 

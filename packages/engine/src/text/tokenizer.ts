@@ -1,12 +1,17 @@
 import { join } from 'node:path';
-import { messageOf } from '@graft/common';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
-import { parseAs, readJsonFile } from '../json-file.ts';
-import { LeastTokens, tokensCoverText } from './least-tokens.ts';
-import { faithfulPreTokenizer } from './pre-tokenizer.ts';
-import { checkTokenId, TokenizerInvalidError, TokenizerUnsupportedError } from './tokenizer-errors.ts';
-import type { TokenizerConfigPreTokenizer, TokenizerJson, TokenizerModel } from './tokenizer-json.ts';
+import { readJsonFile } from '../json-file.ts';
+import { AddedTokens } from './added-tokens.ts';
+import { decoderOf, type TokenText } from './decoder.ts';
+import { endTokensAmong } from './end-tokens.ts';
+import { type LeastTokens, leastTokensOf } from './least-tokens.ts';
+import { normalizerOf } from './normalizer.ts';
+import { aroundText } from './post-processor.ts';
+import { type CutWords, preTokenizerOf } from './pre-tokenizer.ts';
+import { readSentencePiece } from './sentence-piece.ts';
+import { checkTokenId, TokenizerInvalidError } from './tokenizer-errors.ts';
+import { parseTokenizerJson, type TokenizerJson } from './tokenizer-json.ts';
+import { WordPieces } from './word-pieces.ts';
 
 /** The text of one token. */
 export interface TokenPiece {
@@ -30,7 +35,7 @@ export interface DecodeOptions {
 export interface Tokenizer {
   /** Each of these ends an answer; empty if the checkpoint names none. */
   readonly eosTokenIds: readonly number[];
-  /** The ids of a text. Names of special tokens in it become these tokens. */
+  /** The ids of a text. Names of special tokens in it become these tokens. A beginning token that the text already has is not added again. */
   encode(text: string, options?: EncodeOptions): number[];
   /**
    * A lower bound for the number of a text's tokens, up to `limit`; much faster than `encode`. 0 if the text is too short to reach the limit, or if no bound
@@ -39,7 +44,7 @@ export interface Tokenizer {
   leastTokens(text: string, limit: number): number;
   /**
    * The text of ids. Bytes that are not UTF-8 become U+FFFD; an id without a token adds nothing.
-   * Spaces before punctuation stay as they are, so that text can be streamed.
+   * Spaces before punctuation stay as they are, so that text can be streamed. The space that SentencePiece puts before a text is taken away again.
    * @throws TokenIdError for an id that is not an integer from 0 up.
    */
   decode(ids: readonly number[], options?: DecodeOptions): string;
@@ -50,8 +55,9 @@ export interface Tokenizer {
   piece(tokenId: number): TokenPiece;
 }
 
-/** A checkpoint's settings next to tokenizer.json. */
+/** What a checkpoint says of its tokens outside the vocabulary. */
 export interface TokenizerSettings {
+  /** End tokens besides those that are found by their names. */
   eosTokenIds: readonly number[];
   /** The file, for errors; `GGUF metadata` if unknown. */
   where: string;
@@ -59,65 +65,87 @@ export interface TokenizerSettings {
   tokens?: ArrayLike<string>;
 }
 
-/** Reads `tokenizer.json` and, if present, `tokenizer_config.json` from a checkpoint's folder; null without the former. */
+/**
+ * The tokenizer in a checkpoint's folder: `tokenizer.json`, or else `tokenizer.model`, a vocabulary of SentencePiece. `tokenizer_config.json` names the end token. Null
+ * without both.
+ */
 export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
-  const where = join(folder, 'tokenizer.json');
-  const json = await readJsonFile(where, TokenizerKind, invalid);
-  if (json === null) return null;
   const named = await readJsonFile(join(folder, 'tokenizer_config.json'), TokenizerConfigFile, invalid);
-  const { added_tokens, model } = checkTokenizerJson(json, where);
+  let where = join(folder, 'tokenizer.json');
+  const file = await readJsonFile(where, z.unknown(), invalid);
+  let json = file === null ? null : parseTokenizerJson(file, where);
+  if (json === null) {
+    where = join(folder, 'tokenizer.model');
+    json = await readSentencePiece(where, { addBos: named?.add_bos_token ?? true, addEos: named?.add_eos_token ?? false });
+  }
+  if (json === null) return null;
+  const { added_tokens, model } = json;
   const eosToken = named?.eos_token ?? '';
-  const eosTokenId = added_tokens.find(({ content }) => content === eosToken)?.id ?? model.vocab[eosToken];
-  return createTokenizer(json, { eosTokenIds: eosTokenId === undefined ? [] : [eosTokenId], where });
+  const eosTokenId =
+    added_tokens.find(({ content }) => content === eosToken)?.id ?? (model.type === 'BPE' ? model.vocab[eosToken] : undefined);
+  return new JsonTokenizer(json, { eosTokenIds: eosTokenId === undefined ? [] : [eosTokenId], where });
 }
 
 const invalid = (what: string, where: string): TokenizerInvalidError => new TokenizerInvalidError(what, where);
 
 /**
  * A tokenizer from the content of a tokenizer.json.
- * @throws TokenizerUnsupportedError if it is not byte-level BPE.
+ * @throws TokenizerUnsupportedError if it is of a kind that Graft does not read.
  */
 export function createTokenizer(json: unknown, settings: TokenizerSettings): Tokenizer {
-  return new ByteLevelTokenizer(checkTokenizerJson(json, settings.where), settings);
+  return new JsonTokenizer(parseTokenizerJson(json, settings.where), settings);
 }
 
-class ByteLevelTokenizer implements Tokenizer {
+export class JsonTokenizer implements Tokenizer {
   readonly eosTokenIds: readonly number[];
-  private readonly specialTokenIds: ReadonlySet<number>;
-  /** One more than the largest id. */
-  private readonly vocabSize: number;
-  private readonly library: HuggingFaceTokenizer;
-  private readonly tokens: ArrayLike<string> | null;
-  /** The text of an added token is its name, not its letters read as bytes. */
-  private readonly addedTokenIds: ReadonlySet<number>;
+  private readonly json: TokenizerJson;
+  private readonly added: AddedTokens;
+  private readonly cutWords: CutWords;
+  private readonly words: WordPieces;
+  private readonly text: TokenText;
+  private readonly around: { before: readonly number[]; after: readonly number[] };
+  /** By id. */
+  private readonly names: string[];
+  /** Whether each added token is special, by id. */
+  private readonly isSpecial: ReadonlyMap<number, boolean>;
   private readonly pieces: TokenPiece[] = [];
-  private readonly bounded: boolean;
-  private readonly normalizes: boolean;
-  private least: LeastTokens | null = null;
+  private least: LeastTokens | null | undefined;
 
-  constructor(json: TokenizerJson, settings: TokenizerSettings) {
-    this.bounded = tokensCoverText(json);
-    this.normalizes = json.normalizer !== null;
-    this.library = createLibraryTokenizer(json, settings.where);
-    this.tokens = settings.tokens ?? null;
-    this.vocabSize = countIds(json, settings);
-    this.eosTokenIds = settings.eosTokenIds;
-    this.addedTokenIds = new Set(json.added_tokens.map((token) => token.id));
-    this.specialTokenIds = new Set(json.added_tokens.filter((token) => token.special).map((token) => token.id));
+  constructor(json: TokenizerJson, { eosTokenIds, where, tokens }: TokenizerSettings) {
+    this.json = json;
+    this.added = new AddedTokens(json.added_tokens, normalizerOf(json.normalizer, where));
+    this.cutWords = preTokenizerOf(json.pre_tokenizer, where);
+    this.words = new WordPieces(json.model);
+    this.text = decoderOf(json.decoder, where);
+    this.names = Array.from(tokens ?? []);
+    if (tokens === undefined) for (const [name, id] of this.words.ids) this.names[id] = name;
+    for (const { id, content } of json.added_tokens) this.names[id] ??= content;
+    this.isSpecial = new Map(json.added_tokens.map(({ id, special }) => [id, special === true]));
+    this.around = aroundText(
+      json.post_processor,
+      new Map([...this.words.ids, ...json.added_tokens.map(({ content, id }) => [content, id] as const)]),
+      where,
+    );
+    this.eosTokenIds = [...new Set([...eosTokenIds, ...endTokensAmong(json.added_tokens).map(({ id }) => id)])];
   }
 
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
-    return text === '' && !addSpecialTokens ? [] : this.library.encode(text, { add_special_tokens: addSpecialTokens }).ids;
+    const ids: number[] = [];
+    // Lone surrogates have no UTF-8.
+    for (const section of this.added.split(text.replace(/\p{Surrogate}/gu, '\ufffd'))) {
+      if ('token' in section) ids.push(section.token.id);
+      else for (const word of this.cutWords(section.text, section.before === null)) this.words.append(word, ids);
+    }
+    if (!addSpecialTokens) return ids;
+    const { before, after } = this.around;
+    const begins = before.every((id, i) => ids[i] === id);
+    return [...(begins ? [] : before), ...ids, ...after];
   }
 
   leastTokens(text: string, limit: number): number {
-    const mostBytes = 3 * text.length;
-    if (mostBytes < limit || !this.bounded) return 0;
-    this.least ??= new LeastTokens(
-      Array.from({ length: this.vocabSize }, (_, id) => this.piece(id).bytes),
-      this.normalizes,
-    );
-    return this.least.count(text, limit);
+    if (3 * text.length < limit) return 0;
+    this.least ??= leastTokensOf(this.json, () => Array.from(this.names, (_, id) => this.piece(id).bytes));
+    return this.least === null ? 0 : this.least.count(text, limit);
   }
 
   decode(ids: readonly number[], { skipSpecialTokens = true }: DecodeOptions = {}): string {
@@ -126,122 +154,31 @@ class ByteLevelTokenizer implements Tokenizer {
       const piece = this.piece(id);
       if (!(skipSpecialTokens && piece.special)) bytes.push(piece.bytes);
     }
-    return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(bytes));
+    const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(bytes));
+    let drop = 0;
+    while (drop < this.text.dropsSpaces && text[drop] === ' ') drop++;
+    return text.slice(drop);
   }
 
   piece(tokenId: number): TokenPiece {
     checkTokenId(tokenId);
     const known = this.pieces[tokenId];
     if (known !== undefined) return known;
-    const token = this.tokens?.[tokenId] ?? this.library.id_to_token(tokenId) ?? null;
+    const name = this.names[tokenId];
     // Not cached: ids without a token are unlimited.
-    if (token === null) return noPiece;
-    const bytes = this.addedTokenIds.has(tokenId) ? textEncoder.encode(token) : bytesOfToken(token);
-    const piece: TokenPiece = { bytes, special: this.specialTokenIds.has(tokenId) };
+    if (name === undefined) return noPiece;
+    const special = this.isSpecial.get(tokenId);
+    const piece: TokenPiece = { bytes: special === undefined ? this.text.bytes(name) : this.text.added(name), special: special === true };
     this.pieces[tokenId] = piece;
     return piece;
   }
 }
 
-const textEncoder = new TextEncoder();
 const noPiece: TokenPiece = { bytes: new Uint8Array(0), special: false };
 
-/** Byte-level BPE writes each byte as one printable character: itself where it is printable Latin-1, else the next free one from U+0100 on. */
-const byteOfCharacter: ReadonlyMap<string, number> = (() => {
-  const bytes = new Map<string, number>();
-  let unprintable = 0;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    bytes.set(String.fromCharCode(printable ? byte : 0x100 + unprintable++), byte);
-  }
-  return bytes;
-})();
-
-function bytesOfToken(token: string): Uint8Array {
-  const bytes = Uint8Array.from(token, (character) => byteOfCharacter.get(character) ?? 0);
-  for (const character of token) {
-    // A token written in another alphabet stands for its letters.
-    if (!byteOfCharacter.has(character)) return textEncoder.encode(token);
-  }
-  return bytes;
-}
-
-function createLibraryTokenizer(json: TokenizerJson, where: string): HuggingFaceTokenizer {
-  const faithful = { ...json, pre_tokenizer: withoutMissingBytes(faithfulPreTokenizer(json.pre_tokenizer, where), json.model) };
-  let library: HuggingFaceTokenizer;
-  try {
-    library = new HuggingFaceTokenizer(faithful, { clean_up_tokenization_spaces: false });
-  } catch (error) {
-    throw new TokenizerInvalidError(`The tokenizer cannot be built: ${messageOf(error)}.`, where, error);
-  }
-  // For a missing token around the text, the library would give the id `undefined`, on every text.
-  const around = library.encode('');
-  const unknown = around.tokens.filter((_: string, i: number) => around.ids[i] === undefined);
-  if (unknown.length > 0) throw new TokenizerInvalidError(`The tokenizer puts unknown tokens around a text: ${unknown.join(', ')}.`, where);
-  return library;
-}
-
-/**
- * Leaves out bytes that the vocabulary lacks (control characters, as a rule). Published tokenizers do so before they merge, so the neighbours can still merge; the
- * library would do so afterwards.
- */
-function withoutMissingBytes(preTokenizer: TokenizerConfigPreTokenizer | null, model: TokenizerModel): TokenizerConfigPreTokenizer | null {
-  const missing = [...byteOfCharacter.keys()].filter((character) => !Object.hasOwn(model.vocab, character));
-  if (preTokenizer === null || missing.length === 0 || (model.unk_token ?? null) !== null) return preTokenizer;
-  const anyOf = missing.map((character) => `\\x{${character.charCodeAt(0).toString(16)}}`).join('');
-  return { type: 'Sequence', pretokenizers: [preTokenizer, { type: 'Replace', pattern: { Regex: `[${anyOf}]` }, content: '' }] };
-}
-
-function countIds(json: TokenizerJson, settings: TokenizerSettings): number {
-  let count = settings.tokens?.length ?? 0;
-  for (const id of Object.values(json.model.vocab)) if (id >= count) count = id + 1;
-  for (const { id } of json.added_tokens) if (id >= count) count = id + 1;
-  return count;
-}
-
-function checkTokenizerJson(json: unknown, where: string): TokenizerJson {
-  const model = parseAs(TokenizerKind, json, where, invalid);
-  if (model.model.type !== 'BPE')
-    throw new TokenizerUnsupportedError({ key: 'model type', value: model.model.type, supported: ['BPE'], where });
-  const decoder = model.decoder;
-  const parts = decoder?.type === 'Sequence' ? (decoder.decoders ?? []) : [decoder];
-  // `Fuse` joins the rest into one piece, which happens here anyway.
-  const byteLevel =
-    parts.some((part) => part?.type === 'ByteLevel') && parts.every((part) => part?.type === 'ByteLevel' || part?.type === 'Fuse');
-  if (!byteLevel) {
-    throw new TokenizerUnsupportedError({
-      key: 'decoder',
-      value: parts.map((part) => part?.type ?? null).join(', '),
-      supported: ['ByteLevel'],
-      where,
-    });
-  }
-  const file = parseAs(TokenizerJsonFile, json, where, invalid);
-  // The type was checked above. The library checks the parts that only it reads.
-  return { ...file, model: { ...file.model, type: 'BPE' } } as unknown as TokenizerJson;
-}
-
-/** Faster than zod's record, which would copy the vocabulary. */
-const isVocabulary = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && Object.values(value).every((id) => Number.isInteger(id) && id >= 0);
-
-const TokenizerKind = z.looseObject({
-  model: z.looseObject({ type: z.string().default('BPE') }),
-  decoder: z.looseObject({ type: z.string(), decoders: z.array(z.looseObject({ type: z.string() })).exactOptional() }).nullish(),
-});
-
-const TokenizerJsonFile = z.looseObject({
-  added_tokens: z
-    .array(z.looseObject({ id: z.int().nonnegative(), content: z.string().min(1), special: z.boolean().exactOptional() }))
-    .default([]),
-  normalizer: z.looseObject({ type: z.string() }).nullable().default(null),
-  pre_tokenizer: z.looseObject({ type: z.string() }).nullable().default(null),
-  post_processor: z.looseObject({ type: z.string() }).nullable().default(null),
-  model: z.looseObject({
-    vocab: z.custom(isVocabulary, 'must map each token to its id'),
-    merges: z.custom((value) => Array.isArray(value), 'must be a list of pairs'),
-  }),
-});
-
 const TokenName = z.union([z.string(), z.looseObject({ content: z.string() }).transform((token) => token.content), z.null()]).default(null);
-const TokenizerConfigFile = z.looseObject({ bos_token: TokenName, eos_token: TokenName });
+const TokenizerConfigFile = z.looseObject({
+  eos_token: TokenName,
+  add_bos_token: z.boolean().nullish(),
+  add_eos_token: z.boolean().nullish(),
+});
