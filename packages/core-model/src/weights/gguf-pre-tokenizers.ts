@@ -2,7 +2,6 @@
 export interface GgufPreTokenizer {
   /** Each match is a piece. A pattern splits the pieces of the pattern before. */
   readonly patterns: readonly string[];
-  readonly normalizer: 'NFC' | null;
   /** A piece of the vocabulary is one token, whatever the merges say. */
   readonly ignoreMerges: boolean;
   /** Whether a prompt begins with the beginning token, if the GGUF does not say. */
@@ -38,8 +37,8 @@ const asciiWord = String.raw`[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_\x60{|}~][A-Za-z]+|
 const deepseek3 = [threeDigits, han, String.raw`${asciiWord}| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`];
 /** The letters with case of the Unicode version that the tokenizer was made with. */
 const deepseekLetters =
-  'A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼ' +
-  'ℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃';
+  'A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝ\u1f5f-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌ\u1fd0-\u1fd3\u1fd6-\u1fdbῠ-Ῥῲ-ῴῶ-ῼ' +
+  'ℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-\u212dℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃';
 const deepseekAsian = String.raw`[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+`;
 const afmoeAsian = [
   String.raw`\u4e00-\u9fff\u3400-\u4dbf\uf900-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f`,
@@ -61,13 +60,10 @@ export const ggufPreTokenizers: Readonly<Record<string, GgufPreTokenizer>> = {
   ...named('llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano', llama3),
   ...named('dbrx smaug-bpe glm4 chatglm-bpe', of([llama3Words])),
   ...named('minicpm5', of([threeDigits, [contractions, word, String.raw`\p{N}+`, symbols, spaces].join('|')], { ignoreMerges: true })),
-  ...named('qwen2', of([qwen2Words], { normalizer: 'NFC' })),
-  ...named('deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2', qwen2),
+  ...named('qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2', qwen2),
   ...named(
     'qwen35',
-    of([[contractions, String.raw`[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+`, digit, String.raw` ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*`, spaces].join('|')], {
-      normalizer: 'NFC',
-    }),
+    of([[contractions, String.raw`[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+`, digit, String.raw` ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*`, spaces].join('|')]),
   ),
   ...named('ufakzeka', of([[word, digit, symbols, spaces].join('|')])),
   ...named('laguna', of([lines, qwen2Words])),
@@ -147,9 +143,8 @@ export const ggufPreTokenizers: Readonly<Record<string, GgufPreTokenizer>> = {
   ),
   ...named('superbpe', of([String.raw`\p{N}+`, String.raw`(?=(?:\d{3})+(?!\d))`])),
   ...named('smollm starcoder refact command-r codeshell exaone minerva-7b mellum2', smollm),
-  ...named('olmo', of([gpt2Words], { normalizer: 'NFC' })),
   ...named('gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4', gpt2),
-  ...named('jina-v1-en jina-v2-code roberta-bpe mpt jais trillion granite-docling', gpt2),
+  ...named('jina-v1-en jina-v2-code roberta-bpe mpt jais trillion granite-docling olmo', gpt2),
   ...named('falcon', of([String.raw`[\p{P}\$\+<=>\^~\|\x60]+`, gpt2Words, '[0-9][0-9][0-9]'])),
   ...named('poro-chat bloom gpt3-finnish', of([scripts('.,!?…。，、।۔،')])),
   ...named('viking', of([scripts('.,!?…。，、।۔،'), digit])),
@@ -165,7 +160,7 @@ export const ggufPreTokenizers: Readonly<Record<string, GgufPreTokenizer>> = {
 };
 
 function of(patterns: string[], more: Partial<GgufPreTokenizer> = {}): GgufPreTokenizer {
-  return { patterns, normalizer: null, ignoreMerges: false, addBos: false, alphabet: 'bytes', ...more };
+  return { patterns, ignoreMerges: false, addBos: false, alphabet: 'bytes', ...more };
 }
 
 /** One entry for each of the names, which stand with spaces between. */

@@ -23,7 +23,7 @@ export class AddedTokens {
   constructor(tokens: readonly AddedToken[], normalize: Normalize) {
     this.normalize = normalize;
     for (const token of tokens) {
-      if (token.normalized ?? token.special !== true) insert(this.normalized, normalize(token.content, null), token);
+      if (token.normalized ?? token.special !== true) insert(this.normalized, normalize(token.content, token), token);
       else insert(this.plain, token.content, token);
     }
   }

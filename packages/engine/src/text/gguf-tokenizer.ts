@@ -39,13 +39,14 @@ const models: Readonly<Record<string, (keys: TokenizerKeys, tokens: ArrayLike<st
 
 /** Byte-pair encoding with merges. */
 function merged(keys: TokenizerKeys, tokens: ArrayLike<string>, pre: string): TokenizerJson {
-  const { patterns, normalizer, ignoreMerges, addBos, alphabet } = preTokenizerRules(pre, keys.where);
+  // llama.cpp normalises none, although some of these models were published with NFC.
+  const { patterns, ignoreMerges, addBos, alphabet } = preTokenizerRules(pre, keys.where);
   const isBytes = alphabet === 'bytes';
   const spaces = { type: 'Replace', pattern: { String: ' ' }, content: wordMark };
   const letters = { type: 'Sequence', decoders: [{ ...spaces, pattern: { String: wordMark }, content: ' ' }, { type: 'ByteFallback' }] };
   return {
     added_tokens: addedTokens(piecesOf(keys, tokens)),
-    normalizer: isBytes ? normalizer && { type: normalizer } : spaces,
+    normalizer: isBytes ? null : spaces,
     pre_tokenizer: { type: 'Sequence', pretokenizers: [...patterns.map(isolate), ...(isBytes ? [bytesAsCharacters] : [])] },
     post_processor: aroundTokens(...keys.around(tokens, { addBos, bosId: null, addEos: false, eosId: null })),
     decoder: isBytes ? { type: 'ByteLevel' } : letters,
@@ -77,7 +78,8 @@ function scored(keys: TokenizerKeys, tokens: ArrayLike<string>, algorithm: 'bpe'
   return sentencePieceJson({
     algorithm,
     pieces: piecesOf(keys, tokens).map((piece, id) => ({ ...piece, score: Number(scores[id]) })),
-    spacePrefix: keys.boolean('add_space_prefix', isBpe) ? 'added' : 'none',
+    addsSpace: keys.boolean('add_space_prefix', isBpe),
+    normalizesUserDefined: false,
     removesExtraSpaces: keys.boolean('remove_extra_whitespaces', false),
     characterMap:
       keys.get('precompiled_charsmap') === undefined

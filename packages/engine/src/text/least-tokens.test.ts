@@ -22,7 +22,7 @@ describe('the least number of tokens', () => {
     expect(new LeastTokens([bytes('a'), bytes('aa')], (text) => text).count('a-a', 9)).toBe(1);
     const composed = new LeastTokens(
       [...Array(256).keys()].map((byte) => Uint8Array.of(byte)),
-      (text) => text.normalize("NFC"),
+      (text) => text.normalize('NFC'),
     );
     expect(composed.count('e\u0301', 9)).toBe(2);
   });

@@ -39,7 +39,7 @@ export function normalizerOf(part: TokenizerPart | null, where: string): Normali
     case 'Prepend': {
       const prefix = String(part['prepend']);
       // SentencePiece puts its space at the start of what it is given: a text, or what follows a control token.
-      const onlyFresh = part['after'] === 'special';
+      const onlyFresh = part['onlyFresh'] === true;
       return (text, before) => (text === '' || (onlyFresh && before !== null && before.special !== true) ? text : prefix + text);
     }
     case 'Precompiled': {

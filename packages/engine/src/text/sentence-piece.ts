@@ -13,8 +13,13 @@ export interface SentencePieceVocabulary {
   algorithm: 'bpe' | 'unigram';
   /** In the order of the ids. */
   pieces: readonly { text: string; score: number; type: number }[];
-  /** Where a text gets a space in front: nowhere, at its start and after control tokens, or also after user-defined tokens. */
-  spacePrefix: 'none' | 'special' | 'added';
+  /** Whether a text gets a space in front. */
+  addsSpace: boolean;
+  /**
+   * Whether user-defined pieces are found in the normalised text, as SentencePiece finds them. llama.cpp finds them before, and puts a space in front of the text
+   * after each.
+   */
+  normalizesUserDefined: boolean;
   /** Whether spaces at both ends are dropped and runs of them become one. */
   removesExtraSpaces: boolean;
   /** Table of characters to replace; empty for none. */
@@ -26,18 +31,18 @@ export interface SentencePieceVocabulary {
 
 /** The vocabulary in the form of a tokenizer.json. */
 export function sentencePieceJson(vocabulary: SentencePieceVocabulary): TokenizerJson {
-  const { algorithm, pieces, spacePrefix, removesExtraSpaces, characterMap, begins, ends } = vocabulary;
+  const { algorithm, pieces, addsSpace, normalizesUserDefined, removesExtraSpaces, characterMap, begins, ends } = vocabulary;
   const replace = (pattern: object, content: string): TokenizerPart => ({ type: 'Replace', pattern, content });
   const normalizers: TokenizerPart[] = [];
   if (characterMap.length > 0)
     normalizers.push({ type: 'Precompiled', precompiled_charsmap: Buffer.from(characterMap).toString('base64') });
   if (removesExtraSpaces) normalizers.push(replace({ Regex: String.raw`\A +| +\z` }, ''), replace({ Regex: ' {2,}' }, ' '));
-  if (spacePrefix !== 'none') normalizers.push({ type: 'Prepend', prepend: wordMark, after: spacePrefix });
+  if (addsSpace) normalizers.push({ type: 'Prepend', prepend: wordMark, onlyFresh: normalizesUserDefined });
   normalizers.push(replace({ String: ' ' }, wordMark));
   const unknown = pieces.findIndex(({ type }) => type === pieceType.unknown);
   const isBytes = pieces.some(({ text }) => text === byteName(0));
   return {
-    added_tokens: addedTokens(pieces),
+    added_tokens: addedTokens(pieces, normalizesUserDefined),
     normalizer: { type: 'Sequence', normalizers },
     pre_tokenizer: null,
     post_processor: aroundTokens(begins, ends),
@@ -47,7 +52,7 @@ export function sentencePieceJson(vocabulary: SentencePieceVocabulary): Tokenize
         replace({ String: wordMark }, ' '),
         { type: 'ByteFallback' },
         { type: 'Fuse' },
-        ...(spacePrefix === 'none' ? [] : [{ type: 'Strip', content: ' ', start: 1, stop: 0 }]),
+        ...(addsSpace ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
       ],
     },
     model:
@@ -80,11 +85,16 @@ export function idsByName(names: ArrayLike<string>): Record<string, number> {
   return ids;
 }
 
-/** The pieces that are matched whole in a text. Normal ones, unused ones and bytes are not. */
-export function addedTokens(pieces: readonly { text: string; type: number }[]): AddedToken[] {
+/**
+ * The pieces that are matched whole in a text. Normal ones, unused ones and bytes are not.
+ * @param normalized whether user-defined ones are found after normalising.
+ */
+export function addedTokens(pieces: readonly { text: string; type: number }[], normalized = false): AddedToken[] {
   return pieces.flatMap(({ text, type }, id) => {
     const special = type === pieceType.control || type === pieceType.unknown;
-    return (special || type === pieceType.userDefined) && text !== '' ? [{ id, content: text, normalized: false, special }] : [];
+    return (special || type === pieceType.userDefined) && text !== ''
+      ? [{ id, content: text, normalized: normalized && !special, special }]
+      : [];
   });
 }
 
@@ -124,14 +134,14 @@ export async function readSentencePiece(
     const piece = fieldsOf(field instanceof Uint8Array ? field : new Uint8Array(0), refuse);
     const type = lastNumber(piece, 3, pieceType.normal);
     const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(lastBytes(piece, 1));
-    // A text is searched for user-defined pieces before its spaces are replaced.
-    return { text: type === pieceType.userDefined ? text.replaceAll(wordMark, ' ') : text, score: asFloat(lastNumber(piece, 2, 0)), type };
+    return { text, score: asFloat(lastNumber(piece, 2, 0)), type };
   });
   if (pieces.length === 0) throw refuse('The file holds no pieces of SentencePiece');
   return sentencePieceJson({
     algorithm,
     pieces,
-    spacePrefix: lastNumber(normalizer, 3, 1) === 1 ? 'special' : 'none',
+    addsSpace: lastNumber(normalizer, 3, 1) === 1,
+    normalizesUserDefined: true,
     removesExtraSpaces: lastNumber(normalizer, 4, 1) === 1,
     characterMap: lastBytes(normalizer, 2),
     begins: addBos ? (pieces[lastNumber(trainer, 41, 1)]?.text ?? null) : null,

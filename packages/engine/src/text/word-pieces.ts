@@ -6,7 +6,8 @@ export class WordPieces {
   readonly ids: ReadonlyMap<string, number>;
   readonly unknownId: number | null;
   private readonly cut: (word: string) => string[];
-  private readonly byteIds: readonly number[] | null;
+  /** Empty if bytes have no tokens. */
+  private readonly byteIds: readonly (number | undefined)[];
   private readonly fuseUnknown: boolean;
   private readonly ignoreMerges: boolean;
 
@@ -23,8 +24,7 @@ export class WordPieces {
       this.unknownId = model.unk_id;
       this.cut = (word) => unigram.tokenize(word);
     }
-    const bytes = Array.from({ length: 256 }, (_, byte) => this.ids.get(byteName(byte)));
-    this.byteIds = model.byte_fallback === true && bytes.every((id) => id !== undefined) ? bytes : null;
+    this.byteIds = model.byte_fallback === true ? Array.from({ length: 256 }, (_, byte) => this.ids.get(byteName(byte))) : [];
     this.fuseUnknown = model.type === 'Unigram' || model.fuse_unk === true;
     this.ignoreMerges = model.type === 'BPE' && model.ignore_merges === true;
   }
@@ -38,12 +38,19 @@ export class WordPieces {
     }
     let wasUnknown = false;
     for (const piece of this.cut(this.known(word))) {
-      const id = this.ids.get(piece);
-      if (id !== undefined) ids.push(id);
-      else if (this.byteIds !== null) for (const byte of Buffer.from(piece)) ids.push(this.byteIds[byte]!);
+      const found = this.idsOf(piece);
+      if (found !== null) ids.push(...found);
       else if (this.unknownId !== null && !(wasUnknown && this.fuseUnknown)) ids.push(this.unknownId);
-      wasUnknown = id === undefined;
+      wasUnknown = found === null;
     }
+  }
+
+  /** The id of a piece, or those of its bytes; null if it is unknown. */
+  private idsOf(piece: string): number[] | null {
+    const id = this.ids.get(piece);
+    if (id !== undefined) return [id];
+    const bytes = this.byteIds.length === 0 ? [undefined] : Array.from(Buffer.from(piece), (byte) => this.byteIds[byte]);
+    return bytes.includes(undefined) ? null : (bytes as number[]);
   }
 
   /**
@@ -51,7 +58,7 @@ export class WordPieces {
    * library would do so afterwards.
    */
   private known(word: string): string {
-    if (this.byteIds !== null || this.unknownId !== null) return word;
+    if (this.byteIds.length > 0 || this.unknownId !== null) return word;
     for (const character of word) {
       if (!this.ids.has(character))
         return Array.from(word)
