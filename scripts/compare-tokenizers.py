@@ -51,7 +51,9 @@ def by_sentencepiece(file):
     sp = sentencepiece.SentencePieceProcessor(model_file=str(file))
     # Control tokens inside a text are plain letters to SentencePiece; a template needs them as tokens. So only user-defined ones are put into texts.
     special = [sp.id_to_piece(i) for i in range(sp.vocab_size()) if not (sp.is_control(i) or sp.is_unknown(i) or sp.is_byte(i) or sp.is_unused(i)) and sp.get_score(i) == 0.0]
-    return special, sp.encode, sp.decode, [sp.bos_id()] + sp.encode("x")
+    # It writes unknown pieces as " ⁇ ", other implementations as their name.
+    decode = lambda ids: None if sp.unk_id() in ids else sp.decode(ids)
+    return special, sp.encode, decode, [sp.bos_id()] + sp.encode("x")
 
 
 for folder in FOLDERS:

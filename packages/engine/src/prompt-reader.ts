@@ -79,7 +79,7 @@ export class PromptReader {
     const places = placesOf(prompt.messages);
     const where = (index: number) => places[index]!;
     const processed = await reader.process(images.filter(isFile), { where, ...(signal !== undefined && { signal }) });
-    const promptIds = this.checked(this.encode(reader.expand(rendered, processed), { addSpecialTokens: false }));
+    const promptIds = this.checked(this.encode(reader.expand(rendered, processed), { addSpecialTokens: prompt.addSpecialTokens ?? false }));
     return { promptIds, images: reader.place(promptIds, processed) };
   }
 
@@ -100,7 +100,8 @@ export class PromptReader {
 
   private promptIds(prompt: Prompt): number[] {
     if ('tokenIds' in prompt) return prompt.tokenIds;
-    const ids = 'text' in prompt ? this.encode(prompt.text) : this.encode(this.render(prompt), { addSpecialTokens: false });
+    const { addSpecialTokens = 'text' in prompt } = prompt;
+    const ids = this.encode('text' in prompt ? prompt.text : this.render(prompt.messages), { addSpecialTokens });
     if (ids.length === 0) throw new InvalidRequestError('The prompt is empty.', 'prompt');
     return ids;
   }

@@ -27,26 +27,18 @@ const PromptImage = z.union([
 ]);
 export type PromptImage = z.output<typeof PromptImage>;
 
-/** The inputs of a chat's template other than the messages. */
-const templateOptions = {
-  tools: z.array(z.unknown()).exactOptional().describe("Tools in OpenAI's form."),
-  documents: z.array(z.record(z.string(), z.unknown())).exactOptional().describe('Sources for the answer, for templates that read them.'),
-  variables: z.record(z.string(), z.unknown()).exactOptional().describe('More variables of the template, such as enable_thinking.'),
-  template: z
-    .string()
-    .exactOptional()
-    .describe("One of the model's templates. Default: tool_use with tools where the model has it, else default."),
-  addGenerationPrompt: z
-    .boolean()
-    .exactOptional()
-    .describe("Whether the prompt ends with the start of the assistant's message. Default: true."),
-};
+const addSpecialTokens = z
+  .boolean()
+  .exactOptional()
+  .describe(
+    'Whether to add the beginning and end tokens of the model. Default: true for text, false for a chat, whose template writes them.',
+  );
 
 /** The prompt: text, token ids, or a chat for the model's template. Token ids contain the config's `image_token_index` once for each token of an image. */
 export const Prompt = z.union([
-  z.strictObject({ text: z.string() }),
+  z.strictObject({ text: z.string(), addSpecialTokens }),
   z.strictObject({ tokenIds: z.array(z.int().nonnegative()).min(1), images: z.array(PromptImage).exactOptional() }),
-  z.strictObject({ messages: z.array(ChatMessage).min(1), ...templateOptions }),
+  z.strictObject({ messages: z.array(ChatMessage).min(1), addSpecialTokens }),
 ]);
 export type Prompt = z.output<typeof Prompt>;
 

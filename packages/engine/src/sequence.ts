@@ -10,6 +10,8 @@ import { Detokenizer } from './text/detokenizer.ts';
 import { StopStrings } from './text/stop-strings.ts';
 import type { Tokenizer } from './text/tokenizer.ts';
 
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
 /** Lets a verification tool observe and steer one sequence, in process only. Arrays are valid only during the call. */
 export interface SequenceObserver {
   /** Taken instead of the sampled tokens. */
@@ -177,7 +179,8 @@ export class Sequence {
 
   private logprobsOf({ tokenId, logprob, top }: SampledToken): { logprobs?: TokenLogprob[] } {
     if (logprob === null) return {};
-    const named = (id: number): string => this.shared.tokenizer?.decode([id], { skipSpecialTokens: false }) ?? '';
+    const { tokenizer } = this.shared;
+    const named = (id: number): string => (tokenizer === null ? '' : utf8.decode(tokenizer.piece(id).bytes));
     return {
       logprobs: [{ tokenId, token: named(tokenId), logprob, top: top.map((entry) => ({ ...entry, token: named(entry.tokenId) })) }],
     };

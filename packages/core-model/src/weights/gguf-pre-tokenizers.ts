@@ -32,6 +32,9 @@ function casedWords(end: string, but = ''): string {
 }
 const gpt4oWords = [casedWords(`${contractions}?`), threeDigits, pathSymbols, spaces].join('|');
 
+/** Digits in threes from the right. Only the start of a run looks ahead, so that a long one takes linear time. */
+const threes = (one: string): string => `(?<!${one})${one}{1,2}(?=(?:${one}{3})*(?!${one}))|${one}{3}`;
+
 const han = String.raw`[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+`;
 const asciiWord = String.raw`[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_\x60{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+`;
 const deepseek3 = [threeDigits, han, String.raw`${asciiWord}| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`];
@@ -132,16 +135,8 @@ export const ggufPreTokenizers: Readonly<Record<string, GgufPreTokenizer>> = {
     ]),
   ),
   ...named('deepseek-coder', of(['[\r\n]', String.raw`\s?\p{L}+`, String.raw`\s?\p{P}+`, deepseekAsian, digit])),
-  // From the right, in threes: only the start of a run looks ahead, so that a long one takes linear time.
-  ...named(
-    'afmoe',
-    of([
-      String.raw`(?<!\p{N})\p{N}{1,2}(?=(?:\p{N}{3})*(?!\p{N}))|\p{N}{3}`,
-      `[${afmoeAsian}]+`,
-      String.raw`${asciiWord}| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`,
-    ]),
-  ),
-  ...named('superbpe', of([String.raw`\p{N}+`, String.raw`(?=(?:\d{3})+(?!\d))`])),
+  ...named('afmoe', of([threes(digit), `[${afmoeAsian}]+`, String.raw`${asciiWord}| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`])),
+  ...named('superbpe', of([String.raw`\p{N}+`, threes(String.raw`\d`)])),
   ...named('smollm starcoder refact command-r codeshell exaone minerva-7b mellum2', smollm),
   ...named('gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4', gpt2),
   ...named('jina-v1-en jina-v2-code roberta-bpe mpt jais trillion granite-docling olmo', gpt2),

@@ -1,4 +1,5 @@
 import { type Normalize, spacesAtEnd, spacesAtStart } from './normalizer.ts';
+import { wordCharacter } from './pre-tokenizer.ts';
 import type { AddedToken } from './tokenizer-json.ts';
 
 /** A part of a text: an added token, or text between two of them. */
@@ -87,6 +88,5 @@ function longestAt(text: string, from: number, root: Node): [token: AddedToken |
   return found;
 }
 
-const wordCharacter = String.raw`[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]`;
 const wordEnds = new RegExp(`${wordCharacter}$`, 'u');
 const wordBegins = new RegExp(`^${wordCharacter}`, 'u');

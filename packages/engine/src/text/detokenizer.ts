@@ -2,7 +2,7 @@ import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
 
 /**
  * Turns token ids into text, one by one. A character whose bytes are in several tokens is held back until it is complete, so emitted text never changes. All texts
- * together equal `tokenizer.decode` of all ids. The cost of a token does not depend on earlier ones. Combined characters (an emoji with a joiner) come out code point
+ * together equal `tokenizer.decode` of all ids, which alone drops the space that SentencePiece puts before a text: an answer goes on from its prompt. The cost of a token does not depend on earlier ones. Combined characters (an emoji with a joiner) come out code point
  * by code point.
  */
 export class Detokenizer {

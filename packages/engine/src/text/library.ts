@@ -1,14 +1,6 @@
 import * as library from '@huggingface/tokenizers';
 
-interface Bpe {
-  /** Keys are pairs as JSON. */
-  bpe_ranks: Map<string, number>;
-  readonly tokens_to_ids: ReadonlyMap<string, number>;
-  bpe(word: string): string[];
-}
-
 interface Parts {
-  readonly BPE: new (config: object) => Bpe;
   readonly Unigram: new (config: object, eosToken: string) => { tokenize(word: string): string[] };
   readonly SequencePreTokenizer: new (config: object) => { pre_tokenize_text(text: string, options: { section_index: number }): string[] };
   readonly ReplacePreTokenizer: new (config: object) => { readonly pattern: RegExp | null };
@@ -18,4 +10,4 @@ interface Parts {
  * The parts of `@huggingface/tokenizers` that compute what the published implementation computes. Typed here: its own declarations import files without their
  * extensions, so TypeScript does not find them.
  */
-export const { BPE, Unigram, SequencePreTokenizer, ReplacePreTokenizer } = library as unknown as Parts;
+export const { Unigram, SequencePreTokenizer, ReplacePreTokenizer } = library as unknown as Parts;

@@ -16,6 +16,9 @@ export function preTokenizerRules(pre: string, where: string): GgufPreTokenizer 
   throw new TokenizerUnsupportedError({ key: 'tokenizer.ggml.pre', value: pre, supported: Object.keys(ggufPreTokenizers), where });
 }
 
+/** What `\w` is in Rust's regular expressions, in every dialect. */
+export const wordCharacter = String.raw`[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]`;
+
 /** A `Split` whose pieces are the matches of a pattern and the texts between them. */
 export const isolate = (pattern: string): TokenizerPart => ({
   type: 'Split',
@@ -53,7 +56,8 @@ function faithful(part: TokenizerPart, where: string): TokenizerPart[] {
       return parts.flatMap((step) => faithful(step, where));
     }
     case 'ByteLevel': {
-      const prefix = part['add_prefix_space'] === true ? [{ type: 'Replace', pattern: { Regex: String.raw`\A(?! )` }, content: ' ' }] : [];
+      const prefix =
+        part['add_prefix_space'] === true ? [{ type: 'Metaspace', replacement: ' ', str_rep: ' ', prepend_scheme: 'always' }] : [];
       return [...prefix, ...(part['use_regex'] === false ? [] : [isolate(gpt2Words)]), bytesAsCharacters];
     }
     case 'Metaspace': {
@@ -67,7 +71,7 @@ function faithful(part: TokenizerPart, where: string): TokenizerPart[] {
     case 'Punctuation':
       return [split(String.raw`[\p{P}!-/:-@\[-\x60{-~]`, String(part['behavior'] ?? 'Isolated'), false, where)];
     case 'Whitespace':
-      return [matches(String.raw`\w+|[^\w\s]+`)];
+      return [matches(String.raw`${wordCharacter}+|(?:(?!${wordCharacter})\S)+`)];
     case 'WhitespaceSplit':
       return [matches(String.raw`\S+`)];
     case 'BertPreTokenizer':
@@ -89,7 +93,8 @@ function split(pattern: string, behavior: string, invert: boolean, where: string
   const between = `(?:(?!${match})[\\s\\S])+`;
   const byBehavior: Readonly<Record<string, () => TokenizerPart>> = {
     isolated: () => isolate(pattern), // both sides are kept apart, whichever is the delimiter
-    removed: () => matches(invert ? pattern : between),
+    removed: () =>
+      invert ? matches(pattern) : { type: 'Split', pattern: { Regex: withoutGroups(pattern) }, behavior: 'Removed', invert: false },
     mergedwithprevious: () => matches(`[\\s\\S]*?${match}|[\\s\\S]+`),
     mergedwithnext: () => matches(`${match}(?:${between})?|${between}`),
     contiguous: () => matches(`${match}+|${between}`),
@@ -104,5 +109,9 @@ function split(pattern: string, behavior: string, invert: boolean, where: string
     where,
   });
 }
+
+/** The library keeps what a group captures. */
+const withoutGroups = (pattern: string): string =>
+  pattern.replace(/\\.|\[(?:\\.|[^\]\\])*\]|\((?!\?)/gs, (part) => (part === '(' ? '(?:' : part));
 
 const literal = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);

@@ -40,9 +40,11 @@ export function sentencePieceJson(vocabulary: SentencePieceVocabulary): Tokenize
   if (addsSpace) normalizers.push({ type: 'Prepend', prepend: wordMark, onlyFresh: normalizesUserDefined });
   normalizers.push(replace({ String: ' ' }, wordMark));
   const unknown = pieces.findIndex(({ type }) => type === pieceType.unknown);
+  // In a unigram model, SentencePiece lets a user-defined piece win by its score.
+  const isScored = algorithm === 'unigram' && normalizesUserDefined;
   const isBytes = pieces.some(({ text }) => text === byteName(0));
   return {
-    added_tokens: addedTokens(pieces, normalizesUserDefined),
+    added_tokens: addedTokens(pieces, normalizesUserDefined).filter(({ special }) => special === true || !isScored),
     normalizer: { type: 'Sequence', normalizers },
     pre_tokenizer: null,
     post_processor: aroundTokens(begins, ends),
@@ -59,7 +61,7 @@ export function sentencePieceJson(vocabulary: SentencePieceVocabulary): Tokenize
       algorithm === 'unigram'
         ? {
             type: 'Unigram',
-            vocab: pieces.map(({ text, score }) => [text, score]),
+            vocab: pieces.map(({ text, score, type }) => [text, isScored && type === pieceType.userDefined ? -0.1 : score]),
             unk_id: unknown < 0 ? null : unknown,
             byte_fallback: isBytes,
           }

@@ -47,6 +47,7 @@ const shared = {
   stream_options: optional(z.looseObject({ include_usage: optional(z.boolean()) })),
   n: optional(z.int().min(1).max(maxChoices)),
   max_tokens: optional(z.int().positive()),
+  add_special_tokens: optional(z.boolean()),
 };
 
 const textPart = z.object({ type: z.literal('text'), text: z.string() });
@@ -117,8 +118,9 @@ export interface CallMessage {
   [key: string]: unknown;
 }
 
-type ChatPrompt = Extract<GenerateRequest['prompt'], { messages: unknown }>;
-export type CallPrompt = { text: string } | { tokenIds: number[] } | (Omit<ChatPrompt, 'messages'> & { messages: CallMessage[] });
+/** Whether the model's beginning and end tokens are added; the engine's default if not given. */
+type SpecialTokens = { addSpecialTokens?: boolean };
+export type CallPrompt = ({ text: string } & SpecialTokens) | { tokenIds: number[] } | ({ messages: CallMessage[] } & SpecialTokens);
 
 /** A validated request of either route, in the engine's terms: each prompt gives `n` choices. */
 export interface CompletionCall {
@@ -140,7 +142,7 @@ export function parseChatCall(body: unknown): CompletionCall {
   const maxTokens = chat.max_completion_tokens ?? chat.max_tokens;
   return {
     ...common(chat),
-    prompts: [{ messages, ...templateOptions(chat) }],
+    prompts: [{ messages, ...specialTokens(chat) }],
     sampling: { ...toSampling(chat, maxTokens), ...(chat.logprobs === true ? { logprobs: chat.top_logprobs ?? 0 } : {}) },
     echo: false,
   };
@@ -150,7 +152,7 @@ export function parseChatCall(body: unknown): CompletionCall {
 export function parseTextCall(body: unknown): CompletionCall {
   const text = parseBody(CompletionBody, body);
   refuseUnservedText(text);
-  const prompts = toPrompts(text.prompt);
+  const prompts = toPrompts(text.prompt).map((prompt) => ('text' in prompt ? { ...prompt, ...specialTokens(text) } : prompt));
   if (prompts.length * (text.n ?? 1) > maxChoices) refuse('n', `prompts times n is at most ${maxChoices} choices in one request.`);
   return {
     ...common(text),
@@ -197,14 +199,8 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
   return prompt.map((one) => (typeof one === 'string' ? { text: one } : { tokenIds: one as number[] }));
 }
 
-/** The template's inputs other than the messages. `tool_choice: 'none'` hides the tools from the model. */
-function templateOptions(chat: ChatBody) {
-  const { tools, documents, chat_template: template, add_generation_prompt: addGenerationPrompt, reasoning_effort } = chat;
-  const given = { ...(reasoning_effort !== undefined && { reasoning_effort }), ...chat.chat_template_kwargs };
-  const variables = Object.keys(given).length === 0 ? undefined : given;
-  const options = { tools: chat.tool_choice === 'none' ? undefined : tools, documents, template, variables, addGenerationPrompt };
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Omit<ChatPrompt, 'messages'>;
-}
+const specialTokens = ({ add_special_tokens: addSpecialTokens }: SharedBody): SpecialTokens =>
+  addSpecialTokens === undefined ? {} : { addSpecialTokens };
 
 function toMessage(message: z.output<typeof chatMessage>, path: string): CallMessage {
   if ((message.content === null || message.content === undefined) && message.role !== 'assistant') {
