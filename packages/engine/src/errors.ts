@@ -38,7 +38,7 @@ export class LogitBiasTokenError extends graftError('GRAFT_LOGIT_BIAS_TOKEN', (t
 export class NoTokenizerError extends graftError('GRAFT_NO_TOKENIZER', (where: string) => ({
   what: 'This checkpoint has no tokenizer.',
   where,
-  fix: 'send token ids, or add tokenizer.json to the folder.',
+  fix: 'send token ids, or add tokenizer.json or tokenizer.model to the folder.',
 })) {}
 
 /** The engine was closed, or its worker ended. */

@@ -1,6 +1,6 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readReferenceCase } from '../../../tests/parity/reference-case.ts';
 import {
   caseFolder,
@@ -17,7 +17,7 @@ import {
 } from './engine.fixture.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
 import { LlmEngine } from './llm-engine.ts';
-import type { GenerateRequest } from './request.ts';
+import type { GenerateRequest, Prompt } from './request.ts';
 import { readTokenizer, type Tokenizer } from './text/tokenizer.ts';
 
 afterEach(() => watch.reset());
@@ -63,6 +63,23 @@ describe('requests together', () => {
     expect(lengths.filter((length) => length > 1)).toEqual([8, 8, 8, 8, 8, 8, 8, 4]);
     expect(lengths.join(' ')).not.toMatch(/8 8/);
   });
+});
+
+test('a text gets the beginning token unless the request says no, a chat only if it says so, and none gets it twice', async () => {
+  const model = folderWithTokenizer();
+  const file = join(model, 'tokenizer.json');
+  const single = [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
+  const json = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify({ ...json, post_processor: { type: 'TemplateProcessing', single } }));
+  const engine = await LlmEngine.start(tinyConfig({ model }));
+  onTestFinished(() => engine.close());
+  const lengthOf = async (prompt: Prompt) => (await collect(engine.generate(request(prompt)))).at(-1)!.usage.promptTokens;
+  const bare = await lengthOf({ text: 'hello', addSpecialTokens: false });
+  expect(await lengthOf({ text: 'hello' })).toBe(bare + 1);
+  expect(await lengthOf({ text: '<s>hello' })).toBe(bare + 1);
+  const messages = [{ role: 'user', content: 'hello' }];
+  const chat = await lengthOf({ messages });
+  expect(await lengthOf({ messages, addSpecialTokens: true })).toBe(chat); // the template begins with <s>
 });
 
 describe('an answer', () => {

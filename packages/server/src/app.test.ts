@@ -105,6 +105,19 @@ describe('chat completions', () => {
     });
   });
 
+  test('hand add_special_tokens to the engine, which decides without it', async () => {
+    const { chat, post, engine } = start();
+    await chat({ add_special_tokens: true });
+    await post('/v1/completions', { prompt: ['a', 'b'], add_special_tokens: false });
+    await chat({});
+    expect(engine.seen.map(({ prompt }) => ('addSpecialTokens' in prompt ? prompt.addSpecialTokens : 'default'))).toEqual([
+      true,
+      false,
+      false,
+      'default',
+    ]);
+  });
+
   test('give n choices of one prompt, each with its own seed, and count the prompt once', async () => {
     const { chat, engine } = start();
     const response = await chat({ n: 3, seed: 10 });

@@ -56,7 +56,7 @@ function unsupported(parts: readonly (TokenizerPart | null)[], where: string): T
 const encoder = new TextEncoder();
 
 /** Byte-level BPE writes each byte as one printable character: itself where it is printable Latin-1, else the next free one from U+0100 on. */
-const byteOfCharacter: ReadonlyMap<string, number> = (() => {
+export const byteOfCharacter: ReadonlyMap<string, number> = (() => {
   const bytes = new Map<string, number>();
   let unprintable = 0;
   for (let byte = 0; byte < 256; byte++) {

@@ -42,6 +42,7 @@ export function sentencePieceJson(vocabulary: SentencePieceVocabulary): Tokenize
   const unknown = pieces.findIndex(({ type }) => type === pieceType.unknown);
   // In a unigram model, SentencePiece lets a user-defined piece win by its score.
   const isScored = algorithm === 'unigram' && normalizesUserDefined;
+  const dropped = removesExtraSpaces ? Number.MAX_SAFE_INTEGER : addsSpace ? 1 : 0; // spaces at the start of decoded text
   const isBytes = pieces.some(({ text }) => text === byteName(0));
   return {
     added_tokens: addedTokens(pieces, normalizesUserDefined).filter(({ special }) => special === true || !isScored),
@@ -54,7 +55,7 @@ export function sentencePieceJson(vocabulary: SentencePieceVocabulary): Tokenize
         replace({ String: wordMark }, ' '),
         { type: 'ByteFallback' },
         { type: 'Fuse' },
-        ...(addsSpace ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
+        ...(dropped > 0 ? [{ type: 'Strip', content: ' ', start: dropped, stop: 0 }] : []),
       ],
     },
     model:

@@ -1,9 +1,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ggufPreTokenizers } from '@graft/core-model';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { chats, ggufTokenizerMetadata, smollm2Folder, tokenTexts } from '../../../../tests/fixtures/smollm2/load.ts';
+import { byteOfCharacter } from './decoder.ts';
 import { tokenizerFromGguf } from './gguf-tokenizer.ts';
 import { createTokenizer, readTokenizer } from './tokenizer.ts';
 
@@ -24,6 +26,8 @@ const tinyMetadata = (more: Record<string, unknown> = {}): ReadonlyMap<string, u
       ...more,
     }),
   );
+
+const letters = [...byteOfCharacter].sort(([, a], [, b]) => a - b).map(([letter]) => letter);
 
 const sources = { 'tokenizer.json': fromFolder, 'a GGUF': fromGguf };
 
@@ -129,10 +133,20 @@ describe('a GGUF', () => {
     ['gpt-2', '123 a  b', ['123', ' a', ' ', ' b']],
     ['smollm', ' 12 a', [' ', '1', '2', ' a']],
     ['default', 'a, 1234', ['a', ',', ' ', '123', '4']],
+    ['tekken', "HTTPServer's 12", ['HTTPServer', "'s", ' ', '1', '2']],
+    ['gpt-4o', "helloWorld's//\n1234", ['hello', "World's", '//\n', '123', '4']],
+    ['deepseek-llm', 'ab1234, c', ['ab', '1234', ',', ' c']],
+    ['deepseek-v3', '1234\u4e00a.b', ['123', '4', '\u4e00', 'a', '.b']],
+    ['qwen35', 'e\u0301a 12', ['e\u0301a', ' ', '1', '2']],
+    ['kimi-k2', '\u4e00\u4e8cabC', ['\u4e00\u4e8c', 'ab', 'C']],
+    ['afmoe', '1234567 12', ['1', '234', '567', ' ', '12']],
+    ['superbpe', '1234567', ['1', '234', '567']],
+    ['youtu', 'a，b1', ['a', '，', 'b', '1']],
+    ['bloom', 'a b,', ['a', ' b', ',']],
   ])('with pre "%s" cuts %j into %j', (pre, text, pieces) => {
     // A vocabulary of whole pieces shows the cuts: with all of them known and no way to merge further, each piece is one token.
-    const written = (piece: string) => piece.replaceAll(' ', 'Ġ');
-    const characters = [...new Set(pieces.join('').split('').map(written))];
+    const written = (piece: string) => Array.from(Buffer.from(piece), (byte) => letters[byte]).join('');
+    const characters = [...new Set(written(pieces.join('')))];
     const tokens = [...new Set([...characters, ...pieces.flatMap((piece) => prefixes(written(piece)))])];
     const merges = [
       ...new Set(
@@ -151,21 +165,78 @@ describe('a GGUF', () => {
   });
 
   test.each([
-    [{ 'tokenizer.ggml.model': 'llama' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"llama".*gpt2/],
-    [{ 'tokenizer.ggml.pre': 'deepseek-v9' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"deepseek-v9".*smollm.*llama-bpe.*qwen2/],
+    [{ 'tokenizer.ggml.model': 'rwkv' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"rwkv".*gpt2.*llama/],
+    [{ 'tokenizer.ggml.model': 'llama' }, 'GRAFT_TOKENIZER_INVALID', /scores is missing/],
+    [{ 'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.scores': [0] }, 'GRAFT_TOKENIZER_INVALID', /1 entries for 7 tokens/],
+    [{ 'tokenizer.ggml.pre': 'deepseek-v9' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"deepseek-v9".*llama-bpe.*qwen2.*smollm/],
     [{ 'tokenizer.ggml.pre': 'toString' }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"toString"/],
     [{ 'tokenizer.ggml.tokens': undefined }, 'GRAFT_TOKENIZER_INVALID', /tokens is missing/],
     [{ 'tokenizer.ggml.tokens': ['a', 7] }, 'GRAFT_TOKENIZER_INVALID', /entry 7 at 1/],
     [{ 'tokenizer.ggml.token_type': [1] }, 'GRAFT_TOKENIZER_INVALID', /1 entries for 7 tokens/],
     [{ 'tokenizer.ggml.merges': ['ab'] }, 'GRAFT_TOKENIZER_INVALID', /merges\[0\] is "ab"/],
     [{ 'tokenizer.ggml.merges': 'a b' }, 'GRAFT_TOKENIZER_INVALID', /merges is not a list/],
-    [{ 'tokenizer.ggml.bos_token_id': 7 }, 'GRAFT_TOKENIZER_INVALID', /bos_token_id is 7/],
+    [{ 'tokenizer.ggml.eos_token_id': 7 }, 'GRAFT_TOKENIZER_INVALID', /eos_token_id is 7/],
     [{ 'tokenizer.ggml.add_bos_token': 1 }, 'GRAFT_TOKENIZER_INVALID', /add_bos_token is neither/],
   ])('with %j is refused', (more, code, message) => {
     const make = () => tokenizerFromGguf(tinyMetadata(more), 'tiny.gguf');
     expect(make).toThrow(expect.objectContaining({ code, where: 'tiny.gguf' }));
     expect(make).toThrow(message);
   });
+});
+
+const byteTokens = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
+
+test.each(Object.entries(ggufPreTokenizers))('pre "%s" loses no text', (pre, { alphabet }) => {
+  const text = "Hello  World's 1234567 \u4e00\u3042\n\n\ue000 e\u0301 ,. <sentinel:1> IMGIMGABZ";
+  const tokens = alphabet === 'bytes' ? [...byteOfCharacter.keys()] : [...byteTokens, '\u2581'];
+  const keys = { 'tokenizer.ggml.pre': pre, 'tokenizer.ggml.tokens': tokens, 'tokenizer.ggml.merges': [] };
+  const tokenizer = tokenizerFromGguf(
+    tinyMetadata({ ...keys, 'tokenizer.ggml.token_type': undefined, 'tokenizer.ggml.bos_token_id': undefined }),
+  );
+  expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+});
+
+describe('end tokens', () => {
+  const named = (names: string[], more: Record<string, unknown> = {}) => {
+    const tokens = ['a', ...names];
+    const keys = {
+      'tokenizer.ggml.tokens': tokens,
+      'tokenizer.ggml.merges': [],
+      'tokenizer.ggml.token_type': tokens.map((_, id) => (id === 0 ? 1 : 3)),
+    };
+    return tokenizerFromGguf(tinyMetadata({ ...keys, 'tokenizer.ggml.bos_token_id': undefined, ...more }));
+  };
+
+  test.each([
+    ['one that the file declares and others by name', ['<|eot_id|>', '<|start|>', '<|im_end|>', '<end_of_turn>'], [1, 3, 4]],
+    ['not the end of one message of several', ['<|return|>', '<|call|>', '<|end|>'], [1, 2]],
+    ['the end of a message where answers have one', ['<|end|>', '<|user|>'], [1]],
+  ])('are %s', (_, names, ids) => {
+    expect(named(names).eosTokenIds).toEqual(ids);
+  });
+
+  test('are special even if the file calls them ordinary', () => {
+    const tokenizer = named(['<|im_end|>'], { 'tokenizer.ggml.token_type': [1, 1] });
+    expect(tokenizer.encode('a<|im_end|>')).toEqual([0, 1]);
+    expect(tokenizer.decode([0, 1])).toBe('a');
+  });
+});
+
+test('a beginning token that the text already has is not added again', () => {
+  const tokenizer = tokenizerFromGguf(tinyMetadata({ 'tokenizer.ggml.add_bos_token': true }));
+  expect(tokenizer.encode('<s>ab')).toEqual([5, 3]);
+});
+
+test('a Phi-3 takes the white space after its tokens, which a GGUF cannot say', () => {
+  const tokenizer = tokenizerFromGguf(
+    tinyMetadata({ 'general.name': 'Phi-3-mini', 'tokenizer.ggml.tokens': ['a', 'b', 'Ġ', 'ab', 'Ġab', '<|user|>', '[x]'] }),
+  );
+  expect(tokenizer.encode('<|user|>  ab ab')).toEqual([5, 3, 4]);
+});
+
+test('one word of 200,000 characters is encoded without quadratic time', () => {
+  const word = 'abcdefghij'.repeat(20_000);
+  expect(fromGguf.decode(fromGguf.encode(word))).toBe(word);
 });
 
 describe('a folder', () => {
@@ -191,6 +262,25 @@ describe('a folder', () => {
     expect(tokenizer.encode('ab<s>')).toEqual([2, 3]);
   });
 
+  test.each([
+    ['', /no pieces/],
+    ['0a', /ends within a number/],
+    ['0a7f', /ends within a field/],
+    ['0f', /Field type 7/],
+  ])('with a damaged tokenizer.model is refused: %j', async (bytes, message) => {
+    const damaged = await mkdtemp(join(folder, 'damaged-'));
+    await writeFile(join(damaged, 'tokenizer.model'), Buffer.from(bytes, 'hex'));
+    const failure = readTokenizer(damaged);
+    await expect(failure).rejects.toMatchObject({ code: 'GRAFT_TOKENIZER_INVALID', where: join(damaged, 'tokenizer.model') });
+    await expect(failure).rejects.toThrow(message);
+  });
+
+  test('with words or characters of SentencePiece is refused by that name', async () => {
+    const words = await mkdtemp(join(folder, 'words-'));
+    await writeFile(join(words, 'tokenizer.model'), Buffer.from('0a030a016112021803', 'hex'));
+    await expect(readTokenizer(words)).rejects.toThrow(/"word".*bpe, unigram/);
+  });
+
   test('without a tokenizer.json has no tokenizer; a tokenizer.json that is not JSON is refused', async () => {
     expect(await readTokenizer(join(folder, 'none'))).toBeNull();
     await writeFile(join(folder, 'tokenizer.json'), '{"model":');
@@ -198,15 +288,24 @@ describe('a folder', () => {
   });
 
   test.each([
-    [{ ...json, model: { type: 'Unigram', vocab: [] } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"Unigram".*BPE/],
-    [{ ...json, decoder: { type: 'Metaspace' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"Metaspace".*ByteLevel/],
+    [{ ...json, model: { type: 'WordPiece', vocab: {} } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"WordPiece".*BPE, Unigram/],
+    [{ ...json, decoder: { type: 'WordPiece' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"WordPiece".*ByteLevel/],
+    [{ ...json, decoder: null }, 'GRAFT_TOKENIZER_UNSUPPORTED', /decoder/],
+    [{ ...json, normalizer: { type: 'BertNormalizer' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"BertNormalizer".*NFC/],
+    [{ ...json, post_processor: { type: 'Other' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /"Other".*TemplateProcessing/],
+    [{ ...json, model: { ...json.model, end_of_word_suffix: '</w>' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /end_of_word_suffix "<\/w>"/],
     [
-      { ...json, pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithNext' } },
+      { ...json, pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'Sideways' } },
       'GRAFT_TOKENIZER_UNSUPPORTED',
-      /MergedWithNext/,
+      /Sideways.*MergedWithNext/,
+    ],
+    [
+      { ...json, pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'Contiguous', invert: true } },
+      'GRAFT_TOKENIZER_UNSUPPORTED',
+      /Contiguous, inverted/,
     ],
     [{ ...json, model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, 'GRAFT_TOKENIZER_INVALID', /model\.vocab/],
-    [{ ...json, pre_tokenizer: { type: 'NoSuchThing' } }, 'GRAFT_TOKENIZER_INVALID', /NoSuchThing/],
+    [{ ...json, pre_tokenizer: { type: 'NoSuchThing' } }, 'GRAFT_TOKENIZER_UNSUPPORTED', /NoSuchThing/],
     [
       { ...json, post_processor: { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<none>', type_id: 0 } }], pair: [] } },
       'GRAFT_TOKENIZER_INVALID',
