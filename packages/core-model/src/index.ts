@@ -77,7 +77,13 @@ export {
   readModelConfig,
 } from './weights/checkpoint.ts';
 export { type FileBytes, type OpenFile, openFileBytes } from './weights/file-bytes.ts';
-export { type GgufPreTokenizer, ggufPreTokenizers, gpt2Words } from './weights/gguf-pre-tokenizers.ts';
+export {
+  type GgufPreTokenizer,
+  ggufPreTokenizers,
+  ggufTokenTakesSpace,
+  ggufVocabularies,
+  gpt2Words,
+} from './weights/gguf-pre-tokenizers.ts';
 export { type LoadReport, type LoadWeights, loadWeights, type StagedWeights, stageWeights } from './weights/load-weights.ts';
 export { keysOfOtherRanks, type MapParameters } from './weights/map-parameters.ts';
 export {

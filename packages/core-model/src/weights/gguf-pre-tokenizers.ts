@@ -154,6 +154,23 @@ export const ggufPreTokenizers: Readonly<Record<string, GgufPreTokenizer>> = {
   ...named('default', of([punctuation, gpt2Words, String.raw`\p{N}+`, '[0-9][0-9][0-9]'])),
 };
 
+/**
+ * By `tokenizer.ggml.model`: byte-pair encoding with merges, or SentencePiece with scores. `pre` stands for a `tokenizer.ggml.pre` that such a file lacks, or writes
+ * otherwise. The names that llama.cpp knows and that are not here belong to models that generate no text or to alphabets of their own.
+ */
+export const ggufVocabularies: Readonly<
+  Record<string, { kind: 'merges'; pre?: string } | { kind: 'scores'; algorithm: 'bpe' | 'unigram' }>
+> = {
+  gpt2: { kind: 'merges' },
+  gemma4: { kind: 'merges', pre: 'gemma4' },
+  llama: { kind: 'scores', algorithm: 'bpe' },
+  t5: { kind: 'scores', algorithm: 'unigram' },
+};
+
+/** Whether an added token takes the white space after it, which a GGUF cannot say: llama.cpp knows these models by `general.name`. */
+export const ggufTokenTakesSpace = (modelName: string, token: string): boolean =>
+  /phi-?3/i.test(modelName) && !['<unk>', '<s>', '<|endoftext|>'].includes(token);
+
 function of(patterns: string[], more: Partial<GgufPreTokenizer> = {}): GgufPreTokenizer {
   return { patterns, ignoreMerges: false, addBos: false, alphabet: 'bytes', ...more };
 }

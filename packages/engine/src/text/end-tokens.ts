@@ -1,5 +1,5 @@
 /**
- * Tokens that end an answer by their name, since files often declare only one of several. The same names as in llama.cpp.
+ * Tokens that end an answer by their name, since files often declare only one of several. The same names as in GGUF's own runtime.
  */
 const endNames: ReadonlySet<string> = new Set([
   ...['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>', '<|calls|>', '<|flush|>', '<end_of_turn>', '<turn|>'],

@@ -1,3 +1,4 @@
+import { ggufTokenTakesSpace, ggufVocabularies } from '@graft/core-model';
 import { isEndName } from './end-tokens.ts';
 import { bytesAsCharacters, isolate, preTokenizerRules, wordMark } from './pre-tokenizer.ts';
 import { addedTokens, aroundTokens, idsByName, pieceType, sentencePieceJson } from './sentence-piece.ts';
@@ -12,34 +13,28 @@ export type GgufMetadata = ReadonlyMap<string, unknown>;
  * The tokenizer of a GGUF file: its vocabulary in the form of a tokenizer.json.
  * @param metadata the keys `tokenizer.ggml.model`, `.tokens`, `.merges` or `.scores`, and optionally `.pre`, `.token_type`, `.bos_token_id`, `.eos_token_id`,
  * `.eot_token_id`, `.eom_token_id`, `.add_bos_token`, `.add_eos_token`, `.add_space_prefix`, `.remove_extra_whitespaces`, `.precompiled_charsmap`. A missing one is
- * taken as llama.cpp takes it.
+ * taken as GGUF's own runtime takes it.
  * @param where the file, for errors.
  * @throws TokenizerUnsupportedError for another model or an unknown `pre`; TokenizerInvalidError when a key is missing or malformed.
  */
 export function tokenizerFromGguf(metadata: GgufMetadata, where = 'GGUF metadata'): Tokenizer {
   const keys = new TokenizerKeys(metadata, where);
   const model = keys.get('model');
-  const read = typeof model === 'string' && Object.hasOwn(models, model) ? models[model] : undefined;
+  const read = typeof model === 'string' && Object.hasOwn(ggufVocabularies, model) ? ggufVocabularies[model] : undefined;
   if (read === undefined)
-    throw new TokenizerUnsupportedError({ key: 'tokenizer.ggml.model', value: model, supported: Object.keys(models), where });
+    throw new TokenizerUnsupportedError({ key: 'tokenizer.ggml.model', value: model, supported: Object.keys(ggufVocabularies), where });
   const tokens = keys.list('tokens', isString);
-  const json = read(keys, tokens);
-  stripAfterTokens(json, String(metadata.get('general.name') ?? ''));
+  const json =
+    read.kind === 'merges' ? merged(keys, tokens, read.pre ?? keys.string('pre', 'default')) : scored(keys, tokens, read.algorithm);
+  const modelName = String(metadata.get('general.name') ?? '');
+  for (const token of json.added_tokens) token.rstrip = ggufTokenTakesSpace(modelName, token.content);
   const endIds = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map((name) => keys.tokenId(name, tokens.length));
   return new JsonTokenizer(json, { eosTokenIds: endIds.filter((id) => id !== null), where, tokens });
 }
 
-/** By `tokenizer.ggml.model`. */
-const models: Readonly<Record<string, (keys: TokenizerKeys, tokens: ArrayLike<string>) => TokenizerJson>> = {
-  gpt2: (keys, tokens) => merged(keys, tokens, keys.string('pre', 'default')),
-  gemma4: (keys, tokens) => merged(keys, tokens, 'gemma4'),
-  llama: (keys, tokens) => scored(keys, tokens, 'bpe'),
-  t5: (keys, tokens) => scored(keys, tokens, 'unigram'),
-};
-
 /** Byte-pair encoding with merges. */
 function merged(keys: TokenizerKeys, tokens: ArrayLike<string>, pre: string): TokenizerJson {
-  // llama.cpp normalises none, although some of these models were published with NFC.
+  // GGUF's own runtime normalises nothing, although some of these models were published with NFC.
   const { patterns, ignoreMerges, addBos, alphabet } = preTokenizerRules(pre, keys.where);
   const isBytes = alphabet === 'bytes';
   const spaces = { type: 'Replace', pattern: { String: ' ' }, content: wordMark };
@@ -97,12 +92,6 @@ function piecesOf(keys: TokenizerKeys, tokens: ArrayLike<string>): { text: strin
   }
   // Some files mark end tokens as ordinary ones.
   return Array.from(tokens, (text, id) => ({ text, type: isEndName(text) ? pieceType.control : Number(types?.[id] ?? pieceType.normal) }));
-}
-
-/** A GGUF cannot say that a token takes the white space after it. llama.cpp knows Phi-3 by its name. */
-function stripAfterTokens(json: TokenizerJson, modelName: string): void {
-  if (!/phi-?3/i.test(modelName)) return;
-  for (const token of json.added_tokens) token.rstrip = !['<unk>', '<s>', '<|endoftext|>'].includes(token.content);
 }
 
 const isString = (value: unknown): value is string => typeof value === 'string';

@@ -8,7 +8,7 @@ export const wordMark = '\u2581';
 
 /**
  * The rules that a GGUF's `tokenizer.ggml.pre` names.
- * @throws TokenizerUnsupportedError for a name that llama.cpp does not know.
+ * @throws TokenizerUnsupportedError for an unknown name.
  */
 export function preTokenizerRules(pre: string, where: string): GgufPreTokenizer {
   const found = Object.hasOwn(ggufPreTokenizers, pre) ? ggufPreTokenizers[pre] : undefined;

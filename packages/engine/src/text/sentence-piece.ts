@@ -16,7 +16,7 @@ export interface SentencePieceVocabulary {
   /** Whether a text gets a space in front. */
   addsSpace: boolean;
   /**
-   * Whether user-defined pieces are found in the normalised text, as SentencePiece finds them. llama.cpp finds them before, and puts a space in front of the text
+   * Whether user-defined pieces are found in the normalised text, as SentencePiece finds them. GGUF's own runtime finds them before, and puts a space in front of the text
    * after each.
    */
   normalizesUserDefined: boolean;
