@@ -16,16 +16,22 @@ const encode = (tokenizer: Tokenizer, text: string) => tokenizer.encode(text, { 
 interface GgufFixture {
   metadata: Record<string, unknown>;
   begins: number[];
+  /** Ids that end an answer. */
+  ends: number[];
   cases: Case[];
 }
 
-describe.each(Object.entries<GgufFixture>(read('gguf.json')))('a GGUF of the kind %s', (_, { metadata, begins, cases }) => {
+describe.each(Object.entries<GgufFixture>(read('gguf.json')))('a GGUF of the kind %s', (_, { metadata, begins, ends, cases }) => {
   const tokenizer = tokenizerFromGguf(new Map(Object.entries(metadata)));
 
   test.each(cases)('encodes %j as published, and decodes it', (text, ids) => {
     expect(encode(tokenizer, text)).toEqual(ids);
     expect(tokenizer.decode(ids)).toBe(text);
     expect(tokenizer.encode(text)).toEqual([...begins, ...ids]);
+  });
+
+  test('ends an answer at each of its end tokens', () => {
+    expect(tokenizer.eosTokenIds).toEqual(ends);
   });
 });
 

@@ -126,7 +126,9 @@ export class JsonTokenizer implements Tokenizer {
       new Map([...this.words.ids, ...json.added_tokens.map(({ content, id }) => [content, id] as const)]),
       where,
     );
-    this.eosTokenIds = [...new Set([...eosTokenIds, ...endTokensAmong(json.added_tokens).map(({ id }) => id)])];
+    this.eosTokenIds = [
+      ...new Set([...eosTokenIds, ...endTokensAmong(json.added_tokens.filter(({ special }) => special)).map(({ id }) => id)]),
+    ];
   }
 
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
