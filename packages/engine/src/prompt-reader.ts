@@ -101,7 +101,7 @@ export class PromptReader {
   private promptIds(prompt: Prompt): number[] {
     if ('tokenIds' in prompt) return prompt.tokenIds;
     const { addSpecialTokens = 'text' in prompt } = prompt;
-    const ids = this.encode('text' in prompt ? prompt.text : this.render(prompt.messages), { addSpecialTokens });
+    const ids = this.encode('text' in prompt ? prompt.text : this.render(prompt), { addSpecialTokens });
     if (ids.length === 0) throw new InvalidRequestError('The prompt is empty.', 'prompt');
     return ids;
   }

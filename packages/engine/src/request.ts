@@ -27,6 +27,21 @@ const PromptImage = z.union([
 ]);
 export type PromptImage = z.output<typeof PromptImage>;
 
+/** The inputs of a chat's template other than the messages. */
+const templateOptions = {
+  tools: z.array(z.unknown()).exactOptional().describe("Tools in OpenAI's form."),
+  documents: z.array(z.record(z.string(), z.unknown())).exactOptional().describe('Sources for the answer, for templates that read them.'),
+  variables: z.record(z.string(), z.unknown()).exactOptional().describe('More variables of the template, such as enable_thinking.'),
+  template: z
+    .string()
+    .exactOptional()
+    .describe("One of the model's templates. Default: tool_use with tools where the model has it, else default."),
+  addGenerationPrompt: z
+    .boolean()
+    .exactOptional()
+    .describe("Whether the prompt ends with the start of the assistant's message. Default: true."),
+};
+
 const addSpecialTokens = z
   .boolean()
   .exactOptional()
@@ -38,7 +53,7 @@ const addSpecialTokens = z
 export const Prompt = z.union([
   z.strictObject({ text: z.string(), addSpecialTokens }),
   z.strictObject({ tokenIds: z.array(z.int().nonnegative()).min(1), images: z.array(PromptImage).exactOptional() }),
-  z.strictObject({ messages: z.array(ChatMessage).min(1), addSpecialTokens }),
+  z.strictObject({ messages: z.array(ChatMessage).min(1), addSpecialTokens, ...templateOptions }),
 ]);
 export type Prompt = z.output<typeof Prompt>;
 

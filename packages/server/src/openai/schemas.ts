@@ -118,9 +118,9 @@ export interface CallMessage {
   [key: string]: unknown;
 }
 
-/** Whether the model's beginning and end tokens are added; the engine's default if not given. */
-type SpecialTokens = { addSpecialTokens?: boolean };
-export type CallPrompt = ({ text: string } & SpecialTokens) | { tokenIds: number[] } | ({ messages: CallMessage[] } & SpecialTokens);
+type Prompt = GenerateRequest['prompt'];
+type ChatPrompt = Omit<Extract<Prompt, { messages: unknown }>, 'messages'>;
+export type CallPrompt = Exclude<Prompt, { messages: unknown }> | (ChatPrompt & { messages: CallMessage[] });
 
 /** A validated request of either route, in the engine's terms: each prompt gives `n` choices. */
 export interface CompletionCall {
@@ -142,7 +142,7 @@ export function parseChatCall(body: unknown): CompletionCall {
   const maxTokens = chat.max_completion_tokens ?? chat.max_tokens;
   return {
     ...common(chat),
-    prompts: [{ messages, ...specialTokens(chat) }],
+    prompts: [{ messages, ...specialTokens(chat), ...templateOptions(chat) }],
     sampling: { ...toSampling(chat, maxTokens), ...(chat.logprobs === true ? { logprobs: chat.top_logprobs ?? 0 } : {}) },
     echo: false,
   };
@@ -199,8 +199,17 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
   return prompt.map((one) => (typeof one === 'string' ? { text: one } : { tokenIds: one as number[] }));
 }
 
-const specialTokens = ({ add_special_tokens: addSpecialTokens }: SharedBody): SpecialTokens =>
-  addSpecialTokens === undefined ? {} : { addSpecialTokens };
+/** Whether the model's beginning and end tokens are added; the engine's default if not given. */
+const specialTokens = ({ add_special_tokens: addSpecialTokens }: SharedBody) => (addSpecialTokens === undefined ? {} : { addSpecialTokens });
+
+/** The template's inputs other than the messages. `tool_choice: 'none'` hides the tools from the model. */
+function templateOptions(chat: ChatBody): ChatPrompt {
+  const { tools, documents, chat_template: template, add_generation_prompt: addGenerationPrompt, reasoning_effort } = chat;
+  const given = { ...(reasoning_effort !== undefined && { reasoning_effort }), ...chat.chat_template_kwargs };
+  const variables = Object.keys(given).length === 0 ? undefined : given;
+  const options = { tools: chat.tool_choice === 'none' ? undefined : tools, documents, template, variables, addGenerationPrompt };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
 
 function toMessage(message: z.output<typeof chatMessage>, path: string): CallMessage {
   if ((message.content === null || message.content === undefined) && message.role !== 'assistant') {
