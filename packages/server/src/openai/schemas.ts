@@ -200,7 +200,8 @@ function toPrompts(prompt: CompletionBody['prompt']): CallPrompt[] {
 }
 
 /** Whether the model's beginning and end tokens are added; the engine's default if not given. */
-const specialTokens = ({ add_special_tokens: addSpecialTokens }: SharedBody) => (addSpecialTokens === undefined ? {} : { addSpecialTokens });
+const specialTokens = ({ add_special_tokens: addSpecialTokens }: SharedBody) =>
+  addSpecialTokens === undefined ? {} : { addSpecialTokens };
 
 /** The template's inputs other than the messages. `tool_choice: 'none'` hides the tools from the model. */
 function templateOptions(chat: ChatBody): ChatPrompt {
