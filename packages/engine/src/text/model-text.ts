@@ -1,7 +1,7 @@
 import type { Checkpoint } from '@graft/core-model';
 import { expectParts } from '../call-plugin.ts';
 import { type ChatTemplate, chatTemplateFromGguf, readChatTemplate } from './chat-template.ts';
-import { tokenizerFromGguf } from './gguf-tokenizer.ts';
+import { type GgufMetadata, tokenizerFromGguf } from './gguf-tokenizer.ts';
 import { readTokenizer, type Tokenizer } from './tokenizer.ts';
 
 /** Reads the tokenizer of one kind of checkpoint. */
@@ -14,8 +14,16 @@ export interface TokenizerFormat {
 /** For the tokenizer.json of a folder, and for a GGUF. */
 export const tokenizerFormats: readonly TokenizerFormat[] = [
   { name: 'tokenizer.json', open: ({ path }) => readTokenizer(path) },
-  { name: 'gguf', open: ({ kind, path, metadata }) => (kind === 'gguf' ? tokenizerFromGguf(metadata!, path) : null) },
+  {
+    name: 'gguf',
+    open: ({ kind, path, metadata }) => (kind === 'gguf' && hasVocabulary(metadata!) ? tokenizerFromGguf(metadata!, path) : null),
+  },
 ];
+
+/** `none` and `no_vocab` are what converters write for a model whose tokenizer they leave out. */
+function hasVocabulary(metadata: GgufMetadata): boolean {
+  return !['none', 'no_vocab', undefined].includes(metadata.get('tokenizer.ggml.model') as string | undefined);
+}
 
 /** Tokenizer and chat template of a checkpoint. Without a tokenizer the engine takes only token ids; without a template, no chats. */
 export interface ModelText {
