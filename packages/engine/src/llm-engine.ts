@@ -59,7 +59,10 @@ export class LlmEngine implements Engine {
     const container = createServices(plugins, platform, parsed);
     try {
       const files = await container.get(ModelFiles);
-      using checkpoint = await files.open(parsed.model);
+      using checkpoint = await files.open(parsed.model).catch(async (error: unknown) => {
+        await readSource(plugins.registry, await files.config(parsed.model), parsed.architecture); // an unknown architecture is told first
+        throw error;
+      });
       return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
     } catch (error) {
       await container[Symbol.asyncDispose]();

@@ -1,4 +1,4 @@
-import { cpSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { coreModels, llama4, openCheckpoint, RmsNorm } from '@graft/core-model';
 import { definePlugin } from '@graft/registry';
@@ -49,10 +49,25 @@ test('cannot be read as any other architecture, and the error lists the allowed 
   });
 });
 
-test('an unknown architecture is the error, before any key of the config', async () => {
-  const folder = folderWithConfig('dense-tiny', { architectures: ['Llama5ForCausalLM'], vocab_size: 'many', num_hidden_layers: -1 });
+test.each<[string, Record<string, unknown>]>([
+  ['values of the wrong type', { vocab_size: 'many', num_hidden_layers: -1, rope_scaling: 7 }],
+  ['keys that nobody knows', { kv_lora_rank: 512, scoring_func: 'sigmoid' }],
+  ['a damaged text_config', { text_config: 7, vision_config: [] }],
+  ['weights quantised in an unknown way', { quantization_config: { quant_method: 'bitsandbytes' } }],
+  ['weights quantised in a form that is not read', { quantization_config: { quant_method: 'awq', bits: 3 } }],
+  ['layers quantised in several ways', { quantization_config: { quant_method: 'compressed-tensors', config_groups: {} } }],
+])('an unknown architecture is the error in spite of %s', async (_, change) => {
+  const folder = folderWithConfig('dense-tiny', { architectures: ['Llama5ForCausalLM'], ...change });
   const error = await failureOf(startTiny({ model: folder }));
   expect(error).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', message: expect.stringContaining('Llama4ForCausalLM') });
+});
+
+test('an unknown architecture is the error even if tokenizer and weights are damaged too', async () => {
+  const folder = folderWithConfig('dense-tiny', { architectures: ['Llama5ForCausalLM'] });
+  writeFileSync(join(folder, 'tokenizer.json'), '{');
+  expect((await failureOf(startTiny({ model: folder }))).code).toBe('GRAFT_UNKNOWN_ARCHITECTURE');
+  writeFileSync(join(folder, 'model.safetensors'), 'damaged');
+  expect((await failureOf(startTiny({ model: folder }))).code).toBe('GRAFT_UNKNOWN_ARCHITECTURE');
 });
 
 test.each<[string, unknown, string]>([

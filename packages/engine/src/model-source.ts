@@ -22,8 +22,8 @@ export interface ModelSource {
  */
 export async function readSource(registry: ModelRegistry, checkpoint: Checkpoint, as: string | undefined): Promise<ModelSource> {
   const own = checkpoint.kind === 'gguf' ? await ggufSource(registry, checkpoint) : folderSource(checkpoint);
+  const { architecture: from } = registry.resolve(own.architectures, { platform: null }); // throws for unknown ones
   if (as === undefined || as === own.architectures[0]) return own;
-  const { architecture: from } = registry.resolve(own.architectures, { platform: null });
   registry.upstreamOf(as); // throws for an unknown name, with the nearest names
   const families = await registry.families<ModelFamily>();
   const family = families.get(from);

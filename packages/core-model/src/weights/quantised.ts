@@ -146,7 +146,7 @@ function need(part: CheckpointTensor | null, name: string, main: CheckpointTenso
 
 function expectShape(tensor: CheckpointTensor, expected: readonly number[], method: string): void {
   if (String(tensor.shape) === String(expected)) return;
-  const what = `The shape is [${tensor.shape.join(', ')}], and ${method} needs [${expected.join(', ')}] here.`;
+  const what = `The shape is [${tensor.shape.join(', ')}], and the quantization_config "${method}" needs [${expected.join(', ')}] here.`;
   throw new CheckpointCorruptError(what, at(tensor.file.path, tensor.key));
 }
 

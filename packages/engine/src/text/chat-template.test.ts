@@ -90,6 +90,7 @@ test('an answer that is stripped of line breaks keeps its indentation', () => {
   const source =
     "{%- for m in messages -%}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1].lstrip('\\n') }}<|im_end|>\n{% endfor -%}";
   expect(template(source).render(user('</think>\n\n    return x'))).toBe('<|im_start|>user\n    return x<|im_end|>\n');
+  expect(template("{{ 'xax'.strip('x') }} {{ 'xax'.rstrip('x') }} {{ '' == false }}").render([])).toBe('a xa False');
 });
 
 test('a call and its result reach the template with the documents', () => {
