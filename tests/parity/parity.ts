@@ -1,9 +1,11 @@
 /**
- * Compares Graft with what the published Llama 4 implementation computes.
- *   npm run parity -- DIR...                    folders of reference cases
+ * Compares Graft with what the published implementations compute; docs/parity.md describes the files.
+ *   npm run parity -- DIR...                    cases, folders with an expected.json, and folders of both
  *   npm run parity -- --smollm2 FILE... [--nope | --rope] [--model GGUF]
- * A line a case and backend; exit code 1 when one is over the tolerance.
+ * Prints a line for each case and backend. The exit code is 1 when one fails.
  */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureDefaultModel } from '@graft/server';
@@ -11,6 +13,7 @@ import { cpu, cpuQuantised, hpu, hpuBuckets, interpreter } from './backends.ts';
 import { compareTexts } from './compare-texts.ts';
 import { readReferenceCase } from './reference-case.ts';
 import { type CaseReport, runCase } from './run-case.ts';
+import { readField, runField } from './run-field.ts';
 import { runSmolLm2 } from './run-smollm2.ts';
 
 const app = fileURLToPath(new URL('../../', import.meta.url));
@@ -26,7 +29,7 @@ if (positionals.length === 0) {
 
 let [passed, failed] = [0, 0];
 for (const path of positionals) {
-  for await (const { passed: ok, line } of values.smollm2 === true ? smolLm2(path) : cases(path)) {
+  for await (const { passed: ok, line } of values.smollm2 === true ? smolLm2(path) : folder(path)) {
     console.log(line);
     if (ok) passed++;
     else failed++;
@@ -35,12 +38,39 @@ for (const path of positionals) {
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
+/** The reports of all cases in a folder, at any depth. */
+async function* folder(path: string): AsyncGenerator<CaseReport> {
+  const folders = caseFolders(path);
+  if (folders.length === 0) yield failure(path, 'Neither this folder nor one in it has a config.json or an expected.json.');
+  for (const { path: found, isField } of folders) yield* isField ? field(found) : cases(found);
+}
+
+function caseFolders(path: string): { path: string; isField: boolean }[] {
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [];
+  const entries = readdirSync(path, { withFileTypes: true });
+  const has = (name: string): boolean => entries.some((entry) => entry.name === name);
+  if (has('expected.json')) return [{ path, isField: true }];
+  if (has('config.json')) return [{ path, isField: false }];
+  return entries.filter((entry) => entry.isDirectory()).flatMap(({ name }) => caseFolders(join(path, name)));
+}
+
 async function* cases(folder: string): AsyncGenerator<CaseReport> {
   try {
+    if (!existsSync(join(folder, 'expected.safetensors'))) throw new Error('The folder has no expected.safetensors.');
     const reference = await readReferenceCase(folder);
     if (reference.texts.length > 0) yield await guarded(`${reference.name} texts`, () => compareTexts(reference));
     for (const backend of [interpreter, cpu, ...(reference.isQuantised ? [cpuQuantised] : []), hpu, hpuBuckets])
       yield await guarded(`${reference.name} ${backend.label ?? backend.name}`, () => runCase(reference, backend, app));
+  } catch (error) {
+    yield failure(folder, error);
+  }
+}
+
+async function* field(folder: string): AsyncGenerator<CaseReport> {
+  try {
+    for (const file of readField(folder))
+      for (const backend of [interpreter, cpu, hpu, hpuBuckets])
+        yield await guarded(`${file.name} ${backend.label ?? backend.name}`, () => runField(file, backend, app));
   } catch (error) {
     yield failure(folder, error);
   }
