@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CheckpointTensor, llama4, openCheckpoint, openFileBytes, readSafetensorsHeader } from '@graft/core-model';
-import { aligned, fromBfloat16 } from '@graft/graph';
+import { aligned, float16ToNumber, fromBfloat16 } from '@graft/graph';
 import { z } from 'zod';
 
 /** What the published implementation gives for one tiny checkpoint; see ../../docs/parity.md for the form. */
@@ -161,8 +161,9 @@ function readExpected(path: string) {
 function toFloat32({ file, offset, byteLength, dtype, key }: CheckpointTensor): Float32Array {
   const bytes = file.read(offset, byteLength);
   if (dtype === 'BF16') return fromBfloat16(aligned(bytes, Uint16Array));
+  if (dtype === 'F16') return Float32Array.from(aligned(bytes, Uint16Array), float16ToNumber);
   if (dtype === 'F32') return aligned(bytes, Float32Array);
-  throw new Error(`${key} is ${dtype}; the reference cases have BF16 or F32`);
+  throw new Error(`${key} is ${dtype}; the reference cases have BF16, F16 or F32`);
 }
 
 function divide<A extends { length: number; slice(start: number, end: number): A }>(values: A, parts: number): A[] {

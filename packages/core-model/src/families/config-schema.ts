@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { camelKeys, contradiction, positive } from './config-keys.ts';
 import type { RawConfig } from './family.ts';
-import { type Ropes, ropeKeys, ropesOf } from './rope-config.ts';
+import { type RopeRules, type Ropes, ropeKeys, ropesOf } from './rope-config.ts';
 
 const tokenIds = z
   .union([z.int(), z.array(z.int()), z.null()])
@@ -21,6 +21,7 @@ const sharedKeys = {
   rms_norm_eps: z.number().positive().default(1e-6),
   tie_word_embeddings: z.boolean().default(false),
   layer_types: z.array(z.string()).nullish(),
+  is_causal: z.literal(true, 'Attention to later tokens is not computed').nullish(),
   bos_token_id: tokenIds,
   eos_token_id: tokenIds,
 };
@@ -42,9 +43,8 @@ export interface DecoderConfig extends Ropes {
   readonly eosTokenIds: readonly number[];
 }
 
-/** What a key of every decoder has where the config leaves it out. */
-export interface DecoderDefaults {
-  readonly ropeTheta?: number;
+/** The values of keys that a config leaves out, and the rope keys that the family has. */
+export interface DecoderDefaults extends RopeRules {
   readonly rmsNormEps?: number;
 }
 
@@ -52,10 +52,16 @@ export interface DecoderDefaults {
  * The schema of a decoder's config.json: the shared keys and the family's. Its output is a `DecoderConfig` and the family's keys in camelCase. A
  * `transform` after it applies the family's rules. Other keys are ignored, because checkpoints carry many.
  */
-export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { ropeTheta = 10_000, rmsNormEps = 1e-6 }: DecoderDefaults = {}) {
+export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { rmsNormEps = 1e-6, ...ropeRules }: DecoderDefaults = {}) {
   const rms_norm_eps = sharedKeys.rms_norm_eps.unwrap().default(rmsNormEps);
   return z.looseObject({ ...sharedKeys, ...ropeKeys, rms_norm_eps, ...own }).transform((parsed, context) => {
-    const { architectures: _, bosTokenId: bosTokenIds, eosTokenId: eosTokenIds, ...rest } = camelKeys(sharedKeys, parsed);
+    const {
+      architectures: _,
+      isCausal: _causal,
+      bosTokenId: bosTokenIds,
+      eosTokenId: eosTokenIds,
+      ...rest
+    } = camelKeys(sharedKeys, parsed);
     const { hiddenSize, numHiddenLayers, numAttentionHeads: heads } = rest;
     const kvHeads = rest.numKeyValueHeads ?? heads;
     const headDim = rest.headDim ?? hiddenSize / heads;
@@ -66,7 +72,7 @@ export function decoderConfig<Own extends z.ZodRawShape>(own: Own, { ropeTheta =
     }
     const layers = rest.layerTypes?.length ?? numHiddenLayers;
     if (layers !== numHiddenLayers) contradiction(context, `layer_types has ${layers} entries for ${numHiddenLayers} layers`);
-    const ropes = ropesOf(camelKeys(ropeKeys, parsed), { ...rest, headDim }, ropeTheta, context);
+    const ropes = ropesOf(camelKeys(ropeKeys, parsed), { ...rest, headDim }, ropeRules, context);
     const layerTypes = rest.layerTypes ?? null;
     const config: DecoderConfig = { ...rest, numKeyValueHeads: kvHeads, headDim, ...ropes, layerTypes, bosTokenIds, eosTokenIds };
     return { ...config, ...camelKeys(own, parsed) };

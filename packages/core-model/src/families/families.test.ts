@@ -18,9 +18,13 @@ import { architecturesOf } from './define-family.ts';
 import type { ModelConfig, ModelFamily } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
+import { gptOss } from './gpt-oss.ts';
+import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import type { LlamaConfig } from './llama-config.ts';
 import { llama4 } from './llama4.ts';
+import { mixtral } from './mixtral.ts';
+import { olmo2 } from './olmo2.ts';
 import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3Moe } from './qwen3-moe.ts';
@@ -221,18 +225,24 @@ describe('a Llama’s config', () => {
     });
   });
 
-  test('has a window in every layer, or in those that layer_types names; one that is longer than the context has no effect', async () => {
-    const windows = (more: Record<string, unknown>) => llama.parseConfig({ ...raw, ...more }).layers.map(({ window }) => window);
+  test('has no window; a Mistral has one in every layer, or in those that layer_types names', async () => {
+    const architectures = ['MistralForCausalLM'];
+    const windows = (more: Record<string, unknown>) =>
+      llama.parseConfig({ ...raw, architectures, ...more }).layers.map(({ window }) => window);
+    expect(windows({ sliding_window: 12, architectures: raw['architectures'] })).toEqual([null, null, null, null]);
     expect(windows({ sliding_window: 12 })).toEqual([12, 12, 12, 12]);
+    expect(windows({ sliding_window: 12, use_sliding_window: false })).toEqual([12, 12, 12, 12]);
     const layer_types = ['full_attention', 'sliding_attention', 'full_attention', 'full_attention'];
     expect(windows({ sliding_window: 12, layer_types })).toEqual([null, 12, null, null]);
-    expect(llama.parseConfig({ ...raw, sliding_window: 4096 })).toEqual(llama.parseConfig(raw));
+    expect(windows({ sliding_window: 4096 })).toEqual([null, null, null, null]); // longer than the context
     expect((await refusal({ layer_types: ['full_attention', 'sliding_attention', 'x', 'x'] })).where).toBe('c.json, key "layer_types.1"');
   });
 
   test('with a window or with biases in the MLP cannot be read as a Llama 4, which has neither', async () => {
     const { config } = llama.readAs['Llama4ForCausalLM']!;
-    expect((await failure(() => config({ ...raw, sliding_window: 12 }, 'c.json'))).where).toBe('c.json, key "sliding_window"');
+    expect((await failure(() => config({ ...raw, architectures: ['MistralForCausalLM'], sliding_window: 12 }, 'c.json'))).where).toBe(
+      'c.json, key "sliding_window"',
+    );
     expect((await failure(() => config({ ...raw, mlp_bias: true }, 'c.json'))).where).toBe('c.json, key "mlp_bias"');
   });
   test('may have biases on q, k and v alone, which a Llama 4 cannot have', async () => {
@@ -241,6 +251,16 @@ describe('a Llama’s config', () => {
     expect(biases).toEqual([0, 1, 2, 3].map((layer) => `model.layers.${layer}.self_attn.qkv_proj.bias`));
     const { config } = llama.readAs['Llama4ForCausalLM']!;
     expect((await failure(() => config({ ...raw, qkv_bias: true }, 'c.json'))).where).toBe('c.json, key "qkv_bias"');
+  });
+
+  test.each([
+    ['is_causal', { is_causal: false }],
+    ['partial_rotary_factor', { partial_rotary_factor: 0.5 }],
+    ['rope_parameters.partial_rotary_factor', { rope_parameters: { rope_theta: 10_000, partial_rotary_factor: 0.5 } }],
+    ['rope_parameters', { rope_parameters: { full_attention: { rope_theta: 10_000 } } }],
+    ['layer_types.0', { sliding_window: 12, layer_types: new Array<string>(4).fill('sliding_attention') }],
+  ])('is refused where the published implementation ignores the key %s, or computes what we do not', async (key, more) => {
+    expect(await refusal(more)).toMatchObject({ code: 'GRAFT_CONFIG_INVALID', where: `c.json, key "${key}"` });
   });
 
   test('of quantised weights is refused by the method of its quantization_config', async () => {
@@ -270,6 +290,36 @@ describe('the configs of other families are read as published and as transformer
       [null, 1_000_000],
       [10, 10_000],
     ]);
+  });
+
+  test('Gemma 3: parameters of one rope for all layers are refused, and the cap of scores has no effect', () => {
+    expect(() => parse(gemma3, { rope_theta: undefined, rope_parameters: theta(300) })).toThrow('Give the parameters of "full_attention"');
+    expect(() => parse(gemma3, { rope_scaling: { type: 'linear', factor: 8 } })).toThrow('Rope type "linear" must be given as "rope_type"');
+    expect(parse(gemma3, { attn_logit_softcapping: 3 }).attentionSoftcap).toBeNull();
+  });
+
+  test('a rope base of layers with a window belongs to Gemma 3 alone', () => {
+    expect(parse(gemma2, { rope_local_base_freq: 100 }).layers).toEqual(parse(gemma2).layers);
+  });
+
+  test('Mixtral, Granite, OLMo 2: layer_types changes no window', () => {
+    const layer_types = ['full_attention', 'full_attention', 'sliding_attention', 'full_attention'];
+    for (const family of [mixtral, qwen3Moe, phi3])
+      expect(() => parse(family, { sliding_window: 8, use_sliding_window: true, layer_types })).toThrow('differs from sliding_window');
+    for (const family of [granite, olmo2]) expect(windowsOf(parse(family, { sliding_window: 8 }))).toEqual([null, null, null, null]);
+  });
+
+  test('gpt-oss: YaRN where the config has no rope parameters', () => {
+    expect(parse(gptOss, { rope_theta: undefined, rope_scaling: null }).rope).toMatchObject({ type: 'yarn', theta: 150_000, factor: 32 });
+    expect(parse(gptOss, { rope_parameters: theta(10_000) }).rope).toEqual({ type: 'default', theta: 10_000 });
+  });
+
+  test('Ministral 3: a zero multiplier of YaRN counts as missing; the outer original length is the period of queries', () => {
+    const rope_parameters = { ...theta(10_000), rope_type: 'yarn', factor: 16, mscale: 1, mscale_all_dim: 0, llama_4_scaling_beta: 0.1 };
+    const config = parse(llama, { architectures: ['Ministral3ForCausalLM'], rope_parameters, original_max_position_embeddings: 9 });
+    expect(config.queryScaling).toEqual({ beta: 0.1, period: 9 });
+    expect(config.rope).toMatchObject({ originalMaxPositionEmbeddings: 9, attentionFactor: 0.1 * Math.log(16) + 1 });
+    expect(() => parse(qwen2, { rope_parameters, original_max_position_embeddings: 9 })).toThrow('Queries do not grow with their position');
   });
 
   test('Gemma 2: every other layer has the window, from the first on', () => {

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
 import { decoderWeights, textPart } from './decoder-weights.ts';
@@ -22,17 +21,23 @@ export const gemma3 = defineFamily({
       max_position_embeddings: positive.default(131_072),
       attn_logit_softcapping: gemmaKeys.attn_logit_softcapping.unwrap().default(null),
       final_logit_softcapping: gemmaKeys.final_logit_softcapping.unwrap().default(null),
-      rope_local_base_freq: z.number().positive().default(10_000),
       sliding_window_pattern: positive.default(6),
     },
     ({ slidingWindowPattern, ...config }) => ({
       ...gemmaParts(config),
+      attentionSoftcap: null, // the published implementation ignores the key
       qkNorm: 'head',
       windowed: (layer) => (layer + 1) % slidingWindowPattern !== 0,
     }),
-    { ropeTheta: 1_000_000 },
+    { ropeTheta: 1_000_000, byLayerType: true },
   ),
   weights: (config) => decoderWeights(config, {}, textPart),
-  gguf: llamaGguf('Gemma3ForCausalLM', ['gemma3'], { config: (metadata) => ggufGemma(metadata, 62) }),
+  gguf: llamaGguf('Gemma3ForCausalLM', ['gemma3'], {
+    localRope: true,
+    config: (metadata, { rope_parameters: full_attention }) => ({
+      ...ggufGemma(metadata, 62),
+      rope_parameters: { full_attention, sliding_attention: { rope_theta: metadata.number('rope.freq_base_swa', 10_000) } },
+    }),
+  }),
   small: (layers) => ({ ...small('Gemma3ForCausalLM')(layers), ...small('Gemma3ForConditionalGeneration')(layers) }),
 });

@@ -73,7 +73,6 @@ export function ggufDecoderConfig(file: GgufFile): Record<string, unknown> {
     rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon'),
     max_position_embeddings: metadata.number('context_length'),
     rope_parameters: ropeParameters(metadata, headDim),
-    ...(typeof metadata.get('rope.freq_base_swa') === 'number' && { rope_local_base_freq: metadata.get('rope.freq_base_swa') }),
     attention_bias: metadata.has('blk.0.attn_output.bias'),
     qkv_bias: metadata.has('blk.0.attn_q.bias'),
     mlp_bias: metadata.has('blk.0.ffn_up.bias'),
@@ -88,7 +87,7 @@ function ropeParameters(metadata: GgufMetadata, headDim: number): Record<string,
   const rotated = metadata.number('rope.dimension_count', headDim);
   const shared = {
     rope_theta: metadata.get('rope.freq_base') ?? 10000,
-    ...(rotated !== headDim && { partial_rotary_factor: rotated / headDim }),
+    ...(rotated !== headDim && { rotary_dim: rotated }),
   };
   const factors = metadata.floats('rope_freqs.weight');
   const [short_factor, long_factor] = [metadata.floats('rope_factors_short.weight'), metadata.floats('rope_factors_long.weight')];

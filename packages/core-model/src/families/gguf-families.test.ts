@@ -99,6 +99,12 @@ describe('what a GGUF lacks is as in llama.cpp', () => {
     expect(config.rope).toEqual({ type: 'default', theta: 10_000, partialRotaryFactor: 0.75 });
   });
 
+  test('part of a head turns in other families too; a rope base of layers with a window is Gemma 3’s', async () => {
+    const { config } = await configOf('qwen2', { 'rope.dimension_count': 12 });
+    expect(config.rope).toEqual({ type: 'default', theta: 10_000, partialRotaryFactor: 0.75 });
+    expect((await failure(() => configOf('qwen2', { 'rope.freq_base_swa': 500 }))).code).toBe('GRAFT_GGUF_UNSUPPORTED');
+  });
+
   test('Ministral 3: queries grow with their position, and YaRN scales nothing', async () => {
     const scaling = { 'rope.scaling.type': 'yarn', 'rope.scaling.factor': 16, 'rope.scaling.original_context_length': 16 };
     const more = { ...scaling, 'rope.scaling.yarn_log_multiplier': 1, 'attention.temperature_scale': 0.1 };

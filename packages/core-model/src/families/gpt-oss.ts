@@ -24,7 +24,11 @@ export const gptOss = defineFamily({
       moe: { numExperts, topK, intermediateSize, routing: 'softmaxOfChosen', activation: { kind: 'swigluOai', alpha, limit }, bias: true },
       windowed: (layer) => layer % 2 === 0,
     }),
-    { ropeTheta: 150_000, rmsNormEps: 1e-5 },
+    {
+      ropeTheta: 150_000,
+      rmsNormEps: 1e-5,
+      rope: { rope_type: 'yarn', factor: 32, beta_fast: 32, beta_slow: 1, truncate: false, original_max_position_embeddings: 4096 },
+    },
   ),
   weights: (config) => decoderWeights(config, gptOssRules(config.intermediateSize)),
   gguf: llamaGguf('GptOssForCausalLM', ['gpt-oss'], {

@@ -13,6 +13,8 @@ export const granite = defineFamily({
   config: llamaConfig(
     { embedding_multiplier: factor, attention_multiplier: factor, residual_multiplier: factor, logits_scaling: factor },
     (config) => ({
+      windowsAreFixed: true,
+      windowed: () => false,
       embeddingScale: config.embeddingMultiplier,
       attentionScale: config.attentionMultiplier,
       residualScale: config.residualMultiplier,

@@ -57,8 +57,9 @@ export interface LlamaConfig extends DecoderConfig, LlamaParts {
   readonly layers: readonly LlamaLayerConfig[];
 }
 
-/** A family's rules by the index of a layer. `layer_types` in config.json wins over `windowed`. */
+/** A family's rules by the index of a layer. `layer_types` in config.json wins over `windowed`, unless `windowsAreFixed`. */
 interface LayerRules {
+  readonly windowsAreFixed?: boolean;
   readonly windowed?: (layer: number) => boolean;
   readonly rotated?: (layer: number) => boolean;
   readonly sparse?: (layer: number) => boolean;
@@ -67,13 +68,14 @@ interface LayerRules {
 /** Keys of all families in Llama's form. */
 const llamaKeys = {
   intermediate_size: positive,
-  hidden_act: z.literal('silu').default('silu'),
+  hidden_act: z.enum(['silu', 'swish']).default('silu'),
   attention_bias: z.boolean().default(false),
   mlp_bias: z.boolean().default(false),
   sliding_window: positive.nullish(),
-  /** False: `sliding_window` has no effect. */
-  use_sliding_window: z.boolean().default(true),
 };
+
+/** Of families that have this key. False: `sliding_window` has no effect. */
+export const windowSwitch = { use_sliding_window: z.boolean().default(false) };
 type Given<Own extends z.ZodRawShape> = DecoderConfig & CamelKeys<Omit<typeof llamaKeys, keyof Own> & Own>;
 
 /**
@@ -87,9 +89,15 @@ export function llamaConfig<Own extends z.ZodRawShape>(
   defaults: DecoderDefaults = {},
 ) {
   return decoderConfig({ ...llamaKeys, ...own }, defaults).transform((parsed, context): LlamaConfig => {
-    const given = parsed as unknown as Given<typeof llamaKeys>;
-    const { windowed = () => true, rotated = () => true, sparse = () => true, ...rest } = parts(parsed as unknown as Given<Own>, context);
-    const { slidingWindow, useSlidingWindow, hiddenAct: _, mlpBias, attentionBias, intermediateSize, ...config } = given;
+    const given = parsed as unknown as Given<typeof llamaKeys & typeof windowSwitch>;
+    const {
+      windowed = () => true,
+      rotated = () => true,
+      sparse = () => true,
+      windowsAreFixed = false,
+      ...rest
+    } = parts(parsed as unknown as Given<Own>, context);
+    const { slidingWindow, useSlidingWindow = true, hiddenAct: _, mlpBias, attentionBias, intermediateSize, ...config } = given;
     const window = useSlidingWindow ? (slidingWindow ?? null) : null;
     const moe = rest.moe ?? null;
     const layers = Array.from({ length: config.numHiddenLayers }, (_, i): LlamaLayerConfig => {
@@ -97,6 +105,8 @@ export function llamaConfig<Own extends z.ZodRawShape>(
       if (type !== undefined && type !== 'full_attention' && (type !== 'sliding_attention' || (slidingWindow ?? null) === null))
         invalid(context, `A layer of type "${type}" is not computed`, ['layer_types', i]);
       const isWindowed = type === undefined ? windowed(i) : type === 'sliding_attention';
+      if (windowsAreFixed && window !== null && isWindowed !== windowed(i))
+        invalid(context, `The type of a layer does not change its window, and "${type}" differs from sliding_window`, ['layer_types', i]);
       return {
         rope: rotated(i) ? ((isWindowed ? config.localRope : null) ?? config.rope) : null,
         window: isWindowed && window !== null && window < config.maxPositionEmbeddings ? window : null,

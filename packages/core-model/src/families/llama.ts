@@ -13,8 +13,12 @@ import { mixtral } from './mixtral.ts';
 /** The config.json of a Llama, or of a Mistral, in which `sliding_window` is that of every layer. */
 const LlamaSchema = llamaConfig(
   /** Of q, k and v alone. Default: `attention_bias`. */
-  { qkv_bias: z.boolean().nullish() },
-  ({ qkvBias, attentionBias }) => ({ qkvBias: qkvBias ?? attentionBias }),
+  { qkv_bias: z.boolean().nullish(), architectures: z.array(z.string()).nullish() },
+  ({ qkvBias, attentionBias, architectures }) => ({
+    qkvBias: qkvBias ?? attentionBias,
+    ...(architectures?.includes('LlamaForCausalLM') && { windowsAreFixed: true, windowed: () => false }),
+  }),
+  { scalesQueries: true },
 );
 
 /** A Llama as a Llama 4 with one kind of layer. */

@@ -12,6 +12,7 @@ export const mixtral = defineFamily({
   config: llamaConfig(
     { num_local_experts: positive.default(8), num_experts_per_tok: positive.default(2) },
     ({ numLocalExperts: numExperts, numExpertsPerTok: topK, intermediateSize }) => ({
+      windowsAreFixed: true,
       moe: { numExperts, topK, intermediateSize, routing: 'softmaxOfChosen' },
     }),
     { ropeTheta: 1_000_000, rmsNormEps: 1e-5 },

@@ -7,7 +7,7 @@ import { llamaGguf } from './llama-gguf.ts';
 /** OLMo 2: norms after attention and after the feed-forward part, and of all heads of queries and keys together. */
 export const olmo2 = defineFamily({
   name: 'olmo2',
-  config: llamaConfig({}, () => ({ norms: 'after', qkNorm: 'all' }), { rmsNormEps: 1e-5 }),
+  config: llamaConfig({}, () => ({ norms: 'after', qkNorm: 'all', windowsAreFixed: true, windowed: () => false }), { rmsNormEps: 1e-5 }),
   weights: (config) => decoderWeights(config),
   gguf: llamaGguf('Olmo2ForCausalLM', ['olmo2'], {
     config(metadata) {

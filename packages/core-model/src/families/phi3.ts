@@ -8,7 +8,10 @@ import { llamaGguf } from './llama-gguf.ts';
 /** Phi-3, 3.5 and 4: a Llama whose checkpoints hold q, k, v and gate, up in one tensor each; part of a head may turn, with LongRoPE beyond 4096 tokens. */
 export const phi3 = defineFamily({
   name: 'phi3',
-  config: llamaConfig({ original_max_position_embeddings: positive.default(4096) }, undefined, { rmsNormEps: 1e-5 }),
+  config: llamaConfig({ original_max_position_embeddings: positive.default(4096) }, () => ({ windowsAreFixed: true }), {
+    rmsNormEps: 1e-5,
+    partial: true,
+  }),
   weights: (config) => decoderWeights(config, { '*.qkv_proj.*': '*.qkv_proj.*', '*.gate_up_proj.*': '*.gate_up_proj.*' }),
   gguf: llamaGguf('Phi3ForCausalLM', ['phi3'], {
     config: (metadata) => ({

@@ -4,7 +4,7 @@ import { positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
-import { llamaConfig } from './llama-config.ts';
+import { llamaConfig, windowSwitch } from './llama-config.ts';
 import { ggufExperts, llamaGguf } from './llama-gguf.ts';
 
 /** Qwen3-MoE: a Qwen3 with experts in every layer, in one of `decoder_sparse_step`, or in all but `mlp_only_layers`. */
@@ -12,7 +12,8 @@ export const qwen3Moe = defineFamily({
   name: 'qwen3_moe',
   config: llamaConfig(
     {
-      use_sliding_window: z.boolean().default(false),
+      ...windowSwitch,
+      sliding_window: positive.nullable().default(4096),
       moe_intermediate_size: positive.default(768),
       num_experts: positive.nullish(),
       /** The name of `num_experts` that transformers 5 writes. */
@@ -24,6 +25,7 @@ export const qwen3Moe = defineFamily({
     },
     ({ numExperts, numLocalExperts, numExpertsPerTok, moeIntermediateSize, normTopkProb, mlpOnlyLayers, decoderSparseStep }) => ({
       qkNorm: 'head',
+      windowsAreFixed: true,
       moe: {
         numExperts: numExperts ?? numLocalExperts ?? 128,
         topK: numExpertsPerTok,

@@ -13,6 +13,8 @@ const RopeParameters = z.looseObject({
   type: z.string().exactOptional(),
   rope_theta: z.number().positive().exactOptional(),
   partial_rotary_factor: z.number().positive().max(1).exactOptional(),
+  /** Of a GGUF: the elements of a head that are rotated. */
+  rotary_dim: positive.exactOptional(),
   factor: optionalFactor,
   low_freq_factor: optionalFactor,
   high_freq_factor: optionalFactor,
@@ -20,8 +22,8 @@ const RopeParameters = z.looseObject({
   attention_factor: optionalFactor,
   beta_fast: optionalFactor,
   beta_slow: optionalFactor,
-  mscale: optionalFactor,
-  mscale_all_dim: optionalFactor,
+  mscale: z.number().nonnegative().nullish(),
+  mscale_all_dim: z.number().nonnegative().nullish(),
   truncate: z.boolean().nullish(),
   short_factor: divisors,
   long_factor: divisors,
@@ -38,7 +40,7 @@ const RopeByLayerType = RopeParameters.extend({ full_attention: RopeParameters.n
 /** Keys of config.json that say how positions become rotations, as published and as transformers 5 writes them. */
 export const ropeKeys = {
   rope_parameters: RopeByLayerType.nullish(),
-  rope_theta: z.number().positive().exactOptional(),
+  rope_theta: z.number().positive().nullish(),
   rope_scaling: RopeParameters.nullish(),
   /** Theta of sliding layers, where it differs. */
   rope_local_base_freq: z.number().positive().exactOptional(),
@@ -60,31 +62,57 @@ export interface Ropes {
   readonly queryScaling: { readonly beta: number; readonly period: number } | null;
 }
 
+/** Properties of a family's ropes. The published classes ignore the keys that their family lacks; a config with one that matters is refused. */
+export interface RopeRules {
+  /** Default: 10000. */
+  readonly ropeTheta?: number;
+  /** Parameters of a config that has none. */
+  readonly rope?: z.input<typeof RopeParameters>;
+  /** Sliding layers have a rope of their own. */
+  readonly byLayerType?: boolean;
+  /** A part of each head may be rotated. */
+  readonly partial?: boolean;
+  /** Queries may grow with their position. */
+  readonly scalesQueries?: boolean;
+}
+
 /**
  * Reads `rope_parameters`, or the older `rope_scaling` and `rope_theta`. A config that has both forms must say the same in both.
  */
 export function ropesOf(
   { ropeParameters, ropeScaling: older, ropeTheta: olderTheta, ropeLocalBaseFreq: localTheta, ...rest }: CamelKeys<typeof ropeKeys>,
   sizes: Pick<Surroundings, 'headDim' | 'maxPositionEmbeddings'>,
-  defaultTheta: number,
+  { ropeTheta: defaultTheta = 10_000, rope: defaultRope, byLayerType = false, partial = false, scalesQueries = false }: RopeRules,
   context: z.RefinementCtx,
 ): Ropes {
   const { sliding_attention: sliding, full_attention: full, ...same } = ropeParameters ?? {};
-  const current = ropeParameters && (full ?? same);
+  const isNested = Boolean(full ?? sliding);
+  if (isNested && !byLayerType) invalid(context, 'All layers have the same rope', ['rope_parameters']);
+  if (byLayerType && !isNested && Object.keys(same).length > 0)
+    invalid(context, 'Give the parameters of "full_attention" and of "sliding_attention"', ['rope_parameters']);
+  if (byLayerType && older?.type !== undefined && older.rope_type === undefined)
+    invalid(context, `Rope type "${older.type}" must be given as "rope_type"`, ['rope_scaling', 'type']);
+  const flat = [same, Object.keys(older ?? {}).length > 0 ? undefined : defaultRope].find((rope) => Object.keys(rope ?? {}).length > 0);
+  const current = isNested ? (full ?? {}) : flat && RopeParameters.parse(flat);
   const theta = current?.rope_theta ?? older?.rope_theta ?? olderTheta ?? defaultTheta;
-  if (olderTheta !== undefined && olderTheta !== theta)
-    contradiction(context, `rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${theta}`);
-  const read = (given: RopeParameters, key: string): RopeConfig =>
-    ropeFrom({ rope_theta: theta, ...given }, key, { ...rest, ...sizes }, context);
+  if ((olderTheta ?? theta) !== theta) contradiction(context, `rope_theta is ${olderTheta}, but rope_parameters.rope_theta is ${theta}`);
+  const read = (given: RopeParameters, key: string): RopeConfig => {
+    const factor = given.partial_rotary_factor ?? rest.partialRotaryFactor ?? 1;
+    const place = given.partial_rotary_factor === undefined ? [] : [key];
+    if (factor !== 1 && !partial)
+      invalid(context, `Only all of a head is rotated, not ${factor} of it`, [...place, 'partial_rotary_factor']);
+    return ropeFrom({ rope_theta: theta, ...given }, key, { ...rest, ...sizes }, context);
+  };
   const rope = read(current ?? older ?? {}, current ? 'rope_parameters' : 'rope_scaling');
   const [a, b] = [JSON.stringify(rope), JSON.stringify(current && older ? read(older, 'rope_scaling') : rope)];
   if (a !== b) contradiction(context, `rope_parameters gives ${a}, but rope_scaling gives ${b}`);
-  const local = sliding ?? (localTheta === undefined ? null : { rope_theta: localTheta });
-  const { llama_4_scaling_beta: beta, original_max_position_embeddings: period } = current ?? {};
+  const local = byLayerType ? (sliding ?? { rope_theta: localTheta ?? 10_000 }) : null;
+  const { llama_4_scaling_beta: beta, original_max_position_embeddings: period } = current ?? older ?? {};
+  if (beta && !scalesQueries) invalid(context, 'Queries do not grow with their position', ['rope_parameters', 'llama_4_scaling_beta']);
   return {
     rope,
     localRope: local && read(local, 'rope_parameters'),
-    queryScaling: beta ? { beta, period: period ?? sizes.maxPositionEmbeddings } : null,
+    queryScaling: beta ? { beta, period: rest.originalMaxPositionEmbeddings ?? period ?? sizes.maxPositionEmbeddings } : null,
   };
 }
 
@@ -113,7 +141,8 @@ function ropeFrom(given: RopeParameters, key: string, { headDim, ...around }: Su
     if ((given[name] ?? null) === null) invalid(context, `Rope type "${type}" needs "${name}"`, [key, name]);
     return [camel(name), given[name]];
   });
-  const partialRotaryFactor = given.partial_rotary_factor ?? around.partialRotaryFactor ?? 1;
+  const { rotary_dim: rotaryDim = null } = given;
+  const partialRotaryFactor = rotaryDim === null ? (given.partial_rotary_factor ?? around.partialRotaryFactor ?? 1) : rotaryDim / headDim;
   const original = around.originalMaxPositionEmbeddings ?? given.original_max_position_embeddings ?? around.maxPositionEmbeddings;
   const factor = given.factor ?? around.maxPositionEmbeddings / original;
   const rope = {

@@ -3,7 +3,7 @@ import { contradiction, positive } from './config-keys.ts';
 import { smallOf } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { defineFamily } from './define-family.ts';
-import { llamaConfig } from './llama-config.ts';
+import { llamaConfig, windowSwitch } from './llama-config.ts';
 import { llamaGguf } from './llama-gguf.ts';
 
 /** SmolLM3: a Llama whose every fourth layer has no positions, as `no_rope_layers` says with zeros. */
@@ -13,7 +13,7 @@ export const smolLm3 = defineFamily({
     {
       no_rope_layers: z.array(z.union([z.literal(0), z.literal(1)])).nullish(),
       no_rope_layer_interval: positive.default(4),
-      use_sliding_window: z.boolean().default(false),
+      ...windowSwitch,
       tie_word_embeddings: z.boolean().default(true),
     },
     ({ noRopeLayers, noRopeLayerInterval, numHiddenLayers }, context) => {
