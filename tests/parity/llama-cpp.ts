@@ -6,7 +6,7 @@ import { z } from 'zod';
 
 /** What measure-llama-cpp.ts measured, by the hash of a case's GGUF. */
 export const llamaCppFile = fileURLToPath(new URL('./llama-cpp.json', import.meta.url));
-const LlamaCppFile = z.record(z.string(), z.looseObject({ meanChange: z.number() }));
+const LlamaCppFile = z.record(z.string(), z.strictObject({ case: z.string(), meanChange: z.number() }));
 
 export const readLlamaCpp = (): z.output<typeof LlamaCppFile> =>
   existsSync(llamaCppFile) ? LlamaCppFile.parse(JSON.parse(readFileSync(llamaCppFile, 'utf8'))) : {};
