@@ -1,9 +1,23 @@
+import { spend } from './budget.ts';
 import { filter, test } from './filters.ts';
 import { stringOf, type Token } from './lexer.ts';
-import { attributeOf, call, type Given, itemOf, sliceOf } from './methods.ts';
-import { comparisons, operate } from './operators.ts';
+import { attributeOf, call, type Given, itemOf, sliceOf, text } from './methods.ts';
+import { comparisons, concatenate, operate } from './operators.ts';
 import type { Scope } from './scope.ts';
-import { Float, iterate, JinjaError, Namespace, str, truth, tupleOf, Undefined, type Value } from './values.ts';
+import {
+  Float,
+  iterate,
+  JinjaError,
+  type Named,
+  Namespace,
+  newDict,
+  str,
+  truth,
+  tupleOf,
+  typeName,
+  Undefined,
+  type Value,
+} from './values.ts';
 
 export type Expression = (scope: Scope) => Value;
 export type Assign = (scope: Scope, value: Value) => void;
@@ -16,6 +30,8 @@ export class ExpressionParser {
   protected readonly tokens: readonly Token[];
   /** Expressions whose text a filter marked as safe. */
   private readonly markup = new WeakSet<Expression>();
+  /** How often each name was read so far. */
+  private readonly uses = new Map<string, number>();
   protected at = 0;
 
   constructor(tokens: readonly Token[]) {
@@ -45,6 +61,10 @@ export class ExpressionParser {
     }
     this.at++;
     return token.value;
+  }
+
+  protected useCount(name: string): number {
+    return this.uses.get(name) ?? 0;
   }
 
   protected fail(what: string): never {
@@ -133,7 +153,10 @@ export class ExpressionParser {
   private not(): Expression {
     if (!this.skip('not')) return this.comparison();
     const negated = this.not();
-    return (scope) => !truth(negated(scope));
+    return (scope) => {
+      spend();
+      return !truth(negated(scope));
+    };
   }
 
   private comparison(): Expression {
@@ -166,7 +189,7 @@ export class ExpressionParser {
     const product = () => this.binary(['*', '/', '//', '%'], () => this.binary(['**'], () => this.unary()));
     const parts = [product()];
     while (this.skip('~')) parts.push(product());
-    return parts.length === 1 ? parts[0]! : (scope) => parts.map((part) => str(part(scope))).join('');
+    return parts.length === 1 ? parts[0]! : (scope) => parts.map((part) => str(part(scope))).reduce(concatenate);
   }
 
   private binary(operators: readonly string[], operand: () => Expression): Expression {
@@ -184,7 +207,7 @@ export class ExpressionParser {
   /** Python's `Markup`: text that is added to a text marked as safe is escaped. Unlike there, a variable keeps no mark. */
   private addMarkup(first: Expression, second: Expression): Expression {
     const [before, after] = [first, second].map((one): Expression => {
-      return this.markup.has(one) ? one : (scope) => filter('escape', one(scope), [[], {}]);
+      return this.markup.has(one) ? one : (scope) => filter('escape', one(scope), noArguments(scope));
     }) as [Expression, Expression];
     const sum: Expression = (scope) => operate('+', before(scope), after(scope));
     this.markup.add(sum);
@@ -206,6 +229,16 @@ export class ExpressionParser {
   }
 
   private primary(): Expression {
+    const read = this.atom();
+    const value: Expression = (scope) => {
+      spend();
+      return read(scope);
+    };
+    if (this.markup.has(read)) this.markup.add(value);
+    return value;
+  }
+
+  private atom(): Expression {
     const { type, value } = this.token;
     if (this.is('(')) {
       this.at++;
@@ -223,12 +256,12 @@ export class ExpressionParser {
         this.expect('op', ':');
         return [key, this.expression()] as const;
       });
-      return (scope) => new Map(entries.map(([key, item]) => [key(scope), item(scope)]));
+      return (scope) => newDict(entries.map(([key, item]) => [key(scope), item(scope)]));
     }
     if (type === 'string') {
-      let text = '';
-      while (this.token.type === 'string') text += stringOf(this.expect('string'));
-      return () => text;
+      let literal = '';
+      while (this.token.type === 'string') literal += stringOf(this.expect('string'));
+      return () => literal;
     }
     if (type === 'integer' || type === 'float') {
       this.at++;
@@ -238,6 +271,7 @@ export class ExpressionParser {
     }
     if (type !== 'name') this.fail(value === '' ? `unexpected ${type.replace('_', ' ')}` : `unexpected '${value}'`);
     this.at++;
+    this.uses.set(value, this.useCount(value) + 1);
     if (Object.hasOwn(constants, value)) return () => constants[value]!;
     return (scope) => scope.get(value);
   }
@@ -320,7 +354,7 @@ export class ExpressionParser {
       !this.is('else', 'or', 'and', 'is', 'not', 'if', 'in')
     ) {
       const argument = this.postfix(this.primary());
-      given = (scope) => [[argument(scope)], {}];
+      given = (scope) => [[argument(scope)], none];
     }
     return (scope) => test(name, operand(scope), given(scope)) !== negated;
   }
@@ -347,9 +381,7 @@ export class ExpressionParser {
     });
     return (scope) => [
       positional.flatMap(({ spread, value }) => (spread ? iterate(value(scope)) : [value(scope)])),
-      Object.fromEntries(
-        named.flatMap(({ name, value }) => (name === null ? [...(value(scope) as Map<string, Value>)] : [[name, value(scope)] as const])),
-      ),
+      new Map(named.flatMap(({ name, value }) => (name === null ? entriesOf(value(scope)) : [[name, value(scope)] as const]))),
     ];
   }
 
@@ -366,7 +398,13 @@ export class ExpressionParser {
   }
 }
 
-const noArguments: Arguments = () => [[], {}];
+const none: Named = new Map();
+const noArguments: Arguments = () => [[], none];
+
+function entriesOf(value: Value): (readonly [string, Value])[] {
+  if (!(value instanceof Map)) throw new JinjaError(`'${typeName(value)}' object is not a mapping`);
+  return Array.from(value, ([key, item]) => [text(key), item]);
+}
 
 const unpack =
   (targets: readonly Assign[]): Assign =>

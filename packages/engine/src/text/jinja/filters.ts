@@ -1,3 +1,4 @@
+import { join, repeat, spend } from './budget.ts';
 import { percent } from './format.ts';
 import { toJson } from './json.ts';
 import {
@@ -26,6 +27,7 @@ import {
   JinjaError,
   type Named,
   Namespace,
+  newDict,
   numberOf,
   repr,
   str,
@@ -48,6 +50,7 @@ export function filter(name: string, value: Value, given: Given): Value {
 
 /** `value is name(...)`. @throws JinjaError */
 export function test(name: string, value: Value, [args]: Given): boolean {
+  spend();
   const run = Object.hasOwn(tests, name) ? tests[name] : comparisons[comparisonNames[name] ?? name];
   if (run === undefined) throw new JinjaError(`No test named '${name}'.`);
   return run(value, args[0] ?? null);
@@ -80,7 +83,11 @@ const filters = builtins<Value>({
     return found === null || !Number.isFinite(found) ? (instead ?? 0) : Math.trunc(found);
   },
   items: (value) => new Generator(value instanceof Map ? itemsOf(value) : value instanceof Undefined ? [] : refuse('items', value)),
-  'join d attribute': (items, by, path) => Array.from(iterate(items), (item) => str(getter(path)(item))).join(str(by ?? '')),
+  'join d attribute': (items, by, path) =>
+    join(
+      Array.from(iterate(items), (item) => str(getter(path)(item))),
+      str(by ?? ''),
+    ),
   last: (items) => (items instanceof Generator ? refuse('last', items) : itemOr(iterate(items), -1)),
   length: lengthOf,
   list: (items) => [...iterate(items)],
@@ -158,6 +165,7 @@ export const globals: Readonly<Record<string, Callable>> = {
     if (step === 0) throw new JinjaError('range() arg 3 must not be zero');
     const count = Math.max(0, Math.ceil((stop - start) / step));
     if (count > mostNumbers) throw new JinjaError(`range() gives at most ${mostNumbers} numbers`);
+    spend(count);
     return Array.from({ length: count }, (_, index) => start + index * step);
   },
   namespace: (args, named) => new Namespace(dictOf(args, named)),
@@ -165,12 +173,12 @@ export const globals: Readonly<Record<string, Callable>> = {
 };
 
 function dictOf([source = new Map<Value, Value>()]: Value[], named: Named): Map<Value, Value> {
-  const entries = source instanceof Map ? [...source] : iterate(source).map((pair) => iterate(pair) as [Value, Value]);
-  return new Map([...entries, ...Object.entries(named)]);
+  const pairs = source instanceof Map ? [...source] : iterate(source).map((pair) => iterate(pair) as [Value, Value]);
+  return newDict([...pairs, ...named]);
 }
 
 const isSet = (flag: Argument): boolean => flag !== undefined && truth(flag);
-const attributeCall = (object: Value, name: string): Value => call(attributeOf(object, name), [[], {}]);
+const attributeCall = (object: Value, name: string): Value => call(attributeOf(object, name), [[], new Map()]);
 const number = (value: Value): number => numberOf(value) ?? refuse('the filter or test', value);
 
 function refuse(name: string, value: Value): never {
@@ -222,14 +230,14 @@ function selecting(keeps: boolean, byAttribute: boolean) {
   return (items: Value, ...args: Argument[]): Value => {
     const read = byAttribute ? getter(args[0]) : (item: Value) => item;
     const [name, ...given] = (byAttribute ? args.slice(1) : args) as Value[];
-    const holds = (value: Value): boolean => (name === undefined ? truth(value) : test(text(name), value, [given, {}]));
+    const holds = (value: Value): boolean => (name === undefined ? truth(value) : test(text(name), value, [given, new Map()]));
     return new Generator(itemsIn(items).filter((item) => holds(read(item)) === keeps));
   };
 }
 
 function mapped(value: Value, [[name, ...args], named]: Given): Value {
-  const { attribute, default: instead, ...others } = named;
-  const each = name === undefined ? getter(attribute, instead) : (item: Value) => filter(text(name), item, [args, others]);
+  const each =
+    name === undefined ? getter(named.get('attribute'), named.get('default')) : (item: Value) => filter(text(name), item, [args, named]);
   return new Generator(itemsIn(value).map(each));
 }
 
@@ -256,8 +264,8 @@ function round(value: Value, precision: Argument, method: Argument): Value {
 }
 
 function indent(value: Value, width: Argument, first: Argument, blank: Argument): string {
-  const indention = typeof width === 'string' ? width : ' '.repeat(integer(width, 4));
+  const indention = typeof width === 'string' ? width : repeat(' ', integer(width, 4));
   const [start = '', ...rest] = linesOf(`${text(value)}\n`);
   const indented = rest.map((line) => (line === '' && !isSet(blank) ? line : indention + line));
-  return (isSet(first) ? indention : '') + [start, ...indented].join('\n');
+  return (isSet(first) ? indention : '') + join([start, ...indented], '\n');
 }

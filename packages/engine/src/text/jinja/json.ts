@@ -1,3 +1,4 @@
+import { join, repeat, spendOn } from './budget.ts';
 import { integer, text } from './methods.ts';
 import { compare } from './operators.ts';
 import { type Float, iterate, JinjaError, numberOf, numberText, truth, typeName, type Value } from './values.ts';
@@ -20,7 +21,7 @@ export function toJson(
 ): string {
   return dumps(value, {
     ensureAscii: truth(ensureAscii),
-    indent: indention === null || typeof indention === 'string' ? indention : ' '.repeat(integer(indention)),
+    indent: indention === null || typeof indention === 'string' ? indention : repeat(' ', integer(indention)),
     separators: separators === null ? [indention === null ? ', ' : ',', ': '] : Array.from(iterate(separators), (one) => text(one)),
     sortKeys: truth(sortKeys),
   });
@@ -30,9 +31,10 @@ function dumps(value: Value, options: JsonOptions, depth = 0): string {
   const { indent, separators, sortKeys, ensureAscii } = options;
   const wrapped = (open: string, items: string[], close: string): string => {
     if (items.length === 0) return open + close;
-    const line = (at: number): string => (indent === null ? '' : `\n${indent.repeat(at)}`);
-    return open + line(depth + 1) + items.join(separators[0] + line(depth + 1)) + line(depth) + close;
+    const line = (at: number): string => (indent === null ? '' : `\n${repeat(indent, at)}`);
+    return open + line(depth + 1) + join(items, separators[0] + line(depth + 1)) + line(depth) + close;
   };
+  spendOn(value);
   if (value === null) return 'null';
   if (typeof value === 'string') return quoted(value, ensureAscii);
   if (typeof value === 'boolean') return String(value);

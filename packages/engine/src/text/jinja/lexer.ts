@@ -12,7 +12,6 @@ export interface Token {
 export const space = '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]';
 
 const allSpace = new RegExp(`^${space}+$`);
-const endSpace = new RegExp(`${space}+$`);
 const tag = new RegExp(`\\{%([-+]?)${space}*raw${space}*(?:-%\\}${space}*|%\\})|\\{([%{#])([-+]?)`, 'g');
 const rawEnd = new RegExp(`\\{%([-+]?)${space}*endraw${space}*(?:\\+%\\}|-%\\}${space}*|%\\}\\n?)`, 'g');
 const commentEnd = new RegExp(`\\+#\\}|-#\\}${space}*|#\\}\\n?`, 'g');
@@ -56,7 +55,7 @@ export function tokenize(template: string): Token[] {
   const pushText = (end: number, sign: string, strips: boolean): void => {
     let text = source.slice(at, end);
     const lastLine = text.lastIndexOf('\n') + 1;
-    if (sign === '-') text = text.replace(endSpace, '');
+    if (sign === '-') text = withoutEndSpace(text);
     else if (sign !== '+' && strips && (lastLine > 0 || lineStarts) && allSpace.test(text.slice(lastLine))) text = text.slice(0, lastLine);
     if (text !== '') push('data', text);
   };
@@ -111,6 +110,13 @@ export function tokenize(template: string): Token[] {
   }
   found.push({ type: 'eof', value: '', line: lineAt(source.length) });
   return found;
+}
+
+/** A pattern for blanks at the end would try from each blank of a long run. */
+function withoutEndSpace(text: string): string {
+  let end = text.length;
+  while (end > 0 && allSpace.test(text[end - 1]!)) end--;
+  return text.slice(0, end);
 }
 
 function firstMatch(match: (pattern: RegExp) => RegExpExecArray | null): [Token['type'], string] | null {

@@ -1,3 +1,4 @@
+import { join, repeat, spendOn, spendOnSearch } from './budget.ts';
 import { formatFields } from './format.ts';
 import { space } from './lexer.ts';
 import { equals } from './operators.ts';
@@ -30,12 +31,13 @@ export function builtins<Subject extends Value>(table: Readonly<Record<string, B
   const entries = Object.entries(table).map(([signature, run]): [string, Method] => {
     const [name = '', ...parameters] = signature.split(' ');
     const method: Method = (subject, [args, named]) => {
+      spendOn(subject, ...args, ...named.values());
       if (parameters[0] === '*') return run(subject as Subject, ...args);
       if (args.length > parameters.length)
         throw new JinjaError(`${name}() takes at most ${parameters.length} argument(s), got ${args.length}`);
-      const unknown = Object.keys(named).find((key) => !parameters.includes(key));
+      const unknown = [...named.keys()].find((key) => !parameters.includes(key));
       if (unknown !== undefined) throw new JinjaError(`${name}() has no argument '${unknown}'`);
-      return run(subject as Subject, ...parameters.map((parameter, index) => (index < args.length ? args[index] : named[parameter])));
+      return run(subject as Subject, ...parameters.map((parameter, index) => (index < args.length ? args[index] : named.get(parameter))));
     };
     return [name, method];
   });
@@ -44,6 +46,7 @@ export function builtins<Subject extends Value>(table: Readonly<Record<string, B
 
 /** Calls what an expression gave. */
 export function call(callee: Value, [args, named]: Given): Value {
+  spendOn(...args);
   const run = callee instanceof Namespace ? callee.call : callee;
   if (typeof run === 'function') return run(args, named);
   throw undefinedIn(callee) ?? new JinjaError(`'${typeName(callee)}' object is not callable`);
@@ -56,6 +59,7 @@ export function attributeOf(object: Value, name: string): Value {
 
 /** `object[key]`: a key before a method. */
 export function itemOf(object: Value, key: Value): Value {
+  spendOn(key, typeof object === 'string' ? object : null);
   if (object instanceof Map && object.has(key)) return object.get(key)!;
   const index = isFloat(key) ? null : numberOf(key);
   if ((Array.isArray(object) || typeof object === 'string') && index !== null) {
@@ -88,6 +92,7 @@ function methodOf(object: Value, name: string): Value | undefined {
 
 /** `object[start:stop:step]`. */
 export function sliceOf(object: Value, start: Value, stop: Value, step: Value): Value {
+  spendOn(object);
   refuseUndefined(object);
   if (!Array.isArray(object) && typeof object !== 'string') throw new JinjaError(`'${typeName(object)}' object has no slices`);
   const items: Value[] = typeof object === 'string' ? Array.from(object) : object;
@@ -137,17 +142,16 @@ const stringMethods = builtins<string>({
   'startswith prefix start end': (value, prefix, start, end) => affixes(prefix).some((one) => within(value, start, end).startsWith(one)),
   'endswith suffix start end': (value, suffix, start, end) => affixes(suffix).some((one) => within(value, start, end).endsWith(one)),
   'replace old new count': (value, from, to, count) => replace(value, text(from), text(to), integer(count, -1)),
-  'find sub start end': (value, part, start, end) => find(value, within(value, start, end).indexOf(text(part)), start),
-  'rfind sub start end': (value, part, start, end) => find(value, within(value, start, end).lastIndexOf(text(part)), start),
-  'index sub start end': (value, part, start, end) => there(find(value, within(value, start, end).indexOf(text(part)), start)),
-  'count sub': (value, part) => value.split(text(part)).length - 1,
-  'join items': (value, items) => Array.from(iterate(items!), (item) => text(item)).join(value),
-  'partition sep': (value, by) => partition(value, text(by), value.indexOf(text(by))) ?? tupleOf([value, '', '']),
-  'rpartition sep': (value, by) => partition(value, text(by), value.lastIndexOf(text(by))) ?? tupleOf(['', '', value]),
+  'find sub start end': (value, part, start, end) => find(value, indexIn(within(value, start, end), text(part), 'indexOf'), start),
+  'rfind sub start end': (value, part, start, end) => find(value, indexIn(within(value, start, end), text(part), 'lastIndexOf'), start),
+  'index sub start end': (value, part, start, end) => there(find(value, indexIn(within(value, start, end), text(part), 'indexOf'), start)),
+  'count sub': (value, part) => partsOf(value, text(part)).length - 1,
+  'join items': (value, items) => join(Array.from(iterate(items!), text), value),
+  'partition sep': (value, by) => partition(value, text(by), indexIn(value, text(by), 'indexOf')) ?? tupleOf([value, '', '']),
+  'rpartition sep': (value, by) => partition(value, text(by), indexIn(value, text(by), 'lastIndexOf')) ?? tupleOf(['', '', value]),
   'removeprefix prefix': (value, prefix) => (value.startsWith(text(prefix)) ? value.slice(text(prefix).length) : value),
   'removesuffix suffix': (value, suffix) => (value.endsWith(text(suffix)) ? value.slice(0, value.length - text(suffix).length) : value),
-  'zfill width': (value, width) =>
-    value.replace(/^[-+]?/, (sign) => sign + '0'.repeat(Math.max(0, integer(width) - Array.from(value).length))),
+  'zfill width': (value, width) => value.replace(/^[-+]?/, (sign) => sign + repeat('0', integer(width) - Array.from(value).length)),
   isdigit: (value) => /^\p{Nd}+$/u.test(value),
   isnumeric: (value) => /^\p{N}+$/u.test(value),
   isalpha: (value) => /^\p{L}+$/u.test(value),
@@ -176,7 +180,8 @@ export function itemsOf(dict: Map<Value, Value>): Value[] {
 const spaces = new RegExp(`${space}+`);
 
 export function strip(value: string, characters: Value | undefined, sides: 'both' | 'left' | 'right' = 'both'): string {
-  const strips = (one: string): boolean => (typeof characters === 'string' ? Array.from(characters).includes(one) : spaces.test(one));
+  const stripped = typeof characters === 'string' ? new Set(characters) : null;
+  const strips = (one: string): boolean => stripped?.has(one) ?? spaces.test(one);
   const first = (): string => String.fromCodePoint(value.codePointAt(start)!);
   const last = (): string => Array.from(value.slice(Math.max(start, end - 2), end)).at(-1)!;
   let [start, end] = [0, value.length];
@@ -188,22 +193,36 @@ export function strip(value: string, characters: Value | undefined, sides: 'both
 /** @param most splits, from the left; negative for any number. */
 function split(value: string, separator: Value, most: number): string[] {
   if (separator === '') throw new JinjaError('empty separator');
-  const by = separator === null ? spaces : new RegExp(text(separator).replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  if (separator !== null) {
+    const parts = partsOf(value, text(separator));
+    return most < 0 || parts.length <= most ? parts : [...parts.slice(0, most), parts.slice(most).join(text(separator))];
+  }
   const parts: string[] = [];
-  let rest = separator === null ? strip(value, undefined, 'left') : value;
-  for (let found = by.exec(rest); found !== null && parts.length !== most; found = by.exec(rest)) {
+  let rest = strip(value, undefined, 'left');
+  for (let found = spaces.exec(rest); found !== null && parts.length !== most; found = spaces.exec(rest)) {
     parts.push(rest.slice(0, found.index));
     rest = rest.slice(found.index + found[0].length);
   }
-  return separator === null && rest === '' ? parts : [...parts, rest];
+  return rest === '' ? parts : [...parts, rest];
 }
 
 export const reverse = (value: string): string => Array.from(value).reverse().join('');
 
 /** The first `count` occurrences; all of them if it is negative. */
 export function replace(value: string, from: string, to: string, count: number): string {
-  const parts = from === '' ? ['', ...Array.from(value), ''] : value.split(from);
-  return parts.reduce((all, part, index) => all + (count < 0 || index <= count ? to : from) + part);
+  const parts = from === '' ? ['', ...Array.from(value), ''] : partsOf(value, from);
+  const replaced = count < 0 ? parts : parts.slice(0, count + 1);
+  return [join(replaced, to), ...parts.slice(replaced.length)].join(from);
+}
+
+function partsOf(value: string, separator: string): string[] {
+  spendOnSearch(value, separator);
+  return value.split(separator);
+}
+
+function indexIn(value: string, part: string, from: 'indexOf' | 'lastIndexOf'): number {
+  spendOnSearch(value, part);
+  return value[from](part);
 }
 
 export function capitalized(value: string): string {

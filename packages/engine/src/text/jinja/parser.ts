@@ -1,3 +1,4 @@
+import { spend, spendOn } from './budget.ts';
 import { type Assign, type Expression, ExpressionParser } from './expressions.ts';
 import { tokenize } from './lexer.ts';
 import { call, itemOf } from './methods.ts';
@@ -44,6 +45,7 @@ class Parser extends ExpressionParser {
     return (scope, out) => {
       for (const { line, run } of statements) {
         try {
+          spend();
           const signal = run(scope, out);
           if (signal !== undefined) return signal;
         } catch (error) {
@@ -138,6 +140,7 @@ class Parser extends ExpressionParser {
       const again: Callable = ([inner = null]) => captured((from, output) => run(from, output, inner, depth + 1))(scope);
       const changed = whetherChanged();
       for (const [index, item] of items.entries()) {
+        spend(stepsPerTurn);
         const inner = turn(item);
         const facts = { ...placeIn(items, index, depth), changed };
         inner.set('loop', new Namespace(new Map<Value, Value>(Object.entries(facts)), recursive ? again : undefined));
@@ -203,34 +206,33 @@ class Parser extends ExpressionParser {
     const make = this.callable('caller', parameters, 'endcall');
     return (scope, out) => {
       const [args, named] = given(scope);
-      return append(out, str(call(callee(scope), [args, { ...named, caller: make(scope) }])));
+      return append(out, str(call(callee(scope), [args, new Map([...named, ['caller', make(scope)]])])));
     };
   }
 
   /** The body of a macro or call block as a function of the scope that it is defined in. */
   private callable(name: string, parameters: readonly Parameter[], end: string): (scope: Scope) => Value {
-    const from = this.at;
+    const [varargs, kwargs] = [this.useCount('varargs'), this.useCount('kwargs')];
     const body = captured(this.bodyTo(end));
-    const mentions = (variable: string): boolean =>
-      this.tokens.slice(from, this.at).some(({ type, value }) => type === 'name' && value === variable);
-    const [takesMore, takesNamed] = [mentions('varargs'), mentions('kwargs')];
+    const [takesMore, takesNamed] = [this.useCount('varargs') > varargs, this.useCount('kwargs') > kwargs];
     return (scope) => (args, named) => {
       const inner = new Scope(scope);
-      const { caller, ...others } = named;
-      inner.set('caller', caller ?? new Undefined("'caller' is undefined"));
+      const others = new Map(named);
+      inner.set('caller', named.get('caller') ?? new Undefined("'caller' is undefined"));
+      others.delete('caller');
       for (const [index, [parameter]] of parameters.entries()) {
-        const given = args[index] ?? (index < args.length ? null : named[parameter]);
+        const given = index < args.length ? args[index] : named.get(parameter);
         inner.set(parameter, given === undefined ? new Undefined(`parameter '${parameter}' was not provided`) : given);
-        delete (others as Record<string, Value>)[parameter];
+        others.delete(parameter);
       }
       for (const [index, [parameter, otherwise]] of parameters.entries()) {
-        if (index >= args.length && !Object.hasOwn(named, parameter) && otherwise !== null) inner.set(parameter, otherwise(inner));
+        if (index >= args.length && !named.has(parameter) && otherwise !== null) inner.set(parameter, otherwise(inner));
       }
-      const [unknown] = Object.keys(others);
+      const [unknown] = others.keys();
       if (takesMore) inner.set('varargs', tupleOf(args.slice(parameters.length)));
       else if (args.length > parameters.length)
         throw new JinjaError(`macro '${name}' takes not more than ${parameters.length} argument(s)`);
-      if (takesNamed) inner.set('kwargs', new Map(Object.entries(others)));
+      if (takesNamed) inner.set('kwargs', others);
       else if (unknown !== undefined) throw new JinjaError(`macro '${name}' takes no keyword argument '${unknown}'`);
       return body(inner);
     };
@@ -240,6 +242,9 @@ class Parser extends ExpressionParser {
     return this.list('(', ')', () => [this.expect('name'), this.skip('=') ? this.expression() : null] as const);
   }
 }
+
+/** A turn makes a scope and a `loop`. */
+const stepsPerTurn = 10;
 
 /** The attributes of `loop`. */
 function placeIn(items: readonly Value[], index: number, depth: number): Record<string, Value> {
@@ -275,6 +280,7 @@ function whetherChanged(): Callable {
 const captureName = '(captured)';
 
 function append(out: Output, text: string): undefined {
+  spendOn(text);
   out.text += text;
 }
 

@@ -1,3 +1,4 @@
+import { startBudget } from './budget.ts';
 import { globals } from './filters.ts';
 import { parse } from './parser.ts';
 import { Scope } from './scope.ts';
@@ -19,6 +20,7 @@ export class JinjaTemplate {
 
   /** @param variables JSON values. @throws JinjaError with the line, and what the functions throw */
   render(variables: Readonly<Record<string, unknown>>, functions: Readonly<Record<string, Value>> = {}): string {
+    startBudget(JSON.stringify(variables).length);
     const builtin = new Scope(null);
     for (const [name, value] of Object.entries({ ...globals, ...functions })) builtin.set(name, value);
     for (const [name, value] of Object.entries(variables)) if (value !== undefined) builtin.set(name, toPython(value));

@@ -1,10 +1,14 @@
+import { spend, spendOn } from './budget.ts';
+
+const longestMessage = 500;
+
 /** A template that is malformed, or that failed while it ran. */
 export class JinjaError extends Error {
   /** Line of the template, counted from 1; null until the statement is known. */
   line: number | null;
 
   constructor(what: string, line: number | null = null) {
-    super(what);
+    super(what.length > longestMessage ? `${what.slice(0, longestMessage)}…` : what);
     this.line = line;
   }
 }
@@ -14,7 +18,7 @@ export class JinjaError extends Error {
  * `dict` a Map.
  */
 export type Value = string | number | boolean | null | Undefined | Float | Value[] | Map<Value, Value> | Namespace | Generator | Callable;
-export type Named = Readonly<Record<string, Value>>;
+export type Named = ReadonlyMap<string, Value>;
 export type Callable = (args: Value[], named: Named) => Value;
 
 /** A missing variable, key or attribute. It prints as nothing and is false; most uses of it fail with its name. */
@@ -42,10 +46,13 @@ export class Tuple extends Array<Value> {
   }
 }
 
-export function tupleOf(items: readonly Value[]): Tuple {
-  const tuple = new Tuple();
-  tuple.push(...items);
-  return tuple;
+export const tupleOf = (items: Iterable<Value>): Tuple => Tuple.from(items) as Tuple;
+
+/** A `dict` of these entries; a later one replaces an earlier one with the same key. */
+export function newDict(entries: Iterable<readonly [Value, Value]>): Map<Value, Value> {
+  const dict = new Map(entries);
+  spendOn(dict, ...dict.keys());
+  return dict;
 }
 
 /** Has attributes and no keys: what `namespace()` makes, and `loop`. */
@@ -115,6 +122,12 @@ export function truth(value: Value): boolean {
 
 /** The items of what a `for` may walk over. */
 export function iterate(value: Value): Value[] {
+  const items = listOf(value);
+  spend(items.length);
+  return items;
+}
+
+function listOf(value: Value): Value[] {
   if (Array.isArray(value)) return value;
   if (typeof value === 'string') return Array.from(value);
   if (value instanceof Map) return [...value.keys()];
@@ -148,6 +161,7 @@ export function str(value: Value): string {
 
 /** `repr(value)`: what a template prints of the items of a list or dict. */
 export function repr(value: Value): string {
+  spendOn(value);
   if (typeof value === 'string') return quoted(value);
   if (value === null) return 'None';
   if (typeof value === 'boolean') return value ? 'True' : 'False';
