@@ -1,7 +1,7 @@
 import { JinjaError } from './values.ts';
 
 const leastSteps = 10_000_000;
-const stepsPerInputCharacter = 16;
+const stepsPerInputCharacter = 64;
 /** A step is about the work for an operand, an item of a list, or this many characters of a text. */
 const charactersPerStep = 4;
 /** A search compares a whole part at each position in the worst case, yet fast. */

@@ -126,12 +126,15 @@ class Parser extends ExpressionParser {
     const condition = this.skip('if') ? this.expression() : null;
     const recursive = this.skip('recursive');
     this.expect('block_end');
+    const uses = this.useCount('loop');
     const body = this.body(['endfor', 'else']);
+    const usesLoop = this.useCount('loop') > uses;
     const otherwise = this.skip('else') ? this.bodyTo('endfor') : null;
     if (otherwise === null) this.endTag();
 
     const run = (scope: Scope, out: Output, values: Value, depth: number): Signal => {
       const turn = (item: Value): Scope => {
+        spend(stepsPerTurn);
         const inner = new Scope(scope);
         assign(inner, item);
         return inner;
@@ -140,10 +143,12 @@ class Parser extends ExpressionParser {
       const again: Callable = ([inner = null]) => captured((from, output) => run(from, output, inner, depth + 1))(scope);
       const changed = whetherChanged();
       for (const [index, item] of items.entries()) {
-        spend(stepsPerTurn);
         const inner = turn(item);
-        const facts = { ...placeIn(items, index, depth), changed };
-        inner.set('loop', new Namespace(new Map<Value, Value>(Object.entries(facts)), recursive ? again : undefined));
+        if (usesLoop) {
+          spend(stepsPerPlace);
+          const facts = { ...placeIn(items, index, depth), changed };
+          inner.set('loop', new Namespace(new Map<Value, Value>(Object.entries(facts)), recursive ? again : undefined));
+        }
         if (body(inner, out) === 'break') break;
       }
       return items.length === 0 ? otherwise?.(scope, out) : undefined;
@@ -243,8 +248,10 @@ class Parser extends ExpressionParser {
   }
 }
 
-/** A turn makes a scope and a `loop`. */
-const stepsPerTurn = 10;
+/** The work for the scope of a turn. */
+const stepsPerTurn = 3;
+/** The work for a `loop`. */
+const stepsPerPlace = 20;
 
 /** The attributes of `loop`. */
 function placeIn(items: readonly Value[], index: number, depth: number): Record<string, Value> {

@@ -304,3 +304,55 @@ test.each([
 ])('a template that fails is an error with its line: %j', (source, line, words) => {
   expect(() => render(source, { x: {} })).toThrow(expect.objectContaining({ line, message: expect.stringMatching(words) }));
 });
+
+test.each([
+  ['nested loops', '{% for a in range(100000) %}{% for b in range(100000) if b > a %}{% endfor %}{% endfor %}'],
+  ['a macro that calls itself twice', '{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}'],
+  ['a long text by *', "{{ 'a' * 10 ** 12 }}"],
+  ['a long list by *', '{{ [0] * 10 ** 9 }}'],
+  ['a text that doubles', "{% set n = namespace(x='ab') %}{% for i in range(100) %}{% set n.x = n.x ~ n.x %}{% endfor %}"],
+  [
+    'a list that holds itself twice',
+    '{% set n = namespace(x=[1]) %}{% for i in range(100) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}',
+  ],
+  ['a long replacement', "{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}"],
+  ['a wide field', "{{ '%900000000d' % 1 }}"],
+  ['a search that is slow', "{{ ('b' + 'a' * 500000) in 'a' * 1000000 }}"],
+  ['a text printed again and again', "{% set a = 'a' * 1000000 %}{% for i in range(100000) %}{{ a }}{% endfor %}"],
+])('a template stops after too many steps: %s', (_, source) => {
+  expect(() => render(source)).toThrow(expect.objectContaining({ line: 1, message: expect.stringMatching(/too many steps/) }));
+});
+
+test('a list of nothing is empty however often it is taken', () => {
+  expect(render('{{ [] * 10 ** 15 }}')).toBe('[]');
+});
+
+test.each(['(', '[', 'not ', '- '])('an expression that nests too deeply is an error: %j', (open) => {
+  expect(() => new JinjaTemplate(`{{ ${open.repeat(200_000)}1`)).toThrow();
+});
+
+test('a long run of blanks before a tag is read in one pass', () => {
+  const blanks = ' '.repeat(300_000);
+  expect(render(`${blanks}x{%- if true %}${blanks}{%- endif %}`)).toBe(`${blanks}x`);
+});
+
+test("names of JavaScript's own properties are names like others", () => {
+  expect(render('{% macro m(constructor, __proto__) %}{{ constructor }}{{ __proto__ }}{% endmacro %}[{{ m() }}]')).toBe('[]');
+  expect(render("{{ x.constructor }}{{ x['__proto__'] }}{{ ''.constructor }}{{ toString }}", { x: {} })).toBe('');
+  expect(render('{{ dict(__proto__=1, constructor=2) }}')).toBe("{'__proto__': 1, 'constructor': 2}");
+  expect(() => render("{{ '{constructor}'.format() }}")).toThrow(/no value/);
+});
+
+test('an error message stays short', () => {
+  expect(() => render("{{ ('a' * 100000) | sum }}")).toThrow(expect.objectContaining({ message: expect.stringMatching(/^.{1,510}$/) }));
+});
+
+test('thousands separators stand before the point alone', () => {
+  expect(render("{{ '{:,}'.format(1234567.12345) }} {{ '{:,}'.format(-1234) }}")).toBe('1,234,567.12345 -1,234');
+});
+
+test('a long chat fits a template that reads all messages for each', () => {
+  const messages = Array.from({ length: 1000 }, () => ({ role: 'user', content: 'some words' }));
+  const source = '{% for m in messages %}{% for n in messages %}{% if n.role != m.role %}!{% endif %}{% endfor %}{% endfor %}done';
+  expect(render(source, { messages })).toBe('done');
+});
