@@ -67,6 +67,6 @@ export const gemma2 = defineFamily({
   name: 'gemma2',
   config: llamaConfig(gemmaKeys, (config) => ({ ...gemmaParts(config), windowed: (layer) => layer % 2 === 0 })),
   weights: (config) => decoderWeights(config),
-  gguf: llamaGguf('Gemma2ForCausalLM', ['gemma2'], { config: (metadata) => ggufGemma(metadata, 46) }),
+  gguf: llamaGguf('Gemma2ForCausalLM', ['gemma2'], { windowPattern: 2, config: (metadata) => ggufGemma(metadata, 46) }),
   small: smallOf('Gemma2ForCausalLM', { sliding_window: 12, query_pre_attn_scalar: 8 }),
 });

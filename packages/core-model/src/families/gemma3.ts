@@ -33,9 +33,10 @@ export const gemma3 = defineFamily({
   ),
   weights: (config) => decoderWeights(config, {}, textPart),
   gguf: llamaGguf('Gemma3ForCausalLM', ['gemma3'], {
-    localRope: true,
+    windowPattern: 6,
     config: (metadata, { rope_parameters: full_attention }) => ({
       ...ggufGemma(metadata, 62),
+      sliding_window: metadata.number('attention.sliding_window'),
       rope_parameters: { full_attention, sliding_attention: { rope_theta: metadata.number('rope.freq_base_swa', 10_000) } },
     }),
   }),

@@ -21,7 +21,9 @@ export class GgufMetadata {
 
   /** @throws CheckpointCorruptError for a key without value or `fallback`, or a value that is not a positive number. */
   number(key: string, fallback?: number): number {
-    const value = this.get(key) ?? fallback;
+    const given = this.get(key) ?? fallback;
+    // One number for each layer counts as one where all are equal.
+    const value = Array.isArray(given) && new Set(given).size === 1 ? given[0] : given;
     const limit = key === 'block_count' ? largestLayerCount : Number.POSITIVE_INFINITY;
     if (typeof value === 'number' && Number.isFinite(value) && value > 0 && value <= limit) return value;
     const found = value === undefined ? 'missing' : String(value);
@@ -61,6 +63,8 @@ export function ggufDecoderConfig(file: GgufFile): Record<string, unknown> {
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const headDim = metadata.number('attention.key_length', hidden / heads);
+  if (metadata.get('attention.causal') === false)
+    metadata.refuse('Attention to later tokens is not computed ("attention.causal" is false).');
   const valueLength = metadata.get('attention.value_length') ?? headDim;
   if (valueLength !== headDim) metadata.refuse(`Keys have ${headDim} dimensions a head and values ${String(valueLength)}.`);
   return {
@@ -88,17 +92,39 @@ function ropeParameters(metadata: GgufMetadata, headDim: number): Record<string,
   const shared = {
     rope_theta: metadata.get('rope.freq_base') ?? 10000,
     ...(rotated !== headDim && { rotary_dim: rotated }),
+    ...(metadata.architecture === 'mistral3' && {
+      llama_4_scaling_beta: metadata.get('attention.temperature_scale') ?? null,
+      original_max_position_embeddings: metadata.get('rope.scaling.original_context_length') ?? null,
+    }),
   };
+  const local = metadata.get('rope.freq_base_swa') ?? shared.rope_theta;
+  if (metadata.architecture !== 'gemma3' && local !== shared.rope_theta)
+    metadata.refuse(`Layers with a window have another rope base, ${String(local)}.`);
   const factors = metadata.floats('rope_freqs.weight');
   const [short_factor, long_factor] = [metadata.floats('rope_factors_short.weight'), metadata.floats('rope_factors_long.weight')];
   const linear = metadata.get('rope.scale_linear');
-  const type = metadata.get('rope.scaling.type') ?? (linear === undefined ? 'none' : 'linear');
-  const factor = metadata.get('rope.scaling.factor') ?? linear ?? 1;
+  const type = metadata.get('rope.scaling.type') ?? 'linear';
+  const factor = metadata.get('rope.scaling.factor') || linear || 1; // zero counts as missing
   const original_max_position_embeddings = metadata.get('rope.scaling.original_context_length') ?? null;
+  const isScaled = factor !== 1 && type !== 'none';
+  if ((factors ?? short_factor) !== null && isScaled)
+    metadata.refuse(`Tensors give divisors of the frequencies, and they are scaled by ${String(factor)} too.`);
+  if (type === 'none' && factor !== 1)
+    metadata.refuse(
+      `The metadata key "${metadata.architecture}.rope.scaling.factor" is ${String(factor)}, but the type of scaling is "none".`,
+    );
   if (factors !== null) return { rope_type: 'factors', factors, ...shared };
   if (short_factor !== null && long_factor !== null) {
     const attention_factor = metadata.get('rope.scaling.attn_factor') ?? null;
     return { rope_type: 'longrope', short_factor, long_factor, original_max_position_embeddings, attention_factor, ...shared };
+  }
+  for (const [key, neutral] of [
+    ['attn_factor', 1],
+    ...(metadata.architecture === 'mistral3' ? [] : [['yarn_log_multiplier', 0] as const]),
+  ] as const) {
+    const value = metadata.get(`rope.scaling.${key}`) ?? neutral;
+    if (value !== neutral)
+      metadata.refuse(`The metadata key "${metadata.architecture}.rope.scaling.${key}" is ${String(value)}, which is not computed.`);
   }
   if (type === 'none' || (type === 'linear' && factor === 1)) return { rope_type: 'default', ...shared };
   if (type === 'linear') return { rope_type: 'linear', factor, ...shared };
@@ -111,7 +137,6 @@ function ropeParameters(metadata: GgufMetadata, headDim: number): Record<string,
       beta_slow: metadata.get('rope.scaling.yarn_beta_slow') ?? null,
       mscale: 1,
       mscale_all_dim: metadata.get('rope.scaling.yarn_log_multiplier') ?? null,
-      llama_4_scaling_beta: metadata.get('attention.temperature_scale') ?? null,
       ...shared,
     };
   }

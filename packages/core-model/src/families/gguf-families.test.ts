@@ -105,6 +105,23 @@ describe('what a GGUF lacks is as in llama.cpp', () => {
     expect((await failure(() => configOf('qwen2', { 'rope.freq_base_swa': 500 }))).code).toBe('GRAFT_GGUF_UNSUPPORTED');
   });
 
+  test.each([
+    ['gemma3', { 'attention.sliding_window': 16, 'attention.sliding_window_pattern': 2 }],
+    ['gemma3', {}],
+    ['gpt-oss', { ...experts, 'attention.sliding_window': 12, 'rope.scaling.type': 'none', 'rope.scaling.factor': 4 }],
+    ['llama', { 'attention.causal': false }],
+    ['llama', { 'rope.scaling.type': 'yarn', 'rope.scaling.factor': 4, 'rope.scaling.attn_factor': 1.5 }],
+    ['qwen2', { 'attention.head_count_kv': [2, 2, 2, 2, 4, 4, 4, 4] }],
+  ])('%s with %o is refused', async (name, more) => {
+    expect((await failure(() => configOf(name, more))).code).toMatch(/^GRAFT_(GGUF_UNSUPPORTED|CHECKPOINT_CORRUPT)$/);
+  });
+
+  test('a factor without a type is that of linear scaling; a number for each layer may be the same for all', async () => {
+    const { config } = await configOf('llama', { 'rope.scaling.factor': 4, 'attention.head_count_kv': new Array(8).fill(2) });
+    expect(config.rope).toEqual({ type: 'linear', theta: 10_000, factor: 4 });
+    expect(config.numKeyValueHeads).toBe(2);
+  });
+
   test('Ministral 3: queries grow with their position, and YaRN scales nothing', async () => {
     const scaling = { 'rope.scaling.type': 'yarn', 'rope.scaling.factor': 16, 'rope.scaling.original_context_length': 16 };
     const more = { ...scaling, 'rope.scaling.yarn_log_multiplier': 1, 'attention.temperature_scale': 0.1 };

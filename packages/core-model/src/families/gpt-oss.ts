@@ -32,11 +32,12 @@ export const gptOss = defineFamily({
   ),
   weights: (config) => decoderWeights(config, gptOssRules(config.intermediateSize)),
   gguf: llamaGguf('GptOssForCausalLM', ['gpt-oss'], {
+    windowPattern: 2,
     config: (metadata, { rope_parameters: rope }) => ({
       ...ggufExperts(metadata),
       rope_parameters: { ...(rope as object), truncate: false }, // as published; the file does not say it
       intermediate_size: metadata.number('expert_feed_forward_length'),
-      sliding_window: metadata.number('attention.sliding_window', 128),
+      sliding_window: metadata.number('attention.sliding_window'),
     }),
   }),
   small: smallOf('GptOssForCausalLM', { intermediate_size: 32, num_local_experts: 4, num_experts_per_tok: 2, sliding_window: 12 }),

@@ -9,8 +9,8 @@ interface LlamaGguf {
   config?: (metadata: GgufMetadata, shared: Readonly<Record<string, unknown>>) => RawConfig;
   /** Whether llama.cpp's converter puts the rows of q and k in pairs, so that neighbours rotate together. */
   inPairs?: boolean;
-  /** Whether layers with a window may have a rope base of their own. */
-  localRope?: boolean;
+  /** One layer in so many has no window. */
+  windowPattern?: number;
   rules?: GgufWeights['rules'];
 }
 
@@ -21,18 +21,18 @@ interface LlamaGguf {
 export function llamaGguf(
   architecture: string,
   names: readonly string[],
-  { config = () => ({}), inPairs = false, localRope = false, rules = {} }: LlamaGguf = {},
+  { config = () => ({}), inPairs = false, windowPattern, rules = {} }: LlamaGguf = {},
 ): GgufReading<LlamaConfig> {
   return {
     architectures: names,
     config(file) {
       const metadata = new GgufMetadata(file);
       const shared = ggufDecoderConfig(file);
-      const [base, local] = [metadata.get('rope.freq_base') ?? 10_000, metadata.get('rope.freq_base_swa')];
-      if (!localRope && local !== undefined && local !== base)
-        metadata.refuse(`Layers with a window have a rope base of their own, ${String(local)}.`);
+      const pattern = metadata.get('attention.sliding_window_pattern') ?? windowPattern;
+      if (pattern !== windowPattern)
+        metadata.refuse(`The layers with a window are chosen by "attention.sliding_window_pattern" ${String(pattern)}.`);
       const rotated = metadata.get('rope.dimension_count') ?? shared['head_dim'];
-      if (inPairs && rotated !== shared['head_dim'])
+      if ((inPairs || metadata.architecture === 'gemma3') && rotated !== shared['head_dim'])
         metadata.refuse(`Only ${String(rotated)} of ${String(shared['head_dim'])} dimensions of a head are rotated.`);
       return { architectures: [architecture], ...shared, ...config(metadata, shared) };
     },
