@@ -22,10 +22,10 @@ export default defineConfig({
         pool: 'forks',
         sequence: { groupOrder: 1 }, // after the unit tests: projects with different maxWorkers cannot run at once
       }),
-      // By name only (`--project e2e`): these need Chromium and the real model.
-      ...(process.argv.some((argument) => argument.endsWith('e2e'))
-        ? [tests('e2e', ['tests/e2e/**/*.e2e.test.ts'], { testTimeout: 180_000, hookTimeout: 300_000, pool: 'forks' })]
-        : []),
+      // By name only (`--project e2e`): these need Chromium and the real model, or pack and install every package.
+      ...['e2e', 'packages']
+        .filter((name) => process.argv.some((argument) => argument.endsWith(name)))
+        .map((name) => tests(name, [`tests/${name}/**/*.${name}.test.ts`], { testTimeout: 180_000, hookTimeout: 300_000, pool: 'forks' })),
     ],
   },
 });

@@ -20,6 +20,7 @@ const checks = {
   unit: { inTest: true, run: () => vitest('unit') },
   native: { inTest: true, run: () => vitest('native') },
   e2e: { inTest: false, run: () => vitest('e2e') },
+  packages: { inTest: false, run: () => vitest('packages') },
 };
 
 /** Runs a Node program; its output is kept unless `live`. */

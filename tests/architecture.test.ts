@@ -4,6 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
   importsOf,
+  type Manifest,
   type Package,
   packageOf,
   packagesIn,
@@ -62,7 +63,7 @@ describe.each(packages)('package $name', (pack) => {
 
   test('depends only on the packages that the table allows', () => {
     const allowed = new Set(['common', ...rule.imports, ...rule.lists]);
-    const dependencies = graftNames(Object.keys(pack.manifest.dependencies ?? {}));
+    const dependencies = graftNames(shippedNames(pack.manifest));
     expect(dependencies.filter((name) => !allowed.has(name))).toEqual([]);
   });
 
@@ -70,6 +71,15 @@ describe.each(packages)('package $name', (pack) => {
     const allowed = new Set(['common', ...rule.imports].map((name) => `@graft/${name}`));
     expect(faultsIn(pack, sourcesUnder(`${pack.folder}/src`), (name) => allowed.has(name))).toEqual([]);
   });
+});
+
+test('packages name ranges that a registry knows, and all the same one', () => {
+  const listed = packages.flatMap(({ manifest: { dependencies, devDependencies, peerDependencies } }) =>
+    Object.entries({ ...dependencies, ...devDependencies, ...peerDependencies }),
+  );
+  const ranges = new Map<string, Set<string>>();
+  for (const [name, range] of listed) ranges.set(name, (ranges.get(name) ?? new Set()).add(range.replace(/^\^/, '')));
+  expect([...ranges].filter(([, all]) => all.size > 1 || !/^\d/.test([...all][0]!))).toEqual([]);
 });
 
 describe.each(examples)('example $name', (example) => {
@@ -148,9 +158,11 @@ function faultOf(pack: Package, source: Source, specifier: string, mayUse: (name
   return exported.includes(`.${specifier.slice(name.length)}`) ? null : 'is not exported';
 }
 
+const shippedNames = ({ dependencies, peerDependencies }: Manifest): string[] => Object.keys({ ...dependencies, ...peerDependencies });
+
 /** What a source may name: its package's dependencies, and in a test the tools of the root as well. */
 function listedNames({ manifest }: Package, { isTest }: Source): Set<string> {
-  const names = Object.keys(manifest.dependencies ?? {});
+  const names = shippedNames(manifest);
   if (!isTest) return new Set(names);
   const tools = Object.keys(rootManifest.devDependencies ?? {}).filter((name) => !name.startsWith('@graft/'));
   return new Set([...names, ...Object.keys(manifest.devDependencies ?? {}), ...tools]);

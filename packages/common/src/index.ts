@@ -1,3 +1,4 @@
+export { noteCopy, requireOneCopy, TwoCopiesError } from './copies.ts';
 export { type EvictionLimits, evictCacheEntries, useCacheEntry } from './disk-cache.ts';
 export { Disposables, DisposedError } from './disposal.ts';
 export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf, wordedError } from './errors.ts';

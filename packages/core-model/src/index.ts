@@ -1,3 +1,5 @@
+import { noteCopy } from '@graft/common';
+
 export { type ModelContext, type PipelineStage, upstreamContext } from './context.ts';
 export { ConfigContradictionError, ConfigInvalidError, ConfigOverrideUnknownError, ImagesNotBuiltError, RopeTypeError } from './errors.ts';
 export { type CamelKeys, contradiction, invalid, positive } from './families/config-keys.ts';
@@ -105,3 +107,5 @@ export {
 export { readSafetensorsHeader } from './weights/safetensors.ts';
 export { faithfulPolicy, float32Policy, type PolicySubject, type WeightPolicy } from './weights/weight-policy.ts';
 export { writeCheckpoint } from './weights/write-checkpoint.ts';
+
+noteCopy('@graft/core-model', import.meta.url);

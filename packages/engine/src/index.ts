@@ -1,3 +1,5 @@
+import { noteCopy } from '@graft/common';
+
 export { describeIssue, nearestNames } from '@graft/registry';
 export { EngineConfig, graftVersion } from './config.ts';
 export { createApplicationServices } from './default-services.ts';
@@ -107,3 +109,5 @@ export { type OpCheck, verifyOps, verifyPlatformOps } from './verify/ops.ts';
 export type { VerifySubject } from './verify/subject.ts';
 export { type VerifiedModel, type VerifyOptions, type VerifyRecord, verify } from './verify.ts';
 export { startEngineWorker } from './worker/engine-worker.ts';
+
+noteCopy('@graft/engine', import.meta.url);

@@ -1,3 +1,5 @@
+import { noteCopy } from '@graft/common';
+
 export {
   type Backend,
   type CacheMove,
@@ -73,3 +75,5 @@ export { type AttributesOf, type InputsOf, type NodeOf, type OpName, ops } from 
 export { Dim, type Dims, dimsOf, formatDims, sameDims } from './shape.ts';
 export { describeResult, type Operand, SymbolicTensor, type Tensor } from './tensor.ts';
 export { verifyGraph } from './verify-graph.ts';
+
+noteCopy('@graft/graph', import.meta.url);

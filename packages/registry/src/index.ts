@@ -1,3 +1,5 @@
+import { noteCopy } from '@graft/common';
+
 export { describeIssue, nearestNames, quotedList } from '@graft/common';
 export {
   type Bind,
@@ -48,3 +50,5 @@ export { PluginSetsDifferError } from './plugin-errors.ts';
 export { assertSamePluginSet, type PluginRecord, pluginRecord } from './plugin-set.ts';
 export { Resolution } from './resolution.ts';
 export type { ServingClasses } from './serving-classes.ts';
+
+noteCopy('@graft/registry', import.meta.url);

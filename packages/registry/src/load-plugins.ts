@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { GraftError, requireOneCopy } from '@graft/common';
 import { listedPlugins, resolveSpecifier } from './discover.ts';
 import { ModuleFailedError } from './errors.ts';
 import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
@@ -24,10 +24,11 @@ export interface LoadPluginsOptions {
 
 /**
  * Finds, orders and loads plugins: all of them, or none and an error.
- * @throws PluginNotFoundError, ModuleFailedError, NotAPluginError, UnknownPluginError, PluginMissingError, PluginCycleError and what
+ * @throws PluginNotFoundError, TwoCopiesError, ModuleFailedError, NotAPluginError, UnknownPluginError, PluginMissingError, PluginCycleError and what
  * `LoadedPlugins.add` throws.
  */
 export async function loadPlugins(options: LoadPluginsOptions): Promise<LoadedPlugins> {
+  requireOneCopy();
   const passed = (options.plugins ?? []).map((plugin): PluginSource => ({ plugin, file: null, specifier: null }));
   const sources = [...passed, ...(await findPlugins(options))];
   const loaded = new LoadedPlugins(options);
@@ -63,8 +64,10 @@ async function importPlugin(specifier: string, base: string): Promise<PluginSour
   try {
     module = await import(/* @vite-ignore */ file);
   } catch (cause) {
+    requireOneCopy();
     throw moduleFailure(specifier, file, cause);
   }
+  requireOneCopy();
   if (!isPlugin(module.default)) throw new NotAPluginError(specifier, file);
   return { plugin: module.default, file, specifier };
 }

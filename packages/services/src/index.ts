@@ -1,3 +1,5 @@
+import { noteCopy } from '@graft/common';
+
 export { inject, injectable, optional } from 'inversify';
 export {
   type Bind,
@@ -16,3 +18,5 @@ export { describeServices, type ServiceRecord, servicesText } from './describe.t
 export { ServiceNotBoundError } from './errors.ts';
 export { boundBy, type Owner, ownerText } from './owner.ts';
 export { listToken, type Scope, type Token, token } from './tokens.ts';
+
+noteCopy('@graft/services', import.meta.url);

@@ -1,0 +1,124 @@
+// What a user installs: every package is packed, checked and installed into empty folders with npm and with pnpm.
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, posix } from 'node:path';
+import { promisify } from 'node:util';
+import { publint } from 'publint';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { root } from '../sources.ts';
+
+interface Result {
+  code: number;
+  output: string;
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'graft-packages-'));
+const tarballs = join(folder, 'tarballs');
+const names = readdirSync(join(root, 'packages'));
+const tarballOf = (name: string): string => join(tarballs, `graft-${name}-0.1.0.tgz`);
+const specifiers = Object.fromEntries(names.map((name) => [`@graft/${name}`, `file:${tarballOf(name)}`]));
+const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { packageManager: string };
+
+async function run(cwd: string, command: string, ...args: string[]): Promise<Result> {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(command, args, { cwd, env: { ...process.env, CI: 'true' } });
+    return { code: 0, output: stdout + stderr };
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+    return { code, output: stdout + stderr };
+  }
+}
+
+/** An empty project with these keys in its package.json. */
+function project(name: string, manifest: object): string {
+  const path = join(folder, name);
+  mkdirSync(path);
+  writeFileSync(join(path, 'package.json'), JSON.stringify({ name, private: true, type: 'module', ...manifest }));
+  return path;
+}
+
+beforeAll(async () => {
+  expect(await run(root, process.execPath, 'scripts/pack.mjs', tarballs)).toMatchObject({ code: 0 });
+  return () => rmSync(folder, { recursive: true, force: true });
+});
+
+describe.each(names)('the tarball of %s', (name) => {
+  let files: Map<string, Buffer>;
+  beforeAll(async () => {
+    const at = join(folder, 'unpacked', name);
+    mkdirSync(at, { recursive: true });
+    expect(await run(at, 'tar', 'xzf', tarballOf(name))).toMatchObject({ code: 0 });
+    const entries = readdirSync(at, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    files = new Map(
+      entries.map((entry) => [
+        posix.join(entry.parentPath, entry.name).slice(at.length + '/package/'.length),
+        readFileSync(join(entry.parentPath, entry.name)),
+      ]),
+    );
+  });
+
+  test('says what it is, names versions that a registry knows, and holds no test or leftover', () => {
+    expect([...files.keys()]).toEqual(expect.arrayContaining(['package.json', 'README.md', 'LICENSE', 'dist/index.js', 'dist/index.d.ts']));
+    expect(files.get('package.json')!.toString()).not.toMatch(/"(workspace|catalog|link|file):|"private"/);
+    expect([...files.keys()].filter((path) => /\.(test|test-d|fixture)\.|tsbuildinfo|node_modules/.test(path))).toEqual([]);
+    const built = [...files.keys()]
+      .filter((path) => path.startsWith('dist/'))
+      .map((path) => path.replace(/^dist\//, 'src/').replace(/(\.d\.ts|\.js)(\.map)?$/, '.ts'));
+    expect(built.filter((path) => !files.has(path))).toEqual([]);
+  });
+
+  test('has the sources of its maps', () => {
+    const missing = [...files]
+      .filter(([path]) => path.endsWith('.map'))
+      .flatMap(([path, bytes]) => {
+        const { sources } = JSON.parse(bytes.toString()) as { sources: string[] };
+        return sources.map((source) => posix.join(dirname(path), source)).filter((source) => !files.has(source));
+      });
+    expect(missing).toEqual([]);
+  });
+
+  test('passes publint and attw', async () => {
+    const { messages } = await publint({ pkgDir: join(folder, 'unpacked', name, 'package'), strict: true });
+    expect(messages).toEqual([]);
+    const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js');
+    expect(await run(folder, process.execPath, attw, tarballOf(name), '--profile', 'esm-only')).toMatchObject({ code: 0 });
+  });
+});
+
+/** Installs without scripts: none is needed, and that of onnxruntime-node fetches GPU libraries. */
+const managers: [name: string, command: string[], overrides: object][] = [
+  ['npm', ['npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund'], { overrides: {} }],
+  ['pnpm', ['npx', '--yes', packageManager, 'install', '--ignore-scripts', '--prefer-offline'], { pnpm: { overrides: specifiers } }],
+];
+
+describe.each(managers)('%s', (name, [command, ...args], overrides) => {
+  let app: string;
+  const graft = (...flags: string[]) => run(app, process.execPath, 'node_modules/@graft/server/bin/graft.mjs', ...flags);
+  beforeAll(async () => {
+    app = project(`app-${name}`, { dependencies: specifiers, ...overrides });
+    expect(await run(app, command!, ...args)).toMatchObject({ code: 0 });
+  });
+
+  test('installs one copy of each, and graft serves with its default plugins', async () => {
+    const { code, output } = await graft('explain', 'Llama4ForCausalLM');
+    expect(output).toContain('is served by Llama4ForCausalLM of plugin "core-model"');
+    expect(code).toBe(0);
+  });
+
+  test('finds a plugin that brings its own copy of the registry, and names both', async () => {
+    const plugin = join(app, 'plugin');
+    const copy = join(plugin, 'node_modules/@graft/registry');
+    const installed = realpathSync(join(app, 'node_modules/@graft/registry'));
+    cpSync(installed, copy, { recursive: true, filter: (path) => !path.endsWith('node_modules') });
+    symlinkSync(dirname(dirname(installed)), join(copy, 'node_modules')); // where its dependencies are, under either manager
+    writeFileSync(
+      join(plugin, 'index.js'),
+      `import { definePlugin } from '@graft/registry';\nexport default definePlugin({ name: 'mine' });\n`,
+    );
+    const { code, output } = await graft('explain', 'Llama4ForCausalLM', '--plugins', './plugin/index.js');
+    expect(output).toContain('GRAFT_TWO_COPIES');
+    expect(output).toContain(`0.1.0 in file://${copy}/dist/index.js`);
+    expect(code).toBe(1);
+  });
+});
