@@ -12,6 +12,8 @@ import {
   type HookRunnerRecord,
   type LoadedPlugins,
   type Platform,
+  type PluginRecord,
+  pluginRecord,
   type Resolution,
   type ServiceRecord,
   servicesText,
@@ -99,6 +101,33 @@ export async function explainServices(asked: ExplainServicesOptions, options: St
   const defaults = [...engineServices, ...(asked.defaults ?? [])];
   const record = await plugins.describeServices({ platform: device.platform.name, mode: modeOf(device, asked), defaults });
   return { text: [servicesText(record), deviceText(device)].join('\n'), record };
+}
+
+/** What the loaded plugins bring; each platform with its device. Nothing is built. */
+export async function explainPlugins(asked: Omit<PlatformChoice, 'platform'>, options: StartOptions = {}) {
+  const loaded = await loadEnginePlugins(asked, options);
+  const devices = await Promise.all(loaded.platforms.map((platform) => detectPlatform(platform)));
+  const record = {
+    plugins: loaded.plugins.map(({ plugin, file }) => ({ ...pluginRecord(plugin), file })),
+    platforms: devices.map((detected) => ({ name: detected.platform.name, device: detected.device, reason: detected.reason })),
+  };
+  return { text: record.plugins.map((plugin) => pluginText(plugin, devices)).join('\n'), record };
+}
+
+function pluginText(
+  { name, version, file, platforms, ...lists }: PluginRecord & { file: string | null },
+  devices: readonly DetectedPlatform[],
+) {
+  const found = devices.filter(({ platform }) => platforms.includes(platform.name));
+  const rows = [
+    ...found.map((detected) => `platform ${detected.platform.name} ${describePlatform(detected)}`),
+    ...(['models', 'layers', 'overrides', 'hooks'] as const)
+      .filter((kind) => lists[kind].length > 0)
+      .map((kind) => `${kind}: ${lists[kind].join('; ')}`),
+  ];
+  return [`plugin ${name}${version === null ? '' : ` ${version}`} (${file ?? 'passed in code'})`, ...rows.map((row) => `  ${row}`)].join(
+    '\n',
+  );
 }
 
 /**

@@ -37,6 +37,7 @@ export {
   explainArchitecture,
   explainContract,
   explainPatches,
+  explainPlugins,
   explainServices,
   type PatchesRecord,
 } from './explain.ts';

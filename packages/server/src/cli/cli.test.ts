@@ -55,12 +55,29 @@ describe('the flags', () => {
     ['a URL for a host of images', ['serve', '--allow-image-host', 'https://example.com/'], 'a host alone'],
     ['reloading without a key', ['serve', '--enable-reload', '--port', '0', '--model', '/nonexistent'], 'without an API key'],
     ['a missing model', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
+    ['a missing model without --model', ['serve', '/nonexistent', '--port', '0'], '/nonexistent'],
   ])('%s is an error in words, without a stack', async (_, args, words) => {
     const { code, err } = await run(...args);
     expect(code).toBe(1);
     expect(err).toContain(words);
     expect(err).not.toMatch(/\n\s+at /);
   });
+});
+
+test('graft list names the plugins with what each brings, as text and as data', async () => {
+  const { out } = await run('list');
+  expect(out).toMatch(/plugin core-model .*\n {2}models: LlamaForCausalLM; /);
+  expect(out).toMatch(/plugin cpu .*\n {2}platform cpu is device: /);
+  const { plugins, platforms } = JSON.parse((await run('list', '--json')).out);
+  expect(plugins).toContainEqual(expect.objectContaining({ name: 'core-model', layers: expect.arrayContaining(['RmsNorm']) }));
+  expect(platforms).toContainEqual(expect.objectContaining({ name: 'cpu', device: 'device' }));
+});
+
+test('with --json an error is its record, and --version says the version', async () => {
+  const { code, err } = await run('explain', 'Nope', '--json');
+  expect(code).toBe(1);
+  expect(JSON.parse(err)).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('nearest') });
+  expect(await run('--version')).toMatchObject({ code: 0, out: '0.1.0\n' });
 });
 
 test('each report of the engine is logged as a record and a sentence', () => {

@@ -7,11 +7,12 @@ import {
   explainContract,
   explainGraphs,
   explainPatches,
+  explainPlugins,
   explainServices,
 } from '@graft/engine';
 import { serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
-import { UsageError } from './flags.ts';
+import { askedOf, UsageError } from './flags.ts';
 import { askedWithModel } from './models.ts';
 import { defaultPlugins } from './start-engine.ts';
 import { print, type Terminal } from './terminal.ts';
@@ -58,6 +59,11 @@ function architecturesFrom(architectures: readonly string[], model: string | und
   if (architectures.length > 0) return { architectures };
   if (model !== undefined) return {};
   throw new UsageError('Name an architecture, or with --model a checkpoint whose config names it.', 'explain');
+}
+
+/** The loaded plugins, and what each brings. */
+export async function list({ json, ...options }: Printed, environment: Environment, terminal: Terminal) {
+  print(terminal, json, await explainPlugins(askedOf(options, environment), defaultPlugins));
 }
 
 /** The parts of an upstream class that an override may rely on, to paste into its declaration. */

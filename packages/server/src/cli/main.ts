@@ -1,8 +1,10 @@
+import { GraftError } from '@graft/common';
+import { graftVersion } from '@graft/engine';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { parseImageHost } from '../images/fetch-image.ts';
 import { type ChatOptions, chat } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
-import { contract, type ExplainOptions, explain, type GraphsOptions, graphs } from './explain.ts';
+import { contract, type ExplainOptions, explain, type GraphsOptions, graphs, list } from './explain.ts';
 import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
 import { models, pull, remove } from './models.ts';
 import { type ServeOptions, serve } from './serve.ts';
@@ -23,7 +25,8 @@ export async function runCli(args: string[], terminal: Terminal = process): Prom
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
     if (error instanceof StoppedError) return error.exitCode;
-    terminal.stderr.write(describeFailure(error));
+    const asJson = args.includes('--json') && GraftError.is(error);
+    terminal.stderr.write(asJson ? `${JSON.stringify(error, null, 2)}\n` : describeFailure(error));
     return failed;
   }
 }
@@ -31,15 +34,21 @@ export async function runCli(args: string[], terminal: Terminal = process): Prom
 function program(environment: Environment, terminal: Terminal, exitWith: (code: number) => void): Command {
   const root = new Command('graft')
     .description('Serves a model, and tells which class serves it and why.')
+    .version(graftVersion)
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) })
     .showHelpAfterError('(graft --help lists the commands and flags)');
   const building = [...modelFlags, ...pluginFlags];
-  addEngineFlags(serveCommand(root)).action((options: ServeOptions) => serve(options, environment, terminal));
-  addEngineFlags(chatCommand(root)).action((options: ChatOptions) => chat(options, environment, terminal));
+  addEngineFlags(serveCommand(root)).action((model: string | undefined, options: ServeOptions) =>
+    serve({ model, ...options }, environment, terminal),
+  );
+  addEngineFlags(chatCommand(root)).action((model: string | undefined, options: ChatOptions) =>
+    chat({ model, ...options }, environment, terminal),
+  );
   addEngineFlags(explainCommand(root), building).action((architectures: string[], options: ExplainOptions) =>
     explain(architectures, options, environment, terminal),
   );
+  addEngineFlags(listCommand(root), pluginFlags).action((options: { json?: boolean }) => list(options, environment, terminal));
   addEngineFlags(contractCommand(root), ['model', ...pluginFlags]).action((className: string, options: ExplainOptions) =>
     contract(className, options, environment, terminal),
   );
@@ -72,6 +81,7 @@ const modelFlags: EngineKey[] = [
 function serveCommand(root: Command): Command {
   return root
     .command('serve')
+    .argument('[model]', 'The same as --model.')
     .description('Serves a model over the OpenAI-compatible API, with a chat page at /. Without --model: SmolLM2, downloaded once.')
     .option('--host <address>', 'The address to listen on.', '127.0.0.1')
     .option('--port <number>', 'The port; 0 takes any free one.', portNumber, 8000)
@@ -94,6 +104,7 @@ function serveCommand(root: Command): Command {
 function chatCommand(root: Command): Command {
   return root
     .command('chat')
+    .argument('[model]', 'The same as --model.')
     .description('A chat with a model in the terminal.')
     .option('--system <text>', 'A system prompt.')
     .option('--temperature <number>', "0 is greedy. Default: the model's own, else 0.7.", temperature)
@@ -111,6 +122,13 @@ function explainCommand(root: Command): Command {
     )
     .option('--services', 'Prints the services of an engine instead: who binds each one, which binding serves, and where it is injected.')
     .option('--patches', 'Adds the changes that the hooks make to the model of --model. It is built from its config, without weights.')
+    .option('--json', 'Prints the record behind the text.');
+}
+
+function listCommand(root: Command): Command {
+  return root
+    .command('list')
+    .description('Lists the loaded plugins with their platforms, architectures, layers, overrides and hooks.')
     .option('--json', 'Prints the record behind the text.');
 }
 
