@@ -20,7 +20,7 @@ export function temporaryFile(name: string, bytes: Uint8Array | string): string 
 
 export interface TestTensor {
   dtype: string;
-  shape: number[];
+  shape: readonly number[];
   data: Uint8Array;
 }
 
