@@ -232,6 +232,8 @@ describe('a Llama’s config', () => {
     expect(windows({ sliding_window: 12, architectures: raw['architectures'] })).toEqual([null, null, null, null]);
     expect(windows({ sliding_window: 12 })).toEqual([12, 12, 12, 12]);
     expect(windows({ sliding_window: 12, use_sliding_window: false })).toEqual([12, 12, 12, 12]);
+    expect(windows({ max_position_embeddings: 8192 })).toEqual([4096, 4096, 4096, 4096]);
+    expect(windows({ max_position_embeddings: 8192, sliding_window: null })).toEqual([null, null, null, null]);
     const layer_types = ['full_attention', 'sliding_attention', 'full_attention', 'full_attention'];
     expect(windows({ sliding_window: 12, layer_types })).toEqual([null, 12, null, null]);
     expect(windows({ sliding_window: 4096 })).toEqual([null, null, null, null]); // longer than the context

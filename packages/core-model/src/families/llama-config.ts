@@ -59,6 +59,8 @@ export interface LlamaConfig extends DecoderConfig, LlamaParts {
 
 /** A family's rules by the index of a layer. `layer_types` in config.json wins over `windowed`, unless `windowsAreFixed`. */
 interface LayerRules {
+  /** Of a config without the key `sliding_window`; null turns windows off. */
+  readonly usualWindow?: number;
   readonly windowsAreFixed?: boolean;
   readonly windowed?: (layer: number) => boolean;
   readonly rotated?: (layer: number) => boolean;
@@ -95,14 +97,23 @@ export function llamaConfig<Own extends z.ZodRawShape>(
       rotated = () => true,
       sparse = () => true,
       windowsAreFixed = false,
+      usualWindow = null,
       ...rest
     } = parts(parsed as unknown as Given<Own>, context);
-    const { slidingWindow, useSlidingWindow = true, hiddenAct: _, mlpBias, attentionBias, intermediateSize, ...config } = given;
-    const window = useSlidingWindow ? (slidingWindow ?? null) : null;
+    const {
+      slidingWindow = usualWindow,
+      useSlidingWindow = true,
+      hiddenAct: _,
+      mlpBias,
+      attentionBias,
+      intermediateSize,
+      ...config
+    } = given;
+    const window = useSlidingWindow ? slidingWindow : null;
     const moe = rest.moe ?? null;
     const layers = Array.from({ length: config.numHiddenLayers }, (_, i): LlamaLayerConfig => {
       const type = config.layerTypes?.[i];
-      if (type !== undefined && type !== 'full_attention' && (type !== 'sliding_attention' || (slidingWindow ?? null) === null))
+      if (type !== undefined && type !== 'full_attention' && (type !== 'sliding_attention' || slidingWindow === null))
         invalid(context, `A layer of type "${type}" is not computed`, ['layer_types', i]);
       const isWindowed = type === undefined ? windowed(i) : type === 'sliding_attention';
       if (windowsAreFixed && window !== null && isWindowed !== windowed(i))

@@ -16,6 +16,7 @@ const LlamaSchema = llamaConfig(
   { qkv_bias: z.boolean().nullish(), architectures: z.array(z.string()).nullish() },
   ({ qkvBias, attentionBias, architectures }) => ({
     qkvBias: qkvBias ?? attentionBias,
+    ...(architectures?.includes('MistralForCausalLM') && { usualWindow: 4096 }),
     ...(architectures?.includes('LlamaForCausalLM') && { windowsAreFixed: true, windowed: () => false }),
   }),
   { scalesQueries: true },
