@@ -11,6 +11,7 @@ import { chat } from './chat.ts';
 import { readEnvironment } from './config.ts';
 import { explain, graphs } from './explain.ts';
 import { models, pull, remove } from './models.ts';
+import { defaultPlugins } from './start-engine.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'graft-models-'));
 const checkpoint = fileURLToPath(new URL('../../../../tests/parity/cases/llama-bias', import.meta.url));
@@ -75,7 +76,7 @@ test('graft models lists what the cache has and what is at given paths, with siz
   await pulled('hf:org/real');
   mkdirSync(join(home, 'hub', 'models--org--other', 'snapshots', 'abc'), { recursive: true });
   const [gguf, llama, other, real, folder] = await listed(checkpoint);
-  expect(gguf).toMatchObject({ name: 'hf:org/gguf:Q8_0@v2', bytes: 9, problem: expect.stringContaining('too few for a GGUF') });
+  expect(gguf).toMatchObject({ name: 'hf:org/gguf:Q8_0@v2', bytes: 9, problem: expect.stringContaining('not with "GGUF"') });
   const known = { architecture: 'LlamaForCausalLM', types: ['BF16'], problem: null };
   expect(llama).toMatchObject({ name: 'hf:org/llama', path: expect.stringContaining(home), ...known });
   expect(other).toMatchObject({ name: 'hf:org/other', path: null, problem: expect.stringContaining('neither') });
@@ -146,6 +147,15 @@ describe('--model', () => {
 
   test('with a name of the hub that is no path says to write hf:', async () => {
     const failed = run((environment, terminal) => explain([], { model: 'org/llama' }, environment, terminal));
-    await expect(failed).rejects.toMatchObject({ code: 'GRAFT_HUB_NAME', fix: expect.stringContaining('write hf:org/llama') });
+    await expect(failed).rejects.toMatchObject({
+      code: 'GRAFT_HUB_NAME',
+      what: expect.stringContaining('lacks the "hf:"'),
+      where: 'org/llama',
+      fix: expect.stringContaining('write hf:org/llama'),
+    });
   });
+});
+
+test('the default plugins are resolved from a folder of this package, wherever graft is started', () => {
+  expect(existsSync(defaultPlugins.defaultPluginsFrom)).toBe(true);
 });

@@ -31,7 +31,7 @@ export function loggedEvents(warn: Warn): EventBus<EngineEvents> {
 }
 
 /** For an application whose package.json lists no plugins: the platform that every machine has. */
-export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFrom: import.meta.url };
+export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFrom: import.meta.dirname };
 
 interface Starting {
   environment: Environment;

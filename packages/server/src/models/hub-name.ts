@@ -26,11 +26,11 @@ export function looksLikeHubName(text: string): boolean {
 export function parseHubName(text: string): HubName {
   const [, repo, variant = null, revision = null] = parts.exec(text.replace(/^hf:/, '')) ?? [];
   if (repo === undefined)
-    throw new HubNameError(text, `"${text}" is not the name of a model.`, `write ${grammar}, such as hf:Qwen/Qwen3-0.6B-GGUF:Q8_0.`);
+    throw new HubNameError(`"${text}" is not the name of a model.`, text, `write ${grammar}, such as hf:Qwen/Qwen3-0.6B-GGUF:Q8_0.`);
   if (!text.startsWith('hf:'))
     throw new HubNameError(
-      text,
       `"${text}" lacks the "hf:" of a model's name.`,
+      text,
       `for the model of that name on the Hugging Face hub, write hf:${text}; for a file or folder, correct the path.`,
     );
   return { text, repo, variant, revision };
