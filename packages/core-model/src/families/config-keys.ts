@@ -3,6 +3,8 @@ import { ConfigContradictionError } from '../errors.ts';
 import type { RawConfig } from './family.ts';
 
 export const positive = z.int().positive();
+/** A number of layers, of which each is built as modules before any weight is read. */
+export const layerCount = positive.max(4096);
 
 type Camel<S extends string> = S extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : S;
 export type CamelKeys<Keys extends z.ZodRawShape> = {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { camelKeys, contradiction, positive } from './config-keys.ts';
+import { camelKeys, contradiction, layerCount, positive } from './config-keys.ts';
 import type { RawConfig } from './family.ts';
 import { type RopeRules, type Ropes, ropeKeys, ropesOf } from './rope-config.ts';
 
@@ -13,7 +13,7 @@ const sharedKeys = {
   architectures: z.array(z.string()).nullish(),
   vocab_size: positive,
   hidden_size: positive,
-  num_hidden_layers: positive,
+  num_hidden_layers: layerCount,
   num_attention_heads: positive,
   num_key_value_heads: positive.nullish(),
   head_dim: positive.nullish(),

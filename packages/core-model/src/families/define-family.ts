@@ -36,11 +36,12 @@ export function defineFamily<Config extends ModelConfig>({ config: schema, ...de
 }
 
 /** A plugin's checkpoint format that reads quantised weights gives a config without this key. */
-function refuseQuantised({ quantization_config: quantised }: RawConfig, where: string): void {
+function refuseQuantised({ quantization, quantization_config: quantised = quantization }: RawConfig, where: string): void {
   if (quantised === undefined || quantised === null) return;
   const method = isObject(quantised) ? quantised['quant_method'] : quantised;
+  const by = method === undefined ? 'in a form without "quant_method", such as MLX\'s' : `by ${JSON.stringify(method)}`;
   throw new ConfigInvalidError(
-    `The weights are quantised by ${JSON.stringify(method ?? null)}, which no loaded plugin reads.`,
+    `The weights are quantised ${by}, which no loaded plugin reads.`,
     `${where}, key "quantization_config"`,
     'use a checkpoint that is not quantised, or load a plugin whose checkpoint format reads this one.',
   );

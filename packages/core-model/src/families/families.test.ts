@@ -271,6 +271,12 @@ describe('a Llama’s config', () => {
       what: 'The weights are quantised by "awq", which no loaded plugin reads.',
       where: 'c.json, key "quantization_config"',
     });
+    for (const key of ['quantization', 'quantization_config'])
+      expect((await refusal({ [key]: { group_size: 64, bits: 4 } })).what).toContain('without "quant_method", such as MLX\'s');
+  });
+
+  test('of a million layers is refused before any is built', async () => {
+    expect(await refusal({ num_hidden_layers: 1_000_000 })).toMatchObject({ where: 'c.json, key "num_hidden_layers"' });
   });
 });
 

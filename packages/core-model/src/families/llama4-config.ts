@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { camelKeys, contradiction, invalid, positive } from './config-keys.ts';
+import { camelKeys, contradiction, invalid, layerCount, positive } from './config-keys.ts';
 import { decoderConfig } from './config-schema.ts';
 
 /** More than any tile has. A config with more would fill the memory with tables. */
@@ -9,7 +9,7 @@ const visionKeys = {
   hidden_size: positive,
   /** Of an encoder layer's MLP, and the width that the adapter takes. */
   intermediate_size: positive,
-  num_hidden_layers: positive,
+  num_hidden_layers: layerCount,
   num_attention_heads: positive,
   num_channels: z.literal(3).default(3),
   /** Pixels of a tile's side. */

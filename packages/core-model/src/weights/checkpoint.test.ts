@@ -61,7 +61,7 @@ test('a tensor that the index forgot is not lost', async () => {
 });
 
 const broken: [what: string, path: () => string, code: string, message: RegExp][] = [
-  ['a path that is not there', () => join(temporaryFolder(), 'nothing'), notFound, /checkpoint cannot be found/],
+  ['a path that is not there', () => join(temporaryFolder(), 'nothing'), notFound, /No file or folder has this path/],
   ['an empty folder', () => folder({}), notFound, /config.json/],
   [
     'a folder without weights',

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { messageOf } from '@graft/common';
+import { messageOf, nearestNames, quotedList } from '@graft/common';
 import { at, CheckpointMissingTensorError, CheckpointNotFoundError, corrupt, GgufUnsupportedError } from './errors.ts';
 import { type FileBytes, type OpenFile, openFileBytes, refusePointer } from './file-bytes.ts';
 import { type GgufHeader, readGguf } from './gguf.ts';
@@ -123,41 +123,81 @@ function isFolder(path: string): boolean {
   try {
     return statSync(path).isDirectory();
   } catch (cause) {
-    throw new CheckpointNotFoundError(`The checkpoint cannot be found: ${messageOf(cause)}.`, path, {
-      fix: 'name a folder with config.json and safetensors, or a .gguf file.',
-      cause,
-    });
+    const what = isMissing(cause) ? 'No file or folder has this path.' : `The checkpoint cannot be read: ${messageOf(cause)}.`;
+    const usual = 'name a folder with config.json and safetensors, or a .gguf file.';
+    throw new CheckpointNotFoundError(what, path, { fix: isMissing(cause) ? (fixOfMissing(path) ?? usual) : usual, cause });
   }
 }
 
+const isMissing = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
+
+function fixOfMissing(path: string): string | undefined {
+  if (/^[a-z]+:\/\//i.test(path)) return 'download the model and name its path, or write hf:ORG/REPO for a model of the Hugging Face hub.';
+  try {
+    const near = nearestNames(basename(path), readdirSync(dirname(path)));
+    if (near.length > 0) return `did you mean ${quotedList(near.map((name) => join(dirname(path), name)))}?`;
+  } catch {} // the folder is missing too
+  return;
+}
+
+const pickle = 'a PyTorch checkpoint, which can run code when it is read';
+const otherFormat = 'a model in a format that is not read';
+const published = 'use the safetensors or a GGUF of the model.';
 /** Files that people name in the place of a model, by their ends. `$` stands for the folder. */
 const otherFiles: readonly (readonly [end: RegExp, what: string, fix: string])[] = [
-  [/\.safetensors$/, 'This is a file of weights, and its config is another file.', 'name the folder: $'],
-  [
-    /\.(bin|pt|pth|ckpt)$/,
-    'This is a PyTorch checkpoint, which can run code when it is read.',
-    'use the safetensors of the model, or convert it.',
-  ],
-  [/\.(json|jinja|model|txt|md)$/, 'This is one of the files of a checkpoint.', 'name the folder: $'],
-  [/\.(onnx|tflite|mlmodel|pb|h5|npz)$/, 'This is a model in a format that is not read.', 'use the safetensors or a GGUF of the model.'],
+  [/\.safetensors$/, 'a file of weights, and its config is another file', 'name the folder: $'],
+  [/\.(bin|pt|pth|ckpt)$/, pickle, 'use the safetensors of the model, or convert it.'],
+  [/\.(json|jinja|model|txt|md|py)$/, 'one of the files of a checkpoint', 'name the folder: $'],
+  [/\.(onnx|tflite|mlmodel|pb|h5|npz|msgpack|mlpackage|engine|xml)$/, otherFormat, published],
 ];
 
 /** @throws CheckpointNotFoundError */
 function refuseOtherFile(path: string): void {
   const [, what, fix] = otherFiles.find(([end]) => end.test(path)) ?? [];
-  if (what !== undefined) throw new CheckpointNotFoundError(what, path, { fix: fix!.replace('$', dirname(path)) });
+  if (what !== undefined) throw new CheckpointNotFoundError(`This is ${what}.`, path, { fix: fix!.replace('$', dirname(path)) });
 }
+
+/** Files and folders that tell what a folder without a checkpoint is. `$` stands for the path of the first that has the name. */
+const otherFolders: readonly (readonly [name: RegExp, fix: string])[] = [
+  [/^adapter_config\.json$/, 'name the model that this adapter is for; adapters are not applied, so merge it into the model first.'],
+  [/^model_index\.json$/, 'name a language model; this is a pipeline that makes images.'],
+  [/^(?!mmproj|imatrix).*\.gguf$/i, 'name the file: $'],
+  [/^model-\d+-of-\d+\.safetensors$/, 'download model.safetensors.index.json and config.json into the folder.'],
+  [/\.(bin|pt|pth|ckpt)$/, "download the safetensors of the model, or convert $: PyTorch's files can run code when they are read."],
+  [/\.(h5|msgpack|npz|onnx|xml)$|^onnx$/, published],
+  [/\.safetensors$/, 'download config.json and model.safetensors as the model is published for transformers; $ is in another layout.'],
+  [/^snapshots$/, 'name a folder in it: $'],
+];
 
 /** A folder without the files that make a checkpoint. */
 function notACheckpoint(path: string, missing: string): CheckpointNotFoundError {
-  const found = readdirSync(path).sort();
-  const gguf = found.find((name) => name.endsWith('.gguf'));
-  const pickle = found.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name));
+  let found: string[];
+  try {
+    found = readdirSync(path).sort();
+  } catch (cause) {
+    return new CheckpointNotFoundError(`The folder cannot be read: ${messageOf(cause)}.`, path, { cause });
+  }
+  const lost = found.find((name) => !existsSync(join(path, name)));
+  if (lost !== undefined)
+    return new CheckpointNotFoundError(`${lost} is a link to a file that does not exist.`, join(path, lost), {
+      fix: 'download the model again, or correct the link.',
+    });
   const what = `The folder has no ${missing}; it has: ${found.slice(0, 20).join(', ') || 'nothing'}.`;
-  if (gguf !== undefined) return new CheckpointNotFoundError(what, path, { fix: `name the file: ${join(path, gguf)}` });
-  if (pickle === undefined) return new CheckpointNotFoundError(what, path);
-  const fix = `download the safetensors of the model, or convert ${pickle}: PyTorch's files can run code when they are read.`;
-  return new CheckpointNotFoundError(what, path, { fix });
+  for (const [name, fix] of otherFolders) {
+    const first = found.find((each) => name.test(each));
+    if (first !== undefined) return new CheckpointNotFoundError(what, path, { fix: fix.replace('$', join(path, first)) });
+  }
+  const inner = found.find((name) => existsSync(join(path, name, 'config.json')) || ggufIn(join(path, name)) !== undefined);
+  if (inner === undefined) return new CheckpointNotFoundError(what, path);
+  return new CheckpointNotFoundError(what, path, { fix: `name what is in it: ${join(path, inner, ggufIn(join(path, inner)) ?? '')}` });
+}
+
+function ggufIn(folder: string): string | undefined {
+  try {
+    return readdirSync(folder).find((name) => name.endsWith('.gguf'));
+  } catch {
+    return; // a file, or not readable
+  }
 }
 
 /** A GGUF whole, or all parts of a split one: any part names the whole. Its metadata is the first part's. */
@@ -169,7 +209,7 @@ function openGguf(path: string, open: OpenFile): CheckpointHeaders {
     headerBytes.set(file, header.headerBytes);
     return header;
   };
-  refuseOtherFile(path);
+  if (!/\.gguf$/i.test(path)) refuseOtherFile(path);
   const named = read(path);
   const parts = splitParts(path, named.metadata).map((part) => {
     if (part === path) return named;
@@ -267,7 +307,8 @@ function readWeightMap(indexPath: string): [string, string][] {
   });
 }
 
-const largestJson = 100_000_000;
+/** The largest published index, of a model of a trillion weights, has 15 MB. */
+const largestJson = 32_000_000;
 
 function readJsonObject(path: string): Record<string, unknown> {
   const file = openFileBytes(path);

@@ -2,6 +2,8 @@ import { CheckpointCorruptError, corrupt } from './errors.ts';
 import type { FileBytes } from './file-bytes.ts';
 
 const windowBytes = 1 << 20;
+/** Far more than any chat template or embedded tokenizer. */
+const longestString = 1 << 25;
 
 type Getter = `get${'Uint8' | 'Int8' | 'Uint16' | 'Int16' | 'Uint32' | 'Int32' | 'Float32' | 'Float64' | 'BigUint64' | 'BigInt64'}`;
 
@@ -36,18 +38,19 @@ export class GgufCursor {
     return this.take(8, 'getBigUint64');
   }
 
-  /** The next count of items of at least `leastBytes` each. @throws CheckpointCorruptError when the rest of the file cannot hold them. */
-  count(what: string, leastBytes: number): number {
+  /** The next count of items of at least `leastBytes` each. @throws CheckpointCorruptError when the rest of the file cannot hold them, and above `most`. */
+  count(what: string, leastBytes: number, most = Number.MAX_SAFE_INTEGER): number {
     const count = this.uint64();
     if (typeof count === 'bigint' || count * leastBytes > this.remaining) {
       throw this.corrupt(`${what} is ${count}, too many for the remaining ${this.remaining} bytes.`);
     }
+    if (count > most) throw this.corrupt(`${what} is ${count}; at most ${most} are allowed.`);
     return count;
   }
 
   /** @param strict refuses bytes that are not UTF-8, which a vocabulary may have. */
   string(what: string, strict: boolean): string {
-    const length = this.count(`The length of ${what}`, 1);
+    const length = this.count(`The length of ${what}`, 1, longestString);
     const view = this.viewOf(length);
     const bytes = new Uint8Array(view.buffer, view.byteOffset + this.offset - this.windowStart, length);
     this.offset += length;

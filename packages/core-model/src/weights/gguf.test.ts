@@ -42,7 +42,24 @@ const nested = (depth: number): Uint8Array =>
 
 const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][] = [
   ['an empty file', new Uint8Array(0), corrupt, /0 bytes, too few/],
-  ['another kind of file', new TextEncoder().encode('PK, a zip file that is long enough'), corrupt, /not with "GGUF"/],
+  [
+    'another kind of file',
+    new TextEncoder().encode('PK, a zip file that is long enough'),
+    corrupt,
+    /begins with "PK, a zip.*not with "GGUF"/,
+  ],
+  [
+    'a hundred thousand metadata keys',
+    ggufBytes({ keyCount: 100_000n, keys: [new Uint8Array(1_300_000)] }),
+    corrupt,
+    /100000; at most 65536/,
+  ],
+  [
+    'a string of 40 MB',
+    ggufBytes({ keys: [ggufKey('k', 8, concatenate([u64(40_000_000), new Uint8Array(40_000_000)]))] }),
+    corrupt,
+    /40000000; at most 33554432/,
+  ],
   ['version 1', ggufBytes({ version: 1 }), unsupported, /version 1/],
   ['a big-endian file', ggufBytes({ version: 0x03000000 }), unsupported, /big-endian/],
   ['2^60 tensors', ggufBytes({ tensorCount: 2n ** 60n }), corrupt, /number of tensors is 1152921504606846976/],
@@ -77,7 +94,7 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
     'an array of too many elements',
     ggufBytes({ keys: [ggufKey('k', 9, concatenate([u32(0), u64(5_000_000), new Uint8Array(5_000_000)]))] }),
     corrupt,
-    /5000000 elements/,
+    /arrays of the metadata have more than 4194304 elements/,
   ],
   ['arrays in arrays without end', ggufBytes({ keys: [ggufKey('k', 9, nested(20))] }), corrupt, /nested more than 4 deep/],
   ['a metadata type that is unknown', ggufBytes({ keys: [ggufKey('k', 13, u64(0))] }), corrupt, /type 13 of "k" is unknown/],

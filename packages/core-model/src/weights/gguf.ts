@@ -22,7 +22,7 @@ export function readGguf(file: FileBytes): GgufHeader {
   const cursor = new GgufCursor(file);
   checkVersion(file, cursor);
   const tensorCount = cursor.count('The number of tensors', 24); // name length, dims, type and offset of one
-  const keyCount = cursor.count('The number of metadata keys', 13); // key length, type and one byte
+  const keyCount = cursor.count('The number of metadata keys', 13, mostKeys); // key length, type and one byte
   const metadata = readMetadata(cursor, keyCount);
   refuseOtherFiles(file, metadata);
   const infos = readTensorInfos(file, cursor, tensorCount);
@@ -31,10 +31,25 @@ export function readGguf(file: FileBytes): GgufHeader {
   return { metadata, tensors: placeTensors(infos, file, headerBytes, alignment), headerBytes };
 }
 
+const packed = 'unpack it, and name the folder or the .gguf file in it.';
+/** What people name in the place of a GGUF, by the first bytes. */
+const otherStarts: readonly (readonly [starts: readonly string[], what: string, fix: string])[] = [
+  [['lmgg', 'tjgg', 'fmgg'], 'in a format of GGML that is older than GGUF', 'download a GGUF of the model.'],
+  [['PK\x03\x04'], 'a zip archive', packed],
+  [['\x1f\x8b', 'BZh', '\xfd7zXZ', '\x28\xb5\x2f\xfd', '7z\xbc\xaf'], 'a compressed archive', packed],
+  [['\x7fELF', 'MZ'], 'a program', 'download the GGUF that the program was made from.'],
+];
+
 function checkVersion(file: FileBytes, cursor: GgufCursor): void {
+  const start = Buffer.from(file.read(0, Math.min(file.byteLength, 64))).toString('latin1');
+  if (!'GGUF'.startsWith(start.slice(0, 4))) {
+    const [, what, fix] = otherStarts.find(([starts]) => starts.some((each) => start.startsWith(each))) ?? [];
+    if (what !== undefined) throw new GgufUnsupportedError(`The file is ${what}, not a GGUF.`, file.path, { fix: fix! });
+    const shown = /^[\t\n\r -~]+$/.test(start) ? JSON.stringify(start) : `0x${Buffer.from(start.slice(0, 4), 'latin1').toString('hex')}`;
+    throw corrupt(file, `The file begins with ${shown}, not with "GGUF".`);
+  }
   if (file.byteLength < 24) throw corrupt(file, `The file has ${file.byteLength} bytes, too few for a GGUF header.`);
-  const magic = cursor.uint32();
-  if (magic !== 0x46554747) throw corrupt(file, `The file begins with 0x${magic.toString(16).padStart(8, '0')}, not with "GGUF".`);
+  cursor.uint32();
   const version = cursor.uint32();
   if (version === 2 || version === 3) return;
   const what = (version & 0xffff) === 0 ? 'The GGUF is big-endian.' : `The GGUF has version ${version}.`;
@@ -44,7 +59,8 @@ function checkVersion(file: FileBytes, cursor: GgufCursor): void {
 interface ValueType {
   /** The least number of bytes. */
   readonly size: number;
-  read(cursor: GgufCursor): unknown;
+  /** @param left the elements that arrays may still have. */
+  read(cursor: GgufCursor, left: { elements: number }): unknown;
 }
 
 const plain = (size: number, get: Parameters<GgufCursor['take']>[1]): ValueType => ({ size, read: (cursor) => cursor.take(size, get) });
@@ -60,21 +76,24 @@ const valueTypes: readonly ValueType[] = [
   plain(4, 'getFloat32'),
   { size: 1, read: readBoolean },
   { size: 8, read: (cursor) => cursor.string('a metadata string', false) },
-  { size: 12, read: (cursor) => readArray(cursor, 0) },
+  { size: 12, read: (cursor, left) => readArray(cursor, left, 0) },
   plain(8, 'getBigUint64'),
   plain(8, 'getBigInt64'),
   plain(8, 'getFloat64'),
 ];
 const arrayType = 9;
+const mostKeys = 1 << 16;
 const deepestArray = 4;
-const longestArray = 1 << 22;
+/** Of all arrays together. A vocabulary of 262,144 tokens with types, scores and merges has 1.3 million. */
+const mostElements = 1 << 22;
 
 function readMetadata(cursor: GgufCursor, count: number): Map<string, unknown> {
   const metadata = new Map<string, unknown>();
+  const left = { elements: mostElements };
   for (let i = 0; i < count; i++) {
     const key = nameOf(cursor, 'a metadata key');
     if (metadata.has(key)) throw cursor.corrupt(`The metadata key ${JSON.stringify(key)} occurs twice.`);
-    metadata.set(key, valueType(cursor, cursor.uint32(), key).read(cursor));
+    metadata.set(key, valueType(cursor, cursor.uint32(), key).read(cursor, left));
   }
   return metadata;
 }
@@ -97,14 +116,15 @@ function readBoolean(cursor: GgufCursor): boolean {
   return value === 1;
 }
 
-function readArray(cursor: GgufCursor, depth: number): unknown[] {
+function readArray(cursor: GgufCursor, left: { elements: number }, depth: number): unknown[] {
   if (depth === deepestArray) throw cursor.corrupt(`Arrays are nested more than ${deepestArray} deep.`);
   const type = cursor.uint32();
   const { size, read } = valueType(cursor, type, 'an array');
   const count = cursor.count('The length of an array', size);
-  if (count > longestArray) throw cursor.corrupt(`An array has ${count} elements; at most ${longestArray} are allowed.`);
+  left.elements -= count;
+  if (left.elements < 0) throw cursor.corrupt(`The arrays of the metadata have more than ${mostElements} elements.`);
   const values: unknown[] = [];
-  for (let i = 0; i < count; i++) values.push(type === arrayType ? readArray(cursor, depth + 1) : read(cursor));
+  for (let i = 0; i < count; i++) values.push(type === arrayType ? readArray(cursor, left, depth + 1) : read(cursor, left));
   return values;
 }
 

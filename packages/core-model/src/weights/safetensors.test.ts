@@ -28,10 +28,10 @@ const broken: [what: string, bytes: Uint8Array, code: string, message: RegExp][]
   ['a file with bytes at its end', Uint8Array.from([...good, 0]), corrupt, /end at byte \d+ and the file at/],
   ['a header length of 2^60', safetensorsBytes('{}', data, 2n ** 60n), corrupt, /1152921504606846976/],
   ['a header that is no JSON', safetensorsBytes('{"a":'), corrupt, /not valid JSON/],
-  ['a header that is a list', safetensorsBytes('[]'), corrupt, /not a JSON object/],
+  ['a header that is a list', safetensorsBytes('[]'), corrupt, /does not begin with "\{"/],
   [
     'a header that is not UTF-8',
-    Uint8Array.from([...safetensorsBytes('', new Uint8Array(0), 2n), 0xff, 0xfe]),
+    Uint8Array.from([...safetensorsBytes('', new Uint8Array(0), 2n), 0x7b, 0xfe]),
     corrupt,
     /not valid.*utf-8/,
   ],

@@ -17,6 +17,8 @@ const elementBytes = new Map(
   ].flatMap(([names, bytes]) => names.split(' ').map((name) => [name, bytes] as const)),
 );
 
+const openingBrace = 0x7b;
+
 export interface SafetensorsHeader {
   /** In the header's order. */
   tensors: Map<string, CheckpointTensor>;
@@ -49,6 +51,7 @@ function headerLength(file: FileBytes): number {
     throw corrupt(file, `The header should have ${length} bytes; the file has ${file.byteLength - 8} after the length.`);
   }
   if (length > BigInt(largestHeader)) throw corrupt(file, `The header should have ${length} bytes; at most ${largestHeader} are allowed.`);
+  if (file.read(8, 1)[0] !== openingBrace) throw corrupt(file, 'The header is not valid JSON: it does not begin with "{".');
   return Number(length);
 }
 
