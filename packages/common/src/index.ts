@@ -3,5 +3,5 @@ export { type EvictionLimits, evictCacheEntries, useCacheEntry } from './disk-ca
 export { Disposables, DisposedError } from './disposal.ts';
 export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf, wordedError } from './errors.ts';
 export { EventBus } from './events.ts';
-export { describeIssue, expectValid, functionSchema, keysAt, nonEmpty } from './issues.ts';
+export { describeIssue, expectValid, functionSchema, keysAt, nonEmpty, type PlaceKey } from './issues.ts';
 export { nearestNames, nowText, quotedList } from './names.ts';

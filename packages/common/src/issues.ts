@@ -12,9 +12,12 @@ export interface IssueWords {
   fix: string | undefined;
 }
 
-/** The first thing wrong with a value, in the words of our errors. */
-export function describeIssue(error: z.ZodError, schema: z.ZodType): IssueWords {
-  return issueWords(deepest(error.issues[0]!), schema);
+/** Where an unknown key at a path belongs, as an error's fix. Undefined: unknown there too. */
+export type PlaceKey = (key: string, path: readonly PropertyKey[]) => string | undefined;
+
+/** The first thing wrong with a value, in the words of our errors; an unknown key comes first, since a misspelt one is missing as well. */
+export function describeIssue({ issues }: z.ZodError, schema: z.ZodType, placeKey: PlaceKey = () => undefined): IssueWords {
+  return issueWords(deepest(first(issues)), schema, placeKey);
 }
 
 /**
@@ -33,7 +36,7 @@ export function expectValid<S extends z.ZodType>(schema: S, value: unknown, name
   throw error([...texts, ...(issues.length > most ? [`and ${issues.length - most} more`] : [])].join('; '));
 }
 
-function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {
+function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType, placeKey: PlaceKey = () => undefined): IssueWords {
   const where = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0]!;
@@ -41,7 +44,8 @@ function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {
     return {
       what: `"${key}" is not a key here.`,
       where: [...where, key].join('.'),
-      fix: nearest.length === 0 ? undefined : `did you mean ${nearest.map((name) => `"${name}"`).join(', ')}?`,
+      fix:
+        placeKey(key, issue.path) ?? (nearest.length === 0 ? undefined : `did you mean ${nearest.map((name) => `"${name}"`).join(', ')}?`),
     };
   }
   if (issue.code === 'invalid_value' && issue.values.length > 1 && typeof issue.input === 'string') {
@@ -51,12 +55,26 @@ function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType): IssueWords {
   return { what: `${issue.message}.`, where: where.join('.'), fix: undefined };
 }
 
-/** A failed union says little; the branch that got furthest into the value says what is wrong. */
+const first = (issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue =>
+  issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]!;
+
+/**
+ * A failed union says little. Of its branches, the one whose keys fit the value best says what is wrong, and of several the one that got furthest into
+ * the value.
+ */
 function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   if (issue.code === 'invalid_key') return { ...issue, message: issue.issues[0]?.message ?? issue.message };
   if (issue.code !== 'invalid_union') return issue;
-  const branches = issue.errors.flatMap((branch) => branch.slice(0, 1).map(deepest));
-  const furthest = branches.reduce<z.core.$ZodIssue | null>((best, one) => (one.path.length > (best?.path.length ?? 0) ? one : best), null);
+  const misfits = issue.errors.map(
+    (branch) => branch.filter(({ code, message }) => code === 'unrecognized_keys' || /undefined$/.test(message)).length,
+  );
+  const fitting = issue.errors.filter((_, i) => misfits[i] === Math.min(...misfits));
+  const branches = fitting.map((branch) => deepest(first(branch)));
+  const depth = ({ path, code }: z.core.$ZodIssue): number => path.length + (code === 'unrecognized_keys' ? 1 : 0);
+  const furthest = branches.reduce<z.core.$ZodIssue | null>(
+    (best, one) => (depth(one) > (best === null ? 0 : depth(best)) ? one : best),
+    null,
+  );
   if (furthest !== null) return { ...furthest, path: [...issue.path, ...furthest.path] };
   return { ...issue, message: [...new Set(branches.map(({ message }) => message))].join('; or ') || issue.message };
 }

@@ -218,7 +218,12 @@ describe('an answer', () => {
     ['an empty text', request({ text: '' }), 'GRAFT_INVALID_REQUEST', /prompt is empty/],
     ['no messages', request({ messages: [] }), 'GRAFT_INVALID_REQUEST', /where: prompt\.messages/],
     ['a sampling value out of range', request([5], { topP: 2 }), 'GRAFT_INVALID_REQUEST', /<=1[\s\S]*where: sampling\.topP/],
-    ['a sampling key that is none', request([5], { topp: 1 } as object), 'GRAFT_INVALID_REQUEST', /sampling\.topp[\s\S]*mean "topP"/],
+    [
+      'a sampling key that is none',
+      request([5], { topp: 1 } as object),
+      'GRAFT_INVALID_REQUEST',
+      /sampling\.topp[\s\S]*mean `sampling: \{ topP: /,
+    ],
     ['an empty stop string', request([5], { stop: [''] }), 'GRAFT_INVALID_REQUEST', /where: sampling\.stop\.0/],
     ['a bias for a token that the model lacks', request([5], { logitBias: { 320: 1 } }), 'GRAFT_LOGIT_BIAS_TOKEN', /320/],
   ])('%s is refused before anything runs, and the next request is served', async (_, asked, code, words) => {

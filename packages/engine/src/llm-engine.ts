@@ -7,15 +7,15 @@ import { defaultCacheDirectory, type EngineConfig } from './config.ts';
 import { createServices } from './default-services.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { infoOf } from './engine-info.ts';
-import { EngineClosedError, InvalidRequestError } from './errors.ts';
+import { EngineClosedError } from './errors.ts';
 import { type GenerationDefaults, readGenerationDefaults } from './generation-config.ts';
 import { ImageReader } from './image/image-reader.ts';
-import { parseWith } from './json-file.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
 import { readSource } from './model-source.ts';
+import { parseRequest } from './parse-request.ts';
 import { PromptReader, type ReadPrompt } from './prompt-reader.ts';
-import { GenerateRequest, type TokenDelta } from './request.ts';
+import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { RunResult } from './runner/model-runner.ts';
 import { SamplerScratch } from './sampler.ts';
 import { type Batch, Scheduler } from './scheduler.ts';
@@ -111,7 +111,8 @@ export class LlmEngine implements Engine {
    */
   begin(request: GenerateRequest, sink: AnswerSink, observer?: SequenceObserver): () => void {
     const takenAt = performance.now();
-    const { prompt, sampling } = this.parse(request);
+    this.requireOpen();
+    const { prompt, sampling } = parseRequest(request, this.info.generationDefaults.sampling);
     const reading = new AbortController();
     let sequence: Sequence | null = null;
     const add = (read: ReadPrompt): void => {
@@ -219,13 +220,6 @@ export class LlmEngine implements Engine {
       isFree: (slot) => this.scheduler.isFree(slot),
       ...(!decoding && { signal: abort.signal }),
     });
-  }
-
-  private parse(request: GenerateRequest): z.output<typeof GenerateRequest> {
-    this.requireOpen();
-    const { sampling } = this.info.generationDefaults;
-    const given = { ...request, sampling: { ...sampling, ...request?.sampling } };
-    return parseWith(GenerateRequest, given, (what, key, fix) => new InvalidRequestError(what, key || 'request', fix));
   }
 
   private requireOpen(): void {
