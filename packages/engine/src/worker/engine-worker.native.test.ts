@@ -189,12 +189,14 @@ describe('a start in a worker that fails', () => {
 });
 
 describe('the plugins of main thread and worker', () => {
-  // Built, since the worker reads no TypeScript; a plugin's mark is the same in every copy.
+  // The worker reads no TypeScript and gets the built registry; this thread, which may hold one copy, gets its own.
   const registryUrl = new URL('../../../registry/dist/index.js', import.meta.url).href;
   /** A plugin's module, in a folder of its own. */
   const pluginFile = (name: string, declaration: string): string => {
     const file = join(temporaryFolder(), `${name}.mjs`);
-    const source = `import { isMainThread } from 'node:worker_threads';\nimport { definePlugin } from '${registryUrl}';\n`;
+    Object.assign(globalThis, { registryHere: { definePlugin } });
+    const registry = `isMainThread ? globalThis.registryHere : await import('${registryUrl}')`;
+    const source = `import { isMainThread } from 'node:worker_threads';\nconst { definePlugin } = ${registry};\n`;
     writeFileSync(file, `${source}export default definePlugin({ name: '${name}', ${declaration} });\n`);
     return file;
   };
