@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Checkpoint } from '@graft/core-model';
@@ -48,6 +48,12 @@ test('none switches the defaults off, and a file or folder replaces them', async
   expect(await defaultsOf(model, other)).toEqual({ ...none, sampling: { temperature: 0.2 } });
   expect(await defaultsOf(model, join(other, 'generation_config.json'))).toEqual({ ...none, sampling: { temperature: 0.2 } });
   await expect(defaultsOf(model, join(other, 'nowhere'))).rejects.toMatchObject({ code: 'GRAFT_GENERATION_CONFIG' });
+});
+
+test('a file that is far too large is not read', async () => {
+  const model = await folderWith('{}');
+  await truncate(join(model, 'generation_config.json'), 2 ** 40);
+  await expect(defaultsOf(model)).rejects.toThrow('1099511627776 bytes, and at most 67108864 are taken');
 });
 
 test('a GGUF gives them in general.sampling', async () => {

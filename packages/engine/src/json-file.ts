@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { messageOf } from '@graft/common';
 import { describeIssue } from '@graft/registry';
 import type { z } from 'zod';
@@ -18,10 +18,15 @@ export async function readJsonFile<Output>(file: string, schema: z.ZodType<Outpu
   return parseAs(schema, value, file, refuse);
 }
 
-/** The text of a file; null if it does not exist. @throws the error of `refuse` for a file that cannot be read. */
+/** The largest tokenizer.json that was published has 33 MB. Parsing takes ten times a file's size of memory. */
+const mostBytes = 64 * 2 ** 20;
+
+/** The text of a file; null if it does not exist. @throws the error of `refuse` for a file that cannot be read or is larger than 64 MiB. */
 export async function readIfThere(file: string, refuse: Refuse): Promise<string | null> {
   try {
-    return await readFile(file, 'utf8');
+    const { size } = await stat(file);
+    if (size <= mostBytes) return await readFile(file, 'utf8');
+    throw new RangeError(`it has ${size} bytes, and at most ${mostBytes} are taken`);
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw refuse(`The file cannot be read: ${messageOf(error)}.`, file);
