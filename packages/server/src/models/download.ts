@@ -66,10 +66,12 @@ export async function downloadBlob({ repository, commit, file, blob, onBytes, si
       const response = await repository.download(commit, file.path, written);
       if (written > 0 && response.status !== 206) await restart();
       for await (const chunk of response.body ?? []) {
-        await output.appendFile(chunk);
-        hash.update(chunk);
-        written += chunk.length;
-        onBytes(chunk.length, file.path);
+        const wanted = chunk.subarray(0, file.size - written); // a server may send more than it listed
+        await output.appendFile(wanted);
+        hash.update(wanted);
+        written += wanted.length;
+        onBytes(wanted.length, file.path);
+        if (wanted.length < chunk.length) break;
       }
       throw new Error('the server sent too few bytes');
     } catch (error) {

@@ -6,6 +6,9 @@ const worded = (code: GraftErrorFacts['code']) => graftError(code, (what: string
 /** The text does not name a model of the hub. */
 export class HubNameError extends worded('GRAFT_HUB_NAME') {}
 
+/** A variable of the environment cannot be used. */
+export class HubSettingError extends worded('GRAFT_HUB_SETTING') {}
+
 /** The model is gated, or the token is wrong. */
 export class HubAccessError extends worded('GRAFT_HUB_ACCESS') {}
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { GraftError, messageOf } from '@graft/common';
-import { HubAccessError, HubNotFoundError, HubUnreachableError } from './errors.ts';
+import { HubAccessError, HubNotFoundError, HubSettingError, HubUnreachableError } from './errors.ts';
 import type { HubName } from './hub-name.ts';
 
 /** Where the hub and its cache are, by the variables of Python's huggingface_hub. */
@@ -14,14 +14,21 @@ export interface HubSettings {
   readonly offline: boolean;
 }
 
+/** @throws HubSettingError */
 export async function hubSettings(environment: NodeJS.ProcessEnv): Promise<HubSettings> {
   const given = (name: string) => environment[name]?.trim().replace(/^~(?=\/|$)/, homedir()) || undefined;
   const home = given('HF_HOME') ?? join(userCache(environment), 'huggingface');
   const login = async () => (await readFile(join(home, 'token'), 'utf8').catch(() => '')).trim() || null;
+  const endpoint = given('HF_ENDPOINT') ?? 'https://huggingface.co';
+  if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint))
+    throw new HubSettingError(`"${endpoint}" is not the address of a hub.`, 'HF_ENDPOINT', 'begin it with https://, or unset it.');
+  const token = given('HF_TOKEN') ?? (await login());
+  if (token !== null && /[^!-~]/.test(token))
+    throw new HubSettingError('The token holds characters that no token has.', 'HF_TOKEN or its file', 'copy it from the hub again.');
   return {
-    endpoint: (given('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, ''),
+    endpoint: endpoint.replace(/\/+$/, ''),
     cache: given('HF_HUB_CACHE') ?? join(home, 'hub'),
-    token: given('HF_TOKEN') ?? (await login()),
+    token,
     offline: /^(1|on|yes|true)$/i.test(given('HF_HUB_OFFLINE') ?? ''),
   };
 }

@@ -330,6 +330,14 @@ describe('without the hub', () => {
   });
 });
 
+test.each([
+  [{ HF_ENDPOINT: 'hub.example' }, 'HF_ENDPOINT', '"hub.example" is not the address of a hub'],
+  [{ HF_TOKEN: 'hf_\u2026' }, 'HF_TOKEN', 'The token holds characters'],
+])('a variable that cannot be used is an error: %o', async (variables, where, what) => {
+  const refused = await failure('hf:org/far', { environment: { ...environment, ...variables } });
+  expect(refused).toMatchObject({ code: 'GRAFT_HUB_SETTING', where: expect.stringContaining(where), what: expect.stringContaining(what) });
+});
+
 test('HF_HUB_CACHE, HF_HOME and XDG_CACHE_HOME say where the cache is, in this order', async () => {
   hub.commit('org/open', { 'x-Q8_0.gguf': 'open' });
   const all = { HF_ENDPOINT: `${hub.url}/`, XDG_CACHE_HOME: join(home, 'x'), HF_HOME: join(home, 'h'), HF_HUB_CACHE: join(home, 'c') };
