@@ -34,6 +34,12 @@ export class GraftError extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
+  /** The same error with its place. */
+  at(where: string): this {
+    const { code, what, fix, cause } = this;
+    return Reflect.construct(GraftError, [{ code, what, where, fix, cause }], this.constructor) as this;
+  }
+
   static is(error: unknown): error is GraftError {
     return typeof error === 'object' && error !== null && marker in error;
   }

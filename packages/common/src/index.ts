@@ -3,5 +3,5 @@ export { type EvictionLimits, evictCacheEntries, useCacheEntry } from './disk-ca
 export { Disposables, DisposedError } from './disposal.ts';
 export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf, wordedError } from './errors.ts';
 export { EventBus } from './events.ts';
-export { describeIssue, expectValid, functionSchema, keysAt, nonEmpty, type PlaceKey } from './issues.ts';
-export { nearestNames, nowText, quotedList } from './names.ts';
+export { describeIssue, expectValid, functionSchema, keysAt, kindOf, nonEmpty, type PlaceKey } from './issues.ts';
+export { meantNames, nearestNames, nowText, quotedList } from './names.ts';

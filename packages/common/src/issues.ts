@@ -1,7 +1,23 @@
 import * as z from 'zod';
-import { nearestNames, quotedList } from './names.ts';
+import { meantNames, nearestNames, quotedList } from './names.ts';
 
-export const functionSchema = <F>() => z.custom<F>((value) => typeof value === 'function', 'must be a function');
+export const functionSchema = <F>() =>
+  z.custom<F>((value) => typeof value === 'function', { error: ({ input }) => `must be a function, not ${kindOf(input)}` });
+
+/** A value in two words, for an error: `a promise`, `the class X`, `an array`, `undefined`. */
+export function kindOf(value: unknown): string {
+  if (typeof value === 'function')
+    return /^class\b/.test(Function.prototype.toString.call(value)) ? `the class ${value.name}` : 'a function';
+  if (value instanceof Promise) return 'a promise';
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value !== 'object' || value === null) return typeof value === 'string' ? `"${value}"` : String(value);
+  const name = value.constructor?.name ?? 'Object';
+  const keys = Object.keys(value);
+  return name === 'Object'
+    ? `an object ${keys.length === 0 ? 'without keys' : `with ${quotedList(keys.slice(0, 3), '', 'and')}`}`
+    : `an instance of ${name}`;
+}
+
 export const nonEmpty = z.string().min(1, 'must not be empty');
 
 export interface IssueWords {
@@ -40,12 +56,19 @@ function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType, placeKey: PlaceK
   const where = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0]!;
-    const nearest = nearestNames(key, keysAt(schema, issue.path));
+    const known = keysAt(schema, issue.path);
+    const meant = meantNames(key, known);
+    const [elsewhere] = meant.length > 0 ? [] : placesOf(key, schema);
+    const fix =
+      meant.length > 0
+        ? `did you mean ${quotedList(meant)}?`
+        : known.length > 0
+          ? `the keys are ${quotedList(known, '', 'and')}.`
+          : undefined;
     return {
       what: `"${key}" is not a key here.`,
       where: [...where, key].join('.'),
-      fix:
-        placeKey(key, issue.path) ?? (nearest.length === 0 ? undefined : `did you mean ${nearest.map((name) => `"${name}"`).join(', ')}?`),
+      fix: placeKey(key, issue.path) ?? (elsewhere === undefined ? fix : `it is a key of "${elsewhere}".`),
     };
   }
   if (issue.code === 'invalid_value' && issue.values.length > 1 && typeof issue.input === 'string') {
@@ -79,7 +102,16 @@ function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   return { ...issue, message: [...new Set(branches.map(({ message }) => message))].join('; or ') || issue.message };
 }
 
-/** The keys that a schema knows in the value at a path. */
+/** The keys of a schema below which a key is known, nearest to the root first. */
+function placesOf(key: string, schema: z.core.$ZodType, at: readonly string[] = []): string[] {
+  const deeper = at.length > 2 ? [] : keysAt(schema, at);
+  const found = at.length > 0 && deeper.includes(key) ? [at.join('.')] : [];
+  return [...found, ...deeper.flatMap((name) => placesOf(key, schema, [...at, name]))].sort(
+    (a, b) => a.split('.').length - b.split('.').length,
+  );
+}
+
+/** The keys that a schema knows in the value at a path. An element of a list needs no index. */
 export function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[]): string[] {
   if (schema === undefined) return [];
   const def = schema._zod.def as unknown as Record<string, unknown>;
@@ -90,6 +122,8 @@ export function keysAt(schema: z.core.$ZodType | undefined, path: readonly Prope
   if (Array.isArray(def['options'])) return (def['options'] as z.core.$ZodType[]).flatMap((option) => keysAt(option, path));
   const [first, ...rest] = path;
   const shape = def['shape'] as Record<string, z.core.$ZodType> | undefined;
+  if (shape === undefined && def['element'] !== undefined && typeof first !== 'number')
+    return keysAt(def['element'] as z.core.$ZodType, path);
   if (first === undefined) return Object.keys(shape ?? {});
   return keysAt(shape?.[String(first)] ?? ((def['element'] ?? def['valueType']) as z.core.$ZodType | undefined), rest);
 }

@@ -10,6 +10,12 @@ export function nearestNames(name: string, known: Iterable<string>, count = 3): 
     .map(({ candidate }) => candidate);
 }
 
+/** The known names that a typo may have meant: at most a third of the letters differ. */
+export function meantNames(name: string, known: Iterable<string>): string[] {
+  const most = Math.max(1, Math.floor(name.length / 3));
+  return nearestNames(name, known).filter((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()) <= most);
+}
+
 /** `"a", "b" or "c"`, for the end of a sentence. */
 export function quotedList(names: readonly string[], none = 'none', conjunction = 'or'): string {
   const quoted = names.map((name) => `"${name}"`);

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { evictCacheEntries } from '@graft/common';
+import { evictCacheEntries, meantNames } from '@graft/common';
 import {
   type Checkpoint,
   type ImageTower,
@@ -177,6 +177,7 @@ export async function buildModel(
     build: classes.build,
   };
   const model = await step('construct', `building ${classes.Model.name}`, () => classes.construct(context)); // the contracts of overrides are checked first
+  for (const message of classes.warnings(model)) events?.emit('load:warning', { message });
   const traversal = { namedParameters: 'function', namedModules: 'function' };
   expectParts(`its class ${classes.Model.name}`, model, traversal, `let ${classes.Model.name} extend Module of @graft/graph.`);
   const { resolution } = classes;
@@ -235,18 +236,23 @@ function checkPlatformOptions({ platform: { platform }, config }: LoadOptions, {
 
 /** The options for overrides, and a check that each of them was read. */
 function watchedOptions(given: Readonly<Record<string, unknown>>) {
-  const unread = new Set(Object.keys(given));
+  const read = new Set<string>();
   const options = new Proxy(given, {
     get(target, key) {
-      unread.delete(String(key));
+      read.add(String(key));
       return Reflect.get(target, key);
     },
   });
   const requireRead = (architecture: string): void => {
-    const [option] = unread;
+    const option = Object.keys(given).find((name) => !read.has(name));
     if (option === undefined) return;
+    const [meant] = meantNames(option, read);
     const what = `Nothing that serves ${architecture} here reads the override option "${option}" when it is built.`;
-    throw new EngineConfigError(what, 'overrideOptions', 'leave it out, or choose the platform and mode of the override that has it.');
+    const fix =
+      meant === undefined
+        ? 'leave it out, or choose the platform and mode of the override that has it.'
+        : `write "${meant}", which was read.`;
+    throw new EngineConfigError(what, `overrideOptions.${option}`, fix);
   };
   return { options, requireRead };
 }

@@ -35,12 +35,10 @@ export class DimCoercedError extends graftError('GRAFT_DIM_COERCED', (dim: strin
 
 /** A fault in a method that works with tensors. The capture adds which method. */
 export class InMethodError extends GraftError {
-  private readonly facts: GraftErrorFacts;
-  private readonly isPlaced: boolean;
+  private isPlaced: boolean;
 
   constructor(facts: GraftErrorFacts, isPlaced = false) {
     super(facts);
-    this.facts = facts;
     this.isPlaced = isPlaced;
   }
 
@@ -49,7 +47,9 @@ export class InMethodError extends GraftError {
     if (this.isPlaced) return this;
     const caller = `${modelPath(path)} (${method})`;
     const where = this.where === undefined ? caller : `${this.where}, called by ${caller}`;
-    return Reflect.construct(InMethodError, [{ ...this.facts, where }, true], this.constructor) as this;
+    const placed = this.at(where);
+    placed.isPlaced = true;
+    return placed;
   }
 }
 
@@ -107,17 +107,23 @@ export class ModelOutputError extends graftError(
 ) {}
 
 /** A method of the model threw an error. */
-export class ForwardError extends graftError('GRAFT_FORWARD_FAILED', (path: string, method: string, cause: unknown) => ({
-  what: `${method} threw: ${messageOf(cause)}`,
-  where: modelPath(path),
-  fix: 'fix that method; the cause has its stack.',
-  cause,
-})) {}
+export class ForwardError extends graftError(
+  'GRAFT_FORWARD_FAILED',
+  (path: string, caller: string, gaveNothing: string | null, cause: unknown) => ({
+    what: `${caller} threw: ${messageOf(cause)}`,
+    where: modelPath(path),
+    fix:
+      gaveNothing === null
+        ? 'fix that method; the cause has its stack.'
+        : `${gaveNothing} returned undefined just before: return its result.`,
+    cause,
+  }),
+) {}
 
 /** An op is called outside of a capture. */
 export class NotCapturingError extends graftError('GRAFT_NOT_CAPTURING', (what: string) => ({
   what,
-  fix: 'call forward through captureModel. A tensor must not outlive its capture.',
+  fix: 'call ops in forward, or in a method that forward calls. A tensor must not outlive its capture.',
 })) {}
 
 /** A backend has no lowering of an op, and the op has no decomposition into ops that the backend lowers. */

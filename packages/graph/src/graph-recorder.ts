@@ -35,9 +35,9 @@ export class GraphRecorder {
   }
 
   /** @throws NotCapturingError outside of a capture. */
-  static get active(): GraphRecorder {
+  static activeFor(op: string): GraphRecorder {
     const recorder = GraphRecorder.stack.at(-1);
-    if (recorder === undefined) throw new NotCapturingError('An op is called outside of a capture.');
+    if (recorder === undefined) throw new NotCapturingError(`The op "${op}" is called outside of a capture.`);
     return recorder;
   }
 
@@ -110,7 +110,7 @@ export class GraphRecorder {
   }
 
   private tensor({ dtype, dims }: TensorType): SymbolicTensor {
-    const value: Value = { id: this.nextId++, dtype, dims };
+    const value: Value = { id: this.nextId++, dtype, dims: Object.freeze(dims) };
     return new SymbolicTensor(value, this);
   }
 }

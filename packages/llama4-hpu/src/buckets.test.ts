@@ -160,7 +160,7 @@ describe('options', () => {
     [{ promptQuery: { steps: 4 } }, /"steps" is not a key here/, 'platformOptions.promptQuery.steps', /did you mean "step"/],
     [{ bucketing: 'quadratic' }, /exponential/, 'platformOptions.bucketing', /README/],
     [{ decodeBatch: { min: 0 } }, /Too small/, 'platformOptions.decodeBatch.min', /README/],
-    [{ promptContext: { max: 8 } }, /"max" is not a key here/, 'platformOptions.promptContext.max', /^(?!.*"max").*did you mean "/],
+    [{ promptContext: { max: 8 } }, /"max" is not a key here/, 'platformOptions.promptContext.max', /it is a key of "promptQuery"/],
   ])('%j are refused', (given, what, where, fix) => {
     expect(() => parseHpuPlatformOptions(given)).toThrow(
       expect.objectContaining({ code: 'GRAFT_HPU_OPTION', what: expect.stringMatching(what), where, fix: expect.stringMatching(fix) }),

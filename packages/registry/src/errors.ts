@@ -1,9 +1,9 @@
-import { GraftError, graftError, messageOf, nearestNames, quotedList } from '@graft/common';
+import { GraftError, graftError, kindOf, messageOf, nearestNames, quotedList } from '@graft/common';
 import { type Owner, ownerText } from '@graft/services';
 import type { AnyClass } from './model.ts';
 import type { Platform } from './platform.ts';
 import type { RetiredArchitecture } from './plugin.ts';
-import { isClass, prototypesOf } from './prototypes.ts';
+import { prototypesOf } from './prototypes.ts';
 import { type DeclaredClass, type OverrideEntry, qualifiedName } from './registration.ts';
 import type { Candidate, Resolution } from './resolution.ts';
 
@@ -19,8 +19,10 @@ export class RegistrationConflictError extends graftError(
     what: `Two overrides of ${target.name} have priority ${priority} on platform "${platform}"${
       within.length === 0 ? '' : `, and both serve at ${within.map(({ name }) => name).join(' > ')}`
     }.`,
-    where: `${ownerText(owner)} and ${ownerText(other.owner)}`,
-    fix: 'give one of them a higher priority, other `modes` or another `within`, or name only one in GRAFT_PLUGINS.',
+    where: owner.plugin === other.owner.plugin ? ownerText(owner) : `${ownerText(owner)} and ${ownerText(other.owner)}`,
+    fix: `give one of them a higher priority, other \`modes\` or another \`within\`, or ${
+      owner.plugin === other.owner.plugin ? 'take one out' : 'name only one in GRAFT_PLUGINS'
+    }.`,
   }),
 ) {}
 
@@ -143,21 +145,28 @@ export class RetiredArchitectureError extends graftError(
 ) {}
 
 /** A lazy reference, or a plugin's module, that could not be imported. `again`: with the same error object as before. */
-export class ModuleFailedError extends graftError('GRAFT_MODULE_FAILED', (what: string, where: string, cause: unknown, again = false) => ({
-  what: `${what} could not be imported: ${messageOf(cause)}`,
-  where,
-  fix: again
-    ? 'correct the cause and restart the process: Node keeps a module whose evaluation failed as failed.'
-    : 'correct the cause; where it lies in the module itself, restart the process, since Node keeps a module whose evaluation failed as failed.',
-  cause,
-})) {}
+export class ModuleFailedError extends graftError(
+  'GRAFT_MODULE_FAILED',
+  (what: string, where: string, cause: unknown, fix?: string, again = false) => ({
+    what: `${what} could not be imported: ${messageOf(cause)}`,
+    where,
+    fix:
+      fix ??
+      (again
+        ? 'correct the cause and restart the process: Node keeps a module whose evaluation failed as failed.'
+        : 'correct the cause; where it lies in the module itself, restart the process, since Node keeps a module whose evaluation failed as failed.'),
+    cause,
+  }),
+) {}
 
 export class NotAModelClassError extends graftError(
   'GRAFT_NOT_A_MODEL_CLASS',
-  (what: string, owner: Owner, value: unknown, fix?: string) => ({
-    what: `${what} was given as ${value === null ? 'null' : isClass(value) ? `the class ${value.name}` : typeof value}, not as ${fix === undefined ? 'a class or a class factory' : 'a function that gives it'}.`,
+  (what: string, owner: Owner, given: unknown, fix?: string, wanted = 'a class') => ({
+    what: `${what} was given as ${typeof given === 'string' ? given : kindOf(given)}, not as ${wanted}.`,
     where: ownerText(owner),
-    fix: fix ?? "give the class itself: `() => import('./model.ts').then((m) => m.MyModel)`.",
+    fix:
+      fix ??
+      `give the class itself: \`() => import('./model.ts').then((m) => m.MyModel)\`${given === undefined ? '; check the name of the export' : ''}.`,
   }),
 ) {}
 
@@ -199,7 +208,10 @@ export class ConstructionFailedError extends graftError(
   (className: string, within: readonly AnyClass[], cause: unknown, overriddenBy?: Owner) => ({
     what: `new ${className} threw: ${messageOf(cause)}`,
     where: `${[...within.map(({ name }) => name), className].join(' > ')}${overriddenBy === undefined ? '' : `, of ${ownerText(overriddenBy)}`}`,
-    fix: 'correct the constructor, or the config that it reads.',
+    fix:
+      overriddenBy === undefined
+        ? 'correct the constructor, or the config that it reads.'
+        : 'pass all parameters on first: `super(...)` with those that upstream takes; then correct what the constructor reads.',
     cause,
   }),
 ) {}

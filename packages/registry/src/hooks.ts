@@ -52,11 +52,19 @@ export function InitHook(options: InitHookOptions = {}): HookDecorator {
 }
 
 /** Runs the method after the weights were loaded. It may rename parameters; renames are recorded. */
-export function PostLoadHook(options: PostLoadHookOptions): HookDecorator {
-  return declare('postLoad', options, options?.reload ?? null);
+export function PostLoadHook(options: PostLoadHookOptions = {} as never): HookDecorator {
+  return declare('postLoad', options, options.reload ?? null);
 }
 
-function declare(phase: Phase, { modes, reason }: InitHookOptions, reload: PostLoadReload | null): HookDecorator {
+function declare(phase: Phase, given: InitHookOptions, reload: PostLoadReload | null): HookDecorator {
+  const isTarget = typeof given === 'function' || Object.hasOwn(given, 'constructor'); // a method, or a prototype
+  if (isTarget)
+    throw new HookTargetError(
+      'A method',
+      'its decorator has no parentheses',
+      `write \`@${phase === 'init' ? 'InitHook()' : "PostLoadHook({ reload: 'rerun' })"}\`.`,
+    );
+  const { modes, reason } = given;
   const mark: Mark = { phase, modes: modes ?? null, reason: reason ?? null, reload };
   return (target: object, at: string | ClassMethodDecoratorContext, descriptor?: { value?: unknown }): void => {
     const isLegacy = typeof at === 'string' || typeof at === 'symbol'; // TypeScript's kind
@@ -68,7 +76,11 @@ function declare(phase: Phase, { modes, reason }: InitHookOptions, reload: PostL
     if (isStatic) throw new HookTargetError(name, 'it is static');
     if (!isPublic || typeof method !== 'function') throw new HookTargetError(name, 'it is not a method with a public name');
     if (phase === 'postLoad' && reload === null)
-      throw new HookTargetError(name, "a postLoad hook must say `reload: 'rerun' | 'keep' | 'undo-redo'`");
+      throw new HookTargetError(
+        name,
+        'a postLoad hook must say what a reload does',
+        "write `@PostLoadHook({ reload: 'rerun' })`, 'keep' or 'undo-redo'.",
+      );
     Object.defineProperty(method, marks, { value: [...marksOf(method), mark], configurable: true });
   };
 }

@@ -1,4 +1,5 @@
 import { type Owner, ownerText } from '@graft/services';
+import { importFix } from './discover.ts';
 import { FactoryFailedError, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
 import type { AnyClass, ClassFactory } from './model.ts';
 import { isClass, propertiesOf, prototypesOf } from './prototypes.ts';
@@ -24,17 +25,16 @@ export class ClassLoader {
 
   /** A subclass of `Upstream`, or a factory that is not applied yet. */
   async override(entry: OverrideEntry, Upstream: AnyClass): Promise<AnyClass | ClassFactory> {
+    const { kind, owner } = entry;
     const what = whatOf(entry);
-    const value: unknown = await this.import(what, entry.owner, entry.load as () => Promise<unknown>);
-    if (entry.kind === 'subclass') return expectReplaces(expectClass(value, what, entry.owner), Upstream, entry);
-    if (isClass(value))
-      throw new NotAModelClassError(
-        what,
-        entry.owner,
-        value,
-        'give a function of the base: `async () => (Base) => class extends Base {}`.',
-      );
-    if (typeof value !== 'function') throw new NotAModelClassError(what, entry.owner, value);
+    const value: unknown = await this.import(what, owner, entry.load as () => Promise<unknown>);
+    const isFactory = typeof value === 'function' && !isClass(value);
+    if (kind === 'subclass') {
+      if (isFactory && value.length === 1)
+        throw new NotAModelClassError(what, owner, 'a class factory', 'write `factory` in place of `model`.');
+      return expectReplaces(expectClass(value, what, owner), Upstream, entry);
+    }
+    if (!isFactory) throw new NotAModelClassError(what, owner, value, factoryFix, 'a class factory');
     return value as ClassFactory;
   }
 
@@ -50,16 +50,26 @@ export class ClassLoader {
   }
 
   private async import<T>(what: string, owner: Owner, lazy: () => Promise<T>): Promise<T> {
-    if (isClass(lazy)) throw new NotAModelClassError(what, owner, lazy, `give a function: \`async () => ${lazy.name}\`.`);
+    const wanted = 'a function that gives it';
+    if (isClass(lazy)) throw new NotAModelClassError(what, owner, lazy, `give a function: \`async () => ${lazy.name}\`.`, wanted);
+    if (lazy.length > 0) throw new NotAModelClassError(what, owner, 'a function with a parameter', factoryFix, wanted);
     try {
       return await lazy();
     } catch (cause) {
       const again = typeof cause === 'object' && cause !== null && this.seenFailures.has(cause);
       if (typeof cause === 'object' && cause !== null) this.seenFailures.add(cause);
-      throw new ModuleFailedError(what, ownerText(owner), cause, again);
+      throw new ModuleFailedError(
+        what,
+        ownerText(owner),
+        cause,
+        owner.file === null ? undefined : await importFix(cause, owner.file),
+        again,
+      );
     }
   }
 }
+
+const factoryFix = 'give a function of the base: `async () => (Base) => class extends Base {}`.';
 
 const whatOf = ({ kind, target }: OverrideEntry): string => `The ${kind} that overrides ${target.name}`;
 

@@ -1,5 +1,5 @@
 import { GraftError, requireOneCopy } from '@graft/common';
-import { listedPlugins, resolveSpecifier } from './discover.ts';
+import { importFix, listedPlugins, resolveSpecifier } from './discover.ts';
 import { ModuleFailedError } from './errors.ts';
 import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
 import { isPlugin, type Plugin } from './plugin.ts';
@@ -65,16 +65,19 @@ async function importPlugin(specifier: string, base: string): Promise<PluginSour
     module = await import(/* @vite-ignore */ file);
   } catch (cause) {
     requireOneCopy();
-    throw moduleFailure(specifier, file, cause);
+    throw moduleFailure(specifier, file, cause, await importFix(cause, file));
   }
   requireOneCopy();
-  if (!isPlugin(module.default)) throw new NotAPluginError(specifier, file);
+  if (!isPlugin(module.default)) {
+    const named = Object.entries(module).flatMap(([name, value]) => (isPlugin(value) ? [name] : []));
+    throw new NotAPluginError(specifier, file, module.default, named);
+  }
   return { plugin: module.default, file, specifier };
 }
 
 /** A Graft error (a malformed declaration) keeps its code and gains the file. */
-function moduleFailure(specifier: string, file: string, cause: unknown): GraftError {
-  if (!GraftError.is(cause)) return new ModuleFailedError(`The plugin "${specifier}"`, file, cause);
+function moduleFailure(specifier: string, file: string, cause: unknown, fix?: string): GraftError {
+  if (!GraftError.is(cause)) return new ModuleFailedError(`The plugin "${specifier}"`, file, cause, fix);
   const where = cause.where === undefined ? file : `${cause.where}, ${file}`;
   return new GraftError({ code: cause.code, what: cause.what, where, ...(cause.fix === undefined ? {} : { fix: cause.fix }), cause });
 }

@@ -10,6 +10,7 @@ import {
   servesOn,
 } from '@graft/services';
 import semver from 'semver';
+import { graftPeers } from './discover.ts';
 import { TargetModeError } from './errors.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import { ModelRegistry } from './model-registry.ts';
@@ -111,7 +112,10 @@ export class LoadedPlugins {
   }
 
   createEngineContainer(options: ServicesOptions): ServiceContainer {
-    return new ServiceContainer(this.bindings(options));
+    const known = this.platforms.map(({ name }) => name);
+    const isNowhere = ({ platforms }: Binding): boolean => platforms?.every((name) => !known.includes(name)) === true;
+    const others = this.loaded.flatMap(({ bindings }) => bindings.filter(isNowhere));
+    return new ServiceContainer(this.bindings(options), null, others);
   }
 
   /** Every binding, whether it serves there or why not. */
@@ -149,9 +153,11 @@ export class LoadedPlugins {
   private check(source: PluginSource): void {
     const { plugin } = source;
     const owner = ownerOf(source);
-    const { graft } = plugin;
-    if (graft !== undefined && !semver.satisfies(this.graftVersion, graft, { includePrerelease: true }))
-      throw new PluginVersionError(owner, graft, this.graftVersion, semver.validRange(graft) !== null);
+    const ranges = [['It', plugin.graft] as const, ...graftPeers(source.file).filter(([, range]) => semver.validRange(range) !== null)];
+    for (const [who, range] of ranges) {
+      if (range === undefined || semver.satisfies(this.graftVersion, range, { includePrerelease: true })) continue;
+      throw new PluginVersionError(owner, who, range, this.graftVersion, semver.validRange(range) !== null);
+    }
     const names = this.loaded.map(({ name }) => name);
     for (const name of plugin.after ?? []) if (!names.includes(name)) throw new PluginMissingError(owner, name, names);
     for (const platform of plugin.platforms ?? []) {

@@ -1,4 +1,4 @@
-import { graftError, quotedList } from '@graft/common';
+import { GraftError, graftError, quotedList } from '@graft/common';
 
 export class LifecycleError extends graftError(
   'GRAFT_LIFECYCLE',
@@ -9,10 +9,10 @@ export class LifecycleError extends graftError(
   }),
 ) {}
 
-export class HookTargetError extends graftError('GRAFT_HOOK_TARGET', (name: string, problem: string) => ({
+export class HookTargetError extends graftError('GRAFT_HOOK_TARGET', (name: string, problem: string, fix?: string) => ({
   what: `${name} cannot be a hook: ${problem}.`,
   where: name,
-  fix: 'put the decorator on a public method of a model or layer class.',
+  fix: fix ?? 'put the decorator on a public method of a model or layer class.',
 })) {}
 
 interface FailedPhase {
@@ -40,11 +40,13 @@ export class HookChangedParametersError extends graftError(
 export class HookFailedError extends graftError(
   'GRAFT_HOOK_FAILED',
   ({ phase, hook, message, restored, cause }: FailedPhase & { message: string; cause: unknown }) => {
-    const hint = phase === 'init' ? '; init hooks run before weights are read, so use a postLoad hook where you need their values' : '';
+    const ours = GraftError.is(cause) ? cause : null;
+    const isEarly = phase === 'init' && ours?.code === 'GRAFT_PARAMETER_WITHOUT_STORAGE';
+    const hint = isEarly ? 'init hooks run before weights are read: use a postLoad hook.' : (ours?.fix ?? 'correct the hook.');
     return {
-      what: `A hook of phase ${phase} threw: ${message}`,
-      where: hook,
-      fix: `correct the hook${hint}. ${outcomeText(restored)}`,
+      what: `A hook of phase ${phase} threw: ${ours?.what ?? message}`,
+      where: ours?.where === undefined ? hook : `${hook}: ${ours.where}`,
+      fix: `${hint} ${outcomeText(restored)}`,
       cause,
     };
   },

@@ -1,8 +1,10 @@
+import { nearestNames, quotedList } from '@graft/common';
 import { declaresFields } from '@graft/services';
 import semver from 'semver';
 import type { Phase } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { PatchOrderError, PatchOverwrittenError, PatchRefusedError } from './model-errors.ts';
+import { propertiesOf } from './prototypes.ts';
 
 export type PatchOperation = 'swapClass' | 'lend' | 'replaceMethod' | 'wrapChild' | 'setField';
 
@@ -257,14 +259,16 @@ const changes: Record<PatchOperation, (target: object, name: string, given: neve
   replaceMethod(instance, name, method: Method, refuse) {
     const before = (instance as Record<string, unknown>)[name];
     const fix = 'give one function of the same kind, shared by all layers, that reads `this`.';
-    if (typeof before !== 'function') return refuse(`${nameOf(instance)} has no method "${name}"`, fix);
+    if (typeof before !== 'function')
+      return refuse(`${nameOf(instance)} has no method "${name}"`, `write ${quotedList(nearestNames(name, methodsOf(instance), 1))}.`);
     if (typeof method !== 'function') return refuse(`it was given ${kindOf(method)}, not a function`, fix);
     if (method.name.startsWith('bound ')) refuse(`"${method.name}" is a bound function, a new identity on every layer`, fix);
     if (/^class\b/.test(sourceOf(method))) refuse(`${method.name} is a class, not a method`, fix);
     const [was, is] = [before, method].map((each) => each.constructor.name); // callers do not await a method that was not async
     if (was !== is) refuse(`the method is of kind ${was}, and its replacement of kind ${is}`, fix);
     if (name === 'forward') expectForward(instance, { forward: method }, refuse);
-    if (isArrow(method)) refuse(`${method.name || 'it'} is an arrow function, which has no \`this\``, fix);
+    if (isArrow(method))
+      refuse(`${method.name || 'it'} is an arrow function, which has no \`this\``, `write \`function ${name}(...) { ... }\`.`);
     return { value: method, ...hidden, detail: `replaced by ${method.name || 'an unnamed function'}` };
   },
 
@@ -303,6 +307,10 @@ function expectForward(before: object, after: object, refuse: Refuse): void {
   const [was, is] = [methodOf(before, 'forward'), methodOf(after, 'forward')];
   if (was === null || is === null || was.length === is.length || /^[^)]*\.\.\./.test(sourceOf(is))) return; // `...rest` takes any number
   refuse(`forward takes ${was.length} parameters, and its replacement takes ${is.length}`, 'take what the callers pass.');
+}
+
+function methodsOf(instance: object): string[] {
+  return [...propertiesOf(instance)].flatMap(([name, { value }]) => (typeof value === 'function' && name !== 'constructor' ? [name] : []));
 }
 
 function methodOf(object: object, name: string): Method | null {

@@ -1,4 +1,4 @@
-import { graftError, messageOf, nearestNames, quotedList } from '@graft/common';
+import { graftError, kindOf, messageOf, nearestNames, quotedList } from '@graft/common';
 
 /** `device`: the real thing is here. `emulated`: it runs, on something else. `absent`: it cannot run. */
 export type DeviceState = 'device' | 'emulated' | 'absent';
@@ -55,7 +55,7 @@ export interface SelectedPlatform extends DetectedPlatform {
  * Chooses the platform. Each detector runs exactly once. By name, `emulated` is accepted and `absent` or a throw is an error: another platform
  * is never taken instead. Without a name: the one platform that has a device, else the fallback.
  * @param loadedPlugins names, for the error of an unknown platform; `LoadedPlugins.selectPlatform` gives them.
- * @throws UnknownPlatformError, PlatformUnavailableError for a name; PlatformConflictError, NoPlatformError without one.
+ * @throws PlatformAnswerError; UnknownPlatformError, PlatformUnavailableError for a name; PlatformConflictError, NoPlatformError without one.
  */
 export async function selectPlatform(
   platforms: readonly Platform[],
@@ -65,6 +65,10 @@ export async function selectPlatform(
   const names = platforms.map(({ name }) => name);
   if (requested !== undefined && !names.includes(requested)) throw new UnknownPlatformError(requested, names, loadedPlugins);
   const answers = await Promise.all(platforms.map(detectPlatform));
+  const wrong = answers.find(
+    ({ platform, cause }) => cause instanceof PlatformAnswerError && [platform.name, undefined].includes(requested),
+  );
+  if (wrong !== undefined) throw wrong.cause;
   const named = answers.find(({ platform }) => platform.name === requested);
   if (named !== undefined && !isUsable(named)) throw new PlatformUnavailableError(named);
   const chosen = named === undefined ? chooseAutomatically(answers) : { ...named, reason: `asked for by name; ${named.reason}` };
@@ -76,9 +80,8 @@ export async function detectPlatform(platform: Platform): Promise<DetectedPlatfo
   try {
     const answer = await platform.detect();
     const detection: Detection = typeof answer === 'string' ? { device: answer } : answer;
+    if (!['device', 'emulated', 'absent'].includes(detection?.device)) throw new PlatformAnswerError(platform.name, answer);
     const { device, reason = `detect() answered "${device}"`, properties = {} } = detection;
-    if (!['device', 'emulated', 'absent'].includes(device))
-      throw new TypeError(`detect() answered ${JSON.stringify(device)}; it may answer "device", "emulated" or "absent"`);
     return { platform, device, reason, properties };
   } catch (cause) {
     return { platform, device: 'failed', reason: messageOf(cause), properties: {}, cause };
@@ -115,6 +118,12 @@ export class UnknownPlatformError extends graftError(
     fix: `choose ${quotedList(nearestNames(requested, known), 'one that is loaded')}, or load the plugin that brings it.`,
   }),
 ) {}
+
+export class PlatformAnswerError extends graftError('GRAFT_PLATFORM_ANSWER', (name: string, answer: unknown) => ({
+  what: `The detect() of platform "${name}" answered ${kindOf(answer)}.`,
+  where: `platform "${name}"`,
+  fix: 'answer "device", "emulated" or "absent", or { device, reason }.',
+})) {}
 
 export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAILABLE', (answer: DetectedPlatform) => ({
   what: `Platform "${answer.platform.name}" was asked for and ${describePlatform(answer)}.`,

@@ -1,4 +1,4 @@
-import { graftError, messageOf, nearestNames, quotedList } from '@graft/common';
+import { graftError, kindOf, meantNames, messageOf, nearestNames, quotedList } from '@graft/common';
 import { type Owner, ownerText } from '@graft/services';
 
 const whoText = (name: string | null): string => (name === null ? 'a plugin without a name' : `plugin "${name}"`);
@@ -15,18 +15,23 @@ export class RegistrationInvalidError extends graftError('GRAFT_REGISTRATION_INV
   fix: 'correct the arguments named above.',
 })) {}
 
-export class NotAPluginError extends graftError('GRAFT_NOT_A_PLUGIN', (specifier: string, file: string) => ({
-  what: `"${specifier}" has no plugin as its default export.`,
-  where: file,
-  fix: 'write `export default definePlugin({ ... })` in the module that the package exports.',
-})) {}
+export class NotAPluginError extends graftError(
+  'GRAFT_NOT_A_PLUGIN',
+  (specifier: string, file: string, given: unknown, named: readonly string[]) => ({
+    what: `"${specifier}" has no plugin as its default export: ${
+      named.length > 0 ? `its export "${named[0]}" is one` : given === undefined ? 'it has no default export' : `that is ${kindOf(given)}`
+    }.`,
+    where: file,
+    fix: 'write `export default definePlugin({ ... })`.',
+  }),
+) {}
 
 export class PluginNotFoundError extends graftError(
   'GRAFT_PLUGIN_NOT_FOUND',
-  (specifier: string, from: string, reason: string, known: readonly string[] = []) => ({
+  (specifier: string, from: string, reason: string, fix: string) => ({
     what: `The plugin "${specifier}" cannot be found: ${reason}`,
     where: from,
-    fix: `install the package there, or correct its name${known.length === 0 ? '' : ` (nearest of the dependencies there: ${quotedList(nearestNames(specifier, known))})`}; the package needs an \`exports\` entry that Node can resolve (a \`default\` condition).`,
+    fix,
   }),
 ) {}
 
@@ -57,7 +62,10 @@ export class PlatformDuplicateError extends graftError('GRAFT_PLATFORM_DUPLICATE
 export class PluginMissingError extends graftError('GRAFT_PLUGIN_MISSING', (owner: Owner, missing: string, found: readonly string[]) => ({
   what: `It must come after the plugin "${missing}", which is not loaded.`,
   where: ownerText(owner),
-  fix: `load "${missing}" as well (loaded: ${quotedList(found, 'none', 'and')}), or take it out of "after".`,
+  fix: meantNames(missing.replace(/^@[^/]*\//, ''), found)
+    .slice(0, 1)
+    .map((name) => `write "${name}".`)
+    .concat(`load "${missing}" as well (loaded: ${quotedList(found, 'none', 'and')}), or take it out of "after".`)[0],
 })) {}
 
 export class PluginCycleError extends graftError('GRAFT_PLUGIN_CYCLE', (cycle: readonly string[]) => ({
@@ -68,12 +76,12 @@ export class PluginCycleError extends graftError('GRAFT_PLUGIN_CYCLE', (cycle: r
 
 export class PluginVersionError extends graftError(
   'GRAFT_PLUGIN_VERSION',
-  (owner: Owner, range: string, version: string, valid: boolean) => ({
+  (owner: Owner, who: string, range: string, version: string, valid: boolean) => ({
     what: valid
-      ? `It works with Graft ${range}, and this is Graft ${version}.`
+      ? `${who} works with Graft ${range}, and this is Graft ${version}.`
       : `Its range of Graft versions, "${range}", is not a semver range.`,
     where: ownerText(owner),
-    fix: valid ? 'install versions of the two that fit.' : 'write a range such as "^0.1.0".',
+    fix: valid ? `install a version of ${owner.plugin} for Graft ${version}, or a Graft of ${range}.` : 'write a range such as "^0.1.0".',
   }),
 ) {}
 

@@ -136,7 +136,9 @@ const platform = z.object({
 });
 
 // A platform may be a class instance: it is checked in place and never copied.
-const platformSchema = z.custom<Platform>((value) => platform.safeParse(value).success, 'must be a Platform: { name, modes, detect() }');
+const platformSchema = z.custom<Platform>().superRefine((value, { addIssue }) => {
+  for (const { path, message } of platform.safeParse(value).error?.issues ?? []) addIssue({ code: 'custom', path, message });
+});
 
 const declarationSchema = z.strictObject({
   name,

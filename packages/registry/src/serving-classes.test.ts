@@ -374,7 +374,7 @@ describe('what replaces a class', () => {
     );
   });
 
-  test('is named where its constructor throws, with the classes around it; an error of our own passes unchanged', async () => {
+  test('is named where its constructor throws, with the classes around it; an error of our own keeps its code and its place', async () => {
     const failing = (error: Error) =>
       built([
         norm({
@@ -392,7 +392,9 @@ describe('what replaces a class', () => {
       code('GRAFT_CONSTRUCTION_FAILED', { where: 'Model > Layer > Broken, of plugin "vendor" (passed in code)', cause }),
     );
     const ours = new GraftError({ code: 'GRAFT_X', what: 'config' });
-    await expect(failing(ours)).rejects.toBe(ours);
+    await expect(failing(ours)).rejects.toThrow(code('GRAFT_X', { what: 'config', where: 'Model > Layer > Broken' }));
+    const placed = new GraftError({ code: 'GRAFT_X', what: 'config', where: 'config.json' });
+    await expect(failing(placed)).rejects.toBe(placed);
   });
 
   test('has its drift contract checked against an instance of the part', async () => {

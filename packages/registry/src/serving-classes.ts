@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { GraftError, nearestNames, quotedList } from '@graft/common';
 import type { Build } from './build.ts';
 import { ContractBrokenError, type ContractReport, checkContract } from './contract.ts';
 import {
@@ -109,8 +109,9 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       if (entries.length > 0) this.built.push({ instance, entries });
       return instance as InstanceType<typeof Class>;
     } catch (cause) {
-      if (GraftError.is(cause)) throw cause;
-      throw new ConstructionFailedError(Serving.name, this.stack.slice(0, -1), cause, entries.at(-1)?.owner);
+      const within = this.stack.slice(0, -1);
+      if (!GraftError.is(cause)) throw new ConstructionFailedError(Serving.name, within, cause, entries.at(-1)?.owner);
+      throw cause.where === undefined ? cause.at([...within, Serving].map(({ name }) => name).join(' > ')) : cause;
     } finally {
       this.stack.pop();
     }
@@ -153,6 +154,29 @@ export class ServingClasses<Context = never, Model extends object = object, Fami
       this.contracts.set(entry, await checkContract({ ...entry, reliesOn: entry.reliesOn, upstreamClass, base }, instance));
     }
     return [...this.contracts.values()];
+  }
+
+  /** Signs of a mistake that is no error: a platform that no plugin brings, and parts that `new` built where overrides serve. */
+  warnings(model: object): string[] {
+    const { resolution, platforms } = this.entries;
+    const all = [this.entries.model, ...this.entries.layers];
+    const declared = all.flatMap(({ rows, target }) =>
+      rows.flatMap(({ entry }) => (entry ? [{ ...entry.owner, platform: entry.platform, of: target.name }] : [])),
+    );
+    const unknown = [...declared, ...resolution.hooks].flatMap(({ plugin, platform, of }) => {
+      if (platforms?.includes(platform) !== false) return [];
+      const nearest = quotedList(nearestNames(platform, platforms, 1));
+      return [`Plugin "${plugin}" changes ${of} on platform "${platform}", which no loaded plugin brings (nearest: ${nearest}).`];
+    });
+    const built = new Set(this.built.map(({ instance }) => instance));
+    const modules = [...((model as Partial<InspectableModel>).namedModules?.() ?? [])];
+    const missed = modules.flatMap(([path, module]) => {
+      const one = built.has(module) ? undefined : this.overridden.get(module.constructor as AnyClass);
+      return one === undefined || unscoped(one).length === 0
+        ? []
+        : [`${path} is ${one.target.name}, which \`new\` built: no override reaches it. Write \`build(${one.target.name}, ...)\`.`];
+    });
+    return [...unknown, ...missed];
   }
 
   /** The resolution with what is known by now: the names of classes, the results of contracts, the instances that each override replaced. */

@@ -1,4 +1,4 @@
-import { expectValid, functionSchema, nonEmpty } from '@graft/common';
+import { expectValid, functionSchema, kindOf, nonEmpty } from '@graft/common';
 import type { Newable } from 'inversify';
 import * as z from 'zod';
 import { BinderClosedError, BindingInvalidError, TokenConflictError } from './errors.ts';
@@ -77,7 +77,7 @@ export function binder(
     accept({ ...tokenFacts(token), token, role, owner, isDefault, platforms: on, modes: modes ?? null, source });
   };
   const bindTo = <T>(token: Token<unknown>, options: BindingOptions, many: boolean): BindingSyntax<T> => {
-    const { name, isList } = tokenFacts(token);
+    const { name, isList } = tokenFacts(token, owner);
     const call = `${many ? 'bind.many' : 'bind'}(${name})`;
     check(optionsSchema, options, 'options', call);
     if (isList !== many)
@@ -99,7 +99,7 @@ export function binder(
       },
       to(source) {
         const toClass = `${call}.to`;
-        check(method, source, 'the class, or the function that imports it,', toClass);
+        check(method, source, 'its argument', toClass);
         const isLazy = Object.getOwnPropertyDescriptor(source, 'prototype')?.writable !== false; // a class's prototype cannot be set
         if (!isLazy) injectionsOf(source as Newable, { name, owner });
         const load = async (): Promise<Newable> => {
@@ -111,7 +111,7 @@ export function binder(
     };
   };
   const decorate: Bind['decorate'] = (token, decorator, options = {}) => {
-    const call = `bind.decorate(${tokenFacts(token).name})`;
+    const call = `bind.decorate(${tokenFacts(token, owner).name})`;
     check(method, decorator, 'the decorator', call);
     check(optionsSchema, options, 'options', call);
     take(token, 'decorator', options, { kind: 'builder', build: (services, inner) => decorator(inner as never, services) });
@@ -141,7 +141,13 @@ export async function collectBindings(owner: BinderOwner, bind: (bind: Bind) => 
   };
   try {
     const unfinished = new Set<string>();
-    await bind(binder(owner, accept, unfinished));
+    const result: unknown = await bind(binder(owner, accept, unfinished));
+    if (result !== undefined && unfinished.size === 0 && !Array.isArray(result))
+      throw new BindingInvalidError(
+        'bind()',
+        `it returned ${kindOf(result)}, and what it returns binds nothing: call bind(Token).to(...)`,
+        owner,
+      );
     for (const call of unfinished)
       throw new BindingInvalidError(call, 'it binds nothing: .to, .toConstantValue or .toDynamicValue must follow', owner);
   } finally {

@@ -1,7 +1,15 @@
-import { DisposedError, GraftError, nearestNames } from '@graft/common';
+import { DisposedError, GraftError, meantNames, nearestNames } from '@graft/common';
 import { Container, type Newable } from 'inversify';
 import { type Bind, type Binding, binder, requireNoRival, type Services } from './binder.ts';
-import { type Bound, ServiceCycleError, ServiceFailedError, ServiceInvalidError, ServiceNotBoundError, TokenScopeError } from './errors.ts';
+import {
+  type Bound,
+  ServiceCycleError,
+  ServiceFailedError,
+  ServiceInvalidError,
+  ServiceNotBoundError,
+  TokenScopeError,
+  TokenTwinError,
+} from './errors.ts';
 import { injectionsOf } from './injectable.ts';
 import { noteOwner } from './owner.ts';
 import { misfit, type Scope, type Token, type TokenFacts, tokenFacts } from './tokens.ts';
@@ -27,14 +35,21 @@ export class ServiceContainer implements Services, AsyncDisposable {
   readonly bind: Bind;
   private readonly bindings: readonly Binding[];
   private readonly parent: ServiceContainer | null;
+  private readonly elsewhere: readonly Binding[];
   private readonly children = new Set<ServiceContainer>();
   private readonly wiring: Container;
   private readonly services = new Map<Token<unknown>, Service>();
   private readonly built: unknown[] = [];
   private disposed = false;
 
-  constructor(bindings: readonly Binding[] = [], parent: ServiceContainer | null = null) {
+  /** @param elsewhere bindings for platforms that no plugin brings, for errors. */
+  constructor(
+    bindings: readonly Binding[] = [],
+    parent: ServiceContainer | null = null,
+    elsewhere: readonly Binding[] = parent?.elsewhere ?? [],
+  ) {
     this.bindings = bindings;
+    this.elsewhere = elsewhere;
     this.parent = parent;
     this.wiring = new Container(parent === null ? {} : { parent: parent.wiring });
     for (const binding of bindings) if (binding.scope === this.scope) this.add(binding);
@@ -91,6 +106,7 @@ export class ServiceContainer implements Services, AsyncDisposable {
 
   private add(binding: Binding): void {
     if (binding.scope !== this.scope) throw new TokenScopeError(binding, this.scope, binding.owner);
+    this.requireOneToken(binding);
     const { bindings } = this.service(binding.token);
     requireNoRival(bindings, binding);
     bindings.push(binding);
@@ -107,7 +123,8 @@ export class ServiceContainer implements Services, AsyncDisposable {
     const home = this.home(facts.scope);
     if (facts.scope !== home.scope) throw new TokenScopeError(facts, 'engine', asker?.owner ?? null);
     if (this.disposed || home.disposed) throw new DisposedError(`The container of the ${home.disposed ? home.scope : this.scope}`);
-    if (!this.has(token)) throw new ServiceNotBoundError(facts, nearestNames(facts.name, this.names()), asker);
+    if (!this.has(token))
+      throw new ServiceNotBoundError({ ...facts, token }, nearestNames(facts.name, this.names()), asker, this.instead(token, facts.name));
     const service = home.service(token);
     if (asker !== null && waits(service, asker.service)) throw new ServiceCycleError(asker, service.name);
     asker?.service.waitsFor.add(service);
@@ -167,8 +184,25 @@ export class ServiceContainer implements Services, AsyncDisposable {
     return value;
   }
 
+  private known(): Service[] {
+    return [...this.services.values(), ...(this.parent?.known() ?? [])];
+  }
+
   private names(): string[] {
-    return [...this.services.values(), ...(this.parent?.services.values() ?? [])].map(({ name }) => name);
+    return this.known().map(({ name }) => name);
+  }
+
+  /** @throws TokenTwinError */
+  private requireOneToken(binding: Binding): void {
+    const twin = this.known().find(({ name, token, bindings }) => name === binding.name && token !== binding.token && bindings.length > 0);
+    if (twin !== undefined) throw new TokenTwinError(binding, twin.bindings[0]!);
+  }
+
+  /** The binding that its author may have meant for a token without one: of another platform, or of a token that is named like it. */
+  private instead(token: Token<unknown>, name: string): Binding | undefined {
+    const near = this.known().filter((service) => meantNames(name, [service.name]).length > 0);
+    const ofPlugins = near.flatMap(({ bindings }) => bindings.filter(({ isDefault }) => !isDefault));
+    return ofPlugins[0] ?? this.elsewhere.find((one) => one.token === token);
   }
 }
 

@@ -1,4 +1,5 @@
-import { graftError, messageOf, quotedList } from '@graft/common';
+import { graftError, kindOf, messageOf, nearestNames, quotedList } from '@graft/common';
+import type { Binding } from './binder.ts';
 import { type Owner, ownerText } from './owner.ts';
 import type { Scope, TokenFacts } from './tokens.ts';
 
@@ -7,11 +8,21 @@ export interface Bound {
   readonly owner: Owner;
 }
 
-export class TokenInvalidError extends graftError('GRAFT_TOKEN_INVALID', (identifier: string) => ({
-  what: `${identifier} is not a token.`,
-  where: identifier,
-  fix: "make one with token<T>('Name') or listToken<T>('Name'), and use that.",
-})) {}
+const capital = (text: string): string => text[0]!.toUpperCase() + text.slice(1);
+
+export class TokenInvalidError extends graftError(
+  'GRAFT_TOKEN_INVALID',
+  (identifier: unknown, known: readonly string[], owner: Owner | null) => ({
+    what: `${capital(kindOf(identifier))} is not a token.`,
+    where: owner === null ? 'token' : ownerText(owner),
+    fix:
+      identifier === undefined
+        ? 'check the name of its import: an export that does not exist may be undefined.'
+        : typeof identifier === 'function'
+          ? `write bind(Token).to(${identifier.name}).`
+          : `import the token${typeof identifier === 'string' ? ` ${quotedList(nearestNames(identifier, known, 1))}` : ''}, or make one with token<T>('Name').`,
+  }),
+) {}
 
 export class TokenScopeError extends graftError(
   'GRAFT_TOKEN_SCOPE',
@@ -21,6 +32,12 @@ export class TokenScopeError extends graftError(
     fix: scope === 'model' ? 'ask for it in a service of the scope "model".' : "bind it in the engine's container.",
   }),
 ) {}
+
+export class TokenTwinError extends graftError('GRAFT_TOKEN_TWIN', ({ name, owner }: Bound, first: Bound) => ({
+  what: `Two tokens are named "${name}".`,
+  where: `${ownerText(owner)} and ${ownerText(first.owner)}`,
+  fix: 'import the token that exists in place of making one, or give yours another name.',
+})) {}
 
 export class TokenConflictError extends graftError(
   'GRAFT_TOKEN_CONFLICT',
@@ -47,10 +64,15 @@ export class BinderClosedError extends graftError('GRAFT_BINDER_CLOSED', ({ name
 /** A service that nothing binds; `asker` asked for it, or the application. */
 export class ServiceNotBoundError extends graftError(
   'GRAFT_SERVICE_NOT_BOUND',
-  ({ name, scope }: TokenFacts, nearest: readonly string[], asker: Bound | null) => ({
+  ({ name, scope, token }: TokenFacts & { token: unknown }, nearest: readonly string[], asker: Bound | null, instead?: Binding) => ({
     what: `Nothing binds ${name}.`,
     where: `token ${name} (${scope})${asker === null ? '' : `, needed for ${asker.name} of ${ownerText(asker.owner)}`}`,
-    fix: `bind it in bind() of a plugin that serves this platform (bound: ${quotedList(nearest, 'nothing', 'and')}).`,
+    fix:
+      instead === undefined
+        ? `bind it in bind() of a plugin that serves this platform (bound: ${quotedList(nearest, 'nothing', 'and')}).`
+        : instead.token === token
+          ? `${ownerText(instead.owner)} binds it for platform ${quotedList(instead.platforms ?? [])}, which no loaded plugin brings: correct that name.`
+          : `${ownerText(instead.owner)} binds another token, named "${instead.name}": import ${name} from the package that exports it, and bind that.`,
   }),
 ) {}
 
@@ -73,7 +95,9 @@ export class ServiceInvalidError extends graftError(
   ({ name, owner, isList, must, role }: Bound & TokenFacts & { role: string }, given: string) => ({
     what: `${role === 'decorator' ? 'A decorator' : 'A binding'} of ${name} gave ${given}.`,
     where: ownerText(owner),
-    fix: `give ${isList && role === 'decorator' ? 'a list, each element of it ' : ''}${must === 'function' ? 'a function' : `an object${must.length === 0 ? '' : ` with the methods ${quotedList(must, '', 'and')}`}`}.`,
+    fix: given.startsWith('the class')
+      ? `write bind(${name}).to(${given.split(' ')[2]}).`
+      : `give ${isList && role === 'decorator' ? 'a list, each element of it ' : ''}${must === 'function' ? 'a function' : `an object${must.length === 0 ? '' : ` with the methods ${quotedList(must, '', 'and')}`}`}.`,
   }),
 ) {}
 

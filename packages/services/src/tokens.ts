@@ -1,5 +1,6 @@
-import { quotedList } from '@graft/common';
+import { kindOf, quotedList } from '@graft/common';
 import { TokenInvalidError } from './errors.ts';
+import type { Owner } from './owner.ts';
 
 /** How long a service lives: as long as the engine, or as long as one loaded model. */
 export type Scope = 'engine' | 'model';
@@ -39,16 +40,21 @@ function make<T>(facts: TokenFacts): Token<T> {
 }
 
 /** @throws TokenInvalidError for anything that `token()` and `listToken()` did not make. */
-export function tokenFacts(identifier: unknown): TokenFacts {
+export function tokenFacts(identifier: unknown, owner: Owner | null = null): TokenFacts {
   const facts = known.get(identifier as symbol);
-  if (facts === undefined) throw new TokenInvalidError(typeof identifier === 'function' ? `class ${identifier.name}` : String(identifier));
+  if (facts === undefined)
+    throw new TokenInvalidError(
+      identifier,
+      [...known.values()].map(({ name }) => name),
+      owner,
+    );
   return facts;
 }
 
 /** Describes a value that cannot be the service; null where it can. */
 export function misfit(value: unknown, must: Must): string | null {
   const isObject = typeof value === 'function' || (typeof value === 'object' && value !== null);
-  const kind = typeof value === 'function' ? 'a function' : isObject ? 'an object' : String(value);
+  const kind = isObject && typeof value !== 'function' ? 'an object' : kindOf(value);
   if (value === undefined || must === 'function') return typeof value === 'function' ? null : kind;
   const missing = must.filter((name) => typeof (value as Record<string, unknown> | null)?.[name] !== 'function');
   if (missing.length === 0) return null;

@@ -140,9 +140,14 @@ describe.each([true, false])('code that a Proxy cannot see is an error with the 
     ['a #private method', new PrivateMethod(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
     ['a #private accessor', new PrivateAccessor(), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
     ['a #private field after a call of a child', new PrivateAfterChild(new Floor()), 'GRAFT_CAPTURE_PRIVATE_FIELD', 'child.child'],
-    ['an arrow function as forward', new ArrowField(), 'GRAFT_CAPTURE_ARROW_FIELD', 'child.child.forward'],
-    ['an arrow function with patterns and defaults', new DestructuringArrow(), 'GRAFT_CAPTURE_ARROW_FIELD', 'child.child.act'],
-    ['a bound method', new BoundMethod(), 'GRAFT_CAPTURE_BOUND_METHOD', 'child.child.forward'],
+    ['an arrow function as forward', new ArrowField(), 'GRAFT_CAPTURE_ARROW_FIELD', 'ArrowField.forward at child.child'],
+    [
+      'an arrow function with patterns and defaults',
+      new DestructuringArrow(),
+      'GRAFT_CAPTURE_ARROW_FIELD',
+      'DestructuringArrow.act at child.child',
+    ],
+    ['a bound method', new BoundMethod(), 'GRAFT_CAPTURE_BOUND_METHOD', 'BoundMethod.forward at child.child'],
     ['an assignment', new Assigning(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.calls'],
     ['a push', new Pushing(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.seen.0'],
     ['a delete', new Deleting(), 'GRAFT_CAPTURE_ASSIGNMENT', 'child.child.cached'],
@@ -241,5 +246,5 @@ test('an error in a method called after forward names that method', () => {
   const inputs = { x: { dtype: 'float32', dims: [Dim.of(2)] } } as const;
   const model = new Outer(new InMethod());
   const capture = () => captureModel(model, { inputs, call: (m, { x }) => ({ y: (m.child as InMethod).scaled(x) }) });
-  expect(capture).toThrow(expect.objectContaining({ code: 'GRAFT_FORWARD_FAILED', where: 'child', what: 'scaled threw: no' }));
+  expect(capture).toThrow(expect.objectContaining({ code: 'GRAFT_FORWARD_FAILED', where: 'child', what: 'InMethod.scaled threw: no' }));
 });

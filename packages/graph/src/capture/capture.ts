@@ -130,14 +130,15 @@ function captureAnySize<M extends Module>(model: M, anySize: AnyCapture<M> & { b
 }
 
 /** V8's message for a Proxy in place of an object with `#private` fields, methods or accessors. */
-const privateAccess = /private member #|^(?:Receiver|Object) must be (?:an instance of )?class/;
+const privateAccess = /private (?:member|field|method)|^(?:Receiver|Object) must be (?:an instance of )?class/;
 
 /** An error with the path of the module that raised it. */
-function placed(error: unknown, path: string, method: string, caller: string): GraftError {
+function placed(error: unknown, path: string, caller: string, gaveNothing: string | null): GraftError {
   if (error instanceof InMethodError) return error.calledBy(path, caller);
-  if (GraftError.is(error)) return error;
-  if (error instanceof TypeError && privateAccess.test(error.message)) return new CapturePrivateFieldError(error.message, path, error);
-  return new ForwardError(path, method, error);
+  if (GraftError.is(error)) return error.where === undefined ? error.at(`${path || 'the model itself'} (${caller})`) : error;
+  if (error instanceof TypeError && privateAccess.test(error.message))
+    return new CapturePrivateFieldError(error.message, path || 'the model itself', error);
+  return new ForwardError(path, caller, error instanceof TypeError ? gaveNothing : null, error);
 }
 
 /** @throws ModelOutputError for an output of the whole model that is neither a tensor nor null. */
@@ -181,8 +182,8 @@ class Capture {
       try {
         return watchSizes(this.shared.onAsked, () => body(proxy));
       } catch (error) {
-        const { path, method, caller } = this.proxies.failed ?? { path: this.recorder.currentPath, method: 'forward', caller: 'forward' };
-        throw placed(error, joinPath(this.prefix, path), method, caller);
+        const { path, caller } = this.proxies.failed ?? { path: this.recorder.currentPath, caller: 'forward' };
+        throw placed(error, joinPath(this.prefix, path), caller, this.proxies.gaveNothing);
       }
     });
     const { tensors, structure } = flatten(result);

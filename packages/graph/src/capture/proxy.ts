@@ -66,7 +66,9 @@ export class CaptureProxies {
   /** Modules whose methods are running, outermost first. */
   private readonly running: string[] = [];
   /** The innermost method that threw. */
-  failed: { readonly path: string; readonly method: string; readonly caller: string } | null = null;
+  failed: { readonly path: string; readonly caller: string } | null = null;
+  /** The method that returned last, if it returned undefined. */
+  gaveNothing: string | null = null;
 
   constructor(host: ProxyHost) {
     this.host = host;
@@ -103,7 +105,8 @@ export class CaptureProxies {
   }
 
   private method(object: object, key: string, value: (...args: unknown[]) => unknown, at: ReadPath, place: ReadPath): unknown {
-    if (Object.hasOwn(object, key)) refuseInstanceFunction(value, this.host.fullPath(at.path));
+    if (Object.hasOwn(object, key))
+      refuseInstanceFunction(value, `${object.constructor.name}.${key} at ${this.host.fullPath(place.path) || 'the model itself'}`);
     this.note(at, factOf(value));
     // A function with a prototype is a class or a plain function that the module holds.
     if (!(object instanceof Module) || (key !== 'forward' && Object.hasOwn(value, 'prototype'))) return value;
@@ -115,6 +118,7 @@ export class CaptureProxies {
   private inside(module: Module, path: string, method: string, body: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
     const proxies = this;
     const { host, running } = this;
+    const caller = `${module.constructor.name}.${method}`;
     return function (this: unknown, ...args: unknown[]): unknown {
       running.push(path);
       try {
@@ -123,9 +127,10 @@ export class CaptureProxies {
           throw new ModelOutputError(`${host.fullPath(path) || module.constructor.name}.${method}`, describeResult(result));
         host.recorder.currentPath = running.at(-2) ?? '';
         proxies.failed = null;
+        proxies.gaveNothing = result === undefined ? caller : null;
         return result;
       } catch (error) {
-        proxies.failed ??= { path, method, caller: `${module.constructor.name}.${method}` };
+        proxies.failed ??= { path, caller };
         throw error;
       } finally {
         running.pop();
@@ -231,8 +236,8 @@ function describe(target: object, key: string | symbol): PropertyDescriptor | un
 
 const arrow = /^(?:async\s*)?(?:[\w$]+|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))\s*=>/;
 
-function refuseInstanceFunction(value: (...args: unknown[]) => unknown, path: string): void {
+function refuseInstanceFunction(value: (...args: unknown[]) => unknown, where: string): void {
   const source = Function.prototype.toString.call(value);
-  if (value.name.startsWith('bound ') && source.includes('[native code]')) throw new CaptureBoundMethodError(path);
-  if (arrow.test(source)) throw new CaptureArrowFieldError(path);
+  if (value.name.startsWith('bound ') && source.includes('[native code]')) throw new CaptureBoundMethodError(where);
+  if (arrow.test(source)) throw new CaptureArrowFieldError(where);
 }

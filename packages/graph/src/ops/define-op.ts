@@ -142,7 +142,7 @@ export function defineOp<
     attributes === undefined ? (withoutAttributes ??= schema.safeParse({})) : schema.safeParse(attributes);
 
   function call(given: Record<string, SymbolicTensor | null | undefined>, attributes?: unknown): unknown {
-    const recorder = GraphRecorder.active;
+    const recorder = GraphRecorder.activeFor(name);
     const tensors: Record<string, SymbolicTensor | null> = {};
     for (const input of known) tensors[input] = checkInput(name, input, given[input], recorder, inputs.includes(input));
     for (const input of Object.keys(given))
