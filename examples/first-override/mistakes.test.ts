@@ -60,7 +60,7 @@ const mistakes: Mistake[] = [
     name: 'a hook in the wrong phase',
     plugins: ['wrong-phase.ts'],
     code: 'GRAFT_HOOK_FAILED',
-    pointsAt: ['phase init', 'WrongPhase.measureNorm', 'has no values yet', 'use a postLoad hook where you need their values'],
+    pointsAt: ['phase init', 'WrongPhase.measureNorm', 'has no values yet', 'a hook reads values in phase postLoad'],
   },
   {
     name: 'a broken contract',

@@ -16,7 +16,7 @@ export class ParameterWithoutStorageError extends graftError(
   (shape: readonly number[], where?: string) => ({
     what: `A parameter of shape [${shape.join(', ')}] has no values yet.`,
     where,
-    fix: 'load the weights first.',
+    fix: 'load the weights first: a hook reads values in phase postLoad.',
   }),
 ) {}
 

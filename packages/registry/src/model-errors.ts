@@ -41,12 +41,10 @@ export class HookFailedError extends graftError(
   'GRAFT_HOOK_FAILED',
   ({ phase, hook, message, restored, cause }: FailedPhase & { message: string; cause: unknown }) => {
     const ours = GraftError.is(cause) ? cause : null;
-    const isEarly = phase === 'init' && ours?.code === 'GRAFT_PARAMETER_WITHOUT_STORAGE';
-    const hint = isEarly ? 'init hooks run before weights are read: use a postLoad hook.' : (ours?.fix ?? 'correct the hook.');
     return {
       what: `A hook of phase ${phase} threw: ${ours?.what ?? message}`,
       where: ours?.where === undefined ? hook : `${hook}: ${ours.where}`,
-      fix: `${hint} ${outcomeText(restored)}`,
+      fix: `${ours?.fix ?? 'correct the hook.'} ${outcomeText(restored)}`,
       cause,
     };
   },
