@@ -61,7 +61,9 @@ describe.each(names)('the tarball of %s', (name) => {
   test('says what it is, names versions that a registry knows, and holds no test or leftover', () => {
     expect([...files.keys()]).toEqual(expect.arrayContaining(['package.json', 'README.md', 'LICENSE', 'dist/index.js', 'dist/index.d.ts']));
     expect(files.get('package.json')!.toString()).not.toMatch(/"(workspace|catalog|link|file):|"private"/);
-    expect([...files.keys()].filter((path) => /\.(test|test-d|fixture)\.|tsbuildinfo|node_modules/.test(path))).toEqual([]);
+    expect([...files.keys()].filter((path) => /^(?!templates\/).*\.(test|test-d|fixture)\.|tsbuildinfo|node_modules/.test(path))).toEqual(
+      [],
+    );
     const built = [...files.keys()]
       .filter((path) => path.startsWith('dist/'))
       .map((path) => path.replace(/^dist\//, 'src/').replace(/(\.d\.ts|\.js)(\.map)?$/, '.ts'));
@@ -92,13 +94,29 @@ const managers: [name: string, command: string[], overrides: object][] = [
   ['pnpm', ['npx', '--yes', packageManager, 'install', '--ignore-scripts', '--prefer-offline'], { pnpm: { overrides: specifiers } }],
 ];
 
+/** What `graft new` writes, with the flags of the architecture and platform that it brings. */
+const kinds = [
+  { kind: 'plugin', architecture: ['Llama4ForCausalLM'], platform: [] },
+  { kind: 'backend', architecture: ['Llama4ForCausalLM'], platform: ['--platform', 'my-backend'] },
+  { kind: 'model', architecture: ['MyModelForCausalLM'], platform: [] },
+];
+
 describe.each(managers)('%s', (name, [command, ...args], overrides) => {
   let app: string;
+  const tutorial: string[] = [];
   const graft = (...flags: string[]) => run(app, process.execPath, 'node_modules/@graft/server/bin/graft.mjs', ...flags);
   beforeAll(async () => {
     app = project(`app-${name}`, { dependencies: specifiers, ...overrides });
-    expect(await run(app, command!, ...args)).toMatchObject({ code: 0 });
+    expect(await step(app, `${name} install --ignore-scripts FOLDER/*.tgz`, command!, ...args)).toMatchObject({ code: 0 });
   });
+
+  /** Runs a command of the tutorial and notes its seconds. */
+  async function step(cwd: string, text: string, ...command: [string, ...string[]]): Promise<Result> {
+    const startMs = performance.now();
+    const result = await run(cwd, ...command);
+    tutorial.push(`${((performance.now() - startMs) / 1000).toFixed(1).padStart(6)} s  ${text}`);
+    return result;
+  }
 
   test('installs one copy of each, and graft serves with its default plugins', async () => {
     const { code, output } = await graft('explain', 'Llama4ForCausalLM');
@@ -121,4 +139,50 @@ describe.each(managers)('%s', (name, [command, ...args], overrides) => {
     expect(output).toContain(`0.1.0 in file://${copy}/dist/index.js`);
     expect(code).toBe(1);
   });
+
+  const made = name === 'npm' ? kinds : kinds.slice(0, 1);
+  test.each(made)(
+    'graft new $kind writes a project that passes its tests and that graft works in',
+    async ({ kind, architecture, platform }) => {
+      if (kind !== 'plugin') tutorial.length = 0;
+      const bin = (flags: readonly string[]) => ['node_modules/@graft/server/bin/graft.mjs', ...flags];
+      expect(await step(app, `graft new ${kind} my-${kind}`, process.execPath, ...bin(['new', kind, `my-${kind}`]))).toMatchObject({
+        code: 0,
+      });
+      const made = join(app, `my-${kind}`);
+      // The project's own .npmrc turns scripts off.
+      const install = args.filter((flag) => flag !== '--ignore-scripts');
+      expect(await step(made, `cd my-${kind} && ${name} install`, command!, ...install)).toMatchObject({ code: 0 });
+      const tested = await step(made, `${name} test`, command!, ...args.slice(0, args.indexOf('install')), 'test');
+      expect(tested.output).toMatch(/# pass [1-9]/);
+      expect(tested).toMatchObject({ code: 0 });
+      for (const [flags, words] of [
+        [['explain', ...architecture, ...platform], `[scoped] my-${kind} (subclass`],
+        [['verify', ...architecture, ...platform], 'EQUAL'],
+        [['graphs', '--model', 'small', ...platform], 'decoder-layer'],
+        [['contract', 'RmsNorm'], 'forwardWithResidual(x, residual)'],
+      ] as const) {
+        const { code, output } = await step(made, `npx graft ${flags.join(' ')}`, process.execPath, ...bin(flags));
+        expect(output).toContain(words);
+        expect(code).toBe(0);
+      }
+      expect(await run(made, process.execPath, 'node_modules/typescript/bin/tsc')).toMatchObject({ code: 0 });
+      expect(readdirSync(join(made, 'dist'))).toContain('plugin.js');
+      if (kind !== 'plugin') return;
+      const lines = readdirSync(join(made, 'src'))
+        .filter((file) => !file.includes('.test.'))
+        .reduce(
+          (sum, file) =>
+            sum +
+            readFileSync(join(made, 'src', file), 'utf8')
+              .trimEnd()
+              .split('\n').length,
+          0,
+        );
+      console.log(
+        `From nothing to a verified override with ${name}: ${tutorial.length} commands, ${lines} lines of plugin\n${tutorial.join('\n')}`,
+      );
+      expect(tutorial.length).toBeLessThanOrEqual(10);
+    },
+  );
 });

@@ -4,6 +4,7 @@ import { ModuleFailedError } from './errors.ts';
 import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
 import { isPlugin, type Plugin } from './plugin.ts';
 import { NotAPluginError, PluginCycleError, PluginMissingError, UnknownPluginError } from './plugin-errors.ts';
+import { readyFor } from './typescript.ts';
 
 export interface LoadPluginsOptions {
   /** Where the application is; its nearest package.json lists the plugins (`graft.plugins`) and is what names are resolved from. Default: the working directory. */
@@ -60,6 +61,7 @@ function matches({ plugin, specifier, file }: PluginSource, name: string): boole
 
 async function importPlugin(specifier: string, base: string): Promise<PluginSource> {
   const file = resolveSpecifier(specifier, base);
+  await readyFor(file);
   let module: { default?: unknown };
   try {
     module = await import(/* @vite-ignore */ file);

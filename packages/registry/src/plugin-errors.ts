@@ -35,6 +35,12 @@ export class PluginNotFoundError extends graftError(
   }),
 ) {}
 
+export class TypeScriptNotReadError extends graftError('GRAFT_TYPESCRIPT_NOT_READ', (file: string) => ({
+  what: `The plugin is TypeScript, which Node ${process.versions.node} does not run.`,
+  where: file,
+  fix: 'install tsx where the plugin is (`npm install --save-dev tsx`), or build the plugin and list its .js file.',
+})) {}
+
 export class PackageInvalidError extends graftError('GRAFT_PACKAGE_INVALID', (file: string, reason: string) => ({
   what: `package.json cannot be used: ${reason}`,
   where: file,

@@ -55,6 +55,9 @@ describe('the flags', () => {
     ['a URL for a host of images', ['serve', '--allow-image-host', 'https://example.com/'], 'a host alone'],
     ['reloading without a key', ['serve', '--enable-reload', '--port', '0', '--model', '/nonexistent'], 'without an API key'],
     ['a missing model', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
+    ['an unknown kind of project', ['new', 'plugni', 'acme'], 'use "plugin"'],
+    ['a name that npm refuses', ['new', 'plugin', '@Acme/My Plugin'], 'use "@acme/my-plugin"'],
+    ['a folder with files in it', ['new', 'plugin', 'packages'], 'is not empty'],
     ['a missing model without --model', ['serve', '/nonexistent', '--port', '0'], '/nonexistent'],
   ])('%s is an error in words, without a stack', async (_, args, words) => {
     const { code, err } = await run(...args);

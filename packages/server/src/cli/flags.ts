@@ -6,8 +6,8 @@ import { type Environment, splitList } from './config.ts';
 
 /** The command line asks for something that does not exist or is out of range. */
 export class UsageError extends GraftError {
-  constructor(what: string, where: string) {
-    super({ code: 'GRAFT_CLI_USAGE', what, where, fix: 'run the command with --help for its flags.' });
+  constructor(what: string, where: string, fix = 'run the command with --help for its flags.') {
+    super({ code: 'GRAFT_CLI_USAGE', what, where, fix });
   }
 }
 

@@ -7,6 +7,7 @@ import { type Environment, readEnvironment, splitList } from './config.ts';
 import { contract, type ExplainOptions, explain, type GraphsOptions, graphs, list } from './explain.ts';
 import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
 import { models, pull, remove } from './models.ts';
+import { newProject } from './new.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
 import { type VerifyOptions, verify } from './verify.ts';
@@ -58,6 +59,7 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
       exitWith(await verify(architecture, options, environment, terminal)),
   );
   type Printed = { json?: boolean };
+  newCommand(root).action((kind: string, name: string, options: Printed) => newProject(kind, name, options, terminal));
   pullCommand(root).action((name: string, options: Printed) => pull(name, options, environment, terminal));
   modelsCommand(root).action((options: Printed & { model?: string[] }) => models(options, environment, terminal));
   removeCommand(root).action((name: string, options: Printed) => remove(name, options, environment, terminal));
@@ -172,6 +174,15 @@ function verifyCommand(root: Command): Command {
     .option('--max-tokens <number>', 'Tokens after the prompt.', positive, 16)
     .option('--ops', "Compares each lowering of --platform's backend with the interpreter instead, within the tolerance that it declares.")
     .option('--json', 'Prints the record behind the table.');
+}
+
+function newCommand(root: Command): Command {
+  return root
+    .command('new')
+    .description('Writes a project that builds and passes its own tests, in a new folder.')
+    .argument('<kind>', 'plugin (an override), backend (a platform with its backend) or model (an architecture)')
+    .argument('<name>', "The package's name, e.g. my-plugin.")
+    .option('--json', 'Prints the record behind the text.');
 }
 
 const hubName = 'hf:ORG/REPO[:QUANT or FILE][@REVISION]';
