@@ -124,6 +124,17 @@ describe.each(managers)('%s', (name, [command, ...args], overrides) => {
     expect(code).toBe(0);
   });
 
+  test('says how to run a plugin in TypeScript where neither tsx nor Node reads it', async () => {
+    writeFileSync(
+      join(app, 'typed.ts'),
+      `import { definePlugin } from '@graft/registry';\nexport default definePlugin({ name: 'typed' as string });\n`,
+    );
+    const { code, output } = await graft('explain', 'Llama4ForCausalLM', '--plugins', './typed.ts');
+    const isRead = Boolean((process.features as { typescript?: unknown }).typescript);
+    expect(output.includes('GRAFT_TYPESCRIPT_NOT_READ')).toBe(!isRead);
+    expect(code).toBe(1); // read or not: there is no platform without cpu
+  });
+
   test('finds a plugin that brings its own copy of the registry, and names both', async () => {
     const plugin = join(app, 'plugin');
     const copy = join(plugin, 'node_modules/@graft/registry');
