@@ -208,6 +208,12 @@ const mistakes: Record<string, Mistake> = {
     says: 'write "cap", which was read',
   },
 
+  'an option of a platform that has none': {
+    options: { platformOptions: { buckets: 1 } },
+    code: 'GRAFT_ENGINE_CONFIG',
+    says: 'Platform "cpu" has no options, but "buckets" is given',
+  },
+
   // classes
   'a constructor without its call of super': {
     change: ['super(context);', ''],
