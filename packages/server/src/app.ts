@@ -3,6 +3,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRepl
 import type { ImageHosts } from './images/fetch-image.ts';
 import { noImageHosts } from './images/resolve-images.ts';
 import { ServerMetrics } from './metrics.ts';
+import { readParsedBodies } from './mount.ts';
 import { ApiError, toApiError } from './openai/errors.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { healthRoute } from './routes/health.ts';
@@ -59,6 +60,7 @@ export function createApp(engine: Engine, options: AppOptions = {}): FastifyInst
   app.setErrorHandler(sendError);
   metrics.watchRequests(app); // first, so that refused requests count
   secure(app, options);
+  readParsedBodies(app);
   const methodsOf = recordMethods(app);
   pageRoutes(app);
   healthRoute(app, engine, (request) => hasKey(request, options.apiKey));

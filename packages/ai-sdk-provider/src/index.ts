@@ -1,0 +1,1 @@
+export { createGraft, type GraftModelOptions, type GraftProvider } from './provider.ts';
