@@ -1,4 +1,4 @@
-// Type checks what `tsc -b` does not build: tests, type tests, examples, benchmarks, and every TypeScript block of a README, in one program.
+// Type checks what `tsc -b` does not build: tests, type tests, examples, benchmarks, and every TypeScript block of a README or a page in docs, in one program.
 //   node scripts/types.mjs
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -8,21 +8,23 @@ import ts from 'typescript';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const skipped = new Set(['node_modules', 'dist', '.git', '.cache', 'coverage', 'parity']);
 
-function readmesUnder(folder) {
+function pagesUnder(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    if (entry.isDirectory()) return skipped.has(entry.name) ? [] : readmesUnder(join(folder, entry.name));
-    return entry.name.endsWith('README.md') ? [join(folder, entry.name)] : [];
+    if (entry.isDirectory()) return skipped.has(entry.name) ? [] : pagesUnder(join(folder, entry.name));
+    return entry.name.endsWith('README.md') || (folder === join(root, 'docs') && entry.name.endsWith('.md'))
+      ? [join(folder, entry.name)]
+      : [];
   });
 }
 
-/** The blocks marked `ts`, as modules beside the README that they stand in, where its imports resolve. */
+/** The blocks marked `ts`, as modules next to their page, where its imports resolve. */
 const blocks = new Map(
-  readmesUnder(root).flatMap((readme) => {
-    const found = readFileSync(readme, 'utf8').matchAll(/^```ts\n([\s\S]*?)^```/gm);
-    return [...found].map(([, text], index) => [join(dirname(readme), `README-block-${index + 1}.ts`), `${text}\nexport {};\n`]);
+  pagesUnder(root).flatMap((page) => {
+    const found = readFileSync(page, 'utf8').matchAll(/^```ts\n([\s\S]*?)^```/gm);
+    return [...found].map(([, text], index) => [`${page.slice(0, -'.md'.length)}-block-${index + 1}.ts`, `${text}\nexport {};\n`]);
   }),
 );
-if (blocks.size === 0) throw new Error('No README has a TypeScript block, which cannot be.');
+if (blocks.size === 0) throw new Error('No page has a TypeScript block; at least the READMEs should.');
 
 const { config } = ts.readConfigFile(join(root, 'tsconfig.test.json'), ts.sys.readFile);
 const { options, fileNames, errors } = ts.parseJsonConfigFileContent(config, ts.sys, root);

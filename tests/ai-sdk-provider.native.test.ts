@@ -1,9 +1,18 @@
-import { NoSuchModelError, type SharedV3Warning } from '@ai-sdk/provider';
+import { createGraft, type GraftProvider } from '@graft/ai-sdk-provider';
 import { LlmEngine } from '@graft/engine';
-import { generateObject, generateText, jsonSchema, NoObjectGeneratedError, Output, streamText, tool } from 'ai';
+import {
+  generateObject,
+  generateText,
+  jsonSchema,
+  NoObjectGeneratedError,
+  NoSuchModelError,
+  Output,
+  streamText,
+  tool,
+  type Warning,
+} from 'ai';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { expectIdle, folderWithTokenizer } from '../../engine/src/engine.fixture.ts';
-import { createGraft, type GraftProvider } from './index.ts';
+import { expectIdle, folderWithTokenizer } from '../packages/engine/src/engine.fixture.ts';
 
 Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false });
 
@@ -18,7 +27,7 @@ beforeAll(async () => {
 
 const greedy = { temperature: 0, maxOutputTokens: 8, maxRetries: 0 };
 const endless = () => graft('tiny', { sampling: { ignoreEos: true } });
-const featuresOf = (warnings: readonly SharedV3Warning[] | undefined) =>
+const featuresOf = (warnings: readonly Warning[] | undefined) =>
   warnings?.map((warning) => (warning.type === 'other' ? warning.message : warning.feature));
 
 describe('text', () => {
