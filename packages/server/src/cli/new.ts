@@ -1,5 +1,5 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nearestNames, quotedList } from '@graft/common';
 import { graftVersion } from '@graft/engine';
@@ -48,7 +48,10 @@ function validName(name: string): string {
   return clean(own) === '' ? '' : `${isScoped ? `@${clean(scope)}/` : ''}${clean(own)}`.slice(0, 200);
 }
 
-/** `my-model` and `MyModel` become the project's name and classes; `_npmrc` becomes `.npmrc`, which npm would leave out of a package. */
+/**
+ * `my-model` and `MyModel` become the project's name and classes. Some file names start with `_` here: npm would leave `.npmrc` out of a package, and publint
+ * refuses a nested package.json.
+ */
 function rename(file: string, kind: string, name: string): void {
   const pascal = (text: string) =>
     text
@@ -60,7 +63,13 @@ function rename(file: string, kind: string, name: string): void {
     .replaceAll(`my-${kind}`, name)
     .replaceAll(pascal(`my-${kind}`), pascal(name));
   writeFileSync(file, text);
-  renameSync(file, file.replace(/(?<=[\\/])_(?=[^\\/]*$)/, '.'));
+  renameSync(
+    file,
+    join(
+      dirname(file),
+      basename(file).replace(/^_(package\.json)?/, (_, packageFile) => packageFile ?? '.'),
+    ),
+  );
 }
 
 /** Graft's packages come from where this installation came from: a registry, tarballs or a checkout. Only a registry knows versions. */
