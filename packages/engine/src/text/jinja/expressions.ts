@@ -1,26 +1,12 @@
 import { spend } from './budget.ts';
 import { filter, test } from './filters.ts';
 import { stringOf, type Token } from './lexer.ts';
-import { attributeOf, call, type Given, itemOf, sliceOf, text } from './methods.ts';
+import { attributeOf, call, entriesOf, type Given, itemOf, sliceOf } from './methods.ts';
 import { comparisons, concatenate, operate } from './operators.ts';
-import type { Scope } from './scope.ts';
-import {
-  Float,
-  iterate,
-  JinjaError,
-  type Named,
-  Namespace,
-  newDict,
-  str,
-  truth,
-  tupleOf,
-  typeName,
-  Undefined,
-  type Value,
-} from './values.ts';
+import { type Assign, type Scope, unpack } from './scope.ts';
+import { Float, iterate, JinjaError, type Named, Namespace, newDict, str, truth, tupleOf, Undefined, type Value } from './values.ts';
 
 export type Expression = (scope: Scope) => Value;
-export type Assign = (scope: Scope, value: Value) => void;
 type Arguments = (scope: Scope) => Given;
 
 const constants: Readonly<Record<string, Value>> = { true: true, false: false, none: null, True: true, False: false, None: null };
@@ -400,16 +386,3 @@ export class ExpressionParser {
 
 const none: Named = new Map();
 const noArguments: Arguments = () => [[], none];
-
-function entriesOf(value: Value): (readonly [string, Value])[] {
-  if (!(value instanceof Map)) throw new JinjaError(`'${typeName(value)}' object is not a mapping`);
-  return Array.from(value, ([key, item]) => [text(key), item]);
-}
-
-const unpack =
-  (targets: readonly Assign[]): Assign =>
-  (scope, value) => {
-    const items = iterate(value);
-    if (items.length !== targets.length) throw new JinjaError(`cannot unpack ${items.length} values into ${targets.length} names`);
-    for (const [index, assign] of targets.entries()) assign(scope, items[index]!);
-  };

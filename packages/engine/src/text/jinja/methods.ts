@@ -252,3 +252,9 @@ function there(index: number): number {
 
 const partition = (value: string, by: string, at: number): Value | null =>
   at < 0 ? null : tupleOf([value.slice(0, at), by, value.slice(at + by.length)]);
+
+/** The arguments that `**value` gives. */
+export function entriesOf(value: Value): (readonly [string, Value])[] {
+  if (!(value instanceof Map)) throw new JinjaError(`'${typeName(value)}' object is not a mapping`);
+  return Array.from(value, ([key, item]) => [text(key), item]);
+}

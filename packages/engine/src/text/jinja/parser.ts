@@ -1,9 +1,9 @@
 import { spend, spendOn } from './budget.ts';
-import { type Assign, type Expression, ExpressionParser } from './expressions.ts';
+import { type Expression, ExpressionParser } from './expressions.ts';
 import { tokenize } from './lexer.ts';
 import { call, itemOf } from './methods.ts';
 import { equals } from './operators.ts';
-import { Scope } from './scope.ts';
+import { type Assign, Scope } from './scope.ts';
 import { type Callable, iterate, JinjaError, Namespace, str, truth, tupleOf, Undefined, type Value } from './values.ts';
 
 export interface Output {

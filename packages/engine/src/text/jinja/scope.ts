@@ -1,4 +1,4 @@
-import { Undefined, type Value } from './values.ts';
+import { iterate, JinjaError, Undefined, type Value } from './values.ts';
 
 /** The variables of a block; those of the blocks around it are read through it. */
 export class Scope {
@@ -22,3 +22,13 @@ export class Scope {
     return this.parent === null ? new Undefined(`'${name}' is undefined`) : this.parent.get(name);
   }
 }
+
+export type Assign = (scope: Scope, value: Value) => void;
+
+export const unpack =
+  (targets: readonly Assign[]): Assign =>
+  (scope, value) => {
+    const items = iterate(value);
+    if (items.length !== targets.length) throw new JinjaError(`cannot unpack ${items.length} values into ${targets.length} names`);
+    for (const [index, assign] of targets.entries()) assign(scope, items[index]!);
+  };
