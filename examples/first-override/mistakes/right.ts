@@ -1,5 +1,5 @@
 // A plugin of each kind of part, without a mistake. mistakes.test.ts puts one mistake at a time into this text.
-import { Llama4ForCausalLM, type ModelContext, RmsNorm } from '@graft/core-model';
+import { type Llama4Config, Llama4ForCausalLM, type ModelContext, RmsNorm } from '@graft/core-model';
 import { Backend } from '@graft/engine';
 import { InterpreterBackend, type Tensor } from '@graft/graph';
 import { definePlugin, InitHook, type Patches } from '@graft/registry';
@@ -7,7 +7,7 @@ import { definePlugin, InitHook, type Patches } from '@graft/registry';
 class MyModel extends Llama4ForCausalLM {
   readonly cap: number;
 
-  constructor(context: ModelContext) {
+  constructor(context: ModelContext<Llama4Config>) {
     super(context);
     this.cap = Number(context.overrideOptions?.['cap'] ?? 30);
   }
