@@ -1,5 +1,5 @@
-// What a start with a large model costs in time and memory: a synthetic checkpoint of Llama-3.2-1B's shape with random weights, as a GGUF in Q4_K and Q6_K (as the preset
-// Q4_K_M mixes them) and as safetensors in bfloat16. The first start converts the weights into the cache; the second reads them from it.
+// What a start with a large model costs in time and memory: a synthetic checkpoint of Llama-3.2-1B's shape with random weights, as a GGUF in Q4_K and Q6_K
+// (as the preset Q4_K_M mixes them) and as safetensors in bfloat16. The first start converts the weights into the cache; the second reads them from it.
 //   npm run bench -- large [--forms q4_k_m,bfloat16] [--folder DIR]
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// One start with a large model, in a process of its own: `node large-model.mjs MODEL CACHE WEIGHTS`. Prints a line of JSON once it has answered, and waits to be ended.
+// One start with a large model, in a process of its own: `node large-model.mjs MODEL CACHE WEIGHTS`. Prints a line of JSON once it has answered, and waits to
+// be ended.
 import { LlmEngine } from '@graft/engine';
 
 const [, , model, cacheDirectory, weights] = process.argv;
