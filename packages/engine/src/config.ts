@@ -1,7 +1,9 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { EngineConfigError } from './errors.ts';
 import { ImageLimits } from './image/image-config.ts';
+import { parseWith } from './json-file.ts';
 
 /** The version that the `graft` range of a plugin is checked against. */
 export const graftVersion = '0.1.0';
@@ -85,6 +87,11 @@ export const EngineConfig = z.strictObject({
   auxHiddenStateLayers: z.array(z.int().nonnegative()).default([]).describe('Layers whose incoming residual stream a request may ask for.'),
 });
 export type EngineConfig = z.output<typeof EngineConfig>;
+
+/** @throws EngineConfigError */
+export function parseConfig(config: unknown): EngineConfig {
+  return parseWith(EngineConfig, config, (what, key, fix) => new EngineConfigError(what, key || 'config', fix));
+}
 
 /** `$XDG_CACHE_HOME/graft/weights`, or ~/.cache/graft/weights. */
 export function defaultCacheDirectory(): string {

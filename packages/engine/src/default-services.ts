@@ -1,9 +1,10 @@
-import { checkpointFormats, float32Policy } from '@graft/core-model';
+import { type Checkpoint, checkpointFormats, float32Policy } from '@graft/core-model';
 import { type Binding, defaultBindings, type LoadedPlugins, type SelectedPlatform, type ServiceContainer } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo } from './engine.ts';
 import { apiLogitsProcessors } from './logits-processors.ts';
 import * as files from './model-files.ts';
+import { readSource } from './model-source.ts';
 import { AnyShapeRunner } from './runner/any-shape-runner.ts';
 import * as scheduler from './scheduler-policy.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
@@ -63,4 +64,16 @@ export async function readFiles<T>(
 ): Promise<T> {
   await using container = createServices(plugins, on, choice);
   return await read(await container.get(ModelFiles));
+}
+
+/** Opens the engine's model. @throws UnknownArchitectureError before an error of its weights' files. */
+export async function openModel(
+  { registry }: LoadedPlugins,
+  files: ModelFiles,
+  { model, architecture }: Pick<EngineConfig, 'model' | 'architecture'>,
+): Promise<Checkpoint> {
+  return await files.open(model).catch(async (error: unknown) => {
+    await readSource(registry, await files.config(model), architecture);
+    throw error;
+  });
 }

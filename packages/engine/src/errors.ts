@@ -1,5 +1,4 @@
-import { graftError, wordedError } from '@graft/common';
-import { quotedList } from '@graft/registry';
+import { graftError, quotedList, wordedError } from '@graft/common';
 
 /** A request has the wrong form. */
 export class InvalidRequestError extends wordedError('GRAFT_INVALID_REQUEST', 'correct the field and send the request again.') {}

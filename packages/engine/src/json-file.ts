@@ -1,6 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { messageOf } from '@graft/common';
-import { describeIssue } from '@graft/registry';
+import { describeIssue, messageOf } from '@graft/common';
 import type { z } from 'zod';
 
 type Refuse = (what: string, where: string) => Error;

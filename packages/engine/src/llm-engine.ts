@@ -3,8 +3,8 @@ import type { Checkpoint } from '@graft/core-model';
 import { assertSamePluginSet } from '@graft/registry';
 import type { z } from 'zod';
 import { type AnswerSink, readAnswer } from './answer.ts';
-import { defaultCacheDirectory, type EngineConfig } from './config.ts';
-import { createServices } from './default-services.ts';
+import { defaultCacheDirectory, type EngineConfig, parseConfig } from './config.ts';
+import { createServices, openModel } from './default-services.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { infoOf } from './engine-info.ts';
 import { EngineClosedError } from './errors.ts';
@@ -21,7 +21,7 @@ import { SamplerScratch } from './sampler.ts';
 import { type Batch, Scheduler } from './scheduler.ts';
 import { Sequence, type SequenceObserver, type SharedBySequences } from './sequence.ts';
 import { ServedModel } from './served-model.ts';
-import { loadEnginePlugins, parseConfig, type StartOptions } from './start-engine.ts';
+import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 import type { ModelText } from './text/model-text.ts';
 import { ModelFiles, SequencePolicies } from './tokens.ts';
 
@@ -59,10 +59,7 @@ export class LlmEngine implements Engine {
     const container = createServices(plugins, platform, parsed);
     try {
       const files = await container.get(ModelFiles);
-      using checkpoint = await files.open(parsed.model).catch(async (error: unknown) => {
-        await readSource(plugins.registry, await files.config(parsed.model), parsed.architecture); // an unknown architecture is told first
-        throw error;
-      });
+      using checkpoint = await openModel(plugins, files, parsed);
       return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
     } catch (error) {
       await container[Symbol.asyncDispose]();

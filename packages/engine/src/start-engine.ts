@@ -1,10 +1,8 @@
 import type { EventBus } from '@graft/common';
 import { coreModels } from '@graft/core-model';
 import { type LoadedPlugins, loadPlugins, type Plugin, type PluginRecord } from '@graft/registry';
-import { EngineConfig, graftVersion } from './config.ts';
+import { type EngineConfig, graftVersion } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
-import { EngineConfigError } from './errors.ts';
-import { parseWith } from './json-file.ts';
 
 export interface StartOptions {
   onProgress?: (progress: LoadProgress) => void;
@@ -18,10 +16,6 @@ export interface StartOptions {
   pluginsInCode?: readonly Plugin[];
   /** The plugins that the starting thread found. A start that finds others is refused. */
   expectedPlugins?: readonly PluginRecord[];
-}
-
-export function parseConfig(config: unknown): EngineConfig {
-  return parseWith(EngineConfig, config, (what, key, fix) => new EngineConfigError(what, key || 'config', fix));
 }
 
 /** The upstream models and the application's plugins. */

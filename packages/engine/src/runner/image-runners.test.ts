@@ -1,11 +1,12 @@
 import { openCheckpoint } from '@graft/core-model';
 import type { HostTensor } from '@graft/graph';
 import { afterEach, expect, onTestFinished, test } from 'vitest';
+import { parseConfig } from '../config.ts';
 import { createServices } from '../default-services.ts';
 import { caseFolder, tinyConfig } from '../engine.fixture.ts';
 import { loadModel } from '../load-model.ts';
 import { readSource } from '../model-source.ts';
-import { loadEnginePlugins, parseConfig } from '../start-engine.ts';
+import { loadEnginePlugins } from '../start-engine.ts';
 import { device, staticPlugin } from '../static-plugin.fixture.ts';
 import type { ModelRunner, RunStep } from './model-runner.ts';
 

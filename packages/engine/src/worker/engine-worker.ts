@@ -1,47 +1,26 @@
 import { Worker } from 'node:worker_threads';
 import { GraftError, messageOf } from '@graft/common';
-import { assertSamePluginSet, type PluginRecord, pluginRecord } from '@graft/registry';
 import type { z } from 'zod';
 import { readAnswer } from '../answer.ts';
-import type { EngineConfig } from '../config.ts';
+import { type EngineConfig, parseConfig } from '../config.ts';
 import type { Engine, EngineInfo, EngineStats, LoadProgress, ReloadOptions, ReloadReport } from '../engine.ts';
-import { EngineClosedError, EngineFailureError, PluginInCodeError } from '../errors.ts';
+import { EngineClosedError, EngineFailureError } from '../errors.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
-import { loadEnginePlugins, parseConfig, type StartOptions } from '../start-engine.ts';
+import type { StartOptions } from '../start-engine.ts';
 import { unlessAborted } from '../unless-aborted.ts';
 import { type FromWorker, type Reloaded, startId, type ToWorker, type WorkerStart } from './protocol.ts';
 
 /**
- * Starts the engine in a worker, so that HTTP and the terminal stay responsive while a model loads and runs. Both threads look for the plugins. The worker refuses
- * to start if it finds others than this thread.
+ * Starts the engine in a worker, so that HTTP and the terminal stay responsive while a model loads and runs. The worker imports the engine while this thread
+ * looks for the plugins and reads the model's config. It refuses to start if it finds other plugins than this thread.
  * @throws PluginInCodeError, PluginSetsDifferError, and the errors of `LlmEngine.start`.
  */
 export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
-  const parsed = parseConfig(config);
+  parseConfig(config);
   options.signal?.throwIfAborted();
-  const { defaultPlugins, defaultPluginsFrom, signal } = options;
-  const expectedPlugins = await findPlugins(parsed, options);
-  signal?.throwIfAborted();
-  const start: WorkerStart = {
-    config,
-    expectedPlugins,
-    ...(defaultPlugins && { defaultPlugins }),
-    ...(defaultPluginsFrom && { defaultPluginsFrom }),
-  };
-  return await EngineWorker.start(new Worker(entryUrl(), { workerData: start, execArgv: [] }), options);
-}
-
-/** The plugins that the worker must find. A plugin passed in code must be one of them, unchanged. */
-async function findPlugins(config: EngineConfig, { pluginsInCode = [], ...options }: StartOptions): Promise<readonly PluginRecord[]> {
-  const { records } = await loadEnginePlugins(config, options);
-  const found = new Map(records.map((record) => [record.name, record]));
-  const missing = pluginsInCode.filter(({ name }) => !found.has(name));
-  if (missing.length > 0) throw new PluginInCodeError(missing.map(({ name }) => name));
-  assertSamePluginSet(
-    pluginsInCode.map(pluginRecord),
-    pluginsInCode.map(({ name }) => found.get(name)!),
-  );
-  return records;
+  const engine = new EngineWorker(new Worker(entryUrl(), { execArgv: [] }), options.events);
+  const { checkStart } = await import('./check-start.ts');
+  return await engine.start(checkStart(config, options), options);
 }
 
 const graceMs = 10_000;
@@ -80,7 +59,7 @@ class EngineWorker implements Engine {
   private readonly ended: Promise<void>;
   private open = true;
 
-  private constructor(worker: Worker, events: StartOptions['events']) {
+  constructor(worker: Worker, events: StartOptions['events']) {
     this.worker = worker;
     this.events = events;
     worker.on('message', (message: FromWorker) => this.receive(message));
@@ -95,18 +74,25 @@ class EngineWorker implements Engine {
     });
   }
 
-  /** Waits until the worker is ready. @throws the errors of the start; the signal's reason. */
-  static async start(worker: Worker, { onProgress, events, signal }: StartOptions): Promise<EngineWorker> {
-    const engine = new EngineWorker(worker, events);
-    const started = new Promise<EngineInfo>((take, fail) => {
-      engine.pending.set(startId, { take: take as Pending['take'], fail, onProgress });
-    });
+  /** Waits until the worker is ready. @throws the errors of `checked` and of the start; the signal's reason. */
+  async start(checked: Promise<WorkerStart>, { onProgress, signal }: Pick<StartOptions, 'onProgress' | 'signal'>): Promise<this> {
+    const started = new Promise<EngineInfo>((take, fail) => this.pending.set(startId, { take: take as Pending['take'], fail, onProgress }));
+    started.catch(() => undefined); // `checked` may fail first
     try {
-      engine.served = await unlessAborted(started, signal);
-      return engine;
+      const start = await checked;
+      signal?.throwIfAborted();
+      this.send({ type: 'start', ...start });
     } catch (error) {
-      engine.pending.delete(startId);
-      endWorker(worker);
+      this.pending.delete(startId);
+      await this.worker.terminate(); // harmless here: no plugin, and so no native code, is loaded in it yet
+      throw error;
+    }
+    try {
+      this.served = await unlessAborted(started, signal);
+      return this;
+    } catch (error) {
+      this.pending.delete(startId);
+      endWorker(this.worker);
       throw error;
     }
   }

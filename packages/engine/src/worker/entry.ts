@@ -1,4 +1,4 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { EventBus } from '@graft/common';
 import type { EngineEvents, LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
@@ -96,7 +96,10 @@ const progressOf =
 
 const sendError = (id: number, error: unknown): void => send({ type: 'error', id, error: errorRecord(error) });
 
-start(workerData as WorkerStart).catch((error: unknown) => {
-  sendError(startId, error);
-  port.close();
+port.once('message', (message: ToWorker) => {
+  if (message.type !== 'start') return port.close();
+  start(message).catch((error: unknown) => {
+    sendError(startId, error);
+    port.close();
+  });
 });

@@ -5,7 +5,7 @@ import type { EngineConfig } from '../config.ts';
 import type { EngineEvents, EngineInfo, EngineStats, LoadProgress, ReloadReport } from '../engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
 
-/** The worker's start data: validated, without functions. */
+/** What a worker starts with: validated, without functions. */
 export interface WorkerStart {
   config: z.input<typeof EngineConfig>;
   defaultPlugins?: readonly string[];
@@ -18,6 +18,7 @@ export interface WorkerStart {
 export const startId = 0;
 
 export type ToWorker =
+  | ({ type: 'start' } & WorkerStart)
   | { type: 'generate'; id: number; request: GenerateRequest }
   | { type: 'abort'; id: number }
   | { type: 'tokenize'; id: number; text: string }

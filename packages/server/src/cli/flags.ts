@@ -1,5 +1,5 @@
 import { GraftError } from '@graft/common';
-import { EngineConfig } from '@graft/engine';
+import { EngineConfig } from '@graft/engine/starter';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { z } from 'zod';
 import { type Environment, splitList } from './config.ts';

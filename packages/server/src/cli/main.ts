@@ -1,16 +1,14 @@
 import { GraftError } from '@graft/common';
-import { graftVersion } from '@graft/engine';
+import { graftVersion } from '@graft/engine/starter';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { parseImageHost } from '../images/fetch-image.ts';
-import { type ChatOptions, chat } from './chat.ts';
+import { parseImageHost } from '../images/image-host.ts';
+import type { ChatOptions } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
-import { contract, type ExplainOptions, explain, type GraphsOptions, graphs, list } from './explain.ts';
+import type { ExplainOptions, GraphsOptions } from './explain.ts';
 import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
-import { models, pull, remove } from './models.ts';
-import { newProject } from './new.ts';
-import { type ServeOptions, serve } from './serve.ts';
+import type { ServeOptions } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
-import { type VerifyOptions, verify } from './verify.ts';
+import type { VerifyOptions } from './verify.ts';
 
 /**
  * Runs the `graft` command line to its end.
@@ -32,6 +30,7 @@ export async function runCli(args: string[], terminal: Terminal = process): Prom
   }
 }
 
+/** Each command imports its own code, so that none waits for that of the others. */
 function program(environment: Environment, terminal: Terminal, exitWith: (code: number) => void): Command {
   const root = new Command('graft')
     .description('Serves a model, and tells which class serves it and why.')
@@ -40,29 +39,37 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) })
     .showHelpAfterError('(graft --help lists the commands and flags)');
   const building = [...modelFlags, ...pluginFlags];
-  addEngineFlags(serveCommand(root)).action((model: string | undefined, options: ServeOptions) =>
-    serve({ model, ...options }, environment, terminal),
+  type Printed = { json?: boolean };
+  addEngineFlags(serveCommand(root)).action(async (model: string | undefined, options: ServeOptions) =>
+    (await import('./serve.ts')).serve({ model, ...options }, environment, terminal),
   );
-  addEngineFlags(chatCommand(root)).action((model: string | undefined, options: ChatOptions) =>
-    chat({ model, ...options }, environment, terminal),
+  addEngineFlags(chatCommand(root)).action(async (model: string | undefined, options: ChatOptions) =>
+    (await import('./chat.ts')).chat({ model, ...options }, environment, terminal),
   );
-  addEngineFlags(explainCommand(root), building).action((architectures: string[], options: ExplainOptions) =>
-    explain(architectures, options, environment, terminal),
+  const explaining = () => import('./explain.ts');
+  addEngineFlags(explainCommand(root), building).action(async (architectures: string[], options: ExplainOptions) =>
+    (await explaining()).explain(architectures, options, environment, terminal),
   );
-  addEngineFlags(listCommand(root), pluginFlags).action((options: { json?: boolean }) => list(options, environment, terminal));
-  addEngineFlags(contractCommand(root), ['model', ...pluginFlags]).action((className: string, options: ExplainOptions) =>
-    contract(className, options, environment, terminal),
+  addEngineFlags(listCommand(root), pluginFlags).action(async (options: Printed) =>
+    (await explaining()).list(options, environment, terminal),
   );
-  addEngineFlags(graphsCommand(root), building).action((options: GraphsOptions) => graphs(options, environment, terminal));
+  addEngineFlags(contractCommand(root), ['model', ...pluginFlags]).action(async (className: string, options: ExplainOptions) =>
+    (await explaining()).contract(className, options, environment, terminal),
+  );
+  addEngineFlags(graphsCommand(root), building).action(async (options: GraphsOptions) =>
+    (await explaining()).graphs(options, environment, terminal),
+  );
   addEngineFlags(verifyCommand(root), [...building, 'platformOptions', 'threads', 'cacheDirectory']).action(
     async (architecture: string | undefined, options: VerifyOptions) =>
-      exitWith(await verify(architecture, options, environment, terminal)),
+      exitWith(await (await import('./verify.ts')).verify(architecture, options, environment, terminal)),
   );
-  type Printed = { json?: boolean };
-  newCommand(root).action((kind: string, name: string, options: Printed) => newProject(kind, name, options, terminal));
-  pullCommand(root).action((name: string, options: Printed) => pull(name, options, environment, terminal));
-  modelsCommand(root).action((options: Printed & { model?: string[] }) => models(options, environment, terminal));
-  removeCommand(root).action((name: string, options: Printed) => remove(name, options, environment, terminal));
+  newCommand(root).action(async (kind: string, name: string, options: Printed) =>
+    (await import('./new.ts')).newProject(kind, name, options, terminal),
+  );
+  const keeping = () => import('./models.ts');
+  pullCommand(root).action(async (name: string, options: Printed) => (await keeping()).pull(name, options, environment, terminal));
+  modelsCommand(root).action(async (options: Printed & { model?: string[] }) => (await keeping()).models(options, environment, terminal));
+  removeCommand(root).action(async (name: string, options: Printed) => (await keeping()).remove(name, options, environment, terminal));
   return root;
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { GraftError } from '@graft/common';
-import { describeModel, type LoadProgress, type ModelDescription } from '@graft/engine';
+import type { LoadProgress, ModelDescription } from '@graft/engine';
 import { modelsFolder, smolLm2 } from '../models/default-model.ts';
 import { bytesText, writingTo } from '../models/download.ts';
 import { hubSettings } from '../models/hub.ts';
@@ -102,6 +102,7 @@ async function modelAt(path: string): Promise<CachedModel> {
 async function described(model: CachedModel): Promise<ModelRecord> {
   if (model.path === null) return { ...model, problem: 'neither safetensors with a config.json nor a GGUF' };
   try {
+    const { describeModel } = await import('@graft/engine');
     return { ...model, ...(await describeModel(model.path)), problem: null };
   } catch (error) {
     if (!GraftError.is(error)) throw error;

@@ -2,7 +2,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, w
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nearestNames, quotedList } from '@graft/common';
-import { graftVersion } from '@graft/engine';
+import { graftVersion } from '@graft/engine/starter';
 import { UsageError } from './flags.ts';
 import { print, type Terminal } from './terminal.ts';
 

@@ -1,12 +1,11 @@
 import { once } from 'node:events';
 import { createServer, isIP } from 'node:net';
 import { GraftError, messageOf } from '@graft/common';
-import { createApplicationServices, type Engine } from '@graft/engine';
+import type { Engine } from '@graft/engine';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import type { AppOptions } from '../app.ts';
 import { checkReloadKey, loopbackHosts } from '../security.ts';
-import { ServerServices, serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
 import { askedOf } from './flags.ts';
 import { defaultPlugins, type EngineStarter, withEngine } from './start-engine.ts';
@@ -47,11 +46,11 @@ export async function serve(options: ServeOptions, environment: Environment, ter
   await checkPort(options.host, options.port);
   const logger = pino({ level: options.logLevel, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true }));
   const warn = (record: object, message: string) => logger.warn(record, message);
-  const importingApp = import('../app.ts'); // while the worker starts: a model that is refused does not wait for it
-  await withEngine(options, { environment, terminal, warn, start }, async (engine, stopped) => {
+  const importApp = () => Promise.all([import('../app.ts'), import('../services.ts'), import('@graft/engine')]);
+  await withEngine(options, { environment, terminal, warn, start, whileLoading: importApp }, async (engine, stopped) => {
+    const [{ createApp }, { ServerServices, serverServices }, { createApplicationServices }] = await importApp();
     await using services = await createApplicationServices(askedOf(options, environment), engine.info, serverServices, defaultPlugins);
     const { metrics, routes } = await services.get(ServerServices);
-    const { createApp } = await importingApp;
     const app = createApp(engine, { logger, metrics, routes, ...appOptions(options) });
     await app.listen({ host: options.host, port: options.port }).catch((error) => {
       throw new ListenError(options.host, options.port, error);

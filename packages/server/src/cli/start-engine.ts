@@ -1,5 +1,6 @@
 import { EventBus } from '@graft/common';
-import { type Engine, type EngineConfig, type EngineEvents, type LoadProgress, type StartOptions, startEngineWorker } from '@graft/engine';
+import type { Engine, EngineConfig, EngineEvents, LoadProgress, StartOptions } from '@graft/engine';
+import { startEngineWorker } from '@graft/engine/starter';
 import type { z } from 'zod';
 import { defaultArchitecture, ensureDefaultModel } from '../models/default-model.ts';
 import type { Environment } from './config.ts';
@@ -38,6 +39,8 @@ interface Starting {
   terminal: Terminal;
   warn: Warn;
   start?: EngineStarter | undefined;
+  /** Called while the worker loads a model that was not refused. */
+  whileLoading?: () => unknown;
 }
 
 /**
@@ -61,14 +64,17 @@ export async function withEngine(
 /** The default model serves when the flags name none. Progress goes to stderr. */
 async function startEngine(
   options: Record<string, unknown>,
-  { environment, terminal, warn, start = startEngineWorker }: Starting,
+  { environment, terminal, warn, start = startEngineWorker, whileLoading }: Starting,
   signal: AbortSignal,
 ): Promise<Engine> {
   const asked = askedOf<Record<string, unknown>>(options, environment);
   // Checked before a download of minutes, with any name in the model's place.
   checkEngineConfig({ model: 'default', ...asked });
   using progress = progressReport(terminal.stderr);
-  const onProgress = (report: LoadProgress) => progress.show(report);
+  const onProgress = (report: LoadProgress) => {
+    progress.show(report);
+    whileLoading?.();
+  };
   const name = asked['model'] as string | undefined;
   const model =
     name === undefined

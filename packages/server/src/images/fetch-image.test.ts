@@ -2,7 +2,8 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { GraftError } from '@graft/common';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type FetchImage, fetchImage, parseImageHost } from './fetch-image.ts';
+import { type FetchImage, fetchImage } from './fetch-image.ts';
+import { parseImageHost } from './image-host.ts';
 
 const bytes = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 1, 2, 3);
 const asPng = { 'content-type': 'image/png' };

@@ -5,6 +5,7 @@ import { isIP } from 'node:net';
 import { GraftError, messageOf } from '@graft/common';
 import { ImageBytesError, ImageTypeError } from '@graft/engine';
 import { ImageAddressError, ImageFetchError, ImageHostError } from './errors.ts';
+import { parseImageHost, urlOf } from './image-host.ts';
 import { isPublicAddress } from './public-address.ts';
 
 /** Hosts that images are fetched from. */
@@ -50,18 +51,6 @@ export async function fetchImage(text: string, options: FetchImage): Promise<Uin
   }
 }
 
-/**
- * Normalises a host of the allow list as a URL does, for comparison: lower case, ASCII form, numbers as addresses.
- * @param text a name or an address, optionally with a port. Default: the scheme's port.
- * @returns null for anything else, such as a URL, a path or a pattern.
- */
-export function parseImageHost(text: string): { hostname: string; port: string | null } | null {
-  const [, name = '', port] = /^(\[[^\]\s]+\]|[^/\\?#@*:\s]+)(?::(\d+))?$/.exec(text) ?? [];
-  const url = urlOf(`http://${name}`);
-  if (url === null || url.port !== '' || Number(port ?? 1) > 65_535) return null;
-  return { hostname: url.hostname, port: port === undefined ? null : String(Number(port)) };
-}
-
 function isAllowed({ protocol, hostname, port }: URL, allowed: readonly string[]): boolean {
   const ownPort = protocol === 'https:' ? '443' : '80';
   return allowed.some((text) => {
@@ -80,14 +69,6 @@ function parseUrl(text: string, where: string): URL {
   if (url === null || !(url.protocol in schemes)) throw new ImageFetchError("The image's URL is not a valid http or https URL.", where);
   if (url.username !== '' || url.password !== '') throw new ImageFetchError("The image's URL holds a user name or password.", where);
   return url;
-}
-
-function urlOf(text: string): URL | null {
-  try {
-    return new URL(text);
-  } catch {
-    return null;
-  }
 }
 
 async function resolve({ host, hostname }: URL, { allowPrivate, where }: FetchImage, signal: AbortSignal): Promise<LookupAddress> {

@@ -1,5 +1,4 @@
-import { GraftError, messageOf } from '@graft/common';
-import { describeIssue } from '@graft/engine';
+import { describeIssue, GraftError, messageOf } from '@graft/common';
 import type { z } from 'zod';
 
 /** The `error` member of OpenAI's error body. */
