@@ -135,6 +135,34 @@ describe.each(managers)('%s', (name, [command, ...args], overrides) => {
     expect(code).toBe(1); // read or not: there is no platform without cpu
   });
 
+  test('has graft-manifest, which names TypeScript where it is missing, and writes a manifest with it', async () => {
+    const [upstream, registry] = [join(app, 'upstream'), join(app, 'node_modules/@graft/registry')];
+    mkdirSync(join(upstream, 'src'), { recursive: true });
+    writeFileSync(join(upstream, 'package.json'), '{ "name": "upstream", "version": "1.2.3" }');
+    writeFileSync(join(upstream, 'src/norm.ts'), 'export class Norm { scale: number = 1; }');
+    const write = () => run(app, process.execPath, join(registry, 'bin/graft-manifest.mjs'), 'upstream');
+    const missing = await write();
+    expect(missing.output).toContain('npm install --save-dev typescript');
+    expect(missing.code).toBe(2);
+    symlinkSync(realpathSync(join(root, 'node_modules/typescript')), join(dirname(dirname(realpathSync(registry))), 'typescript'));
+    expect(await write()).toEqual({ code: 0, output: '' });
+    expect(readFileSync(join(upstream, 'src/manifest.ts'), 'utf8')).toContain('module: "upstream/src/norm.ts"');
+  });
+
+  test('compares a plugin with another tarball of upstream, offline', async () => {
+    const { code, output } = await graft(
+      'contract',
+      '@graft/llama4-hpu',
+      '--plugins',
+      '@graft/llama4-hpu',
+      '--against',
+      tarballOf('core-model'),
+    );
+    expect(output).toContain('plugin "llama4-hpu" against @graft/core-model 0.1.0 (');
+    expect(output).toContain('no difference');
+    expect(code).toBe(0);
+  });
+
   test('finds a plugin that brings its own copy of the registry, and names both', async () => {
     const plugin = join(app, 'plugin');
     const copy = join(plugin, 'node_modules/@graft/registry');

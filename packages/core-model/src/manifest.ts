@@ -7,6 +7,7 @@ export const manifest: UpstreamManifest = {
   version: "0.1.0",
   classes: {
     "Attention": {
+      module: "@graft/core-model/src/layers/attention.ts",
       base: "Module",
       fields: ["numHeads","numKvHeads","headDim","scale","window","softcap","sinks","keyCache","valueCache","queryStart","sequenceLengths","totalLength"],
       accessors: {},
@@ -17,6 +18,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Buffer": {
+      module: "@graft/graph/src/nn/parameter.ts",
       base: null,
       fields: ["shape","dtype","persistent","storage"],
       accessors: {},
@@ -26,6 +28,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "ChunkedLocalAttention": {
+      module: "@graft/core-model/src/layers/attention.ts",
       base: "Attention",
       fields: ["kvCacheSpec"],
       accessors: {},
@@ -35,6 +38,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "DecoderForCausalLM": {
+      module: "@graft/core-model/src/models/decoder.ts",
       base: "Module",
       fields: ["model","lm_head"],
       accessors: {},
@@ -46,6 +50,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "DecoderLayer": {
+      module: "@graft/core-model/src/models/decoder.ts",
       base: "Module",
       fields: ["static region","self_attn","mlp","input_layernorm","post_attention_layernorm"],
       accessors: {},
@@ -55,6 +60,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "DecoderModel": {
+      module: "@graft/core-model/src/models/decoder.ts",
       base: "Module",
       fields: ["embed_tokens","layers","norm","startLayer","endLayer","auxHiddenStateLayers"],
       accessors: {},
@@ -66,6 +72,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Embedding": {
+      module: "@graft/core-model/src/layers/embedding.ts",
       base: "Module",
       fields: ["weight"],
       accessors: {},
@@ -75,6 +82,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "FusedMoe": {
+      module: "@graft/core-model/src/layers/fused-moe.ts",
       base: "Module",
       fields: ["topK","routing","activation","w13_weight","w2_weight","w13_bias","w2_bias"],
       accessors: {},
@@ -84,6 +92,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Gemma2DecoderLayer": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "LlamaDecoderLayer",
       fields: ["pre_feedforward_layernorm","post_feedforward_layernorm"],
       accessors: {},
@@ -93,24 +102,28 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Gemma2ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Gemma3ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Gemma3ForConditionalGeneration": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "GemmaRmsNorm": {
+      module: "@graft/core-model/src/layers/norm.ts",
       base: "RmsNorm",
       fields: [],
       accessors: {},
@@ -119,18 +132,21 @@ export const manifest: UpstreamManifest = {
       },
     },
     "GptOssForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "GraniteForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "HeadRmsNorm": {
+      module: "@graft/core-model/src/layers/norm.ts",
       base: "Module",
       fields: ["headDim","epsilon"],
       accessors: {},
@@ -140,6 +156,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Identity": {
+      module: "@graft/graph/src/nn/containers.ts",
       base: "Module",
       fields: [],
       accessors: {},
@@ -148,6 +165,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "LayerNorm": {
+      module: "@graft/core-model/src/layers/norm.ts",
       base: "Module",
       fields: ["weight","bias","epsilon"],
       accessors: {},
@@ -157,6 +175,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Linear": {
+      module: "@graft/core-model/src/layers/linear.ts",
       base: "Module",
       fields: ["weight","bias"],
       accessors: {},
@@ -166,6 +185,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4Attention": {
+      module: "@graft/core-model/src/models/llama4.ts",
       base: "Module",
       fields: ["qSize","kvSize","nope","attnTemperatureTuning","floorScale","attnScale","qkv_proj","o_proj","rotary_emb","qk_norm","attn"],
       accessors: {},
@@ -176,6 +196,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4DecoderLayer": {
+      module: "@graft/core-model/src/models/llama4.ts",
       base: "Module",
       fields: ["static region","self_attn","feed_forward","input_layernorm","post_attention_layernorm"],
       accessors: {},
@@ -185,6 +206,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4ForCausalLM": {
+      module: "@graft/core-model/src/models/llama4.ts",
       base: "DecoderForCausalLM",
       fields: [],
       accessors: {},
@@ -193,6 +215,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4ForConditionalGeneration": {
+      module: "@graft/core-model/src/models/mllama4.ts",
       base: "Module",
       fields: ["vision_model","multi_modal_projector","language_model"],
       accessors: {},
@@ -206,6 +229,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4Model": {
+      module: "@graft/core-model/src/models/llama4.ts",
       base: "DecoderModel",
       fields: [],
       accessors: {},
@@ -214,6 +238,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4Moe": {
+      module: "@graft/core-model/src/models/llama4.ts",
       base: "Module",
       fields: ["router","experts","shared_expert"],
       accessors: {},
@@ -223,6 +248,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4MultiModalProjector": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["linear_1"],
       accessors: {},
@@ -232,6 +258,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4VisionAttention": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["qkv_proj","o_proj","rotary_emb","hiddenSize"],
       accessors: {},
@@ -241,6 +268,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4VisionEncoder": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["layers"],
       accessors: {},
@@ -250,6 +278,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4VisionEncoderLayer": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["static region","self_attn","mlp","input_layernorm","post_attention_layernorm"],
       accessors: {},
@@ -259,6 +288,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4VisionMlp": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["fc1","fc2","outputActivation"],
       accessors: {},
@@ -268,6 +298,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4VisionModel": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["patch_embedding","class_embedding","positional_embedding_vlm","rotary_embedding","layernorm_pre","layernorm_post","model","vision_adapter","numPatches"],
       accessors: {},
@@ -278,6 +309,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Llama4VisionPixelShuffleMlp": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["mlp","patchesPerSide","factor"],
       accessors: {},
@@ -287,6 +319,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "LlamaAttention": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "Module",
       fields: ["qSize","kvSize","qkv_proj","o_proj","q_norm","k_norm","normedHeads","rotary_emb","queryScaling","attn"],
       accessors: {},
@@ -298,6 +331,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "LlamaDecoderLayer": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "DecoderLayer",
       fields: ["residualScale","self_attn","mlp"],
       accessors: {},
@@ -308,6 +342,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "LlamaForCausalLM": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "DecoderForCausalLM",
       fields: ["logitsScale","logitsSoftcap"],
       accessors: {},
@@ -317,6 +352,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "LlamaMlp": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "Module",
       fields: ["gate_up_proj","down_proj","activation"],
       accessors: {},
@@ -326,6 +362,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "LlamaModel": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "DecoderModel",
       fields: ["embeddingScale"],
       accessors: {},
@@ -335,30 +372,35 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Ministral3ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Mistral3ForConditionalGeneration": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "MistralForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "MixtralForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Module": {
+      module: "@graft/graph/src/nn/module.ts",
       base: null,
       fields: ["static region"],
       accessors: {},
@@ -371,6 +413,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "ModuleList": {
+      module: "@graft/graph/src/nn/containers.ts",
       base: "Module",
       fields: ["length"],
       accessors: {},
@@ -380,6 +423,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Olmo2DecoderLayer": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "Module",
       fields: ["static region","self_attn","mlp","post_attention_layernorm","post_feedforward_layernorm"],
       accessors: {},
@@ -389,12 +433,14 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Olmo2ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Parameter": {
+      module: "@graft/graph/src/nn/parameter.ts",
       base: null,
       fields: ["shape","stored"],
       accessors: {
@@ -408,36 +454,42 @@ export const manifest: UpstreamManifest = {
       },
     },
     "Phi3ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "PipelineMissingLayer": {
+      module: "@graft/core-model/src/models/decoder.ts",
       base: "Module",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Qwen2ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Qwen3ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "Qwen3MoeForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "RmsNorm": {
+      module: "@graft/core-model/src/layers/norm.ts",
       base: "Module",
       fields: ["weight","epsilon"],
       accessors: {},
@@ -449,6 +501,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "RotaryEmbedding": {
+      module: "@graft/core-model/src/layers/rotary.ts",
       base: "Module",
       fields: ["headDim","rotaryDim","interleaved","cosCache","sinCache"],
       accessors: {},
@@ -459,6 +512,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "RuntimeInput": {
+      module: "@graft/graph/src/nn/runtime-input.ts",
       base: null,
       fields: ["kind","dtype","dims"],
       accessors: {},
@@ -468,12 +522,14 @@ export const manifest: UpstreamManifest = {
       },
     },
     "SmolLM3ForCausalLM": {
+      module: "@graft/core-model/src/models/decoders.ts",
       base: "LlamaForCausalLM",
       fields: [],
       accessors: {},
       methods: {},
     },
     "SparseMoe": {
+      module: "@graft/core-model/src/models/llama.ts",
       base: "Module",
       fields: ["gate","experts"],
       accessors: {},
@@ -483,6 +539,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "UnfoldConvolution": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["linear","patchesPerSide","patchSize","numChannels"],
       accessors: {},
@@ -492,6 +549,7 @@ export const manifest: UpstreamManifest = {
       },
     },
     "VisionRotaryEmbedding": {
+      module: "@graft/core-model/src/layers/vision.ts",
       base: "Module",
       fields: ["numHeads","headDim","cosCache","sinCache","places"],
       accessors: {},

@@ -1,7 +1,10 @@
-import type { LanguageModel } from '@graft/core-model';
+import type { LanguageModel, ModelFamily } from '@graft/core-model';
 import {
   type Binding,
+  type BuildCompared,
   type ClassContract,
+  compareUpstream,
+  comparisonText,
   contractText,
   type DetectedPlatform,
   describeContract,
@@ -15,13 +18,15 @@ import {
   type PluginRecord,
   pluginRecord,
   type Resolution,
+  readUpstream,
   type ServiceRecord,
   servicesText,
+  type UpstreamComparison,
 } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import { engineServices, readFiles } from './default-services.ts';
 import { type BuiltModel, buildModel, type ModelChoice, markReads, modeOf } from './load-model.ts';
-import { type ModelSource, readAsText, readSource } from './model-source.ts';
+import { configAlone, type ModelSource, readAsText, readSource } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 
 /** An answer to read, and the same as data (`--json`). */
@@ -53,6 +58,13 @@ export interface ExplainContractOptions extends Omit<PlatformChoice, 'platform'>
   className: string;
   /** A checkpoint: the parameters of the architecture's model are then listed too. No weight is read. */
   model?: string;
+}
+
+export interface ExplainUpstreamOptions extends Omit<PlatformChoice, 'platform'> {
+  /** A loaded plugin: its name, package or path. */
+  plugin: string;
+  /** The folder of another version of an upstream package. */
+  against: string;
 }
 
 export interface ExplainServicesOptions extends PlatformChoice, Pick<ModelChoice, 'mode'> {
@@ -142,6 +154,33 @@ export async function explainContract(
   const build = model === undefined ? undefined : (architecture: string) => buildUpstream(plugins, architecture, model);
   const record = await describeContract(plugins, className, build);
   return { text: contractText(record), record };
+}
+
+/**
+ * What a plugin relies on, compared with another version of upstream. Its small models are built from their configs, up to the init hooks.
+ * @throws PluginNotLoadedError, UpstreamUnreadableError, UpstreamUnknownError
+ */
+export async function explainUpstream(
+  { plugin, against, ...where }: ExplainUpstreamOptions,
+  options: StartOptions = {},
+): Promise<Explanation<UpstreamComparison>> {
+  const plugins = await loadEnginePlugins(where, options);
+  const families = await plugins.registry.families<ModelFamily>();
+  const build: BuildCompared = async (architecture, name) => {
+    const raw = families.get(architecture)?.small()[architecture] ?? { architectures: [architecture] };
+    const checkpoint = configAlone(`the small config of ${architecture}`, raw);
+    const source = await readSource(plugins.registry, checkpoint, architecture);
+    const named = plugins.platforms.find((platform) => platform.name === name);
+    const platform = await detectPlatform(named ?? (await plugins.selectPlatform(name)).platform);
+    return await Promise.all(
+      platform.platform.modes.map(async (mode) => {
+        const { model, hooks } = await buildModel({ plugins, platform, config: { mode } }, source);
+        return { model, patches: hooks.ledger.toJSON() };
+      }),
+    );
+  };
+  const record = await compareUpstream(plugins, plugin, await readUpstream(against), build);
+  return { text: comparisonText(record), record };
 }
 
 /** Without storage: its parameters have names and shapes. */

@@ -34,11 +34,13 @@ export {
   type ExplainContractOptions,
   type ExplainModelOptions,
   type ExplainServicesOptions,
+  type ExplainUpstreamOptions,
   explainArchitecture,
   explainContract,
   explainPatches,
   explainPlugins,
   explainServices,
+  explainUpstream,
   type PatchesRecord,
 } from './explain.ts';
 export { type ExplainGraphsOptions, explainGraphs, type GraphsRecord } from './explain-graphs.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { buildManifest } from '../scripts/build-manifest.ts';
+import { buildManifest } from './build-manifest.ts';
 import { contractText, describeContract } from './describe-contract.ts';
 import { explain } from './explain.ts';
 import { LoadedPlugins } from './loaded-plugins.ts';

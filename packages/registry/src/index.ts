@@ -22,6 +22,13 @@ export {
   token,
 } from '@graft/services';
 export { type Build, buildUpstream } from './build.ts';
+export {
+  type BuildCompared,
+  compareUpstream,
+  comparisonText,
+  type UpstreamComparison,
+  type UpstreamDifference,
+} from './compare-upstream.ts';
 export { type ClassContract, contractText, describeContract, UnknownClassError } from './describe-contract.ts';
 export { UnknownArchitectureError } from './errors.ts';
 export { explain, explainHooks, groupPatches, type PatchGroup } from './explain.ts';
@@ -42,6 +49,7 @@ export type {
   ParameterFacts,
 } from './model.ts';
 export { ModelRegistry } from './model-registry.ts';
+export { readUpstream, type UpstreamVersion } from './package-manifest.ts';
 export { type Patches, PatchLedger, type PatchOptions, type PatchRecord } from './patch-ledger.ts';
 export type { Detected, DetectedPlatform, Detection, DeviceState, Platform, SelectedPlatform, ServedSizes } from './platform.ts';
 export { describePlatform, detectPlatform, selectPlatform } from './platform.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { buildManifest, renderManifest } from '../scripts/build-manifest.ts';
+import { buildManifest, renderManifest } from './build-manifest.ts';
 import type { ManifestClass } from './manifest.ts';
 
 const of = (...texts: string[]) =>
@@ -106,11 +106,11 @@ describe('a class', () => {
 });
 
 test('two sources that export one name are an error that names both', () => {
-  expect(() => of('export class A {}', 'export class A {}')).toThrow('A is exported by source-0.ts and by source-1.ts');
+  expect(() => of('export class A {}', 'export class A {}')).toThrow(/A is exported by source-0\.ts too[\s\S]*where: source-1\.ts/);
 });
 
 test('a source that does not parse is an error that names it', () => {
-  expect(() => of('export class A { f( }')).toThrow('source-0.ts: ');
+  expect(() => of('export class A { f( }')).toThrow('where: source-0.ts');
 });
 
 test('what is written is a module that gives the manifest back', async () => {

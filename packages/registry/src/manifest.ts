@@ -8,6 +8,7 @@ const member = z.strictObject({
 export type ManifestMember = z.output<typeof member>;
 
 const manifestClass = z.strictObject({
+  module: z.string().describe("Its source, after the name of the package that has it: '@graft/core-model/src/layers/norm.ts'."),
   base: z.string().nullable().describe('The class that it extends, as written.'),
   fields: z.array(z.string()),
   accessors: z.record(z.string(), member).describe('By `get name` and `set name`.'),

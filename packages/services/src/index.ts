@@ -12,7 +12,7 @@ export {
   type Services,
   servesOn,
 } from './binder.ts';
-export { declaresFields } from './class-source.ts';
+export { constructorOf, declaresFields } from './class-source.ts';
 export { ServiceContainer } from './container.ts';
 export { describeServices, type ServiceRecord, servicesText } from './describe.ts';
 export { ServiceNotBoundError } from './errors.ts';

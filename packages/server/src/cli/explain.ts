@@ -3,12 +3,14 @@ import {
   type ExplainContractOptions,
   type ExplainGraphsOptions,
   type ExplainModelOptions,
+  type ExplainUpstreamOptions,
   explainArchitecture,
   explainContract,
   explainGraphs,
   explainPatches,
   explainPlugins,
   explainServices,
+  explainUpstream,
 } from '@graft/engine';
 import { serverServices } from '../services.ts';
 import type { Environment } from './config.ts';
@@ -16,6 +18,7 @@ import { askedOf, UsageError } from './flags.ts';
 import { askedWithModel } from './models.ts';
 import { defaultPlugins } from './start-engine.ts';
 import { print, type Terminal } from './terminal.ts';
+import { withPackageFolder } from './unpack.ts';
 
 // The commands that print what Graft knows of a model. None reads weights.
 
@@ -66,10 +69,31 @@ export async function list({ json, ...options }: Printed, environment: Environme
   print(terminal, json, await explainPlugins(askedOf(options, environment), defaultPlugins));
 }
 
-/** The parts of an upstream class that an override may rely on, to paste into its declaration. */
-export async function contract(className: string, { json, ...options }: Printed, environment: Environment, terminal: Terminal) {
-  const asked = { className, ...(await askedWithModel<Omit<ExplainContractOptions, 'className'>>(options, environment, terminal, false)) };
+export interface ContractOptions extends Printed {
+  against?: string;
+}
+
+/**
+ * The parts of an upstream class that an override may rely on, to paste into its declaration. With `--against`, what a plugin relies on, compared with
+ * another version of upstream.
+ * @returns the exit code: 1 if the other version differs.
+ * @throws UsageError for an `--against` that is neither a folder nor a tarball.
+ */
+export async function contract(name: string, { json, against, ...options }: ContractOptions, environment: Environment, terminal: Terminal) {
+  if (against !== undefined) {
+    const asked = askedOf<Omit<ExplainUpstreamOptions, 'against' | 'plugin'>>(options, environment);
+    const compared = await withPackageFolder(against, (folder) =>
+      explainUpstream({ ...asked, plugin: name, against: folder }, defaultPlugins),
+    );
+    print(terminal, json, compared);
+    return compared.record.differences.length === 0 ? 0 : 1;
+  }
+  const asked = {
+    className: name,
+    ...(await askedWithModel<Omit<ExplainContractOptions, 'className'>>(options, environment, terminal, false)),
+  };
   print(terminal, json, await explainContract(asked, defaultPlugins));
+  return 0;
 }
 
 export interface GraphsOptions extends Printed {

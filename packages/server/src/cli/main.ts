@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { parseImageHost } from '../images/image-host.ts';
 import type { ChatOptions } from './chat.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
-import type { ExplainOptions, GraphsOptions } from './explain.ts';
+import type { ContractOptions, ExplainOptions, GraphsOptions } from './explain.ts';
 import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
 import type { ServeOptions } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
@@ -13,10 +13,11 @@ import type { VerifyOptions } from './verify.ts';
 /**
  * Runs the `graft` command line to its end.
  * @param args without node and the script.
- * @returns the exit code, after any error was printed. 0: done; 1: an error. For `verify`, 1: the two differ; 2: an error.
+ * @returns the exit code, after any error was printed. 0: done; 1: an error. For `verify` and `contract --against`, 1: the two differ; 2: an error.
  */
 export async function runCli(args: string[], terminal: Terminal = process): Promise<number> {
-  const failed = args[0] === 'verify' ? 2 : 1;
+  const compares = args[0] === 'verify' || (args[0] === 'contract' && args.some((arg) => /^--against(?:=|$)/.test(arg)));
+  const failed = compares ? 2 : 1;
   let code = 0;
   try {
     await program(readEnvironment(), terminal, (verdict) => void (code = verdict)).parseAsync(args, { from: 'user' });
@@ -53,8 +54,8 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
   addEngineFlags(listCommand(root), pluginFlags).action(async (options: Printed) =>
     (await explaining()).list(options, environment, terminal),
   );
-  addEngineFlags(contractCommand(root), ['model', ...pluginFlags]).action(async (className: string, options: ExplainOptions) =>
-    (await explaining()).contract(className, options, environment, terminal),
+  addEngineFlags(contractCommand(root), ['model', ...pluginFlags]).action(async (name: string, options: ContractOptions) =>
+    exitWith(await (await explaining()).contract(name, options, environment, terminal)),
   );
   addEngineFlags(graphsCommand(root), building).action(async (options: GraphsOptions) =>
     (await explaining()).graphs(options, environment, terminal),
@@ -145,7 +146,14 @@ function contractCommand(root: Command): Command {
   return root
     .command('contract')
     .description('Prints the parts of an upstream class that an override may rely on, to paste into its `reliesOn`. Reads no weights.')
-    .argument('<class>', 'e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention')
+    .argument(
+      '<name>',
+      'A class, e.g. Llama4ForCausalLM, or a part of a model such as Llama4Attention; with --against, a loaded plugin by name, package or path.',
+    )
+    .option(
+      '--against <path>',
+      'Compares what the plugin relies on with another version of an upstream package: its folder, or the .tgz of npm pack. Exit code 0: no difference; 1: differences; 2: error.',
+    )
     .option('--json', 'Prints the record behind the text.');
 }
 

@@ -1,35 +1,43 @@
 // What a class looks like, out of its source: for drift contracts (docs/adr/0005-drift-manifest.md).
 import { createHash } from 'node:crypto';
+import { graftError } from '@graft/common';
 import ts from 'typescript';
-import type { ManifestClass, ManifestMember, UpstreamManifest } from '../src/manifest.ts';
+import type { ManifestClass, ManifestMember, UpstreamManifest } from './manifest.ts';
 
 export interface SourceText {
+  /** With the package's name: `@graft/core-model/src/layers/norm.ts`. */
   path: string;
   text: string;
 }
 
 /**
  * The manifest of every class that the sources export.
- * @throws Error where a source does not parse, or two of them export one name.
+ * @param duplicate what to do where two sources export one name. Default: refuse.
+ * @throws ManifestSourceError where a source does not parse, or two of them export one name.
  */
-export function buildManifest({ name, version }: { name: string; version: string }, sources: readonly SourceText[]): UpstreamManifest {
-  const found = new Map<string, { path: string; facts: ManifestClass }>();
+export function buildManifest(
+  { name, version }: { name: string; version: string },
+  sources: readonly SourceText[],
+  duplicate: 'refuse' | 'first' = 'refuse',
+): UpstreamManifest {
+  const found = new Map<string, ManifestClass>();
   for (const source of sources) {
     for (const [className, facts] of classesOf(source)) {
       const other = found.get(className);
-      if (other !== undefined)
-        throw new Error(`${className} is exported by ${other.path} and by ${source.path}: one of them needs another name.`);
-      found.set(className, { path: source.path, facts });
+      if (other === undefined) found.set(className, facts);
+      else if (duplicate === 'refuse')
+        throw new ManifestSourceError(source.path, `${className} is exported by ${other.module} too; one of them needs another name`);
     }
   }
-  const names = [...found.keys()].sort();
-  return {
-    format: 1,
-    package: name,
-    version,
-    classes: Object.fromEntries(names.map((className) => [className, found.get(className)!.facts])),
-  };
+  const classes = Object.fromEntries([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
+  return { format: 1, package: name, version, classes };
 }
+
+export class ManifestSourceError extends graftError('GRAFT_MANIFEST_SOURCE', (path: string, problem: string) => ({
+  what: `A source of upstream classes cannot be read: ${problem.replace(/\.$/, '')}.`,
+  where: path,
+  fix: 'correct the source, or leave its folder out.',
+})) {}
 
 /** A TypeScript module that exports the manifest, a line a member, so that a diff says what changed. */
 export function renderManifest({ format, package: name, version, classes }: UpstreamManifest): string {
@@ -40,7 +48,8 @@ export function renderManifest({ format, package: name, version, classes }: Upst
       .join('');
   const block = (text: string): string => (text === '' ? '{}' : `{${text}\n      }`);
   const entries = Object.entries(classes).map(
-    ([className, { base, fields, accessors, methods }]) => `    ${json(className)}: {
+    ([className, { module, base, fields, accessors, methods }]) => `    ${json(className)}: {
+      module: ${json(module)},
       base: ${json(base)},
       fields: ${json(fields)},
       accessors: ${block(members(accessors))},
@@ -74,11 +83,12 @@ const javascript: ts.TranspileOptions = {
 };
 
 function classesOf({ path, text }: SourceText): [string, ManifestClass][] {
+  if (!/\bclass\s/.test(text)) return []; // for speed
   const { outputText, diagnostics = [] } = ts.transpileModule(text, { ...javascript, fileName: path });
-  if (diagnostics.length > 0) throw new Error(`${path}: ${ts.flattenDiagnosticMessageText(diagnostics[0]!.messageText, ' ')}`);
+  if (diagnostics.length > 0) throw new ManifestSourceError(path, ts.flattenDiagnosticMessageText(diagnostics[0]!.messageText, ' '));
   const written = exportedClasses(ts.createSourceFile(path, text, ts.ScriptTarget.ESNext, true));
   const emitted = exportedClasses(ts.createSourceFile(path.replace(/ts$/, 'js'), outputText, ts.ScriptTarget.ESNext, true));
-  return [...emitted].map(([name, node]) => [name, classFacts(node, written.get(name)!)]);
+  return [...emitted].map(([name, node]) => [name, { module: path, ...classFacts(node, written.get(name)!) }]);
 }
 
 function exportedClasses(file: ts.SourceFile): Map<string, ts.ClassDeclaration> {
@@ -101,9 +111,14 @@ const has = (node: ts.HasModifiers, kind: ts.SyntaxKind): boolean =>
   ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) ?? false;
 
 /** @param written the same class with its types: abstract members and declared fields are not in what runs. */
-function classFacts(emitted: ts.ClassDeclaration, written: ts.ClassDeclaration): ManifestClass {
+function classFacts(emitted: ts.ClassDeclaration, written: ts.ClassDeclaration): Omit<ManifestClass, 'module'> {
   const extended = emitted.heritageClauses?.find(({ token }) => token === ts.SyntaxKind.ExtendsKeyword)?.types[0]?.expression;
-  const facts: ManifestClass = { base: extended === undefined ? null : extended.getText(), fields: [], accessors: {}, methods: {} };
+  const facts: Omit<ManifestClass, 'module'> = {
+    base: extended === undefined ? null : extended.getText(),
+    fields: [],
+    accessors: {},
+    methods: {},
+  };
   for (const member of [...emitted.members, ...written.members.filter(isOnlyTyped)]) addMember(facts, member);
   return facts;
 }
@@ -111,7 +126,7 @@ function classFacts(emitted: ts.ClassDeclaration, written: ts.ClassDeclaration):
 const isOnlyTyped = (member: ts.ClassElement): boolean =>
   ts.canHaveModifiers(member) && (has(member, ts.SyntaxKind.AbstractKeyword) || has(member, ts.SyntaxKind.DeclareKeyword));
 
-function addMember(facts: ManifestClass, member: ts.ClassElement): void {
+function addMember(facts: Omit<ManifestClass, 'module'>, member: ts.ClassElement): void {
   const name = nameOf(member);
   if (name === null) return;
   if (ts.isPropertyDeclaration(member)) {
