@@ -150,6 +150,26 @@ test('a version outside of the range that an override states is a difference', a
   expect(code).toBe(1);
 });
 
+test.each(['>=0.2.0', 'graft >=0.2.0'])('a patch that a newer version no longer needs is to be removed (%s)', async (removeWhen) => {
+  const plugin = join(temporary, `patching-${removeWhen.length}.ts`);
+  writeFileSync(
+    plugin,
+    `import { definePlugin } from '${join(root, 'packages/registry/src/index.ts')}';
+export default definePlugin({
+  name: 'patching',
+  hooks: [{ of: 'LlamaForCausalLM', platform: 'cpu', phase: 'init', run: (model, _, patches) =>
+    patches.replaceMethod(model.model.norm, 'factors', function factors() { return this.weight; }, { upstream: 'https://example.com/pull/7', removeWhen: '${removeWhen}' }) }],
+});`,
+  );
+  const flags = ['patching', '--plugins', `${join(example, 'interpreter-cpu.ts')},${plugin}`];
+  const same = await contract(...flags, '--against', changedCopy(`same-${removeWhen.length}`, {}));
+  expect(same.out).toContain('no difference in 2 classes and members');
+  const { code, out } = await contract(...flags, '--against', changedCopy(`newer-${removeWhen.length}`, {}, '0.2.0'));
+  expect(out).toContain('is 0.2.0, which no longer needs it (removeWhen ');
+  expect(out).toContain('; remove it: https://example.com/pull/7 <- patch by patching: hook 1 of plugin "patching" (file:');
+  expect(code).toBe(1);
+});
+
 test.each([
   ['GRAFT_PLUGIN_NOT_LOADED', 'llama4-hpi', changedCopy('fine', {}), 'nearest: "llama4-hpu"'],
   ['GRAFT_UPSTREAM_UNREADABLE', 'llama4-hpu', temporary, 'package.json'],

@@ -1,16 +1,16 @@
 import type * as coreModel from '@graft/core-model';
-import type * as graph from '@graft/graph';
+import * as graph from '@graft/graph';
 import { listToken, token } from '@graft/registry';
 import type { LogitsProcessor } from './logits-processors.ts';
 import type * as files from './model-files.ts';
 import type * as buckets from './runner/buckets.ts';
-import type * as runner from './runner/model-runner.ts';
+import * as runner from './runner/model-runner.ts';
 import type * as scheduler from './scheduler-policy.ts';
 import type { TokenizerFormat } from './text/model-text.ts';
 
 export type Backend = graph.Backend;
 /** Compiles and runs models on a platform. It has no default: a platform's plugin binds it. */
-export const Backend = token<Backend>('Backend', 'engine', ['compile']);
+export const Backend = token<Backend>('Backend', 'engine', ['compile'], graph.backendContract);
 
 export type StaticBackend = graph.StaticBackend;
 /** The device of a `BucketedModelRunner`, which compiles for static shapes. */
@@ -22,7 +22,7 @@ export const BucketPolicy = token<BucketPolicy>('BucketPolicy', 'model');
 
 export type ModelRunner = runner.ModelRunner;
 /** Runs a model's steps. Default: `AnyShapeRunner`, over the platform's `Backend`. */
-export const ModelRunner = token<ModelRunner>('ModelRunner', 'model', ['capture', 'compile', 'ready', 'run']);
+export const ModelRunner = token<ModelRunner>('ModelRunner', 'model', ['capture', 'compile', 'ready', 'run'], runner.runnerContract);
 
 export type RunnerParts = runner.RunnerParts;
 /** The loaded model that a runner runs. The engine binds it. */

@@ -105,11 +105,16 @@ export interface Program extends MovesCacheRows, Disposable {
   readonly facts: { readonly graphs: number; readonly weightBytes: number; readonly cacheBytes: number };
 }
 
+/** The version of `Backend`: a number more for each change that an implementation must follow. */
+export const backendContract = 1;
+
 /**
  * Turns a captured model into a program. A platform's plugin brings the implementation; the interpreter is the oracle for all of them.
  * A program keeps the weights that it was compiled with, even if the model gets others. So a reload can compile a second program while the first one serves.
  */
 export interface Backend {
+  /** The version of this interface that it was written for; another one is refused. Default: the present one. */
+  readonly contract?: typeof backendContract;
   readonly name: string;
   /** Whether its programs have `moveCacheRows`. Without it, a layer with a window has a cache for whole sequences. */
   readonly movesCacheRows?: boolean;

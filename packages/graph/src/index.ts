@@ -2,6 +2,7 @@ import { noteCopy } from '@graft/common';
 
 export {
   type Backend,
+  backendContract,
   type CacheMove,
   type CompileOptions,
   chooseLowering,

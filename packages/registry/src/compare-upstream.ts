@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { graftError, messageOf, nearestNames, nowText, quotedList } from '@graft/common';
+import { GraftError, graftError, messageOf, nearestNames, nowText, quotedList } from '@graft/common';
 import { constructorOf, ownerText } from '@graft/services';
 import semver from 'semver';
 import type { LoadedPlugin, LoadedPlugins } from './loaded-plugins.ts';
@@ -8,7 +8,7 @@ import { loadManifest, ManifestChain, type UpstreamManifest } from './manifest.t
 import { parseMethod, sameParameters } from './method-name.ts';
 import type { AnyClass, InspectableModel } from './model.ts';
 import type { UpstreamVersion } from './package-manifest.ts';
-import type { PatchRecord } from './patch-ledger.ts';
+import { outgrown, type PatchRecord } from './patch-ledger.ts';
 import type { ReliesOn } from './plugin.ts';
 import { prototypesOf } from './prototypes.ts';
 
@@ -155,7 +155,9 @@ class RelianceCollector {
     for (const platform of new Set([...overrides, ...hooks].map((one) => one.platform)))
       for (const architecture of this.architecturesOn(platform)) {
         const models = await build(architecture, platform).catch((error: unknown) => {
-          this.notChecked.push(`${architecture} on platform "${platform}", which cannot be built: ${messageOf(error)}`);
+          this.notChecked.push(
+            `${architecture} on platform "${platform}", which cannot be built: ${GraftError.is(error) ? error.what : messageOf(error)}`,
+          );
           return [];
         });
         for (const { model, patches } of models) {
@@ -182,13 +184,13 @@ class RelianceCollector {
           what: `${name} is ${version}, outside of version "${range}"`,
           reliedOnBy: [by],
         })),
-      ...this.removals
-        .filter(({ patch }) => isIn(patch.removeWhen!))
-        .map(({ patch, by }) => {
-          const link = patch.upstream === null ? '' : `, see ${patch.upstream}`;
-          const what = `${name} ${version} no longer needs the patch of ${patch.target} (removeWhen "${patch.removeWhen}"): remove it${link}`;
-          return { kind: 'removeWhen' as const, what, reliedOnBy: [by] };
-        }),
+      ...this.removals.flatMap(({ patch, by }) => {
+        const isOfGraft = name.startsWith('@graft/'); // whose packages have one version
+        const reason = outgrown(patch.removeWhen!, { upstreamVersion: version, graftVersion: isOfGraft ? version : null });
+        if (reason === null) return [];
+        const what = `patch ${patch.operation} of ${patch.target}: ${reason}; remove it${patch.upstream === null ? '' : `: ${patch.upstream}`}`;
+        return [{ kind: 'removeWhen' as const, what, reliedOnBy: [by] }];
+      }),
     ];
   }
 
@@ -249,7 +251,7 @@ class RelianceCollector {
   private addPatches(model: InspectableModel, patches: readonly PatchRecord[]): void {
     for (const patch of patches.filter(({ plugin }) => plugin === this.loaded.name)) {
       const by = `patch by ${patch.hook} of ${this.owner}`;
-      if (patch.removeWhen !== null) this.removals.push({ patch, by: `${by} (${patch.operation})` });
+      if (patch.removeWhen !== null) this.removals.push({ patch, by });
       const [owner = '', member = null] = patch.target.split('.');
       const instance = modulesIn(model).find((module) => module.constructor.name === owner);
       const className = Object.hasOwn(this.now.classes, owner) ? owner : instance && this.classWith(instance, () => true);

@@ -54,6 +54,7 @@ export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform'
   readonly layers?: readonly { readonly candidates: readonly Link[] }[];
   /** The version of the plugin that brings the upstream class, for `removeWhen` of patches. */
   readonly upstreamVersion?: string | null;
+  readonly graftVersion?: string;
   /** The modes of the platform; a hook for none of them gets a warning. */
   readonly modes?: readonly string[];
   /** Hooks that are switched off: `plugin: name`, as in records, or `plugin: Class.method`. */
@@ -287,7 +288,7 @@ export class HookRunner {
 
   private async runHook(of: Hook, { model, context, undo }: Transaction, before: NamedParameters) {
     const { hook, plugin, phase, reason, paths, instances, run } = of;
-    const patched = { pathOf: pathsIn(model), upstreamVersion: this.target.upstreamVersion };
+    const patched = { pathOf: pathsIn(model), upstreamVersion: this.target.upstreamVersion, graftVersion: this.target.graftVersion };
     const { patches, warnings, made, close } = this.ledger.open({ hook, plugin, phase }, patched, reason);
     const started = performance.now();
     let where = hook;

@@ -1,6 +1,7 @@
 import { GraftError } from '@graft/common';
 import {
   type Binding,
+  ContractVersionError,
   collectBindings,
   describeServices,
   type Owner,
@@ -14,7 +15,7 @@ import { graftPeers } from './discover.ts';
 import { TargetModeError } from './errors.ts';
 import { HookRunner, type HookTarget, type LoadedHook } from './hook-runner.ts';
 import { ModelRegistry } from './model-registry.ts';
-import { type Platform, type SelectedPlatform, selectPlatform } from './platform.ts';
+import { type Platform, platformContract, type SelectedPlatform, selectPlatform } from './platform.ts';
 import type { Plugin, PluginHook } from './plugin.ts';
 import {
   PlatformDuplicateError,
@@ -86,7 +87,10 @@ export class LoadedPlugins {
     const modes = this.platforms.find(({ name }) => name === target.platform)?.modes;
     const plugin = this.loaded.find(({ name }) => name === target.chain[0]?.plugin)?.plugin;
     const upstreamVersion = plugin?.version ?? (await plugin?.manifest?.())?.version ?? null;
-    return new HookRunner({ ...target, upstreamVersion, ...(modes !== undefined && { modes }) }, this.hooks);
+    return new HookRunner(
+      { ...target, upstreamVersion, graftVersion: this.graftVersion, ...(modes !== undefined && { modes }) },
+      this.hooks,
+    );
   }
 
   get records(): readonly PluginRecord[] {
@@ -161,6 +165,9 @@ export class LoadedPlugins {
     const names = this.loaded.map(({ name }) => name);
     for (const name of plugin.after ?? []) if (!names.includes(name)) throw new PluginMissingError(owner, name, names);
     for (const platform of plugin.platforms ?? []) {
+      const { contract = platformContract } = platform;
+      if (contract !== platformContract)
+        throw new ContractVersionError({ name: `Platform "${platform.name}"`, owner }, contract, platformContract);
       const rival = this.loaded.find((other) => other.plugin.platforms?.some(({ name }) => name === platform.name));
       if (rival !== undefined) throw new PlatformDuplicateError(platform.name, ownerOf(rival), owner);
     }

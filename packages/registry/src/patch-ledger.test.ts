@@ -245,7 +245,7 @@ test('a patch that covers another plugin’s gives a warning, and the covered on
 test('a patch links the change that upstream needs, and is refused once upstream has it', () => {
   const options: PatchOptions = { upstream: 'https://example.com/pull/7', removeWhen: '>=0.2.0' };
   const patched = (upstreamVersion: string | null, more: PatchOptions = {}) => {
-    const { ledger, layer, patches } = opened({ upstreamVersion });
+    const { ledger, layer, patches } = opened({ upstreamVersion, graftVersion: '0.3.1' });
     patches.lend(layer, 'gate', {}, { ...options, ...more });
     return ledger.toJSON();
   };
@@ -257,6 +257,8 @@ test('a patch links the change that upstream needs, and is refused once upstream
       fix: 'remove the patch: https://example.com/pull/7.',
     }),
   );
+  expect(patched('0.1.9', { removeWhen: 'graft >=0.4.0' })).toHaveLength(1);
+  expect(() => patched('0.1.9', { removeWhen: 'graft >=0.3.0' })).toThrow(refused('Graft is 0.3.1'));
   expect(() => patched('0.1.9', { removeWhen: 'soon' })).toThrow(refused('removeWhen "soon" is not a semver range'));
 });
 

@@ -38,7 +38,10 @@ export interface PatchOptions {
   reason?: string;
   /** A link to the change of upstream that would make the patch superfluous. */
   upstream?: string;
-  /** The versions of the upstream plugin that do not need the patch, as a semver range. The model does not load with one of them. */
+  /**
+   * The versions that do not need the patch, as a semver range: of the upstream plugin (`>=0.2.0`), or of Graft (`graft >=0.3.0`). The model does not
+   * load with one of them.
+   */
   removeWhen?: string;
   /** Who reads the patch, where `forward` does not: `the runner`. */
   readBy?: string;
@@ -69,6 +72,7 @@ export interface PatchedModel {
   /** The path of a part; null for an object that is not a part of the model. */
   pathOf(instance: object): string | null;
   readonly upstreamVersion?: string | null | undefined;
+  readonly graftVersion?: string | null | undefined;
 }
 
 interface Patch {
@@ -120,7 +124,7 @@ export class PatchLedger {
       if (unknown !== undefined) refuse(`it has no option "${unknown}"`, `the options are ${patchOptions.join(', ')}.`);
       const place = model.pathOf(instance) ?? refuse(...outsideText(instance));
       const path = name === null ? place : place === '' ? name : `${place}.${name}`;
-      expectNeeded(options, model.upstreamVersion ?? null, refuse);
+      expectNeeded(options, model, refuse);
       const { detail, keeps = false, ...after } = changes[operation](instance, name!, given as never, refuse);
       const { reason = hookReason, upstream = null, removeWhen = null, readBy = null } = options;
       const record = { id: this.nextId++, operation, target, path, detail, reason, upstream, removeWhen, readBy, ...owner };
@@ -223,12 +227,28 @@ function outsideText(instance: object): [problem: string, fix: string] {
   return [`this ${nameOf(instance)} is not a module of the model, nor lent to one`, 'attach it first, or set the field where it is built.'];
 }
 
-function expectNeeded({ removeWhen, upstream }: PatchOptions, version: string | null, refuse: Refuse): void {
+function expectNeeded({ removeWhen, upstream }: PatchOptions, versions: RemovalVersions, refuse: Refuse): void {
   if (removeWhen === undefined) return;
-  if (semver.validRange(removeWhen) === null) refuse(`removeWhen "${removeWhen}" is not a semver range`, 'write it like ">=0.2.0".');
-  if (version === null || !semver.satisfies(version, removeWhen, { includePrerelease: true })) return;
-  const link = upstream === undefined ? '' : `: ${upstream}`;
-  refuse(`upstream is ${version}, which no longer needs it (removeWhen "${removeWhen}")`, `remove the patch${link}.`);
+  const { range } = readRemoval(removeWhen);
+  if (semver.validRange(range) === null)
+    refuse(`removeWhen "${removeWhen}" is not a semver range`, 'write it like ">=0.2.0", or "graft >=0.2.0".');
+  const reason = outgrown(removeWhen, versions);
+  if (reason !== null) refuse(reason, `remove the patch${upstream === undefined ? '' : `: ${upstream}`}.`);
+}
+
+type RemovalVersions = Pick<PatchedModel, 'upstreamVersion' | 'graftVersion'>;
+
+function readRemoval(removeWhen: string): { ofGraft: boolean; range: string } {
+  const [, range] = /^graft\s+(.*)$/i.exec(removeWhen) ?? [];
+  return { ofGraft: range !== undefined, range: range ?? removeWhen };
+}
+
+/** Why a patch is no longer needed; null while it is. */
+export function outgrown(removeWhen: string, { upstreamVersion, graftVersion }: RemovalVersions): string | null {
+  const { ofGraft, range } = readRemoval(removeWhen);
+  const version = (ofGraft ? graftVersion : upstreamVersion) ?? null;
+  if (version === null || !semver.satisfies(version, range, { includePrerelease: true })) return null;
+  return `${ofGraft ? 'Graft' : 'upstream'} is ${version}, which no longer needs it (removeWhen "${removeWhen}")`;
 }
 
 const hidden = { enumerable: false, configurable: true, writable: true };

@@ -17,8 +17,13 @@ export interface Detected extends Required<Omit<Detection, 'device'>> {
   readonly device: DeviceState | 'failed';
 }
 
+/** The version of `Platform`: a number more for each change that an implementation must follow. */
+export const platformContract = 1;
+
 /** The hardware that a plugin serves. The plugin binds its backend and runner through the container; the registry only chooses. */
 export interface Platform {
+  /** The version of this interface that it was written for; another one is refused. Default: the present one. */
+  readonly contract?: typeof platformContract;
   /** The name used by overrides, hooks and `--platform`. */
   readonly name: string;
   /** Chosen when no other platform has a device. */

@@ -162,6 +162,7 @@ const New = [{ architecture: 'New', model }];
 const steps: [string, Partial<PluginDeclaration>, string][] = [
   ['a version range', { graft: '^9.0.0' }, 'GRAFT_PLUGIN_VERSION'],
   ['a plugin that it comes after', { after: ['nobody'] }, 'GRAFT_PLUGIN_MISSING'],
+  ['a platform of another contract', { platforms: [{ ...platform('old'), contract: 0 as 1 }] }, 'GRAFT_CONTRACT_VERSION'],
   ['a platform', { platforms: [platform('npu'), platform('hpu')] }, 'GRAFT_PLATFORM_DUPLICATE'],
   ['a model', { models: [...New, { architecture: 'Llama', model }] }, 'GRAFT_ARCHITECTURE_CONFLICT'],
   ['an override', { models: New, overrides: [{ of: 'Llama', platform: 'hpu', model }] }, 'GRAFT_REGISTRATION_CONFLICT'],

@@ -211,6 +211,17 @@ describe('a service', () => {
     await expect(engine.get(token as typeof Backend)).rejects.toThrow(error);
   });
 
+  test('that states another contract than its token is refused, and one that states none is taken', async () => {
+    const Runner = token<{ contract?: number }>('Runner', 'engine', [], 2);
+    const runner = (value: { contract?: number }) => engineOf((bind) => bind(Runner).toConstantValue(value));
+    for (const value of [{}, { contract: 2 }]) expect(await (await runner(value)).get(Runner)).toBe(value);
+    const error = {
+      what: 'Runner was written for contract 1, and this version of Graft has contract 2.',
+      where: 'plugin "p0" (passed in code)',
+    };
+    await expect((await runner({ contract: 1 })).get(Runner)).rejects.toThrow(code('GRAFT_CONTRACT_VERSION', error));
+  });
+
   test('of the other scope is refused, and so is anything but a token', async () => {
     const engine = await engineOf();
     expect(() => engine.bind(Context).toConstantValue({ model: 'a' })).toThrow(code('GRAFT_TOKEN_SCOPE'));

@@ -3,6 +3,7 @@ import { Container, type Newable } from 'inversify';
 import { type Bind, type Binding, binder, requireNoRival, type Services } from './binder.ts';
 import {
   type Bound,
+  ContractVersionError,
   ServiceCycleError,
   ServiceFailedError,
   ServiceInvalidError,
@@ -149,14 +150,18 @@ export class ServiceContainer implements Services, AsyncDisposable {
     return value;
   }
 
-  /** @throws ServiceInvalidError for what is not a service of the token. */
+  /** @throws ServiceInvalidError for what is not a service of the token; ContractVersionError. */
   private async make(binding: Binding, service: Service, inner?: unknown): Promise<unknown> {
     const value = await this.valueOf(binding, service, inner);
-    const { isList, role, must } = binding;
+    const { isList, role, must, contract } = binding;
     const isWhole = isList && role === 'decorator';
     const misfits = isWhole && Array.isArray(value) ? value.map((one) => misfit(one, must)) : [misfit(value, isWhole ? ['map'] : must)];
     const given = misfits.find((one) => one !== null);
     if (given !== undefined) throw new ServiceInvalidError(binding, given!);
+    if (contract !== null) {
+      const { contract: stated = contract } = value as { contract?: unknown };
+      if (stated !== contract) throw new ContractVersionError(binding, stated, contract);
+    }
     noteOwner(value, binding.owner);
     return value;
   }

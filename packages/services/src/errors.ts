@@ -101,6 +101,16 @@ export class ServiceInvalidError extends graftError(
   }),
 ) {}
 
+/** An implementation states another version of the interface that it implements. */
+export class ContractVersionError extends graftError(
+  'GRAFT_CONTRACT_VERSION',
+  ({ name, owner }: Bound, stated: unknown, contract: number) => ({
+    what: `${name} was written for contract ${String(stated)}, and this version of Graft has contract ${contract}.`,
+    where: ownerText(owner),
+    fix: `install a version of the plugin with contract ${contract}, or adapt it as CHANGELOG.md says and state \`contract: ${contract}\`.`,
+  }),
+) {}
+
 export class ServiceNotInjectableError extends graftError(
   'GRAFT_SERVICE_NOT_INJECTABLE',
   (Class: string, parameters: number, injected: number, boundTo: Bound | null) => ({

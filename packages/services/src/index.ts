@@ -15,7 +15,7 @@ export {
 export { constructorOf, declaresFields } from './class-source.ts';
 export { ServiceContainer } from './container.ts';
 export { describeServices, type ServiceRecord, servicesText } from './describe.ts';
-export { ServiceNotBoundError } from './errors.ts';
+export { ContractVersionError, ServiceNotBoundError } from './errors.ts';
 export { boundBy, type Owner, ownerText } from './owner.ts';
 export { listToken, type Scope, type Token, token } from './tokens.ts';
 

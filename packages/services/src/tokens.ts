@@ -16,6 +16,8 @@ export interface TokenFacts {
   /** Whether the service is a list, to which every plugin may add with `bind.many`. */
   readonly isList: boolean;
   readonly must: Must;
+  /** The version of the service's interface; null where it has none. */
+  readonly contract: number | null;
 }
 
 /** The methods that a service, or each element of a list, must have; or `function`. Fields are left to the compiler. Undefined is never a service. */
@@ -23,14 +25,17 @@ export type Must = readonly string[] | 'function';
 
 const known = new Map<symbol, TokenFacts>();
 
-/** A token of one service. Two calls give two tokens: import the one that exists. */
-export function token<T>(name: string, scope: Scope = 'engine', must: Must = []): Token<T> {
-  return make({ name, scope, isList: false, must });
+/**
+ * A token of one service. Two calls give two tokens: import the one that exists.
+ * @param contract the version of `T`. A service that states another one (`readonly contract = 1`) is refused.
+ */
+export function token<T>(name: string, scope: Scope = 'engine', must: Must = [], contract: number | null = null): Token<T> {
+  return make({ name, scope, isList: false, must, contract });
 }
 
 /** A token of a list; with nothing bound it is empty. */
 export function listToken<T>(name: string, scope: Scope = 'engine', must: Must = []): Token<readonly T[]> {
-  return make({ name, scope, isList: true, must });
+  return make({ name, scope, isList: true, must, contract: null });
 }
 
 function make<T>(facts: TokenFacts): Token<T> {

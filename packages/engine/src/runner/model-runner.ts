@@ -77,11 +77,16 @@ export interface WarmUpSummary {
   readonly seconds: number;
 }
 
+/** The version of `ModelRunner`: a number more for each change that an implementation must follow. */
+export const runnerContract = 1;
+
 /**
  * Runs a model's steps: it has the compiled graphs and their caches. `open`, `capture`, `compile`, `warmUp` and `ready` are called once, in this order. Then
  * come `run` and `embedImages`, each one call at a time; a call of one may overlap with a call of the other.
  */
 export interface ModelRunner extends Disposable {
+  /** The version of this interface that it was written for; another one is refused. Default: the present one. */
+  readonly contract?: typeof runnerContract;
   /** Opens the model on its device; nothing is compiled yet. */
   open?(report: Report, signal?: AbortSignal): Promise<void>;
   /** Known once the runner is open. */
