@@ -26,7 +26,7 @@ test('the graphs of a model are counted from its config for each bucket, with th
   ]);
   expect(record.why).toBeNull();
   expect(text).toContain('Llama4ForCausalLM (platform "interpreter", mode "regional") as Llama4ForCausalLM: 8 graphs to capture');
-  expect(text).toContain('model.layers.1 needs another: residual is float32[1, 8, 32], and null in decoder-layer#0');
+  expect(text).toContain('model.layers.1 needs another:\n      residual is float32[1, 8, 32], and null in decoder-layer#0');
 });
 
 test('the kinds of layers are listed with their layers and their differences from the most similar kind', async () => {
@@ -49,9 +49,23 @@ test('the kinds of layers are listed with their layers and their differences fro
     actual: 'null',
   });
   expect(text).toContain(
-    '  decoder-layer#1 serves model.layers.1, 5; unlike decoder-layer#0: residual is float32[batch, sequence, 32], not null; feed_forward is Llama4Moe, not LlamaMlp',
+    [
+      '  decoder-layer#1 serves model.layers.1, 5; unlike decoder-layer#0:',
+      '    residual is float32[batch, sequence, 32], not null',
+      '    feed_forward is Llama4Moe, not LlamaMlp',
+      '  decoder-layer#2 serves model.layers.2, 4, 6; unlike decoder-layer#0:',
+    ].join('\n'),
   );
-  expect(text).toContain('  decoder-layer#2 serves model.layers.2, 4, 6; unlike decoder-layer#0: ');
+});
+
+test('layers at equal distances are listed by their first two and their last', async () => {
+  const { text } = await explainGraphs({ ...asked, model: join(root, 'docs/maverick') });
+  expect(text.match(/serves .+?(?=;|$)/gm)).toEqual([
+    'serves model.layers.0',
+    'serves model.layers.1, 5, ..., 45',
+    'serves model.layers.2, 4, ..., 46',
+    'serves model.layers.3, 7, ..., 47',
+  ]);
 });
 
 test('without buckets the capture is for any shape, and two layers are compared by their numbers', async () => {

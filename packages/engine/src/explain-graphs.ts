@@ -13,6 +13,8 @@ export interface ExplainGraphsOptions extends ExplainModelOptions {
   why?: readonly [number, number];
 }
 
+const anyShape = 'any shape';
+
 /** `graphs --json`. */
 export interface GraphsRecord {
   readonly architecture: string;
@@ -35,7 +37,7 @@ export async function explainGraphs(asked: ExplainGraphsOptions, options: StartO
   const { buckets = [], why } = asked;
   const { resolution, model, context } = await buildToExplain(asked, options);
   const shapes: [string, StepShape | undefined][] =
-    buckets.length === 0 ? [['any shape', undefined]] : buckets.map((shape) => [`${shape.batch}x${shape.sequence}`, shape]);
+    buckets.length === 0 ? [[anyShape, undefined]] : buckets.map((shape) => [`${shape.batch}x${shape.sequence}`, shape]);
   const record: GraphsRecord = {
     architecture: resolution.architecture,
     modelClass: model.constructor.name,
@@ -61,13 +63,14 @@ function compareLayers(model: LanguageModel, layers: readonly [number, number]):
 
 function textOf({ architecture, modelClass, platform, mode, forecast, kinds, why }: GraphsRecord): string {
   const lines = [`${architecture} (platform "${platform}", mode "${mode}") as ${modelClass}: ${graphs(forecast.graphs)} to capture`];
-  for (const { region, graphs: count } of forecast.regions) lines.push(`${region}: ${graphs(count)}`);
-  for (const { bucket, regions } of forecast.buckets) {
+  const buckets = forecast.buckets.filter(({ bucket }) => bucket !== anyShape); // whose graphs are the kinds
+  if (buckets.length > 0) for (const { region, graphs: count } of forecast.regions) lines.push(`${region}: ${graphs(count)}`);
+  for (const { bucket, regions } of buckets) {
     for (const { region, graphs: serving, captures, because } of regions) {
       lines.push(`  ${bucket}: ${region} ${serving}${captures < serving ? `, ${captures} of them new` : ''}`);
       for (const { path, failures } of because) {
-        const reasons = failures.map(({ path: at, expected, actual, entry }) => `${at} is ${actual}, and ${expected} in ${entry}`);
-        lines.push(`    ${path} needs another: ${reasons.join('; ')}`);
+        lines.push(`    ${path} needs another:`);
+        lines.push(...failures.map(({ path: at, expected, actual, entry }) => `      ${at} is ${actual}, and ${expected} in ${entry}`));
       }
     }
   }

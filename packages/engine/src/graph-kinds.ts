@@ -32,12 +32,15 @@ function nearest(captured: CapturedModel, kinds: readonly GraphKind[], path: str
   return candidates.sort((a, b) => a.differences.length - b.differences.length)[0] ?? null;
 }
 
-/** One line per kind: its layers, and how they differ from the most similar earlier kind. */
+/** Each kind with its layers, and below it how they differ from the most similar earlier kind. */
 export function graphKindLines(kinds: readonly GraphKind[]): string[] {
-  return kinds.map(({ graph, paths, unlike }) => {
+  return kinds.flatMap(({ graph, paths, unlike }) => {
     const places = `${graph} serves ${placesOf(paths)}`;
-    if (unlike === null) return places;
-    return `${places}; unlike ${unlike.graph}: ${unlike.differences.map(({ path, expected, actual }) => `${path} is ${actual}, not ${expected}`).join('; ')}`;
+    if (unlike === null) return [places];
+    return [
+      `${places}; unlike ${unlike.graph}:`,
+      ...unlike.differences.map(({ path, expected, actual }) => `  ${path} is ${actual}, not ${expected}`),
+    ];
   });
 }
 
@@ -53,8 +56,12 @@ function placesOf(paths: readonly string[]): string {
   return [...byParent].map(([parent, numbers]) => (numbers.length === 0 ? parent : `${parent}.${rangesOf(numbers)}`)).join(', ');
 }
 
-/** `[0, 2, 3, 4]` -> `0, 2-4` */
+/** `[0, 2, 3, 4]` -> `0, 2-4`; `[1, 5, 9, 13, 17]` -> `1, 5, ..., 17` */
 function rangesOf(numbers: readonly number[]): string {
+  const [first = 0, second = 0] = numbers;
+  const step = second - first;
+  if (numbers.length > 4 && step > 1 && numbers.every((number, i) => number === first + i * step))
+    return `${first}, ${second}, ..., ${numbers.at(-1)}`;
   const ranges: [number, number][] = [];
   for (const number of numbers) {
     const last = ranges.at(-1);

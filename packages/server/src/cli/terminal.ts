@@ -1,3 +1,5 @@
+import { join, sep } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { GraftError, messageOf } from '@graft/common';
 import type { ProgressOutput } from './progress.ts';
 
@@ -21,9 +23,10 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
 }
 
-/** Prints an explanation; with `--json`, the record behind its text. */
+/** Prints an explanation, with URLs of files below the working directory as paths from there; with `--json`, the record behind its text. */
 export function print({ stdout }: Terminal, json: boolean | undefined, { text, record }: { text: string; record: unknown }): void {
-  stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd()}\n`);
+  const here = pathToFileURL(join(process.cwd(), sep)).href;
+  stdout.write(`${json === true ? JSON.stringify(record, null, 2) : text.trimEnd().replaceAll(here, '')}\n`);
 }
 
 /** A table's rows as lines with columns of equal width. */
