@@ -6,5 +6,5 @@ import { fileURLToPath } from 'node:url';
 import { runCli } from '@graft/server';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const port = process.env.PORT ?? '8000';
-process.exit(await runCli(['serve', '--app', here, '--port', port, ...process.argv.slice(2)]));
+const port = process.env.PORT === undefined ? [] : ['--port', process.env.PORT];
+process.exit(await runCli(['serve', '--app', here, ...port, ...process.argv.slice(2)]));

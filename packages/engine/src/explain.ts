@@ -120,20 +120,26 @@ export async function explainPlugins(asked: Omit<PlatformChoice, 'platform'>, op
   const loaded = await loadEnginePlugins(asked, options);
   const devices = await Promise.all(loaded.platforms.map((platform) => detectPlatform(platform)));
   const record = {
-    plugins: loaded.plugins.map(({ plugin, file }) => ({ ...pluginRecord(plugin), file })),
+    plugins: loaded.plugins.map(({ plugin, file, bindings }) => ({
+      ...pluginRecord(plugin),
+      services: bindings.map(
+        ({ name, platforms, modes }) => `${name} on ${platforms?.join(' ') ?? 'all'}, modes ${modes?.join(' ') ?? 'all'}`,
+      ),
+      file,
+    })),
     platforms: devices.map((detected) => ({ name: detected.platform.name, device: detected.device, reason: detected.reason })),
   };
   return { text: record.plugins.map((plugin) => pluginText(plugin, devices)).join('\n'), record };
 }
 
 function pluginText(
-  { name, version, file, platforms, ...lists }: PluginRecord & { file: string | null },
+  { name, version, file, platforms, ...lists }: PluginRecord & { services: readonly string[]; file: string | null },
   devices: readonly DetectedPlatform[],
 ) {
   const found = devices.filter(({ platform }) => platforms.includes(platform.name));
   const rows = [
     ...found.map((detected) => `platform ${detected.platform.name} ${describePlatform(detected)}`),
-    ...(['models', 'layers', 'overrides', 'hooks'] as const)
+    ...(['models', 'layers', 'overrides', 'hooks', 'services'] as const)
       .filter((kind) => lists[kind].length > 0)
       .map((kind) => `${kind}: ${lists[kind].join('; ')}`),
   ];

@@ -1,6 +1,6 @@
 import { createInterface, type Interface } from 'node:readline';
 import { GraftError } from '@graft/common';
-import type { Engine, GenerateRequest } from '@graft/engine';
+import type { Engine, GenerateRequest, TokenDelta } from '@graft/engine';
 import type { Environment } from './config.ts';
 import { type EngineStarter, withEngine } from './start-engine.ts';
 import { describeFailure, printable, type Terminal } from './terminal.ts';
@@ -11,6 +11,8 @@ export interface ChatOptions {
   temperature?: number;
   maxTokens?: number;
   seed?: number;
+  /** Each answer is one line of JSON. */
+  json?: boolean;
   [engineKey: string]: unknown;
 }
 
@@ -26,7 +28,7 @@ export async function chat(options: ChatOptions, environment: Environment, termi
 
 async function converse(engine: Engine, options: ChatOptions, terminal: Terminal, stopped: AbortSignal): Promise<void> {
   const { stdin, stdout } = terminal;
-  const isTerminal = stdin.isTTY === true;
+  const isTerminal = stdin.isTTY === true && options.json !== true;
   const lines = createInterface({ input: stdin, output: stdout, terminal: isTerminal, prompt: isTerminal ? '> ' : '' });
   const interrupt = new Interrupt(lines, terminal, stopped);
   if (isTerminal) stdout.write(`${engine.info.model}, served by ${engine.info.modelClass}. ${help}`);
@@ -54,23 +56,28 @@ async function reply(
   interrupt: Interrupt,
 ): Promise<Message[]> {
   const signal = interrupt.forAnswer();
+  const print = (text: string) => options.json !== true && terminal.stdout.write(text);
   let content = '';
+  let last: TokenDelta | null = null;
   try {
     for await (const delta of engine.generate({ prompt: { messages }, sampling: samplingOf(options, engine) }, { signal })) {
       content += delta.text;
-      terminal.stdout.write(printable(delta.text));
+      last = delta;
+      print(printable(delta.text));
     }
   } catch (error) {
     if (!signal.aborted) {
-      if (!GraftError.is(error)) throw error;
-      terminal.stderr.write(describeFailure(error));
+      if (!GraftError.is(error) || options.json === true) throw error;
+      terminal.stderr.write(describeFailure(error, false));
       return messages.slice(0, -1);
     }
-    terminal.stdout.write(' [stopped]');
+    print(' [stopped]');
   } finally {
     interrupt.answerEnded();
   }
-  terminal.stdout.write('\n');
+  print('\n');
+  const { finishReason = null, stopReason = null, usage = null } = last ?? {};
+  if (options.json === true) terminal.stdout.write(`${JSON.stringify({ content, finishReason, stopReason, usage })}\n`);
   return [...messages, { role: 'assistant', content }];
 }
 

@@ -12,7 +12,7 @@ import { runCli } from './main.ts';
 import { progressReport } from './progress.ts';
 import { type ServeOptions, serve } from './serve.ts';
 import { type EngineStarter, loggedEvents } from './start-engine.ts';
-import { printable } from './terminal.ts';
+import { describeFailure, printable } from './terminal.ts';
 
 function terminal() {
   const read = (stream: PassThrough) => {
@@ -46,6 +46,7 @@ describe('the flags', () => {
   test.each([
     ['a misspelt flag', ['serve', '--platfrom', 'cpu'], 'Did you mean --platform?'],
     ['a misspelt command', ['sevre'], 'Did you mean serve?'],
+    ['an unknown level of the log', ['serve', '--log-level', 'loud'], 'Allowed choices are silent'],
     ['words for a number', ['serve', '--max-sequences', 'many'], 'whole number'],
     ['a number out of range', ['serve', '--max-sequences', '0'], '--max-sequences'],
     ['an unknown choice', ['serve', '--weights', 'int2'], 'Allowed choices are auto, float32'],
@@ -55,13 +56,13 @@ describe('the flags', () => {
     ['a URL for a host of images', ['serve', '--allow-image-host', 'https://example.com/'], 'a host alone'],
     ['reloading without a key', ['serve', '--enable-reload', '--port', '0', '--model', '/nonexistent'], 'without an API key'],
     ['a missing model', ['serve', '--port', '0', '--model', '/nonexistent'], '/nonexistent'],
-    ['an unknown kind of project', ['new', 'plugni', 'acme'], 'use "plugin"'],
+    ['an unknown kind of project', ['new', 'plugni', 'acme'], 'Allowed choices are plugin, backend, model'],
     ['a name that npm refuses', ['new', 'plugin', '@Acme/My Plugin'], 'use "@acme/my-plugin"'],
     ['a folder with files in it', ['new', 'plugin', 'packages'], 'is not empty'],
     ['a missing model without --model', ['serve', '/nonexistent', '--port', '0'], '/nonexistent'],
   ])('%s is an error in words, without a stack', async (_, args, words) => {
     const { code, err } = await run(...args);
-    expect(code).toBe(1);
+    expect(code).toBe(2);
     expect(err).toContain(words);
     expect(err).not.toMatch(/\n\s+at /);
   });
@@ -70,16 +71,31 @@ describe('the flags', () => {
 test('graft list names the plugins with what each brings, as text and as data', async () => {
   const { out } = await run('list');
   expect(out).toMatch(/plugin core-model .*\n {2}models: LlamaForCausalLM; /);
-  expect(out).toMatch(/plugin cpu .*\n {2}platform cpu is device: /);
+  expect(out).toMatch(/plugin cpu .*\n {2}platform cpu is device: .*\n {2}services: Backend on cpu, modes all; /);
   const { plugins, platforms } = JSON.parse((await run('list', '--json')).out);
   expect(plugins).toContainEqual(expect.objectContaining({ name: 'core-model', layers: expect.arrayContaining(['RmsNorm']) }));
   expect(platforms).toContainEqual(expect.objectContaining({ name: 'cpu', device: 'device' }));
 });
 
-test('with --json an error is its record, and --version says the version', async () => {
-  const { code, err } = await run('explain', 'Nope', '--json');
-  expect(code).toBe(1);
-  expect(JSON.parse(err)).toMatchObject({ code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('nearest') });
+test.each([
+  ['explain Nope', { code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('nearest') }],
+  ['graphs --modle x', { code: 'GRAFT_CLI_USAGE', what: expect.stringContaining("unknown option '--modle'\n(Did you mean") }],
+  ['serve --log-level loud', { code: 'GRAFT_CLI_USAGE', what: expect.stringContaining('Allowed choices') }],
+  ['chat --model /nowhere', { code: 'GRAFT_CHECKPOINT_NOT_FOUND' }],
+])('with --json the stderr of graft %s is the record of its error, as one line', async (command, record) => {
+  const { code, out, err } = await run(...command.split(' '), '--json');
+  expect({ code, out }).toEqual({ code: 2, out: '' });
+  expect(err).toMatch(/^[^\n]+\n$/);
+  expect(JSON.parse(err)).toMatchObject(record);
+});
+
+test('an error that nobody foresaw keeps its stack, as text and as a record', () => {
+  const error = new TypeError('x is not a function');
+  expect(describeFailure(error, false)).toMatch(/^graft: An unexpected error[^\n]*TypeError: x is not a function\n +at /);
+  expect(JSON.parse(describeFailure(error, true))).toMatchObject({ code: 'GRAFT_UNEXPECTED', what: expect.stringContaining('    at ') });
+});
+
+test('graft --version prints the version', async () => {
   expect(await run('--version')).toMatchObject({ code: 0, out: '0.1.0\n' });
 });
 
@@ -119,6 +135,17 @@ describe('graft serve', () => {
     await expect(fetch(`${url}/health`)).rejects.toThrow();
     expect(close).toHaveBeenCalledOnce();
     expect(configs).toEqual([{ model: 'x', maxSequences: 2, configOverrides: { rope_theta: 1 }, allowPlugins: ['cpu'] }]);
+  });
+
+  test('with --json prints one line when it is ready', async () => {
+    const streams = terminal();
+    const ended = serve({ ...options, json: true }, readEnvironment({}), streams, async () => scriptedEngine());
+    await vi.waitFor(() => expect(streams.out()).toContain('\n'), { timeout: 10_000 });
+    const { url, ...record } = JSON.parse(streams.out());
+    expect(record).toEqual({ model: 'scripted', modelClass: 'Llama4ForCausalLM', platform: 'cpu', mode: 'full', device: 'device' });
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    process.emit('SIGTERM', 'SIGTERM');
+    await ended;
   });
 
   test('has the routes and metrics that plugins bind, the routes behind the key', async () => {
@@ -174,6 +201,21 @@ test('graft chat answers each line with the conversation so far, and leaves at /
     [system, user('again')],
     [system, user('again'), { role: 'assistant', content: 'Paris.' }, user('more')],
   ]);
+});
+
+test('graft chat --json prints one line for each answer, and ends at a question that is refused', async () => {
+  const streams = terminal();
+  streams.stdin.end('hello\nmore\n');
+  await chat({ model: 'x', json: true }, readEnvironment({}), streams, async () => scriptedEngine());
+  const answers = streams.out().trim().split('\n');
+  expect(answers).toHaveLength(2);
+  expect(JSON.parse(answers[0]!)).toMatchObject({ content: 'Paris.', finishReason: 'stop', usage: { completionTokens: 3 } });
+  const other = terminal();
+  other.stdin.end('hello\nmore\n');
+  const refusing = scriptedEngine({ info: { maxModelLength: 0 } });
+  const refused = chat({ model: 'x', json: true }, readEnvironment({}), other, async () => refusing);
+  await expect(refused).rejects.toMatchObject({ code: expect.stringContaining('GRAFT_') });
+  expect(other.out()).toBe('');
 });
 
 test('a model cannot drive the terminal', () => {

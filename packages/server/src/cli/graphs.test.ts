@@ -30,6 +30,6 @@ test.each([
   [[], '--model'],
 ])('graft graphs %j is refused, naming the flag', async (args, flag) => {
   const { code, err } = await run(...args);
-  expect(code).toBe(1);
+  expect(code).toBe(2);
   expect(err).toContain(flag);
 });

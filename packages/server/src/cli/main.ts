@@ -1,11 +1,13 @@
-import { GraftError } from '@graft/common';
+import { Writable } from 'node:stream';
 import { graftVersion } from '@graft/engine/starter';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { parseImageHost } from '../images/image-host.ts';
 import type { ChatOptions } from './chat.ts';
+import type { Shell } from './completion.ts';
 import { type Environment, readEnvironment, splitList } from './config.ts';
 import type { ContractOptions, ExplainOptions, GraphsOptions } from './explain.ts';
-import { addEngineFlags, type EngineKey, wholeNumber } from './flags.ts';
+import { addEngineFlags, type EngineKey, UsageError, wholeNumber } from './flags.ts';
+import { refuseNpmFlags } from './npm-flags.ts';
 import type { ServeOptions } from './serve.ts';
 import { describeFailure, StoppedError, type Terminal } from './terminal.ts';
 import type { VerifyOptions } from './verify.ts';
@@ -13,21 +15,25 @@ import type { VerifyOptions } from './verify.ts';
 /**
  * Runs the `graft` command line to its end.
  * @param args without node and the script.
- * @returns the exit code, after any error was printed. 0: done; 1: an error. For `verify` and `contract --against`, 1: the two differ; 2: an error.
+ * @returns the exit code, after any error was printed. 0: done; 1: a comparison found a difference; 2: an error; 130 and 143: stopped by a signal.
  */
 export async function runCli(args: string[], terminal: Terminal = process): Promise<number> {
-  const compares = args[0] === 'verify' || (args[0] === 'contract' && args.some((arg) => /^--against(?:=|$)/.test(arg)));
-  const failed = compares ? 2 : 1;
+  const asJson = args.includes('--json');
+  const { stdin, stdout } = terminal;
+  const stderr = asJson ? new Writable({ write: (_chunk, _encoding, done) => done() }) : terminal.stderr;
+  const environment = readEnvironment();
   let code = 0;
+  const root = program(environment, { stdin, stdout, stderr }, (verdict) => void (code = verdict));
   try {
-    await program(readEnvironment(), terminal, (verdict) => void (code = verdict)).parseAsync(args, { from: 'user' });
+    refuseNpmFlags(root, args, environment);
+    await root.parseAsync(args, { from: 'user' });
     return code;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
     if (error instanceof StoppedError) return error.exitCode;
-    const asJson = args.includes('--json') && GraftError.is(error);
-    terminal.stderr.write(asJson ? `${JSON.stringify(error, null, 2)}\n` : describeFailure(error));
-    return failed;
+    if (!(error instanceof CommanderError)) terminal.stderr.write(describeFailure(error, asJson));
+    else if (error.exitCode === 0) return 0;
+    else if (asJson) terminal.stderr.write(describeFailure(new UsageError(error.message.replace(/^error: /, ''), 'graft'), asJson));
+    return 2;
   }
 }
 
@@ -38,7 +44,8 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
     .version(graftVersion)
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) })
-    .showHelpAfterError('(graft --help lists the commands and flags)');
+    .showHelpAfterError('(graft --help lists the commands and flags)')
+    .addHelpText('after', '\nExit codes: 0 done; 1 a comparison found a difference; 2 an error; 130 or 143 stopped by SIGINT or SIGTERM.');
   const building = [...modelFlags, ...pluginFlags];
   type Printed = { json?: boolean };
   addEngineFlags(serveCommand(root)).action(async (model: string | undefined, options: ServeOptions) =>
@@ -71,6 +78,11 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
   pullCommand(root).action(async (name: string, options: Printed) => (await keeping()).pull(name, options, environment, terminal));
   modelsCommand(root).action(async (options: Printed & { model?: string[] }) => (await keeping()).models(options, environment, terminal));
   removeCommand(root).action(async (name: string, options: Printed) => (await keeping()).remove(name, options, environment, terminal));
+  const completing = () => import('./completion.ts');
+  const write = (text: string) => void terminal.stdout.write(text);
+  completionCommand(root).action(async (shell: Shell) => write((await completing()).completionScript(shell)));
+  const complete = root.command('complete', { hidden: true }).argument('[words...]');
+  complete.action(async (words: string[]) => write((await completing()).completionsOf(root, words)));
   return root;
 }
 
@@ -108,7 +120,12 @@ function serveCommand(root: Command): Command {
       collectHost,
     )
     .option('--allow-private-image-hosts', 'Lets these hosts have addresses inside private networks.')
-    .option('--log-level <level>', 'fatal, error, warn, info, debug or trace. The log goes to stderr as JSON lines.', 'warn');
+    .addOption(
+      new Option('--log-level <level>', 'The log goes to stderr as JSON lines.')
+        .choices(['silent', 'fatal', 'error', 'warn', 'info', 'debug', 'trace'])
+        .default('warn'),
+    )
+    .option('--json', 'Prints one line of JSON when the server is ready: url, model, modelClass, platform, mode, device.');
 }
 
 function chatCommand(root: Command): Command {
@@ -119,7 +136,8 @@ function chatCommand(root: Command): Command {
     .option('--system <text>', 'A system prompt.')
     .option('--temperature <number>', "0 is greedy. Default: the model's own, else 0.7.", temperature)
     .option('--max-tokens <number>', 'The most tokens of an answer. Default: the rest of the context.', wholeNumber)
-    .option('--seed <number>', 'Makes sampled answers repeatable.', wholeNumber);
+    .option('--seed <number>', 'Makes sampled answers repeatable.', wholeNumber)
+    .option('--json', 'Prints each answer as one line of JSON: content, finishReason, stopReason, usage.');
 }
 
 function explainCommand(root: Command): Command {
@@ -138,7 +156,7 @@ function explainCommand(root: Command): Command {
 function listCommand(root: Command): Command {
   return root
     .command('list')
-    .description('Lists the loaded plugins with their platforms, architectures, layers, overrides and hooks.')
+    .description('Lists the loaded plugins with their platforms, architectures, layers, overrides, hooks and services.')
     .option('--json', 'Prints the record behind the text.');
 }
 
@@ -152,7 +170,7 @@ function contractCommand(root: Command): Command {
     )
     .option(
       '--against <path>',
-      'Compares what the plugin relies on with another version of an upstream package: its folder, or the .tgz of npm pack. Exit code 0: no difference; 1: differences; 2: error.',
+      'Compares what the plugin relies on with another version of an upstream package: its folder, or the .tgz of npm pack.',
     )
     .option('--json', 'Prints the record behind the text.');
 }
@@ -169,9 +187,7 @@ function graphsCommand(root: Command): Command {
 function verifyCommand(root: Command): Command {
   return root
     .command('verify')
-    .description(
-      'Compares an override with its upstream on the same weights, in float32: layers, logits, greedy tokens. Exit code 0: equal; 1: different; 2: error.',
-    )
+    .description('Compares an override with its upstream on the same weights, in float32: layers, logits, greedy tokens.')
     .argument(
       '[architecture]',
       'e.g. Llama4ForCausalLM, with random weights for a small config. Default: the architecture of --model or --config.',
@@ -195,7 +211,9 @@ function newCommand(root: Command): Command {
   return root
     .command('new')
     .description('Writes a project that builds and passes its own tests, in a new folder.')
-    .argument('<kind>', 'plugin (an override), backend (a platform with its backend) or model (an architecture)')
+    .addArgument(
+      new Argument('<kind>', 'An override, a platform with its backend, or an architecture.').choices(['plugin', 'backend', 'model']),
+    )
     .argument('<name>', "The package's name, e.g. my-plugin.")
     .option('--json', 'Prints the record behind the text.');
 }
@@ -224,6 +242,13 @@ function removeCommand(root: Command): Command {
     .description('Removes a model from the cache.')
     .argument('<name>', `${hubName}. Without QUANT, all of the repository; without REVISION, all revisions.`)
     .option('--json', 'Prints the record behind the text.');
+}
+
+function completionCommand(root: Command): Command {
+  return root
+    .command('completion')
+    .description('Prints a script that completes commands, flags, choices and paths: source <(graft completion bash).')
+    .addArgument(new Argument('<shell>', 'Which shell sources it.').choices(['bash', 'zsh', 'fish']));
 }
 
 function collect(value: string, previous: string[] = []): string[] {

@@ -1,7 +1,6 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { nearestNames, quotedList } from '@graft/common';
 import { graftVersion } from '@graft/engine/starter';
 import { UsageError } from './flags.ts';
 import { print, type Terminal } from './terminal.ts';
@@ -17,12 +16,9 @@ interface Manifest {
 
 /**
  * Writes the project of a plugin into a new folder with its name.
- * @throws UsageError for an unknown kind, a name that npm refuses, and a folder with files in it.
+ * @throws UsageError for a name that npm refuses, and a folder with files in it.
  */
 export function newProject(kind: string, name: string, { json }: { json?: boolean }, terminal: Terminal): void {
-  const kinds = readdirSync(templates).filter((each) => each !== 'common');
-  if (!kinds.includes(kind))
-    throw new UsageError(`"${kind}" is an unknown kind of project.`, 'graft new', `use ${quotedList(nearestNames(kind, kinds, 1))}.`);
   const valid = validName(name) || `my-${kind}`;
   if (name !== valid) throw new UsageError(`"${name}" is not a name for a package and its classes.`, 'graft new', `use "${valid}".`);
   const folder = resolve(name.slice(name.indexOf('/') + 1));

@@ -1,14 +1,12 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import * as z from 'zod';
+import { graftProcess } from '../../test/graft-process.ts';
 
-// The command as a user runs it: a separate process, on the built files.
 const url = (path: string) => new URL(`../../../${path}`, import.meta.url);
-const bin = fileURLToPath(url('server/bin/graft.mjs'));
 const model = fileURLToPath(url('../tests/parity/cases/dense-tiny'));
 const base = mkdtempSync(join(tmpdir(), 'graft-platforms-'));
 afterAll(() => rmSync(base, { recursive: true, force: true }));
@@ -40,26 +38,7 @@ export default definePlugin({
   return { file, detections: () => readFileSync(detected, 'utf8').split('\n').slice(0, -1).sort() };
 }
 
-function graft(...args: string[]): {
-  child: ChildProcessWithoutNullStreams;
-  out: () => string;
-  err: () => string;
-  code: Promise<number | null>;
-} {
-  const child = spawn(process.execPath, [bin, ...args], {
-    cwd: fileURLToPath(url('..')),
-    env: { ...process.env, XDG_CACHE_HOME: join(base, 'cache') },
-  });
-  const read = (stream: NodeJS.ReadableStream) => {
-    let text = '';
-    stream.on('data', (chunk: Buffer) => {
-      text += chunk.toString();
-    });
-    return () => text;
-  };
-  onTestFinished(() => void child.kill('SIGKILL'));
-  return { child, out: read(child.stdout), err: read(child.stderr), code: new Promise((resolve) => child.once('close', resolve)) };
-}
+const graft = (...args: string[]) => graftProcess(args, { XDG_CACHE_HOME: join(base, 'cache') });
 
 const serving = (plugin: string, ...more: string[]) =>
   graft('serve', '--port', '0', '--model', model, '--threads', '1', '--plugins', `@graft/cpu,${plugin}`, ...more);
@@ -76,7 +55,7 @@ test.each([
   async (_, asked, cause) => {
     const plugin = pluginWith({ hpu: absent, npu: throws });
     const run = serving(plugin.file, '--platform', asked);
-    expect(await run.code).toBe(1);
+    expect(await run.code).toBe(2);
     expect(run.err()).toContain(`Platform "${asked}" was asked for and ${cause}`);
     expect(run.err()).toContain('none is chosen in its place');
     expect(run.out()).toBe(''); // nothing was served
@@ -87,7 +66,7 @@ test.each([
 test('two devices end graft chat with advice on how to choose, and each detector ran once', async () => {
   const plugin = pluginWith({ hpu: device, npu: device });
   const run = graft('chat', '--model', model, '--plugins', `@graft/cpu,${plugin.file}`);
-  expect(await run.code).toBe(1);
+  expect(await run.code).toBe(2);
   expect(run.err()).toContain('choose one by name, for example --platform hpu.');
   expect(plugin.detections()).toEqual(['hpu', 'npu']);
 });
@@ -135,7 +114,7 @@ test('graft explain --services prints who binds each service, which binding serv
 test('graft explain --patches lists the hooks of a model, as text and as data, and asks for a model if none is given', async () => {
   const asked = ['explain', '--patches', '--platform', 'cpu', '--plugins', '@graft/cpu'];
   const [text, data, nothing] = [graft(...asked, '--model', model), graft(...asked, '--model', model, '--json'), graft(...asked)];
-  expect([await text.code, await data.code, await nothing.code]).toEqual([0, 0, 1]);
+  expect([await text.code, await data.code, await nothing.code]).toEqual([0, 0, 2]);
   expect(text.out()).toContain('hooks: none\nrenamed parameters: none\npatches in effect: none');
   expect(JSON.parse(data.out())).toMatchObject({ resolution: { architecture: 'Llama4ForCausalLM' }, hooks: [], renames: [], patches: [] });
   expect(nothing.err()).toContain('where: --model');

@@ -21,6 +21,7 @@ export interface ServeOptions {
   allowImageHost?: string[];
   allowPrivateImageHosts?: boolean;
   logLevel: string;
+  json?: boolean;
   [engineKey: string]: unknown;
 }
 
@@ -74,15 +75,16 @@ function appOptions({ host, apiKey, allowedHost = [], ...options }: ServeOptions
   };
 }
 
-function welcome(engine: Engine, app: FastifyInstance, { host, apiKey }: ServeOptions): string {
+function welcome(engine: Engine, app: FastifyInstance, { host, apiKey, json }: ServeOptions): string {
   const { model, modelClass, platform, device, mode } = engine.info;
   const address = app.server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const url = urlOf(host, typeof address === 'object' && address !== null ? address.port : 0);
+  if (json === true) return `${JSON.stringify({ url, model, modelClass, platform, mode, device })}\n`;
   const isOpen = !isLoopback(host) && apiKey === undefined;
   return [
     `${model} is served by ${modelClass} on ${platform} (${mode}${device === 'emulated' ? ', emulated device' : ''}).`,
     ...(isOpen ? [`Anyone who reaches ${host} can use it: set --api-key to ask for a key.`] : []),
-    `Chat: ${urlOf(host, port)}   API: ${urlOf(host, port)}/v1`,
+    `Chat: ${url}   API: ${url}/v1`,
     '',
   ].join('\n');
 }

@@ -1,6 +1,6 @@
 import { join, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { GraftError, messageOf } from '@graft/common';
+import { GraftError, graftError, messageOf } from '@graft/common';
 import type { ProgressOutput } from './progress.ts';
 
 /** The streams of a command: those of the process, or of a test. */
@@ -10,11 +10,16 @@ export interface Terminal {
   stderr: ProgressOutput;
 }
 
-/** What, where and fix, without a stack, for a user. Any other error is a bug and keeps its stack. */
-export function describeFailure(error: unknown): string {
-  if (GraftError.is(error)) return `graft: ${error.message}\n  code: ${error.code}\n`;
-  const text = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
-  return `graft: an unexpected error, which is a bug in Graft: ${text}\n`;
+/** Any error that is no GraftError: a bug, which keeps its stack. */
+class UnexpectedError extends graftError('GRAFT_UNEXPECTED', (cause: unknown) => ({
+  what: `An unexpected error, which is a bug in Graft: ${cause instanceof Error ? (cause.stack ?? cause.message) : messageOf(cause)}`,
+  fix: 'report it with this text.',
+})) {}
+
+/** What, where and fix, without a stack, for a user; `asJson`, the record as one line. */
+export function describeFailure(error: unknown, asJson: boolean): string {
+  const known = GraftError.is(error) ? error : new UnexpectedError(error);
+  return asJson ? `${JSON.stringify(known)}\n` : `graft: ${known.message}\n  code: ${known.code}\n`;
 }
 
 /** Removes control characters except newline and tab. A model's text may hold escape sequences, which would drive the terminal. */
