@@ -1,5 +1,6 @@
-// Prefill and decode of the engine against node-llama-cpp on the same GGUF, in one run, taking turns: what slows one round slows both.
-//   npm run bench -- peers [--model FILE.gguf] [--threads 2] [--contexts 16,512] [--decode 32] [--seconds 150] [--only graft|llama-cpp]
+// Prefill and decode of the engine against node-llama-cpp on the same GGUF, in one run, taking turns: what slows one round slows both. Each side runs with each
+// number of threads, the peer with flash attention and without; a row compares each side's best.
+//   npm run bench -- peers [--model FILE.gguf] [--threads 1,2] [--contexts 16,512] [--decode 32] [--seconds 150] [--only graft|llama-cpp]
 import { execFileSync, fork } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -18,7 +19,7 @@ export async function main(args) {
     args,
     options: {
       model: { type: 'string' },
-      threads: { type: 'string', default: '2' },
+      threads: { type: 'string', default: '1,2' },
       contexts: { type: 'string', default: '16,512' },
       decode: { type: 'string', default: '32' },
       seconds: { type: 'string', default: '150' },
@@ -30,15 +31,20 @@ export async function main(args) {
   const decodeTokens = Number(values.decode);
   const settings = {
     model,
-    threads: Number(values.threads),
     contextTokens: Math.ceil((Math.max(...contexts) + decodeTokens + 2) / 256) * 256,
   };
+  const variants = values.threads
+    .split(',')
+    .flatMap((threads) => [
+      { side: 'graft', threads: Number(threads) },
+      ...[true, false].map((flashAttention) => ({ side: 'llama-cpp', threads: Number(threads), flashAttention })),
+    ]);
   const contenders = [];
   try {
-    if (values.only !== 'llama-cpp') contenders.push(await startContender('graft', [], settings));
-    if (values.only !== 'graft') contenders.push(await startContender('llama-cpp', [installPeer(), peerVersion], settings));
+    for (const { side, ...variant } of variants.filter(({ side }) => [undefined, side].includes(values.only)))
+      contenders.push(await startContender(side, side === 'graft' ? [] : [installPeer(), peerVersion], { ...settings, ...variant }));
     const samples = await takeTurns(contenders, contexts, decodeTokens, Number(values.seconds) * 1000);
-    return report(contenders, samples, settings);
+    return report(contenders, samples, model);
   } finally {
     for (const contender of contenders) contender.stop();
   }
@@ -88,7 +94,7 @@ async function startContender(name, args, settings) {
     const startMs = performance.now();
     const description = await ask('start', settings);
     console.log(`started ${description} in ${((performance.now() - startMs) / 1000).toFixed(1)} s`);
-    return { name, description, ask, stop };
+    return { side: name, description, ask, stop };
   } catch (error) {
     stop();
     throw error;
@@ -117,9 +123,10 @@ async function takeTurns(contenders, contexts, decodeTokens, limitMs) {
     const roundStartMs = performance.now();
     const order = round % 2 === 0 ? contenders : [...contenders].reverse();
     for (const context of contexts) {
-      for (const { name, ask } of order) {
+      for (const { side, description, ask } of order) {
         const sample = await ask('measure', { tokenIds: promptOf(context, round), decodeTokens });
-        if (round > 0) samples.push({ name, context, prefill: (context / sample.prefillMs) * 1000, decode: sample.decodeTokensPerSecond });
+        if (round > 0)
+          samples.push({ side, description, context, prefill: (context / sample.prefillMs) * 1000, decode: sample.decodeTokensPerSecond });
       }
     }
     roundMs = performance.now() - roundStartMs;
@@ -138,30 +145,37 @@ function spreadOf(values) {
 
 const rounded = (value) => (value < 100 ? value.toFixed(1) : value.toFixed(0));
 
-/** A table: a row for each phase and context; tokens per second as median (least-most), and the ratio of the two of each round. */
-function report(contenders, samples, { model, threads }) {
+/** A table: a row for each phase and context; tokens per second of each side's best as median (least-most), and the ratio of the two by round. */
+function report(contenders, samples, model) {
   const contexts = [...new Set(samples.map(({ context }) => context))];
+  const sides = [...new Set(contenders.map(({ side }) => side))];
   const rows = ['prefill', 'decode'].flatMap((phase) =>
     contexts.map((context) => {
-      const series = contenders.map(({ name }) =>
-        samples.filter((sample) => sample.name === name && sample.context === context).map((sample) => sample[phase]),
+      const best = sides.map((side) =>
+        contenders
+          .filter((contender) => contender.side === side)
+          .map(({ description }) => ({ description, values: valuesOf(samples, { description, context, phase }) }))
+          .reduce((a, b) => (spreadOf(b.values).median > spreadOf(a.values).median ? b : a)),
       );
-      const cells = series.map((values) => {
-        const { median, least, most } = spreadOf(values);
-        return `${rounded(median)} (${rounded(least)}-${rounded(most)})`;
-      });
-      if (series.length === 2) cells.push(ratioOf(series));
+      const cells = best.map(({ description, values }) => `${spreadText(values, rounded)}, ${description}`);
+      if (best.length === 2)
+        cells.push(
+          spreadText(
+            best[0].values.map((value, round) => value / best[1].values[round]),
+            (ratio) => ratio.toFixed(2),
+          ),
+        );
       return `| ${phase === 'prefill' ? `prefill of ${context}` : `decode after ${context}`} | ${cells.join(' | ')} |`;
     }),
   );
   const head = [
     'tokens/s, median (least-most)',
-    ...contenders.map(({ description }) => description),
-    ...(contenders.length === 2 ? ['ratio by round'] : []),
+    ...sides.map((side) => `best of ${side}`),
+    ...(sides.length === 2 ? ['ratio by round'] : []),
   ];
   const rounds = samples.length / contenders.length / contexts.length;
   return [
-    `${model}; ${threads} threads each; ${rounds} rounds, taking turns`,
+    `${model}; ${rounds} rounds, taking turns: ${contenders.map(({ description }) => description).join('; ')}`,
     '',
     `| ${head.join(' | ')} |`,
     `|${'---|'.repeat(head.length)}`,
@@ -169,8 +183,10 @@ function report(contenders, samples, { model, threads }) {
   ];
 }
 
-/** How many times faster the first is than the second, from the pairs of each round. */
-function ratioOf([first, second]) {
-  const { median, least, most } = spreadOf(first.map((value, round) => value / second[round]));
-  return `${median.toFixed(2)} (${least.toFixed(2)}-${most.toFixed(2)})`;
+const valuesOf = (samples, { description, context, phase }) =>
+  samples.filter((sample) => sample.description === description && sample.context === context).map((sample) => sample[phase]);
+
+function spreadText(values, format) {
+  const { median, least, most } = spreadOf(values);
+  return `${format(median)} (${format(least)}-${format(most)})`;
 }

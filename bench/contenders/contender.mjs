@@ -26,6 +26,8 @@ export function serveContender(start) {
   });
 }
 
+export const threadsText = (threads) => `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+
 /** Time to the first token (the prefill) and the rate of those after it. */
 async function measure(engine, tokenIds, decodeTokens) {
   const startMs = performance.now();

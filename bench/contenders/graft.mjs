@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startEngineWorker } from '@graft/engine';
 import { readAs } from '../default-model.mjs';
-import { serveContender } from './contender.mjs';
+import { serveContender, threadsText } from './contender.mjs';
 
 const app = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // from where the plugin is found
 
@@ -19,7 +19,7 @@ serveContender(async ({ model, threads, contextTokens }) => {
     maxModelLength: contextTokens,
   });
   return {
-    description: `graft (${engine.info.modelClass}, weights ${engine.info.weights})`,
+    description: `graft (weights ${engine.info.weights}), ${threadsText(threads)}`,
     async *generate(tokenIds, count) {
       const request = { prompt: { tokenIds }, sampling: { maxTokens: count, temperature: 0, ignoreEos: true } };
       for await (const delta of engine.generate(request)) yield delta.tokenIds.length;

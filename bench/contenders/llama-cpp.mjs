@@ -1,20 +1,25 @@
 // llama.cpp through node-llama-cpp, from the folder that peers.bench.mjs installed it.
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { serveContender } from './contender.mjs';
+import { serveContender, threadsText } from './contender.mjs';
 
 const [folder, version] = process.argv.slice(2);
 const entry = join(folder, 'node_modules', 'node-llama-cpp', 'dist', 'index.js');
 const { getLlama, LlamaLogLevel } = await import(pathToFileURL(entry).href);
 
-serveContender(async ({ model: modelPath, threads, contextTokens }) => {
+serveContender(async ({ model: modelPath, threads, flashAttention, contextTokens }) => {
   // Its default of 4 threads gives 0.3 tokens/s on 2 cores; `min` keeps it from choosing fewer than asked.
   const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, maxThreads: threads, logLevel: LlamaLogLevel.error });
   const model = await llama.loadModel({ modelPath });
-  const context = await model.createContext({ contextSize: contextTokens, batchSize: 512, threads: { ideal: threads, min: threads } });
+  const context = await model.createContext({
+    contextSize: contextTokens,
+    batchSize: 512,
+    flashAttention,
+    threads: { ideal: threads, min: threads },
+  });
   const sequence = context.getSequence();
   return {
-    description: `node-llama-cpp ${version} (flash attention ${context.flashAttention ? 'on' : 'off'})`,
+    description: `node-llama-cpp ${version}, ${threadsText(threads)}, flash attention ${context.flashAttention ? 'on' : 'off'}`,
     async *generate(tokenIds, count) {
       await sequence.clearHistory();
       let left = count;
