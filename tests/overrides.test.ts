@@ -1,4 +1,6 @@
-// An override of one layer serves every model that builds the layer: the two families of packages/core-model, and the one of examples/custom-model.
+// An override of one layer serves every model that builds the layer: two families of core-model, and one from outside.
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import {
   coreModels,
   type LanguageModel,
@@ -17,10 +19,14 @@ import {
   loadPlugins,
   type OverrideDeclaration,
   type Patches,
+  type Plugin,
   type PluginDeclaration,
 } from '@graft/registry';
 import { expect, test } from 'vitest';
-import qwen3 from '../examples/custom-model/src/plugin.ts';
+import { newProject } from './new-project.fixture.ts';
+
+/** A Qwen3 under a name of its own. */
+const { default: myModel } = (await import(pathToFileURL(join(newProject('model'), 'src/plugin.ts')).href)) as { default: Plugin };
 
 const platform = 'npu';
 const mode = 'full';
@@ -31,7 +37,7 @@ const layers = 2;
 const normsOf: [architecture: string, count: number][] = [
   ['Llama4ForCausalLM', 2 * layers + 1],
   ['LlamaForCausalLM', 2 * layers + 1],
-  ['MyQwen3ForCausalLM', 4 * layers + 1],
+  ['MyModelForCausalLM', 4 * layers + 1],
 ];
 
 class FastNorm extends RmsNorm {}
@@ -44,8 +50,8 @@ const stacked = (name: string, priority: number) => {
 };
 
 async function load(overrides: OverrideDeclaration[], more: Partial<PluginDeclaration> = {}) {
-  const vendor = definePlugin({ name: 'vendor', after: ['core-model', 'qwen3'], overrides, ...more });
-  return loadPlugins({ plugins: [coreModels, qwen3, npu, vendor], specifiers: [], graftVersion });
+  const vendor = definePlugin({ name: 'vendor', after: ['core-model', 'my-model'], overrides, ...more });
+  return loadPlugins({ plugins: [coreModels, myModel, npu, vendor], specifiers: [], graftVersion });
 }
 
 /** A small model of an architecture, with the plugin's overrides, and what `explain` says of it. */
@@ -93,8 +99,8 @@ test('a scope keeps an override inside the models and layers that it names', asy
         return norms.filter((norm) => norm instanceof FastNorm).length;
       }),
     );
-  expect(await counts(['MyQwen3ForCausalLM'])).toEqual([0, 0, 4 * layers + 1]);
-  expect(await counts(['Qwen3Attention'])).toEqual([0, 0, 2 * layers]);
+  expect(await counts(['MyModelForCausalLM'])).toEqual([0, 0, 4 * layers + 1]);
+  expect(await counts(['MyModelAttention'])).toEqual([0, 0, 2 * layers]);
   expect(await counts(['LlamaDecoderLayer', 'Llama4ForCausalLM'])).toEqual([2 * layers + 1, 2 * layers, 0]);
 });
 
@@ -113,13 +119,18 @@ test('a target that no plugin declares is an error with the nearest names, and n
 });
 
 test('a required override is an error in the models that do not build its target, and serves in the one that does', async () => {
-  const required = { of: 'Qwen3Attention', platform, required: true, factory: async () => (Base: typeof RmsNorm) => class extends Base {} };
+  const required = {
+    of: 'MyModelAttention',
+    platform,
+    required: true,
+    factory: async () => (Base: typeof RmsNorm) => class extends Base {},
+  };
   for (const architecture of ['Llama4ForCausalLM', 'LlamaForCausalLM'])
     await expect(build(architecture, [required as OverrideDeclaration])).rejects.toMatchObject({
       code: 'GRAFT_OVERRIDE_UNUSED',
       where: expect.stringContaining('"vendor"'),
     });
-  const { text } = await build('MyQwen3ForCausalLM', [required as OverrideDeclaration]);
+  const { text } = await build('MyModelForCausalLM', [required as OverrideDeclaration]);
   expect(text).toContain(`replaced ${layers} instances`);
 });
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -84,6 +85,21 @@ test('graft models lists what the cache has and what is at given paths, with siz
   expect(folder).toMatchObject({ name: checkpoint, path: checkpoint, ...known });
   const table = await run((environment, terminal) => models({}, environment, terminal));
   expect(table.out).toMatch(/^hf:org\/llama +100 kB +LlamaForCausalLM +BF16$/m);
+});
+
+test('graft models shows a download that was interrupted, next to what is complete, and how to complete it', async () => {
+  await pulled('hf:org/gguf:Q4_0');
+  const hash = createHash('sha256').update('old eight').digest('hex');
+  writeFileSync(join(home, 'hub/models--org--gguf/blobs', `${hash}.graft.incomplete`), 'old');
+  const incomplete = {
+    name: 'hf:org/gguf',
+    path: null,
+    bytes: 3,
+    problem: expect.stringContaining('graft pull with the same name completes it'),
+  };
+  expect((await listed()).slice(1)).toEqual([expect.objectContaining(incomplete)]);
+  await pulled('hf:org/gguf:Q8_0');
+  expect(await names()).toEqual(['hf:org/gguf:Q4_0', 'hf:org/gguf:Q8_0']);
 });
 
 test('graft models without any says how to get one', async () => {

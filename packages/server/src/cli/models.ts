@@ -100,6 +100,8 @@ async function modelAt(path: string): Promise<CachedModel> {
 }
 
 async function described(model: CachedModel): Promise<ModelRecord> {
+  if (model.isIncomplete === true)
+    return { ...model, problem: 'incomplete: graft pull with the same name completes it, graft rm removes it' };
   if (model.path === null) return { ...model, problem: 'neither safetensors with a config.json nor a GGUF' };
   try {
     const { describeModel } = await import('@graft/engine');

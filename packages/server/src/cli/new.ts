@@ -24,6 +24,13 @@ export function newProject(kind: string, name: string, { json }: { json?: boolea
   const folder = resolve(name.slice(name.indexOf('/') + 1));
   if (existsSync(folder) && readdirSync(folder).length > 0)
     throw new UsageError('The folder exists and is not empty.', folder, 'choose another name, or empty the folder.');
+  const files = writeProject(kind, name, folder);
+  const text = `${folder} holds the new ${kind}. Next:\n  cd ${folder}\n  npm install && npm test\nREADME.md lists the commands after that.`;
+  print(terminal, json, { text, record: { kind, name, folder, files } });
+}
+
+/** Fills a folder with a template, under the project's name. @returns the paths in it. */
+export function writeProject(kind: string, name: string, folder: string): string[] {
   mkdirSync(folder, { recursive: true });
   for (const template of ['common', kind]) cpSync(join(templates, template), folder, { recursive: true });
   for (const file of readdirSync(folder, { recursive: true, withFileTypes: true })) {
@@ -31,9 +38,7 @@ export function newProject(kind: string, name: string, { json }: { json?: boolea
   }
   const manifest = join(folder, 'package.json');
   writeFileSync(manifest, `${JSON.stringify(withVersions(JSON.parse(readFileSync(manifest, 'utf8')) as Manifest), null, 2)}\n`);
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort();
-  const text = `${folder} holds the new ${kind}. Next:\n  cd ${folder}\n  npm install && npm test\nREADME.md lists the commands after that.`;
-  print(terminal, json, { text, record: { kind, name, folder, files } });
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort();
 }
 
 /** The nearest name that npm accepts and that starts with a letter, as a class does; empty if nothing is left. */

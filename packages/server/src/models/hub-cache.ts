@@ -82,9 +82,14 @@ export class RepositoryCache {
     return holdLock(join(this.locks, 'graft.lock'), { ...(signal && { signal }), ...(onWait && { onWait }) });
   }
 
+  /** The bytes of half-downloaded blobs, by Graft or by huggingface_hub; null without any. */
+  async incompleteBytes(): Promise<number | null> {
+    return (await filesUnder(join(this.folder, 'blobs'))).some(isIncomplete) ? await this.bytes(isIncomplete) : null;
+  }
+
   /** The bytes of all blobs, half-downloaded ones too. */
-  async bytes(): Promise<number> {
-    const blobs = await filesUnder(join(this.folder, 'blobs'));
+  async bytes(isCounted: (name: string) => boolean = () => true): Promise<number> {
+    const blobs = (await filesUnder(join(this.folder, 'blobs'))).filter(isCounted);
     const sizes = await Promise.all(blobs.map((path) => sizeOf(join(this.folder, 'blobs', path))));
     return sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
   }
@@ -124,7 +129,7 @@ export class RepositoryCache {
     const needed = new Set(files.flat().map(({ hash }) => hash));
     const blobs = await filesUnder(join(this.folder, 'blobs'));
     // What is incomplete may be in another program's hands.
-    const idle = blobs.filter((hash) => !needed.has(hash) && !hash.endsWith('.incomplete'));
+    const idle = blobs.filter((hash) => !needed.has(hash) && !isIncomplete(hash));
     for (const hash of idle) await rm(join(this.folder, 'blobs', hash));
     for (const [ref, commit] of await this.refs()) if (!commits.includes(commit)) await rm(join(this.folder, 'refs', ref));
   }
@@ -136,6 +141,8 @@ export interface CachedModel {
   /** What `--model` takes; null for a repository without a model in it. */
   readonly path: string | null;
   readonly bytes: number;
+  /** Some file of the repository was not downloaded to its end; which one, only the hub knows. */
+  readonly isIncomplete?: boolean;
 }
 
 /** The models of the hub's cache, whoever downloaded them: each GGUF, and the safetensors of each snapshot. */
@@ -165,8 +172,12 @@ async function modelsOf(cache: string, repo: string): Promise<CachedModel[]> {
     const others = paths.filter((path) => !/\.gguf$/i.test(path));
     if (hasSafetensors(others)) add('', '', others);
   }
+  const bytes = await repository.incompleteBytes();
+  if (bytes !== null) return [...found, { name: `hf:${repo}`, path: null, bytes, isIncomplete: true }];
   return found.length > 0 ? found : [{ name: `hf:${repo}`, path: null, bytes: await repository.bytes() }];
 }
+
+const isIncomplete = (name: string): boolean => name.endsWith('.incomplete');
 
 async function sizeOf(path: string): Promise<number | null> {
   const file = await stat(path).catch(() => null);

@@ -5,6 +5,7 @@ const family = () => import('./family.ts').then((m) => m.family);
 const model = () => import('./model.ts').then((m) => m.MyModelForCausalLM);
 const attention = () => import('./model.ts').then((m) => m.MyModelAttention);
 const decoderLayer = () => import('./model.ts').then((m) => m.MyModelDecoderLayer);
+const manifest = () => import('./manifest.ts').then((m) => m.manifest);
 const splitNorm = () => import('./split-norm.ts').then((m) => m.SplitNorm);
 
 export default definePlugin({
@@ -13,6 +14,8 @@ export default definePlugin({
   models: [{ architecture: 'MyModelForCausalLM', model, family }],
   // The parts that others may override by name.
   layers: { MyModelAttention: attention, MyModelDecoderLayer: decoderLayer },
+  // What their classes look like, for the `reliesOn` of those overrides. `npm test` and `npm run build` write it from the sources.
+  manifest,
   overrides: [
     {
       of: 'RmsNorm',

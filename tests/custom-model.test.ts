@@ -1,21 +1,27 @@
+// A model from outside the packages: the one that `graft new model` writes, a Qwen3 under a name of its own.
 import { createHash } from 'node:crypto';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { type Checkpoint, coreModels, loadWeights, openCheckpoint, upstreamContext, writeCheckpoint } from '@graft/core-model';
 import { graftVersion } from '@graft/engine';
 import { loadPlugins } from '@graft/registry';
+import { packageManifest } from '@graft/registry/manifest';
 import { expect, onTestFinished, test } from 'vitest';
-import { interpreter } from '../../tests/parity/backends.ts';
-import { readReferenceCase } from '../../tests/parity/reference-case.ts';
-import { runCase } from '../../tests/parity/run-case.ts';
-import { qwen3 } from './src/family.ts';
-import { Qwen3ForCausalLM } from './src/model.ts';
-import plugin from './src/plugin.ts';
+import { newProject } from './new-project.fixture.ts';
+import { interpreter } from './parity/backends.ts';
+import { readReferenceCase } from './parity/reference-case.ts';
+import { runCase } from './parity/run-case.ts';
+import { root } from './sources.ts';
 
-const architecture = 'MyQwen3ForCausalLM';
-const published = fileURLToPath(new URL('../../tests/parity/cases/qwen3-norms', import.meta.url));
+const project = newProject('model');
+const href = (file: string): string => pathToFileURL(join(project, file)).href;
+const { family } = (await import(href('src/family.ts'))) as typeof import('../packages/server/templates/model/src/family.ts');
+const { MyModelForCausalLM } = (await import(href('src/model.ts'))) as typeof import('../packages/server/templates/model/src/model.ts');
+const { default: plugin } = await import(href('src/plugin.ts'));
+const architecture = 'MyModelForCausalLM';
+const published = join(root, 'tests/parity/cases/qwen3-norms');
 
 function temporaryFolder(): string {
   const path = mkdtempSync(join(tmpdir(), 'graft-custom-model-'));
@@ -44,17 +50,16 @@ test('the plugin brings the architecture and the parts of it that others may ove
 });
 
 test('the engine serves it, with the numbers of the published implementation', async () => {
-  const app = fileURLToPath(new URL('.', import.meta.url));
-  const backend = { ...interpreter, plugins: [...interpreter.plugins, new URL('./src/plugin.ts', import.meta.url).href] };
-  const { passed, line } = await runCase(await readReferenceCase(referenceFolder()), backend, app);
+  const backend = { ...interpreter, plugins: [...interpreter.plugins, href('src/plugin.ts')] };
+  const { passed, line } = await runCase(await readReferenceCase(referenceFolder()), backend, project);
   expect(passed, line).toBe(true);
 });
 
 test('what was loaded is written back byte by byte', async () => {
   const checkpoint = await open(published);
-  const config = qwen3.parseConfig(checkpoint.config);
-  const rules = qwen3.weights(config);
-  const model = new Qwen3ForCausalLM(upstreamContext(architecture, config));
+  const config = family.parseConfig(checkpoint.config);
+  const rules = family.weights(config);
+  const model = new MyModelForCausalLM(upstreamContext(architecture, config));
   await loadWeights(model, checkpoint, { policy: () => 'bfloat16', cacheDirectory: null, rules });
   const copy = temporaryFolder();
   writeCheckpoint(copy, new Map(model.namedParameters()), { rules, config: checkpoint.config as Record<string, unknown> });
@@ -63,7 +68,6 @@ test('what was loaded is written back byte by byte', async () => {
   expect(digests(await open(copy))).toEqual(digests(checkpoint));
 });
 
-test('a sliding window, which is not computed, is refused by its key', () => {
-  const raw = { ...qwen3.small()[architecture], use_sliding_window: true };
-  expect(() => qwen3.parseConfig(raw)).toThrow('key "use_sliding_window"');
+test('its manifest in the template is what graft-manifest writes', async () => {
+  expect(readFileSync(join(project, 'src/manifest.ts'), 'utf8')).toBe(await packageManifest(project));
 });
