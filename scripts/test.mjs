@@ -20,6 +20,7 @@ const checks = {
   unit: { inTest: true, run: () => vitest('unit') },
   native: { inTest: true, run: () => vitest('native') },
   e2e: { inTest: false, run: () => vitest('e2e') },
+  docs: { inTest: false, run: () => command(join(root, 'site/build.mjs'), []) },
   packages: { inTest: false, run: () => vitest('packages') },
 };
 

@@ -1,19 +1,19 @@
 // Type checks what `tsc -b` does not build: tests, type tests, examples, benchmarks, and every TypeScript block of a README or a page in docs, in one program.
 //   node scripts/types.mjs
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const docs = join(root, 'docs', sep);
 const skipped = new Set(['node_modules', 'dist', '.git', '.cache', 'coverage', 'parity']);
 
 function pagesUnder(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     if (entry.isDirectory()) return skipped.has(entry.name) ? [] : pagesUnder(join(folder, entry.name));
-    return entry.name.endsWith('README.md') || (folder === join(root, 'docs') && entry.name.endsWith('.md'))
-      ? [join(folder, entry.name)]
-      : [];
+    const path = join(folder, entry.name);
+    return path.endsWith('README.md') || (path.startsWith(docs) && path.endsWith('.md')) ? [path] : [];
   });
 }
 

@@ -25,8 +25,7 @@ export class HpuPlatform implements Platform {
   private readonly emulate: boolean;
 
   /**
-   * @param root the folder that holds `dev` and `sys`
-   * @param emulate ignores a Gaudi of this machine, and emulates one
+   * @param options `root`: the folder that holds `dev` and `sys`. `emulate` ignores a Gaudi of this machine, and emulates one.
    */
   constructor({ root = '/', emulate = false }: { root?: string; emulate?: boolean } = {}) {
     this.root = root;

@@ -14,8 +14,7 @@ const longestHead = 100;
 /**
  * Decodes an image in a `data:` URL (RFC 2397), strictly: `data:image/...;base64,`, then padded base64 of the standard alphabet. Node's decoder would skip unknown
  * characters and silently give other bytes. The size is checked before anything is decoded.
- * @param maxBytes of the decoded image.
- * @param where the URL's key in the request, for errors.
+ * @param options `maxBytes` of the decoded image; `where` is the URL's key in the request, for errors.
  * @throws ImageUrlError for another form; ImageTypeError for another media type; ImageBytesError above `maxBytes`.
  */
 export function parseImageDataUrl(url: string, { maxBytes, where = 'image_url' }: { maxBytes: number; where?: string }): DataUrlImage {

@@ -62,8 +62,8 @@ export class CaptureCache {
   private readonly known: KnownGuards | null;
 
   /**
-   * @param limit the most entries of a region.
-   * @param isFrozen nothing patches a module while this cache is in use, so a guard is evaluated once for each module and not for each bucket.
+   * @param options `limit`: the most entries of a region. `isFrozen`: nothing patches a module while this cache is in use, so a guard is evaluated once for
+   * each module and not for each bucket.
    */
   constructor({ limit = 4096, isFrozen = false }: { limit?: number; isFrozen?: boolean } = {}) {
     this.limit = limit;
