@@ -30,7 +30,7 @@ export default defineConfig({
   title: 'Graft',
   description: 'Serves language models from Node, and lets a hardware vendor change how a model runs without touching its code.',
   srcDir: '..',
-  srcExclude: ['{scripts,site,tests}/**', 'packages/*/{templates,test,src}/**', '**/.cache/**'],
+  srcExclude: ['{scripts,site,tests}/**', 'packages/*/{test,src}/**', '**/.cache/**'],
   outDir: './dist',
   cacheDir: './.vitepress/cache',
   rewrites: pageOf,
@@ -86,6 +86,7 @@ export default defineConfig({
         text: 'Reference',
         items: [
           { text: 'API', link: '/api/', target: '_self' },
+          { text: 'The command line', link: '/cli' },
           { text: 'Models', link: '/models' },
           { text: 'Errors', link: '/errors' },
           { text: 'Environment variables', link: '/env' },
