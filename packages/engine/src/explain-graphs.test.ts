@@ -25,7 +25,7 @@ test('the graphs of a model are counted from its config for each bucket, with th
     ['4x1', 4],
   ]);
   expect(record.why).toBeNull();
-  expect(text).toContain('Llama4ForCausalLM (platform "interpreter", mode "regional") as Llama4ForCausalLM: 8 graphs to capture');
+  expect(text).toContain('8 graphs to capture: Llama4ForCausalLM as Llama4ForCausalLM (platform "interpreter", mode "regional")');
   expect(text).toContain('model.layers.1 needs another:\n      residual is float32[1, 8, 32], and null in decoder-layer#0');
 });
 

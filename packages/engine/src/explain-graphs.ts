@@ -62,7 +62,7 @@ function compareLayers(model: LanguageModel, layers: readonly [number, number]):
 }
 
 function textOf({ architecture, modelClass, platform, mode, forecast, kinds, why }: GraphsRecord): string {
-  const lines = [`${architecture} (platform "${platform}", mode "${mode}") as ${modelClass}: ${graphs(forecast.graphs)} to capture`];
+  const lines = [`${graphs(forecast.graphs)} to capture: ${architecture} as ${modelClass} (platform "${platform}", mode "${mode}")`];
   const buckets = forecast.buckets.filter(({ bucket }) => bucket !== anyShape); // whose graphs are the kinds
   if (buckets.length > 0) for (const { region, graphs: count } of forecast.regions) lines.push(`${region}: ${graphs(count)}`);
   for (const { bucket, regions } of buckets) {

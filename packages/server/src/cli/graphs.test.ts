@@ -16,7 +16,7 @@ test('graft graphs counts the graphs of a model on hpu and compares two of its l
   const hpu = ['--model', model, '--platform', 'hpu', '--plugins', '@graft/llama4-hpu', '--why', '1,3'];
   const { code, out } = await run(...hpu);
   expect(code).toBe(0);
-  expect(out).toContain('as HpuLlama4ForCausalLM: 2 graphs to capture');
+  expect(out).toContain('2 graphs to capture: Llama4ForCausalLM as HpuLlama4ForCausalLM');
   expect(out).toContain('model.layers.1 and model.layers.3 share a graph');
   const less = await run(...hpu, '--override-options', '{"branchFree": false}', '--json');
   const record = JSON.parse(less.out) as { forecast: { graphs: number }; why: { differences: { path: string }[] } };
