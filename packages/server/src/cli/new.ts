@@ -85,7 +85,7 @@ function withVersions({ peerDependencies, devDependencies, ...rest }: Manifest):
     ...rest,
     peerDependencies: filled(peerDependencies, {}),
     devDependencies: filled(devDependencies, local),
-    ...(Object.keys(local).length > 0 && { overrides: local, pnpm: { overrides: local } }),
+    ...(Object.keys(local).length > 0 && { overrides: local, resolutions: local, pnpm: { overrides: local } }),
   };
 }
 
@@ -96,7 +96,7 @@ function localPackages(): Record<string, string> {
     const folder = dirname(resolve(home));
     return Object.fromEntries(readdirSync(folder).map((name) => [`@graft/${name}`, `file:${join(folder, name)}`]));
   }
-  const locks = ['.package-lock.json', '.pnpm/lock.yaml'].map((file) => join(root, 'node_modules', file));
+  const locks = ['node_modules/.package-lock.json', 'node_modules/.pnpm/lock.yaml', 'yarn.lock'].map((file) => join(root, file));
   const text = locks.map((file) => (existsSync(file) ? readFileSync(file, 'utf8') : '')).join('\n');
   const tarballs = text.matchAll(/file:([^\s"']*?graft-([a-z0-9-]+?)-\d+\.\d+\.\d+[^\s"'/]*?\.tgz)/g);
   return Object.fromEntries([...tarballs].map(([, path, name]) => [`@graft/${name}`, `file:${resolve(root, path!)}`]));
