@@ -209,7 +209,7 @@ describe.each(managers)('%s', (name, [command, ...args], overrides) => {
       expect(code).toBe(0);
     }
     const upstream = kind === 'model' ? 'MyModelAttention' : 'RmsNorm';
-    expect((await exec(made, process.execPath, ...bin(['contract', upstream]))).output).toMatch(/'forward\(\w+(, \w+)*\)',/);
+    expect((await exec(made, process.execPath, ...bin(['contract', upstream]))).output).toMatch(/\.forward\(\w+(, \w+)*\)',/);
     expect(await exec(made, process.execPath, 'node_modules/typescript/bin/tsc')).toMatchObject({ code: 0 });
     expect(readdirSync(join(made, 'dist'))).toContain('plugin.js');
     const sources = readdirSync(join(made, 'src')).filter((file) => !/\.test\.|^manifest\./.test(file));
