@@ -77,7 +77,7 @@ test('each change of a copy is named with what relies on it, for a folder and fo
     expect(out.split('\n')).toEqual(
       expect.arrayContaining([
         expect.stringMatching(
-          /^ {2}method Llama4Attention\.getAttnScale is gone; now there is "computeAttnScale".* <- .*override of Llama4ForCausalLM on platform "hpu" of plugin "llama4-hpu" \(file:.*plugin\.ts\)/,
+          /^ {2}method Llama4Attention\.getAttnScale is gone; now there is "computeAttnScale".* <- .*override of Llama4ForCausalLM on platform "hpu" of plugin "llama4-hpu" \(.*plugin\.ts\)/,
         ),
         expect.stringMatching(
           /^ {2}field Llama4Attention\.attnTemperatureTuning is gone; now there is "temperatureTuning".* <- .*plugin "llama4-hpu"/,
@@ -124,6 +124,33 @@ export default definePlugin({
     expect.stringContaining('field Llama4Attention.attnTemperatureTuning is gone; now there is "temperatureTuning"'),
     expect.stringContaining('field RmsNorm.weight is gone; now there is "gain"'),
   ]);
+  expect(code).toBe(1);
+});
+
+test('a class that is renamed is found through the scope of an override and through a hook, and its new name is the nearest', async () => {
+  const plugin = join(temporary, 'scoped.ts');
+  writeFileSync(
+    plugin,
+    `import { definePlugin } from '${join(root, 'packages/registry/src/index.ts')}';
+import { RmsNorm } from '${join(root, 'packages/core-model/src/index.ts')}';
+export default definePlugin({
+  name: 'scoped', after: ['core-model'],
+  overrides: [{ of: 'RmsNorm', platform: 'cpu', within: ['Llama4ForCausalLM'], model: async () => class extends RmsNorm {} }],
+  hooks: [{ of: 'LlamaMlp', platform: 'cpu', phase: 'init', run() {} }],
+});`,
+  );
+  const folder = changedCopy('renamed', {
+    'models/llama4.ts': [
+      ['Llama4ForCausalLM', 'Scout'],
+      ['LlamaMlp', 'FeedForward'],
+    ],
+    'models/llama.ts': [['LlamaMlp', 'FeedForward']],
+  });
+  cpSync(join(root, 'packages/core-model/src/weights'), join(folder, 'src/weights'), { recursive: true });
+  const flags = ['scoped', '--plugins', `${join(example, 'interpreter-cpu.ts')},${plugin}`];
+  const { code, out } = await contract(...flags, '--against', folder);
+  expect(out).toMatch(/^ {2}class Llama4ForCausalLM is gone; now there is "Scout" <- override of RmsNorm/m);
+  expect(out).toMatch(/^ {2}class LlamaMlp is gone; now there is "FeedForward" <- hook of LlamaMlp/m);
   expect(code).toBe(1);
 });
 

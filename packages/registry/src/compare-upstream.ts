@@ -52,8 +52,8 @@ interface Reliance {
 }
 
 /**
- * Compares what a plugin relies on with another version of an upstream package: its `reliesOn`, the classes that it subclasses, the methods that it
- * replaces, and what its init hooks patch.
+ * Compares what a plugin relies on with another version of an upstream package: its `reliesOn`, the classes that it subclasses and those in `within`, the
+ * methods that it replaces, and what its init hooks patch.
  * @param name of a loaded plugin: its name, package, path or file URL.
  * @throws PluginNotLoadedError, UpstreamUnknownError, and what importing the plugin's classes throws.
  */
@@ -138,11 +138,12 @@ class RelianceCollector {
 
   async collect(build: BuildCompared): Promise<void> {
     const { overrides = [], hooks = [] } = this.loaded.plugin;
-    for (const { of, platform, model, factory, reliesOn } of overrides) {
+    for (const { of, platform, within = [], model, factory, reliesOn } of overrides) {
       const by = `override of ${of} on platform "${platform}" of ${this.owner}`;
       const Upstream = (await this.plugins.registry.declared(of)!()) as AnyClass;
       const Serving = model === undefined ? (await factory())(Upstream as never) : await model();
-      this.add({ className: Upstream.name, member: null, kind: 'class', by });
+      const scopes = await Promise.all(within.map((name) => this.plugins.registry.declared(name)!()));
+      for (const { name } of [Upstream, ...(scopes as AnyClass[])]) this.add({ className: name, member: null, kind: 'class', by });
       this.addReplaced(Serving as AnyClass, Upstream, by);
       this.addContract(reliesOn ?? {}, Upstream, by);
     }
@@ -288,8 +289,7 @@ function differencesOf(
 ): UpstreamDifference[] {
   const differ = (found: UpstreamDifference['kind'], what: string): UpstreamDifference => ({ kind: found, what, reliedOnBy: [by] });
   const [was, is] = [now.classes[className]!, then.classes[className]];
-  if (is === undefined)
-    return [differ('class', `class ${className} is gone; ${nearestOf(className, Object.keys(then.classes), Object.keys(now.classes))}`)];
+  if (is === undefined) return [differ('class', `class ${className} is gone; ${nearestClass(className, now, then)}`)];
   const moved = was.module === is.module ? [] : [differ('moved', `class ${className} moved from ${was.module} to ${is.module}`)];
   if (member === null) return moved;
   const [before, after] = [new ManifestChain(now, className), new ManifestChain(then, className)];
@@ -312,6 +312,15 @@ function differencesOf(
   if (wanted !== null && !sameParameters(wanted, facts.parameters))
     moved.push(differ('signature', `${name}(${wanted}) is ${member}(${facts.parameters.join(', ')}) now`));
   return moved;
+}
+
+/** A renamed class is most likely new in the same file, or new with the same base. */
+function nearestClass(name: string, { classes: now }: UpstreamManifest, { classes: then }: UpstreamManifest): string {
+  const { module, base } = now[name]!;
+  const added = Object.keys(then).filter((one) => !Object.hasOwn(now, one));
+  const likely = [(one: string) => then[one]!.module === module, (one: string) => base !== null && then[one]!.base === base];
+  const found = likely.map((isLikely) => added.filter(isLikely)).find(({ length }) => length > 0);
+  return found === undefined ? nearestOf(name, Object.keys(then), Object.keys(now)) : nowText(name, found);
 }
 
 /** A renamed one is most likely among the names that are new. */
