@@ -45,7 +45,10 @@ async function start({ plugin = right, files = {}, package: keys, plugins = ['./
     },
     (error: { code: string }) => ({ code: error.code, text: String(error), info: null }),
   );
-  const shown = text.replace(new RegExp(`(file://)?${folder}/`, 'g'), '').replaceAll(folder, '.');
+  const shown = text
+    .replace(new RegExp(`(file://)?${folder}/`, 'g'), '')
+    .replaceAll(folder, '.')
+    .replace(/__vite_ssr_import_\d+__\./g, '');
   return { code, text: shown, info };
 }
 
@@ -239,6 +242,41 @@ const mistakes: Record<string, Mistake> = {
     change: ['return [this.forward(sum), sum];', 'this.forward(sum);'],
     code: 'GRAFT_FORWARD_FAILED',
     says: 'MyNorm.forwardWithResidual returned undefined just before: return its result',
+  },
+  'a tensor where the base class returns a list': {
+    change: ['return [this.forward(sum), sum];', 'return this.forward(sum) as never;'],
+    code: 'GRAFT_MODEL_OUTPUT',
+    says: 'return a list there, as the base class does',
+  },
+  'a list where the base class returns a tensor': {
+    change: ['return [this.forward(sum), sum];', 'return [[this.forward(sum)] as never, sum];'],
+    code: 'GRAFT_OP_INPUT',
+    says: 'Input "x" is a list of 1, which MyNorm.forwardWithResidual at model.layers.0.input_layernorm returned; expected a tensor',
+  },
+  'a result of another element type': {
+    change: ['return [this.forward(sum), sum];', "return [this.forward(sum).cast('int64'), sum];"],
+    code: 'GRAFT_OP_INPUT',
+    says: 'which MyNorm.forwardWithResidual at model.layers.0.input_layernorm returned; expected float32.',
+  },
+  'a typo in the name of an op': {
+    change: ['this.forward(sum), sum', '(ops as never as { rmsNrom(inputs: object): Tensor }).rmsNrom({ x: sum }), sum'],
+    code: 'GRAFT_FORWARD_FAILED',
+    says: 'write ops.rmsNorm at plugin.ts:26:',
+  },
+  'a method that tensors do not have': {
+    change: ['this.forward(sum), sum', '(sum as never as { multiply(by: number): Tensor }).multiply(2), sum'],
+    code: 'GRAFT_FORWARD_FAILED',
+    says: 'write sum.mul at plugin.ts:26:',
+  },
+  'a typo in an attribute of an op': {
+    change: ['this.forward(sum), sum', 'ops.mulScalar({ x: sum }, { valu: 2 } as never), sum'],
+    code: 'GRAFT_OP_INPUT',
+    says: 'did you mean "value"',
+  },
+  'an attribute of an op that is missing': {
+    change: ['this.forward(sum), sum', 'ops.mulScalar({ x: sum }, {} as never), sum'],
+    code: 'GRAFT_OP_INPUT',
+    says: 'the attributes are "value"',
   },
   'an asynchronous method': {
     change: ['override forwardWithResidual', 'override async forwardWithResidual'],

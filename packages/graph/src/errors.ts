@@ -66,8 +66,8 @@ export class TensorCoercedError extends InMethodError {
 
 /** The inputs or attributes of an op are not those that it declares. */
 export class OpInputError extends InMethodError {
-  constructor(op: string, what: string) {
-    super({ code: 'GRAFT_OP_INPUT', what, where: `op ${op}` });
+  constructor(op: string, what: string, fix = 'pass what the docstring of the op asks for.') {
+    super({ code: 'GRAFT_OP_INPUT', what, where: `op ${op}`, fix });
   }
 }
 
@@ -99,26 +99,21 @@ export function runPart<T>(op: OpName, part: string, path: string | undefined, b
 /** A method did not return a tensor, or the model returned something that a graph cannot return. */
 export class ModelOutputError extends graftError(
   'GRAFT_MODEL_OUTPUT',
-  (where: string, given: string, expected = 'a tensor, or tensors in a list or record') => ({
-    what: `It returned ${given}, expected ${expected}.`,
-    where,
-    fix: 'return what the base class returns. No method that forward calls can be async.',
-  }),
+  (
+    where: string,
+    given: string,
+    expected: string = 'a tensor, or tensors in a list or record',
+    fix: string = 'return what the base class returns. No method that forward calls can be async.',
+  ) => ({ what: `It returned ${given}, expected ${expected}.`, where, fix }),
 ) {}
 
 /** A method of the model threw an error. */
-export class ForwardError extends graftError(
-  'GRAFT_FORWARD_FAILED',
-  (path: string, caller: string, gaveNothing: string | null, cause: unknown) => ({
-    what: `${caller} threw: ${messageOf(cause)}`,
-    where: modelPath(path),
-    fix:
-      gaveNothing === null
-        ? 'fix that method; the cause has its stack.'
-        : `${gaveNothing} returned undefined just before: return its result.`,
-    cause,
-  }),
-) {}
+export class ForwardError extends graftError('GRAFT_FORWARD_FAILED', (path: string, caller: string, fix: string, cause: unknown) => ({
+  what: `${caller} threw: ${messageOf(cause)}`,
+  where: modelPath(path),
+  fix,
+  cause,
+})) {}
 
 /** An op is called outside of a capture. */
 export class NotCapturingError extends graftError('GRAFT_NOT_CAPTURING', (what: string) => ({

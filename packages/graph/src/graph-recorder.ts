@@ -26,6 +26,8 @@ export class GraphRecorder {
   private readonly nodes: GraphNode[] = [];
   /** Path of the module whose property was read last, for nodes and errors. */
   currentPath = '';
+  /** The method that returned a tensor or list last, with its module's path. */
+  readonly returnedBy = new WeakMap<object, string>();
   /** The ops that the methods of tensors call. */
   readonly ops: typeof ops;
 

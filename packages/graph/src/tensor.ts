@@ -1,5 +1,5 @@
 import type { DType } from './dtype.ts';
-import { OpInputError, TensorCoercedError } from './errors.ts';
+import { ModelOutputError, OpInputError, TensorCoercedError } from './errors.ts';
 import type { Value } from './graph.ts';
 import type { GraphRecorder } from './graph-recorder.ts';
 import type { Buffer, Parameter } from './nn/parameter.ts';
@@ -156,5 +156,8 @@ const coercions = [
 ] as const;
 for (const [name, asked] of coercions)
   define(name, function (): never {
+    const by = name === Symbol.iterator ? this.recorder.returnedBy.get(this) : undefined;
+    const fix = 'return a list there, as the base class does, or do not destructure the result.';
+    if (by !== undefined) throw new ModelOutputError(by, describeResult(this), 'a list, since its caller destructures it', fix);
     throw new TensorCoercedError(`${this.dtype}${formatDims(this.dims)}`, asked);
   });

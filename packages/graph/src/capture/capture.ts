@@ -1,4 +1,4 @@
-import { GraftError } from '@graft/common';
+import { GraftError, meantNames } from '@graft/common';
 import { CapturePrivateFieldError, ForwardError, InMethodError, ModelOutputError } from '../errors.ts';
 import type { Graph } from '../graph.ts';
 import { mapValues } from '../graph-copy.ts';
@@ -7,7 +7,7 @@ import { joinPath, type Module, type Region } from '../nn/module.ts';
 import type { RuntimeInput } from '../nn/runtime-input.ts';
 import { ops } from '../ops/index.ts';
 import { Dim, formatDims, watchSizes } from '../shape.ts';
-import { describeResult, type SymbolicTensor } from '../tensor.ts';
+import { describeResult, SymbolicTensor } from '../tensor.ts';
 import { verifyGraph } from '../verify-graph.ts';
 import { CaptureCache, type CaptureEntry, type InputFact } from './capture-cache.ts';
 import { checkGuard, type Guard } from './guard.ts';
@@ -138,7 +138,27 @@ function placed(error: unknown, path: string, caller: string, gaveNothing: strin
   if (GraftError.is(error)) return error.where === undefined ? error.at(`${path || 'the model itself'} (${caller})`) : error;
   if (error instanceof TypeError && privateAccess.test(error.message))
     return new CapturePrivateFieldError(error.message, path || 'the model itself', error);
-  return new ForwardError(path, caller, error instanceof TypeError ? gaveNothing : null, error);
+  const nothing = error instanceof TypeError && gaveNothing !== null;
+  return new ForwardError(
+    path,
+    caller,
+    nothing ? `${gaveNothing} returned undefined just before: return its result.` : fixOf(error),
+    error,
+  );
+}
+
+const folder = new URL('../', import.meta.url).pathname;
+
+/** The nearest op or method for one that does not exist, and the line outside of this package that threw. */
+function fixOf(error: unknown): string {
+  const { message = '', stack = '' } = (error ?? {}) as Partial<Error>;
+  const [, on = '', name = ''] = /([\w$]*)\.([\w$]+) is not a function/.exec(message) ?? [];
+  const methods = Object.getOwnPropertyNames(SymbolicTensor.prototype).filter((one) => one !== 'constructor' && one !== 'ops');
+  const known = on === 'ops' ? Object.keys(ops) : methods;
+  const nearest = [...known.filter((one) => name.startsWith(one)), ...meantNames(name, known)];
+  const line = stack.split('\n').find((text) => /^\s+at .*:\d+:\d+\)?$/.test(text) && !text.includes(folder));
+  const at = line === undefined ? '' : ` at ${line.replace(/^\s+at (?:.*\()?(.*?)\)?$/, '$1')}`;
+  return name !== '' && nearest.length > 0 ? `write ${on}.${nearest[0]}${at}.` : `fix that method${at || '; the cause has its stack'}.`;
 }
 
 /** @throws ModelOutputError for an output of the whole model that is neither a tensor nor null. */

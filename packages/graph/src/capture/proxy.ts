@@ -126,6 +126,7 @@ export class CaptureProxies {
         if (result instanceof Promise || (method === 'forward' && isNoOutput(result)))
           throw new ModelOutputError(`${host.fullPath(path) || module.constructor.name}.${method}`, describeResult(result));
         host.recorder.currentPath = running.at(-2) ?? '';
+        noteReturned(host.recorder, result, `${caller} at ${host.fullPath(path) || 'the model itself'}`);
         proxies.failed = null;
         proxies.gaveNothing = result === undefined ? caller : null;
         return result;
@@ -207,6 +208,11 @@ class Traps implements ProxyHandler<object> {
     this.proxies.note(this.place.child(key), factOf(Reflect.get(this.target, key)));
     return Reflect.has(this.target, key);
   }
+}
+
+function noteReturned({ returnedBy }: GraphRecorder, result: unknown, by: string): void {
+  for (const one of Array.isArray(result) ? [result, ...result] : [result])
+    if (Array.isArray(one) || one instanceof SymbolicTensor) returnedBy.set(one, by);
 }
 
 /** Whether a value holds no tensor. Null is a model's "none"; it counts as an output. */

@@ -19,6 +19,7 @@ const heads = z.strictObject({
 export const rotaryEmbedding = defineOp({
   name: 'rotaryEmbedding',
   inputs: ['x', 'positions', 'cos', 'sin'],
+  floats: ['x'],
   samples: [true, false].flatMap((interleaved) =>
     [2, 4].map((rotaryDim) => {
       const table = { dims: [9, rotaryDim / 2] };
@@ -70,6 +71,7 @@ const sampleHeads = { numHeads: 4, numKvHeads: 2, headDim: 8, scale: 0.5 };
 export const attention = defineOp({
   name: 'attention',
   inputs: ['query', 'key', 'value', 'keyCache', 'valueCache', 'queryStart', 'sequenceLengths', 'totalLength'],
+  floats: ['query', 'key', 'value'],
   optional: ['sinks'],
   inPlaceOf: ['keyCache', 'valueCache'],
   samples: [
@@ -108,6 +110,7 @@ export const attention = defineOp({
 export const selfAttention = defineOp({
   name: 'selfAttention',
   inputs: ['query', 'key', 'value'],
+  floats: ['query', 'key', 'value'],
   samples: [{ attributes: { numHeads: 2, headDim: 4, scale: 0.5 } }],
   decompose({ query, key, value }, { numHeads, headDim, scale }) {
     const [batch, sequence] = query.dims as [Dim, Dim, Dim];

@@ -1,3 +1,4 @@
+import { expectValid, keysAt, quotedList } from '@graft/common';
 import type { z } from 'zod';
 import type { HostTensor } from '../backend.ts';
 import type { DType } from '../dtype.ts';
@@ -73,6 +74,8 @@ export interface OpDeclaration<
   /** Inputs that the op also writes, such as a KV cache. */
   inPlaceOf?: readonly Names[number][];
   elementwise?: boolean;
+  /** Inputs that must be float32. */
+  floats?: readonly Names[number][];
   /** The result is a list, even of one. */
   list?: boolean;
   attributes: Attributes;
@@ -122,7 +125,7 @@ export function defineOp<
   R extends TensorType | readonly TensorType[] = TensorType,
 >(declaration: OpDeclaration<Names, Optional, Attributes, R>): Op<Names, Optional, Attributes, R> {
   checkDeclaration(declaration);
-  const { name, inputs, optional = [] as unknown as Optional, inPlaceOf = [], elementwise = false, attributes: schema } = declaration;
+  const { name, inputs, optional = [] as unknown as Optional, inPlaceOf = [], floats = [], attributes: schema } = declaration;
   const known = new Set<string>([...inputs, ...optional]);
 
   const inferTypes = (types: Record<string, TensorType | null>, attributes: Record<string, unknown>): readonly TensorType[] => {
@@ -137,27 +140,26 @@ export function defineOp<
     return [...results, ...inPlaceOf.map((input) => types[input]!)];
   };
 
-  let withoutAttributes: ReturnType<typeof schema.safeParse> | null = null; // parsed once: most calls give none
-  const parse = (attributes: unknown) =>
-    attributes === undefined ? (withoutAttributes ??= schema.safeParse({})) : schema.safeParse(attributes);
+  const validAttributes = (attributes: unknown): z.output<Attributes> =>
+    expectValid(schema, attributes, 'the record', (problems) => {
+      const names = keysAt(schema, []);
+      const fix = names.length === 0 ? 'pass no attributes.' : `correct them; the attributes are ${quotedList(names, '', 'and')}.`;
+      return new OpInputError(name, `Its attributes are wrong: ${problems}.`, fix);
+    });
+  let withoutAttributes: z.output<Attributes> | null = null; // parsed once: most calls give none
 
   function call(given: Record<string, SymbolicTensor | null | undefined>, attributes?: unknown): unknown {
     const recorder = GraphRecorder.activeFor(name);
     const tensors: Record<string, SymbolicTensor | null> = {};
-    for (const input of known) tensors[input] = checkInput(name, input, given[input], recorder, inputs.includes(input));
+    for (const input of known) tensors[input] = checkInput(facts, input, given[input], recorder, floats.includes(input));
     for (const input of Object.keys(given))
       if (!known.has(input)) throw new OpInputError(name, `Input "${input}" is unknown; the inputs are ${[...known].join(', ')}.`);
-    const parsed = parse(attributes);
-    if (!parsed.success)
-      throw new OpInputError(
-        name,
-        `Its attributes are wrong: ${parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join('; ')}`,
-      );
-    const types = inferTypes(tensors, parsed.data);
-    const visible = recorder.op(call as unknown as OpFacts, tensors, parsed.data, types).slice(0, types.length - inPlaceOf.length);
+    const valid = attributes === undefined ? (withoutAttributes ??= validAttributes({})) : validAttributes(attributes);
+    const types = inferTypes(tensors, valid);
+    const visible = recorder.op(call as unknown as OpFacts, tensors, valid, types).slice(0, types.length - inPlaceOf.length);
     return declaration.list === true ? visible : visible[0];
   }
-  const { plugin = null, decompose = null, kernel = null, samples = [{}] } = declaration;
+  const { elementwise = false, plugin = null, decompose = null, kernel = null, samples = [{}] } = declaration;
   const facts: OpFacts = {
     name,
     plugin,
@@ -198,17 +200,24 @@ function checkDeclaration(declaration: object): void {
 }
 
 function checkInput(
-  op: string,
+  { name: op, inputs }: OpFacts,
   input: string,
   tensor: SymbolicTensor | null | undefined,
   recorder: GraphRecorder,
-  required: boolean,
+  isFloat: boolean,
 ): SymbolicTensor | null {
   if (tensor === undefined || tensor === null) {
-    if (required) throw new OpInputError(op, `Input "${input}" is missing.`);
+    if (inputs.includes(input)) throw new OpInputError(op, `Input "${input}" is missing.`);
     return null;
   }
-  if (!(tensor instanceof SymbolicTensor)) throw new OpInputError(op, `Input "${input}" is ${describeResult(tensor)}, expected a tensor.`);
+  const expected = !(tensor instanceof SymbolicTensor) ? 'a tensor' : isFloat && tensor.dtype !== 'float32' ? 'float32' : null;
+  if (expected !== null) {
+    const by = recorder.returnedBy.get(tensor);
+    const is = `Input "${input}" is ${describeResult(tensor)}${by === undefined ? '' : `, which ${by} returned`}`;
+    const fix =
+      expected === 'float32' ? "cast it: x.cast('float32')." : by === undefined ? undefined : 'return what the base class returns.';
+    throw new OpInputError(op, `${is}; expected ${expected}.`, fix);
+  }
   if (tensor.recorder !== recorder)
     throw new OpInputError(op, `Input "${input}" belongs to another capture; pass it as an argument of forward.`);
   return tensor;

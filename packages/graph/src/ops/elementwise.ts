@@ -5,6 +5,7 @@ import type { Tensor } from '../tensor.ts';
 import { broadcast, defineOp } from './define-op.ts';
 
 const none = z.strictObject({});
+const castFix = "cast one of them, as x.cast('float32').";
 
 const binary = (name: string, result?: 'bool') =>
   ({
@@ -13,29 +14,22 @@ const binary = (name: string, result?: 'bool') =>
     elementwise: true,
     attributes: none,
     infer({ a, b }: { a: TensorType; b: TensorType }): TensorType {
-      if (a.dtype !== b.dtype || a.dtype === 'bool') throw new OpInputError(name, `The inputs are ${a.dtype} and ${b.dtype}.`);
+      if (a.dtype !== b.dtype || a.dtype === 'bool') throw new OpInputError(name, `The inputs are ${a.dtype} and ${b.dtype}.`, castFix);
       return { dtype: result ?? a.dtype, dims: broadcast(name, a.dims, b.dims) };
     },
   }) as const;
 
 const same = ({ x }: { x: TensorType }): TensorType => ({ dtype: x.dtype, dims: x.dims });
 
-const floatOnly =
-  (name: string) =>
-  ({ x }: { x: TensorType }): TensorType => {
-    if (x.dtype !== 'float32') throw new OpInputError(name, `The input is ${x.dtype}, expected float32; cast it first.`);
-    return same({ x });
-  };
-
 const scalarLike =
   (name: string) =>
   ({ x }: { x: TensorType }, { value }: { value: number }): TensorType => {
     if (x.dtype === 'bool' || (x.dtype !== 'float32' && !Number.isSafeInteger(value)))
-      throw new OpInputError(name, `The input is ${x.dtype} and the value ${value}; cast the input first.`);
+      throw new OpInputError(name, `The input is ${x.dtype} and the value ${value}.`, castFix);
     return same({ x });
   };
 
-const unary = (name: string) => ({ name, inputs: ['x'], elementwise: true, attributes: none, infer: floatOnly(name) }) as const;
+const unary = (name: string) => ({ name, inputs: ['x'], floats: ['x'], elementwise: true, attributes: none, infer: same }) as const;
 
 const withScalar = <Infer>(name: string, infer: Infer) =>
   ({
@@ -89,7 +83,7 @@ export const addScalar = defineOp(withScalar('addScalar', scalarLike('addScalar'
 /** `x * value`. */
 export const mulScalar = defineOp(withScalar('mulScalar', scalarLike('mulScalar')));
 /** `x / value`. */
-export const divScalar = defineOp(withScalar('divScalar', floatOnly('divScalar')));
+export const divScalar = defineOp({ ...withScalar('divScalar', same), floats: ['x'] });
 /** The largest whole number not above `x`. */
 export const floor = defineOp(unary('floor'));
 /** Natural logarithm. */
@@ -123,6 +117,7 @@ const gated = <A extends z.ZodType<Record<string, unknown>>>(
   ({
     name,
     inputs: ['x'],
+    floats: ['x'],
     attributes,
     decompose({ x }: { x: Tensor }, given: z.output<A>): Tensor {
       const half = x.dim(-1).value / 2;

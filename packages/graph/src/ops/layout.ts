@@ -8,7 +8,9 @@ export const reshape = defineOp({
   name: 'reshape',
   inputs: ['x'],
   samples: [{ attributes: { dims: [3, 16] } }],
-  attributes: z.strictObject({ dims: z.array(z.union([z.int().nonnegative(), z.custom<Dim>((dim) => dim instanceof Dim)])) }),
+  attributes: z.strictObject({
+    dims: z.array(z.union([z.int().nonnegative(), z.custom<Dim>((dim) => dim instanceof Dim, 'must be a number or a Dim')])),
+  }),
   infer({ x }, { dims }) {
     const target = dimsOf(dims);
     if (!productOf(target).equals(productOf(x.dims)))

@@ -8,6 +8,7 @@ import { gatherRows } from './layout.ts';
 export const linear = defineOp({
   name: 'linear',
   inputs: ['x', 'weight'],
+  floats: ['x'],
   optional: ['bias'],
   samples: [
     { inputs: { weight: { dims: [5, 8], isWeight: true }, bias: { dims: [5], isWeight: true } } },

@@ -27,6 +27,7 @@ const activation = { kind: 'swigluOai', alpha: 1.702, limit: 0.5 };
 export const fusedMoe = defineOp({
   name: 'fusedMoe',
   inputs: ['x', 'routerLogits', 'w13', 'w2'],
+  floats: ['x', 'routerLogits'],
   optional: ['w13Bias', 'w2Bias'],
   samples: [
     { inputs: sample, attributes: { topK: 2 } },

@@ -8,6 +8,7 @@ const attributes = z.strictObject({ epsilon: z.number().positive() });
 export const rmsNorm = defineOp({
   name: 'rmsNorm',
   inputs: ['x'],
+  floats: ['x'],
   optional: ['weight'],
   attributes,
   samples: [{ inputs: { weight: { dims: [8] } }, attributes: { epsilon: 1e-5 } }, { attributes: { epsilon: 1e-5 } }],
@@ -25,6 +26,7 @@ export const rmsNorm = defineOp({
 export const addRmsNorm = defineOp({
   name: 'addRmsNorm',
   inputs: ['x', 'residual', 'weight'],
+  floats: ['x', 'residual'],
   attributes,
   list: true,
   samples: [{ inputs: { weight: { dims: [8] } }, attributes: { epsilon: 1e-5 } }],
@@ -44,6 +46,7 @@ export const addRmsNorm = defineOp({
 export const layerNorm = defineOp({
   name: 'layerNorm',
   inputs: ['x', 'weight', 'bias'],
+  floats: ['x'],
   attributes,
   samples: [{ inputs: { weight: { dims: [8] }, bias: { dims: [8] } }, attributes: { epsilon: 1e-5 } }],
   decompose({ x, weight, bias }, { epsilon }) {

@@ -8,9 +8,10 @@ const reduction = (name: string) =>
   ({
     name,
     inputs: ['x'],
+    floats: ['x'],
     attributes: z.strictObject({}),
     infer({ x }: { x: TensorType }): TensorType {
-      if (x.dtype !== 'float32' || x.dims.length === 0) throw new OpInputError(name, `The input is ${x.dtype}${formatDims(x.dims)}.`);
+      if (x.dims.length === 0) throw new OpInputError(name, 'The input has no axis.');
       return { dtype: x.dtype, dims: [...x.dims.slice(0, -1), Dim.of(1)] };
     },
   }) as const;
@@ -39,11 +40,15 @@ export const softmax = defineOp({
 export const matmul = defineOp({
   name: 'matmul',
   inputs: ['a', 'b'],
+  floats: ['a', 'b'],
   attributes: z.strictObject({}),
   samples: [{ inputs: { b: { dims: [8, 5] } } }, { inputs: { b: { dims: [2, 8, 5] } } }],
   infer({ a, b }) {
-    if (a.dtype !== 'float32' || b.dtype !== 'float32' || a.dims.length < 2 || b.dims.length < 2)
-      throw new OpInputError('matmul', `The inputs are ${a.dtype}${formatDims(a.dims)} and ${b.dtype}${formatDims(b.dims)}.`);
+    if (a.dims.length < 2 || b.dims.length < 2)
+      throw new OpInputError(
+        'matmul',
+        `The inputs are ${formatDims(a.dims)} and ${formatDims(b.dims)}, expected two axes or more of each.`,
+      );
     expectDim("The last axis of matmul's first input", a.dims.at(-1), b.dims.at(-2));
     const outer = broadcast('matmul', a.dims.slice(0, -2), b.dims.slice(0, -2));
     return { dtype: a.dtype, dims: [...outer, a.dims.at(-2)!, b.dims.at(-1)!] };
