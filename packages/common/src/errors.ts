@@ -73,6 +73,18 @@ export function graftError<Args extends unknown[]>(code: GraftErrorFacts['code']
 export const wordedError = (code: GraftErrorFacts['code'], usualFix: string) =>
   graftError(code, (what: string, where: string, fix: string = usualFix) => ({ what, where, fix }));
 
+/** An error that reached no caller: of a timer, or of a promise that nobody awaited. An error with a code is kept as it is. */
+export class UncaughtError extends graftError('GRAFT_UNCAUGHT', (cause: unknown) => ({
+  what: `An error was thrown where nothing could catch it: ${cause instanceof Error ? (cause.stack ?? cause.message) : messageOf(cause)}`,
+  where: 'a timer, an event or a promise that nobody awaited',
+  fix: 'in the plugin that the stack names, await what it starts and catch the errors of timers; if it names none, report this text.',
+  cause,
+})) {
+  static of(error: unknown): GraftError {
+    return GraftError.is(error) ? error : new UncaughtError(error);
+  }
+}
+
 export interface GraftErrorRecord {
   name: string;
   code: `GRAFT_${string}`;

@@ -118,7 +118,8 @@ export class PatchLedger {
       const refuse: Refuse = (problem, fix) => {
         throw new PatchRefusedError({ operation, target, problem, fix });
       };
-      if (!isOpen) refuse(`the hook ${owner.hook} has ended`, 'patch while the hook runs, and await what it starts.');
+      if (!isOpen)
+        refuse(`the hook ${owner.hook} of plugin "${owner.plugin}" has ended`, 'patch while the hook runs, and await what it starts.');
       if (!isObject(instance)) refuse(`its target is ${kindOf(instance)}`, 'give a module of the model.');
       const unknown = Object.keys(options).find((option) => !patchOptions.includes(option));
       if (unknown !== undefined) refuse(`it has no option "${unknown}"`, `the options are ${patchOptions.join(', ')}.`);

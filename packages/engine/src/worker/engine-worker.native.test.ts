@@ -226,6 +226,19 @@ describe('the plugins of main thread and worker', () => {
     expect(warnings).toMatchObject([{ plugin: 'warning', message: 'no rotation' }]);
   });
 
+  test.each([
+    ['patches after its end', "patches.setField(model, 'late', 1)", 'GRAFT_PATCH_REFUSED', /of plugin "late" has ended/],
+    ['throws in a timer', "{ throw new Error('boom'); }", 'GRAFT_UNCAUGHT', /boom[\s\S]*late\.mjs/],
+    ['leaves a promise that rejects', "Promise.reject(new Error('boom'))", 'GRAFT_UNCAUGHT', /boom/],
+  ])('a hook that %s ends the worker with its error', async (_, late, code, words) => {
+    const run = `run: (model, _context, patches) => void setImmediate(() => ${late})`;
+    const hooks = `hooks: [{ of: 'Llama4ForCausalLM', platform: 'cpu', phase: 'init', ${run} }]`;
+    const error = await failureOf(startEngineWorker(cpu({ plugins: ['@graft/cpu', pluginFile('late', hooks)] })));
+    expect(error.code).toBe(code);
+    expect(error.message).toMatch(words);
+    expect(error.fix).toContain('await what it starts');
+  });
+
   test('a plugin that is another in the worker stops the start with a diff', async () => {
     const file = pluginFile('two-faced', "retired: isMainThread ? { Old: { note: 'gone' } } : {}");
     const progress: LoadProgress[] = [];

@@ -58,6 +58,7 @@ class EngineWorker implements Engine {
   private nextId = startId + 1;
   private readonly ended: Promise<void>;
   private open = true;
+  private failure: unknown = null;
 
   constructor(worker: Worker, events: StartOptions['events']) {
     this.worker = worker;
@@ -68,7 +69,7 @@ class EngineWorker implements Engine {
       worker.once('exit', (code) => {
         const early = this.pending.has(startId);
         const failure = early && new EngineFailureError(`The engine's worker ended with code ${code} before it was ready.`);
-        this.end(failure || new EngineClosedError("The engine's worker ended."));
+        if (this.failure === null) this.end(failure || new EngineClosedError("The engine's worker ended."));
         resolve();
       });
     });
@@ -151,6 +152,7 @@ class EngineWorker implements Engine {
     if (message.type === 'event') this.events?.emit(message.name, message.event);
     if (message.type === 'progress') this.settle(message.id, false)?.onProgress?.(message.progress);
     if (message.type === 'answer') this.settle(message.id, true)?.take(message.value);
+    if (message.type === 'uncaught') this.end(GraftError.fromJSON(message.error));
     if (message.type === 'error') this.settle(message.id, true)?.fail(GraftError.fromJSON(message.error));
   }
 
@@ -170,7 +172,7 @@ class EngineWorker implements Engine {
   }
 
   private ask(message: WithoutId<ToWorker>, pending: Pending): number {
-    if (!this.open) throw new EngineClosedError();
+    if (!this.open) throw this.failure ?? new EngineClosedError();
     const id = this.nextId++;
     this.pending.set(id, pending);
     this.send({ ...message, id } as ToWorker);
@@ -188,6 +190,7 @@ class EngineWorker implements Engine {
 
   private end(error: unknown): void {
     this.open = false;
+    this.failure = error;
     for (const pending of this.pending.values()) pending.fail(error);
     this.pending.clear();
   }

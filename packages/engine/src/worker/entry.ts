@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads';
-import { EventBus } from '@graft/common';
+import { EventBus, UncaughtError } from '@graft/common';
 import type { EngineEvents, LoadProgress } from '../engine.ts';
 import { LlmEngine } from '../llm-engine.ts';
 import type { GenerateRequest, TokenDelta } from '../request.ts';
@@ -95,6 +95,11 @@ const progressOf =
     send({ type: 'progress', id, progress });
 
 const sendError = (id: number, error: unknown): void => send({ type: 'error', id, error: errorRecord(error) });
+
+process.on('uncaughtException', (error: unknown) => {
+  send({ type: 'uncaught', error: UncaughtError.of(error).toJSON() });
+  process.exit(1); // ends this thread alone
+});
 
 port.once('message', (message: ToWorker) => {
   if (message.type !== 'start') return port.close();

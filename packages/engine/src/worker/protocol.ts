@@ -33,6 +33,8 @@ export type FromWorker =
   | { type: 'deltas'; deltas: [id: number, delta: TokenDelta][] }
   | { type: 'answer'; id: number; value: EngineInfo | number[] | EngineStats | Reloaded }
   | { type: 'error'; id: number; error: GraftErrorRecord }
+  /** An error that reached no caller. The worker ends. */
+  | { type: 'uncaught'; error: GraftErrorRecord }
   | { [Name in keyof EngineEvents]: { type: 'event'; name: Name; event: EngineEvents[Name] } }[keyof EngineEvents];
 
 export interface Reloaded {

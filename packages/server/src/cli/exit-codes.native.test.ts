@@ -1,5 +1,5 @@
 // docs/cli.md says the exit codes of each command. Each one is made here, and no other.
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -82,6 +82,17 @@ const seen = new Set<string>();
 test.each(runs)('the exit code is %s of graft %j', async (code, args) => {
   expect(await run(args)).toBe(code);
   seen.add(`${args[0]} ${code}`);
+});
+
+test('a hook that throws after its end ends the command with 2 and the normal error', async () => {
+  const late = join(base, 'late.mjs');
+  const run = "run: (model, _context, patches) => void setImmediate(() => patches.setField(model, 'late', 1))";
+  const declaration = `{ name: 'late', hooks: [{ of: 'Llama4ForCausalLM', platform: 'hpu', phase: 'init', ${run} }] }`;
+  const registry = file('packages/registry/dist/index.js');
+  writeFileSync(late, `import { definePlugin } from '${registry}';\nexport default definePlugin(${declaration});\n`);
+  const ended = graftProcess(['verify', 'Llama4ForCausalLM', '--json', '--plugins', `@graft/llama4-hpu,${late}`], environment);
+  expect(await ended.code).toBe(2);
+  expect(JSON.parse(ended.err())).toMatchObject({ code: 'GRAFT_PATCH_REFUSED', fix: expect.stringContaining('await what it starts') });
 });
 
 test('graft new, pull and rm end with 0 when they are done', async () => {

@@ -1,4 +1,5 @@
 import { Writable } from 'node:stream';
+import { UncaughtError } from '@graft/common';
 import { graftVersion } from '@graft/engine/starter';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { parseImageHost } from '../images/image-host.ts';
@@ -26,7 +27,7 @@ export async function runCli(args: string[], terminal: Terminal = process): Prom
   const root = program(environment, { stdin, stdout, stderr }, (verdict) => void (code = verdict));
   try {
     refuseNpmFlags(root, args, environment);
-    await root.parseAsync(args, { from: 'user' });
+    await orUncaught(root.parseAsync(args, { from: 'user' }));
     return code;
   } catch (error) {
     if (error instanceof StoppedError) return error.exitCode;
@@ -34,6 +35,20 @@ export async function runCli(args: string[], terminal: Terminal = process): Prom
     else if (error.exitCode === 0) return 0;
     else if (asJson) terminal.stderr.write(describeFailure(new UsageError(error.message.replace(/^error: /, ''), 'graft'), asJson));
     return 2;
+  }
+}
+
+/** The command, or the first error that reached no caller: a plugin may throw in a timer, or not await a promise. */
+async function orUncaught(command: Promise<unknown>): Promise<void> {
+  let onUncaught = (_error: unknown): void => undefined;
+  const uncaught = new Promise<never>((_, reject) => {
+    onUncaught = (error) => reject(UncaughtError.of(error));
+  });
+  process.on('uncaughtException', onUncaught);
+  try {
+    await Promise.race([command, uncaught]);
+  } finally {
+    process.off('uncaughtException', onUncaught);
   }
 }
 
