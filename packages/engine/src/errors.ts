@@ -49,23 +49,40 @@ export class EngineClosedError extends graftError('GRAFT_ENGINE_CLOSED', (what: 
 /** A key of the engine's configuration is wrong. */
 export class EngineConfigError extends wordedError('GRAFT_ENGINE_CONFIG', 'correct the option; `graft serve --help` lists all of them.') {}
 
+interface Unserved {
+  readonly plugin: string;
+  readonly detail: string;
+}
+
 /**
- * No plugin overrides the architecture, so nothing can be compared with upstream.
- * @param platforms with an override.
- * @param unknown overrides whose platform no loaded plugin brings, each in words.
+ * No override serves the architecture, so nothing can be compared with upstream.
+ * @param touched the platforms with an override.
+ * @param unknown overrides whose platform no loaded plugin brings.
+ * @param refused overrides of this platform that do not serve.
  */
 export class NothingToVerifyError extends graftError(
   'GRAFT_NOTHING_TO_VERIFY',
-  (architecture: string, platform: string | undefined, platforms: readonly string[], unknown: readonly string[] = []) => ({
-    what: `No loaded plugin overrides ${architecture}${platform === undefined ? '' : ` on platform "${platform}"`}${unknown.length === 0 ? '' : `: ${unknown.join('; ')}`}.`,
-    where: platform === undefined ? architecture : `--platform ${platform}`,
-    fix:
-      platforms.length > 0
-        ? `name a platform that has an override: ${quotedList(platforms)}.`
-        : unknown.length > 0
-          ? 'correct the platform in the plugin, or name the plugin that brings that platform with --plugins as well.'
-          : 'name the plugin that brings the override with --plugins.',
-  }),
+  (
+    architecture: string,
+    platform: string | undefined,
+    found: { touched?: readonly string[]; unknown?: readonly Unserved[]; refused?: readonly Unserved[] },
+  ) => {
+    const { touched = [], unknown = [], refused = [] } = found;
+    const why = new Set([...unknown, ...refused].map(({ plugin, detail }) => `of plugin "${plugin}", ${detail}`));
+    const on = platform === undefined ? '' : ` on platform "${platform}"`;
+    return {
+      what: `${refused.length > 0 ? 'No override serves' : 'No loaded plugin overrides'} ${architecture}${on}${why.size === 0 ? '' : `: ${[...why].join('; ')}`}.`,
+      where: platform === undefined ? architecture : `--platform ${platform}`,
+      fix:
+        refused.length > 0
+          ? 'let one of them serve: change its `when`, name one of its modes with --mode, or take it out of --without.'
+          : touched.length > 0
+            ? `name a platform that has an override: ${quotedList(touched)}.`
+            : unknown.length > 0
+              ? 'correct the platform in the plugin, or add the plugin that brings it to --plugins (@graft/cpu for "cpu").'
+              : 'name the plugin that brings the override with --plugins.',
+    };
+  },
 ) {}
 
 /** The platform lacks the requested mode. */

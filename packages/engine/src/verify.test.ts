@@ -6,6 +6,7 @@ import {
   Llama4ForConditionalGeneration,
   Llama4VisionModel,
   type ModelContext,
+  RmsNorm,
 } from '@graft/core-model';
 import { Identity, ops, Parameter, type Tensor } from '@graft/graph';
 import { definePlugin, InitHook, type Patches, type Plugin, PostLoadHook } from '@graft/registry';
@@ -220,6 +221,26 @@ describe('an override whose numbers prove nothing', () => {
   });
 });
 
+test('next to one that serves, an override or a hook that is off is a problem', async () => {
+  class MyNorm extends RmsNorm {}
+  const hook = { of: 'RmsNorm', platform: 'interpreter', phase: 'init', run: function note() {} } as const;
+  const norms = definePlugin({
+    name: 'norms',
+    after: ['core-model'],
+    overrides: [{ of: 'RmsNorm', platform: 'interpreter', model: async () => MyNorm, when: () => 'too old' }],
+    hooks: [hook],
+  });
+  const asked = { app: root, plugins, architecture: 'Llama4ForCausalLM', maxTokens: 2, without: ['norms: note'] };
+  const { record } = await verify(asked, { pluginsInCode: [overriding(Faithful), norms] });
+  expect(record).toMatchObject({
+    verdict: 'unproven',
+    problems: [
+      'The override of RmsNorm by plugin "norms" does not serve: its `when` refused this device: too old.',
+      'The hook norms: note of plugin "norms" does not run: switched off: --without "norms: note".',
+    ],
+  });
+});
+
 describe('an override that fails', () => {
   test('in a hook is in the record, with the step and the hook', async () => {
     class BreaksInHook extends Llama4ForCausalLM {
@@ -337,6 +358,30 @@ describe('what cannot be verified', () => {
     });
     const elsewhere = await failureOf(verify({ ...asked, platform: 'bare' }, { pluginsInCode: [overriding(Faithful)] }));
     expect(elsewhere).toMatchObject({ code: 'GRAFT_NOTHING_TO_VERIFY', fix: 'name a platform that has an override: "interpreter".' });
+  });
+
+  test.each<[string, object, VerifyOptions, string, string]>([
+    ['whose `when` refuses', { when: () => 'too old' }, {}, 'GRAFT_NOTHING_TO_VERIFY', 'its `when` refused this device: too old'],
+    ['that is switched off', {}, { without: ['candidate: RmsNorm'] }, 'GRAFT_NOTHING_TO_VERIFY', 'switched off: --without'],
+    ['of another mode', { modes: ['other'] }, {}, 'GRAFT_NOTHING_TO_VERIFY', 'serves mode "other", not "full"'],
+    ['under a misspelt name', {}, { without: ['candidate: RmsNrom'] }, 'GRAFT_WITHOUT_UNKNOWN', '"candidate: RmsNrom"'],
+    ['that is required and refuses', { when: () => false }, { requireOverride: true }, 'GRAFT_OVERRIDE_UNUSED', 'refused this device'],
+  ])('is an override %s, which ends before any work', async (_, override, more, code, words) => {
+    class MyNorm extends RmsNorm {}
+    const platforms = [{ name: 'moded', modes: ['full', 'other'], detect: () => 'emulated' as const }];
+    const overrides = [{ of: 'RmsNorm', platform: 'moded', model: async () => MyNorm, ...override }];
+    const candidate = definePlugin({ name: 'candidate', after: ['core-model'], platforms, overrides });
+    const steps: string[] = [];
+    const onProgress = ({ step }: { step: string }) => steps.push(step);
+    const error = await failureOf(verify({ ...asked, ...more }, { pluginsInCode: [candidate], onProgress }));
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(words);
+    expect(steps).toEqual([]);
+  });
+
+  test('is a hook method under a misspelt name, which only the built model tells', async () => {
+    const without = ['candidate: Faithful.replce'];
+    expect((await failureOf(verifyClass(Faithful, { without }))).code).toBe('GRAFT_WITHOUT_UNKNOWN');
   });
 
   test('is an override for a platform that no plugin brings', async () => {

@@ -1,4 +1,4 @@
-import type { GraftErrorRecord } from '@graft/common';
+import { GraftError, type GraftErrorRecord } from '@graft/common';
 import { InterpreterBackend } from '@graft/graph';
 import { type PatchGroup, ServiceContainer } from '@graft/registry';
 import { createServices, engineServices } from './default-services.ts';
@@ -156,7 +156,8 @@ async function runModel(
     }
   } catch (error) {
     options.signal?.throwIfAborted();
-    if (error instanceof EngineConfigError) throw error; // the request is wrong, not the model
+    const isRequest = error instanceof EngineConfigError || (GraftError.is(error) && error.code === 'GRAFT_WITHOUT_UNKNOWN');
+    if (isRequest) throw error; // the request is wrong, not the model
     result.run = null;
     model = { ...model, failure: { step, error: errorRecord(error) } };
   }

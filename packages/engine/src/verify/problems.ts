@@ -24,14 +24,21 @@ function parameterProblems(upstream: Parameters, override: Parameters): string[]
   ];
 }
 
-function overrideProblems({ architecture, candidates, layers }: EngineInfo['resolution']): string[] {
-  return [{ name: architecture, candidates }, ...layers].flatMap(({ name, candidates: all }) =>
-    all.flatMap(({ kind, plugin, reason, replaced }) =>
-      kind !== 'upstream' && ['selected', 'base', 'scoped'].includes(reason) && replaced?.count === 0
-        ? [`The override of ${name} by plugin "${plugin}" replaced nothing in this model.`]
-        : [],
+function overrideProblems({ architecture, candidates, layers, hooks }: EngineInfo['resolution']): string[] {
+  const isOff = (reason: string): boolean => reason === 'condition' || reason === 'without';
+  return [
+    ...[{ name: architecture, candidates }, ...layers].flatMap(({ name, candidates: all }) =>
+      all.flatMap(({ kind, plugin, reason, detail, replaced }) => {
+        const override = `The override of ${name} by plugin "${plugin}"`;
+        if (isOff(reason)) return [`${override} does not serve: ${detail}.`];
+        const isIdle = kind !== 'upstream' && ['selected', 'base', 'scoped'].includes(reason) && replaced?.count === 0;
+        return isIdle ? [`${override} replaced nothing in this model.`] : [];
+      }),
     ),
-  );
+    ...hooks.flatMap(({ hook, plugin, reason, detail }) =>
+      isOff(reason) ? [`The hook ${hook} of plugin "${plugin}" does not run: ${detail}.`] : [],
+    ),
+  ];
 }
 
 function hookProblems({ hooks, patches, renames }: EngineInfo['changes']): string[] {

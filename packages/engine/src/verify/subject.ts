@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { GraftError, messageOf } from '@graft/common';
 import type { Checkpoint, LanguageModel, ModelFamily, RawConfig } from '@graft/core-model';
-import { type LoadedPlugins, nearestNames, type SelectedPlatform } from '@graft/registry';
+import { type LoadedPlugins, nearestNames, type Resolution, type SelectedPlatform } from '@graft/registry';
 import { defaultCacheDirectory, EngineConfig, parseConfig } from '../config.ts';
 import { readFiles } from '../default-services.ts';
 import { EngineConfigError, NoFamilyError, NothingToVerifyError } from '../errors.ts';
@@ -68,6 +68,12 @@ export async function findSubject(
   const { architectures, raw } = source;
   const { architecture, platform: name } = requireOverride(plugins, architectures, asked.platform);
   const { platform, device, onInterpreter } = await findPlatform(plugins, name, asked.mode);
+  const mode = modeOf(platform, asked);
+  const { without = [], requireOverride: required = false } = asked;
+  const resolution = registry.resolve(architectures, { platform: name, mode, device: platform, without, requireOverride: required });
+  const changes = changesOf(resolution).filter((one) => one.platform === name);
+  if (!changes.some(({ reason }) => ['selected', 'base', 'scoped', 'runs'].includes(reason)))
+    throw new NothingToVerifyError(architecture, name, { refused: changes });
   const family = families.get(architecture);
   if (family === undefined) throw new NoFamilyError(architecture, registry.upstreamOf(architecture).chain[0]!.plugin);
   const images = asked.images !== false && registry.upstreamOf(architecture).capabilities['images'] === true;
@@ -96,7 +102,7 @@ export async function findSubject(
     architecture,
     plugins,
     platform,
-    mode: modeOf(platform, config),
+    mode,
     device,
     onInterpreter,
     ...weights,
@@ -162,18 +168,14 @@ function requireOverride(
   named: string | undefined,
 ): { architecture: string; platform: string } {
   const { architecture } = registry.resolve(architectures, { platform: null });
-  const changesOn = (platform: string | null) => {
-    const { candidates, layers, hooks } = registry.resolve(architectures, { platform });
-    return [...candidates, ...layers.flatMap((layer) => layer.candidates), ...hooks].filter((one) => one.platform !== null);
-  };
+  const changesOn = (platform: string | null) => changesOf(registry.resolve(architectures, { platform }));
   const touches = (platform: string): boolean => changesOn(platform).some((one) => one.platform === platform);
   const names = platforms.map(({ name }) => name);
   const touched = names.filter(touches);
   const [only, ...others] = touched;
   if (named !== undefined ? !touches(named) : only === undefined) {
     const unknown = changesOn(null).filter(({ platform }) => !names.includes(platform!));
-    const why = new Set(unknown.map(({ plugin, detail }) => `of plugin "${plugin}", ${detail}`));
-    throw new NothingToVerifyError(architecture, named, touched, [...why]);
+    throw new NothingToVerifyError(architecture, named, { touched, unknown });
   }
   if (named === undefined && others.length > 0) {
     throw new EngineConfigError(
@@ -183,6 +185,11 @@ function requireOverride(
     );
   }
   return { architecture, platform: named ?? only! };
+}
+
+/** The overrides and hooks that a resolution judged. */
+function changesOf({ candidates, layers, hooks }: Resolution) {
+  return [...candidates, ...layers.flatMap((layer) => layer.candidates), ...hooks].filter((one) => one.platform !== null);
 }
 
 /** The platform as in a start. If it is absent or its plugin binds nothing that runs models, the interpreter replaces it. */
