@@ -150,5 +150,5 @@ export class PlatformConflictError extends graftError('GRAFT_PLATFORM_CONFLICT',
 export class NoPlatformError extends graftError('GRAFT_NO_PLATFORM', (answers: readonly DetectedPlatform[]) => ({
   what: answers.length === 0 ? 'No loaded plugin brings a platform.' : 'No platform has a device, and none can stand in for it.',
   where: describeEach(answers) || 'no platforms',
-  fix: 'load a plugin whose platform has `fallback: true` (@graft/cpu), or choose an emulated one by name.',
+  fix: 'add @graft/cpu to the plugins (package.json or --plugins; its platform has `fallback: true`), or choose an emulated platform by name.',
 })) {}
