@@ -320,6 +320,14 @@ const mistakes: Record<string, Mistake> = {
     code: 'GRAFT_HOOK_FAILED',
     says: 'write "forward"',
   },
+  'a misspelt child in wrapChild': {
+    change: [
+      'prepare(): void {}',
+      'prepare(patches: Patches): void { patches.wrapChild(this.model.layers[0]!, "input_layer_norm", (norm: object) => norm); }',
+    ],
+    code: 'GRAFT_HOOK_FAILED',
+    says: 'write "input_layernorm"',
+  },
   'an arrow function in replaceMethod': {
     change: ["norm, 'forward', forward", "norm, 'forward', (x: Tensor) => x"],
     code: 'GRAFT_HOOK_FAILED',
@@ -330,7 +338,11 @@ const mistakes: Record<string, Mistake> = {
     code: 'GRAFT_HOOK_FAILED',
     says: 'kind AsyncFunction',
   },
-  'a decorator without parentheses': { change: ['@InitHook()', '@InitHook'], code: 'GRAFT_HOOK_TARGET', says: 'write `@InitHook()`' },
+  'a decorator without parentheses': {
+    change: ['@InitHook()', '@InitHook'],
+    code: 'GRAFT_HOOK_TARGET',
+    says: 'prepare cannot be a hook: its decorator has no parentheses',
+  },
   'a typo in the phase': {
     change: ["phase: 'init'", "phase: 'int'"],
     code: 'GRAFT_PLUGIN_INVALID',

@@ -20,7 +20,16 @@ import { explainArchitecture, explainContract, explainPatches } from './explain.
 import { explainGraphs } from './explain-graphs.ts';
 import { watch } from './interpreter-plugin.fixture.ts';
 import { AnyShapeRunner } from './runner/any-shape-runner.ts';
-import { Backend, CheckpointFormats, LogitsProcessors, ModelRunner, SchedulerPolicy, Tokenizers, WeightPolicy } from './tokens.ts';
+import {
+  Backend,
+  CheckpointFormats,
+  LogitsProcessors,
+  Lowerings,
+  ModelRunner,
+  SchedulerPolicy,
+  Tokenizers,
+  WeightPolicy,
+} from './tokens.ts';
 import { verify } from './verify.ts';
 
 const interpreter = join(root, 'packages/engine/src/interpreter-plugin.fixture.ts');
@@ -197,6 +206,13 @@ test.each<[string, PluginDeclaration['bind'] & {}]>([
   ['CheckpointFormats', (bind) => bind.many(CheckpointFormats).toConstantValue({ name: 'mine' } as never)],
   ['WeightPolicy', (bind) => bind(WeightPolicy).toConstantValue({} as never)],
   ['ModelRunner', (bind) => bind(ModelRunner).toConstantValue({} as never)],
+  [
+    'Lowerings',
+    (bind) => {
+      bind.many(Lowerings).toConstantValue({ op: 'rmsNorm', platform: 'interpreter', lower: () => [] } as never);
+      bind.decorate(Backend, async (inner, services) => (await services.get(Lowerings)) && inner);
+    },
+  ],
 ])('an engine does not start where a plugin gives something else as its %s', async (name, bind) => {
   const what = expect.stringContaining(`of ${name} gave`);
   expect(await failureOf(startTiny({}, withPlugin(bind)))).toMatchObject({

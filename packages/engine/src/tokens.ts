@@ -29,7 +29,7 @@ export type RunnerParts = runner.RunnerParts;
 export const RunnerParts = token<RunnerParts>('RunnerParts', 'model');
 
 /** Lowerings of ops, each for its platform. A plugin adds lowerings of its own ops, or better ones of ours. */
-export const Lowerings = listToken<graph.OpLowering<never, unknown>>('Lowerings', 'engine', ['lower']);
+export const Lowerings = listToken<graph.OpLowering<never, unknown>>('Lowerings', 'engine', graph.loweringMisfit);
 
 /** Formats of checkpoints. The last one that reads a path opens it, so a plugin's format comes before ours. */
 export const CheckpointFormats = listToken<coreModel.CheckpointFormat>('CheckpointFormats', 'engine', ['reads', 'open']);

@@ -1,3 +1,4 @@
+import { kindOf } from '@graft/common';
 import type { CapturedModel } from './capture/capture.ts';
 import type { DType } from './dtype.ts';
 import { OpFaultyError, runPart } from './errors.ts';
@@ -31,14 +32,20 @@ export function chooseLowering<L extends OpLowering<never, unknown>>(lowerings: 
   return able.reduce<L | null>((best, each) => (best === null || (each.priority ?? 0) > (best.priority ?? 0) ? each : best), null);
 }
 
+/** Describes a value that is not a lowering; null for one that is. */
+export function loweringMisfit(value: unknown): string | null {
+  const { op, platform, lower } = (value ?? {}) as Record<string, unknown>;
+  if (typeof op === 'function' && typeof platform === 'string' && typeof lower === 'function') return null;
+  const given = Object.entries({ op, platform, lower }).map(([name, part]) => `${name} (${kindOf(part)})`);
+  return `a lowering with ${given.join(', ')}; expected an op such as ops.rmsNorm, the name of a platform and a function`;
+}
+
 /** Checks a plugin's lowering. @throws OpFaultyError */
 export function expectLowering<L extends OpLowering<never, unknown>>(lowering: L): L {
-  const { op, platform, lower } = lowering ?? {};
-  if (typeof op === 'function' && typeof platform === 'string' && typeof lower === 'function') return lowering;
-  const parts = { op: typeof op, platform: typeof platform, lower: typeof lower };
-  const given = Object.entries(parts).map(([name, type]) => `${name} (${type})`);
-  const what = `A lowering has ${given.join(', ')}; expected an op of defineOp, a name and a function.`;
-  throw new OpFaultyError(typeof op === 'function' ? (op as OpFacts) : null, what);
+  const given = loweringMisfit(lowering);
+  if (given === null) return lowering;
+  const op: unknown = lowering?.op;
+  throw new OpFaultyError(typeof op === 'function' ? (op as unknown as OpFacts) : null, `It is ${given}.`);
 }
 
 /** A tensor in ordinary memory, as a program takes and returns it. Row-major. */

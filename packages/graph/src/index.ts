@@ -8,6 +8,7 @@ export {
   chooseLowering,
   expectLowering,
   type HostTensor,
+  loweringMisfit,
   moveRows,
   type OpLowering,
   type Program,

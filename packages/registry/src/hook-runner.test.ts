@@ -359,7 +359,7 @@ test('a patch outside its hook, and a patch after ready, are refused with the re
   );
 });
 
-test('a decorator on a static method, a getter or a postLoad method without a reload policy is refused where it stands', () => {
+test('a decorator on a static method or a getter, without parentheses or without a reload policy is refused where it stands', () => {
   const method = Object.getOwnPropertyDescriptor(Tiny.prototype, 'namedBuffers')!;
   expect(() => InitHook()(Tiny, 'create', method)).toThrow(code('GRAFT_HOOK_TARGET', { where: 'Tiny.create' }));
   expect(() => InitHook()(Tiny.prototype, 'size', { get: () => () => {} })).toThrow(
@@ -367,6 +367,10 @@ test('a decorator on a static method, a getter or a postLoad method without a re
   );
   expect(() => PostLoadHook({} as { reload: 'keep' })(Tiny.prototype, 'namedBuffers', method)).toThrow(
     code('GRAFT_HOOK_TARGET', { what: expect.stringContaining('reload') }),
+  );
+  const bare = InitHook as unknown as (...at: readonly unknown[]) => void; // without parentheses
+  expect(() => bare(Tiny.prototype, 'namedBuffers', method)).toThrow(
+    code('GRAFT_HOOK_TARGET', { where: 'Tiny.namedBuffers', fix: 'write `@InitHook()`.' }),
   );
 });
 

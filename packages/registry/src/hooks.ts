@@ -47,31 +47,40 @@ const marks = Symbol.for('graft.hooks');
  * Runs the method after the model was built and before weights are read. It may not add, drop, rename, retype or reshape a parameter.
  * @throws HookTargetError on anything but a public method with a name.
  */
-export function InitHook(options: InitHookOptions = {}): HookDecorator {
-  return declare('init', options, null);
+export function InitHook(options: InitHookOptions = {}, ...rest: never[]): HookDecorator {
+  return declare('init', options, null, rest);
 }
 
 /** Runs the method after the weights were loaded. It may rename parameters; renames are recorded. */
-export function PostLoadHook(options: PostLoadHookOptions = {} as never): HookDecorator {
-  return declare('postLoad', options, options.reload ?? null);
+export function PostLoadHook(options: PostLoadHookOptions = {} as never, ...rest: never[]): HookDecorator {
+  return declare('postLoad', options, options.reload ?? null, rest);
 }
 
-function declare(phase: Phase, given: InitHookOptions, reload: PostLoadReload | null): HookDecorator {
+type Place = string | symbol | ClassMethodDecoratorContext;
+
+/** `Class.method`; the language's decorators know the method alone. */
+function nameAt(target: object, at: Place): string {
+  if (typeof at === 'object') return String(at.name);
+  return `${typeof target === 'function' ? target.name : target.constructor.name}.${String(at)}`;
+}
+
+/** @param rest what a decorator without parentheses gets after its target. */
+function declare(phase: Phase, given: InitHookOptions, reload: PostLoadReload | null, [at]: readonly Place[]): HookDecorator {
   const isTarget = typeof given === 'function' || Object.hasOwn(given, 'constructor'); // a method, or a prototype
   if (isTarget)
     throw new HookTargetError(
-      'A method',
+      at === undefined ? 'A method' : nameAt(given, at),
       'its decorator has no parentheses',
       `write \`@${phase === 'init' ? 'InitHook()' : "PostLoadHook({ reload: 'rerun' })"}\`.`,
     );
   const { modes, reason } = given;
   const mark: Mark = { phase, modes: modes ?? null, reason: reason ?? null, reload };
-  return (target: object, at: string | ClassMethodDecoratorContext, descriptor?: { value?: unknown }): void => {
-    const isLegacy = typeof at === 'string' || typeof at === 'symbol'; // TypeScript's kind
+  return (target: object, at: Place, descriptor?: { value?: unknown }): void => {
+    const isLegacy = typeof at !== 'object'; // TypeScript's kind
     const isStatic = isLegacy ? typeof target === 'function' : at.static;
     const method = isLegacy ? descriptor?.value : target;
     const key = isLegacy ? at : at.name;
-    const name = isLegacy ? `${isStatic ? (target as { name?: string }).name : target.constructor.name}.${String(key)}` : String(key);
+    const name = nameAt(target, at);
     const isPublic = typeof key === 'string' && (isLegacy || (at.kind === 'method' && !at.private));
     if (isStatic) throw new HookTargetError(name, 'it is static');
     if (!isPublic || typeof method !== 'function') throw new HookTargetError(name, 'it is not a method with a public name');

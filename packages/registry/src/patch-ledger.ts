@@ -296,8 +296,11 @@ const changes: Record<PatchOperation, (target: object, name: string, given: neve
   wrapChild(host, name, wrap: (child: object) => object, refuse) {
     const descriptor = Object.getOwnPropertyDescriptor(host, name);
     const child: unknown = descriptor?.value;
-    if (typeof child !== 'object' || child === null)
-      return refuse(`${nameOf(host)} has no child "${name}"`, 'name a field that holds a module.');
+    if (typeof child !== 'object' || child === null) {
+      const children = Object.entries(host).flatMap(([field, value]) => (typeof value === 'object' && value !== null ? [field] : []));
+      const fix = children.length === 0 ? 'name a field that holds a module.' : `write ${quotedList(nearestNames(name, children, 1))}.`;
+      return refuse(`${nameOf(host)} has no child "${name}"`, fix);
+    }
     if (typeof wrap !== 'function') return refuse(`it was given ${kindOf(wrap)}, not a function`, 'give a function that takes the child.');
     const value = wrap(child);
     expectStandIn(child, value, refuse);

@@ -95,9 +95,12 @@ export class ServiceInvalidError extends graftError(
   ({ name, owner, isList, must, role }: Bound & TokenFacts & { role: string }, given: string) => ({
     what: `${role === 'decorator' ? 'A decorator' : 'A binding'} of ${name} gave ${given}.`,
     where: ownerText(owner),
-    fix: given.startsWith('the class')
-      ? `write bind(${name}).to(${given.split(' ')[2]}).`
-      : `give ${isList && role === 'decorator' ? 'a list, each element of it ' : ''}${must === 'function' ? 'a function' : `an object${must.length === 0 ? '' : ` with the methods ${quotedList(must, '', 'and')}`}`}.`,
+    fix:
+      typeof must === 'function'
+        ? 'correct what the message names.'
+        : given.startsWith('the class')
+          ? `write bind(${name}).to(${given.split(' ')[2]}).`
+          : `give ${isList && role === 'decorator' ? 'a list, each element of it ' : ''}${must === 'function' ? 'a function' : `an object${must.length === 0 ? '' : ` with the methods ${quotedList(must, '', 'and')}`}`}.`,
   }),
 ) {}
 

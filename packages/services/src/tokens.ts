@@ -20,8 +20,11 @@ export interface TokenFacts {
   readonly contract: number | null;
 }
 
-/** The methods that a service, or each element of a list, must have; or `function`. Fields are left to the compiler. Undefined is never a service. */
-export type Must = readonly string[] | 'function';
+/**
+ * The methods that a service, or each element of a list, must have; or `function`; or a function that describes a value that cannot be the service and
+ * gives null for another. Fields are left to the compiler. Undefined is never a service.
+ */
+export type Must = readonly string[] | 'function' | ((value: unknown) => string | null);
 
 const known = new Map<symbol, TokenFacts>();
 
@@ -58,6 +61,7 @@ export function tokenFacts(identifier: unknown, owner: Owner | null = null): Tok
 
 /** Describes a value that cannot be the service; null where it can. */
 export function misfit(value: unknown, must: Must): string | null {
+  if (typeof must === 'function') return must(value);
   const isObject = typeof value === 'function' || (typeof value === 'object' && value !== null);
   const kind = isObject && typeof value !== 'function' ? 'an object' : kindOf(value);
   if (value === undefined || must === 'function') return typeof value === 'function' ? null : kind;
