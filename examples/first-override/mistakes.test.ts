@@ -343,6 +343,16 @@ const mistakes: Record<string, Mistake> = {
     code: 'GRAFT_HOOK_TARGET',
     says: 'prepare cannot be a hook: its decorator has no parentheses',
   },
+  'a typo in an option of a decorator': {
+    change: ['@InitHook()', "@InitHook({ mode: ['full'] } as object)"],
+    code: 'GRAFT_HOOK_TARGET',
+    says: 'did you mean "modes"',
+  },
+  'a typo in the mode of a decorator': {
+    change: ['@InitHook()', "@InitHook({ modes: ['fulll'] })"],
+    code: 'GRAFT_TARGET_MODE',
+    says: 'use "full"',
+  },
   'a typo in the phase': {
     change: ["phase: 'init'", "phase: 'int'"],
     code: 'GRAFT_PLUGIN_INVALID',

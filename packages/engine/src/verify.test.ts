@@ -189,6 +189,19 @@ describe('an override whose numbers prove nothing', () => {
     expect(record.problems).toEqual(['The hook Idle.unify of plugin "candidate" ran and changed nothing.']);
   });
 
+  test('because its hook wrote to the model without patches', async () => {
+    class Direct extends Llama4ForCausalLM {
+      @InitHook({ reason: 'meant to be recorded' })
+      write(): void {
+        Object.assign(this.model.norm!, { note: 1 });
+      }
+    }
+    const { record } = await verifyClass(Direct);
+    expect(record.problems).toEqual([
+      'The hook Direct.write of plugin "candidate" made changes without its `patches`: model.norm.note was added.',
+    ]);
+  });
+
   test('because it lacks a parameter of upstream, or has one of another shape', async () => {
     class Unlike extends Llama4ForCausalLM {
       constructor(context: ModelContext<Llama4Config>) {

@@ -464,13 +464,54 @@ test('a plugin’s hook names a layer, the model or all models, and says where i
   expect(runner.toJSON().hooks.at(-1)).toMatchObject({ paths: [], outcome: 'skipped: not in this model' });
 });
 
-test('a hook for modes that the platform lacks gives a warning with the nearest mode', async () => {
-  const misspelt = new HookRunner({ ...target, modes: ['compile', 'lazy'] }, [hook('init', () => {}, { modes: ['complie'] })]);
+test('a hook for modes of another platform gives a warning; a misspelt mode is an error', async () => {
+  const of = (...modes: string[]) => new HookRunner({ ...target, modes: ['compile', 'lazy'] }, [hook('init', () => {}, { modes })]);
   const seen: string[] = [];
-  misspelt.events.on('hook:warning', ({ hook: name, message }) => void seen.push(`${name}: ${message}`));
-  await misspelt.run('init', new Tiny(), null);
-  const nearest = '(nearest: "compile" or "lazy")';
-  expect(seen).toEqual([`vendor: hook 1: It only runs in "complie", and platform "hpu" has no such mode ${nearest}.`]);
+  const other = of('full');
+  other.events.on('hook:warning', ({ hook: name, message }) => void seen.push(`${name}: ${message}`));
+  await other.run('init', new Tiny(), null);
+  expect(seen).toEqual([expect.stringMatching(/^vendor: hook 1: It only runs in "full", and platform "hpu" has no such mode/)]);
+  await expect(of('complie').run('init', new Tiny(), null)).rejects.toThrow(
+    code('GRAFT_TARGET_MODE', { where: 'vendor: hook 1 of plugin "vendor"', fix: expect.stringContaining('use "compile"') }),
+  );
+});
+
+test('a decorator with an unknown option, or one of the wrong type, is refused with the nearest', () => {
+  const apply = (decorator: ReturnType<typeof InitHook>) => () => decorator(Tiny.prototype, 'unify', { value: () => {} });
+  const refusal = (words: string) => code('GRAFT_HOOK_TARGET', { where: 'Tiny.unify', what: expect.stringContaining(words) });
+  expect(apply(InitHook({ mode: ['lazy'] } as never))).toThrow(refusal('did you mean "modes"'));
+  expect(apply(InitHook({ modes: 'lazy' } as never))).toThrow(refusal('modes: '));
+  expect(apply(InitHook({ reload: 'keep' } as never))).toThrow(refusal('"reload" is not a key'));
+  expect(apply(PostLoadHook({ reload: 're-run' } as never))).toThrow(refusal('expected one of "rerun"'));
+});
+
+test('a postLoad hook that puts another parameter in the place of one is refused, an init hook is not', async () => {
+  const replace = (model: Tiny) => void Object.assign(model.parameters, { w: weight() });
+  const runner = new HookRunner(target, [hook('init', replace), hook('postLoad', replace)]);
+  const model = new Tiny();
+  await runner.run('init', model, null);
+  runner.lifecycle.advance('loaded');
+  await expect(runner.run('postLoad', model, null)).rejects.toThrow(
+    code('GRAFT_HOOK_CHANGED_PARAMETERS', {
+      what: expect.stringContaining('"w" was replaced'),
+      fix: expect.stringContaining('setStorage'),
+    }),
+  );
+});
+
+test('changes without patches are in the record, of the model and of its classes', async () => {
+  class Own extends Tiny {}
+  const runner = new HookRunner(target, [
+    hook('init', (model) => void Object.assign(model, { epsilon: 0.5 })),
+    hook('init', () => void Object.assign(Own.prototype, { forward: function forward() {} })),
+    hook('init', () => {}),
+  ]);
+  await runner.run('init', new Own(), null);
+  expect(runner.toJSON().hooks.map(({ unrecorded }) => unrecorded)).toEqual([
+    ['epsilon was added'],
+    ['Own.prototype.forward was added'],
+    [],
+  ]);
 });
 
 test('a hook method that is switched off and that no class has is an error with the nearest', async () => {

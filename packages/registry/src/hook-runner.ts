@@ -1,6 +1,6 @@
-import { EventBus, messageOf, nearestNames, quotedList } from '@graft/common';
+import { EventBus, meantNames, messageOf, nearestNames, quotedList } from '@graft/common';
 import type { Owner } from '@graft/services';
-import { WithoutUnknownError } from './errors.ts';
+import { TargetModeError, WithoutUnknownError } from './errors.ts';
 import { type HookDeclaration, type HookMethod, hooksOf, type Phase, type PostLoadReload } from './hooks.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { InspectableModel, LazyClass, ParameterFacts } from './model.ts';
@@ -28,6 +28,8 @@ export interface HookRecord {
   readonly outcome: 'ran' | `skipped: ${string}` | 'planned' | 'kept' | 'ran again' | 'undone and ran again';
   readonly durationMs: number;
   readonly warnings: readonly string[];
+  /** Changes of the model or of its classes by a hook that patched and renamed nothing: one sentence for each. */
+  readonly unrecorded: readonly string[];
 }
 
 export interface RenameRecord {
@@ -64,7 +66,7 @@ export interface HookTarget extends Pick<Resolution, 'architecture' | 'platform'
 type Place = readonly [path: string, instance: object];
 
 /** A hook before it runs: the constant part of its record, and its instances. */
-interface Hook extends Omit<HookRecord, 'outcome' | 'durationMs' | 'warnings'> {
+interface Hook extends Omit<HookRecord, 'outcome' | 'durationMs' | 'warnings' | 'unrecorded'> {
   readonly instances: readonly object[];
   run(instance: object, context: unknown, patches: Patches): void | Promise<void>;
 }
@@ -73,6 +75,7 @@ interface Hook extends Omit<HookRecord, 'outcome' | 'durationMs' | 'warnings'> {
 interface Transaction {
   readonly model: InspectableModel;
   readonly context: unknown;
+  readonly before: Snapshot;
   undo(cause: string): boolean;
 }
 
@@ -192,7 +195,19 @@ export class HookRunner {
   private async hooksFor(phase: Phase, model: InspectableModel): Promise<Hook[]> {
     const modules = [...modulesOf(model)];
     const ofPlugins = this.hooks.filter((hook) => hook.phase === phase).map((hook) => this.pluginHook(hook, modules));
-    return [...this.classHooks(phase, modules), ...(await Promise.all(ofPlugins))];
+    const hooks = [...this.classHooks(phase, modules), ...(await Promise.all(ofPlugins))];
+    for (const hook of hooks) this.checkModes(hook);
+    return hooks;
+  }
+
+  /** @throws TargetModeError for a mode that is misspelt. */
+  private checkModes({ hook, plugin, modes }: Hook): void {
+    const { modes: known = [], platform: name } = this.target;
+    const wrong = modes?.find((mode) => !known.includes(mode) && meantNames(mode, known).length > 0);
+    if (wrong !== undefined)
+      throw new TargetModeError(`The hook ${hook}`, { plugin, file: null }, wrong, { name: name!, modes: known }).at(
+        `${hook} of plugin "${plugin}"`,
+      );
   }
 
   /** One hook for each declaration, whichever classes inherit it. */
@@ -256,7 +271,7 @@ export class HookRunner {
       if (!isRestored) this.lifecycle.fail(`${cause} changed what is out of the registry's reach`);
       return isRestored;
     };
-    return { model, context, undo };
+    return { model, context, before, undo };
   }
 
   private async runAll(hooks: readonly Hook[], transaction: Transaction, outcomeOf: (hook: Hook) => HookRecord['outcome']) {
@@ -264,6 +279,8 @@ export class HookRunner {
     const renames: RenameRecord[] = [];
     const undoable = new Set<number>();
     let parameters = namedParameters(transaction.model.namedParameters());
+    let seen = transaction.before;
+    let classes = seen.ofClasses();
     for (const hook of hooks) {
       const outcome = outcomeOf(hook);
       if (outcome === 'kept' || outcome.startsWith('skipped')) {
@@ -277,7 +294,11 @@ export class HookRunner {
         const renamed = first === undefined ? '' : `, and ${ran.renames.length} renames ("${first.from}" to "${first.to}")`;
         throw new ReloadChangedModelError(`a hook with reload: 'rerun' made ${ran.patches.length} patches${renamed}`, hook.hook);
       }
-      records.push(recordOf(hook, outcome, ran.durationMs, ran.warnings));
+      const [now, nowClasses] = [Snapshot.ofModel(transaction.model), classes.again()];
+      const isIdle = ran.patches.length + ran.renames.length === 0;
+      const unrecorded = isIdle ? [...seen.differences(now), ...classes.differences(nowClasses)] : [];
+      [seen, classes] = [now, nowClasses];
+      records.push(recordOf(hook, outcome, ran.durationMs, ran.warnings, unrecorded));
       renames.push(...ran.renames);
       parameters = ran.parameters;
     }
@@ -306,16 +327,23 @@ export class HookRunner {
     }
     const durationMs = performance.now() - started;
     const changes = parameterChanges(before, parameters);
-    const refused = changes.filter(({ kind }) => phase === 'init' || kind !== 'renamed').map(changeText);
+    const allowed = phase === 'init' ? 'replaced' : 'renamed'; // before the weights are loaded, another Parameter of the same kind is as good
+    const refused = changes.filter(({ kind }) => kind !== allowed).map(changeText);
     if (refused.length > 0) throw new HookChangedParametersError({ phase, hook, changes: refused, restored: undo(hook) });
-    const renames = changes.map(({ before: from, after: to }) => ({ hook, from, to }));
+    const renames = changes.flatMap(({ kind, before: from, after: to }) => (kind === 'renamed' ? [{ hook, from, to }] : []));
     return { parameters, patches: made, renames, durationMs, warnings };
   }
 }
 
-function recordOf(hook: Hook, outcome: HookRecord['outcome'], durationMs = 0, warnings: string[] = []): HookRecord {
+function recordOf(
+  hook: Hook,
+  outcome: HookRecord['outcome'],
+  durationMs = 0,
+  warnings: string[] = [],
+  unrecorded: string[] = [],
+): HookRecord {
   const { instances: _, run: __, ...facts } = hook;
-  return { ...facts, outcome, durationMs, warnings: [...warnings] };
+  return { ...facts, outcome, durationMs, warnings: [...warnings], unrecorded };
 }
 
 const split = (places: readonly Place[]) => ({ paths: places.map(([path]) => path), instances: places.map(([, instance]) => instance) });

@@ -1,5 +1,7 @@
+import { expectValid } from '@graft/common';
 import { HookTargetError } from './model-errors.ts';
 import type { Patches } from './patch-ledger.ts';
+import { hookOptions } from './plugin.ts';
 import { prototypesOf } from './prototypes.ts';
 
 export type Phase = 'init' | 'postLoad';
@@ -84,6 +86,13 @@ function declare(phase: Phase, given: InitHookOptions, reload: PostLoadReload | 
     const isPublic = typeof key === 'string' && (isLegacy || (at.kind === 'method' && !at.private));
     if (isStatic) throw new HookTargetError(name, 'it is static');
     if (!isPublic || typeof method !== 'function') throw new HookTargetError(name, 'it is not a method with a public name');
+    const schema = phase === 'init' ? hookOptions.omit({ reload: true }) : hookOptions;
+    expectValid(
+      schema,
+      given,
+      'options',
+      (problems) => new HookTargetError(name, `its options are wrong: ${problems}`, 'correct the options.'),
+    );
     if (phase === 'postLoad' && reload === null)
       throw new HookTargetError(
         name,

@@ -31,7 +31,7 @@ export class HookChangedParametersError extends graftError(
     const promise =
       phase === 'init'
         ? 'an init hook may not add, drop, rename, retype or reshape a parameter, because the checkpoint would no longer fit; rename in postLoad.'
-        : 'a postLoad hook may only rename parameters.';
+        : 'a postLoad hook may only rename parameters; to change values, call setStorage on the parameter.';
     const what = `A hook of phase ${phase} changed the model's parameters: ${changes.join('; ')}.`;
     return { what, where: hook, fix: `${promise} ${outcomeText(restored)}` };
   },

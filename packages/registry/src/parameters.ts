@@ -7,14 +7,14 @@ export function namedParameters(named: Iterable<[string, ParameterFacts]>): Name
 }
 
 export interface ParameterChange {
-  readonly kind: 'added' | 'dropped' | 'renamed' | 'retyped' | 'reshaped';
+  readonly kind: 'added' | 'dropped' | 'replaced' | 'renamed' | 'retyped' | 'reshaped';
   readonly name: string;
   /** Names, dtypes or shapes; empty where a parameter was added or dropped. */
   readonly before: string;
   readonly after: string;
 }
 
-/** The differences between two moments. A parameter that has another name is the same object. */
+/** The differences between two moments. A parameter that has another name is the same object; another object under its name replaced it. */
 export function parameterChanges(before: NamedParameters, after: NamedParameters): ParameterChange[] {
   const names = new Map([...after].map(([name, { parameter }]) => [parameter, name]));
   const found = new Set<string>();
@@ -23,12 +23,14 @@ export function parameterChanges(before: NamedParameters, after: NamedParameters
     if (to === undefined || found.has(to) || (to !== name && before.has(to))) return [{ kind: 'dropped', name, before: '', after: '' }];
     found.add(to);
     const is = after.get(to)!;
+    const isReplaced = is.parameter !== was.parameter && !names.has(was.parameter);
     const facts = [
       { kind: 'renamed', name, before: name, after: to },
       { kind: 'retyped', name: to, before: was.dtype, after: is.dtype },
       { kind: 'reshaped', name: to, before: shapeText(was), after: shapeText(is) },
     ] as const;
-    return facts.filter((fact) => fact.before !== fact.after);
+    const replaced = { kind: 'replaced', name, before: '', after: '' } as const;
+    return [...(isReplaced ? [replaced] : []), ...facts.filter((fact) => fact.before !== fact.after)];
   });
   const added = [...after.keys()].filter((name) => !found.has(name));
   return [...changes, ...added.map((name) => ({ kind: 'added', name, before: '', after: '' }) as const)];

@@ -67,17 +67,21 @@ export const overrideSchema = overrideFacts
 export type OverrideDeclaration = z.input<typeof overrideFacts> &
   ({ model: LazyClass; factory?: never } | { factory: LazyFactory; model?: never });
 
-const hookFacts = z.strictObject({
-  /** An architecture, a declared layer, or `*` for all models of the platform. */
-  of: nonEmpty,
-  platform: nonEmpty,
-  phase: z.enum(['init', 'postLoad']),
+/** The options of a hook, in a declaration or in a decorator. */
+export const hookOptions = z.strictObject({
   /** The modes in which it runs; all when left out. */
   modes: someNames.exactOptional(),
   /** The guard or branch that it removes, for `explain`. */
   reason: nonEmpty.exactOptional(),
   /** `postLoad` only, and required there: what a reload of the weights does with it. */
   reload: z.enum(['rerun', 'keep', 'undo-redo']).exactOptional(),
+});
+
+const hookFacts = hookOptions.extend({
+  /** An architecture, a declared layer, or `*` for all models of the platform. */
+  of: nonEmpty,
+  platform: nonEmpty,
+  phase: z.enum(['init', 'postLoad']),
 });
 
 export const hookSchema = hookFacts

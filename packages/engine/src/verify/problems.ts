@@ -49,7 +49,11 @@ function hookProblems({ hooks, patches, renames }: EngineInfo['changes']): strin
   // A patch of many layers may be read in only some of them, those that have the branch.
   const unread = patches.filter(({ read, readBy, coveredBy }) => read === 0 && readBy === null && coveredBy === null);
   return [
-    ...idle.map(({ hook, plugin }) => `The hook ${hook} of plugin "${plugin}" ran and changed nothing.`),
+    ...idle.map(({ hook, plugin, unrecorded: [first, ...others] }) => {
+      const more = others.length === 0 ? '' : `, and ${others.length} more`;
+      const did = first === undefined ? 'ran and changed nothing' : `made changes without its \`patches\`: ${first}${more}`;
+      return `The hook ${hook} of plugin "${plugin}" ${did}.`;
+    }),
     ...unread.map(({ count, operation, target, paths, hook }) => {
       const others = count === 1 ? '' : ` and ${count - 1} more`;
       return `The ${operation} of ${target} at ${paths[0] || 'the model'}${others} (${hook}) is never read by \`forward\`.`;
