@@ -340,8 +340,13 @@ test('random weights depend on the seed only', async () => {
 });
 
 test('a config from a file has random weights too', async () => {
-  const { record } = await verifyClass(Faithful, { config: join(caseFolder('dense-tiny'), 'config.json') });
-  expect(record).toMatchObject({ verdict: 'equal', weights: expect.stringMatching(/^random from seed 1, for .*dense-tiny/) });
+  for (const config of [join(caseFolder('dense-tiny'), 'config.json'), caseFolder('dense-tiny')]) {
+    const { record } = await verifyClass(Faithful, { config });
+    expect(record).toMatchObject({
+      verdict: 'equal',
+      weights: expect.stringMatching(/^random from seed 1, for .*dense-tiny.config\.json$/),
+    });
+  }
 });
 
 test('the interpreter replaces a platform without a backend, and the record says so', async () => {

@@ -294,3 +294,11 @@ describe('what graft contract prints', () => {
     });
   });
 });
+
+test('a contract that names nothing is none', async () => {
+  for (const reliesOn of [{}, { methods: [] }]) {
+    const { build, candidate } = await overridden(reliesOn);
+    await build();
+    expect(candidate().contract).toBe('none');
+  }
+});

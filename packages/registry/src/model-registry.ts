@@ -15,7 +15,7 @@ import {
 import { ClassLoader } from './load-class.ts';
 import type { LazyClass, LazyModel } from './model.ts';
 import type { Platform } from './platform.ts';
-import type { ModelDeclaration, OverrideDeclaration, PluginHook, RetiredArchitecture } from './plugin.ts';
+import type { ModelDeclaration, OverrideDeclaration, PluginHook, ReliesOn, RetiredArchitecture } from './plugin.ts';
 import { hookSchema, layersSchema, modelSchema, overrideSchema, parseDeclared, resolveSchema, retiredSchema } from './plugin.ts';
 import { type DeclaredClass, type OverrideEntry, qualifiedName } from './registration.ts';
 import type { Resolution } from './resolution.ts';
@@ -92,10 +92,11 @@ export class ModelRegistry {
    */
   override(of: string, { owner = application, ...options }: OverrideOptions): void {
     const { model, factory, within = [], ...given } = parseDeclared('override', overrideSchema, { of, ...options }, owner);
-    const defaults = { priority: 0, modes: null, when: null, required: false, capabilities: {}, reliesOn: null };
+    const defaults = { priority: 0, modes: null, when: null, required: false, capabilities: {} };
     const entry: OverrideEntry = {
       ...defaults,
       ...given,
+      reliesOn: isEmpty(given.reliesOn) ? null : given.reliesOn!,
       kind: factory === undefined ? 'subclass' : 'factory',
       target: this.declaredAs(of, owner, 'An override'),
       owner,
@@ -297,3 +298,6 @@ export class ModelRegistry {
     return new UnknownArchitectureError(architectures, nearestNames(architectures[0] ?? '', this.architectures()), plugins, layer);
   }
 }
+
+/** Whether a contract names nothing. */
+const isEmpty = (reliesOn: ReliesOn = {}): boolean => Object.values(reliesOn).flatMap((named) => Object.values(named)).length === 0;

@@ -138,7 +138,10 @@ function conditionOf(entry: OverrideEntry, { device = null }: ResolveFacts): Out
     const given = answer instanceof Promise ? 'a promise, and is not awaited' : answer === null ? 'null' : typeof answer;
     throw new OverrideConditionError(entry, `gave ${given}.`);
   }
-  return { reason: 'condition', detail: `its \`when\` refused this device${answer === false ? '' : `: ${answer}`}` };
+  return {
+    reason: 'condition',
+    detail: `its \`when\` refused this device${answer === false || answer.trim() === '' ? '' : `: ${answer}`}`,
+  };
 }
 
 function rankOf(entry: OverrideEntry, chain: readonly OverrideEntry[]): Outcome {

@@ -1,4 +1,6 @@
+import { statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { GraftError, messageOf } from '@graft/common';
 import type { Checkpoint, LanguageModel, ModelFamily, RawConfig } from '@graft/core-model';
 import { type LoadedPlugins, nearestNames, type Resolution, type SelectedPlatform } from '@graft/registry';
@@ -129,7 +131,7 @@ async function sourceOf(
     const describe = await readFiles(plugins, { platform }, asked, (files) => files.config(model));
     return { weights: `${model}, in float32`, describe, open: (files) => files.open(model), fill: null };
   }
-  const describe = config === undefined ? smallConfigOf(architecture, families) : configAlone(config, await readJson(config));
+  const describe = config === undefined ? smallConfigOf(architecture, families) : await readConfig(config);
   const weights = `random from seed ${seed}, for ${describe.path}`;
   return { weights, describe, open: async () => describe, fill: (built) => fillRandom(built, seed) };
 }
@@ -153,11 +155,13 @@ function smallConfigOf(architecture: string | undefined, families: ReadonlyMap<s
   );
 }
 
-async function readJson(path: string): Promise<unknown> {
+/** @param path of a config.json, or of its folder. */
+async function readConfig(path: string): Promise<Checkpoint> {
+  const file = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? join(path, 'config.json') : path;
   try {
-    return JSON.parse(await readFile(path, 'utf8'));
+    return configAlone(file, JSON.parse(await readFile(file, 'utf8')));
   } catch (error) {
-    throw new EngineConfigError(`The config cannot be read: ${messageOf(error)}.`, path, 'name a config.json.');
+    throw new EngineConfigError(`The config cannot be read: ${messageOf(error)}.`, file, 'name a config.json, or its folder.');
   }
 }
 
