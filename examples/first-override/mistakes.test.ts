@@ -1,7 +1,7 @@
 // The mistakes of a plugin's author. Each is a change of mistakes/right.ts, and the right plugin is its fix. mistakes.md has the text that the author sees.
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { EventBus } from '@graft/common';
 import { type EngineEvents, LlmEngine } from '@graft/engine';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -32,7 +32,10 @@ async function start({ plugin = right, files = {}, package: keys, plugins = ['./
   cpSync(join(here, 'interpreter-cpu.ts'), join(folder, 'interpreter-cpu.ts'));
   const listed = { graft: { plugins: ['./interpreter-cpu.ts', ...plugins] } };
   const all = { 'package.json': JSON.stringify({ type: 'module', ...(keys ?? listed) }), 'plugin.ts': plugin, ...files };
-  for (const [name, text] of Object.entries(all)) writeFileSync(join(folder, name), text);
+  for (const [name, text] of Object.entries(all)) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileSync(join(folder, name), text);
+  }
   const events = new EventBus<EngineEvents>();
   const warnings: string[] = [];
   events.on('load:warning', ({ message }) => warnings.push(message));
@@ -86,6 +89,23 @@ const mistakes: Record<string, Mistake> = {
   },
   'a path without "./"': { plugins: ['plugin.ts'], code: 'GRAFT_PLUGIN_NOT_FOUND', says: 'write "./plugin.ts"' },
   'a misspelt path': { plugins: ['./plugn.ts'], code: 'GRAFT_PLUGIN_NOT_FOUND', says: 'in that folder: "plugin.ts"' },
+  'a folder as the path': {
+    plugins: ['./src'],
+    files: { 'src/index.ts': second('mine') },
+    code: 'GRAFT_PLUGIN_NOT_FOUND',
+    says: 'write "./src/index.ts"',
+  },
+  'a typo in the name of an installed package': { plugins: ['@graft/cup'], code: 'GRAFT_PLUGIN_NOT_FOUND', says: 'write "@graft/cpu"' },
+  'a path in place of a list of paths': {
+    package: { graft: { plugins: './plugin.ts' } },
+    code: 'GRAFT_PACKAGE_INVALID',
+    says: 'write ["./plugin.ts"]',
+  },
+  'a folder of the application that does not exist': {
+    options: { app: '/nowhere' },
+    code: 'GRAFT_APP_NOT_FOUND',
+    says: 'correct the path in --app',
+  },
   'a plugin built against another Graft': {
     change: ["graft: '^0.1.0'", "graft: '^9.0.0'"],
     code: 'GRAFT_PLUGIN_VERSION',
@@ -161,6 +181,16 @@ const mistakes: Record<string, Mistake> = {
     code: 'GRAFT_NOT_A_MODEL_CLASS',
     says: 'write `factory` in place of `model`',
   },
+  'a class factory that returns nothing': {
+    change: ['model: async () => MyNorm', 'factory: async () => (Base) => { class Mine extends Base {} }'],
+    code: 'GRAFT_FACTORY_FAILED',
+    says: 'returned undefined for RmsNorm',
+  },
+  'an override of a class of the plugin': {
+    change: ["of: 'RmsNorm', platform: 'cpu', priority", "of: 'Base', platform: 'cpu', priority"],
+    code: 'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
+    says: 'correct the name, or list the plugin',
+  },
   'a typo in the name of the class': {
     change: ["of: 'Llama4ForCausalLM'", "of: 'Llama4ForCausalLLM'"],
     code: 'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
@@ -170,6 +200,11 @@ const mistakes: Record<string, Mistake> = {
     change: ['priority: 1', "priority: 1, within: ['Lama4ForCausalLM']"],
     code: 'GRAFT_OVERRIDE_WITHOUT_UPSTREAM',
     says: 'nearest: "Llama4ForCausalLM"',
+  },
+  'a scope that is no list': {
+    change: ['priority: 1', "priority: 1, within: 'Llama4ForCausalLM'"],
+    code: 'GRAFT_PLUGIN_INVALID',
+    says: 'write ["Llama4ForCausalLM"]',
   },
   'a wrong base': {
     change: ['class MyNorm extends RmsNorm', 'class MyNorm'],
@@ -222,6 +257,11 @@ const mistakes: Record<string, Mistake> = {
     change: ['super(context);', ''],
     code: 'GRAFT_CONSTRUCTION_FAILED',
     says: 'pass all parameters on first: `super(...)`',
+  },
+  'a constructor that throws': {
+    change: ['super(context);', "super(context); throw new Error('no kernel');"],
+    code: 'GRAFT_CONSTRUCTION_FAILED',
+    says: 'correct the constructor',
   },
   'a part that new builds': {
     change: ['super(context);', 'super(context); this.model.norm = new RmsNorm(context.config.hiddenSize, 1e-5);'],

@@ -4,4 +4,4 @@ export { Disposables, DisposedError } from './disposal.ts';
 export { GraftError, type GraftErrorFacts, type GraftErrorRecord, graftError, messageOf, UncaughtError, wordedError } from './errors.ts';
 export { EventBus } from './events.ts';
 export { describeIssue, expectValid, functionSchema, keysAt, kindOf, nonEmpty, type PlaceKey } from './issues.ts';
-export { meantNames, nearestNames, nowText, quotedList } from './names.ts';
+export { meantNames, nearestNames, nearestText, nowText, quotedList } from './names.ts';

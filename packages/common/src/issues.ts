@@ -41,7 +41,7 @@ export function describeIssue({ issues }: z.ZodError, schema: z.ZodType, placeKe
  * @param name of the value itself.
  */
 export function expectValid<S extends z.ZodType>(schema: S, value: unknown, name: string, error: (problems: string) => Error): z.output<S> {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { reportInput: true });
   if (result.success) return result.data;
   const most = 5;
   const { issues } = result.error;
@@ -75,7 +75,8 @@ function issueWords(issue: z.core.$ZodIssue, schema: z.ZodType, placeKey: PlaceK
     const fix = `did you mean ${quotedList(nearestNames(issue.input, issue.values.map(String), 1))}?`;
     return { what: `${issue.message}.`, where: where.join('.'), fix };
   }
-  return { what: `${issue.message}.`, where: where.join('.'), fix: undefined };
+  const isBareElement = issue.code === 'invalid_type' && issue.expected === 'array' && typeof issue.input === 'string';
+  return { what: `${issue.message}.`, where: where.join('.'), fix: isBareElement ? `write ["${issue.input}"].` : undefined };
 }
 
 const first = (issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue =>

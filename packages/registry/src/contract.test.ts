@@ -290,7 +290,7 @@ describe('what graft contract prints', () => {
     const { plugins } = await overridden({});
     expect(await failureOf(describeContract(plugins, 'Lama'))).toMatchObject({
       code: 'GRAFT_UNKNOWN_CLASS',
-      message: expect.stringContaining('did you mean "Llama"') as string,
+      message: expect.stringContaining('nearest: "Llama"') as string,
     });
   });
 });

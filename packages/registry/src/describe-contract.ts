@@ -1,4 +1,4 @@
-import { graftError, nearestNames, quotedList } from '@graft/common';
+import { graftError, meantNames, nearestText, quotedList } from '@graft/common';
 import { ownerText } from '@graft/services';
 import { methodNames } from './contract.ts';
 import type { LoadedPlugins } from './loaded-plugins.ts';
@@ -44,7 +44,8 @@ export async function describeContract(
       ...sources.flatMap((one) => Object.keys(one.manifest?.classes ?? {})),
     ];
     const manifests = sources.filter(({ manifest }) => manifest !== null).map(({ plugin }) => plugin);
-    throw new UnknownClassError(name, nearestNames(name, known), manifests);
+    const isPlugin = plugins.some((one) => one.name === name || one.specifier === name);
+    throw new UnknownClassError(name, meantNames(name, known), manifests, isPlugin);
   }
   const Model = listed === undefined ? null : (await registry.load(registry.upstreamOf(name))).Model;
   const className = Model?.name ?? name;
@@ -77,10 +78,12 @@ const isPlainName = (name: string): boolean => /^(?:static )?[\w$]+$/.test(name)
 
 export class UnknownClassError extends graftError(
   'GRAFT_UNKNOWN_CLASS',
-  (name: string, nearest: readonly string[], manifests: readonly string[]) => ({
+  (name: string, nearest: readonly string[], manifests: readonly string[], isPlugin: boolean) => ({
     what: `No upstream class or architecture is named "${name}".`,
     where: manifests.length === 0 ? 'no loaded plugin has a manifest' : `manifests of plugins ${quotedList(manifests, 'none', 'and')}`,
-    fix: nearest.length === 0 ? 'load a plugin that brings upstream models.' : `did you mean ${quotedList(nearest)}?`,
+    fix: isPlugin
+      ? `"${name}" is a loaded plugin: add --against FOLDER, which holds the other version of upstream that it is compared with.`
+      : `correct the name${nearestText(nearest)}, or load the plugin that brings the class.`,
   }),
 ) {}
 

@@ -1,15 +1,22 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { expectValid, meantNames, messageOf, nearestNames, quotedList } from '@graft/common';
+import { expectValid, meantNames, messageOf, quotedList } from '@graft/common';
 import { moduleResolve } from 'import-meta-resolve';
 import * as z from 'zod';
-import { PackageInvalidError, PluginNotFoundError } from './plugin-errors.ts';
+import { AppNotFoundError, PackageInvalidError, PluginNotFoundError } from './plugin-errors.ts';
 
 // Plugins are read as this module is: from sources under vitest and tsx, from dist elsewhere. Two forms of one module would be two sets of tokens.
-const conditions = new Set([...(import.meta.url.endsWith('.ts') ? ['@graft/source'] : []), 'node', 'import', 'module-sync', 'default']);
+export const conditions = new Set([
+  ...(import.meta.url.endsWith('.ts') ? ['@graft/source'] : []),
+  'node',
+  'import',
+  'module-sync',
+  'default',
+]);
 
 const packageSchema = z.looseObject({
+  type: z.unknown().optional(),
   dependencies: z.record(z.string(), z.unknown()).optional(),
   peerDependencies: z.record(z.string(), z.string()).optional(),
   devDependencies: z.record(z.string(), z.unknown()).optional(),
@@ -37,6 +44,12 @@ export function listedPlugins(directory: string): string[] | null {
   return listed === undefined || listed.length === 0 ? null : listed;
 }
 
+/** @throws AppNotFoundError. */
+export function requireApp(directory: string): void {
+  const path = resolve(directory);
+  if (!existsSync(path)) throw new AppNotFoundError(path, inFolder(path));
+}
+
 /**
  * The file URL of a plugin's module. A file URL stays as it is; a path is relative to the nearest package.json (or to `directory`); a package
  * name is resolved from there as Node would.
@@ -57,38 +70,34 @@ export function resolveSpecifier(specifier: string, directory: string): string {
 
 function notFoundFix(specifier: string, base: string, isPath: boolean, packageFile: string | null): string {
   if (!isPath && existsSync(join(base, specifier))) return `write "./${specifier}": a name without "./" is a package.`;
-  if (isPath) return `correct the path${inFolder(resolve(base, specifier))}.`;
-  const meant = packageFile === null ? [] : meantNames(specifier, dependenciesOf(packageFile));
+  if (isPath) return pathFix(specifier, resolve(base, specifier));
+  const meant = packageFile === null ? [] : meantNames(specifier, packagesAt(packageFile, specifier));
   if (meant.length > 0) return `write ${quotedList(meant)}.`;
   return 'install the package there, or correct its name; it needs an `exports` entry that Node can resolve (a `default` condition).';
 }
 
-/** The correction of an import that Node could not link, in a module; undefined where the module itself failed. */
-export async function importFix(cause: unknown, module: string): Promise<string | undefined> {
-  const { code, message = '' } = cause as { code?: unknown; message?: string };
-  const [, missing] = /Cannot find package '([^']+)'/.exec(message) ?? [];
-  if (missing !== undefined) return `install "${missing}", or correct its name.`;
-  const [, path] = /Cannot find module '([^']+)'/.exec(message) ?? [];
-  if (path !== undefined && code === 'ERR_MODULE_NOT_FOUND')
-    return `correct the import${inFolder(resolve(dirname(fileURLToPath(module)), path))}.`;
-  if (code === 'ERR_PACKAGE_PATH_NOT_EXPORTED') return 'import from the package itself, or from a path that its `exports` has.';
-  const [, from, name] = /The requested module '([^']+)' does not provide an export named '([^']+)'/.exec(message) ?? [];
-  if (from === undefined || name === undefined) return undefined;
-  const found = await import(/* @vite-ignore */ moduleResolve(from, new URL(module), conditions).href).then(Object.keys, () => []);
-  return `import ${quotedList(nearestNames(name, found, 1), 'a name that it has')} from ${from}.`;
-}
-
 /** ` (in that folder: "norms.ts")`: the files that a misspelt path may have meant. */
-function inFolder(path: string): string {
+export function inFolder(path: string): string {
   const files = existsSync(dirname(path)) ? readdirSync(dirname(path)) : [];
   const withoutExtension = files.filter((file) => file.replace(/\.\w+$/, '') === basename(path));
   const meant = withoutExtension.length > 0 ? withoutExtension : meantNames(basename(path), files);
   return meant.length === 0 ? '' : ` (in that folder: ${quotedList(meant)})`;
 }
 
-function dependenciesOf(packageFile: string): string[] {
+function pathFix(specifier: string, path: string): string {
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return `correct the path${inFolder(path)}.`;
+  const files = readdirSync(path).filter((file) => /\.[mc]?[jt]s$/.test(file));
+  const [file = 'FILE'] = [...files.filter((one) => /^(?:index|plugin)\./.test(one)), ...files];
+  return `write "${specifier.replace(/\/$/, '')}/${file}": a path names a file, not its folder.`;
+}
+
+/** The packages that an application depends on, and those installed in the scope of `specifier`. */
+function packagesAt(packageFile: string, specifier: string): string[] {
   const { dependencies, devDependencies, optionalDependencies } = readPackage(packageFile);
-  return Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies });
+  const scope = /^@[^/]+/.exec(specifier)?.[0] ?? '';
+  const folder = join(dirname(packageFile), 'node_modules', scope);
+  const installed = existsSync(folder) ? readdirSync(folder).map((name) => (scope === '' ? name : `${scope}/${name}`)) : [];
+  return [...Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies }), ...installed];
 }
 
 /** The peers of a module's package that are packages of Graft, each as words and its range. */
@@ -100,7 +109,7 @@ export function graftPeers(module: string | null): [who: string, range: string][
   );
 }
 
-function readPackage(file: string): Package {
+export function readPackage(file: string): Package {
   try {
     const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
     const misspelt = Object.entries(value ?? {}).find(
@@ -109,6 +118,6 @@ function readPackage(file: string): Package {
     if (misspelt !== undefined) throw new PackageInvalidError(file, `its key "${misspelt[0]}" is near "graft", which Graft reads`);
     return expectValid(packageSchema, value, 'the file', (problem) => new PackageInvalidError(file, problem));
   } catch (error) {
-    throw error instanceof SyntaxError ? new PackageInvalidError(file, error.message) : error;
+    throw error instanceof SyntaxError ? new PackageInvalidError(file, error.message, 'correct the JSON there.') : error;
   }
 }

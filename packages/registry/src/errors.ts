@@ -1,5 +1,6 @@
-import { GraftError, graftError, kindOf, messageOf, nearestNames, quotedList } from '@graft/common';
+import { GraftError, graftError, kindOf, messageOf, nearestNames, nearestText, quotedList } from '@graft/common';
 import { type Owner, ownerText } from '@graft/services';
+import type { ImportFailure } from './import-failure.ts';
 import type { AnyClass } from './model.ts';
 import type { Platform } from './platform.ts';
 import type { RetiredArchitecture } from './plugin.ts';
@@ -34,7 +35,7 @@ export class OverrideWithoutUpstreamError extends graftError(
     fix:
       retired?.replacedBy !== undefined
         ? `use "${retired.replacedBy}".`
-        : `correct the name (nearest: ${quotedList(nearest)}), or list the plugin that declares it in "after".`,
+        : `correct the name${nearestText(nearest)}, or list the plugin that declares it in "after".`,
   }),
 ) {}
 
@@ -75,7 +76,7 @@ export class OverrideConditionError extends graftError(
 export class WithoutUnknownError extends graftError('GRAFT_WITHOUT_UNKNOWN', (name: string, nearest: readonly string[]) => ({
   what: `No loaded plugin has a hook or an override named "${name}".`,
   where: '--without',
-  fix: `write \`plugin: name\`; the nearest: ${quotedList(nearest)}.`,
+  fix: `write \`plugin: name\`${nearestText(nearest)}; graft explain lists them.`,
 })) {}
 
 export class OverrideUnusedError extends graftError(
@@ -131,7 +132,10 @@ export class UnknownArchitectureError extends graftError(
           ? 'No architecture was named.'
           : `No loaded plugin registers ${quotedList(architectures)}.`,
     where: loadedText(plugins),
-    fix: `use one of the nearest names (${quotedList(nearest)}), or load the plugin that registers it.`,
+    fix:
+      layer !== undefined
+        ? `run \`graft contract ${layer.name}\` for its members, or name an architecture that builds it.`
+        : `correct the name${nearestText(nearest)}, or load the plugin that registers it.`,
   }),
 ) {}
 
@@ -147,11 +151,11 @@ export class RetiredArchitectureError extends graftError(
 /** A lazy reference, or a plugin's module, that could not be imported. `again`: with the same error object as before. */
 export class ModuleFailedError extends graftError(
   'GRAFT_MODULE_FAILED',
-  (what: string, where: string, cause: unknown, fix?: string, again = false) => ({
-    what: `${what} could not be imported: ${messageOf(cause)}`,
+  (what: string, where: string, cause: unknown, failure: ImportFailure | null, again = false) => ({
+    what: `${what} could not be imported: ${failure?.reason ?? messageOf(cause)}`,
     where,
     fix:
-      fix ??
+      failure?.fix ??
       (again
         ? 'correct the cause and restart the process: Node keeps a module whose evaluation failed as failed.'
         : 'correct the cause; where it lies in the module itself, restart the process, since Node keeps a module whose evaluation failed as failed.'),
@@ -172,10 +176,10 @@ export class NotAModelClassError extends graftError(
 
 export class FactoryFailedError extends graftError(
   'GRAFT_FACTORY_FAILED',
-  ({ target, owner }: OverrideEntry, base: string, cause: unknown) => ({
-    what: `The factory that overrides ${target.name} threw for ${base}: ${messageOf(cause)}`,
+  ({ target, owner }: OverrideEntry, problem: string, cause?: unknown) => ({
+    what: `The factory that overrides ${target.name} ${problem}`,
     where: ownerText(owner),
-    fix: 'correct the factory: `async () => (Base) => class extends Base {}`.',
+    fix: 'let it return the class: `async () => (Base) => { return class extends Base {}; }`.',
     cause,
   }),
 ) {}
@@ -202,6 +206,12 @@ export class OverrideBaseError extends graftError(
   },
 ) {}
 
+/** Whether the constructor's own lines threw, and not those of its base, nor the language for want of `super`. */
+function throwsItself(className: string, cause: unknown): boolean {
+  const { stack = '', message = '' } = cause instanceof Error ? cause : {};
+  return /^\s+at new (\S+)/m.exec(stack)?.[1] === className && !message.includes('super');
+}
+
 /** The constructor of a model, or of a part, threw. `within`: the classes under construction, outermost first. */
 export class ConstructionFailedError extends graftError(
   'GRAFT_CONSTRUCTION_FAILED',
@@ -209,7 +219,7 @@ export class ConstructionFailedError extends graftError(
     what: `new ${className} threw: ${messageOf(cause)}`,
     where: `${[...within.map(({ name }) => name), className].join(' > ')}${overriddenBy === undefined ? '' : `, of ${ownerText(overriddenBy)}`}`,
     fix:
-      overriddenBy === undefined
+      overriddenBy === undefined || throwsItself(className, cause)
         ? 'correct the constructor, or the config that it reads.'
         : 'pass all parameters on first: `super(...)` with those that upstream takes; then correct what the constructor reads.',
     cause,

@@ -1,6 +1,7 @@
+import { kindOf, messageOf } from '@graft/common';
 import { type Owner, ownerText } from '@graft/services';
-import { importFix } from './discover.ts';
 import { FactoryFailedError, ModuleFailedError, NotAModelClassError, OverrideBaseError, OverrideShapeError } from './errors.ts';
+import { importFailure } from './import-failure.ts';
 import type { AnyClass, ClassFactory } from './model.ts';
 import { isClass, propertiesOf, prototypesOf } from './prototypes.ts';
 import type { DeclaredClass, OverrideEntry } from './registration.ts';
@@ -43,7 +44,7 @@ export class ClassLoader {
     this.made.set(Base, ofBase);
     let Made = ofBase.get(factory);
     if (Made === undefined) {
-      Made = expectReplaces(expectClass(made(factory, Base, entry), whatOf(entry), entry.owner), Base, entry);
+      Made = expectReplaces(made(factory, Base, entry), Base, entry);
       ofBase.set(factory, Made);
     }
     return Made;
@@ -62,7 +63,7 @@ export class ClassLoader {
         what,
         ownerText(owner),
         cause,
-        owner.file === null ? undefined : await importFix(cause, owner.file),
+        owner.file === null ? null : await importFailure(cause, owner.file),
         again,
       );
     }
@@ -73,16 +74,21 @@ const factoryFix = 'give a function of the base: `async () => (Base) => class ex
 
 const whatOf = ({ kind, target }: OverrideEntry): string => `The ${kind} that overrides ${target.name}`;
 
-function made(factory: ClassFactory, Base: AnyClass, entry: OverrideEntry): unknown {
+function made(factory: ClassFactory, Base: AnyClass, entry: OverrideEntry): AnyClass {
+  let value: unknown;
   try {
-    return factory(Base as never);
+    value = factory(Base as never);
   } catch (cause) {
-    throw new FactoryFailedError(entry, Base.name, cause);
+    throw new FactoryFailedError(entry, `threw for ${Base.name}: ${messageOf(cause)}`, cause);
   }
+  if (isClassLike(value)) return value;
+  throw new FactoryFailedError(entry, `returned ${kindOf(value)} for ${Base.name}, not a class.`);
 }
 
+const isClassLike = (value: unknown): value is AnyClass => typeof value === 'function' && Object(value.prototype) === value.prototype;
+
 function expectClass(value: unknown, what: string, owner: Owner): AnyClass {
-  if (typeof value === 'function' && typeof value.prototype === 'object' && value.prototype !== null) return value as AnyClass;
+  if (isClassLike(value)) return value;
   throw new NotAModelClassError(what, owner, value);
 }
 

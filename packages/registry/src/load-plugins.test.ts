@@ -112,7 +112,7 @@ test('the allow list keeps what it names; an unknown name is an error with the n
   await expect(names(['c'])).rejects.toThrow(
     code('GRAFT_UNKNOWN_PLUGIN', {
       what: expect.stringContaining('"c"'),
-      fix: expect.stringMatching(/nearest: "a", "b" or "core-model"; found: "core-model", "a" and "b"/),
+      fix: expect.stringMatching(/correct it \(nearest: "a" or "b"\); found: "core-model", "a" and "b"/),
     }),
   );
 });
@@ -350,4 +350,24 @@ test('a binding for a mode that its platform lacks is refused with the nearest o
     [runner, device],
   ])
     await expect(load({ plugins })).rejects.toThrow(refused);
+});
+
+test('the output of a compiler to CommonJS, with `exports.default`, is a plugin', async () => {
+  const app = application('commonjs', { 'package.json': { name: 'app' }, 'plugin.ts': pluginSource({ name: 'inner' }) });
+  writeFileSync(join(app, 'outer.mjs'), "import plugin from './plugin.ts';\nexport default { default: plugin };");
+  expect((await load({ from: app, specifiers: ['./outer.mjs'] })).plugins.map(({ name }) => name)).toEqual(['inner']);
+});
+
+test('a package of a plugin that is passed in code is to be taken out of the list', async () => {
+  const app = application('passed', { 'package.json': { name: 'app' } });
+  writeFileSync(join(app, 'core.mjs'), 'export const core = globalThis.passedPlugin;');
+  Object.assign(globalThis, { passedPlugin: core });
+  await expect(load({ from: app, plugins: [core], specifiers: ['./core.mjs'] })).rejects.toThrow(
+    code('GRAFT_NOT_A_PLUGIN', { fix: 'take it out: the plugin "core-model" is always loaded.' }),
+  );
+});
+
+test('a package.json that is not JSON is told so', async () => {
+  const app = application('not-json', { 'package.json': '{ "graft": { "plugins": ["./plugin.ts",] } }' });
+  await expect(loadPlugins({ graftVersion, from: app })).rejects.toThrow(code('GRAFT_PACKAGE_INVALID', { fix: 'correct the JSON there.' }));
 });

@@ -1,6 +1,7 @@
 import { GraftError, requireOneCopy } from '@graft/common';
-import { importFix, listedPlugins, resolveSpecifier } from './discover.ts';
+import { listedPlugins, requireApp, resolveSpecifier } from './discover.ts';
 import { ModuleFailedError } from './errors.ts';
+import { type ImportFailure, importFailure } from './import-failure.ts';
 import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
 import { isPlugin, type Plugin } from './plugin.ts';
 import { NotAPluginError, PluginCycleError, PluginMissingError, UnknownPluginError } from './plugin-errors.ts';
@@ -38,10 +39,11 @@ export async function loadPlugins(options: LoadPluginsOptions): Promise<LoadedPl
 }
 
 async function findPlugins({ allow, plugins = [], from = process.cwd(), ...options }: LoadPluginsOptions): Promise<PluginSource[]> {
+  requireApp(from);
   const listed = options.specifiers ?? listedPlugins(from);
   const specifiers = listed ?? options.defaults ?? [];
   const base = listed === null ? (options.defaultsFrom ?? from) : from;
-  const results = await Promise.allSettled(specifiers.map((specifier) => importPlugin(specifier, base)));
+  const results = await Promise.allSettled(specifiers.map((specifier) => importPlugin(specifier, base, plugins)));
   const found = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   const isKnown = (name: string) => found.some((source) => matches(source, name)) || plugins.some((plugin) => plugin.name === name);
   const unknown = (allow ?? []).filter((name) => !isKnown(name));
@@ -59,7 +61,7 @@ function matches({ plugin, specifier, file }: PluginSource, name: string): boole
   return plugin.name === name || specifier === name || file === name;
 }
 
-async function importPlugin(specifier: string, base: string): Promise<PluginSource> {
+async function importPlugin(specifier: string, base: string, passed: readonly Plugin[]): Promise<PluginSource> {
   const file = resolveSpecifier(specifier, base);
   await readyFor(file);
   let module: { default?: unknown };
@@ -67,19 +69,28 @@ async function importPlugin(specifier: string, base: string): Promise<PluginSour
     module = await import(/* @vite-ignore */ file);
   } catch (cause) {
     requireOneCopy();
-    throw moduleFailure(specifier, file, cause, await importFix(cause, file));
+    throw moduleFailure(specifier, file, cause, await importFailure(cause, file));
   }
   requireOneCopy();
-  if (!isPlugin(module.default)) {
+  const plugin = defaultOf(module);
+  if (!isPlugin(plugin)) {
     const named = Object.entries(module).flatMap(([name, value]) => (isPlugin(value) ? [name] : []));
-    throw new NotAPluginError(specifier, file, module.default, named);
+    const known = named.flatMap((name) => passed.filter((one) => one === (module as Record<string, unknown>)[name]));
+    const fix = known[0] && `take it out: the plugin "${known[0].name}" is always loaded.`;
+    throw new NotAPluginError(specifier, file, plugin, named, fix);
   }
-  return { plugin: module.default, file, specifier };
+  return { plugin, file, specifier };
+}
+
+/** The default export. Of a CommonJS module, Node takes the whole of `exports` for it: a compiler's `exports.default` is below. */
+function defaultOf({ default: given }: { default?: unknown }): unknown {
+  const inner = (given as { default?: unknown } | null | undefined)?.default;
+  return isPlugin(inner) ? inner : given;
 }
 
 /** A Graft error (a malformed declaration) keeps its code and gains the file. */
-function moduleFailure(specifier: string, file: string, cause: unknown, fix?: string): GraftError {
-  if (!GraftError.is(cause)) return new ModuleFailedError(`The plugin "${specifier}"`, file, cause, fix);
+function moduleFailure(specifier: string, file: string, cause: unknown, failure: ImportFailure): GraftError {
+  if (!GraftError.is(cause)) return new ModuleFailedError(`The plugin "${specifier}"`, file, cause, failure);
   const where = cause.where === undefined ? file : `${cause.where}, ${file}`;
   return new GraftError({ code: cause.code, what: cause.what, where, ...(cause.fix === undefined ? {} : { fix: cause.fix }), cause });
 }

@@ -1,4 +1,4 @@
-import { nearestNames } from '@graft/common';
+import { meantNames } from '@graft/common';
 import type { Owner } from '@graft/services';
 import {
   ArchitectureConflictError,
@@ -251,7 +251,7 @@ export class ModelRegistry {
     const found = this.declaredNamed(of);
     if (found.length > 1) throw new TargetAmbiguousError(declared, of, owner, found);
     if (found[0] !== undefined) return found[0];
-    const nearest = nearestNames(of, this.state.declared.map(of.includes('/') ? qualifiedName : ({ name }) => name));
+    const nearest = meantNames(of, this.state.declared.map(of.includes('/') ? qualifiedName : ({ name }) => name));
     throw new OverrideWithoutUpstreamError(declared, of, owner, nearest, this.state.retired.get(of));
   }
 
@@ -275,11 +275,11 @@ export class ModelRegistry {
     const [, plugin] = /^(.+?): [^.]+\.[^.]+$/.exec(name) ?? [];
     const plugins = new Set([...this.state.declared, ...this.state.overrides].map(({ owner }) => owner.plugin));
     if (!known.includes(name) && !(plugin !== undefined && plugins.has(plugin)))
-      throw new WithoutUnknownError(name, nearestNames(name, known));
+      throw new WithoutUnknownError(name, meantNames(name, known));
   }
 
   private passedOver(architecture: string): Resolution['passedOver'][number] {
-    const nearest = nearestNames(architecture, this.architectures());
+    const nearest = meantNames(architecture, this.architectures());
     const retired = this.state.retired.get(architecture);
     if (retired === undefined) return { architecture, reason: 'unknown', detail: 'no loaded plugin registers it', nearest };
     return { architecture, reason: 'retired', detail: retired.note, nearest };
@@ -295,7 +295,7 @@ export class ModelRegistry {
     const gone = architectures.find((name) => retired.has(name)); // explains more than that the others are unknown
     if (gone !== undefined) return new RetiredArchitectureError(gone, retired.get(gone)!, plugins);
     const layer = this.state.declared.find(({ kind, name }) => kind === 'layer' && architectures.includes(name));
-    return new UnknownArchitectureError(architectures, nearestNames(architectures[0] ?? '', this.architectures()), plugins, layer);
+    return new UnknownArchitectureError(architectures, meantNames(architectures[0] ?? '', this.architectures()), plugins, layer);
   }
 }
 

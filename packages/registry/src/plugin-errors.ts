@@ -1,4 +1,4 @@
-import { graftError, kindOf, meantNames, messageOf, nearestNames, quotedList } from '@graft/common';
+import { graftError, kindOf, meantNames, messageOf, nearestText, quotedList } from '@graft/common';
 import { type Owner, ownerText } from '@graft/services';
 
 const whoText = (name: string | null): string => (name === null ? 'a plugin without a name' : `plugin "${name}"`);
@@ -17,12 +17,18 @@ export class RegistrationInvalidError extends graftError('GRAFT_REGISTRATION_INV
 
 export class NotAPluginError extends graftError(
   'GRAFT_NOT_A_PLUGIN',
-  (specifier: string, file: string, given: unknown, named: readonly string[]) => ({
+  (
+    specifier: string,
+    file: string,
+    given: unknown,
+    named: readonly string[],
+    fix: string = 'write `export default definePlugin({ ... })`.',
+  ) => ({
     what: `"${specifier}" has no plugin as its default export: ${
       named.length > 0 ? `its export "${named[0]}" is one` : given === undefined ? 'it has no default export' : `that is ${kindOf(given)}`
     }.`,
     where: file,
-    fix: 'write `export default definePlugin({ ... })`.',
+    fix,
   }),
 ) {}
 
@@ -35,22 +41,33 @@ export class PluginNotFoundError extends graftError(
   }),
 ) {}
 
+export const installTsx = 'install tsx where the plugin is (`npm install --save-dev tsx`), or build the plugin and list its .js file.';
+
 export class TypeScriptNotReadError extends graftError('GRAFT_TYPESCRIPT_NOT_READ', (file: string) => ({
   what: `The plugin is TypeScript, which Node ${process.versions.node} does not run.`,
   where: file,
-  fix: 'install tsx where the plugin is (`npm install --save-dev tsx`), or build the plugin and list its .js file.',
+  fix: installTsx,
 })) {}
 
-export class PackageInvalidError extends graftError('GRAFT_PACKAGE_INVALID', (file: string, reason: string) => ({
-  what: `package.json cannot be used: ${reason}`,
-  where: file,
-  fix: 'write "graft": { "plugins": ["package-name"] }.',
+export class PackageInvalidError extends graftError(
+  'GRAFT_PACKAGE_INVALID',
+  (file: string, reason: string, fix: string = 'write "graft": { "plugins": ["package-name"] }.') => ({
+    what: `package.json cannot be used: ${reason}`,
+    where: file,
+    fix,
+  }),
+) {}
+
+export class AppNotFoundError extends graftError('GRAFT_APP_NOT_FOUND', (path: string, near: string) => ({
+  what: 'The folder of the application, whose package.json lists the plugins, does not exist.',
+  where: path,
+  fix: `correct the path in --app (\`app\`)${near}.`,
 })) {}
 
 export class UnknownPluginError extends graftError('GRAFT_UNKNOWN_PLUGIN', (unknown: readonly string[], found: readonly string[]) => ({
   what: `The allow list names ${quotedList(unknown, 'nothing', 'and')}, which ${unknown.length === 1 ? 'was' : 'were'} not found.`,
-  where: 'GRAFT_PLUGINS',
-  fix: `correct it (nearest: ${quotedList(nearestNames(unknown[0]!, found))}; found: ${quotedList(found, 'none', 'and')}).`,
+  where: '--allow-plugins or GRAFT_PLUGINS',
+  fix: `correct it${nearestText(meantNames(unknown[0]!, found))}; found: ${quotedList(found, 'none', 'and')}.`,
 })) {}
 
 export class PluginDuplicateError extends graftError('GRAFT_PLUGIN_DUPLICATE', (first: Owner, second: Owner) => ({

@@ -7,12 +7,17 @@ import { TypeScriptNotReadError } from './plugin-errors.ts';
 
 let isReady = import.meta.url.endsWith('.ts'); // whatever runs this source reads a plugin's too
 
+export const isTypeScript = (file: string): boolean => /\.[mc]?tsx?$/.test(file);
+
+/** Whether Node itself reads TypeScript, without tsx: it then removes the types and changes nothing else. */
+export const stripsTypes = (): boolean => !isReady;
+
 /**
  * Makes Node read TypeScript where `file` is such: through the tsx of the plugin's own project, or else as Node itself does from 22.18 on.
  * @throws TypeScriptNotReadError.
  */
 export async function readyFor(file: string): Promise<void> {
-  if (isReady || !/\.[mc]?tsx?$/.test(file)) return;
+  if (isReady || !isTypeScript(file)) return;
   let tsx: string;
   try {
     tsx = moduleResolve('tsx/esm/api', new URL(file)).href;

@@ -78,7 +78,13 @@ test('graft list names the plugins with what each brings, as text and as data', 
 });
 
 test.each([
-  ['explain Nope', { code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('nearest') }],
+  ['explain LlamaForCasualLM', { code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('nearest') }],
+  ['explain Nope', { code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: 'correct the name, or load the plugin that registers it.' }],
+  ['explain RmsNorm', { code: 'GRAFT_UNKNOWN_ARCHITECTURE', fix: expect.stringContaining('graft contract RmsNorm') }],
+  ['explain LlamaForCausalLM --app /nowhere', { code: 'GRAFT_APP_NOT_FOUND', where: '/nowhere' }],
+  ['list --allow-plugins cpuu', { code: 'GRAFT_UNKNOWN_PLUGIN', where: '--allow-plugins or GRAFT_PLUGINS' }],
+  ['contract cpu', { code: 'GRAFT_UNKNOWN_CLASS', fix: expect.stringContaining('add --against FOLDER') }],
+  ['new plugin core-model', { code: 'GRAFT_CLI_USAGE', fix: expect.stringContaining('my-core-model') }],
   ['graphs --modle x', { code: 'GRAFT_CLI_USAGE', what: expect.stringContaining("unknown option '--modle'\n(Did you mean") }],
   ['serve --log-level loud', { code: 'GRAFT_CLI_USAGE', what: expect.stringContaining('Allowed choices') }],
   ['chat --model /nowhere', { code: 'GRAFT_CHECKPOINT_NOT_FOUND' }],

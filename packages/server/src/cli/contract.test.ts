@@ -34,5 +34,5 @@ test('graft contract --json gives a part of a model as data', async () => {
 test('graft contract of an unknown name tells the nearest', async () => {
   const { code, err } = await run('contract', 'Llama4Atention');
   expect(code).toBe(2);
-  expect(err).toContain('did you mean "Llama4Attention"');
+  expect(err).toContain('nearest: "Llama4Attention"');
 });

@@ -66,7 +66,9 @@ function flagOf(key: string, schema: KeySchema): Option {
 
 /** `--key`, or `--no-key` to turn off what is on by default. */
 function switchOf(key: string, { description = '', default: isOn }: KeySchema): Option {
-  return isOn === true ? new Option(`--no-${kebab(key)}`, `Off: ${description}`) : new Option(`--${kebab(key)}`, description);
+  return isOn === true
+    ? new Option(`--no-${kebab(key)}`, `${description} This flag turns it off.`)
+    : new Option(`--${kebab(key)}`, description);
 }
 
 function readerOf({ type, items }: KeySchema): { placeholder: string; parse?: (text: string, previous: unknown) => unknown } {

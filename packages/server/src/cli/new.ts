@@ -8,6 +8,9 @@ import { print, type Terminal } from './terminal.ts';
 const home = fileURLToPath(new URL('../../', import.meta.url)); // of this package: two folders above both src/cli and dist/cli
 const templates = join(home, 'templates');
 
+/** A project's plugin has the project's name, and two plugins of one name cannot be loaded. */
+const ownPlugins = ['core-model', 'cpu', 'llama4-hpu'];
+
 interface Manifest {
   peerDependencies: Record<string, string>;
   devDependencies: Record<string, string>;
@@ -16,11 +19,13 @@ interface Manifest {
 
 /**
  * Writes the project of a plugin into a new folder with its name.
- * @throws UsageError for a name that npm refuses, and a folder with files in it.
+ * @throws UsageError for a name that npm refuses or that a plugin of Graft has, and a folder with files in it.
  */
 export function newProject(kind: string, name: string, { json }: { json?: boolean }, terminal: Terminal): void {
   const valid = validName(name) || `my-${kind}`;
   if (name !== valid) throw new UsageError(`"${name}" is not a name for a package and its classes.`, 'graft new', `use "${valid}".`);
+  if (ownPlugins.includes(name))
+    throw new UsageError(`"${name}" is a plugin of Graft.`, 'graft new', `use another name, such as "my-${name}".`);
   const folder = resolve(name.slice(name.indexOf('/') + 1));
   if (existsSync(folder) && readdirSync(folder).length > 0)
     throw new UsageError('The folder exists and is not empty.', folder, 'choose another name, or empty the folder.');
