@@ -101,7 +101,7 @@ test('graft explain --services prints who binds each service, which binding serv
   const json = graft(...asked, '--json');
   expect([await text.code, await json.code]).toEqual([0, 0]);
   const [backend] = /Backend [\s\S]*?injected into .*/.exec(text.out())!;
-  expect(backend.replace(/ \(file.*?\)/g, '').split('\n')).toEqual([
+  expect(backend.replace(/ \([^)]*plugin\.js\)/g, '').split('\n')).toEqual([
     'Backend (one for each engine)',
     '  - class OrtBackend, by cpu: unused, it is for cpu',
     '  * class InterpreterBackend, by llama4-hpu',
