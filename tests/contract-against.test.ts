@@ -57,6 +57,13 @@ const changed = () =>
     'layers/norm.ts': [['weight', 'gain']],
   });
 
+/** The flags that name a plugin, whose source is written to a file. */
+function written(name: string, source: string): string[] {
+  const plugin = join(temporary, `${name}.ts`);
+  writeFileSync(plugin, `import { definePlugin } from '${join(root, 'packages/registry/src/index.ts')}';\n${source}`);
+  return [name, '--plugins', `${join(example, 'interpreter-cpu.ts')},${plugin}`];
+}
+
 test.each([
   ['llama4-hpu', hpu],
   ['first-override', first],
@@ -104,18 +111,15 @@ test('each change of a copy is named with what relies on it, for a folder and fo
 });
 
 test('a renamed parameter and a renamed part of a path are found on the classes that have them, as data too', async () => {
-  const plugin = join(temporary, 'paths.ts');
-  writeFileSync(
-    plugin,
-    `import { definePlugin } from '${join(root, 'packages/registry/src/index.ts')}';
-import { FirstOverride } from '${join(example, 'plugin.ts')}';
+  const flags = written(
+    'paths',
+    `import { FirstOverride } from '${join(example, 'plugin.ts')}';
 export default definePlugin({
   name: 'paths',
   overrides: [{ of: 'Llama4ForCausalLM', platform: 'cpu', model: async () => FirstOverride,
     reliesOn: { attributes: ['model.layers.*.self_attn.attnTemperatureTuning'], parameters: ['model.norm.weight'] } }],
 });`,
   );
-  const flags = ['paths', '--plugins', `${join(example, 'interpreter-cpu.ts')},${plugin}`];
   const { code, out } = await contract(...flags, '--against', changed(), '--json');
   const { against, differences } = JSON.parse(out) as UpstreamComparison;
   expect(against).toEqual({ package: '@graft/core-model', version: '0.1.0', readFrom: 'sources' });
@@ -128,11 +132,9 @@ export default definePlugin({
 });
 
 test('a class that is renamed is found through the scope of an override and through a hook, and its new name is the nearest', async () => {
-  const plugin = join(temporary, 'scoped.ts');
-  writeFileSync(
-    plugin,
-    `import { definePlugin } from '${join(root, 'packages/registry/src/index.ts')}';
-import { RmsNorm } from '${join(root, 'packages/core-model/src/index.ts')}';
+  const flags = written(
+    'scoped',
+    `import { RmsNorm } from '${join(root, 'packages/core-model/src/index.ts')}';
 export default definePlugin({
   name: 'scoped', after: ['core-model'],
   overrides: [{ of: 'RmsNorm', platform: 'cpu', within: ['Llama4ForCausalLM'], model: async () => class extends RmsNorm {} }],
@@ -147,7 +149,6 @@ export default definePlugin({
     'models/llama.ts': [['LlamaMlp', 'FeedForward']],
   });
   cpSync(join(root, 'packages/core-model/src/weights'), join(folder, 'src/weights'), { recursive: true });
-  const flags = ['scoped', '--plugins', `${join(example, 'interpreter-cpu.ts')},${plugin}`];
   const { code, out } = await contract(...flags, '--against', folder);
   expect(out).toMatch(/^ {2}class Llama4ForCausalLM is gone; now there is "Scout" <- override of RmsNorm/m);
   expect(out).toMatch(/^ {2}class LlamaMlp is gone; now there is "FeedForward" <- hook of LlamaMlp/m);

@@ -70,8 +70,9 @@ export class NothingToVerifyError extends graftError(
     const { touched = [], unknown = [], refused = [] } = found;
     const why = new Set([...unknown, ...refused].map(({ plugin, detail }) => `of plugin "${plugin}", ${detail}`));
     const on = platform === undefined ? '' : ` on platform "${platform}"`;
+    const who = refused.length > 0 ? 'No override serves' : 'No loaded plugin overrides';
     return {
-      what: `${refused.length > 0 ? 'No override serves' : 'No loaded plugin overrides'} ${architecture}${on}${why.size === 0 ? '' : `: ${[...why].join('; ')}`}.`,
+      what: `${who} ${architecture}${on}${why.size === 0 ? '' : `: ${[...why].join('; ')}`}.`,
       where: platform === undefined ? architecture : `--platform ${platform}`,
       fix:
         refused.length > 0

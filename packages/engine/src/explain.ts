@@ -176,8 +176,7 @@ export async function explainUpstream(
     const raw = families.get(architecture)?.small()[architecture] ?? { architectures: [architecture] };
     const checkpoint = configAlone(`the small config of ${architecture}`, raw);
     const source = await readSource(plugins.registry, checkpoint, architecture);
-    const named = plugins.platforms.find((platform) => platform.name === name);
-    const platform = await detectPlatform(named ?? (await plugins.selectPlatform(name)).platform);
+    const platform = await platformOf(plugins, name);
     return await Promise.all(
       platform.platform.modes.map(async (mode) => {
         const { model, hooks } = await buildModel({ plugins, platform, config: { mode } }, source);
@@ -219,8 +218,12 @@ async function sourceOn(on: DetectedPlatform, plugins: LoadedPlugins, asked: Sou
 /** The plugins, and the named platform, even if its device is absent. Without a name, the platform that a start would choose. */
 async function openPlatform(asked: PlatformChoice, options: StartOptions): Promise<{ plugins: LoadedPlugins; device: DetectedPlatform }> {
   const plugins = await loadEnginePlugins(asked, options);
-  const named = plugins.platforms.find(({ name }) => name === asked.platform);
-  return { plugins, device: await detectPlatform(named ?? (await plugins.selectPlatform(asked.platform)).platform) };
+  return { plugins, device: await platformOf(plugins, asked.platform) };
+}
+
+async function platformOf(plugins: LoadedPlugins, asked: string | undefined): Promise<DetectedPlatform> {
+  const named = plugins.platforms.find(({ name }) => name === asked);
+  return await detectPlatform(named ?? (await plugins.selectPlatform(asked)).platform);
 }
 
 /** Whether the platform has a device, in its detector's words: `platform "NAME" is emulated: REASON`. */

@@ -156,7 +156,7 @@ export async function buildModel(
   };
   if (family === null || family === undefined) throw new NoFamilyError(resolved.architecture, resolved.chain[0]!.plugin);
   expectParts('its family (make it by defineFamily)', family, { parseConfig: 'function', weights: 'function' });
-  const images = choice.images !== false && resolved.capabilities['images'] === true;
+  const images = servesImages(choice, resolved);
   const read = ({ checkpoint, architectures, raw, rules }: ModelSource): ModelReading => {
     const config = family.parseConfig(raw, { where: checkpoint.path, overrides: choice.configOverrides ?? {}, images });
     expectParts('the config that its family parses', config, baseKeys);
@@ -218,6 +218,10 @@ const baseKeys = {
   eosTokenIds: 'object',
   tieWordEmbeddings: 'boolean',
 };
+
+/** Whether a model is served with its images. */
+export const servesImages = ({ images }: Pick<ModelChoice, 'images'>, { capabilities }: Pick<Resolution, 'capabilities'>): boolean =>
+  images !== false && capabilities['images'] === true;
 
 /** @throws UnknownModeError */
 export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode = platform.modes[0]! }: Pick<ModelChoice, 'mode'>): string {

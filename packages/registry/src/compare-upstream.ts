@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url';
 import { GraftError, graftError, messageOf, nearestNames, nowText, quotedList } from '@graft/common';
 import { constructorOf, ownerText } from '@graft/services';
 import semver from 'semver';
-import type { LoadedPlugin, LoadedPlugins } from './loaded-plugins.ts';
+import { type LoadedPlugin, type LoadedPlugins, matches } from './loaded-plugins.ts';
 import { loadManifest, ManifestChain, type UpstreamManifest } from './manifest.ts';
 import { parseMethod, sameParameters } from './method-name.ts';
 import type { AnyClass, InspectableModel } from './model.ts';
@@ -100,7 +100,7 @@ export function comparisonText({ plugin, against, compared, differences, notChec
 
 function pluginNamed({ plugins }: LoadedPlugins, name: string): LoadedPlugin {
   const file = pathToFileURL(resolve(name)).href;
-  const found = plugins.find((one) => one.name === name || one.specifier === name || one.file === name || one.file === file);
+  const found = plugins.find((one) => matches(one, name) || one.file === file);
   if (found !== undefined) return found;
   throw new PluginNotLoadedError(
     name,

@@ -2,7 +2,7 @@ import { GraftError, requireOneCopy } from '@graft/common';
 import { listedPlugins, requireApp, resolveSpecifier } from './discover.ts';
 import { ModuleFailedError } from './errors.ts';
 import { type ImportFailure, importFailure } from './import-failure.ts';
-import { LoadedPlugins, ownerOf, type PluginSource } from './loaded-plugins.ts';
+import { LoadedPlugins, matches, ownerOf, type PluginSource } from './loaded-plugins.ts';
 import { isPlugin, type Plugin } from './plugin.ts';
 import { NotAPluginError, PluginCycleError, PluginMissingError, UnknownPluginError } from './plugin-errors.ts';
 import { readyFor } from './typescript.ts';
@@ -55,10 +55,6 @@ async function findPlugins({ allow, plugins = [], from = process.cwd(), ...optio
   if (unknown.length > 0)
     throw new UnknownPluginError(unknown, [...plugins.map(({ name }) => name), ...found.map(({ plugin }) => plugin.name)]);
   return allow === undefined ? found : found.filter((source) => allow.some((name) => matches(source, name)));
-}
-
-function matches({ plugin, specifier, file }: PluginSource, name: string): boolean {
-  return plugin.name === name || specifier === name || file === name;
 }
 
 async function importPlugin(specifier: string, base: string, passed: readonly Plugin[]): Promise<PluginSource> {

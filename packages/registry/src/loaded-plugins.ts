@@ -34,6 +34,11 @@ export interface PluginSource {
   readonly specifier: string | null;
 }
 
+/** Whether a plugin is meant by its name, or by what it was found by. */
+export function matches({ plugin, specifier, file }: PluginSource, name: string): boolean {
+  return plugin.name === name || specifier === name || file === name;
+}
+
 export interface LoadedPlugin extends PluginSource {
   readonly name: string;
   readonly version: string | null;

@@ -3,6 +3,7 @@ import { dirname, join, relative, resolve, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { GraftError, graftError, messageOf } from '@graft/common';
 import type { SourceText } from './build-manifest.ts';
+import { findPackageFile } from './discover.ts';
 import { loadManifest, type UpstreamManifest } from './manifest.ts';
 
 /** A version of an upstream package in a folder. */
@@ -71,8 +72,7 @@ function packageFacts(folder: string): { name: string; version: string } {
 
 /** Every `.ts` but tests and fixtures. A path begins with the name of the package that has the file. */
 function sourcesBelow(folder: string): SourceText[] {
-  let root = resolve(folder);
-  while (!existsSync(join(root, 'package.json')) && dirname(root) !== root) root = dirname(root);
+  const root = dirname(findPackageFile(folder) ?? '/package.json');
   const { name } = packageFacts(root);
   try {
     const files = readdirSync(folder, { recursive: true }).map((file) => resolve(folder, String(file)));

@@ -8,7 +8,7 @@ import { defaultCacheDirectory, EngineConfig, parseConfig } from '../config.ts';
 import { readFiles } from '../default-services.ts';
 import { EngineConfigError, NoFamilyError, NothingToVerifyError } from '../errors.ts';
 import { noPlatform, type PlatformChoice } from '../explain.ts';
-import { lengthOf, type ModelChoice, modeOf } from '../load-model.ts';
+import { lengthOf, type ModelChoice, modeOf, servesImages } from '../load-model.ts';
 import { configAlone, type ModelSource, readSource } from '../model-source.ts';
 import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
 import { Backend, type ModelFiles, ModelRunner } from '../tokens.ts';
@@ -78,7 +78,7 @@ export async function findSubject(
     throw new NothingToVerifyError(architecture, name, { refused: changes });
   const family = families.get(architecture);
   if (family === undefined) throw new NoFamilyError(architecture, registry.upstreamOf(architecture).chain[0]!.plugin);
-  const images = asked.images !== false && registry.upstreamOf(architecture).capabilities['images'] === true;
+  const images = servesImages(asked, registry.upstreamOf(architecture));
   const { path } = describe;
   const model = family.parseConfig(raw, { where: path, overrides: asked.configOverrides ?? {}, images });
   const tower = images ? (family.images?.tower(model) ?? null) : null;

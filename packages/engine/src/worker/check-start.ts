@@ -1,9 +1,9 @@
 import type { ModelFamily } from '@graft/core-model';
 import { assertSamePluginSet, type LoadedPlugins, pluginRecord } from '@graft/registry';
-import type { z } from 'zod';
-import { type EngineConfig, parseConfig } from '../config.ts';
+import type { EngineConfig } from '../config.ts';
 import { openModel, readFiles } from '../default-services.ts';
 import { PluginInCodeError } from '../errors.ts';
+import { servesImages } from '../load-model.ts';
 import { readSource } from '../model-source.ts';
 import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
 import type { ModelFiles } from '../tokens.ts';
@@ -14,12 +14,11 @@ import type { WorkerStart } from './protocol.ts';
  * @throws PluginInCodeError, PluginSetsDifferError, and the errors of `LlmEngine.start` up to the model's config.
  */
 export async function checkStart(
-  config: z.input<typeof EngineConfig>,
+  config: EngineConfig,
   { pluginsInCode = [], defaultPlugins, defaultPluginsFrom }: StartOptions,
 ): Promise<WorkerStart> {
   const defaults = { ...(defaultPlugins && { defaultPlugins }), ...(defaultPluginsFrom && { defaultPluginsFrom }) };
-  const parsed = parseConfig(config);
-  const plugins = await loadEnginePlugins(parsed, defaults);
+  const plugins = await loadEnginePlugins(config, defaults);
   const found = new Map(plugins.records.map((record) => [record.name, record]));
   const missing = pluginsInCode.filter(({ name }) => !found.has(name));
   if (missing.length > 0) throw new PluginInCodeError(missing.map(({ name }) => name));
@@ -27,7 +26,7 @@ export async function checkStart(
     pluginsInCode.map(pluginRecord),
     pluginsInCode.map(({ name }) => found.get(name)!),
   );
-  await checkModel(plugins, parsed);
+  await checkModel(plugins, config);
   return { config, expectedPlugins: plugins.records, ...defaults };
 }
 
@@ -48,8 +47,8 @@ async function readConfig(plugins: LoadedPlugins, files: ModelFiles, config: Eng
   const { registry } = plugins;
   using checkpoint = await openModel(plugins, files, config);
   const { architectures, raw } = await readSource(registry, checkpoint, config.architecture);
-  const { architecture, capabilities } = registry.resolve(architectures, { platform: null });
-  const images = config.images !== false && capabilities['images'] === true;
-  const family: Partial<ModelFamily> | undefined = (await registry.families<ModelFamily>()).get(architecture);
+  const upstream = registry.resolve(architectures, { platform: null });
+  const images = servesImages(config, upstream);
+  const family: Partial<ModelFamily> | undefined = (await registry.families<ModelFamily>()).get(upstream.architecture);
   family?.parseConfig?.(raw, { where: checkpoint.path, overrides: config.configOverrides, images });
 }

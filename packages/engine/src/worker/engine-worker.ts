@@ -16,11 +16,11 @@ import { type FromWorker, type Reloaded, startId, type ToWorker, type WorkerStar
  * @throws PluginInCodeError, PluginSetsDifferError, and the errors of `LlmEngine.start`.
  */
 export async function startEngineWorker(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<Engine> {
-  parseConfig(config);
+  const parsed = parseConfig(config);
   options.signal?.throwIfAborted();
   const engine = new EngineWorker(new Worker(entryUrl(), { execArgv: [] }), options.events);
   const { checkStart } = await import('./check-start.ts');
-  return await engine.start(checkStart(config, options), options);
+  return await engine.start(checkStart(parsed, options), options);
 }
 
 const graceMs = 10_000;

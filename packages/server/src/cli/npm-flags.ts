@@ -17,7 +17,7 @@ export function refuseNpmFlags(root: Command, args: readonly string[], { variabl
   if (kept.length === 0) return;
   const words = args.filter((word, i) => i > 0 && !word.startsWith('-') && !args[i - 1]!.startsWith('-'));
   const flags = kept.map(({ option, value }) => {
-    // npm gives the value of `--port 80` as a word; with two flags it is unknown whose it is.
+    // npm gives the value of `--port 80` as a separate word. With two flags, it does not say which flag the word belongs to.
     const given = value ?? (kept.length === 1 && words.length === 1 ? words[0]! : null);
     return !option.required ? option.long! : given === null ? option.flags : `${option.long} ${given.replaceAll('\n\n', ',')}`;
   });
