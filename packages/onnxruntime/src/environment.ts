@@ -1,5 +1,5 @@
+import { NativeResource } from '@graft/common';
 import { type Handle, type OrtApi, ortApi, outOf } from './ort-api.ts';
-import { NativeResource } from './resource.ts';
 import { openSession, type RunOptions, type Session } from './session.ts';
 import type { SessionOptions } from './session-options.ts';
 

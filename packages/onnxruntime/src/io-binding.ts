@@ -1,7 +1,7 @@
+import { NativeResource } from '@graft/common';
 import { OrtBusyError } from './errors.ts';
 import { type Handle, outOf } from './ort-api.ts';
 import type { OrtValue } from './ort-value.ts';
-import { NativeResource } from './resource.ts';
 import type { Session } from './session.ts';
 
 /** The values that a run reads and writes, which it keeps alive together with their memory. One run at a time may use a binding. */

@@ -1,8 +1,8 @@
+import { NativeResource } from '@graft/common';
 import { type ElementType, elementCount, elementTypes, fillElements, type TypedArrays } from './element-type.ts';
 import { OrtValueError } from './errors.ts';
 import { type Handle, ortApi, outOf } from './ort-api.ts';
 import { type MemoryRegion, PinnedBuffer } from './pinned.ts';
-import { NativeResource } from './resource.ts';
 
 /** A tensor for ONNX Runtime: an element type, dims, and memory outside JavaScript's heap. */
 export class OrtValue<T extends ElementType = ElementType> extends NativeResource {

@@ -1,10 +1,9 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { messageOf } from '@graft/common';
+import { NativeResource, messageOf } from '@graft/common';
 import koffi from 'koffi';
 import { type ElementType, elementTypes, type TypedArrays } from './element-type.ts';
 import { OrtMemoryError } from './errors.ts';
 import { type NativeFunction, openLibrary } from './library.ts';
-import { NativeResource } from './resource.ts';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;

@@ -1,0 +1,21 @@
+import { type GraftErrorFacts, graftError } from '@graft/common';
+
+const withCode = (code: GraftErrorFacts['code']) => graftError(code, (facts: Omit<GraftErrorFacts, 'code'>) => facts);
+
+/** ggml has no library for this operating system or processor, or this package does not support it. */
+export class GgmlPlatformError extends withCode('GRAFT_GGML_PLATFORM') {}
+
+/** The ggml library is missing, does not load, or differs from the headers that this package was written for. */
+export class GgmlLibraryError extends withCode('GRAFT_GGML_LIBRARY') {}
+
+/** ggml refuses a device, memory or a graph. */
+export class GgmlCallError extends withCode('GRAFT_GGML_CALL') {}
+
+/** A type, shape, stride, index or size that ggml would answer with the end of the process. */
+export class GgmlTensorError extends graftError('GRAFT_GGML_TENSOR', (where: string, what: string, fix?: string) => ({ what, where, fix })) {}
+
+/** A computation begins while another one runs on the same stream. */
+export class GgmlBusyError extends graftError('GRAFT_GGML_BUSY', () => ({
+  what: 'The stream is computing a graph.',
+  fix: 'await it first, or open a second stream.',
+})) {}

@@ -1,0 +1,233 @@
+import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { messageOf } from '@graft/common';
+import koffi, { type LibraryHandle } from 'koffi';
+import { headerVersion, packageVersion, signatures, tensorLayout, typeCodes } from './binding.ts';
+import { GgmlCallError, GgmlLibraryError, GgmlPlatformError } from './errors.ts';
+
+declare const kind: unique symbol;
+
+/** A pointer to a native object. Its type names the kind, because passing the wrong kind crashes the process. */
+export type Handle<Kind extends string> = bigint & { readonly [kind]: Kind };
+
+interface Words {
+  void: void;
+  int: number;
+  float: number;
+  int64: number;
+  size: number;
+  bool: boolean;
+  string: string;
+  pointer: bigint | ArrayBufferView | null;
+  'size*': [number | null];
+  init_params: { mem_size: number; mem_buffer: null; no_alloc: boolean };
+}
+type ValueOf<Word extends string> = Word extends keyof Words ? Words[Word] : Handle<Word> | null;
+type ValuesOf<List extends string> = List extends ''
+  ? []
+  : List extends `${infer Word} ${infer Rest}`
+    ? [ValueOf<Word>, ...ValuesOf<Rest>]
+    : [ValueOf<List>];
+type Signatures = typeof signatures;
+/** The functions of ggml that this package calls, by name. */
+export type GgmlCalls = { readonly [Name in keyof Signatures]: (...args: ValuesOf<Signatures[Name][1]>) => ValueOf<Signatures[Name][0]> };
+type NativeFunction = ReturnType<LibraryHandle['func']>;
+type NativeType = string | ReturnType<typeof koffi.out>;
+
+/** koffi runs native code on separate stacks. Its defaults (2 MiB, and 128 KiB off the event loop) overflow without a message. */
+const stackBytes = 8 * 2 ** 20;
+/** The lines of ggml's log that an error quotes. */
+const keptLines = 12;
+
+/** Packages with ggml's libraries: for the CPU alone, or with a GPU's as well. */
+export type Accelerator = 'vulkan' | 'cuda' | null;
+
+/**
+ * The folder of ggml's libraries in the installed npm package.
+ * @throws GgmlPlatformError on anything but Linux x64; GgmlLibraryError when the package is missing
+ */
+export function findLibraries(accelerator: Accelerator = null, { platform, arch }: { platform: string; arch: string } = process): string {
+  if (platform !== 'linux' || arch !== 'x64') {
+    throw new GgmlPlatformError({
+      what: `@graft/ggml runs on Linux (x64); this is ${platform} (${arch}).`,
+      fix: 'use Linux x64 or a container of it, or the backend onnxruntime.',
+    });
+  }
+  const build = `${platform}-${arch}${accelerator === null ? '' : `-${accelerator}`}`;
+  const name = `@node-llama-cpp/${build}`;
+  try {
+    return join(dirname(dirname(createRequire(import.meta.url).resolve(name))), 'bins', build);
+  } catch (cause) {
+    throw new GgmlLibraryError({
+      what: `The package ${name} is not installed.`,
+      fix: `npm install ${name}@${packageVersion}, without --omit=optional.`,
+      cause,
+    });
+  }
+}
+
+/** koffi unloads a library when its handle is collected. */
+const opened: LibraryHandle[] = [];
+
+/** ggml, loaded into this process together with the CPU's library that fits this processor. */
+export class Ggml {
+  readonly version: string;
+  readonly calls: GgmlCalls;
+  private readonly native = new Map<string, NativeFunction>();
+  private readonly base: LibraryHandle;
+
+  /** @throws GgmlLibraryError */
+  constructor(folder: string) {
+    enlargeStacks(folder);
+    const names = readdirSync(folder);
+    const open = (name: string): LibraryHandle => openLibrary(join(folder, names.find((each) => each.startsWith(`${name}.`)) ?? `${name}.so`));
+    this.base = open('libggml-base');
+    const registry = open('libggml');
+    const add = (name: string, make: (result: NativeType, args: NativeType[]) => NativeFunction): void => {
+      const [result, words] = signatures[name as keyof Signatures];
+      this.native.set(name, make(typeOf(result), words === '' ? [] : (words as string).split(' ').map(typeOf)));
+    };
+    for (const [name, [, , library]] of Object.entries<readonly [string, string, string?]>(signatures)) {
+      if (library === 'cpu') continue;
+      add(name, (...type) => {
+        try {
+          return this.base.func(name, ...(type as [string, string[]]));
+        } catch {
+          return registry.func(name, ...(type as [string, string[]]));
+        }
+      });
+    }
+    this.calls = new Proxy({} as GgmlCalls, { get: (_, name) => this.native.get(name as string) });
+    this.version = this.calls.ggml_version();
+    this.checkVersion(folder);
+    this.silence();
+    this.logged('ggml has no library for this processor.', folder, () => {
+      if (this.calls.ggml_backend_dev_count() === 0) this.calls.ggml_backend_load_all_from_path(folder);
+      return this.calls.ggml_backend_dev_count() || null;
+    });
+    const cpu = this.calls.ggml_backend_dev_backend_reg(this.calls.ggml_backend_dev_by_type(0));
+    for (const [name, [, , library]] of Object.entries<readonly [string, string, string?]>(signatures)) {
+      if (library !== 'cpu') continue;
+      const asked = (each: string): bigint | null => this.calls.ggml_backend_reg_get_proc_address(cpu, each) as bigint | null;
+      const address = asked(name) ?? asked(name.replace('_cpu_', '_'));
+      if (address === null) throw new GgmlLibraryError({ what: `ggml's library for the CPU lacks ${name}.`, where: folder, fix: reinstall });
+      add(name, (result, args) => koffi.decode(address, koffi.proto(result as string, args as string[])));
+    }
+  }
+
+  /** The same call on a thread of libuv's pool. What its arguments point at must stay alive until the promise settles. */
+  callAsync<Name extends keyof Signatures>(name: Name, ...args: Parameters<GgmlCalls[Name]>): Promise<ReturnType<GgmlCalls[Name]>> {
+    const call = this.native.get(name)!;
+    return new Promise((resolve, reject) => {
+      call.async(...args, (error: Error | null, result: ReturnType<GgmlCalls[Name]>) => (error === null ? resolve(result) : reject(error)));
+    });
+  }
+
+  /** The address of a function, for ggml to call. */
+  addressOf(name: string): bigint {
+    return this.base.symbol(name);
+  }
+
+  /**
+   * The result of a call that returns null when it fails.
+   * @throws GgmlCallError with the last lines of ggml's log
+   */
+  logged<T>(what: string, where: string | undefined, call: () => T | null): T {
+    const lines: string[] = [];
+    let line = '';
+    const receive = koffi.register(
+      (_level: number, text: string) => {
+        line += text;
+        if (!line.endsWith('\n')) return;
+        lines.push(line.trimEnd());
+        line = '';
+      },
+      koffi.pointer(koffi.proto('void', ['int', 'str', 'void *'])),
+    );
+    this.calls.ggml_log_set(receive, null);
+    try {
+      const result = call();
+      if (result !== null) return result;
+      const said = lines.length === 0 ? '' : ` ggml says:\n${lines.slice(-keptLines).join('\n')}`;
+      throw new GgmlCallError({ what: `${what}${said}`, where });
+    } finally {
+      this.silence();
+      koffi.unregister(receive);
+    }
+  }
+
+  /** Sends ggml's log to a function that takes no arguments and does nothing. A function of JavaScript would outlive its worker thread. */
+  private silence(): void {
+    this.calls.ggml_log_set(this.addressOf('ggml_version'), null);
+  }
+
+  /** Compares version and memory layout with those of the headers. */
+  private checkVersion(folder: string): void {
+    const { calls } = this;
+    const refuse = (what: string): never => {
+      throw new GgmlLibraryError({ what, where: folder, fix: reinstall });
+    };
+    if (this.version !== headerVersion) refuse(`This is ggml ${this.version}; @graft/ggml needs ${headerVersion}.`);
+    const overhead = calls.ggml_tensor_overhead();
+    const context = calls.ggml_init({ mem_size: 2 * overhead, mem_buffer: null, no_alloc: true });
+    const sizes = [2, 3, 5, 7] as const;
+    const tensor = calls.ggml_new_tensor_4d(context, typeCodes.I32, ...sizes);
+    const { ne, nb, type } = tensorLayout.offsets;
+    const four = (offset: number): string => koffi.decode(tensor, offset, koffi.array('int64_t', 4)).join();
+    const found = [four(ne), four(nb), koffi.decode(tensor, type, 'int'), overhead - tensorLayout.bytes];
+    const expected = [sizes.join(), '4,8,24,120', typeCodes.I32, objectBytes];
+    calls.ggml_free(context);
+    if (found.join(' ') !== expected.join(' ')) refuse(`A tensor of ggml has the layout ${found.join(' ')}; expected ${expected.join(' ')}.`);
+  }
+}
+
+/** What ggml keeps with each object of a context. */
+const objectBytes = 32;
+const reinstall = `install the version that @graft/ggml pins, ${packageVersion}.`;
+
+function typeOf(word: string): NativeType {
+  const scalars: Record<string, NativeType> = { int64: 'int64_t', size: 'size_t', string: 'str', init_params: initParams as never };
+  if (word === 'size*') return koffi.out(koffi.pointer('size_t'));
+  return scalars[word] ?? (['int', 'float', 'bool', 'void'].includes(word) ? word : 'void *');
+}
+
+const initParams = koffi.struct({ mem_size: 'size_t', mem_buffer: 'void *', no_alloc: 'bool' });
+
+function openLibrary(path: string): LibraryHandle {
+  try {
+    const library = koffi.load(path);
+    opened.push(library);
+    return library;
+  } catch (cause) {
+    throw new GgmlLibraryError({
+      what: `The library did not load: ${messageOf(cause)}`,
+      where: path,
+      fix: 'it needs glibc and libstdc++ (a Debian or Ubuntu base, not Alpine).',
+      cause,
+    });
+  }
+}
+
+function enlargeStacks(folder: string): void {
+  const { sync_stack_size: sync = 0, async_stack_size: async = 0 } = koffi.config();
+  if (sync >= stackBytes && async >= stackBytes) return;
+  try {
+    koffi.config({ sync_stack_size: Math.max(sync, stackBytes), async_stack_size: Math.max(async, stackBytes) });
+  } catch (cause) {
+    throw new GgmlLibraryError({
+      what: `koffi's stacks are too small (${sync} and ${async} bytes instead of ${stackBytes}), and a loaded library prevents a change.`,
+      where: folder,
+      fix: `call koffi.config({ sync_stack_size: ${stackBytes}, async_stack_size: ${stackBytes} }) before that library is loaded.`,
+      cause,
+    });
+  }
+}
+
+let loaded: Ggml | null = null;
+
+/** The library, loaded at the first call. @throws GgmlPlatformError, GgmlLibraryError */
+export function ggml(): Ggml {
+  loaded ??= new Ggml(findLibraries());
+  return loaded;
+}
