@@ -49,7 +49,7 @@ function bindingOf(headers, cmake) {
       .map(([, result, name, parameters]) => [name, header, wordOf(result), parametersOf(parameters)]),
   );
   const missing = [...named].filter((name) => !rows.some(([known]) => known === name) && !/_t$/.test(name));
-  if (missing.length > 0) console.warn(`not in the headers: ${missing.join(', ')}`);
+  if (missing.length > 0) throw new Error(`The headers lack ${missing.join(', ')}.`);
   const table = rows.map(([name, header, result, words]) => `${name}: ['${result}', '${words}'${header === 'ggml-cpu' ? ", 'cpu'" : ''}],`);
   const { bytes, offsets } = layoutOf(all, 'ggml_tensor');
   return [
@@ -67,13 +67,29 @@ function bindingOf(headers, cmake) {
 function parametersOf(text) {
   const parameters = text.replace(/\s+/g, ' ').trim();
   if (parameters === '' || parameters === 'void') return '';
-  return parameters.split(',').map((one) => wordOf(one.trim().replace(/\b\w+$/, (name) => (/[*\s]$/.test(one.trim().slice(0, -name.length)) ? '' : name)))).join(' ');
+  return parameters
+    .split(',')
+    .map((one) => wordOf(one.trim().replace(/\b\w+$/, (name) => (/[*\s]$/.test(one.trim().slice(0, -name.length)) ? '' : name))))
+    .join(' ');
 }
 
 /** A C type in one word: a scalar, or the name of what a handle points at. */
 function wordOf(type) {
   const plain = type.replace(/\b(const|struct|GGML_CALL)\b/g, '').replace(/\s+/g, '');
-  const words = { char: 'string', 'char*': 'string', 'void*': 'pointer', int32_t: 'int', uint8_t: 'int', int: 'int', float: 'float', int64_t: 'int64', size_t: 'size', bool: 'bool', void: 'void', 'size_t*': 'size*' };
+  const words = {
+    char: 'string',
+    'char*': 'string',
+    'void*': 'pointer',
+    int32_t: 'int',
+    uint8_t: 'int',
+    int: 'int',
+    float: 'float',
+    int64_t: 'int64',
+    size_t: 'size',
+    bool: 'bool',
+    void: 'void',
+    'size_t*': 'size*',
+  };
   if (words[plain] !== undefined) return words[plain];
   if (plain.startsWith('enum')) return 'int';
   if (/_callback$/.test(plain)) return 'pointer';
@@ -88,7 +104,10 @@ function enumOf(text, name, prefix) {
   const body = text.match(new RegExp(`enum ${name} \\{([^}]*)\\}`))[1];
   let next = 0;
   const entries = [];
-  for (const part of body.split(',').map((each) => each.trim()).filter((each) => each !== '')) {
+  for (const part of body
+    .split(',')
+    .map((each) => each.trim())
+    .filter((each) => each !== '')) {
     const [key, value] = part.split('=').map((each) => each.trim());
     const number = value === undefined ? next : Number(value);
     next = number + 1;
@@ -99,15 +118,23 @@ function enumOf(text, name, prefix) {
 
 /** The size and offsets of a struct on a 64-bit system, by the rule that a field begins at a multiple of its own size. */
 function layoutOf(text, name) {
-  const constants = Object.fromEntries([...text.matchAll(/#\s*define\s+(GGML_MAX_\w+)\s+(\d+)/g)].map(([, key, value]) => [key, Number(value)]));
+  const constants = Object.fromEntries(
+    [...text.matchAll(/#\s*define\s+(GGML_MAX_\w+)\s+(\d+)/g)].map(([, key, value]) => [key, Number(value)]),
+  );
   const body = text.match(new RegExp(`struct ${name} \\{([\\s\\S]*?)\\n\\s*\\};`))[1];
   const sizes = { int32_t: 4, int64_t: 8, size_t: 8, char: 1 };
   const offsets = {};
   let [bytes, widest] = [0, 1];
-  for (const line of body.split(';').map((each) => each.replace(/\s+/g, ' ').trim()).filter((each) => each !== '')) {
+  for (const line of body
+    .split(';')
+    .map((each) => each.replace(/\s+/g, ' ').trim())
+    .filter((each) => each !== '')) {
     const [, type, field, count = '1'] = line.match(/^(.*?[\s*])(\w+)(?:\[(.*)\])?$/);
     const size = type.includes('*') ? 8 : type.startsWith('enum') ? 4 : sizes[type.trim()];
-    const elements = count.split('/').map((part) => constants[part.trim()] ?? (part.includes('sizeof') ? 4 : Number(part))).reduce((a, b) => a / b);
+    const elements = count
+      .split('/')
+      .map((part) => constants[part.trim()] ?? (part.includes('sizeof') ? 4 : Number(part)))
+      .reduce((a, b) => a / b);
     bytes = Math.ceil(bytes / size) * size;
     offsets[field] = bytes;
     bytes += size * elements;

@@ -65,7 +65,8 @@ export class DeviceBuffer extends NativeResource {
     const { bytes } = tensor;
     if (!Number.isSafeInteger(offset) || offset < 0 || offset + bytes > this.byteLength)
       throw new GgmlTensorError(tensor.toString(), `${bytes} bytes at offset ${offset} exceed the buffer of ${this.byteLength} bytes.`);
-    if (offset % Math.min(4, blockOf(tensor.type).bytes) !== 0) throw new GgmlTensorError(tensor.toString(), `Offset ${offset} is not aligned.`);
+    if (offset % Math.min(4, blockOf(tensor.type).bytes) !== 0)
+      throw new GgmlTensorError(tensor.toString(), `Offset ${offset} is not aligned.`);
     this.put(tensor, offset);
   }
 

@@ -12,7 +12,11 @@ export class GgmlLibraryError extends withCode('GRAFT_GGML_LIBRARY') {}
 export class GgmlCallError extends withCode('GRAFT_GGML_CALL') {}
 
 /** A type, shape, stride, index or size that ggml would answer with the end of the process. */
-export class GgmlTensorError extends graftError('GRAFT_GGML_TENSOR', (where: string, what: string, fix?: string) => ({ what, where, fix })) {}
+export class GgmlTensorError extends graftError('GRAFT_GGML_TENSOR', (where: string, what: string, fix?: string) => ({
+  what,
+  where,
+  fix,
+})) {}
 
 /** A computation begins while another one runs on the same stream. */
 export class GgmlBusyError extends graftError('GRAFT_GGML_BUSY', () => ({

@@ -120,7 +120,11 @@ export class GraphBuilder {
   /** Where the fastest axis has its `count` largest elements, the largest first. F32 [n, ...] -> I32 [count, ...], a view. */
   argsort(x: Tensor, count: number): Tensor {
     this.expectPacked('argsort', x);
-    this.expect('argsort', Number.isSafeInteger(count) && count >= 1 && count <= x.ne[0], `${count} of ${x.ne[0]} elements were asked for.`);
+    this.expect(
+      'argsort',
+      Number.isSafeInteger(count) && count >= 1 && count <= x.ne[0],
+      `${count} of ${x.ne[0]} elements were asked for.`,
+    );
     const sorted = this.node((calls, context) => calls.ggml_argsort(context, this.use(x), descending), 'I32', x.ne, { below: x.ne[0] });
     return this.view(sorted, [count, x.ne[1], x.ne[2], x.ne[3]], sorted.nb);
   }
@@ -171,11 +175,21 @@ export class GraphBuilder {
     const nb: Four = [x.nb[0], strides[1], strides[2], strides[3]];
     const { bytes } = blockOf(x.type);
     const whole = [...strides, offset].every((stride) => Number.isSafeInteger(stride) && stride >= 0 && stride % bytes === 0);
-    this.expect('view', whole && x.hasPackedRows, `Strides [${strides.join(', ')}] and offset ${offset} are not those of elements of ${x}.`);
+    this.expect(
+      'view',
+      whole && x.hasPackedRows,
+      `Strides [${strides.join(', ')}] and offset ${offset} are not those of elements of ${x}.`,
+    );
     this.expect('view', ne[0] % blockOf(x.type).elements === 0, `${ne[0]} elements are not made of the blocks of ${x}.`);
     const end = offset + extentOf(x.type, ne, nb);
     this.expect('view', end <= x.span, `The view ends at byte ${end}; ${x} has ${x.span}.`);
-    return this.viewNode((calls, context) => calls.ggml_view_4d(context, this.use(x), ...ne, nb[1], nb[2], nb[3], offset), x, ne, nb, offset);
+    return this.viewNode(
+      (calls, context) => calls.ggml_view_4d(context, this.use(x), ...ne, nb[1], nb[2], nb[3], offset),
+      x,
+      ne,
+      nb,
+      offset,
+    );
   }
 
   /** The axes in another order, as a view: axis i of `x` becomes axis `to[i]`. */
@@ -189,7 +203,11 @@ export class GraphBuilder {
   concat(a: Tensor, b: Tensor, axis: 0 | 1 | 2 | 3): Tensor {
     this.expectPacked('concat', a);
     this.expectPacked('concat', b);
-    this.expect('concat', a.ne.every((size, i) => i === axis || size === b.ne[i]), `${a} and ${b} differ in more than axis ${axis}.`);
+    this.expect(
+      'concat',
+      a.ne.every((size, i) => i === axis || size === b.ne[i]),
+      `${a} and ${b} differ in more than axis ${axis}.`,
+    );
     const ne = a.ne.map((size, i) => (i === axis ? size + b.ne[i]! : size)) as unknown as Four;
     return this.node((calls, context) => calls.ggml_concat(context, this.use(a), this.use(b), axis), 'F32', ne);
   }
@@ -231,7 +249,11 @@ export class GraphBuilder {
     this.expectPacked('addChosen', rows);
     this.expectIndices('addChosen', chosen, rows.ne[1]);
     const fits = x.ne[0] === rows.ne[0] && x.ne[1] === chosen.ne[0] && x.ne[2] === chosen.ne[1];
-    this.expect('addChosen', fits && x.ne[3] * rows.ne[2] * rows.ne[3] * chosen.ne[2] * chosen.ne[3] === 1, `${rows} cannot be added to ${x} by ${chosen}.`);
+    this.expect(
+      'addChosen',
+      fits && x.ne[3] * rows.ne[2] * rows.ne[3] * chosen.ne[2] * chosen.ne[3] === 1,
+      `${rows} cannot be added to ${x} by ${chosen}.`,
+    );
     return this.node((calls, context) => calls.ggml_add_id(context, this.use(x), this.use(rows), this.use(chosen)), 'F32', x.ne);
   }
 
@@ -283,13 +305,36 @@ export class GraphBuilder {
   rope(x: Tensor, positions: Tensor, { dims, interleaved, base, factors = null, magnitude = 1 }: RopeOptions): Tensor {
     this.expectRows('rope', x);
     const isFlat = x.ne[3] * positions.ne[1] * positions.ne[2] * positions.ne[3] === 1;
-    this.expect('rope', isFlat && positions.type === 'I32' && positions.isContiguous && positions.ne[0] === x.ne[2], `${positions} are not the positions of ${x}.`);
+    this.expect(
+      'rope',
+      isFlat && positions.type === 'I32' && positions.isContiguous && positions.ne[0] === x.ne[2],
+      `${positions} are not the positions of ${x}.`,
+    );
     this.expect('rope', dims > 0 && dims % 2 === 0 && dims <= x.ne[0], `${dims} elements of ${x} cannot turn in pairs.`);
-    if (factors !== null) this.expect('rope', factors.type === 'F32' && factors.isContiguous && factors.elements === dims / 2, `${factors} are not ${dims / 2} factors.`);
+    if (factors !== null)
+      this.expect(
+        'rope',
+        factors.type === 'F32' && factors.isContiguous && factors.elements === dims / 2,
+        `${factors} are not ${dims / 2} factors.`,
+      );
     const mode = interleaved ? 0 : 2;
     return this.node(
       (calls, context) =>
-        calls.ggml_rope_ext(context, this.use(x), this.use(positions), factors && this.use(factors), dims, mode, 0, base, 1, 0, magnitude, 0, 0),
+        calls.ggml_rope_ext(
+          context,
+          this.use(x),
+          this.use(positions),
+          factors && this.use(factors),
+          dims,
+          mode,
+          0,
+          base,
+          1,
+          0,
+          magnitude,
+          0,
+          0,
+        ),
       'F32',
       x.ne,
     );
@@ -300,7 +345,8 @@ export class GraphBuilder {
     this.expectRows('attention', query);
     for (const one of [key, value]) this.expect('attention', one.hasPackedRows && isFloat(one), `${one} are no rows of a cache.`);
     const [width, queries, heads, batch] = query.ne;
-    const fits = key.ne[0] === width && heads % key.ne[2] === 0 && key.ne[3] === batch && value.ne.slice(1).join() === key.ne.slice(1).join();
+    const fits =
+      key.ne[0] === width && heads % key.ne[2] === 0 && key.ne[3] === batch && value.ne.slice(1).join() === key.ne.slice(1).join();
     this.expect('attention', fits, `${query}, ${key} and ${value} do not fit together.`);
     if (mask !== null)
       this.expect(
@@ -337,7 +383,11 @@ export class GraphBuilder {
    */
   build(outputs: readonly Tensor[], memory: GraphMemory): Graph {
     for (const output of outputs)
-      this.expect('output', output.arena === this.arena && output.isContiguous && output.type !== 'F16', `${output} is no packed result of this graph.`);
+      this.expect(
+        'output',
+        output.arena === this.arena && output.isContiguous && output.type !== 'F16',
+        `${output} is no packed result of this graph.`,
+      );
     const { inputs, written, made } = this;
     return new Graph(this.arena, memory, { inputs, outputs, written, made });
   }
@@ -389,7 +439,11 @@ export class GraphBuilder {
 
   private expectIndices(op: string, indices: Tensor, count: number): void {
     this.expect(op, indices.type === 'I32' && indices.hasPackedRows, `${indices} are no indices.`);
-    this.expect(op, indices.below !== null && indices.below <= count, `The indices are below ${indices.below ?? 'nothing known'}; there are ${count} rows.`);
+    this.expect(
+      op,
+      indices.below !== null && indices.below <= count,
+      `The indices are below ${indices.below ?? 'nothing known'}; there are ${count} rows.`,
+    );
   }
 }
 

@@ -1,6 +1,17 @@
 import { DisposedError } from '@graft/common';
 import { afterAll, expect, test } from 'vitest';
-import { DeviceBuffer, devices, GgmlBusyError, GgmlTensorError, type Graph, GraphBuilder, GraphMemory, Stream, type Tensor, TensorArena } from './index.ts';
+import {
+  DeviceBuffer,
+  devices,
+  GgmlBusyError,
+  GgmlTensorError,
+  type Graph,
+  GraphBuilder,
+  GraphMemory,
+  Stream,
+  type Tensor,
+  TensorArena,
+} from './index.ts';
 
 const [device] = devices();
 const stream = new Stream(device!, { threads: 1 });
@@ -80,7 +91,8 @@ const refused: Record<string, (b: GraphBuilder) => unknown> = {
     const [q, kv] = [b.input('F32', [8, 2, 4]), b.input('F32', [8, 6, 2])];
     return b.attention(q, kv, kv, { scale: 1, mask: b.input('F16', [5, 2]) });
   },
-  'heads that do not share': (b) => b.attention(b.input('F32', [8, 2, 4]), b.input('F32', [8, 6, 3]), b.input('F32', [8, 6, 3]), { scale: 1 }),
+  'heads that do not share': (b) =>
+    b.attention(b.input('F32', [8, 2, 4]), b.input('F32', [8, 6, 3]), b.input('F32', [8, 6, 3]), { scale: 1 }),
   'an operand without memory': (b) => b.scale(new TensorArena().tensor('F32', [4]), 2),
 };
 test.each(Object.keys(refused))('%s is refused before ggml sees it', (name) => {

@@ -33,7 +33,11 @@ export class GraphMemory extends NativeResource {
   allot(graph: Handle<'cgraph'>): void {
     this.assertUsable();
     const { calls } = ggml();
-    ggml().logged('The graph does not fit into the memory of the device.', undefined, () => calls.ggml_gallocr_alloc_graph(this.handle, graph) || null);
+    ggml().logged(
+      'The graph does not fit into the memory of the device.',
+      undefined,
+      () => calls.ggml_gallocr_alloc_graph(this.handle, graph) || null,
+    );
     const size = calls.ggml_gallocr_get_buffer_size(this.handle, 0);
     if (size !== this.size) this.generation += 1;
     this.size = size;
@@ -62,7 +66,11 @@ export class Graph extends NativeResource {
   private readonly state: number;
 
   /** @internal */
-  constructor(arena: TensorArena, memory: GraphMemory, tensors: { inputs: readonly Tensor[]; outputs: readonly Tensor[]; written: readonly Tensor[]; made: number }) {
+  constructor(
+    arena: TensorArena,
+    memory: GraphMemory,
+    tensors: { inputs: readonly Tensor[]; outputs: readonly Tensor[]; written: readonly Tensor[]; made: number },
+  ) {
     super();
     const { calls } = ggml();
     const { inputs, outputs, written, made } = tensors;
@@ -132,8 +140,10 @@ const arrays: Partial<Record<Tensor['type'], unknown>> = { F32: Float32Array, I3
 
 function checkInput(tensor: Tensor, data: ArrayBufferView | undefined): void {
   const where = `input ${tensor}`;
-  if (data === undefined) throw new GgmlTensorError(where, 'The input is missing.', 'give all inputs each time: a graph reuses their memory.');
-  if (!(data instanceof (arrays[tensor.type] as typeof Int32Array))) throw new GgmlTensorError(where, `The data is ${data.constructor.name}.`);
+  if (data === undefined)
+    throw new GgmlTensorError(where, 'The input is missing.', 'give all inputs each time: a graph reuses their memory.');
+  if (!(data instanceof (arrays[tensor.type] as typeof Int32Array)))
+    throw new GgmlTensorError(where, `The data is ${data.constructor.name}.`);
   if (data.byteLength !== tensor.elements * blockOf(tensor.type).bytes)
     throw new GgmlTensorError(where, `The input has ${tensor.elements} elements; ${data.length} were given.`);
   if (tensor.below === null) return;

@@ -12,7 +12,7 @@ declare const kind: unique symbol;
 export type Handle<Kind extends string> = bigint & { readonly [kind]: Kind };
 
 interface Words {
-  void: void;
+  void: undefined;
   int: number;
   float: number;
   int64: number;
@@ -81,7 +81,8 @@ export class Ggml {
   constructor(folder: string) {
     enlargeStacks(folder);
     const names = readdirSync(folder);
-    const open = (name: string): LibraryHandle => openLibrary(join(folder, names.find((each) => each.startsWith(`${name}.`)) ?? `${name}.so`));
+    const open = (name: string): LibraryHandle =>
+      openLibrary(join(folder, names.find((each) => each.startsWith(`${name}.`)) ?? `${name}.so`));
     this.base = open('libggml-base');
     const registry = open('libggml');
     const add = (name: string, make: (result: NativeType, args: NativeType[]) => NativeFunction): void => {
@@ -111,7 +112,8 @@ export class Ggml {
       if (library !== 'cpu') continue;
       const asked = (each: string): bigint | null => this.calls.ggml_backend_reg_get_proc_address(cpu, each) as bigint | null;
       const address = asked(name) ?? asked(name.replace('_cpu_', '_'));
-      if (address === null) throw new GgmlLibraryError({ what: `ggml's library for the CPU lacks ${name}.`, where: folder, fix: reinstall });
+      if (address === null)
+        throw new GgmlLibraryError({ what: `ggml's library for the CPU lacks ${name}.`, where: folder, fix: reinstall });
       add(name, (result, args) => koffi.decode(address, koffi.proto(result as string, args as string[])));
     }
   }
@@ -178,7 +180,8 @@ export class Ggml {
     const found = [four(ne), four(nb), koffi.decode(tensor, type, 'int'), overhead - tensorLayout.bytes];
     const expected = [sizes.join(), '4,8,24,120', typeCodes.I32, objectBytes];
     calls.ggml_free(context);
-    if (found.join(' ') !== expected.join(' ')) refuse(`A tensor of ggml has the layout ${found.join(' ')}; expected ${expected.join(' ')}.`);
+    if (found.join(' ') !== expected.join(' '))
+      refuse(`A tensor of ggml has the layout ${found.join(' ')}; expected ${expected.join(' ')}.`);
   }
 }
 
@@ -224,10 +227,19 @@ function enlargeStacks(folder: string): void {
   }
 }
 
-let loaded: Ggml | null = null;
+let loaded: { accelerator: Accelerator; library: Ggml } | null = null;
 
-/** The library, loaded at the first call. @throws GgmlPlatformError, GgmlLibraryError */
+/** The library, loaded for the CPU alone unless `loadGgml` was called before. @throws GgmlPlatformError, GgmlLibraryError */
 export function ggml(): Ggml {
-  loaded ??= new Ggml(findLibraries());
-  return loaded;
+  return loaded?.library ?? loadGgml(null);
+}
+
+/** Loads ggml once for this process, with the devices of an accelerator. @throws GgmlPlatformError, GgmlLibraryError */
+export function loadGgml(accelerator: Accelerator): Ggml {
+  loaded ??= { accelerator, library: new Ggml(findLibraries(accelerator)) };
+  if (loaded.accelerator === accelerator || accelerator === null) return loaded.library;
+  throw new GgmlLibraryError({
+    what: `ggml was loaded for ${loaded.accelerator ?? 'the CPU alone'}, and cannot be loaded again for ${accelerator}.`,
+    fix: 'use one of them in a process.',
+  });
 }

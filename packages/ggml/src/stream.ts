@@ -12,7 +12,7 @@ export interface StreamOptions {
   threads: number;
 }
 
-/** More than `struct ggml_threadpool_params` has. */
+/** More than the struct of a thread pool's parameters has. */
 const threadParameterBytes = 2048;
 
 /** Computes graphs on a device, one at a time. */

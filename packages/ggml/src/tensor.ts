@@ -25,7 +25,8 @@ export function blockOf(type: TensorType): { elements: number; bytes: number } {
 export function fourOf(sizes: readonly number[], where: string): Four {
   const [a = 1, b = 1, c = 1, d = 1, ...more] = sizes;
   const count = a * b * c * d;
-  if (more.length === 0 && [a, b, c, d].every((size) => Number.isSafeInteger(size) && size >= 1) && Number.isSafeInteger(count * 8)) return [a, b, c, d];
+  if (more.length === 0 && [a, b, c, d].every((size) => Number.isSafeInteger(size) && size >= 1) && Number.isSafeInteger(count * 8))
+    return [a, b, c, d];
   throw new GgmlTensorError(where, `[${sizes.join(', ')}] are not one to four sizes from 1 on.`);
 }
 
@@ -144,7 +145,8 @@ export class TensorArena extends NativeResource {
     this.assertUsable();
     const { arena, root } = tensor;
     if (arena === this) return tensor.handle;
-    if (root.memory === null) throw new GgmlTensorError(tensor.toString(), 'An operand from another arena has no memory yet.', 'place it in a buffer first.');
+    if (root.memory === null)
+      throw new GgmlTensorError(tensor.toString(), 'An operand from another arena has no memory yet.', 'place it in a buffer first.');
     for (const resource of [arena, root.arena, root.memory]) {
       resource.assertUsable();
       if (!this.used.has(resource)) this.used.add(resource.retain());

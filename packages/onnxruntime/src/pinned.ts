@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { NativeResource, messageOf } from '@graft/common';
+import { messageOf, NativeResource } from '@graft/common';
 import koffi from 'koffi';
 import { type ElementType, elementTypes, type TypedArrays } from './element-type.ts';
 import { OrtMemoryError } from './errors.ts';
