@@ -7,6 +7,10 @@ export const interpreter: BackendChoice = {
   name: 'interpreter',
   plugins: [new URL('./interpreter-plugin.ts', import.meta.url).href],
 };
+/** ggml on the CPU, with caches in float32. */
+export const ggml: BackendChoice = { name: 'ggml', plugins: [new URL('./ggml-plugin.ts', import.meta.url).href] };
+/** Weights in ggml's own types where these hold the file's values. */
+export const ggmlQuantised: BackendChoice = { ...ggml, label: 'ggml, default form', form: 'auto' };
 
 /** Emulated, in float32 only. Where the logits of each token of a prompt are asked for, it computes them one by one. */
 export const hpu: BackendChoice = { name: 'hpu', plugins: ['@graft/llama4-hpu'], weights: ['float32'] };

@@ -1,6 +1,6 @@
 /**
  * Compares Graft with what the published implementations compute; docs/parity.md describes the files.
- *   npm run parity -- DIR...                    cases, folders with an expected.json, and folders of both
+ *   npm run parity -- DIR... [--backend NAME,...]   cases, folders with an expected.json, and folders of both; default: all backends
  *   npm run parity -- --smollm2 FILE... [--nope | --rope] [--model GGUF]
  * Prints a line for each case and backend. The exit code is 1 when one fails.
  */
@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureDefaultModel } from '@graft/server';
-import { cpu, cpuQuantised, hpu, hpuBuckets, interpreter } from './backends.ts';
+import { cpu, cpuQuantised, ggml, ggmlQuantised, hpu, hpuBuckets, interpreter } from './backends.ts';
 import { compareTexts } from './compare-texts.ts';
 import { readReferenceCase } from './reference-case.ts';
-import { type CaseReport, runCase } from './run-case.ts';
+import { type BackendChoice, type CaseReport, runCase } from './run-case.ts';
 import { readField, runField } from './run-field.ts';
 import { runSmolLm2 } from './run-smollm2.ts';
 
@@ -20,7 +20,7 @@ const app = fileURLToPath(new URL('../../', import.meta.url));
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { smollm2: { type: 'boolean' }, nope: { type: 'boolean' }, rope: { type: 'boolean' }, model: { type: 'string' } },
+  options: { backend: { type: 'string' }, smollm2: { type: 'boolean' }, nope: { type: 'boolean' }, rope: { type: 'boolean' }, model: { type: 'string' } },
 });
 if (positionals.length === 0) {
   console.error('usage: npm run parity -- DIR...  |  npm run parity -- --smollm2 FILE... [--nope | --rope] [--model GGUF]');
@@ -37,6 +37,12 @@ for (const path of positionals) {
 }
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
+
+/** The backends that `--backend` names; all without it. */
+function asked(backends: readonly BackendChoice[]): readonly BackendChoice[] {
+  const names = values.backend?.split(',');
+  return names === undefined ? backends : backends.filter(({ name }) => names.includes(name));
+}
 
 /** The reports of all cases in a folder, at any depth. */
 async function* folder(path: string): AsyncGenerator<CaseReport> {
@@ -59,7 +65,7 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
     if (!existsSync(join(folder, 'expected.safetensors'))) throw new Error('The folder has no expected.safetensors.');
     const reference = await readReferenceCase(folder);
     if (reference.texts.length > 0) yield await guarded(`${reference.name} texts`, () => compareTexts(reference));
-    for (const backend of [interpreter, cpu, ...(reference.isQuantised ? [cpuQuantised] : []), hpu, hpuBuckets])
+    for (const backend of asked([interpreter, cpu, ggml, ...(reference.isQuantised ? [cpuQuantised, ggmlQuantised] : []), hpu, hpuBuckets]))
       yield await guarded(`${reference.name} ${backend.label ?? backend.name}`, () => runCase(reference, backend, app));
   } catch (error) {
     yield failure(folder, error);
@@ -69,7 +75,7 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
 async function* field(folder: string): AsyncGenerator<CaseReport> {
   try {
     for (const file of readField(folder))
-      for (const backend of [interpreter, cpu, hpu, hpuBuckets])
+      for (const backend of asked([interpreter, cpu, ggml, hpu, hpuBuckets]))
         yield await guarded(`${file.name} ${backend.label ?? backend.name}`, () => runField(file, backend, app));
   } catch (error) {
     yield failure(folder, error);

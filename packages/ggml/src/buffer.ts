@@ -79,6 +79,18 @@ export class DeviceBuffer extends NativeResource {
     ggml().calls.ggml_backend_tensor_set(tensor.handle, data, 0, data.byteLength);
   }
 
+  /** Copies bytes of a tensor of this buffer to another place in it. @throws GgmlTensorError when they are not all in the tensor */
+  copyWithin(tensor: Tensor, to: number, from: number, byteLength: number): void {
+    this.assertUsable();
+    const whole = [to, from, byteLength].every((value) => Number.isSafeInteger(value) && value >= 0);
+    if (tensor.memory !== this || !whole || Math.max(to, from) + byteLength > tensor.bytes)
+      throw new GgmlTensorError(tensor.toString(), `${byteLength} bytes from ${from} to ${to} are not in the tensor.`);
+    const { calls } = ggml();
+    const bytes = new Uint8Array(byteLength);
+    calls.ggml_backend_tensor_get(tensor.handle, bytes, from, byteLength);
+    calls.ggml_backend_tensor_set(tensor.handle, bytes, to, byteLength);
+  }
+
   protected override describe(): string {
     return `The buffer of ${this.byteLength} bytes`;
   }

@@ -70,8 +70,8 @@ export class GraphBuilder {
 
   /** `a` and `b`, which is repeated to the shape of `a`. */
   binary(kind: keyof typeof binaryCalls, a: Tensor, b: Tensor): Tensor {
-    this.expectPacked(kind, a);
-    this.expectPacked(kind, b);
+    this.expectRows(kind, a);
+    this.expectRows(kind, b);
     this.expect(kind, repeats(b.ne, a.ne), `${b} does not repeat to ${a}.`);
     return this.node((calls, context) => calls[binaryCalls[kind]](context, this.use(a), this.use(b)), 'F32', a.ne);
   }
@@ -130,7 +130,7 @@ export class GraphBuilder {
   }
 
   norm(kind: keyof typeof normCalls, x: Tensor, epsilon: number): Tensor {
-    this.expectPacked('norm', x);
+    this.expectRows('norm', x);
     this.expect('norm', epsilon >= 0, `The epsilon is ${epsilon}.`);
     return this.node((calls, context) => calls[normCalls[kind]](context, this.use(x), epsilon), 'F32', x.ne);
   }
@@ -295,8 +295,11 @@ export class GraphBuilder {
 
   /** `(clamp(up) + 1) * gate * sigmoid(alpha * gate)`, both within `limit`. */
   swigluOai(gate: Tensor, up: Tensor, alpha: number, limit: number): Tensor {
-    this.expectPacked('swigluOai', gate);
-    this.expectPacked('swigluOai', up);
+    for (const half of [gate, up]) {
+      const [, row, plane, block] = half.nb;
+      const isStacked = plane === row * half.ne[1] && block === plane * half.ne[2];
+      this.expect('swigluOai', half.type === 'F32' && half.hasPackedRows && isStacked, `${half} has gaps other than between rows.`);
+    }
     this.expect('swigluOai', gate.ne.join() === up.ne.join(), `${gate} and ${up} differ.`);
     return this.node((calls, context) => calls.ggml_swiglu_oai(context, this.use(gate), this.use(up), alpha, limit), 'F32', gate.ne);
   }

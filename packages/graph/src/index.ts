@@ -54,6 +54,7 @@ export {
   TensorCoercedError,
 } from './errors.ts';
 export type { CapturedRegion, Graph, GraphInput, GraphNode, GraphRuntimeInput, OpNode, RegionNode, Value, WeightSlot } from './graph.ts';
+export { Sizes } from './interpreter/sizes.ts';
 export { InterpreterBackend } from './interpreter.ts';
 export { Identity, ModuleList } from './nn/containers.ts';
 export { joinPath, lendChild, Module, type Region } from './nn/module.ts';

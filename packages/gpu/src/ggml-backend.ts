@@ -1,0 +1,69 @@
+import { Disposables } from '@graft/common';
+import { devices, GraphMemory, Stream } from '@graft/ggml';
+import {
+  type Backend,
+  type CapturedModel,
+  type CompileOptions,
+  decomposeOps,
+  expectLowering,
+  inlineRegions,
+  type OpLowering,
+  type OpNode,
+  type Program,
+} from '@graft/graph';
+import { defaultThreads } from '@graft/onnxruntime';
+import { type CacheType, Caches } from './caches.ts';
+import { GgmlProgram } from './ggml-program.ts';
+import { type GgmlLowering, loweringOf } from './lowerings.ts';
+import { Weights } from './weights.ts';
+
+export interface GgmlBackendOptions {
+  /** Threads for a step, unless `compile` gets another number. Default: the physical cores that this process may use. */
+  threads?: number;
+  /** The element type of the KV caches. Default F16. */
+  cacheType?: CacheType;
+  /** Lowerings of plugins. Those for other platforms than "ggml" are ignored. */
+  lowerings?: readonly OpLowering<never, unknown>[];
+}
+
+const platform = 'ggml';
+
+/** Compiles the whole model as graphs of ggml: one for each shape that runs, built in about a millisecond and kept. */
+export class GgmlBackend implements Backend {
+  readonly name = 'ggml-cpu';
+  readonly movesCacheRows = true;
+  private readonly options: GgmlBackendOptions;
+  private readonly lowerings: readonly GgmlLowering[];
+
+  constructor(options: GgmlBackendOptions = {}) {
+    this.options = options;
+    this.lowerings = (options.lowerings ?? []).filter((lowering) => expectLowering(lowering).platform === platform) as GgmlLowering[];
+  }
+
+  /**
+   * Loads ggml at the first call.
+   * @throws GgmlLoweringError when the graph cannot be computed by ggml; GgmlLibraryError, GgmlPlatformError; GgmlCallError for a device with too little memory
+   */
+  async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
+    options.signal?.throwIfAborted();
+    using building = new Disposables();
+    const { kvSlots, onProgress } = options;
+    const graph = decomposeOps(inlineRegions(model), { isLowered: (node) => this.loweringOf(node) !== null, platform });
+    const [device] = devices();
+    const threads = options.threads ?? this.options.threads ?? defaultThreads();
+    const bindingOf = (path: string, kind: string) => options.bindRuntimeInput(path, kind);
+    const stream = building.use(new Stream(device!, { threads }));
+    const memory = building.use(new GraphMemory(device!));
+    const weights = building.use(new Weights(device!));
+    const caches = building.use(new Caches(device!, graph, { type: this.options.cacheType ?? 'F16', kvSlots, bindingOf }));
+    onProgress?.(0, 'reading the weights');
+    const loweringFor = (node: OpNode): GgmlLowering => this.loweringOf(node)!;
+    const program = new GgmlProgram({ graph, stream, memory, weights, caches, kvSlots, bindingOf, loweringFor, resources: building });
+    onProgress?.(1, 'compiled');
+    return program;
+  }
+
+  loweringOf(node: OpNode): GgmlLowering | null {
+    return loweringOf(node, this.lowerings);
+  }
+}

@@ -1,0 +1,196 @@
+import { type Four, GraphBuilder, type Tensor } from '@graft/ggml';
+import type { Dim, GraphInput, HostTensor, ProgramStep, Sizes, Value, WeightSlot } from '@graft/graph';
+import type { Cache } from './caches.ts';
+import { GgmlLoweringError } from './errors.ts';
+import type { Weights } from './weights.ts';
+
+/** Where the numbers of a value are: in a tensor, a weight, or an input of the step that becomes a tensor where it is used. */
+type Place = { tensor: Tensor } | { weight: WeightSlot } | { input: string };
+
+/** Fills a tensor before each computation. */
+export interface GraphSource {
+  readonly tensor: Tensor;
+  fill(step: ProgramStep): Float32Array | Int32Array | Uint16Array;
+}
+
+export interface ContextParts {
+  readonly weights: Weights;
+  readonly caches: ReadonlyMap<Value, Cache>;
+  readonly sizes: Sizes;
+  readonly step: ProgramStep;
+}
+
+/**
+ * The ggml graph that lowerings build for the sizes of one step. Numbers are float32 in it, whatever the element type of the value: whole numbers are exact up
+ * to 2^24, and a bool is 0 or 1. Only the order of a tensor's elements counts, not its shape: each lowering takes the tensor in the shape that it needs.
+ */
+export class LoweringContext {
+  readonly builder = new GraphBuilder();
+  readonly weights: Weights;
+  readonly step: ProgramStep;
+  readonly sources: GraphSource[] = [];
+  /** The module whose op is being lowered, for errors. */
+  path = '';
+  private readonly parts: ContextParts;
+  private readonly places = new Map<Value, Place>();
+  private readonly memo = new Map<string, Tensor>();
+  private readonly packedForms = new Map<Tensor, Tensor>();
+
+  constructor(parts: ContextParts) {
+    this.parts = parts;
+    this.weights = parts.weights;
+    this.step = parts.step;
+  }
+
+  input({ name, value }: GraphInput): void {
+    this.places.set(value, { input: name });
+  }
+
+  weight(slot: WeightSlot): void {
+    this.places.set(slot.value, { weight: slot });
+  }
+
+  /** Makes `tensor` the numbers of `value`. */
+  set(value: Value, tensor: Tensor): void {
+    this.places.set(value, { tensor });
+  }
+
+  /** Gives `value` the numbers of another one. */
+  alias(value: Value, of: Value): void {
+    this.places.set(value, this.place(of));
+  }
+
+  /** The sizes of a value in this step. */
+  dims(value: Value): number[] {
+    return value.dims.map((dim) => this.size(dim));
+  }
+
+  size(dim: Dim): number {
+    return this.parts.sizes.evaluate(dim);
+  }
+
+  count(value: Value): number {
+    return this.dims(value).reduce((product, size) => product * size, 1);
+  }
+
+  /** The numbers of a value, in rows that may lie apart. */
+  tensor(value: Value): Tensor {
+    const place = this.place(value);
+    if ('tensor' in place) return place.tensor;
+    if ('weight' in place) return this.weights.float32(place.weight);
+    const count = this.count(value);
+    return this.once(`numbers ${place.input}`, () => this.source('F32', [count], ({ inputs }) => floats(inputs[place.input]!)));
+  }
+
+  /** The numbers of a value without gaps, in a shape of up to four dims, the outermost first. */
+  shaped(value: Value, ...dims: readonly number[]): Tensor {
+    return this.builder.reshape(this.packed(this.tensor(value)), [...dims].reverse());
+  }
+
+  /** The numbers of a value in groups of `width` along its last axis: [width, groups in a row, rows]. Rows may lie apart. */
+  grouped(value: Value, width: number): Tensor {
+    const tensor = this.tensor(value);
+    if (tensor.isContiguous || tensor.ne[0] % width !== 0) {
+      const last = this.dims(value).at(-1)!;
+      const row = last % width === 0 ? last : width;
+      return this.shaped(value, this.count(value) / row, row / width, width);
+    }
+    const bytes = width * 4;
+    const rows = tensor.ne[1];
+    return this.builder.view(tensor, [width, tensor.ne[0] / width, rows], [4, bytes, tensor.nb[1], rows * tensor.nb[1]]);
+  }
+
+  /** The numbers of a value as [last axis, rows]. Rows may lie apart. */
+  rows(value: Value): Tensor {
+    const tensor = this.tensor(value);
+    const width = this.dims(value).at(-1) ?? 1;
+    return !tensor.isContiguous && tensor.ne[0] === width ? tensor : this.shaped(value, this.count(value) / width, width);
+  }
+
+  /** The tensor without gaps. */
+  packed(tensor: Tensor): Tensor {
+    if (tensor.isContiguous) return tensor;
+    const made = this.packedForms.get(tensor) ?? this.builder.contiguous(tensor);
+    this.packedForms.set(tensor, made);
+    return made;
+  }
+
+  /** Whether a node has made the value. */
+  isComputed(value: Value): boolean {
+    return 'tensor' in this.place(value);
+  }
+
+  /** The weight behind a value; null for a computed one. */
+  weightOf(value: Value): WeightSlot | null {
+    const place = this.places.get(value);
+    return place !== undefined && 'weight' in place ? place.weight : null;
+  }
+
+  /** A weight in the type that it is kept in, or a computed value, with its axes reversed. */
+  matrix(value: Value): Tensor {
+    const slot = this.weightOf(value);
+    return slot === null ? this.shaped(value, ...this.dims(value)) : this.weights.tensor(slot);
+  }
+
+  /** A value as indices from 0 up to, not including, `limit`. Those of an input are checked before the computation, computed ones are cut to the limit. */
+  indices(value: Value, limit: number): Tensor {
+    const place = this.place(value);
+    const count = this.count(value);
+    if (!('input' in place)) return this.builder.indices(this.shaped(value, count), limit);
+    return this.once(`indices ${place.input} ${limit}`, () =>
+      this.source('I32', [count], ({ inputs }) => Int32Array.from(inputs[place.input]!.data as ArrayLike<number>, Number), limit),
+    );
+  }
+
+  /** The name of the step's input that a value is. @throws GgmlLoweringError for a computed value */
+  inputName(value: Value, use: string): string {
+    const place = this.place(value);
+    if ('input' in place) return place.input;
+    throw this.error(`${use} is computed by the model; it must be an input of the step.`);
+  }
+
+  cache(value: Value): Cache {
+    const cache = this.parts.caches.get(value);
+    if (cache === undefined) throw this.error('The attention reads a cache that is bound as an input.');
+    return cache;
+  }
+
+  /** A tensor that each step fills. */
+  source(type: 'F32' | 'I32' | 'F16', sizes: readonly number[], fill: GraphSource['fill'], below?: number): Tensor {
+    const tensor = this.builder.input(type, sizes, below === undefined ? {} : { below });
+    this.sources.push({ tensor, fill });
+    return tensor;
+  }
+
+  /** The tensor that the first call with this key has made. */
+  once(key: string, make: () => Tensor): Tensor {
+    const tensor = this.memo.get(key) ?? make();
+    this.memo.set(key, tensor);
+    return tensor;
+  }
+
+  constant(value: number): Tensor {
+    return this.once(`constant ${value}`, () => this.builder.constant(value));
+  }
+
+  /** Elements `start` up to `end` along the middle axis of `x [inner, axis, outer]`, which is packed. */
+  part(x: Tensor, start: number, end: number): Tensor {
+    const [, row, plane] = x.nb;
+    const strides: Four = [4, row, plane, plane * x.ne[2]];
+    return this.builder.view(x, [x.ne[0], end - start, x.ne[2]], strides, start * row);
+  }
+
+  error(what: string): GgmlLoweringError {
+    return new GgmlLoweringError(what, this.path);
+  }
+
+  private place(value: Value): Place {
+    const place = this.places.get(value);
+    if (place === undefined) throw this.error(`No node has made value ${value.id}.`);
+    return place;
+  }
+}
+
+function floats({ data }: HostTensor): Float32Array {
+  return data instanceof Float32Array ? data : Float32Array.from(data as ArrayLike<number>, Number);
+}

@@ -1,0 +1,119 @@
+import { Disposables } from '@graft/common';
+import { type Device, DeviceBuffer, type Tensor, TensorArena, type TensorType } from '@graft/ggml';
+import { type StorageFormat, type StoragePart, toFloat32, type WeightSlot, type WeightStorage } from '@graft/graph';
+import { MappedFile } from '@graft/onnxruntime';
+import { GgmlLoweringError } from './errors.ts';
+import { frequenciesOf } from './frequencies.ts';
+import { packBlocks } from './pack-blocks.ts';
+
+type Source = WeightSlot['source'];
+
+interface Rotation {
+  /** F32 [pairs]: pair i turns by the position divided by `factors[i]`. */
+  readonly factors: Tensor;
+  readonly magnitude: number;
+}
+
+const plainTypes: Partial<Record<StorageFormat, TensorType>> = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' };
+
+/**
+ * The memory of all weights of a program. A part of a file in a layout of ggml's is mapped and not copied; others are copied, in ggml's types where these hold
+ * the same values, else in float32.
+ */
+export class Weights implements Disposable {
+  private readonly device: Device;
+  private readonly resources = new Disposables();
+  private readonly arena: TensorArena;
+  private readonly files = new Map<string, DeviceBuffer>();
+  private readonly tensors = new Map<StoragePart | WeightStorage, Tensor>();
+  private readonly floats = new Map<WeightStorage, Tensor>();
+  private readonly rotations = new Map<WeightStorage, Rotation | null>();
+  private total = 0;
+
+  constructor(device: Device) {
+    this.device = device;
+    this.arena = this.resources.use(new TensorArena());
+  }
+
+  /** Bytes of weights, each counted once. */
+  get bytes(): number {
+    return this.total;
+  }
+
+  /** A weight in the type that it is kept in. Axes reversed, as ggml has them. @throws GgmlLoweringError for a weight without values */
+  tensor({ source, path }: WeightSlot): Tensor {
+    const storage = storageOf(source, path);
+    const { data } = storage.parts;
+    const key = data ?? storage; // views of one checkpoint tensor may share it
+    const known = this.tensors.get(key);
+    if (known !== undefined) return known;
+    const made = this.make(storage, source.shape);
+    this.tensors.set(key, made);
+    return made;
+  }
+
+  /** A weight in float32. */
+  float32(slot: WeightSlot): Tensor {
+    const kept = this.tensor(slot);
+    if (kept.type === 'F32') return kept;
+    const storage = storageOf(slot.source, slot.path);
+    const made = this.floats.get(storage) ?? this.copy('F32', slot.source.shape, toFloat32(storage));
+    this.floats.set(storage, made);
+    return made;
+  }
+
+  /** The rotation that two tables were made for; null if it has no frequencies. */
+  rotationOf(cos: WeightSlot, sin: WeightSlot): Rotation | null {
+    const key = storageOf(cos.source, cos.path);
+    const known = this.rotations.get(key);
+    if (known !== undefined) return known;
+    const found = frequenciesOf(cos.source.toFloat32(), sin.source.toFloat32(), cos.shape[0]!);
+    const made = found && { factors: this.copy('F32', [found.factors.length], found.factors), magnitude: found.magnitude };
+    this.rotations.set(key, made);
+    return made;
+  }
+
+  [Symbol.dispose](): void {
+    this.resources[Symbol.dispose]();
+  }
+
+  private make(storage: WeightStorage, shape: readonly number[]): Tensor {
+    const type = plainTypes[storage.format];
+    if (type === undefined) {
+      const packed = packBlocks(storage);
+      return packed === null ? this.copy('F32', shape, toFloat32(storage)) : this.copy(packed.type, shape, packed.bytes);
+    }
+    const part = storage.parts['data']!;
+    const { location } = part;
+    if (location === null || location.offset % 4 !== 0) return this.copy(type, shape, part.read());
+    const tensor = this.arena.tensor(type, sizesOf(shape));
+    this.fileOf(location.path).place(tensor, location.offset);
+    this.total += tensor.bytes;
+    return tensor;
+  }
+
+  private copy(type: TensorType, shape: readonly number[], data: ArrayBufferView): Tensor {
+    const tensor = this.arena.tensor(type, sizesOf(shape));
+    this.resources.use(DeviceBuffer.holding(this.device, [tensor])).write(tensor, data);
+    this.total += tensor.bytes;
+    return tensor;
+  }
+
+  private fileOf(path: string): DeviceBuffer {
+    const known = this.files.get(path);
+    if (known !== undefined) return known;
+    const made = this.resources.use(DeviceBuffer.over(this.device, this.resources.use(MappedFile.open(path))));
+    this.files.set(path, made);
+    return made;
+  }
+}
+
+function storageOf({ storage }: Source, path: string): WeightStorage {
+  if (storage === null) throw new GgmlLoweringError(`The weight "${path}" has no values; load the weights before you compile.`, path);
+  return storage;
+}
+
+/** Dims as ggml has them: reversed, and joined where there are more than four. */
+function sizesOf(shape: readonly number[]): number[] {
+  return [...shape.slice(0, -3).reduce<number[]>((joined, size) => [(joined[0] ?? 1) * size], []), ...shape.slice(-3)].reverse();
+}

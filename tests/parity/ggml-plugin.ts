@@ -1,0 +1,14 @@
+import { faithfulPolicy } from '@graft/core-model';
+import { Backend, WeightPolicy } from '@graft/engine';
+import { GgmlBackend } from '@graft/gpu';
+import { definePlugin } from '@graft/registry';
+
+/** ggml on the CPU as a platform. */
+export default definePlugin({
+  name: 'ggml',
+  platforms: [{ name: 'ggml', modes: ['full'], detect: () => 'device' }],
+  bind(bind) {
+    bind(Backend).toConstantValue(new GgmlBackend({ cacheType: 'F32', threads: 1 }));
+    bind(WeightPolicy).toConstantValue(faithfulPolicy);
+  },
+});
