@@ -20,7 +20,13 @@ const app = fileURLToPath(new URL('../../', import.meta.url));
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { backend: { type: 'string' }, smollm2: { type: 'boolean' }, nope: { type: 'boolean' }, rope: { type: 'boolean' }, model: { type: 'string' } },
+  options: {
+    backend: { type: 'string' },
+    smollm2: { type: 'boolean' },
+    nope: { type: 'boolean' },
+    rope: { type: 'boolean' },
+    model: { type: 'string' },
+  },
 });
 if (positionals.length === 0) {
   console.error('usage: npm run parity -- DIR...  |  npm run parity -- --smollm2 FILE... [--nope | --rope] [--model GGUF]');

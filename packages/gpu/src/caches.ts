@@ -24,7 +24,11 @@ export class Caches implements Disposable {
   private readonly byPath = new Map<string, { cache: Cache; buffer: DeviceBuffer }>();
 
   /** @throws GgmlLoweringError for a runtime input of another shape than [batch, heads, rows, headDim] */
-  constructor(device: Device, graph: Graph, options: { type: CacheType; kvSlots: number; bindingOf(path: string, kind: string): RuntimeBinding }) {
+  constructor(
+    device: Device,
+    graph: Graph,
+    options: { type: CacheType; kvSlots: number; bindingOf(path: string, kind: string): RuntimeBinding },
+  ) {
     const { type, kvSlots, bindingOf } = options;
     const arena = this.resources.use(new TensorArena());
     for (const { path, kind, value } of graph.runtimeInputs) {
@@ -32,7 +36,10 @@ export class Caches implements Disposable {
       if (binding.kind !== 'cache') continue;
       const [, heads, , headDim] = value.dims;
       if (value.dims.length !== 4 || heads?.isStatic !== true || headDim?.isStatic !== true)
-        throw new GgmlLoweringError(`A cache has the dims ${formatDims(value.dims)}; expected [batch, heads, rows, headDim].`, `runtime input ${path}`);
+        throw new GgmlLoweringError(
+          `A cache has the dims ${formatDims(value.dims)}; expected [batch, heads, rows, headDim].`,
+          `runtime input ${path}`,
+        );
       const width = heads.value * headDim.value;
       const { rows } = binding;
       const tensor = arena.tensor(type, [width, rows * kvSlots]);

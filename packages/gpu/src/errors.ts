@@ -1,6 +1,6 @@
 import { graftError } from '@graft/common';
 
-/** An op, or a use of it, that cannot be computed by ggml. */
+/** ggml cannot compute an op, or this use of it. */
 export class GgmlLoweringError extends graftError('GRAFT_GGML_LOWERING', (what: string, where: string) => ({
   what,
   where,

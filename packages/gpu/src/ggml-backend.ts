@@ -12,7 +12,7 @@ import {
   type Program,
 } from '@graft/graph';
 import { defaultThreads } from '@graft/onnxruntime';
-import { type CacheType, Caches } from './caches.ts';
+import { Caches, type CacheType } from './caches.ts';
 import { GgmlProgram } from './ggml-program.ts';
 import { type GgmlLowering, loweringOf } from './lowerings.ts';
 import { Weights } from './weights.ts';

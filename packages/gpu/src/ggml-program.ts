@@ -141,7 +141,10 @@ export class GgmlProgram implements Program {
       const starts = names.get(queryStart!);
       const cache = this.parts.caches.byValue.get(keyCache!);
       if (starts === undefined || cache === undefined)
-        throw new GgmlLoweringError("The attention's queryStart must be an input of the step, and its caches must be bound as caches.", node.path);
+        throw new GgmlLoweringError(
+          "The attention's queryStart must be an input of the step, and its caches must be bound as caches.",
+          node.path,
+        );
       groups.set(`${starts} ${cache.rows}`, { path: node.path, starts, query: query!, rows: cache.rows });
     }
     return [...groups.values()];
@@ -162,7 +165,10 @@ export class GgmlProgram implements Program {
     const { firstSlot, batch, inputs } = step;
     const { kvSlots, graph } = this.parts;
     if (!Number.isSafeInteger(firstSlot) || !Number.isSafeInteger(batch) || firstSlot < 0 || batch < 1 || firstSlot + batch > kvSlots)
-      throw new ProgramInputError(`The step uses slots ${firstSlot} to ${firstSlot + batch - 1}; the program has ${kvSlots}.`, 'firstSlot and batch');
+      throw new ProgramInputError(
+        `The step uses slots ${firstSlot} to ${firstSlot + batch - 1}; the program has ${kvSlots}.`,
+        'firstSlot and batch',
+      );
     const sizes = new Sizes();
     for (const { name, value } of this.inputs) {
       const tensor = inputs[name];
@@ -175,14 +181,19 @@ export class GgmlProgram implements Program {
       const queries = sizes.evaluate(query.dims[1]!);
       const wrong = startsOf(step, starts).find((start) => start < 0 || start + queries > rows);
       if (wrong !== undefined)
-        throw new ProgramInputError(`Rows ${wrong} to ${wrong + queries} are needed; the cache has ${rows}.`, `attention at ${path}, "${starts}"`);
+        throw new ProgramInputError(
+          `Rows ${wrong} to ${wrong + queries} are needed; the cache has ${rows}.`,
+          `attention at ${path}, "${starts}"`,
+        );
     }
     return sizes;
   }
 
   private graphFor(step: ProgramStep, sizes: Sizes): BuiltGraph {
     const shapes = this.inputs.map(({ value }) => value.dims.map((dim) => sizes.evaluate(dim)).join('x'));
-    const read = this.groups.map(({ starts, query, rows }) => rowsRead(Math.max(...startsOf(step, starts)) + sizes.evaluate(query.dims[1]!), rows));
+    const read = this.groups.map(({ starts, query, rows }) =>
+      rowsRead(Math.max(...startsOf(step, starts)) + sizes.evaluate(query.dims[1]!), rows),
+    );
     const key = [step.firstSlot, step.batch, ...read, ...shapes].join(' ');
     const known = this.graphs.get(key);
     const built = known?.graph.isCurrent === true ? known : this.build(step, sizes);

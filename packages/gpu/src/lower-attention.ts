@@ -57,8 +57,7 @@ export const startsOf = ({ inputs }: ProgramStep, name: string): Int32Array => i
 function placesOf(step: ProgramStep, { starts, batch, sequence }: Group, rows: number): Int32Array {
   const first = startsOf(step, starts);
   const places = new Int32Array(batch * sequence);
-  for (let b = 0; b < batch; b++)
-    for (let i = 0; i < sequence; i++) places[b * sequence + i] = (step.firstSlot + b) * rows + first[b]! + i;
+  for (let b = 0; b < batch; b++) for (let i = 0; i < sequence; i++) places[b * sequence + i] = (step.firstSlot + b) * rows + first[b]! + i;
   return places;
 }
 

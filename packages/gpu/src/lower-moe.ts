@@ -24,7 +24,9 @@ export function lowerFusedMoe({ inputs, attributes }: NodeOf<typeof ops.fusedMoe
   const results = product(w2, activated(gateUp, activation, c), inputs.w2Bias); // [hidden, topK, tokens]
   const weighted = routing === 'sigmoidInput' ? results : builder.binary('mul', results, weights);
   const [, row, token] = weighted.nb;
-  const parts = Array.from({ length: topK }, (_, i) => builder.view(weighted, [hidden, tokens], [4, token, token * tokens, token * tokens], i * row));
+  const parts = Array.from({ length: topK }, (_, i) =>
+    builder.view(weighted, [hidden, tokens], [4, token, token * tokens, token * tokens], i * row),
+  );
   return parts.reduce((sum, part) => builder.binary('add', sum, part));
 }
 

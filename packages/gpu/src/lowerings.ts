@@ -139,7 +139,10 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
 const own = new Map(
   Object.entries(lowerings)
     .filter(([, lower]) => lower !== 'decompose')
-    .map(([name, lower]) => [ops[name as OpName] as OpFacts, { op: ops[name as OpName], platform: 'ggml', lower } as unknown as GgmlLowering]),
+    .map(([name, lower]) => [
+      ops[name as OpName] as OpFacts,
+      { op: ops[name as OpName], platform: 'ggml', lower } as unknown as GgmlLowering,
+    ]),
 );
 
 /** The lowering of a node: one of `added`, else the built-in one; null when the node is decomposed. */
@@ -164,7 +167,9 @@ function combine(kind: BinaryKind, a: Value, b: Value, result: Value, c: Lowerin
   const isWhole = (shape: readonly number[]): boolean => shape.reduce((product, size) => product * size, 1) === c.count(result);
   const commutes = kind === 'add' || kind === 'mul';
   if (!isWhole(left) && isWhole(right) && commutes) return c.builder.binary(kind, c.shaped(b, ...right), c.shaped(a, ...left));
-  const whole = isWhole(left) ? c.shaped(a, ...left) : c.builder.repeat(c.shaped(a, ...left), joinedAxes([[...dims]], dims, c, [c.dims(a), c.dims(b)])[0]!.reverse());
+  const whole = isWhole(left)
+    ? c.shaped(a, ...left)
+    : c.builder.repeat(c.shaped(a, ...left), joinedAxes([[...dims]], dims, c, [c.dims(a), c.dims(b)])[0]!.reverse());
   return c.builder.binary(kind, whole, c.shaped(b, ...right));
 }
 
@@ -178,7 +183,12 @@ function repeated(value: Value, dims: readonly number[], c: LoweringContext): Te
 /**
  * Shapes that broadcast to `dims`, with neighbouring axes joined where every one of them (and of `also`) is whole or every one is 1 along both; at most four axes.
  */
-function joinedAxes(shapes: readonly (readonly number[])[], dims: readonly number[], c: LoweringContext, also: readonly (readonly number[])[] = []): number[][] {
+function joinedAxes(
+  shapes: readonly (readonly number[])[],
+  dims: readonly number[],
+  c: LoweringContext,
+  also: readonly (readonly number[])[] = [],
+): number[][] {
   const aligned = [...shapes, ...also].map((shape) => [...new Array<number>(dims.length - shape.length).fill(1), ...shape]);
   const joined: number[][] = aligned.map(() => []);
   let before: string | null = null;
@@ -255,7 +265,8 @@ function lowerMatmul(a: Value, b: Value, result: Value, c: LoweringContext): Ten
   const [m, k] = c.dims(a).slice(-2) as [number, number];
   const n = c.dims(b).at(-1)!;
   const isOne = product(c.dims(b).slice(0, -2)) === 1;
-  const full = (value: Value, rows: number, columns: number): Tensor => builder.reshape(repeated(value, [...outer, rows, columns], c), [columns, rows, product(outer)]);
+  const full = (value: Value, rows: number, columns: number): Tensor =>
+    builder.reshape(repeated(value, [...outer, rows, columns], c), [columns, rows, product(outer)]);
   const right = isOne ? c.shaped(b, 1, k, n) : full(b, k, n);
   const transposed = builder.contiguous(builder.permute(right, [1, 0, 2, 3]));
   return builder.matmul(transposed, full(a, m, k));
@@ -297,7 +308,8 @@ function turnedByTables(groups: Tensor, places: Tensor, { cos, sin, attributes }
   const [first, second] = apart as [Tensor, Tensor];
   const factorOf = (table: Value): Tensor => builder.reshape(builder.getRows(c.packed(c.rows(table)), places), [half, 1, tokens]);
   const [cosines, sines] = [factorOf(cos), factorOf(sin)];
-  const mix = (kind: 'sub' | 'add', a: Tensor, b: Tensor): Tensor => builder.binary(kind, builder.binary('mul', a, cosines), builder.binary('mul', b, sines));
+  const mix = (kind: 'sub' | 'add', a: Tensor, b: Tensor): Tensor =>
+    builder.binary(kind, builder.binary('mul', a, cosines), builder.binary('mul', b, sines));
   const [turnedFirst, turnedSecond] = [mix('sub', first, second), mix('add', second, first)];
   const turned = interleaved ? neighbours(turnedFirst, turnedSecond, c) : builder.concat(turnedFirst, turnedSecond, 0);
   return rotaryDim === headDim ? turned : builder.concat(turned, builder.contiguous(columnsOf(rotaryDim, headDim - rotaryDim)), 0);

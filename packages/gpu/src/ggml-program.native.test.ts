@@ -1,0 +1,220 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { DisposedError } from '@graft/common';
+import { Llama4ForCausalLM, llama4, upstreamContext } from '@graft/core-model';
+import { captureLanguageModel } from '@graft/engine';
+import {
+  type Backend,
+  CaptureCache,
+  type CapturedModel,
+  type CompileOptions,
+  captureModel,
+  type HostTensor,
+  InterpreterBackend,
+  Module,
+  ops,
+  Parameter,
+  type Program,
+  ProgramBusyError,
+  ProgramInputError,
+  type StorageFormat,
+  type SymbolicTensor,
+} from '@graft/graph';
+import { expect, test } from 'vitest';
+import { both, expectSame, float32, holder, int32, int64, parameter, randomStorage, specOf } from '../../../tests/compare.fixture.ts';
+import { GgmlBackend } from './index.ts';
+
+const rows = 40;
+const options: CompileOptions = {
+  kvSlots: 3,
+  threads: 1,
+  bindRuntimeInput: (_path, kind) => (kind.startsWith('kvCache') ? { kind: 'cache', rows } : { kind: 'input', name: kind }),
+};
+const backend = new GgmlBackend({ cacheType: 'F32' });
+
+/** MoE and dense layers, with RoPE and without. */
+function tinyModel(format: StorageFormat, more: Record<string, unknown> = {}): Llama4ForCausalLM {
+  const config = llama4.parseConfig({
+    vocab_size: 96,
+    hidden_size: 32,
+    intermediate_size: 32,
+    intermediate_size_mlp: 64,
+    num_hidden_layers: 4,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    max_position_embeddings: rows,
+    num_local_experts: 4,
+    interleave_moe_layer_step: 2,
+    floor_scale: 8,
+    bos_token_id: 1,
+    eos_token_id: 2,
+    ...more,
+  });
+  const model = new Llama4ForCausalLM(upstreamContext('Llama4ForCausalLM', config));
+  let seed = 1;
+  for (const [name, weight] of model.namedParameters()) {
+    const quantised = weight.shape.length > 1 && !name.endsWith('router.weight');
+    weight.setStorage(randomStorage(quantised ? format : 'float32', weight.shape, ++seed));
+  }
+  return model;
+}
+
+/** Sequence b has `computed[b]` tokens in the cache and gets `count` more. */
+function tokens(computed: readonly number[], count: number): Record<string, HostTensor> {
+  const batch = computed.length;
+  const each = (make: (start: number, i: number) => number): number[] =>
+    computed.flatMap((start) => Array.from({ length: count }, (_, i) => make(start, i)));
+  const lengths = computed.map((start) => start + count);
+  const dims = [batch, count];
+  return {
+    inputIds: int64(
+      dims,
+      each((start, i) => (i * 31 + start * 7 + 5) % 96),
+    ),
+    positions: int64(
+      dims,
+      each((start, i) => start + i),
+    ),
+    logitsIndices: int64(
+      [batch],
+      computed.map((_, b) => b * count + count - 1),
+    ),
+    queryStart: int32([batch], computed),
+    sequenceLengths: int32([batch], lengths),
+    totalLength: int32([], [Math.max(...lengths)]),
+  };
+}
+
+const captureTiny = (model: Llama4ForCausalLM): CapturedModel => captureLanguageModel(model, new CaptureCache());
+
+async function compiled(captured: CapturedModel, on: Backend = backend): Promise<{ expected: Program; actual: Program } & Disposable> {
+  const [expected, actual] = [await new InterpreterBackend().compile(captured, options), await on.compile(captured, options)];
+  return {
+    expected,
+    actual,
+    [Symbol.dispose]() {
+      for (const program of [expected, actual]) program[Symbol.dispose]();
+    },
+  };
+}
+
+test.each([
+  ['float32', {}, 1e-4],
+  ['float32', { num_experts_per_tok: 2, tie_word_embeddings: true }, 1e-4],
+  ['bfloat16', { interleave_moe_layer_step: 0 }, 0.02],
+  ['float16', { interleave_moe_layer_step: 0 }, 0.02],
+  // Scales that no type of ggml has: held in float32.
+  ['int8b32', { tie_word_embeddings: true }, 1e-4],
+  ['int4b32o', { tie_word_embeddings: true }, 1e-4],
+] as const)(
+  'a whole model in %s (%o) computes what the interpreter computes, in pieces and in batches',
+  async (format, more, tolerance) => {
+    using programs = await compiled(captureTiny(tinyModel(format, more)));
+    await expectSame(programs, tokens([0], 7), { firstSlot: 1, tolerance });
+    await expectSame(programs, tokens([7], 5), { firstSlot: 1, tolerance });
+    await expectSame(programs, tokens([0], 3), { firstSlot: 2, tolerance });
+    // Sequences of different lengths in one step, with one query and with several.
+    await expectSame(programs, tokens([12, 3], 1), { firstSlot: 1, batch: 2, tolerance });
+    await expectSame(programs, tokens([13, 4], 4), { firstSlot: 1, batch: 2, tolerance });
+  },
+);
+
+test('a cache in float16 changes results little', async () => {
+  using programs = await compiled(captureTiny(tinyModel('float32')), new GgmlBackend());
+  await expectSame(programs, tokens([0], 9), { tolerance: 2e-3 });
+  await expectSame(programs, tokens([9], 1), { tolerance: 2e-3 });
+  expect(programs.actual.facts.cacheBytes).toBe(programs.expected.facts.cacheBytes / 2);
+});
+
+test('rows of a cache are moved', async () => {
+  using programs = await compiled(captureTiny(tinyModel('float32', { no_rope_layers: [0, 0, 0, 0], attn_temperature_tuning: false })));
+  await expectSame(programs, tokens([0], 9), { firstSlot: 1 });
+  const moves = [0, 1, 2, 3].flatMap((layer) =>
+    ['keyCache', 'valueCache'].map((name) => ({ path: `model.layers.${layer}.self_attn.attn.${name}`, slot: 1, from: 4, count: 5 })),
+  );
+  for (const program of [programs.expected, programs.actual]) program.moveCacheRows!(moves);
+  await expectSame(programs, tokens([5], 2), { firstSlot: 1 });
+});
+
+test('a wrong step is refused before ggml reads it', async () => {
+  using program = await backend.compile(captureTiny(tinyModel('float32')), options);
+  const run = (inputs: Record<string, HostTensor>, firstSlot = 0) => program.run({ firstSlot, batch: 1, inputs });
+  await expect(run(tokens([0], 3), 3)).rejects.toThrow(ProgramInputError);
+  await expect(run(tokens([38], 3))).rejects.toThrow(/cache has 40/);
+  await expect(run(tokens([-1], 3))).rejects.toThrow(ProgramInputError);
+  const { positions: _, ...without } = tokens([0], 3);
+  await expect(run(without)).rejects.toThrow('The input is missing');
+  await expect(run({ ...tokens([0], 3), inputIds: int64([1, 3], [1, 96, 2]) })).rejects.toThrow('Index 96');
+  await expect(run({ ...tokens([0], 3), positions: int64([1, 3], [0, 1, 40]) })).rejects.toThrow('Index 40');
+});
+
+test('an input, a weight or one value twice may be an output', async () => {
+  const model = holder({ row: parameter([4]) });
+  const call = (m: typeof model, { x }: { x: SymbolicTensor }) => {
+    const sum = ops.add({ a: x, b: x });
+    return { x, row: m.row, sum, again: sum };
+  };
+  using programs = await both(model, { x: specOf('float32', 'n', 4) }, call as never, undefined, backend);
+  await expectSame(programs, { x: float32([3, 4]) });
+});
+
+test('axes broadcast, move and join as the interpreter has them', async () => {
+  const model = holder({ table: parameter([5, 1, 3]) });
+  const call = (m: typeof model, { x }: { x: SymbolicTensor }) => {
+    const table = m.table as unknown as SymbolicTensor; // [5, 1, 3]
+    const wide = x.reshape(x.dim(0), 1, 4, 3).add(table); // [n, 5, 4, 3]
+    const moved = wide.permute(2, 0, 3, 1); // [4, n, 3, 5]
+    const split = moved.reshape(4, x.dim(0), 15).split(5, 10);
+    return { wide, moved, tail: split[1]!.mul(2), part: wide.slice(1, 1, 4).sub(x.reshape(x.dim(0), 1, 4, 3)), less: table.sub(wide) };
+  };
+  using programs = await both(model, { x: specOf('float32', 'n', 12) }, call as never, undefined, backend);
+  await expectSame(programs, { x: float32([2, 12]) });
+});
+
+test('a weight without values is named', async () => {
+  const model = holder({ empty: new Parameter([4, 4]) });
+  const captured = captureModel(model, {
+    inputs: { x: specOf('float32', 'n', 4) },
+    call: (m, { x }) => ({ y: ops.linear({ x, weight: m.empty }) }),
+  });
+  await expect(backend.compile(captured, options)).rejects.toThrow(/The weight "empty" has no values/);
+});
+
+/** Many products, so that there is time to do something meanwhile. */
+class Slow extends Module {
+  readonly weight = parameter([256, 256], 'float32', 7);
+
+  forward(x: SymbolicTensor): SymbolicTensor {
+    let y = x;
+    for (let i = 0; i < 200; i++) y = ops.sigmoid({ x: ops.linear({ x: y, weight: this.weight }) });
+    return y;
+  }
+}
+const slowProgram = () =>
+  backend.compile(
+    captureModel(new Slow(), { inputs: { x: specOf('float32', 'n', 256) }, call: (m, { x }) => ({ y: m.forward(x) }) }),
+    options,
+  );
+const slowStep = { firstSlot: 0, batch: 1, inputs: { x: float32([1000, 256]) } };
+
+test('the event loop goes on during a run, a second run is refused, and an abort ends it', async () => {
+  using program = await slowProgram();
+  const controller = new AbortController();
+  const reason = new Error('the client went away');
+  const run = program.run({ ...slowStep, signal: controller.signal });
+  await expect(program.run(slowStep)).rejects.toThrow(ProgramBusyError);
+  for (let turns = 0; turns < 5; turns++) await turn();
+  controller.abort(reason);
+  await expect(run).rejects.toBe(reason);
+  const { y } = await program.run({ ...slowStep, inputs: { x: float32([1, 256]) } });
+  expect(y!.dims).toEqual([1, 256]);
+});
+
+test('a program may be disposed twice and during a run; the run rejects, and so does every later one', async () => {
+  const program = await slowProgram();
+  const rejected = expect(program.run(slowStep)).rejects.toThrow(DisposedError);
+  program[Symbol.dispose]();
+  program[Symbol.dispose]();
+  await rejected;
+  await expect(program.run(slowStep)).rejects.toThrow(DisposedError);
+});
