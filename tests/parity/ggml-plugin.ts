@@ -1,6 +1,5 @@
-import { faithfulPolicy } from '@graft/core-model';
 import { Backend, WeightPolicy } from '@graft/engine';
-import { GgmlBackend } from '@graft/gpu';
+import { GgmlBackend, ggmlPolicy } from '@graft/gpu';
 import { definePlugin } from '@graft/registry';
 
 /** ggml on the CPU as a platform. */
@@ -9,6 +8,6 @@ export default definePlugin({
   platforms: [{ name: 'ggml', modes: ['full'], detect: () => 'device' }],
   bind(bind) {
     bind(Backend).toConstantValue(new GgmlBackend({ cacheType: 'F32', threads: 1 }));
-    bind(WeightPolicy).toConstantValue(faithfulPolicy);
+    bind(WeightPolicy).toConstantValue(ggmlPolicy);
   },
 });

@@ -2,8 +2,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { DisposedError } from '@graft/common';
 import { Llama4ForCausalLM, llama4, upstreamContext } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
+import { blockOf } from '@graft/ggml';
 import {
   type Backend,
+  type BlockTypeName,
+  blockTypes,
   CaptureCache,
   type CapturedModel,
   type CompileOptions,
@@ -103,7 +106,7 @@ test.each([
   ['float32', { num_experts_per_tok: 2, tie_word_embeddings: true }, 1e-4],
   ['bfloat16', { interleave_moe_layer_step: 0 }, 0.02],
   ['float16', { interleave_moe_layer_step: 0 }, 0.02],
-  // Scales that no type of ggml has: held in float32.
+  // Held in float32: they are no types of ggml.
   ['int8b32', { tie_word_embeddings: true }, 1e-4],
   ['int4b32o', { tie_word_embeddings: true }, 1e-4],
 ] as const)(
@@ -118,6 +121,11 @@ test.each([
     await expectSame(programs, tokens([13, 4], 4), { firstSlot: 1, batch: 2, tolerance });
   },
 );
+
+test('the blocks of each type of GGML have the size that ggml gives them', () => {
+  for (const [name, { elements, bytes }] of Object.entries(blockTypes))
+    expect([name, blockOf(name as BlockTypeName)]).toEqual([name, { elements, bytes }]);
+});
 
 test('a cache in float16 changes results little', async () => {
   using programs = await compiled(captureTiny(tinyModel('float32')), new GgmlBackend());

@@ -1,10 +1,9 @@
 import { Disposables } from '@graft/common';
 import { type Device, DeviceBuffer, type Tensor, TensorArena, type TensorType } from '@graft/ggml';
-import { type StorageFormat, type StoragePart, toFloat32, type WeightSlot, type WeightStorage } from '@graft/graph';
+import { blockTypeOf, type StorageFormat, type StoragePart, toFloat32, type WeightSlot, type WeightStorage } from '@graft/graph';
 import { MappedFile } from '@graft/onnxruntime';
 import { GgmlLoweringError } from './errors.ts';
 import { frequenciesOf } from './frequencies.ts';
-import { packBlocks } from './pack-blocks.ts';
 
 type Source = WeightSlot['source'];
 
@@ -17,8 +16,7 @@ interface Rotation {
 const plainTypes: Partial<Record<StorageFormat, TensorType>> = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' };
 
 /**
- * The memory of all weights of a program. A part of a file in a layout of ggml's is mapped and not copied; others are copied, in ggml's types where these hold
- * the same values, else in float32.
+ * The memory of all weights of a program. A part of a file in a layout of ggml's is mapped and not copied; others become float32.
  */
 export class Weights implements Disposable {
   private readonly device: Device;
@@ -43,8 +41,8 @@ export class Weights implements Disposable {
   /** A weight in the type that it is kept in. Axes reversed, as ggml has them. @throws GgmlLoweringError for a weight without values */
   tensor({ source, path }: WeightSlot): Tensor {
     const storage = storageOf(source, path);
-    const { data } = storage.parts;
-    const key = data ?? storage; // views of one checkpoint tensor may share it
+    const { data, blocks } = storage.parts;
+    const key = data ?? blocks ?? storage; // tied weights share their parts
     const known = this.tensors.get(key);
     if (known !== undefined) return known;
     const made = this.make(storage, source.shape);
@@ -78,12 +76,9 @@ export class Weights implements Disposable {
   }
 
   private make(storage: WeightStorage, shape: readonly number[]): Tensor {
-    const type = plainTypes[storage.format];
-    if (type === undefined) {
-      const packed = packBlocks(storage);
-      return packed === null ? this.copy('F32', shape, toFloat32(storage)) : this.copy(packed.type, shape, packed.bytes);
-    }
-    const part = storage.parts['data']!;
+    const type = plainTypes[storage.format] ?? blockTypeOf(storage.format);
+    if (type === null) return this.copy('F32', shape, toFloat32(storage));
+    const part = (storage.parts['data'] ?? storage.parts['blocks'])!;
     const { location } = part;
     if (location === null || location.offset % 4 !== 0) return this.copy(type, shape, part.read());
     const tensor = this.arena.tensor(type, sizesOf(shape));

@@ -28,7 +28,16 @@ export { type Read, readsOf } from './capture/reads.ts';
 export { type DecomposeOptions, decomposeOps } from './compile/decompose.ts';
 export { inlineRegions } from './compile/full.ts';
 export { type CallRuntimeInput, type CallWeight, planRegions, type RegionCall, type RegionPlan } from './compile/regional.ts';
-export { bytesPerElement, type DType, type PartDType, type StorageFormat, storageFormats } from './dtype.ts';
+export {
+  type BlockTypeName,
+  blockTypeOf,
+  blockTypes,
+  bytesPerElement,
+  type DType,
+  type PartDType,
+  type StorageFormat,
+  storageFormats,
+} from './dtype.ts';
 export {
   CaptureArrowFieldError,
   CaptureAssignmentError,

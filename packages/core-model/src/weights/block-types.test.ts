@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { memoryStorage, type StorageFormat, toFloat32 } from '@graft/graph';
+import { type BlockTypeName, blockTypes, memoryStorage, type StorageFormat, toFloat32 } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
-import { convert, encode, sourceType } from './quantize.ts';
+import { convert, decodeBlocks, encode, sourceType } from './quantize.ts';
 
 /** Blocks with their values by the Python package gguf; see ../../scripts/make_block_values.py. */
 const cases = JSON.parse(readFileSync(new URL('./block-values.json', import.meta.url), 'utf8')) as Record<
@@ -25,6 +25,13 @@ describe.each(Object.entries(cases))('%s', (name, { bytes, values }) => {
     expect(largest(actual.map((value, i) => value - expected[i]!))).toBeLessThanOrEqual(2e-7 * largest(expected));
   });
 
+  test('is kept in its blocks', () => {
+    expect(blockTypes[name as BlockTypeName]).toEqual({ elements: type.elements, bytes: type.bytes });
+    const format: StorageFormat = `ggml.${name as BlockTypeName}`;
+    const storage = memoryStorage(format, [2, 256], convert(name, bytesOf(bytes), format, origin));
+    expect(toFloat32({ ...storage, decode: () => decodeBlocks(storage) })).toEqual(type.decode(bytesOf(bytes), origin));
+  });
+
   test('is kept in its form with an error far below its own steps', () => {
     // A fit to the same number of bits in the place of the type's own grid would be off by a whole step.
     const isExact = type.form !== 'int8b32' || !['Q5_1', 'Q5_K', 'Q2_K', 'Q3_K', 'Q6_K', 'IQ2_XS', 'IQ2_S', 'IQ1_M'].includes(name);
@@ -36,4 +43,8 @@ describe.each(Object.entries(cases))('%s', (name, { bytes, values }) => {
     const fit = largest(fitted.map((value, i) => value - expected[i]!));
     expect(errorOf('int8b32')).toBeLessThanOrEqual(1.05 * fit + 1e-6 * largest(expected));
   });
+});
+
+test('values of another type do not become blocks of GGML', () => {
+  expect(() => encode(new Float32Array(256), 'ggml.Q4_K', origin)).toThrow('cannot become ggml.Q4_K');
 });

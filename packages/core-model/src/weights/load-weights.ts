@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Module, memoryStorage, type Parameter, partBytes, partsOf, type WeightStorage } from '@graft/graph';
+import { blockTypeOf, type Module, memoryStorage, type Parameter, partBytes, partsOf, type WeightStorage } from '@graft/graph';
 import type { Checkpoint } from './checkpoint.ts';
 import { checkSources, convertParameter, type Piece, type PlannedParameter } from './convert-parameter.ts';
 import { WeightCacheError } from './errors.ts';
 import { type MapParameters, mapParameters } from './map-parameters.ts';
+import { decodeBlocks } from './quantize.ts';
 import { cacheKey, cacheLayout, WeightCache } from './weight-cache.ts';
 import type { WeightPolicy } from './weight-policy.ts';
 
@@ -67,9 +68,13 @@ export async function stageWeights(
   return {
     report: { fromCache, bytes, parameters: plan.length, seconds: (performance.now() - start) / 1000 },
     apply() {
-      for (const [name, storage] of storages) parameters.get(name)!.setStorage(storage);
+      for (const [name, storage] of storages) parameters.get(name)!.setStorage(readable(storage));
     },
   };
+}
+
+function readable(storage: WeightStorage): WeightStorage {
+  return blockTypeOf(storage.format) === null ? storage : { ...storage, decode: () => decodeBlocks(storage) };
 }
 
 /** Finds every fault that can be found without reading a weight. */

@@ -1,4 +1,4 @@
-import { aligned, fromBfloat16, partBytes, partsOf, quantBlock, type StorageFormat } from '@graft/graph';
+import { aligned, blockTypeOf, fromBfloat16, partBytes, partsOf, quantBlock, type StorageFormat, type WeightStorage } from '@graft/graph';
 import { BlockReader, type BlockType, blockTypes, UnpackedBlock } from './block-types.ts';
 import { CheckpointCorruptError, CheckpointDTypeError, type Origin } from './errors.ts';
 import { encodeBfloat16, encodeFloat16, float16Table } from './half-precision.ts';
@@ -30,7 +30,7 @@ export const sourceTypes: ReadonlyMap<string, SourceType> = new Map<string, Sour
   ['F32', plainType(4, 'float32', (bytes) => aligned(bytes, Float32Array))],
   ['F16', plainType(2, 'float16', decodeFloat16)],
   ['BF16', plainType(2, 'bfloat16', (bytes) => fromBfloat16(aligned(bytes, Uint16Array)))],
-  ...Object.entries(blockTypes).map(([name, type]): [string, SourceType] => [name, quantisedType(type)]),
+  ...Object.entries(blockTypes).map(([name, type]): [string, SourceType] => [name, quantisedType(name, type)]),
 ]);
 
 /** @throws CheckpointDTypeError when values of this type cannot be read. */
@@ -50,15 +50,23 @@ export function convert(dtype: string, bytes: Uint8Array, format: StorageFormat,
   return direct(bytes, format, origin) ?? encode(decode(bytes, origin), format, origin);
 }
 
+/** The values of a storage in blocks of GGML. */
+export function decodeBlocks({ format, parts }: WeightStorage): Float32Array {
+  const type = sourceType(blockTypeOf(format)!, format);
+  return type.decode(parts['blocks']!.read(), { where: format, firstElement: 0 });
+}
+
 /** Float32 values into a format, each block on its own. @throws CheckpointCorruptError, CheckpointDTypeError */
 export function encode(values: Float32Array, format: StorageFormat, origin: Origin): Parts {
   if (format === 'float32') return { data: bytesOf(values) };
   if (format === 'bfloat16') return { data: bytesOf(encodeBfloat16(values)) };
   if (format === 'float16') return { data: bytesOf(encodeFloat16(values, origin)) };
+  const fit = fits[format];
+  if (fit === undefined) throw new CheckpointDTypeError(`Values of another type cannot become ${format}.`, origin.where);
   const target = new BlockParts(format, values.length);
   for (let to = 0; to < values.length; to += quantBlock) {
     refuseNonFinite(values, to, origin);
-    fits[format](values, to, target, to);
+    fit(values, to, target, to);
   }
   return target.parts;
 }
@@ -84,7 +92,7 @@ class BlockParts {
 
 type WriteRun = (block: UnpackedBlock, first: number, target: BlockParts, to: number) => void;
 
-function quantisedType(type: BlockType): SourceType {
+function quantisedType(name: string, type: BlockType): SourceType {
   const { elements, bytes: size, grid } = type;
   const is4Bit = grid?.levels === 16;
   const writers: { readonly [F in StorageFormat]?: WriteRun } = {
@@ -110,6 +118,7 @@ function quantisedType(type: BlockType): SourceType {
       return values;
     },
     direct(bytes, format, origin) {
+      if (format === `ggml.${name}`) return { blocks: bytes };
       const write = writers[format];
       if (write === undefined) return null;
       const target = new BlockParts(format, (bytes.byteLength / size) * elements);
@@ -194,7 +203,7 @@ function bestStep(offset: number, most: number): number {
 
 /** Writes 32 values from `from` on as the block whose elements begin at `to`. */
 type FitBlock = (values: Float32Array, from: number, target: BlockParts, to: number) => void;
-const fits: Readonly<Record<'int8b32' | 'int4b32' | 'int4b32o', FitBlock>> = {
+const fits: { readonly [F in StorageFormat]?: FitBlock } = {
   int8b32: fitInt8,
   int4b32: fitInt4,
   int4b32o: fitInt4WithOffset,

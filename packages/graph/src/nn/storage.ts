@@ -1,4 +1,4 @@
-import { bytesPerElement, type PartDType, type StorageFormat } from '../dtype.ts';
+import { blockTypeOf, blockTypes, bytesPerElement, type PartDType, type StorageFormat } from '../dtype.ts';
 import { StorageMismatchError } from '../errors.ts';
 
 /** The place of a part in a file. A backend can map it instead of copying it. */
@@ -20,11 +20,14 @@ export interface StoragePart {
  * - float32, bfloat16, float16: `data` [..., N, K];
  * - int8b32: `quants` uint8 [..., N, K/32, 32], `scales` float32 [..., N, K/32], `zeroPoints` uint8 [..., N, K/32]; value = (q - zeroPoint) * scale;
  * - int4b32: `quants` uint8 [..., N, K/32, 16] (low nibble first), `scales` float32 [..., N, K/32]; value = (q - 8) * scale;
+ * - `ggml.` and a type: `blocks` uint8 [..., N, K / elements, bytes], and `decode`;
  * - int4b32o: `quants` and `scales` as int4b32, `zeroPoints` uint8 and `offsets` float32 [..., N, K/32]; value = (q - zeroPoint) * scale + offset.
  */
 export interface WeightStorage {
   readonly format: StorageFormat;
   readonly parts: Readonly<Record<string, StoragePart>>;
+  /** The values of blocks of GGML in float32; whoever makes such a storage can read them. */
+  decode?(): Float32Array;
 }
 
 export const quantBlock = 32;
@@ -33,9 +36,11 @@ export const quantBlock = 32;
 export function partsOf(format: StorageFormat, shape: readonly number[]): Record<string, { dtype: PartDType; dims: number[] }> {
   if (format === 'float32' || format === 'bfloat16' || format === 'float16') return { data: { dtype: format, dims: [...shape] } };
   const columns = shape.at(-1) ?? 0;
-  if (columns % quantBlock !== 0) {
-    throw new StorageMismatchError(`The last dimension of [${shape.join(', ')}] is not a multiple of ${quantBlock}, as ${format} needs.`);
-  }
+  const type = blockTypeOf(format);
+  const block = type === null ? quantBlock : blockTypes[type].elements;
+  if (columns % block !== 0)
+    throw new StorageMismatchError(`The last dimension of [${shape.join(', ')}] is not a multiple of ${block}, as ${format} needs.`);
+  if (type !== null) return { blocks: { dtype: 'uint8', dims: [...shape.slice(0, -1), columns / block, blockTypes[type].bytes] } };
   const blocks = [...shape.slice(0, -1), columns / quantBlock];
   const scales = { dtype: 'float32', dims: blocks } as const;
   if (format === 'int4b32') return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock / 2] }, scales };
@@ -98,6 +103,9 @@ export function toFloat32(storage: WeightStorage): Float32Array {
       }
       return values;
     }
+    default:
+      if (storage.decode !== undefined) return storage.decode();
+      throw new StorageMismatchError(`A ${storage.format} storage has no \`decode\`.`);
   }
 }
 
