@@ -154,6 +154,7 @@ export const signatures = {
   ggml_backend_dev_init: ['backend', 'dev string'],
   ggml_backend_dev_buffer_type: ['buffer_type', 'dev'],
   ggml_backend_dev_buffer_from_host_ptr: ['buffer', 'dev pointer size size'],
+  ggml_backend_dev_supports_op: ['bool', 'dev tensor'],
   ggml_backend_reg_get_proc_address: ['pointer', 'reg string'],
   ggml_backend_dev_count: ['size', ''],
   ggml_backend_dev_get: ['dev', 'size'],

@@ -29,8 +29,22 @@ export class DeviceBuffer extends NativeResource {
 
   /** New memory for these tensors, filled with zeros. @throws GgmlCallError when the device has too little */
   static holding(device: Device, tensors: readonly Tensor[]): DeviceBuffer {
+    return DeviceBuffer.of(device, ggml().calls.ggml_backend_dev_buffer_type(device.handle)!, tensors);
+  }
+
+  /**
+   * Memory that holds a matrix in the form in which the device multiplies fastest. The matrix can then only be the weight of products. Null where the device
+   * has no other form of it.
+   */
+  static packing(device: Device, weight: Tensor): DeviceBuffer | null {
+    const packing = device.packingOf(weight.type, weight.ne);
+    if (packing === null) return null;
+    weight.isPacked = true;
+    return DeviceBuffer.of(device, packing, [weight]);
+  }
+
+  private static of(device: Device, type: Handle<'buffer_type'>, tensors: readonly Tensor[]): DeviceBuffer {
     const { calls } = ggml();
-    const type = calls.ggml_backend_dev_buffer_type(device.handle);
     const alignment = calls.ggml_backend_buft_get_alignment(type);
     let bytes = 0;
     const offsets = tensors.map((tensor) => {
@@ -42,7 +56,7 @@ export class DeviceBuffer extends NativeResource {
     const what = `${device.name} has no room for ${bytes} bytes.`;
     const handle = ggml().logged(what, device.description, () => calls.ggml_backend_buft_alloc_buffer(type, Math.max(bytes, alignment)));
     const buffer = new DeviceBuffer(handle, bytes, null);
-    calls.ggml_backend_buffer_clear(handle, 0);
+    if (!tensors.some(({ isPacked }) => isPacked)) calls.ggml_backend_buffer_clear(handle, 0);
     for (const [i, tensor] of tensors.entries()) buffer.put(tensor, offsets[i]!);
     return buffer;
   }

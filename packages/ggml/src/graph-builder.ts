@@ -216,9 +216,10 @@ export class GraphBuilder {
   matmul(weight: Tensor, x: Tensor): Tensor {
     this.expectRows('matmul', x);
     this.expect('matmul', weight.hasPackedRows && weight.nb[0] <= weight.nb[1], `${weight} is transposed.`);
+    if (weight.isPacked) this.expectPacked('matmul', x);
     const fits = weight.ne[0] === x.ne[0] && x.ne[2] % weight.ne[2] === 0 && x.ne[3] % weight.ne[3] === 0;
     this.expect('matmul', fits && weight.type !== 'I32', `${weight} cannot be multiplied with ${x}.`);
-    return this.node((calls, context) => calls.ggml_mul_mat(context, this.use(weight), this.use(x)), 'F32', [
+    return this.node((calls, context) => calls.ggml_mul_mat(context, this.arena.use(weight, true), this.use(x)), 'F32', [
       weight.ne[1],
       x.ne[1],
       x.ne[2],

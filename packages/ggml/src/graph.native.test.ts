@@ -175,3 +175,25 @@ test('a buffer lives until the last graph that reads it is gone', async () => {
   expect([buffer.released, arena.released]).toEqual([true, true]);
   expect(() => graphOf((b) => b.scale(weight, 3))).toThrow(DisposedError);
 });
+
+test('a packed matrix gives the products of a plain one, and nothing else reads it', async () => {
+  const types = ['Q4_0', 'Q4_1', 'Q8_0', 'Q4_K', 'Q6_K'] as const;
+  const [width, rows] = [512, 64];
+  for (const type of types) {
+    using arena = new TensorArena();
+    const [plain, weight] = [arena.tensor(type, [width, rows]), arena.tensor(type, [width, rows])];
+    const bytes = Uint8Array.from({ length: plain.bytes }, (_, i) => (i * 37 + (i >> 3)) & 0x3f); // small enough for any scale
+    using buffer = DeviceBuffer.holding(device!, [plain]);
+    buffer.write(plain, bytes);
+    using packing = DeviceBuffer.packing(device!, weight); // null where this processor has no packed form
+    if (packing === null) continue;
+    packing.write(weight, bytes);
+    const x = Float32Array.from({ length: width * 5 }, (_, i) => Math.sin(i));
+    const product = (of: Tensor) => compute((b) => b.matmul(of, b.input('F32', [width, 5])), x);
+    const [expected, actual] = [await product(plain), await product(weight)];
+    const largest = Math.max(...expected.map(Math.abs));
+    expect(largest).toBeGreaterThan(0);
+    for (const [i, value] of expected.entries()) expect(Math.abs(actual[i]! - value)).toBeLessThan(0.01 * largest);
+    expect(() => graphOf((b) => b.getRows(weight, b.input('I32', [1], { below: rows })))).toThrow('can only be the weight of products');
+  }
+});

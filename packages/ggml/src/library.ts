@@ -110,7 +110,7 @@ export class Ggml {
     const cpu = this.calls.ggml_backend_dev_backend_reg(this.calls.ggml_backend_dev_by_type(0));
     for (const [name, [, , library]] of Object.entries<readonly [string, string, string?]>(signatures)) {
       if (library !== 'cpu') continue;
-      const asked = (each: string): bigint | null => this.calls.ggml_backend_reg_get_proc_address(cpu, each) as bigint | null;
+      const asked = (each: string) => this.calls.ggml_backend_reg_get_proc_address(cpu, each) as bigint | null;
       const address = asked(name) ?? asked(name.replace('_cpu_', '_'));
       if (address === null)
         throw new GgmlLibraryError({ what: `ggml's library for the CPU lacks ${name}.`, where: folder, fix: reinstall });

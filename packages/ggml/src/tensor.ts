@@ -66,6 +66,8 @@ export class Tensor {
   readonly root: Tensor;
   /** The memory of a root; null until it has some. @internal */
   memory: NativeResource | null = null;
+  /** Whether its memory has a form of its own, which only products read. @internal */
+  isPacked = false;
 
   /** @internal */
   constructor({ arena, handle, type, ne, nb, span, below, of }: TensorFacts) {
@@ -141,9 +143,10 @@ export class TensorArena extends NativeResource {
   }
 
   /** The handle of an operand. A tensor of another arena must have memory, and both live as long as this arena. @internal */
-  use(tensor: Tensor): Handle<'tensor'> {
+  use(tensor: Tensor, isWeight = false): Handle<'tensor'> {
     this.assertUsable();
     const { arena, root } = tensor;
+    if (root.isPacked && !isWeight) throw new GgmlTensorError(tensor.toString(), 'A packed matrix can only be the weight of products.');
     if (arena === this) return tensor.handle;
     if (root.memory === null)
       throw new GgmlTensorError(tensor.toString(), 'An operand from another arena has no memory yet.', 'place it in a buffer first.');

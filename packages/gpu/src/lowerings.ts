@@ -106,7 +106,9 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
   },
 
   linear: ({ inputs: { x, weight, bias } }, c) => {
-    const product = c.builder.matmul(c.matrix(weight), c.rows(x));
+    const slot = c.weightOf(weight);
+    const factor = slot === null ? c.matrix(weight) : c.weights.factor(slot);
+    const product = c.builder.matmul(factor, factor.isPacked ? c.packed(c.rows(x)) : c.rows(x));
     return [bias === null ? product : c.builder.binary('add', product, c.packed(c.tensor(bias)))];
   },
   embedding: ({ inputs: { ids, weight } }, c) => {

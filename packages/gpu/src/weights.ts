@@ -24,6 +24,7 @@ export class Weights implements Disposable {
   private readonly arena: TensorArena;
   private readonly files = new Map<string, DeviceBuffer>();
   private readonly tensors = new Map<StoragePart | WeightStorage, Tensor>();
+  private readonly factors = new Map<StoragePart, Tensor>();
   private readonly floats = new Map<WeightStorage, Tensor>();
   private readonly rotations = new Map<WeightStorage, Rotation | null>();
   private total = 0;
@@ -47,6 +48,18 @@ export class Weights implements Disposable {
     if (known !== undefined) return known;
     const made = this.make(storage, source.shape);
     this.tensors.set(key, made);
+    return made;
+  }
+
+  /** A weight of products: packed where the device is faster so, else as `tensor`. */
+  factor(slot: WeightSlot): Tensor {
+    const storage = storageOf(slot.source, slot.path);
+    const part = storage.parts['blocks'] ?? storage.parts['data'];
+    if (part === undefined || slot.shape.length !== 2) return this.tensor(slot);
+    const known = this.factors.get(part);
+    if (known !== undefined) return known;
+    const made = this.pack(slot, part) ?? this.tensor(slot);
+    this.factors.set(part, made);
     return made;
   }
 
@@ -76,13 +89,23 @@ export class Weights implements Disposable {
   }
 
   private make(storage: WeightStorage, shape: readonly number[]): Tensor {
-    const type = plainTypes[storage.format] ?? blockTypeOf(storage.format);
+    const type = typeOf(storage.format);
     if (type === null) return this.copy('F32', shape, toFloat32(storage));
     const part = (storage.parts['data'] ?? storage.parts['blocks'])!;
     const { location } = part;
     if (location === null || location.offset % 4 !== 0) return this.copy(type, shape, part.read());
     const tensor = this.arena.tensor(type, sizesOf(shape));
     this.fileOf(location.path).place(tensor, location.offset);
+    this.total += tensor.bytes;
+    return tensor;
+  }
+
+  private pack({ source: { dtype }, shape }: WeightSlot, part: StoragePart): Tensor | null {
+    const type = typeOf(dtype as StorageFormat)!;
+    const tensor = this.arena.tensor(type, sizesOf(shape));
+    const buffer = DeviceBuffer.packing(this.device, tensor);
+    if (buffer === null) return null;
+    this.resources.use(buffer).write(tensor, part.read());
     this.total += tensor.bytes;
     return tensor;
   }
@@ -102,6 +125,9 @@ export class Weights implements Disposable {
     return made;
   }
 }
+
+/** The type of ggml that a format is; null for the other formats. */
+const typeOf = (format: StorageFormat): TensorType | null => plainTypes[format] ?? blockTypeOf(format);
 
 function storageOf({ storage }: Source, path: string): WeightStorage {
   if (storage === null) throw new GgmlLoweringError(`The weight "${path}" has no values; load the weights before you compile.`, path);
