@@ -132,6 +132,23 @@ test('an aborted computation ends with the reason of its signal, and the stream 
   expect(await compute((b) => b.constant(2))).toEqual([2]);
 });
 
+test('several threads give what one gives', async () => {
+  using two = new Stream(device!, { threads: 2 });
+  const { graph, output } = graphOf((b) => b.unary('softmax', b.matmul(b.input('F32', [64, 32]), b.input('F32', [64, 8]))));
+  using _ = graph;
+  const inputs = new Map(
+    graph.inputs.map((input, i) => [input, Float32Array.from({ length: input.elements }, (_, at) => Math.sin(at + i))]),
+  );
+  const results: Float32Array[] = [];
+  for (const each of [stream, two]) {
+    await each.compute(graph, inputs);
+    const result = new Float32Array(output.elements);
+    graph.read(output, result);
+    results.push(result);
+  }
+  expect(results[1]).toEqual(results[0]);
+});
+
 test('what is disposed during a computation is freed when it ends', async () => {
   const [ownStream, ownMemory] = [new Stream(device!, { threads: 1 }), new GraphMemory(device!)];
   const builder = new GraphBuilder();

@@ -49,7 +49,7 @@ export class GgmlBackend implements Backend {
     using building = new Disposables();
     const { kvSlots, onProgress } = options;
     const graph = decomposeOps(inlineRegions(model), { isLowered: (node) => this.loweringOf(node) !== null, platform });
-    const [device] = devices();
+    const device = devices().find(({ type }) => type === 'CPU');
     const threads = options.threads ?? this.options.threads ?? defaultThreads();
     const bindingOf = (path: string, kind: string) => options.bindRuntimeInput(path, kind);
     const stream = building.use(new Stream(device!, { threads }));
