@@ -72,14 +72,14 @@ export class GraphBuilder {
   binary(kind: keyof typeof binaryCalls, a: Tensor, b: Tensor): Tensor {
     this.expectRows(kind, a);
     this.expectRows(kind, b);
-    this.expect(kind, repeats(b.ne, a.ne), `${b} does not repeat to ${a}.`);
+    this.expect(kind, repeats(b.ne, a.ne), () => `${b} does not repeat to ${a}.`);
     return this.node((calls, context) => calls[binaryCalls[kind]](context, this.use(a), this.use(b)), 'F32', a.ne);
   }
 
   repeat(x: Tensor, sizes: readonly number[]): Tensor {
     const ne = fourOf(sizes, 'repeat');
     this.expectPacked('repeat', x);
-    this.expect('repeat', repeats(x.ne, ne), `${x} does not repeat to [${ne.join(', ')}].`);
+    this.expect('repeat', repeats(x.ne, ne), () => `${x} does not repeat to [${ne.join(', ')}].`);
     return this.node((calls, context) => calls.ggml_repeat_4d(context, this.use(x), ...ne), 'F32', ne);
   }
 
@@ -91,7 +91,7 @@ export class GraphBuilder {
 
   /** One number. F32 [1]. */
   constant(value: number): Tensor {
-    this.expect('constant', Number.isFinite(Math.fround(value)), `${value} is not a finite number of 32 bits.`);
+    this.expect('constant', Number.isFinite(Math.fround(value)), () => `${value} is not a finite number of 32 bits.`);
     const step = Math.max(1, 2 ** Math.ceil(Math.log2(Math.abs(value) + 1)));
     return this.node((calls, context) => calls.ggml_arange(context, value, value + step, step), 'F32', [1, 1, 1, 1]);
   }
@@ -99,7 +99,7 @@ export class GraphBuilder {
   /** 0, 1, ... F32 [count]. */
   range(count: number): Tensor {
     const ne = fourOf([count], 'range');
-    this.expect('range', count <= 2 ** 24, `${count} numbers are not exact in 32 bits.`);
+    this.expect('range', count <= 2 ** 24, () => `${count} numbers are not exact in 32 bits.`);
     return this.node((calls, context) => calls.ggml_arange(context, 0, count, 1), 'F32', ne);
   }
 
@@ -113,7 +113,7 @@ export class GraphBuilder {
   /** Where the fastest axis has its largest element. F32 [n, rows] -> I32 [rows]. */
   argmax(x: Tensor): Tensor {
     this.expectPacked('argmax', x);
-    this.expect('argmax', x.ne[2] * x.ne[3] === 1, `${x} is not a matrix.`);
+    this.expect('argmax', x.ne[2] * x.ne[3] === 1, () => `${x} is not a matrix.`);
     return this.node((calls, context) => calls.ggml_argmax(context, this.use(x)), 'I32', [x.ne[1], 1, 1, 1], { below: x.ne[0] });
   }
 
@@ -123,7 +123,7 @@ export class GraphBuilder {
     this.expect(
       'argsort',
       Number.isSafeInteger(count) && count >= 1 && count <= x.ne[0],
-      `${count} of ${x.ne[0]} elements were asked for.`,
+      () => `${count} of ${x.ne[0]} elements were asked for.`,
     );
     const sorted = this.node((calls, context) => calls.ggml_argsort(context, this.use(x), descending), 'I32', x.ne, { below: x.ne[0] });
     return this.view(sorted, [count, x.ne[1], x.ne[2], x.ne[3]], sorted.nb);
@@ -131,14 +131,14 @@ export class GraphBuilder {
 
   norm(kind: keyof typeof normCalls, x: Tensor, epsilon: number): Tensor {
     this.expectRows('norm', x);
-    this.expect('norm', epsilon >= 0, `The epsilon is ${epsilon}.`);
+    this.expect('norm', epsilon >= 0, () => `The epsilon is ${epsilon}.`);
     return this.node((calls, context) => calls[normCalls[kind]](context, this.use(x), epsilon), 'F32', x.ne);
   }
 
   /** A packed copy. */
   contiguous(x: Tensor): Tensor {
     if (x.isContiguous) return x;
-    this.expect('contiguous', x.type === 'F32' || x.type === 'I32', `${x} cannot be copied.`);
+    this.expect('contiguous', x.type === 'F32' || x.type === 'I32', () => `${x} cannot be copied.`);
     return this.node((calls, context) => calls.ggml_cont(context, this.use(x)), x.type, x.ne, { below: x.below });
   }
 
@@ -146,13 +146,13 @@ export class GraphBuilder {
   cast(x: Tensor, type: 'F32' | 'F16' | 'I32'): Tensor {
     if (x.type === type) return x;
     const known = x.type === 'F32' || (x.type === 'I32' && type === 'F32') || (x.type === 'F16' && type === 'F32');
-    this.expect('cast', known && x.isContiguous, `${x} cannot become ${type}.`);
+    this.expect('cast', known && x.isContiguous, () => `${x} cannot become ${type}.`);
     return this.node((calls, context) => calls.ggml_cast(context, this.use(x), typeCodes[type]), type, x.ne);
   }
 
   /** Whole numbers as indices below `limit`; others become the nearest one. F32 -> I32. */
   indices(x: Tensor, limit: number): Tensor {
-    this.expect('indices', Number.isSafeInteger(limit) && limit >= 1 && limit <= 2 ** 24, `${limit} is no limit of indices.`);
+    this.expect('indices', Number.isSafeInteger(limit) && limit >= 1 && limit <= 2 ** 24, () => `${limit} is no limit of indices.`);
     const notBelow = this.unary('relu', x); // relu makes 0 of NaN
     const cut = this.scale(this.unary('relu', this.scale(notBelow, -1, limit - 1)), -1, limit - 1);
     const { arena, handle, type, ne, nb, span } = this.cast(cut, 'I32');
@@ -163,9 +163,9 @@ export class GraphBuilder {
   reshape(x: Tensor, sizes: readonly number[]): Tensor {
     const ne = fourOf(sizes, 'reshape');
     if (ne.join() === x.ne.join() && x.isContiguous) return x;
-    this.expect('reshape', x.isContiguous, `${x} has gaps.`);
-    this.expect('reshape', ne[0] * ne[1] * ne[2] * ne[3] === x.elements, `${x} cannot become [${ne.join(', ')}].`);
-    this.expect('reshape', blockOf(x.type).elements === 1 || ne[0] === x.ne[0], `The rows of ${x} are made of blocks.`);
+    this.expect('reshape', x.isContiguous, () => `${x} has gaps.`);
+    this.expect('reshape', ne[0] * ne[1] * ne[2] * ne[3] === x.elements, () => `${x} cannot become [${ne.join(', ')}].`);
+    this.expect('reshape', blockOf(x.type).elements === 1 || ne[0] === x.ne[0], () => `The rows of ${x} are made of blocks.`);
     return this.viewNode((calls, context) => calls.ggml_reshape_4d(context, this.use(x), ...ne), x, ne, packedStrides(x.type, ne), 0);
   }
 
@@ -178,11 +178,11 @@ export class GraphBuilder {
     this.expect(
       'view',
       whole && x.hasPackedRows,
-      `Strides [${strides.join(', ')}] and offset ${offset} are not those of elements of ${x}.`,
+      () => `Strides [${strides.join(', ')}] and offset ${offset} are not those of elements of ${x}.`,
     );
-    this.expect('view', ne[0] % blockOf(x.type).elements === 0, `${ne[0]} elements are not made of the blocks of ${x}.`);
+    this.expect('view', ne[0] % blockOf(x.type).elements === 0, () => `${ne[0]} elements are not made of the blocks of ${x}.`);
     const end = offset + extentOf(x.type, ne, nb);
-    this.expect('view', end <= x.span, `The view ends at byte ${end}; ${x} has ${x.span}.`);
+    this.expect('view', end <= x.span, () => `The view ends at byte ${end}; ${x} has ${x.span}.`);
     return this.viewNode(
       (calls, context) => calls.ggml_view_4d(context, this.use(x), ...ne, nb[1], nb[2], nb[3], offset),
       x,
@@ -194,7 +194,7 @@ export class GraphBuilder {
 
   /** The axes in another order, as a view: axis i of `x` becomes axis `to[i]`. */
   permute(x: Tensor, to: Four): Tensor {
-    this.expect('permute', [...to].sort().join() === '0,1,2,3', `[${to.join(', ')}] is no order of four axes.`);
+    this.expect('permute', [...to].sort().join() === '0,1,2,3', () => `[${to.join(', ')}] is no order of four axes.`);
     const moved = (values: Four): Four => [0, 1, 2, 3].map((axis) => values[to.indexOf(axis)]!) as unknown as Four;
     return this.viewNode((calls, context) => calls.ggml_permute(context, this.use(x), ...to), x, moved(x.ne), moved(x.nb), 0);
   }
@@ -206,7 +206,7 @@ export class GraphBuilder {
     this.expect(
       'concat',
       a.ne.every((size, i) => i === axis || size === b.ne[i]),
-      `${a} and ${b} differ in more than axis ${axis}.`,
+      () => `${a} and ${b} differ in more than axis ${axis}.`,
     );
     const ne = a.ne.map((size, i) => (i === axis ? size + b.ne[i]! : size)) as unknown as Four;
     return this.node((calls, context) => calls.ggml_concat(context, this.use(a), this.use(b), axis), 'F32', ne);
@@ -215,10 +215,10 @@ export class GraphBuilder {
   /** Products of the rows of two tensors. `weight [k, n, ...]`, `x [k, m, ...]` F32 -> F32 [n, m, ...]; further axes of `weight` are repeated. */
   matmul(weight: Tensor, x: Tensor): Tensor {
     this.expectRows('matmul', x);
-    this.expect('matmul', weight.hasPackedRows && weight.nb[0] <= weight.nb[1], `${weight} is transposed.`);
+    this.expect('matmul', weight.hasPackedRows && weight.nb[0] <= weight.nb[1], () => `${weight} is transposed.`);
     if (weight.isPacked) this.expectPacked('matmul', x);
     const fits = weight.ne[0] === x.ne[0] && x.ne[2] % weight.ne[2] === 0 && x.ne[3] % weight.ne[3] === 0;
-    this.expect('matmul', fits && weight.type !== 'I32', `${weight} cannot be multiplied with ${x}.`);
+    this.expect('matmul', fits && weight.type !== 'I32', () => `${weight} cannot be multiplied with ${x}.`);
     return this.node((calls, context) => calls.ggml_mul_mat(context, this.arena.use(weight, true), this.use(x)), 'F32', [
       weight.ne[1],
       x.ne[1],
@@ -235,7 +235,7 @@ export class GraphBuilder {
     this.expectIndices('matmulChosen', chosen, weights.ne[2]);
     const fits = weights.ne[0] === x.ne[0] && chosen.ne[0] % x.ne[1] === 0 && chosen.ne[1] === x.ne[2];
     const flat = weights.isContiguous && weights.ne[3] * x.ne[3] * chosen.ne[2] * chosen.ne[3] === 1;
-    this.expect('matmulChosen', fits && flat, `${weights} and ${x} cannot be multiplied by the choice ${chosen}.`);
+    this.expect('matmulChosen', fits && flat, () => `${weights} and ${x} cannot be multiplied by the choice ${chosen}.`);
     return this.node((calls, context) => calls.ggml_mul_mat_id(context, this.use(weights), this.use(x), this.use(chosen)), 'F32', [
       weights.ne[1],
       chosen.ne[0],
@@ -253,7 +253,7 @@ export class GraphBuilder {
     this.expect(
       'addChosen',
       fits && x.ne[3] * rows.ne[2] * rows.ne[3] * chosen.ne[2] * chosen.ne[3] === 1,
-      `${rows} cannot be added to ${x} by ${chosen}.`,
+      () => `${rows} cannot be added to ${x} by ${chosen}.`,
     );
     return this.node((calls, context) => calls.ggml_add_id(context, this.use(x), this.use(rows), this.use(chosen)), 'F32', x.ne);
   }
@@ -262,7 +262,7 @@ export class GraphBuilder {
   getRows(table: Tensor, indices: Tensor): Tensor {
     this.expectIndices('getRows', indices, table.ne[1]);
     const fits = table.ne[2] === indices.ne[1] && table.ne[3] === indices.ne[2] && indices.ne[3] === 1;
-    this.expect('getRows', fits && table.hasPackedRows && table.type !== 'I32', `${indices} cannot choose rows of ${table}.`);
+    this.expect('getRows', fits && table.hasPackedRows && table.type !== 'I32', () => `${indices} cannot choose rows of ${table}.`);
     return this.node((calls, context) => calls.ggml_get_rows(context, this.use(table), this.use(indices)), 'F32', [
       table.ne[0],
       ...indices.ne.slice(0, 3),
@@ -275,7 +275,11 @@ export class GraphBuilder {
     this.expectIndices('setRows', indices, table.ne[1]);
     const fits = table.ne[0] === rows.ne[0] && rows.ne[1] === indices.ne[0];
     const flat = [table, rows].every(({ ne }) => ne[2] * ne[3] === 1) && indices.ne[1] * indices.ne[2] * indices.ne[3] === 1;
-    this.expect('setRows', fits && flat && table.isContiguous && isFloat(table), `${rows} cannot be written to ${table} at ${indices}.`);
+    this.expect(
+      'setRows',
+      fits && flat && table.isContiguous && isFloat(table),
+      () => `${rows} cannot be written to ${table} at ${indices}.`,
+    );
     const result = this.viewNode(
       (calls, context) => calls.ggml_set_rows(context, this.use(table), this.use(rows), this.use(indices)),
       table,
@@ -290,7 +294,7 @@ export class GraphBuilder {
   /** `silu(gate) * up` of `x [2n, ...]`, whose first half is the gate. */
   swiglu(x: Tensor): Tensor {
     this.expectPacked('swiglu', x);
-    this.expect('swiglu', x.ne[0] % 2 === 0, `The rows of ${x} have no halves.`);
+    this.expect('swiglu', x.ne[0] % 2 === 0, () => `The rows of ${x} have no halves.`);
     return this.node((calls, context) => calls.ggml_swiglu(context, this.use(x)), 'F32', [x.ne[0] / 2, x.ne[1], x.ne[2], x.ne[3]]);
   }
 
@@ -299,9 +303,9 @@ export class GraphBuilder {
     for (const half of [gate, up]) {
       const [, row, plane, block] = half.nb;
       const isStacked = plane === row * half.ne[1] && block === plane * half.ne[2];
-      this.expect('swigluOai', half.type === 'F32' && half.hasPackedRows && isStacked, `${half} has gaps other than between rows.`);
+      this.expect('swigluOai', half.type === 'F32' && half.hasPackedRows && isStacked, () => `${half} has gaps other than between rows.`);
     }
-    this.expect('swigluOai', gate.ne.join() === up.ne.join(), `${gate} and ${up} differ.`);
+    this.expect('swigluOai', gate.ne.join() === up.ne.join(), () => `${gate} and ${up} differ.`);
     return this.node((calls, context) => calls.ggml_swiglu_oai(context, this.use(gate), this.use(up), alpha, limit), 'F32', gate.ne);
   }
 
@@ -312,14 +316,14 @@ export class GraphBuilder {
     this.expect(
       'rope',
       isFlat && positions.type === 'I32' && positions.isContiguous && positions.ne[0] === x.ne[2],
-      `${positions} are not the positions of ${x}.`,
+      () => `${positions} are not the positions of ${x}.`,
     );
-    this.expect('rope', dims > 0 && dims % 2 === 0 && dims <= x.ne[0], `${dims} elements of ${x} cannot turn in pairs.`);
+    this.expect('rope', dims > 0 && dims % 2 === 0 && dims <= x.ne[0], () => `${dims} elements of ${x} cannot turn in pairs.`);
     if (factors !== null)
       this.expect(
         'rope',
         factors.type === 'F32' && factors.isContiguous && factors.elements === dims / 2,
-        `${factors} are not ${dims / 2} factors.`,
+        () => `${factors} are not ${dims / 2} factors.`,
       );
     const mode = interleaved ? 0 : 2;
     return this.node(
@@ -347,19 +351,23 @@ export class GraphBuilder {
   /** Attention. `query [headDim, queries, heads, batch]` F32, `key` and `value [headDim, rows, kvHeads, batch]` F32 or F16 -> F32 [headDim, heads, queries, batch]. */
   attention(query: Tensor, key: Tensor, value: Tensor, { scale, mask = null, softcap = null, sinks = null }: AttentionOptions): Tensor {
     this.expectRows('attention', query);
-    for (const one of [key, value]) this.expect('attention', one.hasPackedRows && isFloat(one), `${one} are no rows of a cache.`);
+    for (const one of [key, value]) this.expect('attention', one.hasPackedRows && isFloat(one), () => `${one} are no rows of a cache.`);
     const [width, queries, heads, batch] = query.ne;
     const fits =
       key.ne[0] === width && heads % key.ne[2] === 0 && key.ne[3] === batch && value.ne.slice(1).join() === key.ne.slice(1).join();
-    this.expect('attention', fits, `${query}, ${key} and ${value} do not fit together.`);
+    this.expect('attention', fits, () => `${query}, ${key} and ${value} do not fit together.`);
     if (mask !== null)
       this.expect(
         'attention',
         mask.type === 'F16' && mask.isContiguous && mask.ne.join() === [key.ne[1], queries, 1, batch].join(),
-        `${mask} is not the mask of ${query} and ${key}.`,
+        () => `${mask} is not the mask of ${query} and ${key}.`,
       );
     if (sinks !== null)
-      this.expect('attention', sinks.type === 'F32' && sinks.isContiguous && sinks.elements === heads, `${sinks} are not ${heads} sinks.`);
+      this.expect(
+        'attention',
+        sinks.type === 'F32' && sinks.isContiguous && sinks.elements === heads,
+        () => `${sinks} are not ${heads} sinks.`,
+      );
     return this.node(
       (calls, context) => {
         const made = calls.ggml_flash_attn_ext(
@@ -390,7 +398,7 @@ export class GraphBuilder {
       this.expect(
         'output',
         output.arena === this.arena && output.isContiguous && output.type !== 'F16',
-        `${output} is no packed result of this graph.`,
+        () => `${output} is no packed result of this graph.`,
       );
     const { inputs, written, made } = this;
     return new Graph(this.arena, memory, { inputs, outputs, written, made });
@@ -429,24 +437,24 @@ export class GraphBuilder {
     return new Tensor({ arena: this.arena, handle, type: of.type, ne, nb, span: of.span - offset, below: of.below, of });
   }
 
-  private expect(op: string, condition: boolean, what: string): void {
-    if (!condition) throw new GgmlTensorError(`ggml's ${op}`, what);
+  private expect(op: string, condition: boolean, what: () => string): void {
+    if (!condition) throw new GgmlTensorError(`ggml's ${op}`, what());
   }
 
   private expectPacked(op: string, x: Tensor): void {
-    this.expect(op, x.type === 'F32' && x.isContiguous, `${x} is not F32 without gaps.`);
+    this.expect(op, x.type === 'F32' && x.isContiguous, () => `${x} is not F32 without gaps.`);
   }
 
   private expectRows(op: string, x: Tensor): void {
-    this.expect(op, x.type === 'F32' && x.hasPackedRows, `${x} is not F32 with rows without gaps.`);
+    this.expect(op, x.type === 'F32' && x.hasPackedRows, () => `${x} is not F32 with rows without gaps.`);
   }
 
   private expectIndices(op: string, indices: Tensor, count: number): void {
-    this.expect(op, indices.type === 'I32' && indices.hasPackedRows, `${indices} are no indices.`);
+    this.expect(op, indices.type === 'I32' && indices.hasPackedRows, () => `${indices} are no indices.`);
     this.expect(
       op,
       indices.below !== null && indices.below <= count,
-      `The indices are below ${indices.below ?? 'nothing known'}; there are ${count} rows.`,
+      () => `The indices are below ${indices.below ?? 'nothing known'}; there are ${count} rows.`,
     );
   }
 }

@@ -62,6 +62,8 @@ export class Tensor {
   readonly nb: Four;
   readonly span: number;
   readonly below: number | null;
+  /** Whether its elements lie in order and without gaps. */
+  readonly isContiguous: boolean;
   /** The tensor whose memory it shows: itself, unless it is a view. */
   readonly root: Tensor;
   /** The memory of a root; null until it has some. @internal */
@@ -79,6 +81,8 @@ export class Tensor {
     this.nb = nb;
     this.span = span;
     this.below = below;
+    const packed = packedStrides(type, ne);
+    this.isContiguous = ne.every((size, axis) => size === 1 || nb[axis] === packed[axis]);
   }
 
   get elements(): number {
@@ -88,11 +92,6 @@ export class Tensor {
   /** The bytes from its first element to its last one. */
   get bytes(): number {
     return extentOf(this.type, this.ne, this.nb);
-  }
-
-  get isContiguous(): boolean {
-    const packed = packedStrides(this.type, this.ne);
-    return this.ne.every((size, axis) => size === 1 || this.nb[axis] === packed[axis]);
   }
 
   /** Whether elements of the fastest axis are neighbours. */

@@ -28,7 +28,7 @@ export interface GgmlBackendOptions {
 
 const platform = 'ggml';
 
-/** Compiles the whole model as graphs of ggml: one for each shape that runs, built in about a millisecond and kept. */
+/** Compiles the whole model as graphs of ggml: one for each shape that runs, built in some milliseconds and kept. */
 export class GgmlBackend implements Backend {
   readonly name = 'ggml-cpu';
   readonly movesCacheRows = true;
