@@ -91,7 +91,8 @@ async function* field(folder: string): AsyncGenerator<CaseReport> {
 async function* smolLm2(file: string): AsyncGenerator<CaseReport> {
   try {
     const model = values.model ?? (await ensureDefaultModel({ environment: process.env }));
-    for (const backend of [cpu, hpu])
+    // In Q4_1 on AVX2, ggml (as llama.cpp) has 94.2 % of the first choices, and the bar is 95 %: by name only.
+    for (const backend of values.backend === undefined ? [cpu, hpu] : asked([cpu, ggml, hpu]))
       yield* await runSmolLm2({
         file,
         model,
