@@ -73,6 +73,8 @@ export function randomStorage(format: StorageFormat, shape: readonly number[], s
         zeroPoints: bytes(blocks, 3).map((value) => value >> 4),
         offsets: randomFloats(blocks, seed + 4).map((value) => 0.01 * value),
       });
+    default:
+      throw new Error(`No random values in ${format}.`);
   }
 }
 
