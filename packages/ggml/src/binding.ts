@@ -74,6 +74,7 @@ export const tensorLayout = {
 
 /** The functions that this package calls: result and parameters. `cpu` marks those of the CPU library. */
 export const signatures = {
+  ggml_set_abort_callback: ['abort_callback', 'abort_callback'],
   ggml_version: ['string', ''],
   ggml_blck_size: ['int64', 'int'],
   ggml_type_size: ['size', 'int'],

@@ -23,3 +23,13 @@ export class GgmlBusyError extends graftError('GRAFT_GGML_BUSY', () => ({
   what: 'The stream is computing a graph.',
   fix: 'await it first, or open a second stream.',
 })) {}
+
+/** ggml ends the process. The text is printed, because nobody can catch the error. */
+export class GgmlAbortError extends graftError(
+  'GRAFT_GGML_ABORT',
+  (said: string, where: string, computing: string[], lastCall: string) => ({
+    what: `ggml ended the process: ${said}\n${[...computing.map((each) => `  It computed ${each}.`), `  The last call was ${lastCall}.`].join('\n')}`,
+    where,
+    fix: 'start again. If it ends here again, report this text, and use the backend onnxruntime in the meantime.',
+  }),
+) {}

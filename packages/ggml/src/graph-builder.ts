@@ -391,9 +391,10 @@ export class GraphBuilder {
   /**
    * Ends the description. The graph owns the tensors from here on.
    * @param memory for its inputs and results; other graphs may share it
+   * @param title names the graph if ggml ends the process
    * @throws GgmlCallError when the device has too little memory
    */
-  build(outputs: readonly Tensor[], memory: GraphMemory): Graph {
+  build(outputs: readonly Tensor[], memory: GraphMemory, title = 'a graph'): Graph {
     for (const output of outputs)
       this.expect(
         'output',
@@ -401,7 +402,7 @@ export class GraphBuilder {
         () => `${output} is no packed result of this graph.`,
       );
     const { inputs, written, made } = this;
-    return new Graph(this.arena, memory, { inputs, outputs, written, made });
+    return new Graph(this.arena, memory, { inputs, outputs, written, made }, title);
   }
 
   /** Frees what was described, when no graph is built. */

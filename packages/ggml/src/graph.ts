@@ -64,14 +64,17 @@ export class Graph extends NativeResource {
   private readonly context: Handle<'context'>;
   private readonly memory: GraphMemory;
   private readonly state: number;
+  private readonly title: string;
 
   /** @internal */
   constructor(
     arena: TensorArena,
     memory: GraphMemory,
     tensors: { inputs: readonly Tensor[]; outputs: readonly Tensor[]; written: readonly Tensor[]; made: number },
+    title: string,
   ) {
     super();
+    this.title = title;
     const { calls } = ggml();
     const { inputs, outputs, written, made } = tensors;
     const size = made + inputs.length + outputs.length + 64;
@@ -123,6 +126,10 @@ export class Graph extends NativeResource {
   assertCurrent(): void {
     this.assertUsable();
     if (!this.isCurrent) throw new GgmlTensorError('a graph', 'A larger graph has moved the memory of this one.', 'build the graph again.');
+  }
+
+  override toString(): string {
+    return `${this.title} (${this.nodes} nodes; inputs ${this.inputs.join(', ')})`;
   }
 
   protected override describe(): string {

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { messageOf } from '@graft/common';
 import koffi, { type LibraryHandle } from 'koffi';
+import { AbortWatch } from './abort.ts';
 import { headerVersion, packageVersion, signatures, tensorLayout, typeCodes } from './binding.ts';
 import { GgmlCallError, GgmlLibraryError, GgmlPlatformError } from './errors.ts';
 
@@ -74,6 +75,9 @@ const opened: LibraryHandle[] = [];
 export class Ggml {
   readonly version: string;
   readonly calls: GgmlCalls;
+  readonly aborts: AbortWatch;
+  /** The function that was called last. */
+  lastCall = '';
   private readonly native = new Map<string, NativeFunction>();
   private readonly base: LibraryHandle;
 
@@ -99,10 +103,11 @@ export class Ggml {
         }
       });
     }
-    this.calls = new Proxy({} as GgmlCalls, { get: (_, name) => this.native.get(name as string) });
+    this.calls = new Proxy({} as GgmlCalls, { get: (_, name) => this.native.get((this.lastCall = name as string)) });
     this.version = this.calls.ggml_version();
     this.checkVersion(folder);
     this.silence();
+    this.aborts = new AbortWatch(this);
     this.logged('ggml has no library for this processor.', folder, () => {
       if (this.calls.ggml_backend_dev_count() === 0) this.calls.ggml_backend_load_all_from_path(folder);
       return this.calls.ggml_backend_dev_count() || null;
@@ -120,10 +125,19 @@ export class Ggml {
 
   /** The same call on a thread of libuv's pool. What its arguments point at must stay alive until the promise settles. */
   callAsync<Name extends keyof Signatures>(name: Name, ...args: Parameters<GgmlCalls[Name]>): Promise<ReturnType<GgmlCalls[Name]>> {
-    const call = this.native.get(name)!;
+    const call = this.native.get((this.lastCall = name))!;
     return new Promise((resolve, reject) => {
       call.async(...args, (error: Error | null, result: ReturnType<GgmlCalls[Name]>) => (error === null ? resolve(result) : reject(error)));
     });
+  }
+
+  /** A function of the library or of those that it needs; null where it is unknown. */
+  optional(declaration: string): NativeFunction | null {
+    try {
+      return this.base.func(declaration);
+    } catch {
+      return null;
+    }
   }
 
   /** The address of a function, for ggml to call. */

@@ -54,6 +54,7 @@ export class Stream extends NativeResource {
     graph.retain();
     const stop = (): void => this.setGoing(0n);
     signal?.addEventListener('abort', stop, { once: true });
+    using _ = ggml().aborts.computing(() => `${graph} on ${this.device.name}`);
     try {
       const status = await ggml().callAsync('ggml_backend_graph_compute', this.handle, graph.handle);
       signal?.throwIfAborted();

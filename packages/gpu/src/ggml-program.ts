@@ -220,7 +220,7 @@ export class GgmlProgram implements Program {
         const isOwn = context.isComputed(value);
         return isOwn ? tensor : context.builder.scale(tensor, 1);
       });
-      const built = context.builder.build([...new Set(tensors)], memory);
+      const built = context.builder.build([...new Set(tensors)], memory, titleOf(step));
       const outputs = graph.outputs.map(({ name, value }, i) => {
         const values = new Float32Array(tensors[i]!.elements);
         const data = value.dtype === 'float32' ? values : new arrays[value.dtype](values.length);
@@ -247,4 +247,9 @@ export class GgmlProgram implements Program {
       else throw new OpFaultyError(op, `Its lowering gave ${result}, expected ${context.count(value)} elements.`, path);
     }
   }
+}
+
+function titleOf({ firstSlot, batch, inputs }: ProgramStep): string {
+  const shapes = Object.entries(inputs).map(([name, { dims }]) => `${name} [${dims.join(', ')}]`);
+  return `a step of batch ${batch} from slot ${firstSlot} with ${shapes.join(', ')}`;
 }

@@ -131,6 +131,49 @@ test.each(['serve', 'chat', 'pull'])('a signal before graft %s is done ends it w
   }
 });
 
+test.each(['serve', 'chat'])('ggml ends graft %s with 3 and with words on what was asked of it', async (name) => {
+  // The plugin asks ggml for a row that a table lacks. It writes the index after the checks: at the first logits of a server, and when a chat starts.
+  const [ggml, library] = ['index', 'library'].map((each) => file(`packages/ggml/dist/${each}.js`));
+  const plugin = join(base, 'ends-ggml.mjs');
+  writeFileSync(
+    plugin,
+    `import { LogitsProcessors } from '${file('packages/engine/dist/index.js')}';
+import { devices, GraphBuilder, GraphMemory, Stream } from '${ggml}';
+import { ggml } from '${library}';
+import { definePlugin } from '${file('packages/registry/dist/index.js')}';
+function wrongRow() {
+  const [device] = devices();
+  const builder = new GraphBuilder();
+  const [table, rows] = [builder.input('F32', [4, 2]), builder.input('I32', [1], { below: 2 })];
+  const graph = builder.build([builder.getRows(table, rows)], new GraphMemory(device), 'the wrong row');
+  const fill = graph.fill.bind(graph);
+  graph.fill = (values) => {
+    fill(values);
+    ggml().calls.ggml_backend_tensor_set(rows.handle, Int32Array.of(7), 0, 4);
+  };
+  void new Stream(device, { threads: 1 }).compute(graph, new Map([[table, new Float32Array(8)], [rows, new Int32Array(1)]]));
+}
+const processor = { name: 'wrong row', start: () => ({ apply: wrongRow }) };
+export default definePlugin({ name: 'ends-ggml', ${
+      name === 'serve'
+        ? 'bind: (bind) => bind.many(LogitsProcessors).toConstantValue(processor)'
+        : "hooks: [{ of: '*', platform: 'cpu', phase: 'init', run: wrongRow }]"
+    } });
+`,
+  );
+  const ready = ['--model', model, '--plugins', `@graft/cpu,${plugin}`];
+  const ended = graftProcess([name, ...ready, ...(name === 'serve' ? ['--port', '0'] : [])], environment);
+  if (name === 'serve') {
+    await expect.poll(ended.out, { timeout: 30_000 }).toContain('Chat: http');
+    const request = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ prompt: [1, 2, 3] }) };
+    await expect(fetch(`${/http:\S+\d/.exec(ended.out())![0]}/v1/completions`, request)).rejects.toThrow();
+  }
+  expect(await ended.code).toBe(3);
+  expect(ended.err()).toMatch(/ggml ended the process: GGML_ASSERT\(.*\n {2}It computed the wrong row \(1 nodes; inputs F32 \[4, 2/);
+  expect(ended.err()).toMatch(/where: ggml\/src\/\S+:\d+\n {2}fix: .*\n {2}code: GRAFT_GGML_ABORT/);
+  seen.add(`${name} 3`);
+});
+
 test('docs/cli.md lists every command with these exit codes', async () => {
   const page = readFileSync(file('docs/cli.md'), 'utf8');
   const rows = [...page.matchAll(/^\| `graft (\w+)[^|]*\|[^|]*\| ([\d, ]+) \|$/gm)];

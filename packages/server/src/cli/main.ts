@@ -60,7 +60,10 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) })
     .showHelpAfterError('(graft --help lists the commands and flags)')
-    .addHelpText('after', '\nExit codes: 0 done; 1 a comparison found a difference; 2 an error; 130 or 143 stopped by SIGINT or SIGTERM.');
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 done; 1 a comparison found a difference; 2 an error; 3 ggml ended the process; 130 or 143 stopped by SIGINT or SIGTERM.',
+    );
   const building = [...modelFlags, ...pluginFlags];
   type Printed = { json?: boolean };
   addEngineFlags(serveCommand(root)).action(async (model: string | undefined, options: ServeOptions) =>
