@@ -11,5 +11,5 @@ test('the plugin brings the platform that is taken when there is no other, with 
   const container = loaded.createEngineContainer({ platform: 'cpu' });
   expect(await container.get(Backend)).toBeInstanceOf(OrtBackend);
   const policy = await container.get(WeightPolicy);
-  expect(policy({ name: 'lm_head.weight', shape: [64, 32], sources: ['Q4_1'] })).toBe('int4b32o');
+  expect(policy({ name: 'lm_head.weight', shape: [64, 32], sources: ['Q4_1'], stack: null })).toBe('int4b32o');
 });

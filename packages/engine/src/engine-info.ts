@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import type { LanguageModel } from '@graft/core-model';
+import { rangesOf } from '@graft/graph';
 import { explain, groupPatches, type HookRunner } from '@graft/registry';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo, ModelChanges } from './engine.ts';
@@ -62,7 +63,9 @@ export function changesOf(hooks: HookRunner): ModelChanges {
 export function commonFormat(model: LanguageModel): string {
   const sizes = new Map<string, number>();
   for (const [, { dtype, shape }] of model.namedParameters()) {
-    sizes.set(dtype, (sizes.get(dtype) ?? 0) + shape.reduce((product, dim) => product * dim, 1));
+    const elements = shape.reduce((product, dim) => product * dim, 1);
+    const ranges = rangesOf(dtype) ?? [{ format: dtype, rows: shape.at(-2) ?? 1 }];
+    for (const { format, rows } of ranges) sizes.set(format, (sizes.get(format) ?? 0) + (elements * rows) / (shape.at(-2) ?? 1));
   }
   return [...sizes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'none';
 }

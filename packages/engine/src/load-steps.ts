@@ -1,6 +1,6 @@
 import type { EventBus } from '@graft/common';
 import { float32Policy, type LoadWeights } from '@graft/core-model';
-import { storageFormats } from '@graft/graph';
+import { isStorageFormat, storageFormats } from '@graft/graph';
 import type { SelectedPlatform, ServiceContainer } from '@graft/registry';
 import { callPlugin, nameOfService, ServiceCallError } from './call-plugin.ts';
 import type { EngineConfig } from './config.ts';
@@ -61,9 +61,10 @@ export async function weightOptions(
     const fail = (what: string, cause?: unknown) =>
       new ServiceCallError(`WeightPolicy() for "${parameter.name}"`, nameOfService(asked), what, cause);
     const format = callPlugin(() => asked(parameter), fail);
-    if (!storageFormats.includes(format)) throw fail(`gave ${format}; expected ${storageFormats.join(', ')}`);
+    if (!isStorageFormat(format)) throw fail(`gave ${format}; expected ${storageFormats.join(', ')}`);
     return format;
   };
   const onWarning = (message: string): void => events?.emit('load:warning', { message });
+  if (asked.mapsCheckpoint === true) Object.assign(policy, { mapsCheckpoint: true });
   return { policy, cacheDirectory: config.cacheDirectory ?? null, onProgress, onWarning, ...(signal !== undefined && { signal }) };
 }

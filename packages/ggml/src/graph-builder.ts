@@ -291,21 +291,15 @@ export class GraphBuilder {
     return result;
   }
 
-  /** `silu(gate) * up` of `x [2n, ...]`, whose first half is the gate. */
-  swiglu(x: Tensor): Tensor {
-    this.expectPacked('swiglu', x);
-    this.expect('swiglu', x.ne[0] % 2 === 0, () => `The rows of ${x} have no halves.`);
-    return this.node((calls, context) => calls.ggml_swiglu(context, this.use(x)), 'F32', [x.ne[0] / 2, x.ne[1], x.ne[2], x.ne[3]]);
+  /** `silu(gate) * up`. */
+  swiglu(gate: Tensor, up: Tensor): Tensor {
+    this.expectGated('swiglu', gate, up);
+    return this.node((calls, context) => calls.ggml_swiglu_split(context, this.use(gate), this.use(up)), 'F32', gate.ne);
   }
 
   /** `(clamp(up) + 1) * gate * sigmoid(alpha * gate)`, both within `limit`. */
   swigluOai(gate: Tensor, up: Tensor, alpha: number, limit: number): Tensor {
-    for (const half of [gate, up]) {
-      const [, row, plane, block] = half.nb;
-      const isStacked = plane === row * half.ne[1] && block === plane * half.ne[2];
-      this.expect('swigluOai', half.type === 'F32' && half.hasPackedRows && isStacked, () => `${half} has gaps other than between rows.`);
-    }
-    this.expect('swigluOai', gate.ne.join() === up.ne.join(), () => `${gate} and ${up} differ.`);
+    this.expectGated('swigluOai', gate, up);
     return this.node((calls, context) => calls.ggml_swiglu_oai(context, this.use(gate), this.use(up), alpha, limit), 'F32', gate.ne);
   }
 
@@ -448,6 +442,15 @@ export class GraphBuilder {
 
   private expectRows(op: string, x: Tensor): void {
     this.expect(op, x.type === 'F32' && x.hasPackedRows, () => `${x} is not F32 with rows without gaps.`);
+  }
+
+  private expectGated(op: string, gate: Tensor, up: Tensor): void {
+    for (const half of [gate, up]) {
+      const [, row, plane, block] = half.nb;
+      const isStacked = plane === row * half.ne[1] && block === plane * half.ne[2];
+      this.expect(op, half.type === 'F32' && half.hasPackedRows && isStacked, () => `${half} has gaps other than between rows.`);
+    }
+    this.expect(op, gate.ne.join() === up.ne.join(), () => `${gate} and ${up} differ.`);
   }
 
   private expectIndices(op: string, indices: Tensor, count: number): void {

@@ -19,8 +19,10 @@ import {
   type Program,
   ProgramBusyError,
   ProgramInputError,
+  rangesStorage,
   type StorageFormat,
   type SymbolicTensor,
+  type WeightStorage,
 } from '@graft/graph';
 import { expect, test } from 'vitest';
 import { both, expectSame, float32, holder, int32, int64, parameter, randomStorage, specOf } from '../../../tests/compare.fixture.ts';
@@ -177,6 +179,42 @@ test('axes broadcast, move and join as the interpreter has them', async () => {
   };
   using programs = await both(model, { x: specOf('float32', 'n', 12) }, call as never, undefined, backend);
   await expectSame(programs, { x: float32([2, 12]) });
+});
+
+/** Rows in float32 and float16, and the same values as one storage in float32. */
+function mixedRows(shape: readonly number[], rows: readonly number[]): WeightStorage {
+  const formats = ['float32', 'float16', 'float16'] as const;
+  return rangesStorage(
+    shape,
+    rows.map((count, i) => randomStorage(formats[i]!, shape.with(-2, count), i + 1)),
+  );
+}
+
+test('a matrix whose rows have several types is multiplied in its types, and its parts are read apart and as one', async () => {
+  const weight = new Parameter([12, 8]);
+  weight.setStorage(mixedRows([12, 8], [4, 6, 2]));
+  const model = holder({ weight, bias: parameter([12]) });
+  const call = (m: typeof model, { x }: { x: SymbolicTensor }) => {
+    const y = ops.linear({ x, weight: m.weight, bias: m.bias });
+    const [low, high] = y.split(10, 2) as [SymbolicTensor, SymbolicTensor];
+    return {
+      y,
+      within: y.slice(1, 5, 9),
+      high: high.mul(2),
+      low: low.mul(2),
+      gated: ops.siluAndMul({ x: ops.linear({ x, weight: m.weight }) }),
+    };
+  };
+  using programs = await both(model, { x: specOf('float32', 'n', 8) }, call as never, undefined, backend);
+  await expectSame(programs, { x: float32([3, 8]) }, { tolerance: 5e-3 });
+});
+
+test('experts whose rows have several types are multiplied in their types', async () => {
+  const model = tinyModel('float32', { num_experts_per_tok: 2 });
+  for (const [name, weight] of model.namedParameters())
+    if (name.endsWith('w13_weight')) weight.setStorage(mixedRows(weight.shape, [32, 32]));
+  using programs = await compiled(captureTiny(model));
+  await expectSame(programs, tokens([0], 7), { tolerance: 5e-3 });
 });
 
 test('a weight without values is named', async () => {

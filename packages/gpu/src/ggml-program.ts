@@ -240,11 +240,16 @@ export class GgmlProgram implements Program {
     const results = runPart(op, `lowering for "${lowering.platform}"`, path, () => lowering.lower(node as never, context));
     for (const [i, value] of outputs.slice(0, outputs.length - op.inPlaceOf.length).entries()) {
       const result = results[i];
-      if (!(result instanceof Tensor)) {
-        if (result === undefined) throw new OpFaultyError(op, `Its lowering gave ${results.length} results.`, path);
+      if (result === undefined) throw new OpFaultyError(op, `Its lowering gave ${results.length} results.`, path);
+      if ('dtype' in result) {
         context.alias(value, result);
-      } else if (result.elements === context.count(value)) context.set(value, result);
-      else throw new OpFaultyError(op, `Its lowering gave ${result}, expected ${context.count(value)} elements.`, path);
+        continue;
+      }
+      const pieces = result instanceof Tensor ? [result] : result;
+      const elements = pieces.reduce((sum, piece) => sum + piece.elements, 0);
+      if (elements !== context.count(value))
+        throw new OpFaultyError(op, `Its lowering gave ${pieces.join(' and ')}, expected ${context.count(value)} elements.`, path);
+      context.set(value, pieces);
     }
   }
 }

@@ -1,13 +1,12 @@
 import type { Tensor } from '@graft/ggml';
-import type { NodeOf, ops } from '@graft/graph';
+import type { NodeOf, ops, Value } from '@graft/graph';
 import type { LoweringContext } from './lowering-context.ts';
 
 /** Mixture of experts by products with chosen matrices. */
 export function lowerFusedMoe({ inputs, attributes }: NodeOf<typeof ops.fusedMoe>, c: LoweringContext): Tensor {
   const { builder } = c;
   const { topK, routing, activation } = attributes;
-  const [w13, w2] = [c.matrix(inputs.w13), c.matrix(inputs.w2)];
-  const [hidden, experts] = [w13.ne[0], w13.ne[2]];
+  const [experts, , hidden] = c.dims(inputs.w13) as [number, number, number];
   const tokens = c.count(inputs.x) / hidden;
   const logits = c.shaped(inputs.routerLogits, tokens, experts);
   const scores = routing === 'softmax' ? builder.unary('softmax', logits) : logits;
@@ -16,12 +15,16 @@ export function lowerFusedMoe({ inputs, attributes }: NodeOf<typeof ops.fusedMoe
   const weights = weightsOf(shares, routing, c);
   const all = c.shaped(inputs.x, tokens, 1, hidden);
   const x = routing === 'sigmoidInput' ? builder.binary('mul', builder.repeat(all, [hidden, topK, tokens]), weights) : all;
-  const product = (weight: Tensor, rows: Tensor, bias: typeof inputs.w13Bias): Tensor => {
-    const result = builder.matmulChosen(weight, rows, chosen);
-    return bias === null ? result : builder.addChosen(result, c.shaped(bias, ...c.dims(bias)), chosen);
+  const products = (weights: Value, rows: Tensor, bias: Value | null): Tensor[] => {
+    let start = 0;
+    return c.factors(weights).map((weight) => {
+      const result = builder.matmulChosen(weight, rows, chosen);
+      const added = bias === null ? null : c.packed(c.columns(bias, start, (start += weight.ne[1])));
+      return added === null ? result : builder.addChosen(result, added, chosen);
+    });
   };
-  const gateUp = product(w13, x, inputs.w13Bias); // [2 * intermediate, topK, tokens]
-  const results = product(w2, activated(gateUp, activation, c), inputs.w2Bias); // [hidden, topK, tokens]
+  const gateUp = products(inputs.w13, x, inputs.w13Bias); // [2 * intermediate, topK, tokens] together
+  const results = joined(products(inputs.w2, activated(gateUp, activation, c), inputs.w2Bias), c); // [hidden, topK, tokens]
   const weighted = routing === 'sigmoidInput' ? results : builder.binary('mul', results, weights);
   const [, row, token] = weighted.nb;
   const parts = Array.from({ length: topK }, (_, i) =>
@@ -39,9 +42,15 @@ function weightsOf(shares: Tensor, routing: Attributes['routing'], { builder }: 
   return builder.reshape(builder.unary('softmax', builder.reshape(shares, [topK, tokens])), [1, topK, tokens]);
 }
 
-function activated(gateUp: Tensor, activation: Attributes['activation'], { builder }: LoweringContext): Tensor {
-  if (activation.kind === 'silu') return builder.swiglu(gateUp);
-  const [width, chosen, tokens] = gateUp.ne;
-  const half = (start: number): Tensor => builder.view(gateUp, [width / 2, chosen, tokens], gateUp.nb, start * 4);
-  return builder.swigluOai(half(0), half(width / 2), activation.alpha, activation.limit);
+function activated(gateUp: readonly Tensor[], activation: Attributes['activation'], c: LoweringContext): Tensor {
+  const [gate, up] = gateUp.length === 2 && gateUp[0]!.ne[0] === gateUp[1]!.ne[0] ? gateUp : halves(joined(gateUp, c), c);
+  return activation.kind === 'silu' ? c.builder.swiglu(gate!, up!) : c.builder.swigluOai(gate!, up!, activation.alpha, activation.limit);
+}
+
+const joined = (pieces: readonly Tensor[], { builder }: LoweringContext): Tensor =>
+  pieces.reduce((all, piece) => builder.concat(all, piece, 0));
+
+function halves(x: Tensor, { builder }: LoweringContext): Tensor[] {
+  const [width, chosen, tokens] = x.ne;
+  return [0, width / 2].map((start) => builder.view(x, [width / 2, chosen, tokens], x.nb, start * 4));
 }

@@ -4,8 +4,11 @@ import type { Cache } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
 import type { Weights } from './weights.ts';
 
-/** Where the numbers of a value are: in a tensor, a weight, or an input of the step that becomes a tensor where it is used. */
-type Place = { tensor: Tensor } | { weight: WeightSlot } | { input: string };
+/**
+ * Where the numbers of a value are: in a tensor, in several that lie next to each other along its last axis, in a weight, or in an input of the step that becomes
+ * a tensor where it is used.
+ */
+type Place = { tensor: Tensor } | { pieces: readonly Tensor[] } | { weight: WeightSlot } | { input: string };
 
 /** Fills a tensor before each computation. */
 export interface GraphSource {
@@ -50,9 +53,9 @@ export class LoweringContext {
     this.places.set(slot.value, { weight: slot });
   }
 
-  /** Makes `tensor` the numbers of `value`. */
-  set(value: Value, tensor: Tensor): void {
-    this.places.set(value, { tensor });
+  /** Makes tensors the numbers of `value`: `[width, rows]` each if there are several. */
+  set(value: Value, pieces: readonly Tensor[]): void {
+    this.places.set(value, pieces.length === 1 ? { tensor: pieces[0]! } : { pieces });
   }
 
   /** Gives `value` the numbers of another one. */
@@ -77,6 +80,11 @@ export class LoweringContext {
   tensor(value: Value): Tensor {
     const place = this.place(value);
     if ('tensor' in place) return place.tensor;
+    if ('pieces' in place) {
+      const tensor = place.pieces.reduce((joined, piece) => this.builder.concat(this.packed(joined), this.packed(piece), 0));
+      this.set(value, [tensor]);
+      return tensor;
+    }
     if ('weight' in place) return this.weights.float32(place.weight);
     const count = this.count(value);
     return this.once(`numbers ${place.input}`, () => this.source('F32', [count], ({ inputs }) => floats(inputs[place.input]!)));
@@ -107,6 +115,24 @@ export class LoweringContext {
     return !tensor.isContiguous && tensor.ne[0] === width ? tensor : this.shaped(value, this.count(value) / width, width);
   }
 
+  /** Columns `start` up to `end` of a value as [columns, rows]; a view where its rows are longer. */
+  columns(value: Value, start: number, end: number): Tensor {
+    const place = this.place(value);
+    let first = 0;
+    for (const piece of 'pieces' in place ? place.pieces : []) {
+      const last = first + piece.ne[0];
+      if (first <= start && end <= last) return this.columnsOf(piece, start - first, end - first);
+      first = last;
+    }
+    return this.columnsOf(this.rows(value), start, end);
+  }
+
+  private columnsOf(rows: Tensor, start: number, end: number): Tensor {
+    if (start === 0 && end === rows.ne[0]) return rows;
+    const row = rows.nb[1];
+    return this.builder.view(rows, [end - start, rows.ne[1]], [4, row, row * rows.ne[1], row * rows.ne[1]], start * 4);
+  }
+
   /** The tensor without gaps. */
   packed(tensor: Tensor): Tensor {
     if (tensor.isContiguous) return tensor;
@@ -117,7 +143,8 @@ export class LoweringContext {
 
   /** Whether a node has made the value. */
   isComputed(value: Value): boolean {
-    return 'tensor' in this.place(value);
+    const place = this.place(value);
+    return 'tensor' in place || 'pieces' in place;
   }
 
   /** The weight behind a value; null for a computed one. */
@@ -130,6 +157,12 @@ export class LoweringContext {
   matrix(value: Value): Tensor {
     const slot = this.weightOf(value);
     return slot === null ? this.shaped(value, ...this.dims(value)) : this.weights.tensor(slot);
+  }
+
+  /** A weight of products in ranges of its rows, or a computed value, with their axes reversed. */
+  factors(value: Value): readonly Tensor[] {
+    const slot = this.weightOf(value);
+    return slot === null ? [this.matrix(value)] : this.weights.factors(slot);
   }
 
   /** A value as indices from 0 up to, not including, `limit`. Those of an input are checked before the computation, computed ones are cut to the limit. */

@@ -14,11 +14,14 @@ import { lowerAttention } from './lower-attention.ts';
 import { lowerFusedMoe } from './lower-moe.ts';
 import type { LoweringContext } from './lowering-context.ts';
 
+/** Of an output: a tensor, tensors that lie next to each other along its last axis, or an input's value. */
+export type Result = Tensor | readonly Tensor[] | Value;
+
 /** Adds the nodes of an op. A reshape or the like gives an input's own `Value` in place of a tensor. Outputs that extend a cache in place are left out. */
-type Lowering<K extends OpName> = (node: NodeOf<(typeof ops)[K]>, context: LoweringContext) => readonly (Tensor | Value)[];
+type Lowering<K extends OpName> = (node: NodeOf<(typeof ops)[K]>, context: LoweringContext) => readonly Result[];
 
 /** A plugin's lowering of an op for a platform of ggml. */
-export type GgmlLowering<O = OpFacts> = OpLowering<LoweringContext, readonly (Tensor | Value)[], O>;
+export type GgmlLowering<O = OpFacts> = OpLowering<LoweringContext, readonly Result[], O>;
 
 type Unary = { inputs: { x: Value } };
 type Binary = { inputs: { a: Value; b: Value }; outputs: readonly Value[] };
@@ -69,20 +72,23 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
   },
   matmul: ({ inputs: { a, b }, outputs }, c) => [lowerMatmul(a, b, outputs[0]!, c)],
 
-  siluAndMul: ({ inputs: { x } }, c) => [c.builder.swiglu(c.packed(c.rows(x)))],
+  siluAndMul: ({ inputs: { x } }, c) => {
+    const [gate, up] = halves(x, c);
+    return [c.builder.swiglu(gate, up)];
+  },
   geluTanhAndMul: 'decompose', // ggml's reads a table of float16
   swigluOaiAndMul: ({ inputs: { x }, attributes: { alpha, limit } }, c) => {
-    const [gate, up] = halves(c.rows(x), c) as [Tensor, Tensor];
+    const [gate, up] = halves(x, c);
     return [c.builder.swigluOai(gate, up, alpha, limit)];
   },
 
   reshape: ({ inputs: { x } }) => [x],
   split: ({ inputs: { x }, attributes: { sizes } }, c) => {
     let start = 0;
-    return sizes.map((size) => columns(c.rows(x), start, (start += size), c));
+    return sizes.map((size) => c.columns(x, start, (start += size)));
   },
   slice: ({ inputs: { x }, attributes: { axis, start, end } }, c) => {
-    if (axis === x.dims.length - 1) return [columns(c.rows(x), start, end, c)];
+    if (axis === x.dims.length - 1) return [c.columns(x, start, end)];
     return [c.packed(c.part(c.shaped(x, ...aroundAxis(c.dims(x), axis)), start, end))];
   },
   concat: ({ inputs: { a, b }, attributes: { axis } }, c) => [
@@ -106,10 +112,13 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
   },
 
   linear: ({ inputs: { x, weight, bias } }, c) => {
-    const slot = c.weightOf(weight);
-    const factor = slot === null ? c.matrix(weight) : c.weights.factor(slot);
-    const product = c.builder.matmul(factor, factor.isPacked ? c.packed(c.rows(x)) : c.rows(x));
-    return [bias === null ? product : c.builder.binary('add', product, c.packed(c.tensor(bias)))];
+    let start = 0;
+    const products = c.factors(weight).map((factor) => {
+      const product = c.builder.matmul(factor, factor.isPacked ? c.packed(c.rows(x)) : c.rows(x));
+      const columns = bias === null ? null : c.packed(c.columns(bias, start, (start += factor.ne[1])));
+      return columns === null ? product : c.builder.binary('add', product, columns);
+    });
+    return [products];
   },
   embedding: ({ inputs: { ids, weight } }, c) => {
     const table = c.matrix(weight);
@@ -224,16 +233,9 @@ function larger({ inputs: { a, b }, outputs }: Binary, c: LoweringContext, sign:
   return select(c.builder.unary('step', gap), right, left, c);
 }
 
-/** Columns of [width, rows], a view. */
-function columns(rows: Tensor, start: number, end: number, c: LoweringContext): Tensor {
-  if (start === 0 && end === rows.ne[0]) return rows;
-  const row = rows.nb[1];
-  return c.builder.view(rows, [end - start, rows.ne[1]], [4, row, row * rows.ne[1], row * rows.ne[1]], start * 4);
-}
-
-function halves(rows: Tensor, c: LoweringContext): Tensor[] {
-  const half = rows.ne[0] / 2;
-  return [columns(rows, 0, half, c), columns(rows, half, 2 * half, c)];
+function halves(x: Value, c: LoweringContext): [Tensor, Tensor] {
+  const width = c.dims(x).at(-1)!;
+  return [c.columns(x, 0, width / 2), c.columns(x, width / 2, width)];
 }
 
 /** Dims before, of and after an axis. */

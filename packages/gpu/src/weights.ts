@@ -1,6 +1,15 @@
 import { Disposables } from '@graft/common';
 import { type Device, DeviceBuffer, type Tensor, TensorArena, type TensorType } from '@graft/ggml';
-import { blockTypeOf, type StorageFormat, type StoragePart, toFloat32, type WeightSlot, type WeightStorage } from '@graft/graph';
+import {
+  blockTypeOf,
+  type PartLocation,
+  partBytes,
+  type StorageFormat,
+  type StoragePart,
+  toFloat32,
+  type WeightSlot,
+  type WeightStorage,
+} from '@graft/graph';
 import { MappedFile } from '@graft/onnxruntime';
 import { GgmlLoweringError } from './errors.ts';
 import { frequenciesOf } from './frequencies.ts';
@@ -24,7 +33,7 @@ export class Weights implements Disposable {
   private readonly arena: TensorArena;
   private readonly files = new Map<string, DeviceBuffer>();
   private readonly tensors = new Map<StoragePart | WeightStorage, Tensor>();
-  private readonly factors = new Map<StoragePart, Tensor>();
+  private readonly products = new Map<StoragePart, readonly Tensor[]>();
   private readonly floats = new Map<WeightStorage, Tensor>();
   private readonly rotations = new Map<WeightStorage, Rotation | null>();
   private total = 0;
@@ -41,25 +50,23 @@ export class Weights implements Disposable {
 
   /** A weight in the type that it is kept in. Axes reversed, as ggml has them. @throws GgmlLoweringError for a weight without values */
   tensor({ source, path }: WeightSlot): Tensor {
-    const storage = storageOf(source, path);
-    const { data, blocks } = storage.parts;
-    const key = data ?? blocks ?? storage; // tied weights share their parts
-    const known = this.tensors.get(key);
-    if (known !== undefined) return known;
-    const made = this.make(storage, source.shape);
-    this.tensors.set(key, made);
-    return made;
+    return this.kept(storageOf(source, path), source.shape);
   }
 
-  /** A weight of products: packed where the device is faster so, else as `tensor`. */
-  factor(slot: WeightSlot): Tensor {
-    const storage = storageOf(slot.source, slot.path);
-    const part = storage.parts['blocks'] ?? storage.parts['data'];
-    if (part === undefined || slot.shape.length !== 2) return this.tensor(slot);
-    const known = this.factors.get(part);
+  /** A weight of products, in ranges of rows: packed where the device is faster so, else as `tensor`. Neighbours of one type are packed as one. */
+  factors({ source, path, shape }: WeightSlot): readonly Tensor[] {
+    const storage = storageOf(source, path);
+    const key = Object.values(storage.parts)[0]!;
+    const known = this.products.get(key);
     if (known !== undefined) return known;
-    const made = this.pack(slot, part) ?? this.tensor(slot);
-    this.factors.set(part, made);
+    const runs: WeightStorage[][] = [];
+    for (const range of storage.ranges ?? [storage]) {
+      const last = runs.at(-1);
+      if (range.format === last?.[0]?.format) last.push(range);
+      else runs.push([range]);
+    }
+    const made = runs.flatMap((run) => this.pack(run, shape) ?? run.map((range) => this.kept(range, shapeOfRows(range, shape))));
+    this.products.set(key, made);
     return made;
   }
 
@@ -88,6 +95,16 @@ export class Weights implements Disposable {
     this.resources[Symbol.dispose]();
   }
 
+  private kept(storage: WeightStorage, shape: readonly number[]): Tensor {
+    const { data, blocks } = storage.parts;
+    const key = data ?? blocks ?? storage; // tied weights share their parts
+    const known = this.tensors.get(key);
+    if (known !== undefined) return known;
+    const made = this.make(storage, shape);
+    this.tensors.set(key, made);
+    return made;
+  }
+
   private make(storage: WeightStorage, shape: readonly number[]): Tensor {
     const type = typeOf(storage.format);
     if (type === null) return this.copy('F32', shape, toFloat32(storage));
@@ -95,17 +112,26 @@ export class Weights implements Disposable {
     const { location } = part;
     if (location === null || location.offset % 4 !== 0) return this.copy(type, shape, part.read());
     const tensor = this.arena.tensor(type, sizesOf(shape));
-    this.fileOf(location.path).place(tensor, location.offset);
+    this.fileOf(location).place(tensor, location.offset);
     this.total += tensor.bytes;
     return tensor;
   }
 
-  private pack({ source: { dtype }, shape }: WeightSlot, part: StoragePart): Tensor | null {
-    const type = typeOf(dtype as StorageFormat)!;
-    const tensor = this.arena.tensor(type, sizesOf(shape));
+  private pack(run: readonly WeightStorage[], shape: readonly number[]): Tensor | null {
+    const type = typeOf(run[0]!.format);
+    if (type === null || shape.length !== 2) return null;
+    const rows = run.reduce((sum, range) => sum + shapeOfRows(range, shape)[0]!, 0);
+    const tensor = this.arena.tensor(type, [shape[1]!, rows]);
     const buffer = DeviceBuffer.packing(this.device, tensor);
     if (buffer === null) return null;
-    this.resources.use(buffer).write(tensor, part.read());
+    const parts = run.map((range) => Object.values(range.parts)[0]!);
+    const bytes = new Uint8Array(parts.reduce((sum, part) => sum + partBytes(part), 0));
+    let done = 0;
+    for (const part of parts) {
+      bytes.set(part.read(), done);
+      done += partBytes(part);
+    }
+    this.resources.use(buffer).write(tensor, bytes);
     this.total += tensor.bytes;
     return tensor;
   }
@@ -117,13 +143,20 @@ export class Weights implements Disposable {
     return tensor;
   }
 
-  private fileOf(path: string): DeviceBuffer {
+  private fileOf({ path, verify }: PartLocation): DeviceBuffer {
     const known = this.files.get(path);
     if (known !== undefined) return known;
-    const made = this.resources.use(DeviceBuffer.over(this.device, this.resources.use(MappedFile.open(path))));
+    const file = this.resources.use(MappedFile.open(path));
+    verify?.();
+    const made = this.resources.use(DeviceBuffer.over(this.device, file));
     this.files.set(path, made);
     return made;
   }
+}
+
+/** The shape of a range of the rows of a matrix, or of several. */
+function shapeOfRows({ parts }: WeightStorage, shape: readonly number[]): number[] {
+  return shape.length < 2 ? [...shape] : shape.with(-2, Object.values(parts)[0]!.dims.at(shape.length - 2)!);
 }
 
 /** The type of ggml that a format is; null for the other formats. */

@@ -32,9 +32,9 @@ export type BlockTypeName = keyof typeof blockTypes;
  * How the values of a parameter lie in memory; a property of its storage, never of its name or logical shape.
  * `int8b32`: 8 bit with a scale and a zero point for every 32 values of a row. `int4b32`: 4 bit with a scale for every 32 values, zero point 8.
  * `int4b32o`: 4 bit with a scale, a zero point and a float offset for every 32 values, which holds GGUF's Q4_1 exactly.
- * `ggml.Q4_K` and the like: blocks of GGML as a GGUF has them.
+ * `ggml.Q4_K` and the like: blocks of GGML as a GGUF has them. `rows:ggml.Q4_K*96,ggml.Q6_K*32`: of each matrix 96 rows in one format, then 32 in another.
  */
-export type StorageFormat = (typeof plainFormats)[number] | `ggml.${BlockTypeName}`;
+export type StorageFormat = (typeof plainFormats)[number] | `ggml.${BlockTypeName}` | `rows:${string}`;
 const plainFormats = ['float32', 'bfloat16', 'float16', 'int8b32', 'int4b32', 'int4b32o'] as const;
 export const storageFormats: readonly StorageFormat[] = [
   ...plainFormats,
@@ -44,6 +44,35 @@ export const storageFormats: readonly StorageFormat[] = [
 /** The type of GGML that a format keeps; null for the other formats. */
 export function blockTypeOf(format: StorageFormat): BlockTypeName | null {
   return format.startsWith('ggml.') ? (format.slice('ggml.'.length) as BlockTypeName) : null;
+}
+
+/** Rows of each matrix of a parameter that have a format of their own. */
+export interface RowRange {
+  /** A format with one part. */
+  readonly format: StorageFormat;
+  readonly rows: number;
+}
+
+export function formatOfRanges(ranges: readonly RowRange[]): StorageFormat {
+  return `rows:${ranges.map(({ format, rows }) => `${format}*${rows}`).join()}`;
+}
+
+/** The rows of a format that has several, in order; null for the other formats. */
+export function rangesOf(format: StorageFormat): RowRange[] | null {
+  if (!format.startsWith('rows:')) return null;
+  return format
+    .slice('rows:'.length)
+    .split(',')
+    .map((range) => {
+      const [one = '', rows] = range.split('*');
+      return { format: one as StorageFormat, rows: Number(rows) };
+    });
+}
+
+export function isStorageFormat(value: unknown): value is StorageFormat {
+  if (storageFormats.includes(value as StorageFormat)) return true;
+  const ranges = typeof value === 'string' ? rangesOf(value as StorageFormat) : null;
+  return ranges?.every(({ format, rows }) => storageFormats.includes(format) && Number.isSafeInteger(rows) && rows > 0) ?? false;
 }
 
 /** Element types of the arrays that a storage is made of. */

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { type BigIntStats, closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { messageOf } from '@graft/common';
 import { CheckpointCorruptError, CheckpointNotFoundError } from './errors.ts';
 
@@ -6,6 +6,8 @@ import { CheckpointCorruptError, CheckpointNotFoundError } from './errors.ts';
 export interface FileBytes {
   readonly path: string;
   readonly byteLength: number;
+  /** Identifies the file at this path and its present state; left out where the bytes are not those of the file. */
+  readonly version?: string;
   /** `length` bytes from `offset`. Valid until `close`. @throws CheckpointCorruptError when the file is shorter. */
   read(offset: number, length: number): Uint8Array;
   /** May be called twice. */
@@ -21,6 +23,7 @@ export function openFileBytes(path: string): FileBytes {
   return {
     path,
     byteLength: stat.size,
+    version: versionOf(fstatSync(descriptor, { bigint: true })),
     read(offset, length) {
       if (descriptor === null)
         throw new CheckpointNotFoundError('The file was closed before it was read.', path, {
@@ -34,6 +37,16 @@ export function openFileBytes(path: string): FileBytes {
       descriptor = null;
     },
   };
+}
+
+const versionOf = ({ dev, ino, size, mtimeNs }: BigIntStats): string => [dev, ino, size, mtimeNs].join('-');
+
+/** @throws CheckpointCorruptError when the file at the path is another one than `version`, or has changed */
+export function expectVersion(path: string, version: string): void {
+  if (existsSync(path) && versionOf(statSync(path, { bigint: true })) === version) return;
+  throw new CheckpointCorruptError('The file was replaced or changed while the model was loaded from it.', path, {
+    fix: 'load the model again.',
+  });
 }
 
 /** Refuses the text that git leaves in the place of a large file, and a page that a server sent instead of one. @throws CheckpointCorruptError */

@@ -1,14 +1,15 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Module, Parameter, type StorageFormat } from '@graft/graph';
+import { formatOfRanges, type Module, Parameter, type StorageFormat } from '@graft/graph';
 import { expect, onTestFinished, test } from 'vitest';
 import { llama } from '../families/llama.ts';
 import { llama4 as family } from '../families/llama4.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { f32, failure, ggufBytes, llamaKeys, moduleOf, safetensorsOf, temporaryFile, temporaryFolder } from './checkpoint-files.fixture.ts';
 import { type LoadWeights, loadWeights, stageWeights } from './load-weights.ts';
-import { WeightRules } from './rules.ts';
+import { stackOf } from './map-parameters.ts';
+import { reordered, stack, WeightRules } from './rules.ts';
 import { faithfulPolicy, float32Policy } from './weight-policy.ts';
 
 const cases = fileURLToPath(new URL('../../../../tests/parity/cases/', import.meta.url));
@@ -428,4 +429,92 @@ test('a quantised GGUF keeps its grid under the faithful policy, q4_0 and q4_1 s
   expect(qkv.slice(0, 32)).toEqual([...low, ...high]);
   for (const [i, value] of qkv.slice(32 * 32, 32 * 32 + 32).entries())
     expect(Math.abs(value - (i < 16 ? 1.5 : 2))).toBeLessThanOrEqual(1e-6);
+});
+
+/** Maps float32, and keeps stacks of several types in ranges. */
+const mapping: LoadWeights['policy'] = Object.assign(
+  ({ sources, stack }: Parameters<LoadWeights['policy']>[0]): StorageFormat => {
+    if (sources.length === 1) return 'float32';
+    return formatOfRanges(stack!.map(({ dtype, rows }) => ({ format: dtype === 'F16' ? 'float16' : 'float32', rows })));
+  },
+  { mapsCheckpoint: true },
+);
+const stacked = new WeightRules({
+  'up.w': stack(['a.w', 'b.w']),
+  'mixed.w': stack(['a.w', 'h.w'], [2, 1]),
+  'back.w': reordered('a.w', (row) => 1 - row),
+});
+
+function stackedCheckpoint(values: readonly number[]): Uint8Array {
+  const rows = (from: number) => ({ dtype: 'F32', shape: [2, 2], data: f32(...values.slice(from, from + 4)) });
+  const halves = { dtype: 'F16', shape: [1, 2], data: Uint8Array.of(0, 0x3c, 0, 0x40) }; // 1, 2
+  return safetensorsOf({ 'a.w': rows(0), 'b.w': rows(4), 'h.w': halves });
+}
+
+test('tensors that a format keeps as they are stay in the checkpoint, also as rows of a stack; others go to the cache', async () => {
+  const path = temporaryFolder();
+  writeFileSync(join(path, 'config.json'), '{}');
+  writeFileSync(join(path, 'model.safetensors'), stackedCheckpoint([1, 2, 3, 4, 5, 6, 7, 8]));
+  const checkpoint = await open(path);
+  const model = moduleOf({ 'up.w': [4, 2], 'mixed.w': [3, 2], 'back.w': [2, 2] });
+  const cacheDirectory = temporaryFolder();
+  const report = await loadWeights(model, checkpoint, { policy: mapping, cacheDirectory, rules: stacked });
+  expect(report).toMatchObject({ fromCache: false, bytes: 32 + 16 + 4 + 16 });
+  expect(valuesIn(model, 'up.w')).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(valuesIn(model, 'mixed.w')).toEqual([1, 2, 3, 4, 1, 2]);
+  expect(valuesIn(model, 'back.w')).toEqual([3, 4, 1, 2]);
+  const storages = new Map([...model.namedParameters()].map(([name, { storage }]) => [name, storage!]));
+  const paths = (name: string): string[] => Object.values(storages.get(name)!.parts).map(({ location }) => location!.path);
+  expect(storages.get('up.w')!.format).toBe('rows:float32*2,float32*2');
+  expect(storages.get('mixed.w')!.format).toBe('rows:float32*2,float16*1');
+  expect([...paths('up.w'), ...paths('mixed.w')]).toEqual(Array(4).fill(join(path, 'model.safetensors')));
+  expect(paths('back.w')[0]).toContain(cacheDirectory);
+  const data = readdirSync(cacheDirectory).find((name) => name.endsWith('.weights'))!;
+  expect(statSync(join(cacheDirectory, data)).size).toBe(16);
+});
+
+test('a mapped file that is replaced or changed is refused, not read as another model', async () => {
+  const path = temporaryFolder();
+  const file = join(path, 'model.safetensors');
+  writeFileSync(join(path, 'config.json'), '{}');
+  writeFileSync(file, stackedCheckpoint([1, 2, 3, 4, 5, 6, 7, 8]));
+  const model = moduleOf({ 'up.w': [4, 2], 'h.w': [1, 2] });
+  const rules = new WeightRules({ 'up.w': stack(['a.w', 'b.w']) });
+  const cacheDirectory = temporaryFolder();
+  expect(await loadWeights(model, await open(path), { policy: mapping, cacheDirectory, rules })).toMatchObject({ fromCache: false });
+  const [part] = Object.values([...model.namedParameters()].find(([name]) => name === 'up.w')![1].storage!.parts);
+  part!.location!.verify!();
+  rmSync(file);
+  expect(() => part!.location!.verify!()).toThrow(/replaced or changed/);
+  writeFileSync(file, stackedCheckpoint([8, 7, 6, 5, 4, 3, 2, 1]));
+  expect(() => valuesIn(model, 'up.w')).toThrow(/replaced or changed/);
+});
+
+test('a format of rows that the tensors are not stacked by is refused', async () => {
+  const path = temporaryFolder();
+  writeFileSync(join(path, 'config.json'), '{}');
+  writeFileSync(join(path, 'model.safetensors'), stackedCheckpoint([1, 2, 3, 4, 5, 6, 7, 8]));
+  const load = (format: StorageFormat) => async () =>
+    loadWeights(moduleOf({ 'up.w': [4, 2], 'h.w': [1, 2] }), await open(path), {
+      policy: ({ name }) => (name === 'up.w' ? format : 'float32'),
+      cacheDirectory: null,
+      rules: new WeightRules({ 'up.w': stack(['a.w', 'b.w']) }),
+    });
+  await expect(load('rows:float32*1,float32*3')()).rejects.toThrow(/not stacked from the rows/);
+  await expect(load('rows:float32*1,float32*1')()).rejects.toThrow(/matrices of 2 rows/);
+});
+
+test('experts are stacked alike in each matrix', () => {
+  const tensorOf = (dtype: string) => ({ key: dtype, dtype, shape: [], file: null as never, offset: 0, byteLength: 0 });
+  const [gate, up] = [tensorOf('Q4_K'), tensorOf('Q6_K')];
+  const run = (tensor: typeof gate, first: number, elements: number) => ({ tensor, first, elements, arrangement: null });
+  const segments = [0, 1, 2].flatMap((expert) => [run(gate, expert * 8, 8), run(up, expert * 4, 4)]);
+  const stackOfShape = (shape: number[], runs = segments) =>
+    stackOf({ shape, segments: runs })?.map((each) => [each.dtype, each.rows, each.segments.length]);
+  expect(stackOfShape([3, 3, 4])).toEqual([
+    ['Q4_K', 2, 1],
+    ['Q6_K', 1, 1],
+  ]);
+  expect(stackOfShape([3, 3, 4], [...segments.slice(0, 5), run(gate, 40, 4)])).toBeUndefined();
+  expect(stackOfShape([9, 4])).toEqual(segments.map(({ tensor, elements }) => [tensor.dtype, elements / 4, 1]));
 });

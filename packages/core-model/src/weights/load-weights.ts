@@ -1,10 +1,22 @@
 import { setImmediate } from 'node:timers/promises';
-import { blockTypeOf, type Module, memoryStorage, type Parameter, partBytes, partsOf, type WeightStorage } from '@graft/graph';
+import {
+  blockTypeOf,
+  type Module,
+  memoryStorage,
+  type Parameter,
+  partBytes,
+  partsOf,
+  rangesOf,
+  rangesStorage,
+  StorageMismatchError,
+  type WeightStorage,
+} from '@graft/graph';
 import type { Checkpoint } from './checkpoint.ts';
 import { checkSources, convertParameter, type Piece, type PlannedParameter } from './convert-parameter.ts';
 import { WeightCacheError } from './errors.ts';
-import { type MapParameters, mapParameters } from './map-parameters.ts';
-import { decodeBlocks } from './quantize.ts';
+import { expectVersion, readFully, withFile } from './file-bytes.ts';
+import { type MapParameters, mapParameters, type StackedRows, stackOf } from './map-parameters.ts';
+import { decodeBlocks, sourceTypes } from './quantize.ts';
 import { cacheKey, cacheLayout, WeightCache } from './weight-cache.ts';
 import type { WeightPolicy } from './weight-policy.ts';
 
@@ -20,6 +32,7 @@ export interface LoadWeights extends MapParameters {
 }
 
 export interface LoadReport {
+  /** Whether no weight was converted. */
   fromCache: boolean;
   /** All parts together. */
   bytes: number;
@@ -46,7 +59,7 @@ export async function loadWeights(model: Module, checkpoint: Checkpoint, options
 
 /**
  * Reads the whole checkpoint into new storages for these parameters, each in the format that the policy chooses. The parts are in a file of the cache
- * directory (`StoragePart.location`), or else in memory. No parameter changes before `apply`. The checkpoint may be closed afterwards.
+ * directory (`StoragePart.location`), in the checkpoint's own file if the policy allows it, or else in memory. No parameter changes before `apply`. The checkpoint may be closed afterwards.
  * @param parameters by the names that `rules` knows, in the model's order.
  * @throws CheckpointMissingTensorError, CheckpointShapeMismatchError, CheckpointUnexpectedTensorError, CheckpointDTypeError, CheckpointCorruptError,
  * StorageMismatchError (a policy's format does not fit a shape); the signal's reason.
@@ -58,17 +71,18 @@ export async function stageWeights(
 ): Promise<StagedWeights> {
   const start = performance.now();
   const plan = planOf(parameters, checkpoint, options);
-  const { storages, fromCache } =
-    options.cacheDirectory === null
-      ? { storages: await convertInMemory(plan, options), fromCache: false }
-      : await throughCache(plan, checkpoint, options.cacheDirectory, options);
+  const pieces = plan.flatMap(({ pieces }) => pieces);
+  const converted = pieces.filter(({ mapped }) => mapped === null);
+  const { storages, fromCache } = await convertPieces(converted, checkpoint, options);
   options.signal?.throwIfAborted();
-  const bytes = plan.reduce((sum, parameter) => sum + bytesOfParts(parameter), 0);
-  options.onProgress?.(1, fromCache ? 'weights from the cache' : 'weights converted');
+  const bytes = pieces.reduce((sum, piece) => sum + bytesOfParts(piece), 0);
+  options.onProgress?.(1, converted.length === 0 ? 'weights mapped' : fromCache ? 'weights from the cache' : 'weights converted');
+  const storageOf = (piece: PlannedPiece): WeightStorage => readable(piece.mapped ?? storages.get(piece.name)!);
   return {
     report: { fromCache, bytes, parameters: plan.length, seconds: (performance.now() - start) / 1000 },
     apply() {
-      for (const [name, storage] of storages) parameters.get(name)!.setStorage(readable(storage));
+      for (const { name, shape, pieces } of plan)
+        parameters.get(name)!.setStorage(pieces.length === 1 ? storageOf(pieces[0]!) : rangesStorage(shape, pieces.map(storageOf)));
     },
   };
 }
@@ -77,19 +91,72 @@ function readable(storage: WeightStorage): WeightStorage {
   return blockTypeOf(storage.format) === null ? storage : { ...storage, decode: () => decodeBlocks(storage) };
 }
 
+/** A parameter, or a range of its rows, that has one format. */
+interface PlannedPiece extends PlannedParameter {
+  /** Its storage in the checkpoint's file; null where it must be converted or copied. */
+  readonly mapped: WeightStorage | null;
+}
+
 /** Finds every fault that can be found without reading a weight. */
-function planOf(parameters: ReadonlyMap<string, Parameter>, checkpoint: Checkpoint, options: LoadWeights): PlannedParameter[] {
+function planOf(parameters: ReadonlyMap<string, Parameter>, checkpoint: Checkpoint, options: LoadWeights) {
   const shapes = [...parameters].map(([name, parameter]) => [name, parameter.shape] as const);
   return mapParameters(shapes, checkpoint, options).map((mapped) => {
     checkSources(mapped);
+    const { name, shape } = mapped;
     const sources = [...new Set(mapped.segments.map(({ tensor }) => tensor.dtype))];
-    const format = options.policy({ name: mapped.name, shape: mapped.shape, sources });
-    partsOf(format, mapped.shape); // throws where the format does not fit the shape
-    return { ...mapped, format };
+    const stack = stackOf(mapped);
+    const format = options.policy({ name, shape, sources, stack: stack?.map(({ dtype, rows }) => ({ dtype, rows })) ?? null });
+    partsOf(format, shape); // throws where the format does not fit the shape
+    return { name, shape, pieces: piecesOf({ ...mapped, format }, stack, options.policy.mapsCheckpoint ?? false) };
   });
 }
 
-async function throughCache(plan: PlannedParameter[], checkpoint: Checkpoint, directory: string, options: LoadWeights) {
+/** The ranges of rows of a format that has several, or that are whole in the checkpoint's files, each in the format; else the parameter itself. */
+function piecesOf(parameter: PlannedParameter, stack: StackedRows[] | null, maps: boolean): PlannedPiece[] {
+  const { name, shape, format } = parameter;
+  const ranges = rangesOf(format);
+  const pieces = (stack ?? []).map(({ rows, segments }, i): PlannedPiece => {
+    const shapeOfRows = shape.length < 2 ? shape : shape.with(-2, rows);
+    const piece = {
+      name: stack!.length === 1 ? name : `${name} (rows ${i})`,
+      shape: shapeOfRows,
+      format: ranges?.[i]?.format ?? format,
+      segments,
+    };
+    return { ...piece, mapped: maps ? inCheckpoint(piece) : null };
+  });
+  if (ranges === null)
+    return pieces.length > 0 && pieces.every(({ mapped }) => mapped !== null) ? pieces : [{ ...parameter, mapped: null }];
+  if (ranges.map(({ rows }) => rows).join() === stack?.map(({ rows }) => rows).join()) return pieces;
+  throw new StorageMismatchError(`The parameter "${name}" is not stacked from the rows of ${format}.`);
+}
+
+/** The storage of a piece that is one run of bytes of a file in its own format; null for the others. */
+function inCheckpoint({ shape, format, segments: [segment, ...others] }: PlannedParameter): WeightStorage | null {
+  const { tensor, first, arrangement } = segment!;
+  const source = sourceTypes.get(tensor.dtype)!;
+  const { path, version } = tensor.file;
+  if (others.length > 0 || arrangement !== null || source.own !== format || version === undefined) return null;
+  const offset = tensor.offset + (first / source.elements) * source.bytes;
+  const verify = (): void => expectVersion(path, version);
+  const parts = Object.entries(partsOf(format, shape)).map(([part, description]) => {
+    const read = (): Uint8Array => {
+      const bytes = withFile(path, 'r', (file) => readFully(file, path, offset, partBytes(description)));
+      verify();
+      return bytes;
+    };
+    return [part, { ...description, location: { path, offset, verify }, read }];
+  });
+  return { format, parts: Object.fromEntries(parts) };
+}
+
+async function convertPieces(plan: PlannedPiece[], checkpoint: Checkpoint, options: LoadWeights) {
+  if (plan.length === 0) return { storages: new Map<string, WeightStorage>(), fromCache: true };
+  if (options.cacheDirectory === null) return { storages: await convertInMemory(plan, options), fromCache: false };
+  return throughCache(plan, checkpoint, options.cacheDirectory, options);
+}
+
+async function throughCache(plan: PlannedPiece[], checkpoint: Checkpoint, directory: string, options: LoadWeights) {
   options.onProgress?.(0, 'identifying the checkpoint');
   const cache = new WeightCache(directory, cacheKey(await checkpoint.fingerprint(), plan), cacheLayout(plan));
   options.signal?.throwIfAborted();
@@ -110,15 +177,15 @@ async function throughCache(plan: PlannedParameter[], checkpoint: Checkpoint, di
     if (problem !== null) throw problem;
   }
   cache.use();
-  return { fromCache, storages: plan.map((parameter): [string, WeightStorage] => [parameter.name, cache.storage(parameter)]) };
+  return { fromCache, storages: new Map(plan.map((piece) => [piece.name, cache.storage(piece)])) };
 }
 
-async function convertInMemory(plan: PlannedParameter[], options: LoadWeights): Promise<[string, WeightStorage][]> {
+async function convertInMemory(plan: PlannedParameter[], options: LoadWeights): Promise<Map<string, WeightStorage>> {
   const arrays = new Map(plan.map((parameter) => [parameter.name, emptyParts(parameter)]));
   await convertAll(plan, options, ({ name }, { parts, offsets }) => {
     for (const [part, bytes] of Object.entries(parts)) arrays.get(name)![part]!.set(bytes, offsets[part]!);
   });
-  return plan.map(({ name, format, shape }) => [name, memoryStorage(format, shape, arrays.get(name)!)]);
+  return new Map(plan.map(({ name, format, shape }) => [name, memoryStorage(format, shape, arrays.get(name)!)]));
 }
 
 const longestTurnMs = 20;

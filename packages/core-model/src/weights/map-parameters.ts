@@ -17,6 +17,57 @@ export interface MappedParameter {
   readonly segments: readonly Segment[];
 }
 
+/** Rows of each matrix that come from tensors of one dtype. */
+export interface StackedRows {
+  readonly dtype: string;
+  /** Of each matrix. */
+  readonly rows: number;
+  /** The rows of all matrices, in order. */
+  readonly segments: readonly Segment[];
+}
+
+/** The rows that each matrix is stacked from, one after the other; null where matrices differ, or are made of other pieces than whole rows. */
+export function stackOf({ shape, segments }: Pick<MappedParameter, 'shape' | 'segments'>): StackedRows[] | null {
+  const joined = joinSegments(segments);
+  const [rows = 1, columns = 1] = shape.slice(-2);
+  if (joined.length === 1) return [{ dtype: joined[0]!.tensor.dtype, rows: shape.length < 2 ? 1 : rows, segments: joined }];
+  if (shape.length < 2) return null;
+  const places: Segment[][] = [];
+  let [row, place] = [0, 0];
+  for (const segment of segments) {
+    (places[place++] ??= []).push(segment);
+    row += segment.elements / columns;
+    if (row < rows) continue;
+    if (row > rows) return null;
+    [row, place] = [0, 0];
+  }
+  const matrices = shape.slice(0, -2).reduce((product, size) => product * size, 1);
+  const stack = places.map((each) => ({ dtype: each[0]!.tensor.dtype, rows: each[0]!.elements / columns, segments: joinSegments(each) }));
+  const isEven = places.every(
+    (each, i) =>
+      each.length === matrices &&
+      Number.isInteger(stack[i]!.rows) &&
+      each.every(({ elements, tensor }) => elements === each[0]!.elements && tensor.dtype === stack[i]!.dtype),
+  );
+  return isEven ? stack : null;
+}
+
+/** Segments that follow each other in one tensor, as one. */
+function joinSegments(segments: readonly Segment[]): Segment[] {
+  const joined: Segment[] = [];
+  for (const segment of segments) {
+    const last = joined.at(-1);
+    const follows =
+      last?.tensor === segment.tensor &&
+      last.arrangement === null &&
+      segment.arrangement === null &&
+      last.first + last.elements === segment.first;
+    if (follows) joined[joined.length - 1] = { ...last, elements: last.elements + segment.elements };
+    else joined.push(segment);
+  }
+  return joined;
+}
+
 export interface MapParameters {
   /** How the checkpoint's tensors become parameters, from its family. */
   rules: WeightRules;

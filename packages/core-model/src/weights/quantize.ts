@@ -1,4 +1,14 @@
-import { aligned, blockTypeOf, fromBfloat16, partBytes, partsOf, quantBlock, type StorageFormat, type WeightStorage } from '@graft/graph';
+import {
+  aligned,
+  type BlockTypeName,
+  blockTypeOf,
+  fromBfloat16,
+  partBytes,
+  partsOf,
+  quantBlock,
+  type StorageFormat,
+  type WeightStorage,
+} from '@graft/graph';
 import { BlockReader, type BlockType, blockTypes, UnpackedBlock } from './block-types.ts';
 import { CheckpointCorruptError, CheckpointDTypeError, type Origin } from './errors.ts';
 import { encodeBfloat16, encodeFloat16, float16Table } from './half-precision.ts';
@@ -9,6 +19,8 @@ export type Parts = Record<string, Uint8Array>;
 export interface SourceType {
   readonly elements: number;
   readonly bytes: number;
+  /** The format that keeps its bytes as they are. */
+  readonly own: StorageFormat;
   /** The smallest form that is faithful to a quantised type (docs/adr/0003); null for the other types. */
   readonly form: StorageFormat | null;
   /** The values in float32, rounded once. */
@@ -20,6 +32,7 @@ export interface SourceType {
 const plainType = (bytes: number, format: StorageFormat, decode: SourceType['decode']): SourceType => ({
   elements: 1,
   bytes,
+  own: format,
   form: null,
   decode,
   direct: (data, to) => (to === format ? { data } : null),
@@ -111,6 +124,7 @@ function quantisedType(name: string, type: BlockType): SourceType {
   return {
     elements,
     bytes: size,
+    own: `ggml.${name as BlockTypeName}`,
     form: is4Bit ? (grid.low === -8 ? 'int4b32' : 'int4b32o') : 'int8b32',
     decode(bytes, origin) {
       const values = new Float32Array((bytes.byteLength / size) * elements);

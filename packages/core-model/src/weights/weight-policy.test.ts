@@ -12,6 +12,6 @@ test.each([
   ['model.norm.weight', [64], ['Q8_0'], 'float32'],
   ['model.layers.0.feed_forward.router.weight', [4, 64], ['Q8_0'], 'float32'],
 ] as const)('%s %j of %j is kept as %4$s', (name, shape, sources, format) => {
-  expect(faithfulPolicy({ name, shape, sources })).toBe(format);
-  expect(float32Policy({ name, shape, sources })).toBe('float32');
+  expect(faithfulPolicy({ name, shape, sources, stack: null })).toBe(format);
+  expect(float32Policy({ name, shape, sources, stack: null })).toBe('float32');
 });

@@ -6,10 +6,19 @@ export interface PolicySubject {
   readonly name: string;
   readonly shape: readonly number[];
   readonly sources: readonly string[];
+  /** The tensors that each matrix `[..., N, K]` is stacked from along N; null where it is made of rows otherwise. */
+  readonly stack: readonly { readonly dtype: string; readonly rows: number }[] | null;
 }
 
 /** Chooses the format of a parameter. A platform brings its own. */
-export type WeightPolicy = (parameter: PolicySubject) => StorageFormat;
+export interface WeightPolicy {
+  (parameter: PolicySubject): StorageFormat;
+  /**
+   * Whether a tensor that a format keeps as it is may stay in the checkpoint's file and be mapped from there. That file must then not be written to while the
+   * model serves; it may be replaced by another one of its name. Default: all weights are copied into the cache.
+   */
+  readonly mapsCheckpoint?: boolean;
+}
 
 /** Everything in float32, which is exact for every checkpoint. */
 export const float32Policy: WeightPolicy = Object.freeze(() => 'float32' as const); // frozen: a constant, which engines may share

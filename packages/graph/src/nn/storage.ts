@@ -1,10 +1,21 @@
-import { blockTypeOf, blockTypes, bytesPerElement, type PartDType, type StorageFormat } from '../dtype.ts';
+import {
+  blockTypeOf,
+  blockTypes,
+  bytesPerElement,
+  formatOfRanges,
+  type PartDType,
+  type RowRange,
+  rangesOf,
+  type StorageFormat,
+} from '../dtype.ts';
 import { StorageMismatchError } from '../errors.ts';
 
 /** The place of a part in a file. A backend can map it instead of copying it. */
 export interface PartLocation {
   path: string;
   offset: number;
+  /** To be called once the file is mapped: throws if it is another file than the one in which the part was found. */
+  verify?(): void;
 }
 
 /** One array of a storage. `read` gives its bytes, row-major and little-endian; a part in a file is read when asked for. */
@@ -21,6 +32,7 @@ export interface StoragePart {
  * - int8b32: `quants` uint8 [..., N, K/32, 32], `scales` float32 [..., N, K/32], `zeroPoints` uint8 [..., N, K/32]; value = (q - zeroPoint) * scale;
  * - int4b32: `quants` uint8 [..., N, K/32, 16] (low nibble first), `scales` float32 [..., N, K/32]; value = (q - 8) * scale;
  * - `ggml.` and a type: `blocks` uint8 [..., N, K / elements, bytes], and `decode`;
+ * - `rows:` and formats: the parts of each range of rows, named `0.blocks`, `1.blocks` and so on, `ranges` and `decode`;
  * - int4b32o: `quants` and `scales` as int4b32, `zeroPoints` uint8 and `offsets` float32 [..., N, K/32]; value = (q - zeroPoint) * scale + offset.
  */
 export interface WeightStorage {
@@ -28,6 +40,8 @@ export interface WeightStorage {
   readonly parts: Readonly<Record<string, StoragePart>>;
   /** The values of blocks of GGML in float32; whoever makes such a storage can read them. */
   decode?(): Float32Array;
+  /** The storages of ranges of rows. */
+  readonly ranges?: readonly WeightStorage[];
 }
 
 export const quantBlock = 32;
@@ -35,6 +49,8 @@ export const quantBlock = 32;
 /** The parts of a format for a parameter of this shape. */
 export function partsOf(format: StorageFormat, shape: readonly number[]): Record<string, { dtype: PartDType; dims: number[] }> {
   if (format === 'float32' || format === 'bfloat16' || format === 'float16') return { data: { dtype: format, dims: [...shape] } };
+  const ranges = rangesOf(format);
+  if (ranges !== null) return partsOfRanges(ranges, format, shape);
   const columns = shape.at(-1) ?? 0;
   const type = blockTypeOf(format);
   const block = type === null ? quantBlock : blockTypes[type].elements;
@@ -47,6 +63,33 @@ export function partsOf(format: StorageFormat, shape: readonly number[]): Record
   const zeroPoints = { dtype: 'uint8', dims: blocks } as const;
   if (format === 'int4b32o') return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock / 2] }, scales, zeroPoints, offsets: scales };
   return { quants: { dtype: 'uint8', dims: [...blocks, quantBlock] }, scales, zeroPoints };
+}
+
+function partsOfRanges(ranges: readonly RowRange[], format: string, shape: readonly number[]) {
+  const total = ranges.reduce((sum, { rows }) => sum + rows, 0);
+  if (shape.length < 2 || total !== shape.at(-2))
+    throw new StorageMismatchError(`A storage ${format} has matrices of ${total} rows; the shape is [${shape.join(', ')}].`);
+  const parts = ranges.map((range) => partsOf(range.format, shape.with(-2, range.rows)));
+  return Object.fromEntries(parts.flatMap((each, i) => Object.entries(each).map(([name, part]) => [`${i}.${name}`, part])));
+}
+
+/** A storage of matrices `[..., N, K]` whose rows are those of other storages `[..., rows, K]`, in order. */
+export function rangesStorage(shape: readonly number[], ranges: readonly WeightStorage[]): WeightStorage {
+  const described = ranges.map(({ format, parts }) => ({ format, rows: Object.values(parts)[0]!.dims.at(shape.length - 2)! }));
+  const parts = ranges.flatMap((range, i) => Object.entries(range.parts).map(([name, part]) => [`${i}.${name}`, part]));
+  const decode = (): Float32Array => {
+    const product = (dims: readonly number[]): number => dims.reduce((all, size) => all * size, 1);
+    const [values, matrices] = [new Float32Array(product(shape)), product(shape.slice(0, -2))];
+    let start = 0;
+    for (const range of ranges) {
+      const rows = toFloat32(range);
+      const each = rows.length / matrices;
+      for (let i = 0; i < matrices; i++) values.set(rows.subarray(i * each, (i + 1) * each), start + (i * values.length) / matrices);
+      start += each;
+    }
+    return values;
+  };
+  return { format: formatOfRanges(described), parts: Object.fromEntries(parts), ranges, decode };
 }
 
 export function partBytes(part: { dtype: PartDType; dims: readonly number[] }): number {
