@@ -25,7 +25,7 @@ const longFiles: Record<string, string> = {
   'packages/onnxruntime/src/onnx/onnx_pb.ts': 'generated from onnx.proto',
 };
 
-const plugins = ['cpu', 'llama4-hpu'];
+const plugins = ['cpu', 'gpu', 'llama4-hpu'];
 
 interface Rule {
   name: string;

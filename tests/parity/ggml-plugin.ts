@@ -1,5 +1,5 @@
 import { Backend, WeightPolicy } from '@graft/engine';
-import { GgmlBackend, ggmlPolicy } from '@graft/gpu';
+import { GgmlBackend, ggmlPolicy } from '@graft/gpu/api';
 import { definePlugin } from '@graft/registry';
 
 /** ggml on the CPU as a platform. */

@@ -230,9 +230,10 @@ export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode 
 }
 
 /** @throws EngineConfigError if the platform has no options; the errors of the platform's own check. */
-function checkPlatformOptions({ platform: { platform }, config }: LoadOptions, { maxModelLength }: ModelContext): void {
+function checkPlatformOptions({ platform: detected, config }: LoadOptions, { maxModelLength }: ModelContext): void {
   const { platformOptions, maxSequences, prefillTokens } = config;
-  platform.checkOptions?.(platformOptions, { maxSequences, prefillTokens, maxModelLength });
+  const { platform } = detected;
+  platform.checkOptions?.(platformOptions, { maxSequences, prefillTokens, maxModelLength }, detected);
   const [option] = Object.keys(platformOptions);
   if (platform.checkOptions !== undefined || option === undefined) return;
   throw new EngineConfigError(`Platform "${platform.name}" has no options, but "${option}" is given.`, 'platformOptions', 'leave it out.');

@@ -160,6 +160,7 @@ export const signatures = {
   ggml_backend_dev_count: ['size', ''],
   ggml_backend_dev_get: ['dev', 'size'],
   ggml_backend_dev_by_type: ['dev', 'int'],
+  ggml_backend_load: ['reg', 'string'],
   ggml_backend_load_all_from_path: ['void', 'string'],
   ggml_backend_tensor_alloc: ['int', 'buffer tensor pointer'],
   ggml_threadpool_new: ['threadpool', 'threadpool_params', 'cpu'],

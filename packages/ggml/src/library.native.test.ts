@@ -29,11 +29,11 @@ test('a folder without the libraries is refused', () => {
   expect(() => new Ggml(folder)).toThrow(GgmlLibraryError);
 });
 
-test('a process loads ggml for one accelerator', () => {
+test('a process loads ggml once, and adds an accelerator to it', () => {
   const library = loadGgml(null);
   expect(library.version).toBe('0.25.1');
   expect(loadGgml(null)).toBe(library);
-  expect(() => loadGgml('cuda')).toThrow('cannot be loaded again for cuda');
+  expect(() => loadGgml('cuda')).toThrow('@node-llama-cpp/linux-x64-cuda is not installed');
 });
 
 test('devices are tried in another process', async () => {

@@ -42,7 +42,7 @@ const stackBytes = 8 * 2 ** 20;
 const keptLines = 12;
 
 /** Packages with ggml's libraries: for the CPU alone, or with a GPU's as well. */
-export type Accelerator = 'vulkan' | 'cuda' | null;
+export type Accelerator = 'vulkan' | 'cuda' | 'metal' | null;
 
 /**
  * The folder of ggml's libraries in the installed npm package.
@@ -55,18 +55,37 @@ export function findLibraries(accelerator: Accelerator = null, { platform, arch 
       fix: 'use Linux x64 or a container of it, or the backend onnxruntime.',
     });
   }
+  if (accelerator === 'metal')
+    throw new GgmlPlatformError({ what: 'Metal is a library of macOS.', fix: 'use the platform vulkan or cuda.' });
   const build = `${platform}-${arch}${accelerator === null ? '' : `-${accelerator}`}`;
   const name = `@node-llama-cpp/${build}`;
   try {
-    return join(dirname(dirname(createRequire(import.meta.url).resolve(name))), 'bins', build);
+    return join(
+      dirname(dirname(createRequire(import.meta.url).resolve(name, { paths: [import.meta.dirname, process.cwd()] }))),
+      'bins',
+      build,
+    );
   } catch (cause) {
+    const where =
+      accelerator === null ? ', without --omit=optional' : ", in the application's folder, or in another one that NODE_PATH names";
     throw new GgmlLibraryError({
       what: `The package ${name} is not installed.`,
-      fix: `npm install ${name}@${packageVersion}, without --omit=optional.`,
+      fix: `npm install ${name}@${packageVersion}${where}.`,
       cause,
     });
   }
 }
+
+/** What the libraries of an accelerator need of the system, with what to install. */
+const systemLibraries: Record<NonNullable<Accelerator>, readonly (readonly [library: string, install: string])[]> = {
+  metal: [],
+  vulkan: [['libvulkan.so.1', 'install the loader of Vulkan (Debian, Ubuntu: apt-get install libvulkan1) and the driver of the GPU']],
+  cuda: [
+    ['libcuda.so.1', "install NVIDIA's driver; the package was built for CUDA 13 (driver 580 or newer)"],
+    ['libcudart.so.13', "install the runtime of CUDA 13 (with NVIDIA's repository: apt-get install cuda-cudart-13-0)"],
+    ['libcublas.so.13', "install cuBLAS of CUDA 13 (with NVIDIA's repository: apt-get install libcublas-13-0)"],
+  ],
+};
 
 /** koffi unloads a library when its handle is collected. */
 const opened: LibraryHandle[] = [];
@@ -80,6 +99,8 @@ export class Ggml {
   lastCall = '';
   private readonly native = new Map<string, NativeFunction>();
   private readonly base: LibraryHandle;
+  /** What ggml logged in the latest call of `logged`. */
+  log: readonly string[] = [];
 
   /** @throws GgmlLibraryError */
   constructor(folder: string) {
@@ -140,6 +161,20 @@ export class Ggml {
     }
   }
 
+  /** Adds the devices of an accelerator to this process. @throws GgmlLibraryError for a missing package or a missing library of the system */
+  add(accelerator: NonNullable<Accelerator>): void {
+    const folder = findLibraries(accelerator);
+    for (const [library, install] of systemLibraries[accelerator]) {
+      try {
+        opened.push(koffi.load(library));
+      } catch (cause) {
+        throw new GgmlLibraryError({ what: `ggml for ${accelerator} needs ${library}: ${messageOf(cause)}.`, fix: `${install}.`, cause });
+      }
+    }
+    const path = join(folder, `libggml-${accelerator}.so`);
+    this.logged('The library did not load.', path, () => this.calls.ggml_backend_load(path));
+  }
+
   /** The address of a function, for ggml to call. */
   addressOf(name: string): bigint {
     return this.base.symbol(name);
@@ -164,6 +199,7 @@ export class Ggml {
     this.calls.ggml_log_set(receive, null);
     try {
       const result = call();
+      this.log = lines;
       if (result !== null) return result;
       const said = lines.length === 0 ? '' : ` ggml says:\n${lines.slice(-keptLines).join('\n')}`;
       throw new GgmlCallError({ what: `${what}${said}`, where });
@@ -241,19 +277,17 @@ function enlargeStacks(folder: string): void {
   }
 }
 
-let loaded: { accelerator: Accelerator; library: Ggml } | null = null;
+let loaded: Ggml | null = null;
 
-/** The library, loaded for the CPU alone unless `loadGgml` was called before. @throws GgmlPlatformError, GgmlLibraryError */
+/** The library of this process. @throws GgmlPlatformError, GgmlLibraryError */
 export function ggml(): Ggml {
-  return loaded?.library ?? loadGgml(null);
+  loaded ??= new Ggml(findLibraries());
+  return loaded;
 }
 
-/** Loads ggml once for this process, with the devices of an accelerator. @throws GgmlPlatformError, GgmlLibraryError */
+/** Loads ggml, and adds the devices of an accelerator. @throws GgmlPlatformError, GgmlLibraryError */
 export function loadGgml(accelerator: Accelerator): Ggml {
-  loaded ??= { accelerator, library: new Ggml(findLibraries(accelerator)) };
-  if (loaded.accelerator === accelerator || accelerator === null) return loaded.library;
-  throw new GgmlLibraryError({
-    what: `ggml was loaded for ${loaded.accelerator ?? 'the CPU alone'}, and cannot be loaded again for ${accelerator}.`,
-    fix: 'use one of them in a process.',
-  });
+  const library = ggml();
+  if (accelerator !== null) library.add(accelerator);
+  return library;
 }

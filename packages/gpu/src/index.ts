@@ -1,6 +1,7 @@
 export type { CacheType } from './caches.ts';
-export { GgmlLoweringError } from './errors.ts';
+export { GgmlLoweringError, GpuOptionError } from './errors.ts';
 export { GgmlBackend, type GgmlBackendOptions } from './ggml-backend.ts';
 export type { LoweringContext } from './lowering-context.ts';
 export type { GgmlLowering } from './lowerings.ts';
+export { GpuPlatform } from './platforms.ts';
 export { ggmlPolicy } from './policy.ts';

@@ -52,6 +52,24 @@ test('two devices are an error that says how to choose', async () => {
   await expect(both).rejects.toThrow(code('GRAFT_PLATFORM_CONFLICT', { fix: expect.stringContaining('--platform hpu') }));
 });
 
+test('of two platforms with a device the preferred one is chosen; two that are preferred over each other are an error', async () => {
+  const vulkan = platform('vulkan', { device: 'device', reason: 'one GPU' });
+  const cuda = Object.assign(platform('cuda', { device: 'device', reason: 'the same GPU' }), { preferredOver: ['vulkan'] });
+  expect(await selectPlatform([vulkan, cuda])).toMatchObject({ platform: cuda, reason: 'preferred over "vulkan"; the same GPU' });
+  expect((await selectPlatform([vulkan, platform('cpu', 'device', true)])).platform).toBe(vulkan);
+  const mutual = Object.assign(platform('vulkan', 'device'), { preferredOver: ['cuda'] });
+  await expect(selectPlatform([mutual, cuda])).rejects.toThrow(code('GRAFT_PLATFORM_CONFLICT'));
+});
+
+test('an absent platform says how its user makes it available, and no other detector runs', async () => {
+  const cpu = platform('cpu', 'device', true);
+  const gpu = platform('gpu', { device: 'absent', reason: 'no driver', fix: 'install the driver 580' });
+  await expect(selectPlatform([cpu, gpu], 'gpu')).rejects.toThrow(
+    code('GRAFT_PLATFORM_UNAVAILABLE', { fix: expect.stringMatching(/^install the driver 580, or ask for another platform/) }),
+  );
+  expect([cpu.calls, gpu.calls]).toEqual([0, 1]);
+});
+
 test('a platform asked for by name that is absent, or whose detector throws, is an error: no other platform is taken', async () => {
   const broken = new Error('permission denied on /dev/accel0');
   const platforms = [

@@ -7,12 +7,14 @@ export interface Detection {
   readonly device: DeviceState;
   /** Why, in one sentence: which file, driver or count decided. */
   readonly reason?: string;
+  /** How its user makes the device available, for the error when an absent one is asked for: `install the driver`. */
+  readonly fix?: string;
   /** Other findings, under the platform's own names: a driver's version, bytes of memory, a generation. */
   readonly properties?: Readonly<Record<string, unknown>>;
 }
 
 /** The answer of a platform's detector, with its defaults filled in. */
-export interface Detected extends Required<Omit<Detection, 'device'>> {
+export interface Detected extends Required<Omit<Detection, 'device' | 'fix'>>, Pick<Detection, 'fix'> {
   /** `failed`: `detect()` threw; `reason` is its message. */
   readonly device: DeviceState | 'failed';
 }
@@ -28,12 +30,17 @@ export interface Platform {
   readonly name: string;
   /** Chosen when no other platform has a device. */
   readonly fallback?: boolean;
+  /** Platforms over which it is chosen where they have a device too, such as slower ways to the same one. */
+  readonly preferredOver?: readonly string[];
   /** The execution modes it offers, the default first. */
   readonly modes: readonly string[];
   /** Looks for the device. Pure: no side effects, no state; called once at each choice. */
   detect(): DeviceState | Detection | Promise<DeviceState | Detection>;
-  /** Refuses wrong options (`--platform-options`) before weights are read. A platform without this method takes no options. */
-  checkOptions?(options: Readonly<Record<string, unknown>>, served: ServedSizes): void;
+  /**
+   * Refuses wrong options (`--platform-options`) before weights are read. A platform without this method takes no options.
+   * @param detected what its detector found
+   */
+  checkOptions?(options: Readonly<Record<string, unknown>>, served: ServedSizes, detected: Detected): void;
 }
 
 /** The most that an engine serves. */
@@ -57,8 +64,9 @@ export interface SelectedPlatform extends DetectedPlatform {
 }
 
 /**
- * Chooses the platform. Each detector runs exactly once. By name, `emulated` is accepted and `absent` or a throw is an error: another platform
- * is never taken instead. Without a name: the one platform that has a device, else the fallback.
+ * Chooses the platform. By name, only its own detector runs, `emulated` is accepted and `absent` or a throw is an error: another platform
+ * is never taken instead. Without a name each detector runs once: the one platform that has a device is chosen, or the one that is preferred over the others
+ * that have, else the fallback.
  * @param loadedPlugins names, for the error of an unknown platform; `LoadedPlugins.selectPlatform` gives them.
  * @throws PlatformAnswerError; UnknownPlatformError, PlatformUnavailableError for a name; PlatformConflictError, NoPlatformError without one.
  */
@@ -69,10 +77,9 @@ export async function selectPlatform(
 ): Promise<SelectedPlatform> {
   const names = platforms.map(({ name }) => name);
   if (requested !== undefined && !names.includes(requested)) throw new UnknownPlatformError(requested, names, loadedPlugins);
-  const answers = await Promise.all(platforms.map(detectPlatform));
-  const wrong = answers.find(
-    ({ platform, cause }) => cause instanceof PlatformAnswerError && [platform.name, undefined].includes(requested),
-  );
+  const asked = platforms.filter(({ name }) => requested === undefined || name === requested);
+  const answers = await Promise.all(asked.map(detectPlatform));
+  const wrong = answers.find(({ cause }) => cause instanceof PlatformAnswerError);
   if (wrong !== undefined) throw wrong.cause;
   const named = answers.find(({ platform }) => platform.name === requested);
   if (named !== undefined && !isUsable(named)) throw new PlatformUnavailableError(named);
@@ -86,8 +93,8 @@ export async function detectPlatform(platform: Platform): Promise<DetectedPlatfo
     const answer = await platform.detect();
     const detection: Detection = typeof answer === 'string' ? { device: answer } : answer;
     if (!['device', 'emulated', 'absent'].includes(detection?.device)) throw new PlatformAnswerError(platform.name, answer);
-    const { device, reason = `detect() answered "${device}"`, properties = {} } = detection;
-    return { platform, device, reason, properties };
+    const { device, reason = `detect() answered "${device}"`, fix, properties = {} } = detection;
+    return { platform, device, reason, properties, ...(fix !== undefined && { fix }) };
   } catch (cause) {
     return { platform, device: 'failed', reason: messageOf(cause), properties: {}, cause };
   }
@@ -97,11 +104,18 @@ const isUsable = ({ device }: DetectedPlatform): boolean => device === 'device' 
 
 function chooseAutomatically(answers: readonly DetectedPlatform[]): DetectedPlatform {
   const withDevice = answers.filter(({ device, platform }) => device === 'device' && !platform.fallback);
-  const candidates = withDevice.length > 0 ? withDevice : answers.filter((answer) => isUsable(answer) && answer.platform.fallback === true);
+  const outdone = new Set(withDevice.flatMap(({ platform }) => platform.preferredOver ?? []));
+  const preferred = withDevice.filter(({ platform }) => !outdone.has(platform.name));
+  const fallbacks = answers.filter((answer) => isUsable(answer) && answer.platform.fallback === true);
+  const candidates = [preferred, withDevice, fallbacks].find(({ length }) => length > 0) ?? [];
   if (candidates.length > 1) throw new PlatformConflictError(candidates);
   const [chosen] = candidates;
   if (chosen === undefined) throw new NoPlatformError(answers);
-  if (withDevice.length > 0) return { ...chosen, reason: `the only platform with a device; ${chosen.reason}` };
+  if (withDevice.length > 1) {
+    const passedOver = withDevice.filter((answer) => answer !== chosen).map(({ platform }) => platform.name);
+    return { ...chosen, reason: `preferred over ${quotedList(passedOver, 'none', 'and')}; ${chosen.reason}` };
+  }
+  if (withDevice.length === 1) return { ...chosen, reason: `the only platform with a device; ${chosen.reason}` };
   const others = answers.filter((answer) => answer !== chosen).map((answer) => `${answer.platform.name} ${describePlatform(answer)}`);
   const why = others.length === 0 ? 'and the only platform loaded' : `since no other platform has a device (${others.join('; ')})`;
   return { ...chosen, reason: `the fallback, ${why}` };
@@ -133,7 +147,7 @@ export class PlatformAnswerError extends graftError('GRAFT_PLATFORM_ANSWER', (na
 export class PlatformUnavailableError extends graftError('GRAFT_PLATFORM_UNAVAILABLE', (answer: DetectedPlatform) => ({
   what: `Platform "${answer.platform.name}" was asked for and ${describePlatform(answer)}.`,
   where: `platform "${answer.platform.name}"`,
-  fix: 'make its device available, or ask for another platform; none is chosen in its place.',
+  fix: `${answer.fix ?? 'make its device available'}, or ask for another platform; none is chosen in its place.`,
   cause: answer.cause,
 })) {}
 

@@ -136,6 +136,7 @@ const platform = z.object({
   name,
   modes: z.array(nonEmpty).min(1, 'must name at least one mode'),
   fallback: z.boolean().optional(),
+  preferredOver: z.array(nonEmpty).optional(),
   detect: functionSchema<Platform['detect']>(),
 });
 
