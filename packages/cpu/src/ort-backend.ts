@@ -1,15 +1,15 @@
 import { Disposables } from '@graft/common';
 import { Lowerings } from '@graft/engine';
-import { type Backend, type CapturedModel, type CompileOptions, inlineRegions, type OpNode, type Program } from '@graft/graph';
 import {
-  type Activations,
-  exportGraph,
-  hasExactKernel,
-  loweringOf,
+  type Backend,
+  type CapturedModel,
+  type CompileOptions,
+  inlineRegions,
   loweringsFor,
-  type OnnxLowering,
-  WeightStore,
-} from '@graft/onnx-export';
+  type OpNode,
+  type Program,
+} from '@graft/graph';
+import { type Activations, exportGraph, hasExactKernel, loweringOf, type OnnxLowering, WeightStore } from '@graft/onnx-export';
 import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
 import { inject } from '@graft/registry';
 import { type CompiledGraph, OrtProgram } from './ort-program.ts';

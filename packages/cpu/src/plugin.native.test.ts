@@ -1,4 +1,4 @@
-import { Backend, WeightPolicy } from '@graft/engine';
+import { Backends } from '@graft/engine';
 import { loadPlugins, selectPlatform } from '@graft/registry';
 import { expect, test } from 'vitest';
 import { OrtBackend } from './ort-backend.ts';
@@ -9,7 +9,7 @@ test('the plugin brings the platform that is taken when there is no other, with 
   const selected = await selectPlatform(loaded.platforms);
   expect([selected.platform.name, selected.device, selected.platform.modes]).toEqual(['cpu', 'device', ['full']]);
   const container = loaded.createEngineContainer({ platform: 'cpu' });
-  expect(await container.get(Backend)).toBeInstanceOf(OrtBackend);
-  const policy = await container.get(WeightPolicy);
-  expect(policy({ name: 'lm_head.weight', shape: [64, 32], sources: ['Q4_1'], stack: null })).toBe('int4b32o');
+  const [backend] = await container.get(Backends);
+  expect(await container.create(await backend!.load())).toBeInstanceOf(OrtBackend);
+  expect(backend!.weightPolicy({ name: 'lm_head.weight', shape: [64, 32], sources: ['Q4_1'], stack: null })).toBe('int4b32o');
 });

@@ -72,7 +72,9 @@ export const EngineConfig = z.strictObject({
   platformOptions: z
     .record(z.string(), z.unknown())
     .default({})
-    .describe('Options of the platform, by its own names, as JSON; its plugin checks them. Default: none.'),
+    .describe(
+      'Options of the platform, by its own names, as JSON; its plugin checks them. `backend` names one of several backends. Default: none.',
+    ),
   warmUp: z
     .boolean()
     .default(true)
@@ -97,4 +99,9 @@ export function parseConfig(config: unknown): EngineConfig {
 export function defaultCacheDirectory(): string {
   const base = process.env['XDG_CACHE_HOME'];
   return join(base !== undefined && base !== '' ? base : join(homedir(), '.cache'), 'graft', 'weights');
+}
+
+/** Whether the environment variable `CI` is set, and not to 0 or false. */
+export function isContinuousIntegration(): boolean {
+  return !['', '0', 'false'].includes(process.env['CI'] ?? '');
 }

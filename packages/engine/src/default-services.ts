@@ -1,5 +1,6 @@
 import { type Checkpoint, checkpointFormats, float32Policy } from '@graft/core-model';
 import { type Binding, defaultBindings, type LoadedPlugins, type SelectedPlatform, type ServiceContainer } from '@graft/registry';
+import { type BackendChoice as Choice, chooseBackend } from './backend-choice.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo } from './engine.ts';
 import { apiLogitsProcessors } from './logits-processors.ts';
@@ -10,6 +11,9 @@ import * as scheduler from './scheduler-policy.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 import { tokenizerFormats } from './text/model-text.ts';
 import {
+  Backend,
+  BackendChoice,
+  Backends,
   CheckpointFormats,
   LogitsProcessors,
   ModelFiles,
@@ -20,10 +24,12 @@ import {
   WeightPolicy,
 } from './tokens.ts';
 
-/** The engine's default for each service that no plugin binds. */
+/** The engine's default for each service that no plugin binds, but for the backend. */
 export const engineServices: readonly Binding[] = defaultBindings('engine', (bind) => {
   bind(ModelRunner).to(AnyShapeRunner);
-  bind(WeightPolicy).toConstantValue(float32Policy);
+  bind(WeightPolicy).toDynamicValue(async (services) =>
+    services.has(BackendChoice) ? (await services.get(BackendChoice)).candidate.weightPolicy : float32Policy,
+  );
   bind(SchedulerPolicy).to(scheduler.FirstComeFirstServed);
   bind(SequencePolicies).to(scheduler.SequencePolicies);
   bind(ModelFiles).to(files.ModelFiles);
@@ -31,6 +37,21 @@ export const engineServices: readonly Binding[] = defaultBindings('engine', (bin
   for (const format of tokenizerFormats) bind.many(Tokenizers).toConstantValue(format);
   for (const processor of apiLogitsProcessors) bind.many(LogitsProcessors).toConstantValue(processor);
 });
+
+/** The engine's defaults on a platform. Where plugins bind `Backends`, one of them serves: `choice`, or what the options name, or the first. */
+export function defaultsOn(
+  plugins: LoadedPlugins,
+  { platform, mode, platformOptions = {} }: { platform: string; mode: string } & Partial<Pick<EngineConfig, 'platformOptions'>>,
+  choice: Choice | null = null,
+): readonly Binding[] {
+  const hasCandidates = plugins.bindings({ platform, mode }).some(({ token }) => token === Backends);
+  if (!hasCandidates) return engineServices;
+  const chosen = defaultBindings('engine', (bind) => {
+    bind(BackendChoice).toDynamicValue(async (services) => choice ?? (await chooseBackend(await services.get(Backends), platformOptions)));
+    bind(Backend).toDynamicValue(async (services) => services.create(await (await services.get(BackendChoice)).candidate.load()));
+  });
+  return [...engineServices, ...chosen];
+}
 
 /**
  * The services of an application around an engine, from the plugins that `config` names. If the engine runs in a worker, these are not its own services.
@@ -46,23 +67,24 @@ export async function createApplicationServices(
   return plugins.createEngineContainer({ platform, mode, defaults });
 }
 
-/** The services of an engine on a platform, in its default mode unless the config names one. */
+/** The services of an engine on a platform, in its default mode unless the config names one. See `defaultsOn`. */
 export function createServices(
   plugins: LoadedPlugins,
-  { platform }: Pick<SelectedPlatform, 'platform'>,
-  { mode = platform.modes[0]! }: Partial<Pick<EngineConfig, 'mode'>>,
+  { platform: { name: platform, modes } }: Pick<SelectedPlatform, 'platform'>,
+  { mode = modes[0]!, ...config }: Partial<Pick<EngineConfig, 'mode' | 'platformOptions'>>,
+  choice: Choice | null = null,
 ): ServiceContainer {
-  return plugins.createEngineContainer({ platform: platform.name, mode, defaults: engineServices });
+  return plugins.createEngineContainer({ platform, mode, defaults: defaultsOn(plugins, { platform, mode, ...config }, choice) });
 }
 
 /** Reads a model's files in the formats of an engine on a platform, without an engine. */
 export async function readFiles<T>(
   plugins: LoadedPlugins,
   on: Pick<SelectedPlatform, 'platform'>,
-  choice: Partial<Pick<EngineConfig, 'mode'>>,
+  { mode }: Partial<Pick<EngineConfig, 'mode'>>,
   read: (files: ModelFiles) => Promise<T>,
 ): Promise<T> {
-  await using container = createServices(plugins, on, choice);
+  await using container = createServices(plugins, on, mode === undefined ? {} : { mode });
   return await read(await container.get(ModelFiles));
 }
 

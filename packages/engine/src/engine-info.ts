@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import type { LanguageModel } from '@graft/core-model';
 import { rangesOf } from '@graft/graph';
 import { explain, groupPatches, type HookRunner } from '@graft/registry';
+import type { BackendChoice } from './backend-choice.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineInfo, ModelChanges } from './engine.ts';
 import type { GenerationDefaults } from './generation-config.ts';
@@ -16,6 +17,7 @@ export function infoOf(
   loaded: LoadedModel,
   text: ModelText,
   generationDefaults: GenerationDefaults,
+  backend: BackendChoice | null,
 ): EngineInfo {
   const { resolution, hooks, context, model, readAs, timings, warmUp } = loaded;
   return {
@@ -26,6 +28,7 @@ export function infoOf(
     device: platform.device,
     platformReason: platform.reason,
     mode: context.mode,
+    backend: backend && { name: backend.candidate.name, reason: backend.reason },
     weights: commonFormat(model),
     maxModelLength: context.maxModelLength,
     maxSequences: config.maxSequences,

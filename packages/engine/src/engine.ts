@@ -7,7 +7,7 @@ import type { RunnerStats, WarmUpSummary } from './runner/model-runner.ts';
 
 /** Progress of a start or a reload. `fraction` is null while the total is unknown. */
 export interface LoadProgress {
-  step: 'download' | 'resolve' | 'construct' | 'load' | 'open' | 'capture' | 'compile' | 'warm-up' | 'drain';
+  step: 'download' | 'resolve' | 'construct' | 'load' | 'measure' | 'open' | 'capture' | 'compile' | 'warm-up' | 'drain';
   message: string;
   fraction: number | null;
 }
@@ -54,6 +54,8 @@ export interface EngineInfo {
   /** Why this platform was chosen, with its detector's words. */
   platformReason: string;
   mode: string;
+  /** The backend that computes and why it was chosen; null on a platform that has no choice. */
+  backend: { readonly name: string; readonly reason: string } | null;
   /** e.g. `float32`, or `int8b32` for most linear layers. */
   weights: string;
   maxModelLength: number;

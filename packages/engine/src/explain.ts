@@ -23,11 +23,14 @@ import {
   servicesText,
   type UpstreamComparison,
 } from '@graft/registry';
-import type { EngineConfig } from './config.ts';
-import { engineServices, readFiles } from './default-services.ts';
+import { chooseBackend } from './backend-choice.ts';
+import { defaultCacheDirectory, type EngineConfig } from './config.ts';
+import { createServices, defaultsOn, readFiles } from './default-services.ts';
+import type { EngineInfo } from './engine.ts';
 import { type BuiltModel, buildModel, type ModelChoice, markReads, modeOf } from './load-model.ts';
 import { configAlone, type ModelSource, readAsText, readSource } from './model-source.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
+import { Backends } from './tokens.ts';
 
 /** An answer to read, and the same as data (`--json`). */
 export interface Explanation<Record> {
@@ -40,7 +43,8 @@ export type PlatformChoice = Partial<Pick<EngineConfig, 'app' | 'plugins' | 'all
 
 export interface ExplainArchitectureOptions
   extends PlatformChoice,
-    Pick<ModelChoice, 'mode' | 'architecture' | 'without' | 'requireOverride'> {
+    Pick<ModelChoice, 'mode' | 'architecture' | 'without' | 'requireOverride'>,
+    Partial<Pick<EngineConfig, 'platformOptions' | 'threads' | 'weights' | 'cacheDirectory'>> {
   /** As in config.json: the first registered one is taken. Default: those of `model`. */
   architectures?: readonly string[];
   /** A checkpoint folder, in which config.json is enough, or a .gguf file. */
@@ -77,8 +81,17 @@ export interface PatchesRecord extends HookRunnerRecord {
   readonly resolution: Resolution;
 }
 
-/** Which classes would serve an architecture and why, with no model built. Model code is imported, so that classes have names. */
-export async function explainArchitecture(asked: ExplainArchitectureOptions, options: StartOptions = {}): Promise<Explanation<Resolution>> {
+/** `explain --json`. */
+export interface ArchitectureRecord extends Resolution, Pick<EngineInfo, 'backend'> {}
+
+/**
+ * Which classes would serve an architecture and why, and which backend, with no model built. Model code is imported, so that classes have names. Nothing is
+ * measured.
+ */
+export async function explainArchitecture(
+  asked: ExplainArchitectureOptions,
+  options: StartOptions = {},
+): Promise<Explanation<ArchitectureRecord>> {
   const { without = [], requireOverride = false } = asked;
   const { plugins, device } = await openPlatform(asked, options);
   const { registry } = plugins;
@@ -88,8 +101,23 @@ export async function explainArchitecture(asked: ExplainArchitectureOptions, opt
   const resolution = registry.resolve(architectures, { platform: device.platform.name, mode, device, without, requireOverride });
   const classes = await registry.load(resolution);
   await classes.checkContracts();
-  const record = classes.resolution;
-  return { text: [explain(record), ...readAsText(source?.readAs ?? null), deviceText(device)].join('\n'), record };
+  const backend = await backendOn(device, plugins, asked);
+  const record = { ...classes.resolution, backend };
+  const lines = [explain(record), ...readAsText(source?.readAs ?? null), deviceText(device)];
+  if (backend !== null) lines.push(`backend "${backend.name}": ${backend.reason}`);
+  return { text: lines.join('\n'), record };
+}
+
+/** The backend that a start would choose, if its measurement is in the cache. */
+async function backendOn(on: DetectedPlatform, plugins: LoadedPlugins, asked: ExplainArchitectureOptions): Promise<EngineInfo['backend']> {
+  const mode = modeOf(on, asked);
+  await using container = createServices(plugins, on, { mode });
+  const candidates = await container.get(Backends);
+  if (candidates.length === 0) return null;
+  const { model, platformOptions, cacheDirectory = defaultCacheDirectory() } = asked;
+  const subject = model === undefined ? null : { platform: on.platform.name, mode, config: { ...asked, model, cacheDirectory } };
+  const { candidate, reason } = await chooseBackend(candidates, platformOptions, subject);
+  return { name: candidate.name, reason };
 }
 
 /**
@@ -110,8 +138,8 @@ export async function explainPatches(asked: ExplainModelOptions, options: StartO
 /** Who binds each service of an engine, and what it is injected into. Nothing is built. */
 export async function explainServices(asked: ExplainServicesOptions, options: StartOptions = {}): Promise<Explanation<ServiceRecord[]>> {
   const { plugins, device } = await openPlatform(asked, options);
-  const defaults = [...engineServices, ...(asked.defaults ?? [])];
-  const record = await plugins.describeServices({ platform: device.platform.name, mode: modeOf(device, asked), defaults });
+  const on = { platform: device.platform.name, mode: modeOf(device, asked) };
+  const record = await plugins.describeServices({ ...on, defaults: [...defaultsOn(plugins, on), ...(asked.defaults ?? [])] });
   return { text: [servicesText(record), deviceText(device)].join('\n'), record };
 }
 

@@ -1,6 +1,7 @@
 import { noteCopy } from '@graft/common';
 
 export { describeIssue, nearestNames } from '@graft/registry';
+export type { BackendCandidate } from './backend-choice.ts';
 export { EngineConfig, graftVersion } from './config.ts';
 export { createApplicationServices } from './default-services.ts';
 export { describeModel, type ModelDescription } from './describe-model.ts';
@@ -96,6 +97,8 @@ export type { TokenizerFormat } from './text/model-text.ts';
 export type { Tokenizer } from './text/tokenizer.ts';
 export {
   Backend,
+  BackendChoice,
+  Backends,
   BucketPolicy,
   CheckpointFormats,
   LogitsProcessors,

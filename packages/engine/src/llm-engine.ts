@@ -4,7 +4,7 @@ import { assertSamePluginSet } from '@graft/registry';
 import type { z } from 'zod';
 import { type AnswerSink, readAnswer } from './answer.ts';
 import { defaultCacheDirectory, type EngineConfig, parseConfig } from './config.ts';
-import { createServices, openModel } from './default-services.ts';
+import { createServices, openModel, readFiles } from './default-services.ts';
 import type { Engine, EngineInfo, EngineStats, ReloadOptions, ReloadReport } from './engine.ts';
 import { infoOf } from './engine-info.ts';
 import { EngineClosedError } from './errors.ts';
@@ -23,7 +23,8 @@ import { Sequence, type SequenceObserver, type SharedBySequences } from './seque
 import { ServedModel } from './served-model.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 import type { ModelText } from './text/model-text.ts';
-import { ModelFiles, SequencePolicies } from './tokens.ts';
+import { BackendChoice, ModelFiles, SequencePolicies } from './tokens.ts';
+import { backendFor } from './try-backend.ts';
 
 export interface GenerateOptions {
   signal?: AbortSignal;
@@ -56,28 +57,28 @@ export class LlmEngine implements Engine {
     const plugins = await loadEnginePlugins(parsed, options);
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
     const platform = await plugins.selectPlatform(parsed.platform);
-    const container = createServices(plugins, platform, parsed);
-    try {
-      const files = await container.get(ModelFiles);
+    return await readFiles(plugins, platform, parsed, async (files) => {
       using checkpoint = await openModel(plugins, files, parsed);
+      const source = await readSource(plugins.registry, checkpoint, parsed.architecture);
+      const { events: _, ...measuring } = options;
+      const choice = await backendFor({ ...measuring, plugins, platform, config: withCache(parsed), source });
+      const container = createServices(plugins, platform, parsed, choice);
       return await LlmEngine.load({ ...options, plugins, platform, container, checkpoint, config: parsed });
-    } catch (error) {
-      await container[Symbol.asyncDispose]();
-      throw error;
-    }
+    });
   }
 
   /** The second half of `start`. The engine owns the container, even if loading fails. */
   static async load(options: Omit<LoadOptions, 'source'> & { checkpoint: Checkpoint }): Promise<LlmEngine> {
     const { plugins, platform, container, checkpoint } = options;
-    const config = { ...options.config, cacheDirectory: options.config.cacheDirectory ?? defaultCacheDirectory() };
+    const config = withCache(options.config);
     try {
       const source = await readSource(plugins.registry, checkpoint, config.architecture); // before the tokenizer: an unknown architecture is the error
       const files = await container.get(ModelFiles);
       const text = await files.text(checkpoint);
       const generationDefaults = await readGenerationDefaults(checkpoint, config.generationConfig);
       const loaded = await loadModel({ ...options, config, source });
-      const info = infoOf({ config, plugins, platform }, loaded, text, generationDefaults);
+      const choice = container.has(BackendChoice) ? await container.get(BackendChoice) : null;
+      const info = infoOf({ config, plugins, platform }, loaded, text, generationDefaults, choice);
       const prompts = await openPromptReader(checkpoint, loaded, info, text);
       const { scheduler: policy, processors } = await container.get(SequencePolicies);
       const { kvCache, maxPrefillTokens } = loaded.runner;
@@ -228,6 +229,8 @@ export class LlmEngine implements Engine {
     this.scheduler.remove(sequence);
   }
 }
+
+const withCache = (config: EngineConfig) => ({ ...config, cacheDirectory: config.cacheDirectory ?? defaultCacheDirectory() });
 
 function failAll(sequences: readonly Sequence[], error: unknown): null {
   for (const sequence of sequences) sequence.fail(error);

@@ -12,6 +12,7 @@ import {
 } from '@graft/core-model';
 import { CaptureCache, readsOf } from '@graft/graph';
 import type { DetectedPlatform, HookRunner, LoadedPlugins, Resolution, ServiceContainer } from '@graft/registry';
+import { backendOption, measurementsIn } from './backend-choice.ts';
 import { guarded } from './call-plugin.ts';
 import type { EngineConfig } from './config.ts';
 import { EngineConfigError, NoFamilyError, UnknownModeError } from './errors.ts';
@@ -19,7 +20,7 @@ import { type StepContext, type StepRunner, stepper, weightOptions } from './loa
 import { type ModelSource, readSource } from './model-source.ts';
 import { captureAnyShape } from './runner/capture-model.ts';
 import type { WarmUpSummary } from './runner/model-runner.ts';
-import { ModelRunner, RunnerParts } from './tokens.ts';
+import { Backends, ModelRunner, RunnerParts } from './tokens.ts';
 
 export interface LoadOptions extends StepContext {
   plugins: LoadedPlugins;
@@ -78,7 +79,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const step = stepper(options);
   const built = await buildModel(options, source, step);
   const { model, context, hooks, rules, resolution } = built;
-  checkPlatformOptions(options, context);
+  await checkPlatformOptions(options, context);
   await step('load', 'loading weights', async (report) => {
     if (fillWeights !== undefined) fillWeights(model);
     else
@@ -113,7 +114,8 @@ export async function prepareRunner(
     signal?.throwIfAborted();
     runner.ready(); // from here a further capture is a recompile
     const { cacheDirectory, cacheBytes } = config;
-    if (cacheDirectory !== undefined) evictCacheEntries([cacheDirectory, join(cacheDirectory, 'recipes')], { maxBytes: cacheBytes });
+    if (cacheDirectory !== undefined)
+      evictCacheEntries([cacheDirectory, join(cacheDirectory, 'recipes'), measurementsIn(cacheDirectory)], { maxBytes: cacheBytes });
     return { runner, services, warmUp };
   } catch (error) {
     await services[Symbol.asyncDispose]();
@@ -230,9 +232,11 @@ export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode 
 }
 
 /** @throws EngineConfigError if the platform has no options; the errors of the platform's own check. */
-function checkPlatformOptions({ platform: detected, config }: LoadOptions, { maxModelLength }: ModelContext): void {
-  const { platformOptions, maxSequences, prefillTokens } = config;
+async function checkPlatformOptions({ platform: detected, config, container }: LoadOptions, { maxModelLength }: ModelContext): Promise<void> {
+  const { maxSequences, prefillTokens } = config;
   const { platform } = detected;
+  const isOfPlatform = (await container.get(Backends)).length === 0 ? () => true : (key: string) => key !== backendOption;
+  const platformOptions = Object.fromEntries(Object.entries(config.platformOptions).filter(([key]) => isOfPlatform(key)));
   platform.checkOptions?.(platformOptions, { maxSequences, prefillTokens, maxModelLength }, detected);
   const [option] = Object.keys(platformOptions);
   if (platform.checkOptions !== undefined || option === undefined) return;

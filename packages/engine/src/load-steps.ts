@@ -5,7 +5,7 @@ import type { SelectedPlatform, ServiceContainer } from '@graft/registry';
 import { callPlugin, nameOfService, ServiceCallError } from './call-plugin.ts';
 import type { EngineConfig } from './config.ts';
 import type { EngineEvents, LoadProgress } from './engine.ts';
-import { ModelFiles } from './tokens.ts';
+import { WeightPolicy } from './tokens.ts';
 
 /** What a load and a reload need of the engine. */
 export interface StepContext {
@@ -56,7 +56,8 @@ export async function weightOptions(
   { container, config, signal, events }: StepContext,
   onProgress: Report,
 ): Promise<Omit<LoadWeights, 'rules'>> {
-  const asked = config.weights === 'float32' ? float32Policy : (await container.get(ModelFiles)).weightPolicy;
+  const bound = await container.get(WeightPolicy); // a wrong one is an error, also where it is not used
+  const asked = config.weights === 'float32' ? float32Policy : bound;
   const policy: LoadWeights['policy'] = (parameter) => {
     const fail = (what: string, cause?: unknown) =>
       new ServiceCallError(`WeightPolicy() for "${parameter.name}"`, nameOfService(asked), what, cause);

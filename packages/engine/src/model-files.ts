@@ -5,24 +5,17 @@ import { inject, injectable } from '@graft/registry';
 import { guarded } from './call-plugin.ts';
 import { configAlone } from './model-source.ts';
 import { type ModelText, openModelText, type TokenizerFormat } from './text/model-text.ts';
-import { CheckpointFormats, Tokenizers, WeightPolicy } from './tokens.ts';
+import { CheckpointFormats, Tokenizers } from './tokens.ts';
 
 /** Reads a model's files, in the formats of this engine. */
 @injectable()
 export class ModelFiles {
-  /** The formats in which the platform keeps weights. */
-  readonly weightPolicy: WeightPolicy;
   private readonly formats: readonly CheckpointFormat[];
   private readonly tokenizers: readonly TokenizerFormat[];
 
-  constructor(
-    @inject(CheckpointFormats) formats: readonly CheckpointFormat[],
-    @inject(Tokenizers) tokenizers: readonly TokenizerFormat[],
-    @inject(WeightPolicy) weightPolicy: WeightPolicy,
-  ) {
+  constructor(@inject(CheckpointFormats) formats: readonly CheckpointFormat[], @inject(Tokenizers) tokenizers: readonly TokenizerFormat[]) {
     this.formats = formats.map((format) => guarded('CheckpointFormats', format, { open: ['tensors'] }));
     this.tokenizers = tokenizers.map((format) => guarded('Tokenizers', format));
-    this.weightPolicy = weightPolicy;
   }
 
   open(path: string): Promise<Checkpoint> {

@@ -1,6 +1,7 @@
 import type * as coreModel from '@graft/core-model';
 import * as graph from '@graft/graph';
 import { listToken, token } from '@graft/registry';
+import type * as choice from './backend-choice.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
 import type * as files from './model-files.ts';
 import type * as buckets from './runner/buckets.ts';
@@ -9,8 +10,15 @@ import type * as scheduler from './scheduler-policy.ts';
 import type { TokenizerFormat } from './text/model-text.ts';
 
 export type Backend = graph.Backend;
-/** Compiles and runs models on a platform. It has no default: a platform's plugin binds it. */
+/** Compiles and runs models on a platform. Default: one of `Backends`. A platform's plugin binds either. */
 export const Backend = token<Backend>('Backend', 'engine', ['compile'], graph.backendContract);
+
+/** The backends of a platform that has several: each is tried with a model, and the fastest one serves. The first one serves where nothing is measured. */
+export const Backends = listToken<choice.BackendCandidate>('Backends', 'engine', ['version', 'load']);
+
+export type BackendChoice = choice.BackendChoice;
+/** Which of `Backends` serves. The engine binds it. */
+export const BackendChoice = token<BackendChoice>('BackendChoice');
 
 export type StaticBackend = graph.StaticBackend;
 /** The device of a `BucketedModelRunner`, which compiles for static shapes. */
@@ -42,7 +50,7 @@ export type ModelFiles = files.ModelFiles;
 export const ModelFiles = token<ModelFiles>('ModelFiles', 'engine', ['open', 'text']);
 
 export type WeightPolicy = coreModel.WeightPolicy;
-/** The formats in which weights are kept (`--weights auto`). Default: float32. */
+/** The formats in which weights are kept (`--weights auto`). Default: those of the chosen one of `Backends`, else float32. */
 export const WeightPolicy = token<WeightPolicy>('WeightPolicy', 'engine', 'function');
 
 export type SchedulerPolicy = scheduler.SchedulerPolicy;

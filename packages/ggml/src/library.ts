@@ -87,6 +87,12 @@ const systemLibraries: Record<NonNullable<Accelerator>, readonly (readonly [libr
   ],
 };
 
+/** The version of the installed npm package. @throws GgmlPlatformError, GgmlLibraryError */
+export function libraryVersion(): string {
+  findLibraries();
+  return packageVersion;
+}
+
 /** koffi unloads a library when its handle is collected. */
 const opened: LibraryHandle[] = [];
 

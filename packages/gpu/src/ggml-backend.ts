@@ -1,17 +1,19 @@
 import { Disposables } from '@graft/common';
+import { Lowerings } from '@graft/engine';
 import { devices, GraphMemory, Stream } from '@graft/ggml';
 import {
   type Backend,
   type CapturedModel,
   type CompileOptions,
   decomposeOps,
-  expectLowering,
   inlineRegions,
+  loweringsFor,
   type OpLowering,
   type OpNode,
   type Program,
 } from '@graft/graph';
 import { defaultThreads } from '@graft/onnxruntime';
+import { inject } from '@graft/registry';
 import { Caches, type CacheType } from './caches.ts';
 import { GgmlProgram } from './ggml-program.ts';
 import { type GgmlLowering, loweringOf } from './lowerings.ts';
@@ -33,11 +35,11 @@ export class GgmlBackend implements Backend {
   readonly name = 'ggml-cpu';
   readonly movesCacheRows = true;
   private readonly options: GgmlBackendOptions;
-  private readonly lowerings: readonly GgmlLowering[];
+  @inject(Lowerings) private readonly added: readonly OpLowering<never, unknown>[];
 
   constructor(options: GgmlBackendOptions = {}) {
     this.options = options;
-    this.lowerings = (options.lowerings ?? []).filter((lowering) => expectLowering(lowering).platform === platform) as GgmlLowering[];
+    this.added = options.lowerings ?? [];
   }
 
   /**
@@ -64,6 +66,6 @@ export class GgmlBackend implements Backend {
   }
 
   loweringOf(node: OpNode): GgmlLowering | null {
-    return loweringOf(node, this.lowerings);
+    return loweringOf(node, loweringsFor(platform, this.added));
   }
 }

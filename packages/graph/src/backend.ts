@@ -40,6 +40,14 @@ export function loweringMisfit(value: unknown): string | null {
   return `a lowering with ${given.join(', ')}; expected an op such as ops.rmsNorm, the name of a platform and a function`;
 }
 
+/** The lowerings of plugins for a platform, whose backend knows what `L` is. @throws OpFaultyError for what is no lowering */
+export function loweringsFor<L extends OpLowering<never, unknown>>(
+  platform: string,
+  given: readonly OpLowering<never, unknown>[],
+): readonly L[] {
+  return given.filter((lowering) => expectLowering(lowering).platform === platform) as L[];
+}
+
 /** Checks a plugin's lowering. @throws OpFaultyError */
 export function expectLowering<L extends OpLowering<never, unknown>>(lowering: L): L {
   const given = loweringMisfit(lowering);

@@ -10,6 +10,6 @@ export {
 } from './export-graph.ts';
 export { hasExactKernel } from './lower-matmul.ts';
 export type { Activations, LoweringContext, Name, WeightInput } from './lowering-context.ts';
-export { type Lowering, loweringOf, lowerings, loweringsFor, type OnnxLowering } from './lowerings.ts';
+export { type Lowering, loweringOf, lowerings, type OnnxLowering } from './lowerings.ts';
 export { checkStep, type Symbols, sizesOf } from './step-check.ts';
 export { tensorBytes, WeightStore } from './weight-store.ts';

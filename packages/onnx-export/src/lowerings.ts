@@ -1,7 +1,6 @@
 import {
   chooseLowering,
   type DType,
-  expectLowering,
   type NodeOf,
   type OpFacts,
   type OpLowering,
@@ -139,11 +138,6 @@ const own = new Map(
     { op: ops[name as OpName], platform: 'onnx', lower } as OnnxLowering,
   ]),
 );
-
-/** The lowerings of plugins that are for a platform. @throws OpFaultyError for what is none */
-export function loweringsFor(platform: string, given: readonly OpLowering<never, unknown>[]): readonly OnnxLowering[] {
-  return given.filter((lowering) => expectLowering(lowering).platform === platform) as OnnxLowering[];
-}
 
 /** The built-in lowering of a node; null for an op of a plugin, and when a lowering of a plugin serves instead. */
 export function ownLowering(node: OpNode, added: readonly OnnxLowering[]): OnnxLowering | null {

@@ -12,6 +12,7 @@ export {
   OrtValueError,
 } from './errors.ts';
 export type { IoBinding } from './io-binding.ts';
+export { libraryVersion } from './library.ts';
 export { type Attribute, float, int, ints } from './onnx/attributes.ts';
 export { decodeModel, encodeModel, GraphBuilder, type NodeOptions } from './onnx/builder.ts';
 export type { GraphProto, ModelProto, NodeProto, TensorProto } from './onnx/onnx_pb.ts';

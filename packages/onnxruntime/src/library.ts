@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { messageOf } from '@graft/common';
@@ -35,6 +35,12 @@ export function findLibrary({ platform, arch }: { platform: string; arch: string
     where: bin,
     fix: 'use Linux x64.',
   });
+}
+
+/** The version of the installed `onnxruntime-node`. @throws OrtPlatformError, OrtLibraryError */
+export function libraryVersion(): string {
+  findLibrary();
+  return (JSON.parse(readFileSync(join(packageFolder(), 'package.json'), 'utf8')) as { version: string }).version;
 }
 
 function packageFolder(): string {

@@ -10,6 +10,7 @@ export {
   inject,
   injectable,
   listToken,
+  type Newable,
   type Owner,
   optional,
   ownerText,

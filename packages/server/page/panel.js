@@ -121,6 +121,7 @@ function facts(engine, stats) {
   const rows = {
     Architecture: engine.architecture,
     Platform: `${engine.platform} (${engine.device === 'emulated' ? 'emulated' : 'device'}, ${engine.mode})`,
+    ...(engine.backend && { Backend: `${engine.backend.name}: ${engine.backend.reason}` }),
     Weights: engine.weights,
     Context: `${engine.maxModelLength.toLocaleString()} tokens`,
     Vocabulary: `${engine.vocabSize.toLocaleString()} tokens`,

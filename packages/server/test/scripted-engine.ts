@@ -112,6 +112,7 @@ const scriptedInfo: EngineInfo = {
   device: 'device',
   platformReason: 'the fallback, and the only platform loaded',
   mode: 'full',
+  backend: null,
   weights: 'float32',
   maxModelLength: 2048,
   maxSequences: 8,

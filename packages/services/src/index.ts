@@ -1,6 +1,6 @@
 import { noteCopy } from '@graft/common';
 
-export { inject, injectable, optional } from 'inversify';
+export { inject, injectable, type Newable, optional } from 'inversify';
 export {
   type Bind,
   type Binding,

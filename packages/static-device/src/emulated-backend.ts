@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
-import type { Module, OpLowering, StaticBackend, StaticOptions } from '@graft/graph';
-import { loweringsFor } from '@graft/onnx-export';
+import { loweringsFor, type Module, type OpLowering, type StaticBackend, type StaticOptions } from '@graft/graph';
+import type { OnnxLowering } from '@graft/onnx-export';
 import { defaultThreads, Environment } from '@graft/onnxruntime';
 import { DeviceCaches } from './device-caches.ts';
 import { DeviceGraphs } from './device-graphs.ts';
@@ -46,7 +46,7 @@ export class EmulatedBackend implements StaticBackend {
     const { mode, codeIdentity = '', platform = 'static', lowerings: given = [] } = this.options;
     const { signal, kvSlots, bindRuntimeInput, recipeDirectory, onProgress } = options;
     signal?.throwIfAborted();
-    const lowerings = loweringsFor(platform, given);
+    const lowerings = loweringsFor<OnnxLowering>(platform, given);
     using building = new Disposables();
     const threads = options.threads ?? this.options.threads ?? defaultThreads();
     const environment = building.use(Environment.create({ sharedThreads: threads }));

@@ -11,7 +11,7 @@ import { noPlatform, type PlatformChoice } from '../explain.ts';
 import { lengthOf, type ModelChoice, modeOf, servesImages } from '../load-model.ts';
 import { configAlone, type ModelSource, readSource } from '../model-source.ts';
 import { loadEnginePlugins, type StartOptions } from '../start-engine.ts';
-import { Backend, type ModelFiles, ModelRunner } from '../tokens.ts';
+import { Backend, Backends, type ModelFiles, ModelRunner } from '../tokens.ts';
 import { promptOf, type VerifyPrompt } from './prompt.ts';
 import { fillRandom } from './random-weights.ts';
 
@@ -206,7 +206,7 @@ async function findPlatform(
   try {
     const platform = await plugins.selectPlatform(name);
     const bindings = plugins.bindings({ platform: name, mode: mode ?? platform.platform.modes[0]! });
-    const hasRunner = bindings.some(({ token }) => token === Backend || token === ModelRunner);
+    const hasRunner = bindings.some(({ token }) => token === Backend || token === Backends || token === ModelRunner);
     const device = hasRunner ? `${platform.device} (${platform.reason})` : standIn('its plugin binds no backend');
     return { platform, device, onInterpreter: !hasRunner };
   } catch (error) {

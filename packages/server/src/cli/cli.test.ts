@@ -71,7 +71,7 @@ describe('the flags', () => {
 test('graft list names the plugins with what each brings, as text and as data', async () => {
   const { out } = await run('list');
   expect(out).toMatch(/plugin core-model .*\n {2}models: LlamaForCausalLM; /);
-  expect(out).toMatch(/plugin cpu .*\n {2}platform cpu is device: .*\n {2}services: Backend on cpu, modes all; /);
+  expect(out).toMatch(/plugin cpu .*\n {2}platform cpu is device: .*\n {2}services: Backends on cpu, modes all/);
   const { plugins, platforms } = JSON.parse((await run('list', '--json')).out);
   expect(plugins).toContainEqual(expect.objectContaining({ name: 'core-model', layers: expect.arrayContaining(['RmsNorm']) }));
   expect(platforms).toContainEqual(expect.objectContaining({ name: 'cpu', device: 'device' }));

@@ -73,8 +73,8 @@ function program(environment: Environment, terminal: Terminal, exitWith: (code: 
     (await import('./chat.ts')).chat({ model, ...options }, environment, terminal),
   );
   const explaining = () => import('./explain.ts');
-  addEngineFlags(explainCommand(root), building).action(async (architectures: string[], options: ExplainOptions) =>
-    (await explaining()).explain(architectures, options, environment, terminal),
+  addEngineFlags(explainCommand(root), [...building, 'platformOptions', 'threads', 'weights', 'cacheDirectory']).action(
+    async (architectures: string[], options: ExplainOptions) => (await explaining()).explain(architectures, options, environment, terminal),
   );
   addEngineFlags(listCommand(root), pluginFlags).action(async (options: Printed) =>
     (await explaining()).list(options, environment, terminal),

@@ -15,6 +15,7 @@ const names: Record<LoadProgress['step'], string> = {
   resolve: 'Resolve',
   construct: 'Construct',
   load: 'Load',
+  measure: 'Measure',
   open: 'Open',
   capture: 'Capture',
   compile: 'Compile',

@@ -31,8 +31,8 @@ export function loggedEvents(warn: Warn): EventBus<EngineEvents> {
   return events;
 }
 
-/** For an application whose package.json lists no plugins: the platform that every machine has. */
-export const defaultPlugins = { defaultPlugins: ['@graft/cpu'], defaultPluginsFrom: import.meta.dirname };
+/** For an application whose package.json lists no plugins: the platform that every machine has, and ggml. */
+export const defaultPlugins = { defaultPlugins: ['@graft/cpu', '@graft/gpu'], defaultPluginsFrom: import.meta.dirname };
 
 interface Starting {
   environment: Environment;
@@ -84,8 +84,9 @@ async function startEngine(
   const config = checkEngineConfig({ ...chosen, ...asked, model });
   const engine = await start(config, { onProgress, events: loggedEvents(warn), signal, ...defaultPlugins });
   progress.end();
-  const { device, platform, platformReason, warmUp } = engine.info;
+  const { device, platform, platformReason, backend, warmUp } = engine.info;
   if (device === 'emulated') terminal.stderr.write(`Platform "${platform}" is emulated: ${platformReason}.\n`);
+  if (backend !== null) terminal.stderr.write(`Backend "${backend.name}": ${backend.reason}.\n`);
   if (warmUp !== null) terminal.stderr.write(warmUpTable(warmUp));
   return engine;
 }
