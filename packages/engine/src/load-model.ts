@@ -232,7 +232,10 @@ export function modeOf({ platform }: Pick<DetectedPlatform, 'platform'>, { mode 
 }
 
 /** @throws EngineConfigError if the platform has no options; the errors of the platform's own check. */
-async function checkPlatformOptions({ platform: detected, config, container }: LoadOptions, { maxModelLength }: ModelContext): Promise<void> {
+async function checkPlatformOptions(
+  { platform: detected, config, container }: LoadOptions,
+  { maxModelLength }: ModelContext,
+): Promise<void> {
   const { maxSequences, prefillTokens } = config;
   const { platform } = detected;
   const isOfPlatform = (await container.get(Backends)).length === 0 ? () => true : (key: string) => key !== backendOption;

@@ -19,4 +19,3 @@ export default definePlugin({
     bind.many(Backends, { platform: 'cpu' }).toConstantValue({ name: 'ggml', version, weightPolicy: ggmlPolicy, load: backend });
   },
 });
-});
