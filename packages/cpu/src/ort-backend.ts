@@ -10,8 +10,9 @@ import {
   type Program,
 } from '@graft/graph';
 import { type Activations, exportGraph, hasExactKernel, loweringOf, type OnnxLowering, WeightStore } from '@graft/onnx-export';
-import { defaultThreads, Environment, type SessionOptions } from '@graft/onnxruntime';
+import { Environment, type SessionOptions } from '@graft/onnxruntime';
 import { inject } from '@graft/registry';
+import { defaultThreads } from '@graft/system';
 import { type CompiledGraph, OrtProgram } from './ort-program.ts';
 
 const platform = 'cpu';

@@ -1,7 +1,8 @@
 import { Disposables, DisposedError } from '@graft/common';
 import { type CacheMove, type HostTensor, moveRows, type Program, ProgramBusyError, type ProgramStep } from '@graft/graph';
 import { checkStep, type ExportedGraph, type StepInput, type Symbols, sizesOf, tensorBytes } from '@graft/onnx-export';
-import { type ElementType, type IoBinding, OrtValue, PinnedBuffer, returnFreeMemory, type Session } from '@graft/onnxruntime';
+import { type IoBinding, OrtValue, type Session } from '@graft/onnxruntime';
+import { type ElementType, PinnedBuffer, returnFreeMemory } from '@graft/system';
 
 /** The most bindings that are kept, one for each group of slots that ran. The oldest one is dropped first. */
 const maxBindings = 128;

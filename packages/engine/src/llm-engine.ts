@@ -24,6 +24,7 @@ import { ServedModel } from './served-model.ts';
 import { loadEnginePlugins, type StartOptions } from './start-engine.ts';
 import type { ModelText } from './text/model-text.ts';
 import { BackendChoice, ModelFiles, SequencePolicies } from './tokens.ts';
+import { untriedSystem } from './tried-systems.ts';
 import { backendFor } from './try-backend.ts';
 
 export interface GenerateOptions {
@@ -54,6 +55,8 @@ export class LlmEngine implements Engine {
    */
   static async start(config: z.input<typeof EngineConfig>, options: StartOptions = {}): Promise<LlmEngine> {
     const parsed = parseConfig(config);
+    const untried = untriedSystem();
+    if (untried !== null) options.events?.emit('load:warning', { message: untried });
     const plugins = await loadEnginePlugins(parsed, options);
     if (options.expectedPlugins !== undefined) assertSamePluginSet(options.expectedPlugins, plugins.records);
     const platform = await plugins.selectPlatform(parsed.platform);

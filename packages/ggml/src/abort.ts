@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { system } from '@graft/system';
 import koffi from 'koffi';
 import { GgmlAbortError } from './errors.ts';
 import type { Ggml, Handle } from './library.ts';
@@ -6,7 +7,7 @@ import type { Ggml, Handle } from './library.ts';
 /** The exit code of a process that ggml ends. */
 const exitCode = 3;
 
-/** `std::set_terminate`; C++ calls what it is given for an exception that nothing catches. */
+/** `std::set_terminate`, which C++ on Windows names otherwise: it sets what runs after an exception that nothing catches. */
 const setTerminate = '_ZSt13set_terminatePFvvE';
 
 /**
@@ -58,6 +59,6 @@ export class AbortWatch {
       this.library.lastCall,
     );
     writeSync(2, `${error.name}: ${error.message}\n  code: ${error.code}\n`);
-    koffi.load(null).func('void _exit(int code)')(exitCode);
+    system.end(exitCode);
   }
 }

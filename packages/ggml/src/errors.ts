@@ -2,10 +2,10 @@ import { type GraftErrorFacts, graftError } from '@graft/common';
 
 const withCode = (code: GraftErrorFacts['code']) => graftError(code, (facts: Omit<GraftErrorFacts, 'code'>) => facts);
 
-/** ggml has no library for this operating system or processor, or this package does not support it. */
+/** ggml has no library for this operating system or processor. */
 export class GgmlPlatformError extends withCode('GRAFT_GGML_PLATFORM') {}
 
-/** The ggml library is missing, does not load, or differs from the headers that this package was written for. */
+/** The ggml library is missing, or differs from the headers that this package was written for. */
 export class GgmlLibraryError extends withCode('GRAFT_GGML_LIBRARY') {}
 
 /** ggml refuses a device, memory or a graph. */

@@ -12,13 +12,16 @@ test('the libraries lie in the installed package', () => {
   expect(existsSync(join(findLibraries(), 'libggml-base.so'))).toBe(true);
 });
 
+test('a system without a library is refused by name', () => {
+  expect(() => findLibraries(null, { platform: 'freebsd', arch: 'x64' })).toThrow(GgmlPlatformError);
+  expect(() => findLibraries(null, { platform: 'freebsd', arch: 'x64' })).toThrow('no library for freebsd (x64)');
+});
+
 test.each([
-  ['darwin', 'arm64'],
-  ['win32', 'x64'],
-  ['linux', 'arm64'],
-])('%s %s is refused by name', (platform, arch) => {
-  expect(() => findLibraries(null, { platform, arch })).toThrow(GgmlPlatformError);
-  expect(() => findLibraries(null, { platform, arch })).toThrow(`this is ${platform} (${arch})`);
+  ['darwin', 'arm64', 'mac-arm64-metal'],
+  ['win32', 'x64', 'win-x64'],
+])('the package for %s %s is asked for by its name', (platform, arch, name) => {
+  expect(() => findLibraries(null, { platform, arch })).toThrow(`npm install @node-llama-cpp/${name}@3.22.1`);
 });
 
 test('a package that is not installed is named with its version', () => {

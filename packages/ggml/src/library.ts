@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { messageOf } from '@graft/common';
+import { type NativeFunction, openLibrary, system } from '@graft/system';
 import koffi, { type LibraryHandle } from 'koffi';
 import { AbortWatch } from './abort.ts';
 import { headerVersion, packageVersion, signatures, tensorLayout, typeCodes } from './binding.ts';
@@ -33,31 +34,39 @@ type ValuesOf<List extends string> = List extends ''
 type Signatures = typeof signatures;
 /** The functions of ggml that this package calls, by name. */
 export type GgmlCalls = { readonly [Name in keyof Signatures]: (...args: ValuesOf<Signatures[Name][1]>) => ValueOf<Signatures[Name][0]> };
-type NativeFunction = ReturnType<LibraryHandle['func']>;
 type NativeType = string | ReturnType<typeof koffi.out>;
 
-/** koffi runs native code on separate stacks. Its defaults (2 MiB, and 128 KiB off the event loop) overflow without a message. */
-const stackBytes = 8 * 2 ** 20;
 /** The lines of ggml's log that an error quotes. */
 const keptLines = 12;
 
 /** Packages with ggml's libraries: for the CPU alone, or with a GPU's as well. */
 export type Accelerator = 'vulkan' | 'cuda' | 'metal' | null;
 
+/** The builds of the npm packages, by Node's names of system and processor. A GPU's has its name added, but Metal is part of the build for macOS. */
+const builds: Readonly<Record<string, string>> = {
+  'linux-x64': 'linux-x64',
+  'linux-arm64': 'linux-arm64',
+  'darwin-arm64': 'mac-arm64-metal',
+  'darwin-x64': 'mac-x64',
+  'win32-x64': 'win-x64',
+  'win32-arm64': 'win-arm64',
+};
+
 /**
  * The folder of ggml's libraries in the installed npm package.
- * @throws GgmlPlatformError on anything but Linux x64; GgmlLibraryError when the package is missing
+ * @throws GgmlPlatformError when there is none for this system; GgmlLibraryError when the package is missing
  */
 export function findLibraries(accelerator: Accelerator = null, { platform, arch }: { platform: string; arch: string } = process): string {
-  if (platform !== 'linux' || arch !== 'x64') {
+  const system = builds[`${platform}-${arch}`];
+  if (system === undefined) {
     throw new GgmlPlatformError({
-      what: `@graft/ggml runs on Linux (x64); this is ${platform} (${arch}).`,
-      fix: 'use Linux x64 or a container of it, or the backend onnxruntime.',
+      what: `ggml has no library for ${platform} (${arch}).`,
+      fix: `use one of ${Object.keys(builds).join(', ')}, or the backend onnxruntime.`,
     });
   }
-  if (accelerator === 'metal')
-    throw new GgmlPlatformError({ what: 'Metal is a library of macOS.', fix: 'use the platform vulkan or cuda.' });
-  const build = `${platform}-${arch}${accelerator === null ? '' : `-${accelerator}`}`;
+  if (accelerator === 'metal' && system !== builds['darwin-arm64'])
+    throw new GgmlPlatformError({ what: 'Metal is a library of macOS on arm64.', fix: 'use the platform vulkan or cuda.' });
+  const build = accelerator === null || accelerator === 'metal' ? system : `${system}-${accelerator}`;
   const name = `@node-llama-cpp/${build}`;
   try {
     return join(
@@ -76,9 +85,8 @@ export function findLibraries(accelerator: Accelerator = null, { platform, arch 
   }
 }
 
-/** What the libraries of an accelerator need of the system, with what to install. */
-const systemLibraries: Record<NonNullable<Accelerator>, readonly (readonly [library: string, install: string])[]> = {
-  metal: [],
+/** What the libraries of an accelerator need on Linux, with what to install. */
+const systemLibraries: Record<'vulkan' | 'cuda', readonly (readonly [library: string, install: string])[]> = {
   vulkan: [['libvulkan.so.1', 'install the loader of Vulkan (Debian, Ubuntu: apt-get install libvulkan1) and the driver of the GPU']],
   cuda: [
     ['libcuda.so.1', "install NVIDIA's driver; the package was built for CUDA 13 (driver 580 or newer)"],
@@ -93,8 +101,13 @@ export function libraryVersion(): string {
   return packageVersion;
 }
 
-/** koffi unloads a library when its handle is collected. */
-const opened: LibraryHandle[] = [];
+/** The file of a library of ggml. @throws GgmlLibraryError */
+function fileIn(folder: string, stem: string): string {
+  const pattern = system.libraryFile(stem);
+  const name = readdirSync(folder).find((each) => pattern.test(each));
+  if (name === undefined) throw new GgmlLibraryError({ what: `The folder has no library ${stem}.`, where: folder, fix: reinstall });
+  return join(folder, name);
+}
 
 /** ggml, loaded into this process together with the CPU's library that fits this processor. */
 export class Ggml {
@@ -110,12 +123,8 @@ export class Ggml {
 
   /** @throws GgmlLibraryError */
   constructor(folder: string) {
-    enlargeStacks(folder);
-    const names = readdirSync(folder);
-    const open = (name: string): LibraryHandle =>
-      openLibrary(join(folder, names.find((each) => each.startsWith(`${name}.`)) ?? `${name}.so`));
-    this.base = open('libggml-base');
-    const registry = open('libggml');
+    this.base = openLibrary(fileIn(folder, 'ggml-base'));
+    const registry = openLibrary(fileIn(folder, 'ggml'));
     const add = (name: string, make: (result: NativeType, args: NativeType[]) => NativeFunction): void => {
       const [result, words] = signatures[name as keyof Signatures];
       this.native.set(name, make(typeOf(result), words === '' ? [] : (words as string).split(' ').map(typeOf)));
@@ -170,14 +179,15 @@ export class Ggml {
   /** Adds the devices of an accelerator to this process. @throws GgmlLibraryError for a missing package or a missing library of the system */
   add(accelerator: NonNullable<Accelerator>): void {
     const folder = findLibraries(accelerator);
-    for (const [library, install] of systemLibraries[accelerator]) {
+    if (accelerator === 'metal') return; // came with the CPU's libraries
+    for (const [library, install] of process.platform === 'linux' ? systemLibraries[accelerator] : []) {
       try {
-        opened.push(koffi.load(library));
+        koffi.load(library);
       } catch (cause) {
         throw new GgmlLibraryError({ what: `ggml for ${accelerator} needs ${library}: ${messageOf(cause)}.`, fix: `${install}.`, cause });
       }
     }
-    const path = join(folder, `libggml-${accelerator}.so`);
+    const path = fileIn(folder, `ggml-${accelerator}`);
     this.logged('The library did not load.', path, () => this.calls.ggml_backend_load(path));
   }
 
@@ -252,36 +262,6 @@ function typeOf(word: string): NativeType {
 }
 
 const initParams = koffi.struct({ mem_size: 'size_t', mem_buffer: 'void *', no_alloc: 'bool' });
-
-function openLibrary(path: string): LibraryHandle {
-  try {
-    const library = koffi.load(path);
-    opened.push(library);
-    return library;
-  } catch (cause) {
-    throw new GgmlLibraryError({
-      what: `The library did not load: ${messageOf(cause)}`,
-      where: path,
-      fix: 'it needs glibc and libstdc++ (a Debian or Ubuntu base, not Alpine).',
-      cause,
-    });
-  }
-}
-
-function enlargeStacks(folder: string): void {
-  const { sync_stack_size: sync = 0, async_stack_size: async = 0 } = koffi.config();
-  if (sync >= stackBytes && async >= stackBytes) return;
-  try {
-    koffi.config({ sync_stack_size: Math.max(sync, stackBytes), async_stack_size: Math.max(async, stackBytes) });
-  } catch (cause) {
-    throw new GgmlLibraryError({
-      what: `koffi's stacks are too small (${sync} and ${async} bytes instead of ${stackBytes}), and a loaded library prevents a change.`,
-      where: folder,
-      fix: `call koffi.config({ sync_stack_size: ${stackBytes}, async_stack_size: ${stackBytes} }) before that library is loaded.`,
-      cause,
-    });
-  }
-}
 
 let loaded: Ggml | null = null;
 

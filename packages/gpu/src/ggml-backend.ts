@@ -12,8 +12,8 @@ import {
   type OpNode,
   type Program,
 } from '@graft/graph';
-import { defaultThreads } from '@graft/onnxruntime';
 import { inject } from '@graft/registry';
+import { defaultThreads } from '@graft/system';
 import { Caches, type CacheType } from './caches.ts';
 import { GgmlProgram } from './ggml-program.ts';
 import { type GgmlLowering, loweringOf } from './lowerings.ts';

@@ -10,7 +10,7 @@ import {
   type WeightSlot,
   type WeightStorage,
 } from '@graft/graph';
-import { MappedFile } from '@graft/onnxruntime';
+import { MappedFile } from '@graft/system';
 import { GgmlLoweringError } from './errors.ts';
 import { frequenciesOf } from './frequencies.ts';
 

@@ -1,5 +1,6 @@
 import { type Dim, type Dims, formatDims, type StorageFormat, sameDims, toFloat32, type Value, type WeightSlot } from '@graft/graph';
-import { type Attribute, type ElementType, elementTypes, GraphBuilder, int } from '@graft/onnxruntime';
+import { type Attribute, elementCodes, GraphBuilder, int } from '@graft/onnxruntime';
+import type { ElementType } from '@graft/system';
 import { LoweringError } from './errors.ts';
 import { tensorBytes, type WeightStore } from './weight-store.ts';
 
@@ -190,7 +191,7 @@ export class LoweringContext {
   }
 
   cast(x: Name, type: ElementType): Name {
-    return this.op('Cast', [x], { attributes: { to: int(elementTypes[type].code) } });
+    return this.op('Cast', [x], { attributes: { to: int(elementCodes[type]) } });
   }
 
   /** Whether `constant` has made the tensor. */

@@ -1,6 +1,7 @@
 import { Disposables } from '@graft/common';
 import { bytesPerElement, partBytes, type StoragePart, toFloat32, type WeightStorage } from '@graft/graph';
-import { type ElementType, elementTypes, MappedFile, type MemoryRegion, OrtValue, PinnedBuffer } from '@graft/onnxruntime';
+import { OrtValue } from '@graft/onnxruntime';
+import { type ElementType, elementTypes, MappedFile, type MemoryRegion, PinnedBuffer } from '@graft/system';
 
 /** The dims of an initializer, and where it begins when it is a slice of a part (an expert). */
 interface InitializerView {

@@ -9,7 +9,8 @@ import {
   ops,
   Parameter,
 } from '@graft/graph';
-import { type ElementType, Environment, OrtValue } from '@graft/onnxruntime';
+import { Environment, OrtValue } from '@graft/onnxruntime';
+import type { ElementType } from '@graft/system';
 import { expect, test } from 'vitest';
 import { difference, float32, holder, int64, parameter, specOf } from '../../../tests/compare.fixture.ts';
 import { type ExportedGraph, exportGraph } from './export-graph.ts';

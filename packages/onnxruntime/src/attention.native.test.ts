@@ -1,5 +1,6 @@
+import { type MemoryRegion, PinnedBuffer } from '@graft/system';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, int, type MemoryRegion, OrtValue, PinnedBuffer, type Session } from './index.ts';
+import { Environment, GraphBuilder, int, OrtValue, type Session } from './index.ts';
 
 // com.microsoft.GroupQueryAttention with its KV cache updated in place, against attention written out naively.
 const HEADS = 4;

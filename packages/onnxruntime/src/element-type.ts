@@ -1,46 +1,21 @@
+import type { ElementType, TypedArrays } from '@graft/system';
 import { OrtValueError } from './errors.ts';
 
-/** The element types of tensors. `float16` and `bfloat16` elements are given as their bits. */
-export interface TypedArrays {
-  float32: Float32Array<ArrayBuffer>;
-  float64: Float64Array<ArrayBuffer>;
-  float16: Uint16Array<ArrayBuffer>;
-  bfloat16: Uint16Array<ArrayBuffer>;
-  int8: Int8Array<ArrayBuffer>;
-  uint8: Uint8Array<ArrayBuffer>;
-  int16: Int16Array<ArrayBuffer>;
-  uint16: Uint16Array<ArrayBuffer>;
-  int32: Int32Array<ArrayBuffer>;
-  uint32: Uint32Array<ArrayBuffer>;
-  int64: BigInt64Array<ArrayBuffer>;
-  uint64: BigUint64Array<ArrayBuffer>;
-  bool: Uint8Array<ArrayBuffer>;
-}
-
-export type ElementType = keyof TypedArrays;
-
-interface ElementTypeFacts<T extends ElementType> {
-  /** The number that ONNX (TensorProto.DataType) and ONNX Runtime's C API share. */
-  readonly code: number;
-  readonly bytes: number;
-  readonly array: new (buffer: ArrayBuffer, byteOffset: number, length: number) => TypedArrays[T];
-}
-
-/** By type. */
-export const elementTypes: { readonly [T in ElementType]: ElementTypeFacts<T> } = {
-  float32: { code: 1, bytes: 4, array: Float32Array },
-  uint8: { code: 2, bytes: 1, array: Uint8Array },
-  int8: { code: 3, bytes: 1, array: Int8Array },
-  uint16: { code: 4, bytes: 2, array: Uint16Array },
-  int16: { code: 5, bytes: 2, array: Int16Array },
-  int32: { code: 6, bytes: 4, array: Int32Array },
-  int64: { code: 7, bytes: 8, array: BigInt64Array },
-  bool: { code: 9, bytes: 1, array: Uint8Array },
-  float16: { code: 10, bytes: 2, array: Uint16Array },
-  float64: { code: 11, bytes: 8, array: Float64Array },
-  uint32: { code: 12, bytes: 4, array: Uint32Array },
-  uint64: { code: 13, bytes: 8, array: BigUint64Array },
-  bfloat16: { code: 16, bytes: 2, array: Uint16Array },
+/** The numbers that ONNX (TensorProto.DataType) and ONNX Runtime's C API share, by type. */
+export const elementCodes: Readonly<Record<ElementType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int16: 5,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  uint32: 12,
+  uint64: 13,
+  bfloat16: 16,
 };
 
 export function elementCount(dims: readonly number[]): number {

@@ -37,7 +37,7 @@ export class Environment extends NativeResource {
 
   /**
    * Loads the library at the first call.
-   * @throws OrtPlatformError, OrtLibraryError
+   * @throws OrtPlatformError, OrtLibraryError, NativeLibraryError
    */
   static create({ sharedThreads }: EnvironmentOptions = {}): Environment {
     const api = ortApi();

@@ -26,14 +26,11 @@ export class OrtCallError extends GraftError {
 
 const withCode = (code: GraftErrorFacts['code']) => graftError(code, (facts: Omit<GraftErrorFacts, 'code'>) => facts);
 
-/** ONNX Runtime has no library for this operating system or processor, or this package does not support it. */
+/** ONNX Runtime has no library for this operating system or processor. */
 export class OrtPlatformError extends withCode('GRAFT_ORT_PLATFORM') {}
 
-/** The ONNX Runtime library is missing, does not load, or has an unsupported version. */
+/** The ONNX Runtime library is missing or has an unsupported version. */
 export class OrtLibraryError extends withCode('GRAFT_ORT_LIBRARY') {}
-
-/** Memory cannot be mapped, or a range of it is out of bounds or misaligned. */
-export class OrtMemoryError extends withCode('GRAFT_ORT_MEMORY') {}
 
 /** A value's element type, dims and memory do not match. */
 export class OrtValueError extends withCode('GRAFT_ORT_VALUE') {}

@@ -1,11 +1,10 @@
-export { type ElementType, elementCount, elementTypes, type TypedArrays } from './element-type.ts';
+export { elementCodes, elementCount } from './element-type.ts';
 export { Environment, type EnvironmentOptions } from './environment.ts';
 export {
   OnnxBuildError,
   OrtBusyError,
   OrtCallError,
   OrtLibraryError,
-  OrtMemoryError,
   OrtNameError,
   OrtOptionsError,
   OrtPlatformError,
@@ -18,7 +17,5 @@ export { decodeModel, encodeModel, GraphBuilder, type NodeOptions } from './onnx
 export type { GraphProto, ModelProto, NodeProto, TensorProto } from './onnx/onnx_pb.ts';
 export type { DeclaredDim, ExternalData } from './onnx/tensors.ts';
 export { OrtValue } from './ort-value.ts';
-export { MappedFile, type MemoryRegion, PinnedBuffer, returnFreeMemory } from './pinned.ts';
 export type { RunOptions, Session } from './session.ts';
 export type { SessionOptions } from './session-options.ts';
-export { defaultThreads } from './threads.ts';

@@ -1,8 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { MappedFile, PinnedBuffer } from '@graft/system';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, int, MappedFile, OrtCallError, OrtValue, PinnedBuffer } from './index.ts';
+import { Environment, GraphBuilder, int, OrtCallError, OrtValue } from './index.ts';
 
 // Weights over memory of ours, given to a session in place of its model's initializers.
 const N = 8192;

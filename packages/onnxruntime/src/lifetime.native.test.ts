@@ -2,8 +2,9 @@ import { setImmediate as turn } from 'node:timers/promises';
 import v8 from 'node:v8';
 import vm from 'node:vm';
 import { DisposedError } from '@graft/common';
+import { PinnedBuffer } from '@graft/system';
 import { afterAll, expect, test } from 'vitest';
-import { Environment, GraphBuilder, OrtBusyError, OrtOptionsError, OrtValue, PinnedBuffer } from './index.ts';
+import { Environment, GraphBuilder, OrtBusyError, OrtOptionsError, OrtValue } from './index.ts';
 
 v8.setFlagsFromString('--expose-gc');
 const collectGarbage = vm.runInNewContext('gc') as () => void;

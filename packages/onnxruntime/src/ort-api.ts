@@ -1,6 +1,7 @@
+import { type NativeFunction, openLibrary } from '@graft/system';
 import koffi from 'koffi';
 import { OrtCallError, OrtLibraryError } from './errors.ts';
-import { disableTelemetry, findLibrary, type NativeFunction, openLibrary } from './library.ts';
+import { disableTelemetry, findLibrary } from './library.ts';
 
 declare const kind: unique symbol;
 
@@ -180,7 +181,7 @@ let loaded: OrtApi | null = null;
 
 /**
  * The library, loaded at the first call.
- * @throws OrtPlatformError, OrtLibraryError
+ * @throws OrtPlatformError, OrtLibraryError, NativeLibraryError
  */
 export function ortApi(): OrtApi {
   loaded ??= new OrtApi(findLibrary());

@@ -1,8 +1,8 @@
 import { NativeResource } from '@graft/common';
-import { type ElementType, elementCount, elementTypes, fillElements, type TypedArrays } from './element-type.ts';
+import { type ElementType, elementTypes, type MemoryRegion, PinnedBuffer, type TypedArrays } from '@graft/system';
+import { elementCodes, elementCount, fillElements } from './element-type.ts';
 import { OrtValueError } from './errors.ts';
 import { type Handle, ortApi, outOf } from './ort-api.ts';
-import { type MemoryRegion, PinnedBuffer } from './pinned.ts';
 
 /** A tensor for ONNX Runtime: an element type, dims, and memory outside JavaScript's heap. */
 export class OrtValue<T extends ElementType = ElementType> extends NativeResource {
@@ -18,7 +18,7 @@ export class OrtValue<T extends ElementType = ElementType> extends NativeResourc
   private constructor(region: MemoryRegion, type: T, dims: readonly number[], byteOffset: number) {
     super();
     const { calls, cpuMemory } = ortApi();
-    const { code } = elementTypes[type];
+    const code = elementCodes[type];
     const shape = BigInt64Array.from(dims, (dim) => BigInt(dim));
     const pointer = region.pointer + BigInt(byteOffset);
     this.handle = outOf<Handle<'Value'>>((out) =>

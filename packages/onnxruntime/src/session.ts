@@ -1,10 +1,10 @@
 import { NativeResource } from '@graft/common';
+import { PinnedBuffer } from '@graft/system';
 import type { Environment } from './environment.ts';
 import { OrtNameError, OrtOptionsError } from './errors.ts';
 import { IoBinding } from './io-binding.ts';
 import { type Handle, type Out, outOf } from './ort-api.ts';
 import type { OrtValue } from './ort-value.ts';
-import { PinnedBuffer } from './pinned.ts';
 import { createOptions, type SessionOptions } from './session-options.ts';
 
 export interface RunOptions {

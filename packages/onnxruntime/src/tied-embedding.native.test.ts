@@ -1,5 +1,6 @@
+import { PinnedBuffer } from '@graft/system';
 import { afterAll, expect, test } from 'vitest';
-import { type Attribute, Environment, GraphBuilder, int, OrtValue, PinnedBuffer } from './index.ts';
+import { type Attribute, Environment, GraphBuilder, int, OrtValue } from './index.ts';
 
 // A Q8_0 embedding that is also the head: GatherBlockQuantized and MatMulNBits over the same bytes.
 const VOCAB = 1000;

@@ -1,7 +1,8 @@
 import { Disposables } from '@graft/common';
 import { Dim, type HostTensor, ProgramInputError, type ProgramStep } from '@graft/graph';
 import { checkStep } from '@graft/onnx-export';
-import { type IoBinding, type MemoryRegion, OrtValue, type Session } from '@graft/onnxruntime';
+import { type IoBinding, OrtValue, type Session } from '@graft/onnxruntime';
+import type { MemoryRegion } from '@graft/system';
 import { layOut } from './activations.ts';
 import type { BucketPlan, Call, Source, Target } from './bucket-plan.ts';
 import type { DeviceCaches } from './device-caches.ts';

@@ -1,7 +1,8 @@
 import { Disposables } from '@graft/common';
 import { type CacheMove, moveRows } from '@graft/graph';
 import { tensorBytes } from '@graft/onnx-export';
-import { OrtValue, PinnedBuffer } from '@graft/onnxruntime';
+import { OrtValue } from '@graft/onnxruntime';
+import { PinnedBuffer } from '@graft/system';
 import type { BucketPlan } from './bucket-plan.ts';
 import { StaticDeviceGraphError } from './errors.ts';
 

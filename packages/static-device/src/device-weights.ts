@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { Disposables } from '@graft/common';
 import { Buffer, type Module, Parameter, ParameterWithoutStorageError, toFloat32 } from '@graft/graph';
-import { OrtValue, PinnedBuffer } from '@graft/onnxruntime';
+import { OrtValue } from '@graft/onnxruntime';
+import { PinnedBuffer } from '@graft/system';
 import { StaticDeviceWeightError } from './errors.ts';
 import { reachable } from './module-walk.ts';
 

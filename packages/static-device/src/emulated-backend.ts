@@ -1,7 +1,8 @@
 import { Disposables } from '@graft/common';
 import { loweringsFor, type Module, type OpLowering, type StaticBackend, type StaticOptions } from '@graft/graph';
 import type { OnnxLowering } from '@graft/onnx-export';
-import { defaultThreads, Environment } from '@graft/onnxruntime';
+import { Environment } from '@graft/onnxruntime';
+import { defaultThreads } from '@graft/system';
 import { DeviceCaches } from './device-caches.ts';
 import { DeviceGraphs } from './device-graphs.ts';
 import { DeviceWeights } from './device-weights.ts';

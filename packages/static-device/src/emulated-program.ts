@@ -10,7 +10,7 @@ import {
   type StaticFacts,
   type StaticProgram,
 } from '@graft/graph';
-import { type MemoryRegion, PinnedBuffer, returnFreeMemory } from '@graft/onnxruntime';
+import { type MemoryRegion, PinnedBuffer, returnFreeMemory } from '@graft/system';
 import type { BucketPlan } from './bucket-plan.ts';
 import { DeviceBucket } from './device-bucket.ts';
 import type { DeviceCaches } from './device-caches.ts';

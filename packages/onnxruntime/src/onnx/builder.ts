@@ -1,5 +1,5 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import type { ElementType, TypedArrays } from '../element-type.ts';
+import type { ElementType, TypedArrays } from '@graft/system';
 import { OnnxBuildError } from '../errors.ts';
 import { type Attribute, attributeProto } from './attributes.ts';
 import { type GraphProto, GraphProtoSchema, type ModelProto, ModelProtoSchema, NodeProtoSchema } from './onnx_pb.ts';

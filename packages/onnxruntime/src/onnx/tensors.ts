@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
-import { type ElementType, elementCount, elementTypes, fillElements, type TypedArrays } from '../element-type.ts';
+import { type ElementType, elementTypes, type TypedArrays } from '@graft/system';
+import { elementCodes, elementCount, fillElements } from '../element-type.ts';
 import { OnnxBuildError } from '../errors.ts';
 import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema, type ValueInfoProto, ValueInfoProtoSchema } from './onnx_pb.ts';
 
@@ -21,7 +22,7 @@ export function tensorProto<T extends ElementType>(
   dims: readonly number[],
   data: TypedArrays[T] | Uint8Array | readonly (number | bigint)[],
 ): TensorProto {
-  const { bytes, code } = elementTypes[type];
+  const { bytes } = elementTypes[type];
   const raw = rawBytes(type, data);
   if (raw.byteLength !== elementCount(dims) * bytes) {
     throw new OnnxBuildError({
@@ -29,7 +30,7 @@ export function tensorProto<T extends ElementType>(
       where: `tensor "${name}"`,
     });
   }
-  return create(TensorProtoSchema, { name, dataType: code, dims: dims.map((dim) => BigInt(dim)), rawData: raw });
+  return create(TensorProtoSchema, { name, dataType: elementCodes[type], dims: dims.map((dim) => BigInt(dim)), rawData: raw });
 }
 
 export function externalTensorProto(name: string, type: ElementType, dims: readonly number[], data: ExternalData): TensorProto {
@@ -38,7 +39,7 @@ export function externalTensorProto(name: string, type: ElementType, dims: reado
   if (data.byteLength !== undefined) entries.push({ key: 'length', value: String(data.byteLength) });
   return create(TensorProtoSchema, {
     name,
-    dataType: elementTypes[type].code,
+    dataType: elementCodes[type],
     dims: dims.map((dim) => BigInt(dim)),
     dataLocation: TensorProto_DataLocation.EXTERNAL,
     externalData: entries,
@@ -52,7 +53,7 @@ export function valueInfoProto(name: string, type: ElementType, dims?: readonly 
       ? { value: { case: 'dimValue' as const, value: BigInt(each) } }
       : { value: { case: 'dimParam' as const, value: each } },
   );
-  const tensor = { elemType: elementTypes[type].code, ...(dim === undefined ? {} : { shape: { dim } }) };
+  const tensor = { elemType: elementCodes[type], ...(dim === undefined ? {} : { shape: { dim } }) };
   return create(ValueInfoProtoSchema, { name, type: { value: { case: 'tensorType', value: tensor } } });
 }
 

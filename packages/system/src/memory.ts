@@ -1,43 +1,22 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { messageOf, NativeResource } from '@graft/common';
 import koffi from 'koffi';
 import { type ElementType, elementTypes, type TypedArrays } from './element-type.ts';
-import { OrtMemoryError } from './errors.ts';
-import { type NativeFunction, openLibrary } from './library.ts';
+import { NativeMemoryError } from './errors.ts';
+import { system } from './library.ts';
 
-const PROT_READ = 1;
-const PROT_WRITE = 2;
-const MAP_PRIVATE = 2;
-const MAP_FIXED = 0x10;
-const MAP_ANONYMOUS = 0x20;
-const MAP_NORESERVE = 0x4000;
-const MADV_DONTNEED = 4;
-const MAP_FAILED = 2n ** 64n - 1n;
-const PAGE_BYTES = 4096;
 /** A longer view aborts the process. */
 const MAX_VIEW_BYTES = 2 ** 32;
 const VIEW_STEP_BYTES = 2 ** 31;
-
-let memoryCalls: Record<'mmap' | 'munmap' | 'madvise' | 'trim', NativeFunction> | null = null;
-
-function libc() {
-  if (memoryCalls !== null) return memoryCalls;
-  const library = openLibrary(null);
-  memoryCalls = {
-    mmap: library.func('void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)'),
-    munmap: library.func('int munmap(void *address, size_t length)'),
-    madvise: library.func('int madvise(void *address, size_t length, int advice)'),
-    trim: library.func('int malloc_trim(size_t kept)'),
-  };
-  return memoryCalls;
-}
+/** Bytes that one read takes where a file cannot be mapped. */
+const READ_BYTES = 2 ** 30;
 
 /**
  * Returns memory that native code has freed to the system. glibc otherwise keeps it for later allocations: hundreds of megabytes after a session.
  * Blocks for some tens of milliseconds.
  */
 export function returnFreeMemory(): void {
-  libc().trim(0);
+  system.memory.trim();
 }
 
 const registry = new FinalizationRegistry<() => void>((collected) => collected());
@@ -45,6 +24,7 @@ const registry = new FinalizationRegistry<() => void>((collected) => collected()
 /** Memory outside JavaScript's heap, which never moves. `dispose` frees it once nothing native uses it; garbage collection does not. */
 export abstract class MemoryRegion extends NativeResource {
   readonly byteLength: number;
+  protected abstract readonly isFile: boolean;
   private readonly address: bigint;
   private readonly mappedBytes: number;
   private readonly views = new Map<string, ArrayBuffer>();
@@ -71,7 +51,7 @@ export abstract class MemoryRegion extends NativeResource {
 
   /**
    * The elements from `byteOffset` on, without a copy. The array reads as zeros after the region is freed.
-   * @throws OrtMemoryError when the range is out of bounds, misaligned for `type` or longer than 4 GiB; DisposedError
+   * @throws NativeMemoryError when the range is out of bounds, misaligned for `type` or longer than 4 GiB; DisposedError
    */
   elements<T extends ElementType>(type: T, byteOffset = 0, count?: number): TypedArrays[T] {
     this.assertUsable();
@@ -79,7 +59,7 @@ export abstract class MemoryRegion extends NativeResource {
     const length = count ?? Math.floor((this.byteLength - byteOffset) / bytes);
     this.checkRange(byteOffset, length * bytes);
     if (byteOffset % bytes !== 0) {
-      throw new OrtMemoryError({
+      throw new NativeMemoryError({
         what: `Byte ${byteOffset} is not a multiple of ${bytes}, the size of ${type}.`,
         where: this.describe(),
         fix: 'read it through bytes(), or lay the tensor out at a multiple.',
@@ -96,19 +76,18 @@ export abstract class MemoryRegion extends NativeResource {
   discard(byteOffset = 0, byteLength = this.byteLength - byteOffset): void {
     this.assertUsable();
     this.checkRange(byteOffset, byteLength);
-    const first = Math.ceil(byteOffset / PAGE_BYTES) * PAGE_BYTES;
+    const page = system.memory.pageBytes();
+    const first = Math.ceil(byteOffset / page) * page;
     const end = byteOffset + byteLength === this.byteLength ? this.mappedBytes : byteOffset + byteLength;
-    const length = Math.floor((end - first) / PAGE_BYTES) * PAGE_BYTES;
-    if (length > 0 && libc().madvise(this.address + BigInt(first), length, MADV_DONTNEED) !== 0) {
-      throw new OrtMemoryError({ what: `madvise failed with errno ${koffi.errno()}.`, where: this.describe() });
-    }
+    const length = Math.floor((end - first) / page) * page;
+    if (length > 0) system.memory.discard(this.address + BigInt(first), length, this.isFile);
   }
 
   private checkRange(byteOffset: number, byteLength: number): void {
     const whole = Number.isSafeInteger(byteOffset) && Number.isSafeInteger(byteLength);
     if (whole && byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= this.byteLength) return;
     const what = `${byteLength} bytes at offset ${byteOffset} exceed the memory of ${this.byteLength} bytes.`;
-    throw new OrtMemoryError({ what, where: this.describe() });
+    throw new NativeMemoryError({ what, where: this.describe() });
   }
 
   /**
@@ -117,20 +96,20 @@ export abstract class MemoryRegion extends NativeResource {
    */
   protected override free(): void {
     const { address, mappedBytes, reachable } = this;
-    const unmap = (): void => libc().munmap(address, mappedBytes);
+    const unmap = (): void => system.memory.free(address, mappedBytes);
     this.views.clear();
     if (reachable.count === 0) {
       unmap();
       return;
     }
-    libc().mmap(address, mappedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    system.memory.empty(address, mappedBytes);
     reachable.whenNone = unmap;
   }
 
   /** Views of long memory start every 2 GiB and are 4 GiB long, so that each range of up to 2 GiB lies in a shared one. */
   private viewOf(byteOffset: number, byteLength: number): { buffer: ArrayBuffer; start: number } {
     if (byteLength > MAX_VIEW_BYTES) {
-      throw new OrtMemoryError({
+      throw new NativeMemoryError({
         what: `A view of ${byteLength} bytes is too long; the longest is ${MAX_VIEW_BYTES}.`,
         where: this.describe(),
         fix: 'read it in parts.',
@@ -160,11 +139,12 @@ export abstract class MemoryRegion extends NativeResource {
 
 /** Zeroed, page-aligned memory. */
 export class PinnedBuffer extends MemoryRegion {
-  /** @throws OrtMemoryError when the system cannot provide this much memory. */
+  protected readonly isFile = false;
+
+  /** @throws NativeMemoryError when the system cannot provide this much memory. */
   static allocate(byteLength: number): PinnedBuffer {
     const mappedBytes = wholePages(byteLength);
-    const address = map(mappedBytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, `${byteLength} bytes of memory`);
-    return new PinnedBuffer(address, byteLength, mappedBytes);
+    return new PinnedBuffer(allocate(mappedBytes, `${byteLength} bytes of memory`), byteLength, mappedBytes);
   }
 
   /** Memory with a copy of `bytes`. */
@@ -184,19 +164,35 @@ export class PinnedBuffer extends MemoryRegion {
  * Do not shorten the file while it is mapped: the system then ends the process.
  */
 export class MappedFile extends MemoryRegion {
+  protected readonly isFile = true;
   private path = '';
 
-  /** @throws OrtMemoryError when the file cannot be opened or mapped, or is empty. */
-  static open(path: string): MappedFile {
+  /**
+   * @param map maps the file; where it gives null, the bytes are read
+   * @throws NativeMemoryError when the file cannot be opened or read, or is empty.
+   */
+  static open(path: string, map: (fd: number, byteLength: number) => bigint | null = system.memory.map): MappedFile {
     const fd = openForReading(path);
     try {
       const { size } = fstatSync(fd);
-      if (size === 0) throw new OrtMemoryError({ what: 'The file is empty.', where: path });
-      const file = new MappedFile(map(size, MAP_PRIVATE | MAP_NORESERVE, fd, path), size, wholePages(size));
+      if (size === 0) throw new NativeMemoryError({ what: 'The file is empty.', where: path });
+      const mappedBytes = wholePages(size);
+      const mapped = map(fd, size);
+      const file = new MappedFile(mapped ?? allocate(mappedBytes, path), size, mappedBytes);
       file.path = path;
+      if (mapped === null) file.read(fd);
       return file;
     } finally {
       closeSync(fd);
+    }
+  }
+
+  private read(fd: number): void {
+    for (let at = 0; at < this.byteLength; ) {
+      const room = this.bytes(at, Math.min(READ_BYTES, this.byteLength - at));
+      const count = readSync(fd, room, 0, room.length, at);
+      if (count === 0) throw new NativeMemoryError({ what: `The file ended at byte ${at} of ${this.byteLength}.`, where: this.path });
+      at += count;
     }
   }
 
@@ -209,18 +205,19 @@ function openForReading(path: string): number {
   try {
     return openSync(path, 'r');
   } catch (cause) {
-    throw new OrtMemoryError({ what: `The file cannot be opened: ${messageOf(cause)}`, where: path, cause });
+    throw new NativeMemoryError({ what: `The file cannot be opened: ${messageOf(cause)}`, where: path, cause });
   }
 }
 
 function wholePages(byteLength: number): number {
   if (!Number.isSafeInteger(byteLength) || byteLength < 0)
-    throw new OrtMemoryError({ what: `${byteLength} is not a valid number of bytes.` });
-  return Math.max(1, Math.ceil(byteLength / PAGE_BYTES)) * PAGE_BYTES;
+    throw new NativeMemoryError({ what: `${byteLength} is not a valid number of bytes.` });
+  const page = system.memory.pageBytes();
+  return Math.max(1, Math.ceil(byteLength / page)) * page;
 }
 
-function map(byteLength: number, flags: number, fd: number, where: string): bigint {
-  const address: bigint = libc().mmap(null, byteLength, PROT_READ | PROT_WRITE, flags, fd, 0);
-  if (address === MAP_FAILED) throw new OrtMemoryError({ what: `mmap failed with errno ${koffi.errno()}.`, where });
+function allocate(byteLength: number, where: string): bigint {
+  const address = system.memory.allocate(byteLength);
+  if (address === null) throw new NativeMemoryError({ what: `The system has no room (error ${system.memory.lastError()}).`, where });
   return address;
 }

@@ -1,7 +1,7 @@
 import koffi from 'koffi';
 import { expect, test } from 'vitest';
 import { openLibrary } from './library.ts';
-import { returnFreeMemory } from './pinned.ts';
+import { returnFreeMemory } from './memory.ts';
 
 test('memory that was freed goes back to the system', () => {
   const library = openLibrary(null);
