@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { availableParallelism, cpus, loadavg } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { GraftError, meantNames, messageOf, quotedList, useCacheEntry } from '@graft/common';
 import type { WeightPolicy } from '@graft/core-model';
@@ -29,7 +29,7 @@ export interface BackendChoice {
   readonly reason: string;
 }
 
-/** How fast a backend is with a model; seconds, or why it cannot run the model. */
+/** Seconds for a token of a prompt and of an answer, or why the backend cannot run the model. */
 const BackendTrial = z.union([
   z.strictObject({ name: z.string(), prefill: z.number().positive(), decode: z.number().positive() }),
   z.strictObject({ name: z.string(), failure: z.string() }),
@@ -40,8 +40,8 @@ export type BackendTrial = z.output<typeof BackendTrial>;
 const Measurement = z.strictObject({
   measuredAt: z.iso.datetime(),
   cpu: z.string(),
-  promptTokens: z.int().positive(),
-  answerTokens: z.int().positive(),
+  /** Whether other programs wanted the processors too. */
+  busy: z.boolean(),
   trials: z.array(BackendTrial),
 });
 type Measurement = z.output<typeof Measurement>;
@@ -53,24 +53,20 @@ export interface MeasuredSubject {
   readonly config: Pick<EngineConfig, 'model'> & Partial<Pick<EngineConfig, 'architecture' | 'threads' | 'weights' | 'cacheDirectory'>>;
 }
 
-/** The sizes that are timed. */
-export type TrialSizes = Pick<Measurement, 'promptTokens' | 'answerTokens'>;
-
-/** Seconds for a prompt and an answer of these sizes. */
-export type TryBackend = (candidate: BackendCandidate, sizes: TrialSizes) => Promise<{ prefill: number; decode: number }>;
+/** Seconds for a token of a prompt and of an answer. */
+export type TryBackend = (candidate: BackendCandidate) => Promise<{ prefill: number; decode: number }>;
 
 interface Present {
   readonly candidate: BackendCandidate;
   readonly version: string;
 }
 
-const sizes: TrialSizes = { promptTokens: 128, answerTokens: 16 };
-
 /** The key of the platform options that names a backend. The engine reads it; the platform does not see it. */
 export const backendOption = 'backend';
 
 /**
- * The backend that the options name; otherwise the fastest in a measurement, which is kept in the cache directory. Without a cache directory, and in continuous
+ * The backend that the options name; otherwise the fastest in a measurement, which is kept in the cache directory (one of a busy machine
+ * until it is idle). Without a cache directory, and in continuous
  * integration (the environment variable `CI`), nothing is measured and the first one serves.
  * @param tryBackend measures. Left out: only a measurement that was kept counts.
  * @throws EngineConfigError for a name that no backend has
@@ -93,9 +89,10 @@ export async function chooseBackend(
   const [folder, key] = [measurementsIn(cacheDirectory), keyOf(present, subject)];
   const file = join(folder, `${key}.json`);
   const kept = await readJsonFile(file, Measurement, (what, where) => new EngineConfigError(what, where)).catch(() => null);
-  const measurement = kept ?? (tryBackend === undefined || isContinuousIntegration() ? null : await measure(present, tryBackend));
+  const mayMeasure = tryBackend !== undefined && !isContinuousIntegration() && (kept === null || (kept.busy && !isBusy()));
+  const measurement = mayMeasure ? await measure(present, tryBackend) : kept;
   if (measurement === null) return unmeasured;
-  if (kept === null) keep(file, measurement);
+  if (measurement !== kept) keep(file, measurement);
   useCacheEntry(folder, key);
   const { candidate, reason } = fastestOf(present, measurement);
   return { candidate, reason: because(reason) };
@@ -136,7 +133,7 @@ function keyOf(present: readonly Present[], { platform, mode, config }: Measured
   const { model, architecture = null, threads = null, weights = 'auto' } = config;
   const libraries = present.map(({ candidate, version }) => [candidate.name, version]);
   const machine = [process.arch, cpuName(), availableParallelism(), process.version];
-  const subject = [filesOf(model), platform, mode, architecture, threads, weights, graftVersion, libraries, machine, sizes];
+  const subject = [filesOf(model), platform, mode, architecture, threads, weights, graftVersion, libraries, machine];
   return createHash('sha256').update(JSON.stringify(subject)).digest('hex').slice(0, 40);
 }
 
@@ -150,18 +147,21 @@ function filesOf(model: string): unknown[] {
   });
 }
 
+/** Whether more programs want to run than there are processors, so that times say little. */
+const isBusy = (): boolean => loadavg()[0]! > 1.5 * availableParallelism();
+
 async function measure(present: readonly Present[], tryBackend: TryBackend): Promise<Measurement> {
   const trials: BackendTrial[] = [];
   for (const { candidate } of present) {
     const { name } = candidate;
     try {
-      trials.push({ name, ...(await tryBackend(candidate, sizes)) });
+      trials.push({ name, ...(await tryBackend(candidate)) });
     } catch (error) {
       if ((error as Error | null)?.name === 'AbortError') throw error;
       trials.push({ name, failure: GraftError.is(error) ? error.what : messageOf(error) });
     }
   }
-  return { measuredAt: new Date().toISOString(), cpu: cpuName(), ...sizes, trials };
+  return { measuredAt: new Date().toISOString(), cpu: cpuName(), busy: isBusy(), trials };
 }
 
 /** For the next start. A cache that cannot be written costs a measurement there. */
@@ -177,15 +177,15 @@ function keep(file: string, measurement: Measurement): void {
 }
 
 /** The least time for a prompt and an answer of half its tokens. */
-function fastestOf(present: readonly Present[], { measuredAt, cpu, promptTokens, answerTokens, trials }: Measurement): BackendChoice {
+function fastestOf(present: readonly Present[], { measuredAt, cpu, busy, trials }: Measurement): BackendChoice {
   const ran = trials.flatMap((trial) => ('failure' in trial ? [] : [trial]));
-  const cost = ({ prefill, decode }: (typeof ran)[number]): number => prefill + (decode * promptTokens) / (2 * answerTokens);
+  const cost = ({ prefill, decode }: (typeof ran)[number]): number => prefill + decode / 2;
   const [best, next] = ran.sort((a, b) => cost(a) - cost(b));
   const failed = trials.flatMap((trial) => ('failure' in trial ? [`${trial.name} cannot run this model: ${trial.failure}`] : []));
   const ratio = (of: number, to: number): string => `${(of / to).toFixed(1)}x`;
   const compared =
     best && next ? [`prefill ${ratio(next.prefill, best.prefill)}, decode ${ratio(next.decode, best.decode)} of ${next.name}`] : [];
-  const measured = `measured on ${measuredAt.slice(0, 10)} (${cpu})`;
+  const measured = `measured on ${measuredAt.slice(0, 10)} (${cpu}${busy ? ', busy: a start when it is idle measures again' : ''})`;
   const candidate = present.find(({ candidate: { name } }) => name === best?.name) ?? present[0]!;
   return { candidate: candidate.candidate, reason: [...compared, measured, ...failed].join(', ') };
 }
