@@ -297,6 +297,12 @@ export class GraphBuilder {
     return this.node((calls, context) => calls.ggml_swiglu_split(context, this.use(gate), this.use(up)), 'F32', gate.ne);
   }
 
+  /** `gelu(gate) * up`, where GELU is the form with tanh. A CPU reads it from a table of float16. */
+  geglu(gate: Tensor, up: Tensor): Tensor {
+    this.expectGated('geglu', gate, up);
+    return this.node((calls, context) => calls.ggml_geglu_split(context, this.use(gate), this.use(up)), 'F32', gate.ne);
+  }
+
   /** `(clamp(up) + 1) * gate * sigmoid(alpha * gate)`, both within `limit`. */
   swigluOai(gate: Tensor, up: Tensor, alpha: number, limit: number): Tensor {
     this.expectGated('swigluOai', gate, up);
