@@ -123,6 +123,7 @@ export const signatures = {
   ggml_get_rows: ['tensor', 'context tensor tensor'],
   ggml_set_rows: ['tensor', 'context tensor tensor tensor'],
   ggml_soft_max: ['tensor', 'context tensor'],
+  ggml_soft_max_ext: ['tensor', 'context tensor tensor float float'],
   ggml_rope_ext: ['tensor', 'context tensor tensor tensor int int int float float float float float float'],
   ggml_argsort: ['tensor', 'context tensor int'],
   ggml_arange: ['tensor', 'context float float float'],

@@ -1,6 +1,6 @@
 import { typeCodes } from './binding.ts';
 import { GgmlTensorError } from './errors.ts';
-import { Graph, type GraphMemory } from './graph.ts';
+import { Graph, type GraphMemory, type Window } from './graph.ts';
 import { type GgmlCalls, ggml, type Handle } from './library.ts';
 import { blockOf, extentOf, type Four, fourOf, packedStrides, Tensor, TensorArena, type TensorType } from './tensor.ts';
 
@@ -53,6 +53,7 @@ export interface AttentionOptions {
 export class GraphBuilder {
   private readonly arena = new TensorArena();
   private readonly inputs: Tensor[] = [];
+  private readonly windows: Window[] = [];
   private readonly written: Tensor[] = [];
   private made = 0;
 
@@ -129,6 +130,18 @@ export class GraphBuilder {
     return this.view(sorted, [count, x.ne[1], x.ne[2], x.ne[3]], sorted.nb);
   }
 
+  /** The softmax of `scale * scores + mask` over the fastest axis. `scores [n, rows, heads, batch]`, `mask` F16 [n, rows, 1, batch]. */
+  maskedSoftmax(scores: Tensor, mask: Tensor, scale: number): Tensor {
+    this.expectPacked('maskedSoftmax', scores);
+    const [n, rows, , batch] = scores.ne;
+    this.expect(
+      'maskedSoftmax',
+      mask.type === 'F16' && mask.isContiguous && mask.ne.join() === [n, rows, 1, batch].join(),
+      () => `${mask} is not the mask of ${scores}.`,
+    );
+    return this.node((calls, context) => calls.ggml_soft_max_ext(context, this.use(scores), this.use(mask), scale, 0), 'F32', scores.ne);
+  }
+
   norm(kind: keyof typeof normCalls, x: Tensor, epsilon: number): Tensor {
     this.expectRows('norm', x);
     this.expect('norm', epsilon >= 0, () => `The epsilon is ${epsilon}.`);
@@ -190,6 +203,14 @@ export class GraphBuilder {
       nb,
       offset,
     );
+  }
+
+  /** A view whose place each computation chooses, in bytes from the start of `x`, whose memory is not the graph's. */
+  window(x: Tensor, sizes: readonly number[], strides: Four): Tensor {
+    this.expect('window', x.root.arena !== this.arena, () => `${x} is a result of this graph.`);
+    const tensor = this.view(x, sizes, strides);
+    this.windows.push({ tensor, room: x.span - extentOf(tensor.type, tensor.ne, tensor.nb) });
+    return tensor;
   }
 
   /** The axes in another order, as a view: axis i of `x` becomes axis `to[i]`. */
@@ -401,8 +422,8 @@ export class GraphBuilder {
         output.arena === this.arena && output.isContiguous && output.type !== 'F16',
         () => `${output} is no packed result of this graph.`,
       );
-    const { inputs, written, made } = this;
-    return new Graph(this.arena, memory, { inputs, outputs, written, made }, title);
+    const { inputs, windows, written, made } = this;
+    return new Graph(this.arena, memory, { inputs, windows, outputs, written, made }, title);
   }
 
   /** Frees what was described, when no graph is built. */

@@ -120,6 +120,37 @@ const slow = (b: GraphBuilder): Tensor => {
 };
 const slowInputs = (graph: Graph) => new Map(graph.inputs.map((input) => [input, new Float32Array(input.elements).fill(0.01)]));
 
+test('each computation places a window over a buffer, within it', async () => {
+  const arena = new TensorArena();
+  const table = arena.tensor('F32', [2, 4]);
+  using buffer = DeviceBuffer.holding(device!, [table]);
+  buffer.write(table, floats(1, 2, 3, 4, 5, 6, 7, 8));
+  const builder = new GraphBuilder();
+  const window = builder.window(table, [2, 2], [4, 8, 16, 16]);
+  const output = builder.scale(window, 10);
+  using graph = builder.build([output], memory);
+  const at = async (place: number): Promise<number[]> => {
+    await stream.compute(graph, new Map([[window, place]]));
+    const result = new Float32Array(4);
+    graph.read(output, result);
+    return [...result];
+  };
+  expect(await at(16)).toEqual([50, 60, 70, 80]);
+  expect(await at(0)).toEqual([10, 20, 30, 40]);
+  expect(await at(8)).toEqual([30, 40, 50, 60]);
+  for (const place of [-8, 2, 24, Number.NaN]) await expect(at(place)).rejects.toThrow(GgmlTensorError);
+  await expect(stream.compute(graph, new Map())).rejects.toThrow(GgmlTensorError);
+  expect(() => builder.window(output, [2, 1], [4, 8, 8, 8])).toThrow(/result of this graph/);
+});
+
+test('an input that nothing reads does no harm', async () => {
+  const make = (b: GraphBuilder) => {
+    b.input('F32', [5]);
+    return b.scale(b.input('F32', [2]), 2);
+  };
+  expect(await compute(make, floats(0, 0, 0, 0, 0), floats(1, 2))).toEqual([2, 4]);
+});
+
 test('an aborted computation ends with the reason of its signal, and the stream computes again', async () => {
   const { graph } = graphOf(slow);
   using _ = graph;

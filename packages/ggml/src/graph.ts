@@ -1,11 +1,20 @@
 import { NativeResource } from '@graft/common';
+import koffi from 'koffi';
+import { tensorLayout } from './binding.ts';
 import type { Device } from './device.ts';
 import { GgmlTensorError } from './errors.ts';
 import { ggml, type Handle } from './library.ts';
 import { blockOf, type Tensor, type TensorArena } from './tensor.ts';
 
-/** What one computation reads, by input. */
-export type GraphInputs = ReadonlyMap<Tensor, Float32Array | Int32Array | Uint16Array>;
+/** What one computation reads: values by input, and by window its place. */
+export type GraphInputs = ReadonlyMap<Tensor, Float32Array | Int32Array | Uint16Array | number>;
+
+/** A view that each computation places. @internal */
+export interface Window {
+  readonly tensor: Tensor;
+  /** The largest place. */
+  readonly room: number;
+}
 
 /** The memory of inputs and intermediate results. Graphs that share it must not run at once. It grows to the largest graph. */
 export class GraphMemory extends NativeResource {
@@ -65,18 +74,25 @@ export class Graph extends NativeResource {
   private readonly memory: GraphMemory;
   private readonly state: number;
   private readonly title: string;
+  private readonly windows: readonly (Window & { address: bigint; offset: bigint })[];
 
   /** @internal */
   constructor(
     arena: TensorArena,
     memory: GraphMemory,
-    tensors: { inputs: readonly Tensor[]; outputs: readonly Tensor[]; written: readonly Tensor[]; made: number },
+    tensors: {
+      inputs: readonly Tensor[];
+      windows: readonly Window[];
+      outputs: readonly Tensor[];
+      written: readonly Tensor[];
+      made: number;
+    },
     title: string,
   ) {
     super();
     this.title = title;
     const { calls } = ggml();
-    const { inputs, outputs, written, made } = tensors;
+    const { inputs, windows, outputs, written, made } = tensors;
     const size = made + inputs.length + outputs.length + 64;
     this.context = calls.ggml_init({ mem_size: calls.ggml_graph_overhead_custom(size, false) + 1024, mem_buffer: null, no_alloc: true })!;
     this.handle = calls.ggml_new_graph_custom(this.context, size, false)!;
@@ -84,7 +100,7 @@ export class Graph extends NativeResource {
     this.outputs = outputs;
     for (const { handle } of inputs) calls.ggml_set_input(handle);
     for (const { handle } of outputs) calls.ggml_set_output(handle);
-    for (const { handle } of [...written, ...outputs]) calls.ggml_build_forward_expand(this.handle, handle);
+    for (const { handle } of [...inputs, ...written, ...outputs]) calls.ggml_build_forward_expand(this.handle, handle);
     this.nodes = calls.ggml_graph_n_nodes(this.handle);
     this.arena = arena;
     this.memory = memory.retain();
@@ -95,6 +111,13 @@ export class Graph extends NativeResource {
       throw error;
     }
     this.state = memory.state;
+    const field = (tensor: Tensor, name: 'data' | 'view_offs'): bigint =>
+      BigInt(koffi.decode(tensor.handle, tensorLayout.offsets[name], 'uint64_t') as number | bigint);
+    this.windows = windows.map((window) => ({
+      ...window,
+      address: field(window.tensor, 'data'),
+      offset: field(window.tensor, 'view_offs'),
+    }));
   }
 
   /** Whether its memory is still where it was. A graph that is built later may move it. */
@@ -102,14 +125,20 @@ export class Graph extends NativeResource {
     return this.state === this.memory.state;
   }
 
-  /** Writes all inputs. @throws GgmlTensorError for a missing or wrong one, before any is written @internal */
+  /** Writes all inputs and places all windows. @throws GgmlTensorError for a missing or wrong one, before any is written @internal */
   fill(values: GraphInputs): void {
     this.assertCurrent();
     for (const tensor of this.inputs) checkInput(tensor, values.get(tensor));
+    for (const window of this.windows) checkPlace(window, values.get(window.tensor));
     const { calls } = ggml();
     for (const tensor of this.inputs) {
-      const data = values.get(tensor)!;
+      const data = values.get(tensor) as Int32Array;
       calls.ggml_backend_tensor_set(tensor.handle, data, 0, data.byteLength);
+    }
+    for (const { tensor, address, offset } of this.windows) {
+      const place = BigInt(values.get(tensor) as number);
+      koffi.encode(tensor.handle, tensorLayout.offsets.data, 'uint64_t', address + place);
+      koffi.encode(tensor.handle, tensorLayout.offsets.view_offs, 'uint64_t', offset + place);
     }
   }
 
@@ -145,7 +174,12 @@ export class Graph extends NativeResource {
 
 const arrays: Partial<Record<Tensor['type'], unknown>> = { F32: Float32Array, I32: Int32Array, F16: Uint16Array };
 
-function checkInput(tensor: Tensor, data: ArrayBufferView | undefined): void {
+function checkPlace({ tensor, room }: Window, place: unknown): void {
+  if (Number.isSafeInteger(place) && (place as number) >= 0 && (place as number) <= room && (place as number) % tensor.nb[0] === 0) return;
+  throw new GgmlTensorError(`window ${tensor}`, `Its place is ${String(place)}, expected a multiple of ${tensor.nb[0]} up to ${room}.`);
+}
+
+function checkInput(tensor: Tensor, data: ArrayBufferView | number | undefined): void {
   const where = `input ${tensor}`;
   if (data === undefined)
     throw new GgmlTensorError(where, 'The input is missing.', 'give all inputs each time: a graph reuses their memory.');

@@ -1,7 +1,7 @@
 import { Disposables } from '@graft/common';
 import { type Device, DeviceBuffer, type Tensor, TensorArena } from '@graft/ggml';
-import type { CacheMove, Graph, RuntimeBinding, Value } from '@graft/graph';
-import { formatDims } from '@graft/graph';
+import type { CacheMove, Graph, NodeOf, OpNode, RuntimeBinding, Value } from '@graft/graph';
+import { formatDims, ops } from '@graft/graph';
 import { GgmlLoweringError } from './errors.ts';
 
 /** The element type of a KV cache. */
@@ -11,6 +11,8 @@ export type CacheType = 'F32' | 'F16';
 export interface Cache {
   /** [width, rows * slots]. */
   readonly tensor: Tensor;
+  /** Of values on a CPU: the same as `[slots, heads * headDim, rows]`, which products with few queries read. [rows, width * slots]; null elsewhere. */
+  readonly turned: Tensor | null;
   readonly rows: number;
   /** Elements of a row: heads * headDim. */
   readonly width: number;
@@ -21,7 +23,8 @@ export interface Cache {
 export class Caches implements Disposable {
   readonly byValue = new Map<Value, Cache>();
   private readonly resources = new Disposables();
-  private readonly byPath = new Map<string, { cache: Cache; buffer: DeviceBuffer }>();
+  private readonly byPath = new Map<string, { cache: Cache; buffers: DeviceBuffer[] }>();
+  private readonly rowStep: number;
 
   /** @throws GgmlLoweringError for a runtime input of another shape than [batch, heads, rows, headDim] */
   constructor(
@@ -30,6 +33,9 @@ export class Caches implements Disposable {
     options: { type: CacheType; kvSlots: number; bindingOf(path: string, kind: string): RuntimeBinding },
   ) {
     const { type, kvSlots, bindingOf } = options;
+    const isCpu = device.type === 'CPU';
+    this.rowStep = isCpu ? 64 : 256;
+    const turned = isCpu ? valuesOfProducts(graph) : new Set<Value>();
     const arena = this.resources.use(new TensorArena());
     for (const { path, kind, value } of graph.runtimeInputs) {
       const binding = bindingOf(path, kind);
@@ -43,25 +49,56 @@ export class Caches implements Disposable {
       const width = heads.value * headDim.value;
       const { rows } = binding;
       const tensor = arena.tensor(type, [width, rows * kvSlots]);
-      const buffer = this.resources.use(DeviceBuffer.holding(device, [tensor]));
-      const cache: Cache = { tensor, rows, width, elementBytes: type === 'F16' ? 2 : 4 };
+      const isTurned = turned.has(value) && width * rows * kvSlots < 2 ** 31; // its elements have indices of 32 bits
+      const cache: Cache = {
+        tensor,
+        turned: isTurned ? arena.tensor(type, [rows, width * kvSlots]) : null,
+        rows,
+        width,
+        elementBytes: type === 'F16' ? 2 : 4,
+      };
+      const buffers = [tensor, cache.turned].flatMap((each) =>
+        each === null ? [] : [this.resources.use(DeviceBuffer.holding(device, [each]))],
+      );
       this.byValue.set(value, cache);
-      this.byPath.set(path, { cache, buffer });
+      this.byPath.set(path, { cache, buffers });
     }
   }
 
   get bytes(): number {
-    return [...this.byPath.values()].reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+    return [...this.byPath.values()].flatMap(({ buffers }) => buffers).reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  /** Rows that a step reads, when its longest sequence has `used` of them: a multiple, so that few graphs serve all lengths. */
+  rowsRead(used: number, rows: number): number {
+    return Math.min(rows, Math.ceil(used / this.rowStep) * this.rowStep);
   }
 
   moveRows({ path, slot, from, count }: CacheMove): void {
-    const { cache, buffer } = this.byPath.get(path)!;
-    const rowBytes = cache.width * cache.elementBytes;
-    const start = slot * cache.rows * rowBytes;
-    buffer.copyWithin(cache.tensor, start, start + from * rowBytes, count * rowBytes);
+    const { cache, buffers } = this.byPath.get(path)!;
+    const { tensor, turned, rows, width, elementBytes } = cache;
+    const slotBytes = rows * width * elementBytes;
+    const move = (buffer: DeviceBuffer, of: Tensor, start: number, unit: number): void =>
+      buffer.copyWithin(of, start, start + from * unit, count * unit);
+    move(buffers[0]!, tensor, slot * slotBytes, width * elementBytes);
+    if (turned !== null)
+      for (let i = 0; i < width; i++) move(buffers[1]!, turned, slot * slotBytes + i * rows * elementBytes, elementBytes);
   }
 
   [Symbol.dispose](): void {
     this.resources[Symbol.dispose]();
   }
 }
+
+/** The caches of values that attention may read by products. */
+function valuesOfProducts(graph: Graph): Set<Value> {
+  const values = new Set<Value>();
+  for (const node of graph.nodes) if (node.kind === 'op' && isAttention(node) && readsByProducts(node)) values.add(node.inputs.valueCache);
+  return values;
+}
+
+const isAttention = (node: OpNode): node is NodeOf<typeof ops.attention> & OpNode => node.op === ops.attention;
+
+/** Whether ggml has the attention as products and a softmax. */
+export const readsByProducts = ({ inputs, attributes }: NodeOf<typeof ops.attention>): boolean =>
+  inputs.sinks === null && attributes.softcap === null;

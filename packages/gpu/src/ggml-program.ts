@@ -19,7 +19,7 @@ import {
 } from '@graft/graph';
 import type { Caches } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
-import { rowsRead, startsOf } from './lower-attention.ts';
+import { startsOf } from './lower-attention.ts';
 import { type GraphSource, LoweringContext } from './lowering-context.ts';
 import type { GgmlLowering } from './lowerings.ts';
 import type { Weights } from './weights.ts';
@@ -192,9 +192,9 @@ export class GgmlProgram implements Program {
   private graphFor(step: ProgramStep, sizes: Sizes): BuiltGraph {
     const shapes = this.inputs.map(({ value }) => value.dims.map((dim) => sizes.evaluate(dim)).join('x'));
     const read = this.groups.map(({ starts, query, rows }) =>
-      rowsRead(Math.max(...startsOf(step, starts)) + sizes.evaluate(query.dims[1]!), rows),
+      this.parts.caches.rowsRead(Math.max(...startsOf(step, starts)) + sizes.evaluate(query.dims[1]!), rows),
     );
-    const key = [step.firstSlot, step.batch, ...read, ...shapes].join(' ');
+    const key = [step.batch, ...read, ...shapes].join(' ');
     const known = this.graphs.get(key);
     const built = known?.graph.isCurrent === true ? known : this.build(step, sizes);
     this.graphs.delete(key);
@@ -210,7 +210,7 @@ export class GgmlProgram implements Program {
 
   private build(step: ProgramStep, sizes: Sizes): BuiltGraph {
     const { graph, weights, caches, memory } = this.parts;
-    const context = new LoweringContext({ weights, caches: caches.byValue, sizes, step });
+    const context = new LoweringContext({ weights, caches, sizes, step });
     try {
       for (const input of this.inputs) context.input(input);
       for (const slot of graph.weights) context.weight(slot);

@@ -1,6 +1,6 @@
 import { type Four, GraphBuilder, type Tensor } from '@graft/ggml';
 import type { Dim, GraphInput, HostTensor, ProgramStep, Sizes, Value, WeightSlot } from '@graft/graph';
-import type { Cache } from './caches.ts';
+import type { Cache, Caches } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
 import type { Weights } from './weights.ts';
 
@@ -13,12 +13,12 @@ type Place = { tensor: Tensor } | { pieces: readonly Tensor[] } | { weight: Weig
 /** Fills a tensor before each computation. */
 export interface GraphSource {
   readonly tensor: Tensor;
-  fill(step: ProgramStep): Float32Array | Int32Array | Uint16Array;
+  fill(step: ProgramStep): Float32Array | Int32Array | Uint16Array | number;
 }
 
 export interface ContextParts {
   readonly weights: Weights;
-  readonly caches: ReadonlyMap<Value, Cache>;
+  readonly caches: Caches;
   readonly sizes: Sizes;
   readonly step: ProgramStep;
 }
@@ -183,14 +183,26 @@ export class LoweringContext {
   }
 
   cache(value: Value): Cache {
-    const cache = this.parts.caches.get(value);
+    const cache = this.parts.caches.byValue.get(value);
     if (cache === undefined) throw this.error('The attention reads a cache that is bound as an input.');
     return cache;
+  }
+
+  /** See `Caches.rowsRead`. */
+  rowsRead(used: number, rows: number): number {
+    return this.parts.caches.rowsRead(used, rows);
   }
 
   /** A tensor that each step fills. */
   source(type: 'F32' | 'I32' | 'F16', sizes: readonly number[], fill: GraphSource['fill'], below?: number): Tensor {
     const tensor = this.builder.input(type, sizes, below === undefined ? {} : { below });
+    this.sources.push({ tensor, fill });
+    return tensor;
+  }
+
+  /** A view of a cache, in bytes from its start where each step says. */
+  window(x: Tensor, sizes: readonly number[], strides: Four, fill: (step: ProgramStep) => number): Tensor {
+    const tensor = this.builder.window(x, sizes, strides);
     this.sources.push({ tensor, fill });
     return tensor;
   }
