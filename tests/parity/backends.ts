@@ -16,3 +16,13 @@ export const ggmlQuantised: BackendChoice = { ...ggml, label: 'ggml, default for
 export const hpu: BackendChoice = { name: 'hpu', plugins: ['@graft/llama4-hpu'], weights: ['float32'] };
 /** The same with prompts in buckets, of which the last token's logits are compared, and all residual streams. */
 export const hpuBuckets: BackendChoice = { ...hpu, label: 'hpu, prompts in buckets', promptLogits: false };
+
+/** ggml's Vulkan, by name: on a GPU, or on lavapipe with GGML_VK_VISIBLE_DEVICES=0. Prompts run in buckets; caches are float16. */
+export const vulkan: BackendChoice = {
+  name: 'vulkan',
+  plugins: ['@graft/gpu'],
+  weights: ['float32'],
+  promptLogits: false,
+  relativeTolerance: 1e-2,
+};
+export const vulkanQuantised: BackendChoice = { ...vulkan, label: 'vulkan, default form', form: 'auto', promptLogits: true };

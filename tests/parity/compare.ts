@@ -9,6 +9,13 @@ export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike
   return largest;
 }
 
+/** `largestDifference`, relative to the largest expected value. */
+export function relativeDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let unit = Number.MIN_VALUE;
+  for (let i = 0; i < expected.length; i++) unit = Math.max(unit, Math.abs(expected[i]!));
+  return largestDifference(actual, expected) / unit;
+}
+
 /** Index of the largest value; the first of equals. */
 export function argmax(values: ArrayLike<number>): number {
   let best = 0;

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureDefaultModel } from '@graft/server';
-import { cpu, cpuQuantised, ggml, ggmlQuantised, hpu, hpuBuckets, interpreter } from './backends.ts';
+import { cpu, cpuQuantised, ggml, ggmlQuantised, hpu, hpuBuckets, interpreter, vulkan, vulkanQuantised } from './backends.ts';
 import { compareTexts } from './compare-texts.ts';
 import { readReferenceCase } from './reference-case.ts';
 import { type BackendChoice, type CaseReport, runCase } from './run-case.ts';
@@ -44,10 +44,10 @@ for (const path of positionals) {
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
-/** The backends that `--backend` names; all without it. */
+/** The backends that `--backend` names; without it, those that run on every machine. */
 function asked(backends: readonly BackendChoice[]): readonly BackendChoice[] {
   const names = values.backend?.split(',');
-  return names === undefined ? backends : backends.filter(({ name }) => names.includes(name));
+  return names === undefined ? backends.filter(({ name }) => name !== 'vulkan') : backends.filter(({ name }) => names.includes(name));
 }
 
 /** The reports of all cases in a folder, at any depth. */
@@ -71,7 +71,15 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
     if (!existsSync(join(folder, 'expected.safetensors'))) throw new Error('The folder has no expected.safetensors.');
     const reference = await readReferenceCase(folder);
     if (reference.texts.length > 0) yield await guarded(`${reference.name} texts`, () => compareTexts(reference));
-    for (const backend of asked([interpreter, cpu, ggml, ...(reference.isQuantised ? [cpuQuantised, ggmlQuantised] : []), hpu, hpuBuckets]))
+    for (const backend of asked([
+      interpreter,
+      cpu,
+      ggml,
+      ...(reference.isQuantised ? [cpuQuantised, ggmlQuantised, vulkanQuantised] : []),
+      hpu,
+      hpuBuckets,
+      vulkan,
+    ]))
       yield await guarded(`${reference.name} ${backend.label ?? backend.name}`, () => runCase(reference, backend, app));
   } catch (error) {
     yield failure(folder, error);
@@ -81,7 +89,7 @@ async function* cases(folder: string): AsyncGenerator<CaseReport> {
 async function* field(folder: string): AsyncGenerator<CaseReport> {
   try {
     for (const file of readField(folder))
-      for (const backend of asked([interpreter, cpu, ggml, hpu, hpuBuckets]))
+      for (const backend of asked([interpreter, cpu, ggml, hpu, hpuBuckets, vulkan]))
         yield await guarded(`${file.name} ${backend.label ?? backend.name}`, () => runField(file, backend, app));
   } catch (error) {
     yield failure(folder, error);

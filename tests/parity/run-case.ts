@@ -1,5 +1,5 @@
 import { LlmEngine } from '@graft/engine';
-import { argmax, largestDifference, logProbability, margin, rmsNormRows, scientific } from './compare.ts';
+import { argmax, largestDifference, logProbability, margin, relativeDifference, rmsNormRows, scientific } from './compare.ts';
 import { llamaCppChange } from './llama-cpp.ts';
 import type { ReferenceCase } from './reference-case.ts';
 
@@ -16,6 +16,8 @@ export interface BackendChoice {
   form?: 'float32' | 'auto';
   /** Whether the logits of each token of a prompt are compared, as is the default, or those of its last one alone. */
   promptLogits?: boolean;
+  /** The largest difference that passes. Default: 1e-3, absolute. */
+  relativeTolerance?: number;
 }
 
 export interface CaseReport {
@@ -23,7 +25,7 @@ export interface CaseReport {
   line: string;
 }
 
-const tolerance = 1e-3;
+const absoluteTolerance = 1e-3;
 /** Shorter than every attention chunk of the cases, and no divisor of them. */
 const prefillTokens = 7;
 
@@ -99,22 +101,25 @@ async function runRow(engine: LlmEngine, reference: ReferenceCase, row: number, 
 }
 
 function report(reference: ReferenceCase, backend: BackendChoice, rows: readonly RowResult[]): CaseReport {
+  const { relativeTolerance } = backend;
+  const tolerance = relativeTolerance ?? absoluteTolerance;
+  const differenceOf = relativeTolerance === undefined ? largestDifference : relativeDifference;
   const { promptLength, vocabSize, decodeIds, finalNorm, numLayers, hidden } = reference;
   const logits = worst(rows, (row, r) => {
     const first = row.logits[0] === undefined ? promptLength - 1 : 0; // only the last token's, where no more was asked for
-    return largestDifference(concat(row.logits.slice(first, promptLength), vocabSize), reference.logits[r]!.subarray(first * vocabSize));
+    return differenceOf(concat(row.logits.slice(first, promptLength), vocabSize), reference.logits[r]!.subarray(first * vocabSize));
   });
-  const decode = worst(rows, (row, r) => largestDifference(concat(decodeRows(row, reference), vocabSize), reference.decodeLogits[r]!));
+  const decode = worst(rows, (row, r) => differenceOf(concat(decodeRows(row, reference), vocabSize), reference.decodeLogits[r]!));
   const residual = (hidden ?? []).map((expected, layer) =>
     worst(rows, (row, r) => {
       const stream = row.hidden[layer]!;
       // The reference's last state is after the final norm.
       const actual = layer === numLayers ? rmsNormRows(stream, finalNorm.weight, finalNorm.epsilon) : stream;
-      return largestDifference(actual, expected[r]!);
+      return differenceOf(actual, expected[r]!);
     }),
   );
-  const greedy = compareGreedy(reference, rows);
-  const features = reference.images === null ? null : largestDifference(join(rows), reference.images.features);
+  const greedy = compareGreedy(reference, rows, tolerance);
+  const features = reference.images === null ? null : differenceOf(join(rows), reference.images.features);
   const passed = [features ?? 0, logits, decode, ...residual].every((difference) => difference <= tolerance) && greedy.passed;
   const line = [
     `${passed ? 'ok  ' : 'FAIL'} ${reference.name} ${backend.label ?? backend.name}:`,
@@ -206,7 +211,11 @@ function decodeRows(row: RowResult, { promptLength, decodeIds }: ReferenceCase):
   return row.logits.slice(promptLength - 1, promptLength - 1 + decodeIds[0]!.length);
 }
 
-function compareGreedy(reference: ReferenceCase, rows: readonly RowResult[]): { passed: boolean; text(count: string): string } {
+function compareGreedy(
+  reference: ReferenceCase,
+  rows: readonly RowResult[],
+  tolerance: number,
+): { passed: boolean; text(count: string): string } {
   let first: string | null = null;
   let passed = true;
   for (const [r, row] of rows.entries()) {

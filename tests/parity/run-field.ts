@@ -27,10 +27,9 @@ export function readField(folder: string): FieldFile[] {
   return Object.entries(expected.data).map(([name, { ids, next_top5: top }]) => ({ name, model: join(folder, name), ids, top }));
 }
 
-const tolerance = 1e-3;
-
 /** In float32: the probabilities of the likeliest tokens, and the first choice where it leads by more than twice the tolerance. */
 export async function runField({ name, model, ids, top }: FieldFile, backend: BackendChoice, app: string): Promise<CaseReport> {
+  const { relativeTolerance: tolerance = 1e-3 } = backend;
   const logits = await nextLogits(model, ids, backend, app);
   const probabilities = Array.from(logits, (_, id) => Math.exp(logProbability(logits, id)));
   const likeliest = probabilities.toSorted((a, b) => b - a);

@@ -33,3 +33,10 @@ export class GgmlAbortError extends graftError(
     fix: 'start again. If it ends here again, report this text, and use the backend onnxruntime in the meantime.',
   }),
 ) {}
+
+/** A device lacks a computation, or has it for other types or shapes. */
+export class GgmlUnsupportedError extends graftError('GRAFT_GGML_UNSUPPORTED', (computation: string, where: string) => ({
+  what: `The device does not compute ggml's ${computation} of these types and shapes.`,
+  where,
+  fix: 'compute it on the CPU, or lower the op in another way.',
+})) {}

@@ -1,5 +1,6 @@
 import { typeCodes } from './binding.ts';
-import { GgmlTensorError } from './errors.ts';
+import type { Device } from './device.ts';
+import { GgmlTensorError, GgmlUnsupportedError } from './errors.ts';
 import { Graph, type GraphMemory, type Window } from './graph.ts';
 import { type GgmlCalls, ggml, type Handle } from './library.ts';
 import { blockOf, extentOf, type Four, fourOf, packedStrides, Tensor, TensorArena, type TensorType } from './tensor.ts';
@@ -48,14 +49,20 @@ export interface AttentionOptions {
 /**
  * Describes a graph, node by node. Shapes have the fastest axis first, as ggml's. Each method checks what ggml asserts, because an assertion of ggml ends the
  * process.
- * @throws GgmlTensorError from each method
+ * @throws GgmlTensorError from each method; GgmlUnsupportedError
  */
 export class GraphBuilder {
   private readonly arena = new TensorArena();
   private readonly inputs: Tensor[] = [];
   private readonly windows: Window[] = [];
   private readonly written: Tensor[] = [];
+  private readonly device: Device | null;
   private made = 0;
+
+  /** @param device that computes the graph. Each node is checked for it, since a computation that it lacks ends the process. Default: the CPU, which has all. */
+  constructor(device: Device | null = null) {
+    this.device = device?.type === 'CPU' ? null : device;
+  }
 
   /** A tensor that each computation brings. Indices need `below`, their limit, to be used as such. */
   input(type: 'F32' | 'I32' | 'F16', sizes: readonly number[], { below }: { below?: number } = {}): Tensor {
@@ -151,7 +158,7 @@ export class GraphBuilder {
   /** A packed copy. */
   contiguous(x: Tensor): Tensor {
     if (x.isContiguous) return x;
-    this.expect('contiguous', x.type === 'F32' || x.type === 'I32', () => `${x} cannot be copied.`);
+    this.expect('contiguous', ['F32', 'I32', 'F16'].includes(x.type), () => `${x} cannot be copied.`);
     return this.node((calls, context) => calls.ggml_cont(context, this.use(x)), x.type, x.ne, { below: x.below });
   }
 
@@ -240,12 +247,9 @@ export class GraphBuilder {
     if (weight.isPacked) this.expectPacked('matmul', x);
     const fits = weight.ne[0] === x.ne[0] && x.ne[2] % weight.ne[2] === 0 && x.ne[3] % weight.ne[3] === 0;
     this.expect('matmul', fits && weight.type !== 'I32', () => `${weight} cannot be multiplied with ${x}.`);
-    return this.node((calls, context) => calls.ggml_mul_mat(context, this.arena.use(weight, true), this.use(x)), 'F32', [
-      weight.ne[1],
-      x.ne[1],
-      x.ne[2],
-      x.ne[3],
-    ]);
+    const product = (calls: GgmlCalls, context: Handle<'context'>) =>
+      calls.ggml_mul_mat(context, this.arena.use(weight, true), this.use(x));
+    return this.node(exactFor(weight, product), 'F32', [weight.ne[1], x.ne[1], x.ne[2], x.ne[3]]);
   }
 
   /**
@@ -257,12 +261,9 @@ export class GraphBuilder {
     const fits = weights.ne[0] === x.ne[0] && chosen.ne[0] % x.ne[1] === 0 && chosen.ne[1] === x.ne[2];
     const flat = weights.isContiguous && weights.ne[3] * x.ne[3] * chosen.ne[2] * chosen.ne[3] === 1;
     this.expect('matmulChosen', fits && flat, () => `${weights} and ${x} cannot be multiplied by the choice ${chosen}.`);
-    return this.node((calls, context) => calls.ggml_mul_mat_id(context, this.use(weights), this.use(x), this.use(chosen)), 'F32', [
-      weights.ne[1],
-      chosen.ne[0],
-      x.ne[2],
-      1,
-    ]);
+    const product = (calls: GgmlCalls, context: Handle<'context'>) =>
+      calls.ggml_mul_mat_id(context, this.use(weights), this.use(x), this.use(chosen));
+    return this.node(exactFor(weights, product), 'F32', [weights.ne[1], chosen.ne[0], x.ne[2], 1]);
   }
 
   /** Adds chosen rows: `x [n, chosen, tokens]`, `rows [n, experts]`, `chosen` I32 [chosen, tokens]. */
@@ -401,6 +402,7 @@ export class GraphBuilder {
           0,
           softcap ?? 0,
         );
+        calls.ggml_prec_set_acc(made!, precise);
         if (sinks !== null) calls.ggml_flash_attn_ext_add_sinks(made, this.use(sinks));
         return made;
       },
@@ -435,28 +437,23 @@ export class GraphBuilder {
     return this.arena.use(tensor);
   }
 
-  private node(
-    make: (calls: GgmlCalls, context: Handle<'context'>) => Handle<'tensor'> | null,
-    type: TensorType,
-    ne: Four,
-    { below = null }: { below?: number | null } = {},
-  ): Tensor {
+  private node(make: Make, type: TensorType, ne: Four, { below = null }: { below?: number | null } = {}): Tensor {
     this.made += 1;
-    const handle = make(ggml().calls, this.arena.context())!;
+    const handle = this.supported(make(ggml().calls, this.arena.context())!);
     const nb = packedStrides(type, ne);
     return new Tensor({ arena: this.arena, handle, type, ne, nb, span: extentOf(type, ne, nb), below });
   }
 
-  private viewNode(
-    make: (calls: GgmlCalls, context: Handle<'context'>) => Handle<'tensor'> | null,
-    of: Tensor,
-    ne: Four,
-    nb: Four,
-    offset: number,
-  ): Tensor {
+  private viewNode(make: Make, of: Tensor, ne: Four, nb: Four, offset: number): Tensor {
     this.made += 1;
-    const handle = make(ggml().calls, this.arena.context())!;
+    const handle = this.supported(make(ggml().calls, this.arena.context())!);
     return new Tensor({ arena: this.arena, handle, type: of.type, ne, nb, span: of.span - offset, below: of.below, of });
+  }
+
+  private supported(handle: Handle<'tensor'>): Handle<'tensor'> {
+    const { calls } = ggml();
+    if (this.device === null || calls.ggml_backend_dev_supports_op(this.device.handle, handle)) return handle;
+    throw new GgmlUnsupportedError(calls.ggml_op_desc(handle), `${this.device.name} (${this.device.description})`);
   }
 
   private expect(op: string, condition: boolean, what: () => string): void {
@@ -490,6 +487,20 @@ export class GraphBuilder {
   }
 }
 
+type Make = (calls: GgmlCalls, context: Handle<'context'>) => Handle<'tensor'> | null;
+
+/** A product whose sums are in float32 if its weight is. */
+function exactFor({ type }: Tensor, product: Make): Make {
+  if (type !== 'F32') return product;
+  return (calls, context) => {
+    const made = product(calls, context);
+    calls.ggml_prec_set_acc(made, precise);
+    return made;
+  };
+}
+
+/** `GGML_PREC_F32`: sums are in float32, which a GPU may otherwise do in float16. */
+const precise = 10;
 /** `GGML_SORT_ORDER_DESC`. */
 const descending = 1;
 

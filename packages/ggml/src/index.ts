@@ -1,6 +1,6 @@
 export { DeviceBuffer, type HostMemory } from './buffer.ts';
 export { Device, devices } from './device.ts';
-export { GgmlBusyError, GgmlCallError, GgmlLibraryError, GgmlPlatformError, GgmlTensorError } from './errors.ts';
+export { GgmlBusyError, GgmlCallError, GgmlLibraryError, GgmlPlatformError, GgmlTensorError, GgmlUnsupportedError } from './errors.ts';
 export { Graph, type GraphInputs, GraphMemory } from './graph.ts';
 export { type AttentionOptions, GraphBuilder, type RopeOptions } from './graph-builder.ts';
 export { type Accelerator, findLibraries, libraryVersion, loadGgml } from './library.ts';

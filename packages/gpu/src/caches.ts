@@ -19,27 +19,46 @@ export interface Cache {
   readonly elementBytes: number;
 }
 
-/** The KV caches of a program. */
+interface CacheOptions {
+  readonly type: CacheType;
+  readonly kvSlots: number;
+  /** Whether caches are read in powers of two of the least length, so that the fewest graphs serve all of them. Default: in its multiples. */
+  readonly doubledLengths?: boolean;
+  bindingOf(path: string, kind: string): RuntimeBinding;
+}
+
+/** The KV caches of a model, which all of its graphs share. */
 export class Caches implements Disposable {
-  readonly byValue = new Map<Value, Cache>();
+  private readonly device: Device;
+  private readonly options: CacheOptions;
   private readonly resources = new Disposables();
+  private readonly arena: TensorArena;
   private readonly byPath = new Map<string, { cache: Cache; buffers: DeviceBuffer[] }>();
   private readonly rowStep: number;
 
-  /** @throws GgmlLoweringError for a runtime input of another shape than [batch, heads, rows, headDim] */
-  constructor(
-    device: Device,
-    graph: Graph,
-    options: { type: CacheType; kvSlots: number; bindingOf(path: string, kind: string): RuntimeBinding },
-  ) {
-    const { type, kvSlots, bindingOf } = options;
-    const isCpu = device.type === 'CPU';
-    this.rowStep = isCpu ? 64 : 256;
-    const turned = isCpu ? valuesOfProducts(graph) : new Set<Value>();
-    const arena = this.resources.use(new TensorArena());
+  constructor(device: Device, options: CacheOptions) {
+    this.device = device;
+    this.options = options;
+    this.rowStep = device.type === 'CPU' ? 64 : 256;
+    this.arena = this.resources.use(new TensorArena());
+  }
+
+  /**
+   * The caches that a graph reads. Missing ones are made, filled with zeros.
+   * @throws GgmlLoweringError for a runtime input of another shape than [batch, heads, rows, headDim]; GgmlCallError for a device with too little memory
+   */
+  of(graph: Graph): ReadonlyMap<Value, Cache> {
+    const { type, kvSlots, bindingOf } = this.options;
+    const turned = this.device.type === 'CPU' ? valuesOfProducts(graph) : new Set<Value>();
+    const found = new Map<Value, Cache>();
     for (const { path, kind, value } of graph.runtimeInputs) {
       const binding = bindingOf(path, kind);
       if (binding.kind !== 'cache') continue;
+      const known = this.byPath.get(path);
+      if (known !== undefined) {
+        found.set(value, known.cache);
+        continue;
+      }
       const [, heads, , headDim] = value.dims;
       if (value.dims.length !== 4 || heads?.isStatic !== true || headDim?.isStatic !== true)
         throw new GgmlLoweringError(
@@ -48,21 +67,22 @@ export class Caches implements Disposable {
         );
       const width = heads.value * headDim.value;
       const { rows } = binding;
-      const tensor = arena.tensor(type, [width, rows * kvSlots]);
+      const tensor = this.arena.tensor(type, [width, rows * kvSlots]);
       const isTurned = turned.has(value) && width * rows * kvSlots < 2 ** 31; // its elements have indices of 32 bits
       const cache: Cache = {
         tensor,
-        turned: isTurned ? arena.tensor(type, [rows, width * kvSlots]) : null,
+        turned: isTurned ? this.arena.tensor(type, [rows, width * kvSlots]) : null,
         rows,
         width,
         elementBytes: type === 'F16' ? 2 : 4,
       };
       const buffers = [tensor, cache.turned].flatMap((each) =>
-        each === null ? [] : [this.resources.use(DeviceBuffer.holding(device, [each]))],
+        each === null ? [] : [this.resources.use(DeviceBuffer.holding(this.device, [each]))],
       );
-      this.byValue.set(value, cache);
+      found.set(value, cache);
       this.byPath.set(path, { cache, buffers });
     }
+    return found;
   }
 
   get bytes(): number {
@@ -71,11 +91,15 @@ export class Caches implements Disposable {
 
   /** Rows that a step reads, when its longest sequence has `used` of them: a multiple, so that few graphs serve all lengths. */
   rowsRead(used: number, rows: number): number {
-    return Math.min(rows, Math.ceil(used / this.rowStep) * this.rowStep);
+    const steps = Math.ceil(used / this.rowStep);
+    return Math.min(rows, this.rowStep * (this.options.doubledLengths === true ? 2 ** Math.ceil(Math.log2(Math.max(1, steps))) : steps));
   }
 
+  /** Does nothing for a cache that no graph has read yet. */
   moveRows({ path, slot, from, count }: CacheMove): void {
-    const { cache, buffers } = this.byPath.get(path)!;
+    const known = this.byPath.get(path);
+    if (known === undefined) return;
+    const { cache, buffers } = known;
     const { tensor, turned, rows, width, elementBytes } = cache;
     const slotBytes = rows * width * elementBytes;
     const move = (buffer: DeviceBuffer, of: Tensor, start: number, unit: number): void =>

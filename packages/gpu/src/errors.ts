@@ -13,3 +13,20 @@ export class GpuOptionError extends GraftError {
     super({ code: 'GRAFT_GPU_OPTION', what, where, fix });
   }
 }
+
+/** A model does not fit into the memory of a GPU. */
+export class GpuMemoryError extends graftError(
+  'GRAFT_GPU_MEMORY',
+  ({ weightBytes, cacheBytes, free, total }: Record<'weightBytes' | 'cacheBytes' | 'free' | 'total', number>, where: string) => ({
+    what:
+      `The model needs ${gibibytes(weightBytes + cacheBytes)} (weights ${gibibytes(weightBytes)}, caches ${gibibytes(cacheBytes)}) and memory for its ` +
+      `activations; ${gibibytes(free)} of ${gibibytes(total)} are free.`,
+    where,
+    fix: 'serve fewer sequences (--max-sequences), shorter ones (--max-model-length), or a file with fewer bits.',
+  }),
+) {}
+
+/** Bytes in words: `5.2 GiB`. */
+export function gibibytes(bytes: number): string {
+  return bytes < 2 ** 30 / 10 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}

@@ -1,6 +1,6 @@
 import { Disposables } from '@graft/common';
 import { Lowerings } from '@graft/engine';
-import { devices, GraphMemory, Stream } from '@graft/ggml';
+import { GraphMemory, Stream } from '@graft/ggml';
 import {
   type Backend,
   type CapturedModel,
@@ -15,11 +15,15 @@ import {
 import { inject } from '@graft/registry';
 import { defaultThreads } from '@graft/system';
 import { Caches, type CacheType } from './caches.ts';
+import { openDevice } from './device.ts';
 import { GgmlProgram } from './ggml-program.ts';
 import { type GgmlLowering, loweringOf } from './lowerings.ts';
+import type { GpuName } from './platforms.ts';
 import { Weights } from './weights.ts';
 
 export interface GgmlBackendOptions {
+  /** The platform of the GPU that computes; `platformOptions` choose among several GPUs. Default: the CPU. */
+  gpu?: GpuName;
   /** Threads for a step, unless `compile` gets another number. Default: the physical cores that this process may use. */
   threads?: number;
   /** The element type of the KV caches. Default F16. */
@@ -32,13 +36,14 @@ const platform = 'ggml';
 
 /** Compiles the whole model as graphs of ggml: one for each shape that runs, built in some milliseconds and kept. */
 export class GgmlBackend implements Backend {
-  readonly name = 'ggml-cpu';
+  readonly name: string;
   readonly movesCacheRows = true;
   private readonly options: GgmlBackendOptions;
   @inject(Lowerings) private readonly added: readonly OpLowering<never, unknown>[];
 
   constructor(options: GgmlBackendOptions = {}) {
     this.options = options;
+    this.name = `ggml-${options.gpu ?? 'cpu'}`;
     this.added = options.lowerings ?? [];
   }
 
@@ -51,16 +56,27 @@ export class GgmlBackend implements Backend {
     using building = new Disposables();
     const { kvSlots, onProgress } = options;
     const graph = decomposeOps(inlineRegions(model), { isLowered: (node) => this.loweringOf(node) !== null, platform });
-    const device = devices().find(({ type }) => type === 'CPU');
+    const device = openDevice(this.options.gpu ?? null, options.platformOptions);
     const threads = options.threads ?? this.options.threads ?? defaultThreads();
     const bindingOf = (path: string, kind: string) => options.bindRuntimeInput(path, kind);
-    const stream = building.use(new Stream(device!, { threads }));
-    const memory = building.use(new GraphMemory(device!));
-    const weights = building.use(new Weights(device!));
-    const caches = building.use(new Caches(device!, graph, { type: this.options.cacheType ?? 'F16', kvSlots, bindingOf }));
+    const stream = building.use(new Stream(device, { threads }));
+    const memory = building.use(new GraphMemory(device));
+    const weights = building.use(new Weights(device));
+    const caches = building.use(new Caches(device, { type: this.options.cacheType ?? 'F16', kvSlots, bindingOf }));
     onProgress?.(0, 'reading the weights');
     const loweringFor = (node: OpNode): GgmlLowering => this.loweringOf(node)!;
-    const program = new GgmlProgram({ graph, stream, memory, weights, caches, kvSlots, bindingOf, loweringFor, resources: building });
+    const program = new GgmlProgram({
+      graph,
+      stream,
+      memory,
+      weights,
+      caches,
+      kvSlots,
+      bindingOf,
+
+      loweringFor,
+      resources: building,
+    });
     onProgress?.(1, 'compiled');
     return program;
   }

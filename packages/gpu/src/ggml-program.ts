@@ -1,5 +1,5 @@
 import { type Disposables, DisposedError } from '@graft/common';
-import { type Graph as GgmlGraph, type GraphMemory, type Stream, Tensor } from '@graft/ggml';
+import { type Graph as GgmlGraph, GgmlUnsupportedError, type GraphMemory, type Stream, Tensor } from '@graft/ggml';
 import {
   type CacheMove,
   type Graph,
@@ -17,15 +17,15 @@ import {
   Sizes,
   type Value,
 } from '@graft/graph';
-import type { Caches } from './caches.ts';
+import type { Cache, Caches } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
 import { startsOf } from './lower-attention.ts';
 import { type GraphSource, LoweringContext } from './lowering-context.ts';
 import type { GgmlLowering } from './lowerings.ts';
 import type { Weights } from './weights.ts';
 
-/** The most graphs that are kept, one for each shape. The least recently used one is dropped. */
-const maxGraphs = 64;
+/** The most graphs that are kept unless the parts say another number. */
+const fewGraphs = 64;
 
 const arrays = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array, bool: Uint8Array } as const;
 
@@ -52,6 +52,8 @@ export interface GgmlProgramParts {
   weights: Weights;
   caches: Caches;
   kvSlots: number;
+  /** The most graphs that are kept, one for each shape. The least recently used one is dropped. */
+  maxGraphs?: number;
   bindingOf(path: string, kind: string): RuntimeBinding;
   loweringFor(node: OpNode): GgmlLowering;
   /** The program takes them over and disposes them last. */
@@ -64,10 +66,13 @@ export class GgmlProgram implements Program {
   private readonly parts: GgmlProgramParts;
   private readonly resources: Disposables;
   private readonly inputs: readonly GraphInput[];
+  private readonly caches: ReadonlyMap<Value, Cache>;
   private readonly groups: readonly AttentionGroup[];
   private readonly graphs = new Map<string, BuiltGraph>();
   private running = false;
   private disposed = false;
+  /** Graphs built so far. */
+  builds = 0;
 
   /** Builds the graph for the smallest shape, which reads all weights. @throws GgmlLoweringError, GgmlCallError, ParameterWithoutStorageError */
   constructor(parts: GgmlProgramParts) {
@@ -78,6 +83,7 @@ export class GgmlProgram implements Program {
       return binding.kind === 'input' ? [{ name: binding.name, value }] : [];
     });
     this.inputs = [...graph.inputs, ...bound];
+    this.caches = caches.of(graph);
     this.groups = this.attentionGroups();
     const step = this.smallestStep();
     this.graphFor(step, this.sizesOf(step));
@@ -127,6 +133,41 @@ export class GgmlProgram implements Program {
     this.resources[Symbol.dispose]();
   }
 
+  /**
+   * Builds the graphs for all lengths of the caches, of a program whose other sizes are fixed, unless they are there. The longest come first, since they set the
+   * memory.
+   */
+  buildAll(): void {
+    if (this.graphs.size > 1 && [...this.graphs.values()].every(({ graph }) => graph.isCurrent)) return;
+    const step = this.smallestStep();
+    const sizes = this.sizesOf(step);
+    for (const starts of this.startsOfLengths(sizes)) {
+      const inputs = { ...step.inputs };
+      for (const [name, start] of starts) {
+        const { data, ...tensor } = inputs[name]!;
+        inputs[name] = { ...tensor, data: new Int32Array(data.length).fill(start) };
+      }
+      this.graphFor({ ...step, inputs }, sizes);
+    }
+  }
+
+  /** Starts of the queries, by input, that make each group of caches read each of its lengths. A sequence is nowhere longer than in its longest cache. */
+  private startsOfLengths(sizes: Sizes): ReadonlyMap<string, number>[] {
+    let lists: { length: number; starts: ReadonlyMap<string, number> }[] = [{ length: Number.POSITIVE_INFINITY, starts: new Map() }];
+    for (const { starts: name, query, rows } of [...this.groups].sort((a, b) => b.rows - a.rows)) {
+      const queries = sizes.evaluate(query.dims[1]!);
+      const lengths: number[] = [];
+      for (let used = queries; used <= rows; used = lengths.at(-1)! + 1) lengths.push(this.parts.caches.rowsRead(used, rows));
+      lists = lists.flatMap(({ length: most, starts }) =>
+        lengths
+          .filter((length) => length <= most)
+          .reverse()
+          .map((length) => ({ length: Math.min(most, length), starts: new Map([...starts, [name, length - queries]]) })),
+      );
+    }
+    return lists.map(({ starts }) => starts);
+  }
+
   private assertUsable(): void {
     if (this.disposed) throw new DisposedError('The program');
   }
@@ -139,7 +180,7 @@ export class GgmlProgram implements Program {
       if (node.kind !== 'op' || node.op !== ops.attention) continue;
       const { queryStart, query, keyCache } = node.inputs as Record<string, Value>;
       const starts = names.get(queryStart!);
-      const cache = this.parts.caches.byValue.get(keyCache!);
+      const cache = this.caches.get(keyCache!);
       if (starts === undefined || cache === undefined)
         throw new GgmlLoweringError(
           "The attention's queryStart must be an input of the step, and its caches must be bound as caches.",
@@ -150,14 +191,15 @@ export class GgmlProgram implements Program {
     return [...groups.values()];
   }
 
-  /** One token of one sequence. */
+  /** One token of one sequence, where the graph has symbols for these. */
   private smallestStep(): ProgramStep {
     const inputs = this.inputs.map(({ name, value: { dtype, dims } }): [string, HostTensor] => {
       const sizes = dims.map((dim) => dim.evaluate(() => 1));
       const count = sizes.reduce((product, size) => product * size, 1);
       return [name, { dtype, dims: sizes, data: new arrays[dtype](count) }];
     });
-    return { firstSlot: 0, batch: 1, inputs: Object.fromEntries(inputs) };
+    const [cache] = this.caches.keys();
+    return { firstSlot: 0, batch: cache === undefined ? 1 : cache.dims[0]!.evaluate(() => 1), inputs: Object.fromEntries(inputs) };
   }
 
   /** Checks a step, and finds the sizes of its symbols. @throws ProgramInputError */
@@ -176,7 +218,7 @@ export class GgmlProgram implements Program {
       sizes.bindTensor(tensor, value, `input "${name}"`);
     }
     for (const { path, value } of graph.runtimeInputs)
-      if (this.parts.caches.byValue.has(value)) sizes.bind(value.dims[0]!, batch, `step.batch, for cache ${path}`);
+      if (this.caches.has(value)) sizes.bind(value.dims[0]!, batch, `step.batch, for cache ${path}`);
     for (const { path, starts, query, rows } of this.groups) {
       const queries = sizes.evaluate(query.dims[1]!);
       const wrong = startsOf(step, starts).find((start) => start < 0 || start + queries > rows);
@@ -200,7 +242,7 @@ export class GgmlProgram implements Program {
     this.graphs.delete(key);
     this.graphs.set(key, built); // as the latest
     for (const [old, { graph }] of this.graphs) {
-      if (graph.isCurrent && this.graphs.size <= maxGraphs) continue;
+      if (graph.isCurrent && this.graphs.size <= (this.parts.maxGraphs ?? fewGraphs)) continue;
       this.graphs.delete(old);
       graph[Symbol.dispose]();
     }
@@ -209,8 +251,9 @@ export class GgmlProgram implements Program {
   }
 
   private build(step: ProgramStep, sizes: Sizes): BuiltGraph {
-    const { graph, weights, caches, memory } = this.parts;
-    const context = new LoweringContext({ weights, caches, sizes, step });
+    this.builds += 1;
+    const { graph, weights, caches, memory, stream } = this.parts;
+    const context = new LoweringContext({ device: stream.device, weights, caches, cacheOf: this.caches, sizes, step });
     try {
       for (const input of this.inputs) context.input(input);
       for (const slot of graph.weights) context.weight(slot);
@@ -237,7 +280,14 @@ export class GgmlProgram implements Program {
     const { op, path, outputs } = node;
     context.path = path;
     const lowering = this.parts.loweringFor(node);
-    const results = runPart(op, `lowering for "${lowering.platform}"`, path, () => lowering.lower(node as never, context));
+    const results = runPart(op, `lowering for "${lowering.platform}"`, path, () => {
+      try {
+        return lowering.lower(node as never, context);
+      } catch (error) {
+        if (!(error instanceof GgmlUnsupportedError)) throw error;
+        throw new GgmlLoweringError(`The lowering of "${op.name}" failed. ${error.what} (${error.where})`, path);
+      }
+    });
     for (const [i, value] of outputs.slice(0, outputs.length - op.inPlaceOf.length).entries()) {
       const result = results[i];
       if (result === undefined) throw new OpFaultyError(op, `Its lowering gave ${results.length} results.`, path);
@@ -254,7 +304,7 @@ export class GgmlProgram implements Program {
   }
 }
 
-function titleOf({ firstSlot, batch, inputs }: ProgramStep): string {
+function titleOf({ batch, inputs }: ProgramStep): string {
   const shapes = Object.entries(inputs).map(([name, { dims }]) => `${name} [${dims.join(', ')}]`);
-  return `a step of batch ${batch} from slot ${firstSlot} with ${shapes.join(', ')}`;
+  return `a step of batch ${batch} with ${shapes.join(', ')}`;
 }

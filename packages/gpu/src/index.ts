@@ -1,7 +1,8 @@
 export type { CacheType } from './caches.ts';
-export { GgmlLoweringError, GpuOptionError } from './errors.ts';
+export { GgmlLoweringError, GpuMemoryError, GpuOptionError } from './errors.ts';
 export { GgmlBackend, type GgmlBackendOptions } from './ggml-backend.ts';
 export type { LoweringContext } from './lowering-context.ts';
 export type { GgmlLowering } from './lowerings.ts';
 export { GpuPlatform } from './platforms.ts';
 export { ggmlPolicy } from './policy.ts';
+export { GgmlStaticBackend, type GgmlStaticBackendOptions } from './static-backend.ts';

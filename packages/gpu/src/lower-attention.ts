@@ -1,4 +1,4 @@
-import type { Four, Tensor } from '@graft/ggml';
+import { type AttentionOptions, type Four, GgmlUnsupportedError, type GraphBuilder, type Tensor } from '@graft/ggml';
 import type { NodeOf, ops, ProgramStep, Value } from '@graft/graph';
 import type { Cache } from './caches.ts';
 import type { LoweringContext } from './lowering-context.ts';
@@ -39,7 +39,7 @@ export function lowerAttention({ inputs, attributes }: NodeOf<typeof ops.attenti
   if (turned === null || sequence >= fewQueries) {
     const query = builder.view(groups, [headDim, sequence, heads, batch], [4, token, head, token * sequence]);
     const sinks = inputs.sinks === null ? null : c.packed(c.tensor(inputs.sinks));
-    return builder.attention(query, key, value, { scale, mask: maskFor(1), softcap, sinks });
+    return attend(builder, [query, key, value], { scale, mask: maskFor(1), softcap, sinks });
   }
   // With one query, the heads that share keys are the rows of one product.
   const together = sequence === 1 ? heads / key.ne[2] : 1;
@@ -69,6 +69,22 @@ function turnedValues(
   const slot = rows * width * elementBytes;
   const strides: Four = [elementBytes, rows * elementBytes, headDim * rows * elementBytes, slot];
   return c.window(written, [read, headDim, width / headDim, batch], strides, ({ firstSlot }) => firstSlot * slot);
+}
+
+/** Attention as one computation, or as products and a softmax on a device that lacks it for these shapes, such as heads whose width is no multiple of 8. */
+export function attend(builder: GraphBuilder, [query, key, value]: readonly [Tensor, Tensor, Tensor], options: AttentionOptions): Tensor {
+  try {
+    return builder.attention(query, key, value, options);
+  } catch (error) {
+    const { scale, mask, softcap, sinks } = options;
+    if (!(error instanceof GgmlUnsupportedError) || (sinks ?? null) !== null) throw error;
+    let scores = builder.scale(builder.matmul(key, query), scale); // [rows, queries, heads, batch]
+    if ((softcap ?? null) !== null) scores = builder.scale(builder.unary('tanh', builder.scale(scores, 1 / softcap!)), softcap!);
+    if ((mask ?? null) !== null) scores = builder.binary('add', scores, builder.cast(mask!, 'F32'));
+    const columns = builder.contiguous(builder.permute(value, [1, 0, 2, 3])); // [rows, headDim, kvHeads, batch]
+    const mixed = builder.matmul(columns, builder.unary('softmax', scores));
+    return builder.contiguous(builder.permute(mixed, [0, 2, 1, 3]));
+  }
 }
 
 interface Group {

@@ -1,4 +1,4 @@
-import { type Four, GraphBuilder, type Tensor } from '@graft/ggml';
+import { type Device, type Four, GraphBuilder, type Tensor } from '@graft/ggml';
 import type { Dim, GraphInput, HostTensor, ProgramStep, Sizes, Value, WeightSlot } from '@graft/graph';
 import type { Cache, Caches } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
@@ -17,8 +17,10 @@ export interface GraphSource {
 }
 
 export interface ContextParts {
+  readonly device: Device;
   readonly weights: Weights;
   readonly caches: Caches;
+  readonly cacheOf: ReadonlyMap<Value, Cache>;
   readonly sizes: Sizes;
   readonly step: ProgramStep;
 }
@@ -28,7 +30,7 @@ export interface ContextParts {
  * to 2^24, and a bool is 0 or 1. Only the order of a tensor's elements counts, not its shape: each lowering takes the tensor in the shape that it needs.
  */
 export class LoweringContext {
-  readonly builder = new GraphBuilder();
+  readonly builder: GraphBuilder;
   readonly weights: Weights;
   readonly step: ProgramStep;
   readonly sources: GraphSource[] = [];
@@ -41,6 +43,7 @@ export class LoweringContext {
 
   constructor(parts: ContextParts) {
     this.parts = parts;
+    this.builder = new GraphBuilder(parts.device);
     this.weights = parts.weights;
     this.step = parts.step;
   }
@@ -183,7 +186,7 @@ export class LoweringContext {
   }
 
   cache(value: Value): Cache {
-    const cache = this.parts.caches.byValue.get(value);
+    const cache = this.parts.cacheOf.get(value);
     if (cache === undefined) throw this.error('The attention reads a cache that is bound as an input.');
     return cache;
   }

@@ -10,7 +10,7 @@ import {
   ops,
   type Value,
 } from '@graft/graph';
-import { lowerAttention } from './lower-attention.ts';
+import { attend, lowerAttention } from './lower-attention.ts';
 import { lowerFusedMoe } from './lower-moe.ts';
 import type { LoweringContext } from './lowering-context.ts';
 
@@ -142,7 +142,7 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
       const groups = c.packed(c.grouped(x, headDim));
       return c.builder.permute(c.builder.reshape(groups, [headDim, groups.ne[1], sequence, batch]), [0, 2, 1, 3]);
     };
-    return [c.builder.attention(byHead(query), byHead(key), byHead(value), { scale })];
+    return [attend(c.builder, [byHead(query), byHead(key), byHead(value)], { scale })];
   },
   fusedMoe: (node, c) => [lowerFusedMoe(node, c)],
 };

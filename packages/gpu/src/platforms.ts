@@ -1,6 +1,7 @@
 import { GraftError } from '@graft/common';
 import { type Accelerator, GgmlLibraryError, GgmlPlatformError, type ProbedDevice, probeDevices } from '@graft/ggml';
 import type { Detected, Detection, Platform, ServedSizes } from '@graft/registry';
+import { gibibytes } from './errors.ts';
 import { deviceOf, parseGpuOptions } from './options.ts';
 
 export type GpuName = NonNullable<Accelerator>;
@@ -80,12 +81,8 @@ function nameOf({ name, description, memory, driver }: ProbedDevice): string {
   return `${name} (${[description, `${gibibytes(memory.free)} of ${gibibytes(memory.total)} free`, ...(driver === null ? [] : [`driver ${driver}`])].join(', ')})`;
 }
 
-/** Bytes in words: `5.2 GiB`. */
-export function gibibytes(bytes: number): string {
-  return bytes < 2 ** 30 / 10 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-}
-
-function shortage({ memory: { free, total } }: ProbedDevice): string | null {
+/** Why a device has no room for any model; null if it has. */
+export function shortage({ memory: { free, total } }: Pick<ProbedDevice, 'memory'>): string | null {
   return free < leastBytes ? `It has no memory for a model: ${gibibytes(free)} of ${gibibytes(total)} are free.` : null;
 }
 

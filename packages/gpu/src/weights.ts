@@ -25,7 +25,7 @@ interface Rotation {
 const plainTypes: Partial<Record<StorageFormat, TensorType>> = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' };
 
 /**
- * The memory of all weights of a program. A part of a file in a layout of ggml's is mapped and not copied; others become float32.
+ * The memory of all weights of a model. On a CPU, a part of a file in a layout of ggml's is mapped and not copied; a GPU gets a copy. Other layouts become float32.
  */
 export class Weights implements Disposable {
   private readonly device: Device;
@@ -110,7 +110,7 @@ export class Weights implements Disposable {
     if (type === null) return this.copy('F32', shape, toFloat32(storage));
     const part = (storage.parts['data'] ?? storage.parts['blocks'])!;
     const { location } = part;
-    if (location === null || location.offset % 4 !== 0) return this.copy(type, shape, part.read());
+    if (location === null || location.offset % 4 !== 0 || this.device.type !== 'CPU') return this.copy(type, shape, part.read());
     const tensor = this.arena.tensor(type, sizesOf(shape));
     this.fileOf(location).place(tensor, location.offset);
     this.total += tensor.bytes;
@@ -122,7 +122,9 @@ export class Weights implements Disposable {
     if (type === null || shape.length !== 2) return null;
     const rows = run.reduce((sum, range) => sum + shapeOfRows(range, shape)[0]!, 0);
     const tensor = this.arena.tensor(type, [shape[1]!, rows]);
-    const buffer = DeviceBuffer.packing(this.device, tensor);
+    const isGpu = this.device.type !== 'CPU';
+    if (isGpu && run.length === 1) return null;
+    const buffer = isGpu ? DeviceBuffer.holding(this.device, [tensor]) : DeviceBuffer.packing(this.device, tensor);
     if (buffer === null) return null;
     const parts = run.map((range) => Object.values(range.parts)[0]!);
     const bytes = new Uint8Array(parts.reduce((sum, part) => sum + partBytes(part), 0));

@@ -76,6 +76,8 @@ export interface CompileOptions {
   /** Number of sequences that a cache has room for. */
   kvSlots: number;
   threads?: number;
+  /** The options of the platform (`--platform-options`), which its `checkOptions` has accepted. */
+  platformOptions?: Readonly<Record<string, unknown>>;
   signal?: AbortSignal;
   onProgress?(fraction: number, message: string): void;
 }

@@ -43,7 +43,7 @@ export class AnyShapeRunner implements ModelRunner {
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
-    const { maxSequences, threads } = this.parts.config;
+    const { maxSequences, threads, platformOptions } = this.parts.config;
     report(0, `compiling for ${this.backend.name}`);
     const programs: Program[] = [];
     for (const captured of this.captured!) {
@@ -51,6 +51,7 @@ export class AnyShapeRunner implements ModelRunner {
         kvSlots: programs.length === 0 ? maxSequences : 1,
         bindRuntimeInput: (path, kind) => this.kvCache.bindRuntimeInput(path, kind),
         onProgress: report,
+        platformOptions,
         ...(threads !== undefined && { threads }),
         ...(signal !== undefined && { signal }),
       });

@@ -66,6 +66,7 @@ export class BucketedModelRunner implements ModelRunner {
       kvSlots: config.maxSequences + Math.max(...this.buckets.map(({ batch }) => batch)) - 1,
       recipeDirectory: config.cacheDirectory === undefined ? null : join(config.cacheDirectory, 'recipes'),
       onProgress: report,
+      platformOptions: config.platformOptions,
       ...(config.threads !== undefined && { threads: config.threads }),
       ...(signal !== undefined && { signal }),
     });
