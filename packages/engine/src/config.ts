@@ -56,6 +56,15 @@ export const EngineConfig = z.strictObject({
       "Where a request's defaults come from: auto (the model's generation_config.json), none (also: vllm), or a file or folder with another one.",
     ),
   prefillTokens: z.int().positive().default(256).describe('Tokens of a prompt in one prefill piece.'),
+  numSpeculativeTokens: z
+    .int()
+    .nonnegative()
+    .default(0)
+    .describe(
+      'The most tokens that prompt lookup proposes in a step of an answer that is alone; fewer, or none, where that is faster. The answer stays the same.',
+    ),
+  promptLookupMax: z.int().positive().default(4).describe('The most of the latest tokens that prompt lookup searches for.'),
+  promptLookupMin: z.int().positive().default(2).describe('The least of the latest tokens that must have occurred before.'),
   threads: z.int().positive().exactOptional().describe('Threads of a run. Default: the physical cores.'),
   cacheDirectory: z
     .string()
@@ -92,7 +101,10 @@ export type EngineConfig = z.output<typeof EngineConfig>;
 
 /** @throws EngineConfigError */
 export function parseConfig(config: unknown): EngineConfig {
-  return parseWith(EngineConfig, config, (what, key, fix) => new EngineConfigError(what, key || 'config', fix));
+  const parsed = parseWith(EngineConfig, config, (what, key, fix) => new EngineConfigError(what, key || 'config', fix));
+  const { promptLookupMin: least, promptLookupMax: most } = parsed;
+  if (least <= most) return parsed;
+  throw new EngineConfigError(`promptLookupMin is ${least}, more than promptLookupMax, which is ${most}.`, 'promptLookupMin');
 }
 
 /** `$XDG_CACHE_HOME/graft/weights`, or ~/.cache/graft/weights. */

@@ -88,6 +88,10 @@ export interface EngineStats extends RunnerStats {
   freeSlots: number;
   promptTokens: number;
   generationTokens: number;
+  /** Proposals of prompt lookup, their tokens, and those of them that were chosen. */
+  numDrafts: number;
+  numDraftTokens: number;
+  numAcceptedTokens: number;
 }
 
 export interface ReloadOptions {

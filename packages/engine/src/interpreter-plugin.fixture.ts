@@ -27,6 +27,7 @@ const watchedInterpreter: Backend = {
     watch.programsAlive++;
     return {
       facts: program.facts,
+      rowsMayAgree: true,
       async run(step) {
         watch.steps.push(step);
         await watch.beforeRun?.(step);

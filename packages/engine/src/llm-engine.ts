@@ -14,6 +14,7 @@ import { type LoadedModel, type LoadOptions, loadModel } from './load-model.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
 import { readSource } from './model-source.ts';
 import { parseRequest } from './parse-request.ts';
+import { PromptLookup } from './prompt-lookup.ts';
 import { PromptReader, type ReadPrompt } from './prompt-reader.ts';
 import type { GenerateRequest, TokenDelta } from './request.ts';
 import type { RunResult } from './runner/model-runner.ts';
@@ -27,6 +28,9 @@ import { BackendChoice, ModelFiles, SequencePolicies } from './tokens.ts';
 import { untriedSystem } from './tried-systems.ts';
 import { backendFor } from './try-backend.ts';
 
+const noProposals =
+  'Prompt lookup proposes no tokens: with this backend and these weights a run of several tokens rounds differently from runs of one.';
+
 export interface GenerateOptions {
   signal?: AbortSignal;
   /** For verification: observes logits and residual streams, and forces tokens. */
@@ -38,14 +42,16 @@ export class LlmEngine implements Engine {
   private readonly model: ServedModel;
   private readonly prompts: PromptReader;
   private readonly scheduler: Scheduler;
+  private readonly lookup: PromptLookup;
   private readonly shared: SharedBySequences;
   private loop: Promise<void> | null = null;
   private closing: Promise<void> | null = null;
 
-  private constructor(model: ServedModel, prompts: PromptReader, scheduler: Scheduler, shared: SharedBySequences) {
+  private constructor(model: ServedModel, prompts: PromptReader, scheduler: Scheduler, lookup: PromptLookup, shared: SharedBySequences) {
     this.model = model;
     this.prompts = prompts;
     this.scheduler = scheduler;
+    this.lookup = lookup;
     this.shared = shared;
   }
 
@@ -86,11 +92,15 @@ export class LlmEngine implements Engine {
       const { scheduler: policy, processors } = await container.get(SequencePolicies);
       const { kvCache, maxPrefillTokens } = loaded.runner;
       const prefillTokens = Math.min(config.prefillTokens, maxPrefillTokens);
-      const scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy });
-      const shared = sharedBySequences(loaded, text, generationDefaults, processors);
       const { events } = options;
       const context = { container, platform, config, ...(events !== undefined && { events }) };
-      return new LlmEngine(new ServedModel(loaded, info, context), prompts, scheduler, shared);
+      const served = new ServedModel(loaded, info, context);
+      const exactRows = (): number => served.runner.exactRows ?? 1; // a reload may replace the runner
+      if (config.numSpeculativeTokens > 0 && exactRows() === 1) events?.emit('load:warning', { message: noProposals });
+      const lookup = new PromptLookup(config, exactRows);
+      const scheduler = new Scheduler({ maxSequences: config.maxSequences, prefillTokens, kvCache, policy, lookup });
+      const shared = sharedBySequences(loaded, text, generationDefaults, processors);
+      return new LlmEngine(served, prompts, scheduler, lookup, shared);
     } catch (error) {
       await container[Symbol.asyncDispose]();
       throw error;
@@ -152,7 +162,7 @@ export class LlmEngine implements Engine {
   }
 
   async stats(): Promise<EngineStats> {
-    return { ...this.scheduler.counts, ...this.shared.counts, ...this.model.stats };
+    return { ...this.scheduler.counts, ...this.shared.counts, ...this.lookup.counts, ...this.model.stats };
   }
 
   /** Ends all requests and frees the model. A second call waits for the first. */
@@ -186,13 +196,16 @@ export class LlmEngine implements Engine {
   /** Schedule, run, sample, emit. An error ends only the sequences that it concerns. */
   private async step(): Promise<void> {
     for (const batch of this.scheduler.schedule()) {
-      const result = await this.compute(batch).catch((error: unknown) => failAll(batch.sequences, error));
+      const { sequences } = batch;
+      const begun = performance.now();
+      const result = await this.compute(batch).catch((error: unknown) => failAll(sequences, error));
       if (result === null) continue;
-      for (const [row, sequence] of batch.sequences.entries()) {
+      const ms = performance.now() - begun;
+      for (const [row, sequence] of sequences.entries()) {
         if (sequence.ended) continue; // during the run
         try {
-          const logits = sequence.advance(batch.count, rowOf(result, row, batch.sequences.length));
-          if (logits !== null) sequence.emit(sequence.sample(logits));
+          const chosen = this.choose(sequence, batch, rowOf(result, row, sequences.length));
+          if (batch.draft !== undefined) this.lookup.took(sequence, batch.draft.length, chosen, ms);
         } catch (error) {
           sequence.fail(error);
         }
@@ -200,11 +213,24 @@ export class LlmEngine implements Engine {
     }
   }
 
+  /** Chooses the token after the run's; while it is the one that was proposed, the next one too. @returns how many were chosen. */
+  private choose(sequence: Sequence, { count, draft = [] }: Batch, result: RunResult): number {
+    let chosen = 0;
+    for (let goesOn = true; goesOn; chosen++) {
+      const logits = sequence.advance(count - draft.length, rowOf(result, chosen, 1 + draft.length));
+      if (logits === null) break;
+      const sampled = sequence.sample(logits);
+      sequence.emit(sampled);
+      goesOn = !sequence.ended && sampled.tokenId === draft[chosen];
+    }
+    return chosen;
+  }
+
   /**
    * Runs the model for a batch or, while a prompt has pending images, for one tile, so that decoding sequences wait for one run at most. Null if no sequence
    * advanced. A run needs contiguous slots: a sequence that ended since `schedule` is still computed, and its result is dropped.
    */
-  private async compute({ firstSlot, sequences, count }: Batch): Promise<RunResult | null> {
+  private async compute({ firstSlot, sequences, count, draft = [] }: Batch): Promise<RunResult | null> {
     if (sequences.every(({ ended }) => ended)) return null;
     const [{ images, observer, abort, decoding }] = sequences as [Sequence];
     if (images?.pending === true) {
@@ -212,12 +238,12 @@ export class LlmEngine implements Engine {
       if (!images.pending) observer.onImageFeatures?.(images.all);
       return null;
     }
-    const pieces = sequences.map((sequence) => sequence.piece(count));
+    const pieces = sequences.map((sequence) => sequence.piece(count, draft));
     return await this.model.runner.run({
       firstSlot,
       rows: pieces.map(({ row }) => row),
       ...pieces[0]!.step,
-      logits: observer.promptLogits === true && !decoding ? 'all' : 'last',
+      logits: draft.length > 0 || (observer.promptLogits === true && !decoding) ? 'all' : 'last',
       isFree: (slot) => this.scheduler.isFree(slot),
       ...(!decoding && { signal: abort.signal }),
     });

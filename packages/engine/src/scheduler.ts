@@ -1,6 +1,7 @@
 import { callPlugin } from './call-plugin.ts';
 import { SchedulerPolicyError } from './errors.ts';
 import type { KvCachePlan } from './kv-cache.ts';
+import type { PromptLookup } from './prompt-lookup.ts';
 import type { SchedulerPolicy } from './scheduler-policy.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -13,6 +14,8 @@ export interface Batch {
   readonly sequences: readonly Sequence[];
   /** Tokens of each. */
   readonly count: number;
+  /** For a sequence that decodes alone: the last of these tokens, which are proposed. The run may choose others. */
+  readonly draft?: readonly number[];
 }
 
 export interface SchedulerOptions {
@@ -21,6 +24,8 @@ export interface SchedulerOptions {
   prefillTokens: number;
   kvCache: KvCachePlan;
   policy: SchedulerPolicy;
+  /** Proposes tokens to a sequence that decodes alone. Left out: none. */
+  lookup?: Pick<PromptLookup, 'propose'>;
 }
 
 /** Continuous batching with chunked prefill, in the order of a policy. A long prompt delays decoding sequences by at most one piece. */
@@ -77,6 +82,7 @@ export class Scheduler {
     this.admit();
     const decoding = this.running.filter((sequence) => sequence.decoding);
     const prefilling = this.running.find((sequence) => !sequence.decoding);
+    if (decoding.length === 1 && prefilling === undefined) return [this.alone(decoding[0]!)];
     const decode = contiguous(decoding);
     if (prefilling === undefined) return decode;
     return [{ firstSlot: prefilling.slot!, sequences: [prefilling], count: this.pieceOf(prefilling, decoding.length) }, ...decode];
@@ -93,6 +99,12 @@ export class Scheduler {
       sequence.start(slot);
       this.running.push(sequence);
     }
+  }
+
+  private alone(sequence: Sequence): Batch {
+    const { kvCache, lookup } = this.options;
+    const draft = lookup?.propose(sequence, kvCache.roomAfter(sequence.computed)) ?? [];
+    return { firstSlot: sequence.slot!, sequences: [sequence], count: 1 + draft.length, draft };
   }
 
   private pieceOf({ uncomputed, computed }: Sequence, decoding: number): number {

@@ -100,11 +100,12 @@ export class Sequence {
     this.startedAt = performance.now();
   }
 
-  /** The next `count` tokens as a row of a run, with the features of the images among them. */
-  piece(count: number): { row: RunRow; step: Pick<RunStep, 'imageFeatures'> } {
+  /** The next `count` tokens as a row of a run, the last of them `draft`, with the features of the images among them. */
+  piece(count: number, draft: readonly number[] = []): { row: RunRow; step: Pick<RunStep, 'imageFeatures'> } {
     const { computed } = this;
     const images = this.images?.piece(computed, count);
-    return { row: { tokenIds: this.tokenIds.slice(computed, computed + count), computed, ...images?.row }, step: images?.step ?? {} };
+    const tokenIds = [...this.tokenIds.slice(computed, computed + count - draft.length), ...draft];
+    return { row: { tokenIds, computed, ...images?.row }, step: images?.step ?? {} };
   }
 
   /** Takes a run's result for the next `count` tokens. @returns the logits of the token after them; null while tokens remain to be computed. */
@@ -159,16 +160,24 @@ export class Sequence {
     this.abort.abort();
   }
 
+  /** Tokens that it may still have. */
+  get remaining(): number {
+    return Math.min(
+      (this.sampling.maxTokens ?? Number.POSITIVE_INFINITY) - this.generated,
+      this.shared.maxModelLength - this.tokenIds.length,
+    );
+  }
+
   private get generated(): number {
     return this.tokenIds.length - this.promptLength;
   }
 
   private endAt(tokenId: number): [FinishReason, number | null] | null {
-    const { stopTokenIds, ignoreEos, maxTokens } = this.sampling;
-    const { eosTokenIds, maxModelLength } = this.shared;
+    const { stopTokenIds, ignoreEos } = this.sampling;
+    const { eosTokenIds } = this.shared;
     if (!ignoreEos && eosTokenIds.has(tokenId)) return ['stop', null];
     if (stopTokenIds.includes(tokenId)) return ['stop', tokenId];
-    if (this.generated === maxTokens || this.tokenIds.length >= maxModelLength) return ['length', null];
+    if (this.remaining <= 0) return ['length', null];
     return null;
   }
 

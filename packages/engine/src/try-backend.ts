@@ -27,7 +27,7 @@ const longestMs = 2000;
 /** Loads the model on one backend, alone and for text only, and times a prompt and an answer. */
 async function tryBackend(options: MeasureOptions, candidate: BackendCandidate) {
   const { plugins, platform, onProgress, signal } = options;
-  const config = { ...options.config, maxSequences: 1, images: false };
+  const config = { ...options.config, maxSequences: 1, images: false, numSpeculativeTokens: 0 };
   await using container = createServices(plugins, platform, config, { candidate, reason: 'tried' });
   const report: LoadOptions['onProgress'] = ({ message }) =>
     onProgress?.({ step: 'measure', message: `${candidate.name}: ${message}`, fraction: null });

@@ -124,6 +124,49 @@ test.each([
   },
 );
 
+test.each(['float32', 'float16', 'bfloat16'] as const)(
+  'a model in %s gives the logits of a token bit for bit in runs of one and of several tokens, at any length of the context',
+  async (format) => {
+    const captured = captureTiny(tinyModel(format, { interleave_moe_layer_step: 0, max_position_embeddings: 704 }));
+    const cache = { kind: 'cache', rows: 704 } as const;
+    const bindRuntimeInput: CompileOptions['bindRuntimeInput'] = (path, kind) =>
+      kind.startsWith('kvCache') ? cache : options.bindRuntimeInput(path, kind);
+    using program = await new GgmlBackend().compile(captured, { ...options, threads: 2, bindRuntimeInput });
+    expect(program.rowsMayAgree).toBe(true);
+    const logitsOf = async (computed: number, count: number): Promise<number[][]> => {
+      const each = [...Array(count).keys()];
+      const inputIds = int64(
+        [1, count],
+        each.map((i) => ((computed + i) * 31) % 96),
+      );
+      const inputs = { ...tokens([computed], count), inputIds, logitsIndices: int64([count], each) };
+      const { data, dims } = (await program.run({ firstSlot: 0, batch: 1, inputs }))['logits']!;
+      return Array.from({ length: count }, (_, row) => [...(data as Float32Array).subarray(row * dims[1]!, (row + 1) * dims[1]!)]);
+    };
+    await logitsOf(0, 640);
+    for (const [start, count] of [
+      [250, 8],
+      [508, 8],
+      [640, 2],
+      [640, 5],
+    ] as const) {
+      const together = await logitsOf(start, count);
+      for (let i = 0; i < count; i++) expect((await logitsOf(start + i, 1))[0]).toEqual(together[i]);
+    }
+  },
+);
+
+test('a model whose heads share no keys, or with a cache of odd length, states no such agreement', async () => {
+  const agrees = async (more: Record<string, unknown>, length = 64): Promise<boolean> => {
+    const captured = captureTiny(tinyModel('float32', { max_position_embeddings: 64, ...more }));
+    const bindRuntimeInput: CompileOptions['bindRuntimeInput'] = (path, kind) =>
+      kind.startsWith('kvCache') ? { kind: 'cache', rows: length } : options.bindRuntimeInput(path, kind);
+    using program = await backend.compile(captured, { ...options, bindRuntimeInput });
+    return program.rowsMayAgree === true;
+  };
+  expect([await agrees({}), await agrees({ num_key_value_heads: 4 }), await agrees({}, 40)]).toEqual([true, false, false]);
+});
+
 test('the blocks of each type of GGML have the size that ggml gives them', () => {
   for (const [name, { elements, bytes }] of Object.entries(blockTypes))
     expect([name, blockOf(name as BlockTypeName)]).toEqual([name, { elements, bytes }]);

@@ -5,6 +5,7 @@ import {
   type Graph,
   type GraphInput,
   type HostTensor,
+  type NodeOf,
   OpFaultyError,
   type OpNode,
   ops,
@@ -19,7 +20,7 @@ import {
 } from '@graft/graph';
 import type { Cache, Caches } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
-import { startsOf } from './lower-attention.ts';
+import { queriesAgree, startsOf } from './lower-attention.ts';
 import { type GraphSource, LoweringContext } from './lowering-context.ts';
 import type { GgmlLowering } from './lowerings.ts';
 import type { Weights } from './weights.ts';
@@ -60,9 +61,13 @@ export interface GgmlProgramParts {
   resources: Disposables;
 }
 
+const attentionsOf = ({ nodes }: Graph): NodeOf<typeof ops.attention>[] =>
+  nodes.filter((node) => node.kind === 'op' && node.op === ops.attention) as never;
+
 /** A model on ggml, with its weights and KV caches. */
 export class GgmlProgram implements Program {
   readonly facts: Program['facts'];
+  readonly rowsMayAgree: boolean;
   private readonly parts: GgmlProgramParts;
   private readonly resources: Disposables;
   private readonly inputs: readonly GraphInput[];
@@ -85,6 +90,7 @@ export class GgmlProgram implements Program {
     this.inputs = [...graph.inputs, ...bound];
     this.caches = caches.of(graph);
     this.groups = this.attentionGroups();
+    this.rowsMayAgree = attentionsOf(graph).every((node) => queriesAgree(node, this.caches.get(node.inputs.valueCache)));
     const step = this.smallestStep();
     this.graphFor(step, this.sizesOf(step));
     this.facts = { graphs: 1, weightBytes: weights.bytes, cacheBytes: caches.bytes };
@@ -176,17 +182,16 @@ export class GgmlProgram implements Program {
   private attentionGroups(): AttentionGroup[] {
     const names = new Map(this.inputs.map(({ name, value }) => [value, name]));
     const groups = new Map<string, AttentionGroup>();
-    for (const node of this.parts.graph.nodes) {
-      if (node.kind !== 'op' || node.op !== ops.attention) continue;
-      const { queryStart, query, keyCache } = node.inputs as Record<string, Value>;
-      const starts = names.get(queryStart!);
-      const cache = this.caches.get(keyCache!);
+    for (const node of attentionsOf(this.parts.graph)) {
+      const { queryStart, query, keyCache } = node.inputs;
+      const starts = names.get(queryStart);
+      const cache = this.caches.get(keyCache);
       if (starts === undefined || cache === undefined)
         throw new GgmlLoweringError(
           "The attention's queryStart must be an input of the step, and its caches must be bound as caches.",
           node.path,
         );
-      groups.set(`${starts} ${cache.rows}`, { path: node.path, starts, query: query!, rows: cache.rows });
+      groups.set(`${starts} ${cache.rows}`, { path: node.path, starts, query, rows: cache.rows });
     }
     return [...groups.values()];
   }

@@ -8,6 +8,19 @@ const fewQueries = 64;
 /** Minus infinity in float16. */
 const hidden = 0xfc00;
 
+/** ggml's kernels of several rows take whole vectors, of no more elements than this. */
+const vector = 32;
+
+/**
+ * Whether a query's result is bit for bit the same alone and among several, which needs kernels of several rows in both cases: products, in which the heads that
+ * share keys are several rows. ggml's flash attention divides the cache among threads for one query alone.
+ * @param values the attention's cache of values
+ */
+export function queriesAgree({ inputs: { query } }: NodeOf<typeof ops.attention>, values: Cache | undefined): boolean {
+  if (values === undefined || values.turned === null) return false;
+  return query.dims.at(-1)!.evaluate(() => 0) > values.width && values.rows % vector === 0;
+}
+
 /** Writes keys and values to their cache, then attends to the rows in use. */
 export function lowerAttention({ inputs, attributes }: NodeOf<typeof ops.attention>, c: LoweringContext): Tensor {
   const { builder, step } = c;

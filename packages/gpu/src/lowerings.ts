@@ -1,4 +1,4 @@
-import type { Tensor } from '@graft/ggml';
+import { blockOf, type Tensor } from '@graft/ggml';
 import {
   type AttributesOf,
   chooseLowering,
@@ -114,7 +114,7 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
   linear: ({ inputs: { x, weight, bias } }, c) => {
     let start = 0;
     const products = c.factors(weight).map((factor) => {
-      const product = c.builder.matmul(factor, factor.isPacked ? c.packed(c.rows(x)) : c.rows(x));
+      const product = multiply(factor, factor.isPacked ? c.packed(c.rows(x)) : c.rows(x), c);
       const columns = bias === null ? null : c.packed(c.columns(bias, start, (start += factor.ne[1])));
       return columns === null ? product : c.builder.binary('add', product, columns);
     });
@@ -274,6 +274,22 @@ function lowerMatmul(a: Value, b: Value, result: Value, c: LoweringContext): Ten
   const right = isOne ? c.shaped(b, 1, k, n) : full(b, k, n);
   const transposed = builder.contiguous(builder.permute(right, [1, 0, 2, 3]));
   return builder.matmul(transposed, full(a, m, k));
+}
+
+/** The most rows whose products with floats are computed one by one. */
+const mostSingleRows = 8;
+
+/**
+ * Products of rows with a weight. ggml has another kernel for several rows of floats, which rounds otherwise than that for one row. It is for long prompts: some
+ * rows become one row each of several matrices, which costs no more, since each element of the weight is still read once.
+ */
+function multiply(weight: Tensor, x: Tensor, { builder, weights }: LoweringContext): Tensor {
+  const [width, rows] = x.ne;
+  const isPlain = weights.device.type === 'CPU' && blockOf(weight.type).elements === 1 && !weight.isPacked;
+  const apart = isPlain && rows > 1 && rows <= mostSingleRows;
+  if (!apart) return builder.matmul(weight, x);
+  const single = builder.matmul(weight, builder.view(x, [width, 1, rows], [x.nb[0], x.nb[1], x.nb[1], x.nb[1] * rows]));
+  return builder.reshape(single, [weight.ne[1], rows]);
 }
 
 /** A value as rows of its last axis; a view where its rows lie apart. */

@@ -28,7 +28,7 @@ const plainTypes: Partial<Record<StorageFormat, TensorType>> = { float32: 'F32',
  * The memory of all weights of a model. On a CPU, a part of a file in a layout of ggml's is mapped and not copied; a GPU gets a copy. Other layouts become float32.
  */
 export class Weights implements Disposable {
-  private readonly device: Device;
+  readonly device: Device;
   private readonly resources = new Disposables();
   private readonly arena: TensorArena;
   private readonly files = new Map<string, DeviceBuffer>();

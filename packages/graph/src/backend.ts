@@ -118,6 +118,11 @@ interface MovesCacheRows {
  */
 export interface Program extends MovesCacheRows, Disposable {
   run(step: ProgramStep): Promise<Record<string, HostTensor>>;
+  /**
+   * Whether a runner may ask how many tokens a run can have so that each one's logits are, bit for bit, those of a run of one token. It measures that with a short
+   * context; so this is true only if no kernel of attention is chosen by the number of queries or by the length of the context. Default: false.
+   */
+  readonly rowsMayAgree?: boolean;
   /** For metrics and `explain`: graphs compiled, bytes of weights and of caches. */
   readonly facts: { readonly graphs: number; readonly weightBytes: number; readonly cacheBytes: number };
 }

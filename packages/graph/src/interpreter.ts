@@ -17,6 +17,7 @@ export class InterpreterBackend implements Backend, StaticBackend {
     const { graphs, weightBytes, cacheBytes } = program.facts;
     return {
       facts: { graphs, weightBytes, cacheBytes },
+      rowsMayAgree: true,
       run: (step) => program.run('', step),
       moveCacheRows: (moves) => program.moveCacheRows(moves),
       [Symbol.dispose]: () => program[Symbol.dispose](),

@@ -16,6 +16,7 @@ import { Recompiles } from './recompiles.ts';
 export class AnyShapeRunner implements ModelRunner {
   readonly kvCache: KvCachePlan;
   readonly maxPrefillTokens = Number.POSITIVE_INFINITY;
+  exactRows = 1;
   protected readonly parts: RunnerParts;
   private readonly backend: Backend;
   private readonly windows: CacheWindows;
@@ -43,7 +44,7 @@ export class AnyShapeRunner implements ModelRunner {
   }
 
   async compile(report: Report, signal?: AbortSignal): Promise<void> {
-    const { maxSequences, threads, platformOptions } = this.parts.config;
+    const { maxSequences, threads, platformOptions, numSpeculativeTokens } = this.parts.config;
     report(0, `compiling for ${this.backend.name}`);
     const programs: Program[] = [];
     for (const captured of this.captured!) {
@@ -58,6 +59,28 @@ export class AnyShapeRunner implements ModelRunner {
       programs.push(this.programs.use(guarded('Backend', program)));
     }
     [this.language = null, this.vision = null] = programs;
+    if (this.language?.rowsMayAgree !== true || numSpeculativeTokens === 0) return;
+    report(1, 'comparing runs of several tokens');
+    const { maxModelLength } = this.parts.context;
+    this.exactRows = await this.measureExactRows(Math.min(1 + numSpeculativeTokens, maxModelLength, this.kvCache.roomAfter(0)), signal);
+  }
+
+  /** See `ModelRunner.exactRows`. @param most tokens of a run that are tried */
+  private async measureExactRows(most: number, signal?: AbortSignal): Promise<number> {
+    const { vocabSize } = this.parts.context.config;
+    const tokenIds = Array.from({ length: most }, (_, i) => (i * 97) % vocabSize);
+    const logitsOf = async (computed: number, end: number): Promise<Buffer> => {
+      const rows = [{ tokenIds: tokenIds.slice(computed, end), computed }];
+      const { logits } = await this.run({ firstSlot: 0, rows, logits: 'all', ...(signal !== undefined && { signal }) });
+      return Buffer.from(logits.slice().buffer);
+    };
+    const together: Buffer[] = [];
+    for (let count = 2; count <= most; count++) together.push(await logitsOf(0, count));
+    const alone: Buffer[] = []; // these runs write the caches again
+    for (let at = 0; at < most; at++) alone.push(await logitsOf(at, at + 1));
+    this.computedTokens = 0;
+    const differs = together.findIndex((logits, i) => !logits.equals(Buffer.concat(alone.slice(0, i + 2))));
+    return differs < 0 ? most : differs + 1;
   }
 
   ready(): void {

@@ -101,6 +101,8 @@ export interface ModelRunner extends Disposable {
   warmUp?(report: Report, signal?: AbortSignal): Promise<WarmUpSummary | null>;
   /** From here a further capture is a recompile, and `config.onRecompile` applies. */
   ready(): void;
+  /** The most tokens of one sequence in a run so that each one's logits are, bit for bit, those of a run of one token. Prompt lookup needs 2. Default: 1. */
+  readonly exactRows?: number;
   run(step: RunStep): Promise<RunResult>;
   /** For a model with images: `pixelValues [tiles, channels, side, side]` -> `[tiles * tokens, hidden]`, owned by the caller. */
   embedImages?(pixelValues: HostTensor, signal?: AbortSignal): Promise<HostTensor>;
