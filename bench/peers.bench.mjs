@@ -1,18 +1,20 @@
-// Prefill and decode of the engine against node-llama-cpp on the same GGUF, in one run, taking turns: what slows one round slows both. Each side runs with each
-// number of threads, the peer with flash attention and without; a row compares each side's best.
-//   npm run bench -- peers [--model FILE.gguf] [--threads 1,2] [--contexts 16,512] [--decode 32] [--seconds 150] [--only graft|llama-cpp]
+// The engine against node-llama-cpp on the same GGUF, in one run, taking turns: what slows one round slows both. Each side runs with each number of threads, the
+// peer with flash attention and without; a row compares each side's best. `--clock cpu` counts the time of the processor, for machines that others use too.
+//   npm run bench -- peers [--model FILE.gguf|llama-1b-Q4_0|llama-1b-Q4_K_M] [--backend onnxruntime|ggml] [--threads 1,2] [--contexts 16,512] [--decode 32]
+//     [--streams 8] [--clock wall|cpu] [--seconds 150] [--only graft|llama-cpp]
 import { execFileSync, fork } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { cacheFolder, defaultModel } from './default-model.mjs';
+import { llama1b } from './random-gguf.mjs';
 
 const peerVersion = '3.22.1';
 const here = dirname(fileURLToPath(import.meta.url));
 const leastRounds = 3;
 const hardLimitMs = 200_000; // no further round after this, even if there were fewer than the least
-const answerLimitMs = 90_000; // one measurement takes seconds; a machine on which it takes this long tells nothing
+const answerLimitMs = 300_000; // one measurement takes seconds; a machine on which it takes this long tells nothing
 
 export async function main(args) {
   const { values } = parseArgs({
@@ -22,15 +24,22 @@ export async function main(args) {
       threads: { type: 'string', default: '1,2' },
       contexts: { type: 'string', default: '16,512' },
       decode: { type: 'string', default: '32' },
+      streams: { type: 'string', default: '8' },
+      clock: { type: 'string', default: 'wall' },
+      backend: { type: 'string' },
       seconds: { type: 'string', default: '150' },
       only: { type: 'string' },
     },
   });
-  const model = values.model ?? defaultModel();
+  const [, shape] = /^llama-1b-(Q4_0|Q4_K_M)$/.exec(values.model ?? '') ?? [];
+  const model = shape === undefined ? (values.model ?? defaultModel()) : llama1b(shape);
   const contexts = values.contexts.split(',').map(Number);
   const decodeTokens = Number(values.decode);
+  const streams = Number(values.streams);
   const settings = {
     model,
+    streams,
+    backend: values.backend,
     contextTokens: Math.ceil((Math.max(...contexts) + decodeTokens + 2) / 256) * 256,
   };
   const variants = values.threads
@@ -43,8 +52,10 @@ export async function main(args) {
   try {
     for (const { side, ...variant } of variants.filter(({ side }) => [undefined, side].includes(values.only)))
       contenders.push(await startContender(side, side === 'graft' ? [] : [installPeer(), peerVersion], { ...settings, ...variant }));
-    const samples = await takeTurns(contenders, contexts, decodeTokens, Number(values.seconds) * 1000);
-    return report(contenders, samples, model);
+    const load = { contexts, decodeTokens, streams, clock: values.clock };
+    const samples = await takeTurns(contenders, load, Number(values.seconds) * 1000);
+    const peaks = await Promise.all(contenders.map(({ ask }) => ask('peakMegabytes')));
+    return report(contenders, samples, model, load, peaks);
   } finally {
     for (const contender of contenders) contender.stop();
   }
@@ -110,8 +121,8 @@ function promptOf(length, round) {
   });
 }
 
-/** A B A B ...: each round measures every context with each contender; the first round warms up and is dropped. */
-async function takeTurns(contenders, contexts, decodeTokens, limitMs) {
+/** A B A B ...: each round measures every context, and the streams, with each contender; the first round warms up and is dropped. */
+async function takeTurns(contenders, { contexts, decodeTokens, streams, clock }, limitMs) {
   const samples = [];
   const startMs = performance.now();
   let roundMs = 0;
@@ -122,19 +133,24 @@ async function takeTurns(contenders, contexts, decodeTokens, limitMs) {
   for (let round = 0; mayGoOn(round); round += 1) {
     const roundStartMs = performance.now();
     const order = round % 2 === 0 ? contenders : [...contenders].reverse();
-    for (const context of contexts) {
-      for (const { side, description, ask } of order) {
-        const sample = await ask('measure', { tokenIds: promptOf(context, round), decodeTokens });
-        if (round > 0)
-          samples.push({ side, description, context, prefill: (context / sample.prefillMs) * 1000, decode: sample.decodeTokensPerSecond });
+    const keep = (contender, row, value) => round > 0 && samples.push({ description: contender.description, row, value });
+    for (const context of contexts)
+      for (const contender of order) {
+        const sample = await contender.ask('measure', { tokenIds: promptOf(context, round), decodeTokens, clock });
+        keep(contender, `prefill of ${context}`, (context / sample.prefillMs) * 1000);
+        keep(contender, `decode after ${context}`, sample.decodeTokensPerSecond);
       }
-    }
+    const prompts = Array.from({ length: streams }, (_, stream) => promptOf(16 + stream, round));
+    for (const contender of streams > 1 ? order : [])
+      keep(contender, streamsRow(streams), await contender.ask('measureStreams', { prompts, decodeTokens, clock }));
     roundMs = performance.now() - roundStartMs;
     process.stdout.write(round === 0 ? `warm-up ${(roundMs / 1000).toFixed(1)} s; rounds:` : ` ${(roundMs / 1000).toFixed(1)} s`);
   }
   console.log();
   return samples;
 }
+
+const streamsRow = (streams) => `${streams} streams at once`;
 
 function spreadOf(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -145,46 +161,48 @@ function spreadOf(values) {
 
 const rounded = (value) => (value < 100 ? value.toFixed(1) : value.toFixed(0));
 
-/** A table: a row for each phase and context; tokens per second of each side's best as median (least-most), and the ratio of the two by round. */
-function report(contenders, samples, model) {
-  const contexts = [...new Set(samples.map(({ context }) => context))];
+/** A table: tokens per second of each side's best as median (least-most), and the ratio of the two by round; then the most memory that each side held. */
+function report(contenders, samples, model, { contexts, streams, clock }, peaks) {
   const sides = [...new Set(contenders.map(({ side }) => side))];
-  const rows = ['prefill', 'decode'].flatMap((phase) =>
-    contexts.map((context) => {
-      const best = sides.map((side) =>
-        contenders
-          .filter((contender) => contender.side === side)
-          .map(({ description }) => ({ description, values: valuesOf(samples, { description, context, phase }) }))
-          .reduce((a, b) => (spreadOf(b.values).median > spreadOf(a.values).median ? b : a)),
-      );
-      const cells = best.map(({ description, values }) => `${spreadText(values, rounded)}, ${description}`);
-      if (best.length === 2)
-        cells.push(
-          spreadText(
-            best[0].values.map((value, round) => value / best[1].values[round]),
-            (ratio) => ratio.toFixed(2),
-          ),
-        );
-      return `| ${phase === 'prefill' ? `prefill of ${context}` : `decode after ${context}`} | ${cells.join(' | ')} |`;
-    }),
-  );
+  const ofSide = (side) => contenders.filter((contender) => contender.side === side);
+  const names = [
+    ...contexts.map((context) => `prefill of ${context}`),
+    ...contexts.map((context) => `decode after ${context}`),
+    ...(streams > 1 ? [streamsRow(streams)] : []),
+  ];
+  const rows = names.map((row) => {
+    const best = sides.map((side) =>
+      ofSide(side)
+        .map(({ description }) => ({ description, values: valuesOf(samples, description, row) }))
+        .reduce((a, b) => (spreadOf(b.values).median > spreadOf(a.values).median ? b : a)),
+    );
+    const cells = best.map(({ description, values }) => `${spreadText(values, rounded)}, ${description}`);
+    const ratios = best[0].values.map((value, round) => value / best.at(-1).values[round]);
+    return `| ${[row, ...cells, ...(best.length === 2 ? [spreadText(ratios, (ratio) => ratio.toFixed(2))] : [])].join(' | ')} |`;
+  });
+  const memory = sides.map((side) => {
+    const all = ofSide(side).map((contender) => peaks[contenders.indexOf(contender)]);
+    return `${Math.min(...all).toFixed(0)}-${Math.max(...all).toFixed(0)} MiB`;
+  });
+  const unit = clock === 'cpu' ? 'tokens per second of the processor' : 'tokens/s';
   const head = [
-    'tokens/s, median (least-most)',
+    `${unit}, median (least-most)`,
     ...sides.map((side) => `best of ${side}`),
     ...(sides.length === 2 ? ['ratio by round'] : []),
   ];
-  const rounds = samples.length / contenders.length / contexts.length;
+  const rounds = valuesOf(samples, contenders[0].description, names[0]).length;
   return [
     `${model}; ${rounds} rounds, taking turns: ${contenders.map(({ description }) => description).join('; ')}`,
     '',
     `| ${head.join(' | ')} |`,
     `|${'---|'.repeat(head.length)}`,
     ...rows,
+    `| ${['peak memory', ...memory, ...(sides.length === 2 ? [''] : [])].join(' | ')} |`,
   ];
 }
 
-const valuesOf = (samples, { description, context, phase }) =>
-  samples.filter((sample) => sample.description === description && sample.context === context).map((sample) => sample[phase]);
+const valuesOf = (samples, description, row) =>
+  samples.filter((sample) => sample.description === description && sample.row === row).map(({ value }) => value);
 
 function spreadText(values, format) {
   const { median, least, most } = spreadOf(values);

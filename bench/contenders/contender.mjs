@@ -2,9 +2,9 @@
 
 /**
  * Serves measurements asked for over IPC.
- * @param {(settings: { model: string, threads: number, contextTokens: number }) => Promise<{ description: string,
- *   generate: (tokenIds: number[], count: number) => AsyncIterable<number>, close: () => Promise<void> }>} start
- *   `generate` yields, greedily and without stopping at an end token, how many tokens each piece brought.
+ * @param {(settings: { model: string, threads: number, contextTokens: number, streams: number }) => Promise<{ description: string,
+ *   generate: (tokenIds: number[], count: number, stream?: number) => AsyncIterable<number>, close: () => Promise<void> }>} start
+ *   `generate` yields, greedily and without stopping at an end token, how many tokens each piece brought. `stream` numbers those that run at once.
  */
 export function serveContender(start) {
   let engine;
@@ -13,7 +13,9 @@ export function serveContender(start) {
       engine = await start(settings);
       return engine.description;
     },
-    measure: ({ tokenIds, decodeTokens }) => measure(engine, tokenIds, decodeTokens),
+    measure: (asked) => measure(engine, asked),
+    measureStreams: (asked) => measureStreams(engine, asked),
+    peakMegabytes: () => process.resourceUsage().maxRSS / 1024,
     close: () => engine?.close(),
   };
   process.on('message', async ({ call, argument }) => {
@@ -28,18 +30,25 @@ export function serveContender(start) {
 
 export const threadsText = (threads) => `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
 
+/** Milliseconds by the clock, or of the processor by this process. */
+function nowMs(clock) {
+  if (clock === 'wall') return performance.now();
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 /** Time to the first token (the prefill) and the rate of those after it. */
-async function measure(engine, tokenIds, decodeTokens) {
-  const startMs = performance.now();
-  let firstMs = 0;
+async function measure(engine, { tokenIds, decodeTokens, clock }) {
+  const startMs = nowMs(clock);
+  let firstMs = null;
   let first = 0;
   let last = startMs;
   let tokens = 0;
   for await (const count of engine.generate(tokenIds, decodeTokens + 1)) {
     if (count === 0) continue;
-    last = performance.now();
+    last = nowMs(clock);
     tokens += count;
-    if (firstMs === 0) {
+    if (firstMs === null) {
       firstMs = last - startMs;
       first = count;
     }
@@ -47,4 +56,15 @@ async function measure(engine, tokenIds, decodeTokens) {
   if (tokens - first < decodeTokens / 2)
     throw new Error(`asked for ${decodeTokens + 1} tokens, got ${tokens} (${first} in the first piece)`);
   return { prefillMs: firstMs, decodeTokensPerSecond: ((tokens - first) / (last - startMs - firstMs)) * 1000 };
+}
+
+/** Tokens a second of all streams together, prompts included in the time. */
+async function measureStreams(engine, { prompts, decodeTokens, clock }) {
+  const startMs = nowMs(clock);
+  let tokens = 0;
+  const run = async (tokenIds, stream) => {
+    for await (const count of engine.generate(tokenIds, decodeTokens, stream)) tokens += count;
+  };
+  await Promise.all(prompts.map(run));
+  return (tokens / (nowMs(clock) - startMs)) * 1000;
 }
