@@ -53,14 +53,18 @@ export class Device {
     return types;
   }
 
-  /** Asks with a product whose weight lies in an empty buffer. */
+  /** Asks with a product whose weight lies in an empty buffer; of several matrices, with a product with chosen ones. */
   private packs(packing: Handle<'buffer_type'>, type: TensorType, ne: Four): boolean {
     const { calls } = ggml();
-    const context = calls.ggml_init({ mem_size: 4 * calls.ggml_tensor_overhead(), mem_buffer: null, no_alloc: true });
+    const context = calls.ggml_init({ mem_size: 8 * calls.ggml_tensor_overhead(), mem_buffer: null, no_alloc: true });
     const buffer = calls.ggml_backend_buft_alloc_buffer(packing, 0);
     const weight = calls.ggml_new_tensor_4d(context, typeCodes[type], ...ne)!;
     koffi.encode(weight, tensorLayout.offsets.buffer, 'void *', buffer);
-    const product = calls.ggml_mul_mat(context, weight, calls.ggml_new_tensor_4d(context, typeCodes.F32, ne[0], 1, 1, 1));
+    const x = calls.ggml_new_tensor_4d(context, typeCodes.F32, ne[0], 1, 1, 1);
+    const product =
+      ne[2] * ne[3] === 1
+        ? calls.ggml_mul_mat(context, weight, x)
+        : calls.ggml_mul_mat_id(context, weight, x, calls.ggml_new_tensor_4d(context, typeCodes.I32, 1, 1, 1, 1));
     const answer = calls.ggml_backend_dev_supports_op(this.handle, product);
     calls.ggml_free(context);
     calls.ggml_backend_buffer_free(buffer);

@@ -262,7 +262,7 @@ export class GraphBuilder {
     const flat = weights.isContiguous && weights.ne[3] * x.ne[3] * chosen.ne[2] * chosen.ne[3] === 1;
     this.expect('matmulChosen', fits && flat, () => `${weights} and ${x} cannot be multiplied by the choice ${chosen}.`);
     const product = (calls: GgmlCalls, context: Handle<'context'>) =>
-      calls.ggml_mul_mat_id(context, this.use(weights), this.use(x), this.use(chosen));
+      calls.ggml_mul_mat_id(context, this.arena.use(weights, true), this.use(x), this.use(chosen));
     return this.node(exactFor(weights, product), 'F32', [weights.ne[1], chosen.ne[0], x.ne[2], 1]);
   }
 

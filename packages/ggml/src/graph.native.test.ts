@@ -245,3 +245,25 @@ test('a packed matrix gives the products of a plain one, and nothing else reads 
     expect(() => graphOf((b) => b.getRows(weight, b.input('I32', [1], { below: rows })))).toThrow('can only be the weight of products');
   }
 });
+
+test('packed matrices of experts give the products of plain ones', async () => {
+  const [width, rows, experts] = [256, 32, 3];
+  for (const type of ['Q4_0', 'Q4_K', 'MXFP4'] as const) {
+    using arena = new TensorArena();
+    const [plain, weights] = [arena.tensor(type, [width, rows, experts]), arena.tensor(type, [width, rows, experts])];
+    const bytes = Uint8Array.from({ length: plain.bytes }, (_, i) => (i * 37 + (i >> 3)) & 0x3f);
+    using buffer = DeviceBuffer.holding(device!, [plain]);
+    buffer.write(plain, bytes);
+    using packing = DeviceBuffer.packing(device!, weights); // null where this processor has no packed form
+    if (packing === null) continue;
+    packing.write(weights, bytes);
+    const x = Float32Array.from({ length: width * 5 }, (_, i) => Math.sin(i));
+    const chosen = Int32Array.of(0, 2, 1, 0, 2, 1, 1, 2, 0, 1);
+    const products = (of: Tensor) =>
+      compute((b) => b.matmulChosen(of, b.input('F32', [width, 1, 5]), b.input('I32', [2, 5], { below: experts })), x, chosen);
+    const [expected, actual] = [await products(plain), await products(weights)];
+    const largest = Math.max(...expected.map(Math.abs));
+    expect(largest).toBeGreaterThan(0);
+    for (const [i, value] of expected.entries()) expect(Math.abs(actual[i]! - value)).toBeLessThan(0.01 * largest);
+  }
+});

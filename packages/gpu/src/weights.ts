@@ -62,7 +62,7 @@ export class Weights implements Disposable {
     const runs: WeightStorage[][] = [];
     for (const range of storage.ranges ?? [storage]) {
       const last = runs.at(-1);
-      if (range.format === last?.[0]?.format) last.push(range);
+      if (range.format === last?.[0]?.format && shape.length === 2) last.push(range);
       else runs.push([range]);
     }
     const made = runs.flatMap((run) => this.pack(run, shape) ?? run.map((range) => this.kept(range, shapeOfRows(range, shape))));
@@ -119,9 +119,9 @@ export class Weights implements Disposable {
 
   private pack(run: readonly WeightStorage[], shape: readonly number[]): Tensor | null {
     const type = typeOf(run[0]!.format);
-    if (type === null || shape.length !== 2) return null;
-    const rows = run.reduce((sum, range) => sum + shapeOfRows(range, shape)[0]!, 0);
-    const tensor = this.arena.tensor(type, [shape[1]!, rows]);
+    if (type === null || shape.length < 2 || shape.length > 3 || (shape.length === 3 && shape[0] === 1)) return null;
+    const rows = run.reduce((sum, range) => sum + shapeOfRows(range, shape).at(-2)!, 0);
+    const tensor = this.arena.tensor(type, sizesOf(shape.with(-2, rows)));
     const isGpu = this.device.type !== 'CPU';
     if (isGpu && run.length === 1) return null;
     const buffer = isGpu ? DeviceBuffer.holding(this.device, [tensor]) : DeviceBuffer.packing(this.device, tensor);
