@@ -74,7 +74,7 @@ export class Graph extends NativeResource {
   private readonly memory: GraphMemory;
   private readonly state: number;
   private readonly title: string;
-  private readonly windows: readonly (Window & { address: bigint; offset: bigint })[];
+  private readonly windows: readonly (Window & { address: bigint; offset: bigint; place: number })[];
 
   /** @internal */
   constructor(
@@ -113,11 +113,10 @@ export class Graph extends NativeResource {
     this.state = memory.state;
     const field = (tensor: Tensor, name: 'data' | 'view_offs'): bigint =>
       BigInt(koffi.decode(tensor.handle, tensorLayout.offsets[name], 'uint64_t') as number | bigint);
-    this.windows = windows.map((window) => ({
-      ...window,
-      address: field(window.tensor, 'data'),
-      offset: field(window.tensor, 'view_offs'),
-    }));
+    this.windows = windows.map((window) => {
+      const [address, offset] = [field(window.tensor, 'data'), field(window.tensor, 'view_offs')];
+      return { ...window, address, offset, place: 0 };
+    });
   }
 
   /** Whether its memory is still where it was. A graph that is built later may move it. */
@@ -135,10 +134,13 @@ export class Graph extends NativeResource {
       const data = values.get(tensor) as Int32Array;
       calls.ggml_backend_tensor_set(tensor.handle, data, 0, data.byteLength);
     }
-    for (const { tensor, address, offset } of this.windows) {
-      const place = BigInt(values.get(tensor) as number);
-      koffi.encode(tensor.handle, tensorLayout.offsets.data, 'uint64_t', address + place);
-      koffi.encode(tensor.handle, tensorLayout.offsets.view_offs, 'uint64_t', offset + place);
+    for (const window of this.windows) {
+      const { tensor, address, offset } = window;
+      const place = values.get(tensor) as number;
+      if (place === window.place) continue;
+      koffi.encode(tensor.handle, tensorLayout.offsets.data, 'uint64_t', address + BigInt(place));
+      koffi.encode(tensor.handle, tensorLayout.offsets.view_offs, 'uint64_t', offset + BigInt(place));
+      window.place = place;
     }
   }
 
