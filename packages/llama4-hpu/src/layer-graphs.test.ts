@@ -1,7 +1,8 @@
-import { ChunkedLocalAttention, Llama4ForCausalLM } from '@graft/core-model';
+import { ChunkedLocalAttention, coreModels, Llama4ForCausalLM } from '@graft/core-model';
 import { captureLanguageModel } from '@graft/engine';
 import { CaptureCache, diffGuards, predict } from '@graft/graph';
 import { describe, expect, test } from 'vitest';
+import llama4Gpu from './gpu.ts';
 import {
   architectures,
   build,
@@ -39,6 +40,14 @@ describe.each(both)('%s of 48 layers, captured at one shape, has', (name) => {
     }
     expect(counts).toEqual([allTricks[name], allTricks[name], oneTrickLess[name]]);
   });
+});
+
+test.each(['cuda', 'vulkan', 'metal'])('the overrides give the same counts on %s', async (platform) => {
+  for (const name of both) {
+    const context = { ...contextOf(name), platform };
+    const { model } = await buildPatched('Llama4ForCausalLM', context, [coreModels, llama4Gpu]);
+    expect(captureLayers(model).count).toBe(allTricks[name]);
+  }
 });
 
 interface Tricks {

@@ -1,6 +1,6 @@
 import { Backend, BucketPolicy, Lowerings, ModelRunner, RunnerParts, StaticBackend } from '@graft/engine';
 import { InterpreterBackend, type Module } from '@graft/graph';
-import { definePlugin, type Patches, type PluginHook } from '@graft/registry';
+import { definePlugin, type OverrideDeclaration, type Patches, type PluginHook } from '@graft/registry';
 import { hpuBucketPolicy } from './buckets.ts';
 import { HpuPlatform } from './platform.ts';
 
@@ -34,17 +34,17 @@ async function patchAttentionScale(model: Module, context: unknown, patches: Pat
 
 // The patches of vllm_gaudi's runner (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their post-load
 // patches. Hooks of plugins run last in a phase. A model with images contains a Llama4ForCausalLM, so both architectures are covered.
-const runnerHooks: PluginHook[] = [
+const runnerHooks = (platform: string): PluginHook[] => [
   {
     of: 'Llama4ForCausalLM',
-    platform: 'hpu',
+    platform,
     phase: 'init',
     reason: 'marks chunked-local attention for the runner',
     run: setChunkedAttention,
   },
   {
     of: 'Llama4ForCausalLM',
-    platform: 'hpu',
+    platform,
     phase: 'init',
     modes: ['compile', 'lazy'], // eager mode pads nothing
     reason: 'computes the temperature of attention from padded positions',
@@ -52,35 +52,40 @@ const runnerHooks: PluginHook[] = [
   },
 ];
 
+const overrides = (platform: string): OverrideDeclaration[] => [
+  { of: 'Llama4ForCausalLM', platform, model: () => llama4().then((m) => m.HpuLlama4ForCausalLM), reliesOn: patched },
+  {
+    of: 'Llama4ForConditionalGeneration',
+    platform,
+    model: () => llama4().then((m) => m.HpuLlama4ForConditionalGeneration),
+    reliesOn: patched,
+  },
+  {
+    of: 'Llama4Model',
+    platform,
+    model: () => llama4().then((m) => m.HpuLlama4Model),
+    // The methods that give and take the first residual.
+    reliesOn: {
+      version: '^0.1.0',
+      methods: [
+        'Llama4Model.forward(inputIds, positions, intermediateTensors, inputsEmbeds)',
+        'Llama4DecoderLayer.forward(positions, hiddenStates, residual)',
+      ],
+    },
+  },
+];
+
+/** The overrides and hooks for Llama 4 on another platform, whose plugin has a mode `compile`: `definePlugin({ name, ...llama4On('cuda') })`. */
+export function llama4On(...platforms: readonly string[]) {
+  return { after: ['core-model'], hooks: platforms.flatMap(runnerHooks), overrides: platforms.flatMap(overrides) };
+}
+
 /** Llama 4 on Intel Gaudi: the platform, and overrides of both architectures and of the decoder. Each class says which guard it removes. */
 export default definePlugin({
   name: 'llama4-hpu',
   graft: '^0.1.0',
-  after: ['core-model'],
   platforms: [new HpuPlatform()],
-  hooks: runnerHooks,
-  overrides: [
-    { of: 'Llama4ForCausalLM', platform: 'hpu', model: () => llama4().then((m) => m.HpuLlama4ForCausalLM), reliesOn: patched },
-    {
-      of: 'Llama4ForConditionalGeneration',
-      platform: 'hpu',
-      model: () => llama4().then((m) => m.HpuLlama4ForConditionalGeneration),
-      reliesOn: patched,
-    },
-    {
-      of: 'Llama4Model',
-      platform: 'hpu',
-      model: () => llama4().then((m) => m.HpuLlama4Model),
-      // The methods that give and take the first residual.
-      reliesOn: {
-        version: '^0.1.0',
-        methods: [
-          'Llama4Model.forward(inputIds, positions, intermediateTensors, inputsEmbeds)',
-          'Llama4DecoderLayer.forward(positions, hiddenStates, residual)',
-        ],
-      },
-    },
-  ],
+  ...llama4On('hpu'),
   // Weights stay float32, the default, because the emulated device has only float32.
   bind(bind) {
     for (const mode of ['compile', 'lazy'] as const) {
