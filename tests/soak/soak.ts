@@ -27,7 +27,10 @@ const distinct = 100;
 const requestsEach = Math.ceil(Number(values.requests) / models.length);
 const start = performance.now();
 
-const reports = await Promise.all(models.map((model) => soak(model, start + Number(values.seconds) * 1000))); // beside each other: two cores, one each
+const until = start + Number(values.seconds) * 1000;
+const reports: Awaited<ReturnType<typeof soak>>[] = [];
+if (isGpu) for (const model of models) reports.push(await soak(model, until));
+else reports.push(...(await Promise.all(models.map((model) => soak(model, until))))); // two cores, one each
 for (const { ok, line } of reports) console.log(`${ok ? 'ok  ' : 'FAIL'} ${line}`);
 const failed = reports.filter(({ ok }) => !ok).length;
 console.log(`seed ${values.seed}, ${((performance.now() - start) / 1000).toFixed(1)} s`);

@@ -9,7 +9,7 @@ const leastForGraphs = 64 * 2 ** 20;
 /** Before anything is copied: whether the weights and caches of a model fit into the free memory of a device. @throws GpuMemoryError */
 export function expectRoom(
   model: Module,
-  device: Device,
+  device: Pick<Device, 'name' | 'description' | 'memory'>,
   cacheType: CacheType,
   options: Pick<StaticOptions, 'bindRuntimeInput' | 'kvSlots'>,
 ): void {

@@ -34,7 +34,7 @@ async function patchAttentionScale(model: Module, context: unknown, patches: Pat
 
 // The patches of vllm_gaudi's runner (`apply_model_specific_patches`), in its order: after the init patches of the classes and before their post-load
 // patches. Hooks of plugins run last in a phase. A model with images contains a Llama4ForCausalLM, so both architectures are covered.
-const runnerHooks = (platform: string): PluginHook[] => [
+const runnerHooks = (platform: string, padded: readonly string[]): PluginHook[] => [
   {
     of: 'Llama4ForCausalLM',
     platform,
@@ -46,7 +46,7 @@ const runnerHooks = (platform: string): PluginHook[] => [
     of: 'Llama4ForCausalLM',
     platform,
     phase: 'init',
-    modes: ['compile', 'lazy'], // eager mode pads nothing
+    modes: padded,
     reason: 'computes the temperature of attention from padded positions',
     run: patchAttentionScale,
   },
@@ -75,9 +75,13 @@ const overrides = (platform: string): OverrideDeclaration[] => [
   },
 ];
 
-/** The overrides and hooks for Llama 4 on another platform, whose plugin has a mode `compile`: `definePlugin({ name, ...llama4On('cuda') })`. */
-export function llama4On(...platforms: readonly string[]) {
-  return { after: ['core-model'], hooks: platforms.flatMap(runnerHooks), overrides: platforms.flatMap(overrides) };
+/**
+ * The overrides and hooks for Llama 4 on platforms with a mode `compile`: `definePlugin({ name, ...llama4On(['cuda']) })`.
+ * @param padded the modes that pad steps
+ */
+export function llama4On(platforms: readonly string[], padded: readonly string[] = ['compile']) {
+  const hooks = platforms.flatMap((platform) => runnerHooks(platform, padded));
+  return { after: ['core-model'], hooks, overrides: platforms.flatMap(overrides) };
 }
 
 /** Llama 4 on Intel Gaudi: the platform, and overrides of both architectures and of the decoder. Each class says which guard it removes. */
@@ -85,7 +89,7 @@ export default definePlugin({
   name: 'llama4-hpu',
   graft: '^0.1.0',
   platforms: [new HpuPlatform()],
-  ...llama4On('hpu'),
+  ...llama4On(['hpu'], ['compile', 'lazy']), // eager mode pads nothing
   // Weights stay float32, the default, because the emulated device has only float32.
   bind(bind) {
     for (const mode of ['compile', 'lazy'] as const) {
