@@ -1,16 +1,23 @@
 // Tokens a second of upstream and of the override, in turns on one device:
-//   npm start -- MODEL [cuda | vulkan]
+//   npm start -- MODEL [cuda | vulkan | cpu] [tokens of the prompt]
+// On `cpu`, ggml is the backend.
 import { LlmEngine } from '@graft/engine';
+import type { Plugin } from '@graft/registry';
+import { gpuOverride } from './plugin.ts';
 
-const [model, platform = 'cuda'] = process.argv.slice(2);
-if (model === undefined) throw new Error('usage: npm start -- MODEL [cuda | vulkan]');
+const [model, platform = 'cuda', tokens = '512'] = process.argv.slice(2);
+if (model === undefined) throw new Error('usage: npm start -- MODEL [cuda | vulkan | cpu] [tokens of the prompt]');
 const rounds = 5;
-const promptTokens = 512;
-const answerTokens = 128;
+const promptTokens = Number(tokens);
+const answerTokens = Math.ceil(promptTokens / 4);
 
-const start = (plugins: string[]): Promise<LlmEngine> =>
-  LlmEngine.start({ model, platform, plugins, app: import.meta.dirname, maxSequences: 1, maxModelLength: 1024 });
-const engines = { upstream: await start(['@graft/gpu']), override: await start(['@graft/gpu', './plugin.ts']) };
+const ofPlatform = platform === 'cpu' ? { threads: 1, platformOptions: { backend: 'ggml' } } : {};
+const start = (pluginsInCode: Plugin[]): Promise<LlmEngine> =>
+  LlmEngine.start(
+    { model, platform, ...ofPlatform, plugins: ['@graft/cpu', '@graft/gpu'], app: import.meta.dirname, maxSequences: 1, maxModelLength: 1024 },
+    { pluginsInCode },
+  );
+const engines = { upstream: await start([]), override: await start([gpuOverride([platform])]) };
 const best: Record<string, { prefill: number; decode: number }> = {};
 for (let round = 0; round < rounds; round++) {
   for (const [name, engine] of Object.entries(engines)) {

@@ -66,17 +66,21 @@ export class GpuMlp extends LlamaMlp {
   }
 }
 
-export default definePlugin({
-  name: 'gpu-override',
-  after: ['core-model', 'gpu'],
-  overrides: ['cuda', 'vulkan'].map((platform) => ({
-    of: 'LlamaMlp',
-    platform,
-    model: async () => GpuMlp,
-    // What `graft contract LlamaMlp` prints, less what is not used.
-    reliesOn: { version: '^0.1.0', methods: ['forward(x)'], attributes: ['gate_up_proj', 'down_proj', 'activation'] },
-  })),
-  bind(bind) {
-    bind.many(Lowerings).toConstantValue(lowering);
-  },
-});
+/** The plugin for platforms that ggml computes on. */
+export const gpuOverride = (platforms: readonly string[]) =>
+  definePlugin({
+    name: 'gpu-override',
+    after: ['core-model', 'gpu'],
+    overrides: platforms.map((platform) => ({
+      of: 'LlamaMlp',
+      platform,
+      model: async () => GpuMlp,
+      // What `graft contract LlamaMlp` prints, less what is not used.
+      reliesOn: { version: '^0.1.0', methods: ['forward(x)'], attributes: ['gate_up_proj', 'down_proj', 'activation'] },
+    })),
+    bind(bind) {
+      bind.many(Lowerings).toConstantValue(lowering);
+    },
+  });
+
+export default gpuOverride(['cuda', 'vulkan']);

@@ -147,12 +147,15 @@ export const lowerings: { readonly [K in OpName]: Lowering<K> | 'decompose' } = 
   fusedMoe: (node, c) => [lowerFusedMoe(node, c)],
 };
 
+/** GPUs multiply in float16 in these. */
+const tolerances: Partial<Record<OpName, number>> = { attention: 2e-3, selfAttention: 2e-3 };
+
 const own = new Map(
   Object.entries(lowerings)
     .filter(([, lower]) => lower !== 'decompose')
     .map(([name, lower]) => [
       ops[name as OpName] as OpFacts,
-      { op: ops[name as OpName], platform: 'ggml', lower } as unknown as GgmlLowering,
+      { op: ops[name as OpName], platform: 'ggml', lower, tolerance: tolerances[name as OpName] } as unknown as GgmlLowering,
     ]),
 );
 
