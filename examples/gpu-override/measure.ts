@@ -14,7 +14,15 @@ const answerTokens = Math.ceil(promptTokens / 4);
 const ofPlatform = platform === 'cpu' ? { threads: 1, platformOptions: { backend: 'ggml' } } : {};
 const start = (pluginsInCode: Plugin[]): Promise<LlmEngine> =>
   LlmEngine.start(
-    { model, platform, ...ofPlatform, plugins: ['@graft/cpu', '@graft/gpu'], app: import.meta.dirname, maxSequences: 1, maxModelLength: 1024 },
+    {
+      model,
+      platform,
+      ...ofPlatform,
+      plugins: ['@graft/cpu', '@graft/gpu'],
+      app: import.meta.dirname,
+      maxSequences: 1,
+      maxModelLength: 1024,
+    },
     { pluginsInCode },
   );
 const engines = { upstream: await start([]), override: await start([gpuOverride([platform])]) };
