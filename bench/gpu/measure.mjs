@@ -1,7 +1,9 @@
 // What `bench -- gpu` prints, here or from a bundle: the device, parity on it, and the speed of Llama-3.2-1B's shape through `LlmEngine`.
+import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { LlmEngine } from '@graft/engine';
 import { DeviceBuffer, devices, GraphBuilder, GraphMemory, loadGgml, probeDevices, Stream, TensorArena } from '@graft/ggml';
 import { product, shape, writeGguf } from '../random-llama.mjs';
@@ -45,8 +47,44 @@ const decodeTokens = 64;
  * @returns the lines of a report in Markdown
  */
 export async function measure({ platform, app, cases, layers = shape.layers, secondsPerType = 120, forms = ['Q4_0', 'Q4_K', 'F16'], say }) {
-  const accelerator = platform === 'cpu' ? null : platform;
-  const engineOf = (options) =>
+  const started = { platform, app };
+  say('looking for the device');
+  const lines = await deviceLines(acceleratorOf(started));
+  lines.push('| small case | logits: largest difference / largest logit | greedy tokens |', '|---|---|---|');
+  const known = readdirSync(cases);
+  let isLate = limit(4 * secondsPerType);
+  for (const name of familyCases.filter((each) => known.includes(each))) {
+    say(`parity of ${name}`);
+    lines.push(`| ${name} | ${isLate() ? notTried : await inChild({ ...started, part: 'family', folder: join(cases, name) })} |`);
+  }
+  lines.push('', '| weights | relative rms, 1 row | relative rms, 32 rows |', '|---|---|---|');
+  isLate = limit(4 * secondsPerType);
+  for (const type of Object.keys(blocks)) {
+    say(`weights of type ${type}`);
+    lines.push(`| ${type} | ${isLate() ? notTried : await inChild({ ...started, part: 'weight', type })} |`);
+  }
+  lines.push(
+    '',
+    '| weights | layers | start, s | first token of 512, s | prefill, tokens/s | decode, tokens/s | decode of 8, tokens/s | weights read, GB/s |',
+    '|---|---|---|---|---|---|---|---|',
+  );
+  for (const form of forms) {
+    say(`Llama-3.2-1B's shape in ${form}`);
+    lines.push(`| ${form} | ${await inChild({ ...started, part: 'speed', form, layers, secondsPerType })} |`);
+  }
+  return [
+    ...lines,
+    '',
+    `Llama-3.2-1B's shape with random weights; sampled (temperature 0.8, top-p 0.95) and streamed; ${decodeTokens} tokens after each prompt,`,
+    '8 where the prompt is of 64; median of 3.',
+  ];
+}
+
+const acceleratorOf = ({ platform }) => (platform === 'cpu' ? null : platform);
+
+const engineFor =
+  ({ platform, app }) =>
+  (options) =>
     LlmEngine.start({
       app,
       platform,
@@ -54,12 +92,22 @@ export async function measure({ platform, app, cases, layers = shape.layers, sec
       platformOptions: platform === 'cpu' ? { backend: 'ggml' } : {},
       ...options,
     });
-  say('looking for the device');
-  const lines = await deviceLines(accelerator);
-  lines.push(...(await familyLines(cases, engineOf, { secondsPerType, say })));
-  lines.push(...(await weightLines(accelerator, { secondsPerType, say })));
-  lines.push(...(await speedLines({ engineOf, layers, secondsPerType, forms, say })));
-  return lines;
+
+const parts = {
+  family: (task) => compareCase(task.folder, engineFor(task)),
+  weight: (task) => weightErrors(task.type, acceleratorOf(task)),
+  speed: (task) => speedCells({ ...task, engineOf: engineFor(task) }),
+};
+
+/** The cells of a part. Each one has a process of its own, because a driver that fails ends the process. */
+function inChild(task) {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(task)], (error, stdout, stderr) => {
+      const [, cells] = /^cells: (.*)$/m.exec(stdout) ?? [];
+      const said = stderr.trim().split('\n')[0].slice(0, 200);
+      resolve(cells ?? `FAILED: the process ended with ${error?.signal ?? `code ${error?.code}`}${said === '' ? '' : `: ${said}`} | -`);
+    });
+  });
 }
 
 async function deviceLines(accelerator) {
@@ -76,21 +124,6 @@ async function deviceLines(accelerator) {
 }
 
 /** Logits along the published implementation's tokens, on weights in float32. */
-async function familyLines(folder, engineOf, { secondsPerType, say }) {
-  const isLate = limit(4 * secondsPerType);
-  const rows = ['| small case | logits: largest difference / largest logit | greedy tokens |', '|---|---|---|'];
-  const known = readdirSync(folder);
-  for (const name of familyCases.filter((each) => known.includes(each))) {
-    say(`parity of ${name}`);
-    try {
-      rows.push(`| ${name} | ${isLate() ? notTried : await compareCase(join(folder, name), engineOf)} |`);
-    } catch (error) {
-      rows.push(`| ${name} | FAILED: ${firstLine(error)} | - |`);
-    }
-  }
-  return [...rows, ''];
-}
-
 async function compareCase(folder, engineOf) {
   const expected = readSafetensors(join(folder, 'expected.safetensors'));
   const [batch, promptLength] = expected.input_ids.shape;
@@ -125,26 +158,15 @@ async function compareCase(folder, engineOf) {
   }
 }
 
-/** A product with random weights of each type, against the same values in float32: ggml's CPU unpacks them, JavaScript multiplies. */
-async function weightLines(accelerator, { secondsPerType, say }) {
+/** A product with random weights of a type, against the same values in float32: ggml's CPU unpacks them, JavaScript multiplies. */
+async function weightErrors(type, accelerator) {
   loadGgml(accelerator);
-  const isLate = limit(4 * secondsPerType);
   const all = devices();
-  const cpu = all.find(({ type }) => type === 'CPU');
-  const device = accelerator === null ? cpu : all.find(({ type }) => type !== 'CPU');
-  const rows = ['| weights | relative rms, 1 row | relative rms, 32 rows |', '|---|---|---|'];
-  for (const type of Object.keys(blocks)) {
-    say(`weights of type ${type}`);
-    try {
-      const errors = [];
-      if (isLate()) errors.push(notTried);
-      else for (const count of [1, 32]) errors.push((await productError(type, count, device, cpu)).toExponential(1));
-      rows.push(`| ${type} | ${errors.join(' | ')} |`);
-    } catch (error) {
-      rows.push(`| ${type} | FAILED: ${firstLine(error)} | - |`);
-    }
-  }
-  return [...rows, ''];
+  const cpu = all.find((device) => device.type === 'CPU');
+  const device = accelerator === null ? cpu : all.find((each) => each.type !== 'CPU');
+  const errors = [];
+  for (const count of [1, 32]) errors.push((await productError(type, count, device, cpu)).toExponential(1));
+  return errors.join(' | ');
 }
 
 async function productError(type, count, device, cpu) {
@@ -200,36 +222,19 @@ async function onDevice(device, type, sizes, data, make) {
   }
 }
 
-async function speedLines({ engineOf, layers, secondsPerType, forms, say }) {
-  const rows = [
-    '| weights | layers | start, s | first token of 512, s | prefill, tokens/s | decode, tokens/s | decode of 8, tokens/s | weights read, GB/s |',
-    '|---|---|---|---|---|---|---|---|',
-  ];
+async function speedCells({ engineOf, form, layers, secondsPerType }) {
   const folder = mkdtempSync(join(tmpdir(), 'graft-bench-gpu-'));
   try {
-    for (const form of forms) {
-      try {
-        const chosen = await layersWithin(secondsPerType, { engineOf, form, layers, folder, say });
-        rows.push(await speedRow(form, chosen, layers, { engineOf, folder, say }));
-      } catch (error) {
-        rows.push(`| ${form} | FAILED: ${firstLine(error)} | | | | | | |`);
-      }
-    }
+    const chosen = await layersWithin(secondsPerType, { engineOf, form, layers, folder });
+    return await speedRow(form, chosen, layers, { engineOf, folder });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return [
-    ...rows,
-    '',
-    `Llama-3.2-1B's shape with random weights; sampled (temperature 0.8, top-p 0.95) and streamed; ${decodeTokens} tokens after each prompt,`,
-    '8 where the prompt is of 64; median of 3.',
-  ];
 }
 
 /** As many layers as fit into the time, judged by a model of one layer. */
-async function layersWithin(seconds, { engineOf, form, layers, folder, say }) {
+async function layersWithin(seconds, { engineOf, form, layers, folder }) {
   if (layers === 1) return { layers, prompt: 512, tokens: decodeTokens };
-  say(`${form}: one layer, to judge the time`);
   const started = performance.now();
   const { engine, path } = await open(form, 1, { engineOf, folder });
   try {
@@ -257,8 +262,7 @@ async function open(form, layers, { engineOf, folder }) {
   return { engine, path, bytes, seconds: (performance.now() - from) / 1000 };
 }
 
-async function speedRow(form, { layers, prompt, tokens }, wanted, { engineOf, folder, say }) {
-  say(`${form}: ${layers} layers`);
+async function speedRow(form, { layers, prompt, tokens }, wanted, { engineOf, folder }) {
   const { engine, path, bytes, seconds } = await open(form, layers, { engineOf, folder });
   try {
     await answers(engine, 1, prompt, 4); // the kernels of these shapes
@@ -269,7 +273,6 @@ async function speedRow(form, { layers, prompt, tokens }, wanted, { engineOf, fo
     const [first, decode] = ['firstSeconds', 'tokensPerSecond'].map((key) => median(one.map((each) => each[key])));
     const fewer = layers === wanted ? layers : `${layers} of ${wanted}, for the time`;
     const cells = [
-      form,
       fewer,
       seconds.toFixed(1),
       `${first.toFixed(3)}${prompt === 512 ? '' : ` (of ${prompt})`}`,
@@ -278,7 +281,7 @@ async function speedRow(form, { layers, prompt, tokens }, wanted, { engineOf, fo
       eight.tokensPerSecond.toFixed(1),
       ((bytes * decode) / 1e9).toFixed(0),
     ];
-    return `| ${cells.join(' | ')} |`;
+    return cells.join(' | ');
   } finally {
     await engine.close();
     rmSync(path);
@@ -333,3 +336,12 @@ const argmax = (values) => values.reduce((best, value, i) => (value > values[bes
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const gibibytes = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 const firstLine = (error) => String(error?.message ?? error).split('\n')[0];
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const task = JSON.parse(process.argv[2]);
+  try {
+    console.log(`cells: ${await parts[task.part](task)}`);
+  } catch (error) {
+    console.log(`cells: FAILED: ${firstLine(error)} | -`);
+  }
+}
