@@ -46,7 +46,16 @@ const decodeTokens = 64;
  * @param options.cases the folder of the small cases
  * @returns the lines of a report in Markdown
  */
-export async function measure({ platform, app, cases, layers = shape.layers, secondsPerType = 120, forms = ['Q4_0', 'Q4_K', 'F16'], say }) {
+export async function measure({
+  platform,
+  app,
+  cases,
+  layers = shape.layers,
+  vocabulary = shape.vocabulary,
+  secondsPerType = 120,
+  forms = ['Q4_0', 'Q4_K', 'F16'],
+  say,
+}) {
   const started = { platform, app };
   say('looking for the device');
   const lines = await deviceLines(acceleratorOf(started));
@@ -70,12 +79,12 @@ export async function measure({ platform, app, cases, layers = shape.layers, sec
   );
   for (const form of forms) {
     say(`Llama-3.2-1B's shape in ${form}`);
-    lines.push(`| ${form} | ${await inChild({ ...started, part: 'speed', form, layers, secondsPerType })} |`);
+    lines.push(`| ${form} | ${await inChild({ ...started, part: 'speed', form, layers, vocabulary, secondsPerType })} |`);
   }
   return [
     ...lines,
     '',
-    `Llama-3.2-1B's shape with random weights; sampled (temperature 0.8, top-p 0.95) and streamed; ${decodeTokens} tokens after each prompt,`,
+    `Llama-3.2-1B's shape${vocabulary === shape.vocabulary ? '' : ` with a vocabulary of ${vocabulary}`}, random weights; sampled (temperature 0.8, top-p 0.95) and streamed; ${decodeTokens} tokens after each prompt,`,
     '8 where the prompt is of 64; median of 3.',
   ];
 }
@@ -222,21 +231,21 @@ async function onDevice(device, type, sizes, data, make) {
   }
 }
 
-async function speedCells({ engineOf, form, layers, secondsPerType }) {
+async function speedCells({ engineOf, form, layers, vocabulary, secondsPerType }) {
   const folder = mkdtempSync(join(tmpdir(), 'graft-bench-gpu-'));
   try {
-    const chosen = await layersWithin(secondsPerType, { engineOf, form, layers, folder });
-    return await speedRow(form, chosen, layers, { engineOf, folder });
+    const chosen = await layersWithin(secondsPerType, { engineOf, form, layers, vocabulary, folder });
+    return await speedRow(form, chosen, layers, { engineOf, vocabulary, folder });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
 /** As many layers as fit into the time, judged by a model of one layer. */
-async function layersWithin(seconds, { engineOf, form, layers, folder }) {
+async function layersWithin(seconds, { engineOf, form, layers, vocabulary, folder }) {
   if (layers === 1) return { layers, prompt: 512, tokens: decodeTokens };
   const started = performance.now();
-  const { engine, path } = await open(form, 1, { engineOf, folder });
+  const { engine, path } = await open(form, 1, { engineOf, vocabulary, folder });
   try {
     await answers(engine, 1, 64, 4);
     const from = performance.now();
@@ -253,17 +262,17 @@ async function layersWithin(seconds, { engineOf, form, layers, folder }) {
   }
 }
 
-async function open(form, layers, { engineOf, folder }) {
+async function open(form, layers, { engineOf, vocabulary, folder }) {
   const path = join(folder, `${form}-${layers}.gguf`);
-  const bytes = writeGguf(path, { ...shape, layers }, () => form);
+  const bytes = writeGguf(path, { ...shape, layers, vocabulary }, () => form);
   const from = performance.now();
   const sizes = { maxSequences: 8, maxModelLength: contextTokens, prefillTokens: 512 };
   const engine = await engineOf({ model: path, ...sizes, cacheDirectory: join(folder, 'cache') });
   return { engine, path, bytes, seconds: (performance.now() - from) / 1000 };
 }
 
-async function speedRow(form, { layers, prompt, tokens }, wanted, { engineOf, folder }) {
-  const { engine, path, bytes, seconds } = await open(form, layers, { engineOf, folder });
+async function speedRow(form, { layers, prompt, tokens }, wanted, { engineOf, vocabulary, folder }) {
+  const { engine, path, bytes, seconds } = await open(form, layers, { engineOf, vocabulary, folder });
   try {
     await answers(engine, 1, prompt, 4); // the kernels of these shapes
     await answers(engine, 8, prompt, 4);
@@ -297,7 +306,7 @@ async function answers(engine, count, promptTokens, maxTokens) {
   const tokensAt = [];
   const one = async () => {
     asked += 1;
-    const tokenIds = Array.from({ length: promptTokens }, (_, i) => ((i + 1) * 7919 + asked * 104_729) % 100_000);
+    const tokenIds = Array.from({ length: promptTokens }, (_, i) => ((i + 1) * 7919 + asked * 104_729) % 16_000);
     const sampling = { temperature: 0.8, topP: 0.95, seed: asked, ignoreEos: true, maxTokens };
     let isFirst = true;
     for await (const { tokenIds: ids } of engine.generate({ prompt: { tokenIds }, sampling })) {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measure } from './measure.mjs';
 
-const usage = `./run.sh [--platform vulkan|cuda] [--layers 16] [--seconds 120] [--forms Q4_0,Q4_K,F16]
+const usage = `./run.sh [--platform vulkan|cuda] [--layers 16] [--vocabulary 128256] [--seconds 120] [--forms Q4_0,Q4_K,F16]
   --seconds  for each form; a slow device gets fewer layers
   cuda needs ggml's library, which is too large for the bundle: put @node-llama-cpp/linux-x64-cuda into a folder that NODE_PATH names`;
 const here = join(import.meta.dirname, '../..');
@@ -13,6 +13,7 @@ const { values } = parseArgs({
   options: {
     platform: { type: 'string', default: 'vulkan' },
     layers: { type: 'string', default: '16' },
+    vocabulary: { type: 'string', default: '128256' },
     seconds: { type: 'string', default: '120' },
     forms: { type: 'string', default: 'Q4_0,Q4_K,F16' },
     help: { type: 'boolean', default: false },
@@ -29,6 +30,7 @@ try {
     app: here,
     cases: join(here, 'cases'),
     layers: Number(values.layers),
+    vocabulary: Number(values.vocabulary),
     secondsPerType: Number(values.seconds),
     forms: values.forms.split(','),
     say: (text) => process.stderr.write(`${text}\n`),
