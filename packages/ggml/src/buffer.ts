@@ -90,19 +90,28 @@ export class DeviceBuffer extends NativeResource {
     if (tensor.memory !== this) throw new GgmlTensorError(tensor.toString(), 'The tensor is not in this buffer.');
     if (data.byteLength !== tensor.bytes)
       throw new GgmlTensorError(tensor.toString(), `The tensor has ${tensor.bytes} bytes; ${data.byteLength} were given.`);
-    ggml().calls.ggml_backend_tensor_set(tensor.handle, data, 0, data.byteLength);
+    this.writeAt(tensor, 0, data);
   }
 
-  /** Copies bytes of a tensor of this buffer to another place in it. @throws GgmlTensorError when they are not all in the tensor */
-  copyWithin(tensor: Tensor, to: number, from: number, byteLength: number): void {
-    this.assertUsable();
-    const whole = [to, from, byteLength].every((value) => Number.isSafeInteger(value) && value >= 0);
-    if (tensor.memory !== this || !whole || Math.max(to, from) + byteLength > tensor.bytes)
-      throw new GgmlTensorError(tensor.toString(), `${byteLength} bytes from ${from} to ${to} are not in the tensor.`);
-    const { calls } = ggml();
+  /** Copies bytes to a place in a tensor of this buffer. @throws GgmlTensorError when they are not all in the tensor */
+  writeAt(tensor: Tensor, offset: number, data: ArrayBufferView): void {
+    this.expectRange(tensor, offset, data.byteLength);
+    ggml().calls.ggml_backend_tensor_set(tensor.handle, data, offset, data.byteLength);
+  }
+
+  /** A copy of bytes of a tensor of this buffer. @throws GgmlTensorError when they are not all in the tensor */
+  readAt(tensor: Tensor, offset: number, byteLength: number): Uint8Array {
+    this.expectRange(tensor, offset, byteLength);
     const bytes = new Uint8Array(byteLength);
-    calls.ggml_backend_tensor_get(tensor.handle, bytes, from, byteLength);
-    calls.ggml_backend_tensor_set(tensor.handle, bytes, to, byteLength);
+    ggml().calls.ggml_backend_tensor_get(tensor.handle, bytes, offset, byteLength);
+    return bytes;
+  }
+
+  private expectRange(tensor: Tensor, offset: number, byteLength: number): void {
+    this.assertUsable();
+    const whole = [offset, byteLength].every((value) => Number.isSafeInteger(value) && value >= 0);
+    if (tensor.memory !== this || !whole || offset + byteLength > tensor.bytes)
+      throw new GgmlTensorError(tensor.toString(), `${byteLength} bytes from ${offset} on are not in the tensor.`);
   }
 
   protected override describe(): string {

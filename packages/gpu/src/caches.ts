@@ -1,7 +1,7 @@
 import { Disposables } from '@graft/common';
 import { type Device, DeviceBuffer, type Tensor, TensorArena } from '@graft/ggml';
 import type { CacheMove, Graph, NodeOf, OpNode, RuntimeBinding, Value } from '@graft/graph';
-import { formatDims, ops } from '@graft/graph';
+import { formatDims, ops, ProgramInputError } from '@graft/graph';
 import { GgmlLoweringError } from './errors.ts';
 
 /** The element type of a KV cache. */
@@ -25,6 +25,14 @@ interface CacheOptions {
   /** Whether caches are read in powers of two of the least length, so that the fewest graphs serve all of them. Default: in its multiples. */
   readonly doubledLengths?: boolean;
   bindingOf(path: string, kind: string): RuntimeBinding;
+}
+
+/** A row of a slot in the cache of a runtime input. */
+export interface CachePlace {
+  /** e.g. `model.layers.0.self_attn.attn.keyCache`. */
+  readonly path: string;
+  readonly slot: number;
+  readonly row: number;
 }
 
 /** The KV caches of a model, which all of its graphs share. */
@@ -97,16 +105,50 @@ export class Caches implements Disposable {
 
   /** Does nothing for a cache that no graph has read yet. */
   moveRows({ path, slot, from, count }: CacheMove): void {
-    const known = this.byPath.get(path);
-    if (known === undefined) return;
-    const { cache, buffers } = known;
+    if (!this.byPath.has(path)) return;
+    this.write({ path, slot, row: 0 }, this.read({ path, slot, row: from, count }));
+  }
+
+  /** A copy of rows, `[count, heads * headDim]`. @throws ProgramInputError for a place that no cache has */
+  read({ path, slot, row, count }: CachePlace & { readonly count: number }): Uint8Array {
+    const { cache, buffers } = this.at({ path, slot, row }, count);
+    const rowBytes = cache.width * cache.elementBytes;
+    return buffers[0]!.readAt(cache.tensor, (slot * cache.rows + row) * rowBytes, count * rowBytes);
+  }
+
+  /** Writes rows from `row` on, in all forms that the cache has. @throws ProgramInputError */
+  write(place: CachePlace, data: Uint8Array): void {
+    const known = this.byPath.get(place.path);
+    const rowBytes = (known?.cache.width ?? 1) * (known?.cache.elementBytes ?? 1);
+    const count = data.byteLength / rowBytes;
+    const { cache, buffers } = this.at(place, count);
     const { tensor, turned, rows, width, elementBytes } = cache;
-    const slotBytes = rows * width * elementBytes;
-    const move = (buffer: DeviceBuffer, of: Tensor, start: number, unit: number): void =>
-      buffer.copyWithin(of, start, start + from * unit, count * unit);
-    move(buffers[0]!, tensor, slot * slotBytes, width * elementBytes);
-    if (turned !== null)
-      for (let i = 0; i < width; i++) move(buffers[1]!, turned, slot * slotBytes + i * rows * elementBytes, elementBytes);
+    const first = place.slot * rows + place.row;
+    buffers[0]!.writeAt(tensor, first * rowBytes, data);
+    if (turned === null) return;
+    const column = new Uint8Array(count * elementBytes);
+    for (let i = 0; i < width; i++) {
+      for (let r = 0; r < count; r++)
+        for (let b = 0; b < elementBytes; b++) column[r * elementBytes + b] = data[r * rowBytes + i * elementBytes + b]!;
+      buffers[1]!.writeAt(turned, ((place.slot * width + i) * rows + place.row) * elementBytes, column);
+    }
+  }
+
+  /** @throws ProgramInputError */
+  private at({ path, slot, row }: CachePlace, count: number): { cache: Cache; buffers: DeviceBuffer[] } {
+    const known = this.byPath.get(path);
+    const where = `cache ${path}`;
+    if (known === undefined)
+      throw new ProgramInputError(`The program has no such cache; it has ${[...this.byPath.keys()].join(', ')}.`, where);
+    const { kvSlots } = this.options;
+    const { rows } = known.cache;
+    const isThere = [slot, row, count].every((each) => Number.isSafeInteger(each) && each >= 0) && slot < kvSlots && row + count <= rows;
+    if (!isThere)
+      throw new ProgramInputError(
+        `Rows ${row} to ${row + count} of slot ${slot} are meant; it has ${kvSlots} slots of ${rows} rows.`,
+        where,
+      );
+    return known;
   }
 
   [Symbol.dispose](): void {

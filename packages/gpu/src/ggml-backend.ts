@@ -51,7 +51,7 @@ export class GgmlBackend implements Backend {
    * Loads ggml at the first call.
    * @throws GgmlLoweringError when the graph cannot be computed by ggml; GgmlLibraryError, GgmlPlatformError; GgmlCallError for a device with too little memory
    */
-  async compile(model: CapturedModel, options: CompileOptions): Promise<Program> {
+  async compile(model: CapturedModel, options: CompileOptions): Promise<GgmlProgram> {
     options.signal?.throwIfAborted();
     using building = new Disposables();
     const { kvSlots, onProgress } = options;

@@ -180,6 +180,29 @@ test('a cache in float16 changes results little', async () => {
   expect(programs.actual.facts.cacheBytes).toBe((programs.expected.facts.cacheBytes / 2) * 1.5);
 });
 
+test.each(['F32', 'F16'] as const)('rows that another program computed continue a sequence in another slot (%s)', async (cacheType) => {
+  const captured = captureTiny(tinyModel('float32'));
+  const [filled, empty] = [
+    await new GgmlBackend({ cacheType }).compile(captured, options),
+    await new GgmlBackend({ cacheType }).compile(captured, options),
+  ];
+  using _ = filled;
+  using __ = empty;
+  await filled.run({ firstSlot: 0, batch: 1, inputs: tokens([0], 9) });
+  for (const layer of [0, 1, 2, 3]) {
+    for (const name of ['keyCache', 'valueCache']) {
+      const path = `model.layers.${layer}.self_attn.attn.${name}`;
+      empty.writeCacheRows({ path, slot: 2, row: 0 }, filled.readCacheRows({ path, slot: 0, row: 0, count: 9 }));
+    }
+  }
+  const expected = (await filled.run({ firstSlot: 0, batch: 1, inputs: tokens([9], 1) }))['logits']!.data.slice();
+  const actual = (await empty.run({ firstSlot: 2, batch: 1, inputs: tokens([9], 1) }))['logits']!.data;
+  expect(actual).toEqual(expected);
+  const place = { path: 'model.layers.0.self_attn.attn.keyCache', slot: 2, row: rows - 1 };
+  expect(() => empty.readCacheRows({ ...place, count: 2 })).toThrow(/Rows 39 to 41 of slot 2 are meant; it has 3 slots of 40 rows/);
+  expect(() => empty.writeCacheRows({ ...place, path: 'model.cache' }, new Uint8Array(4))).toThrow(/no such cache; it has model/);
+});
+
 test('rows of a cache are moved', async () => {
   using programs = await compiled(captureTiny(tinyModel('float32', { no_rope_layers: [0, 0, 0, 0], attn_temperature_tuning: false })));
   await expectSame(programs, tokens([0], 9), { firstSlot: 1 });

@@ -18,7 +18,7 @@ import {
   Sizes,
   type Value,
 } from '@graft/graph';
-import type { Cache, Caches } from './caches.ts';
+import type { Cache, CachePlace, Caches } from './caches.ts';
 import { GgmlLoweringError } from './errors.ts';
 import { queriesAgree, startsOf } from './lower-attention.ts';
 import { type GraphSource, LoweringContext } from './lowering-context.ts';
@@ -127,9 +127,27 @@ export class GgmlProgram implements Program {
 
   /** See `Program`. @throws ProgramBusyError during a run; DisposedError */
   moveCacheRows(moves: readonly CacheMove[]): void {
-    this.assertUsable();
-    if (this.running) throw new ProgramBusyError();
+    this.assertIdle();
     for (const move of moves) this.parts.caches.moveRows(move);
+  }
+
+  /**
+   * A copy of rows of a cache, between runs: `[count, heads * headDim]` in the cache's element type.
+   * @throws ProgramInputError for a place that no cache has; ProgramBusyError during a run; DisposedError
+   */
+  readCacheRows(place: CachePlace & { readonly count: number }): Uint8Array {
+    this.assertIdle();
+    return this.parts.caches.read(place);
+  }
+
+  /**
+   * Writes rows that another library computed, such as those of a prompt, so that the next run continues from them. `data` is `[count, heads * headDim]` in the
+   * cache's element type; keys are turned by their positions already.
+   * @throws ProgramInputError for a place that no cache has; ProgramBusyError during a run; DisposedError
+   */
+  writeCacheRows(place: CachePlace, data: Uint8Array): void {
+    this.assertIdle();
+    this.parts.caches.write(place, data);
   }
 
   /** May be called twice, and during a run, which then rejects. Native memory is freed when the run ends. */
@@ -172,6 +190,11 @@ export class GgmlProgram implements Program {
       );
     }
     return lists.map(({ starts }) => starts);
+  }
+
+  private assertIdle(): void {
+    this.assertUsable();
+    if (this.running) throw new ProgramBusyError();
   }
 
   private assertUsable(): void {

@@ -1,6 +1,7 @@
-export type { CacheType } from './caches.ts';
+export type { CachePlace, CacheType } from './caches.ts';
 export { GgmlLoweringError, GpuMemoryError, GpuOptionError } from './errors.ts';
 export { GgmlBackend, type GgmlBackendOptions } from './ggml-backend.ts';
+export type { GgmlProgram } from './ggml-program.ts';
 export type { LoweringContext } from './lowering-context.ts';
 export type { GgmlLowering } from './lowerings.ts';
 export { GpuPlatform } from './platforms.ts';
