@@ -10,7 +10,6 @@ import {
   loweringsFor,
   type OpLowering,
   type OpNode,
-  type Program,
 } from '@graft/graph';
 import { inject } from '@graft/registry';
 import { defaultThreads } from '@graft/system';
