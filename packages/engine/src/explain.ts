@@ -81,17 +81,11 @@ export interface PatchesRecord extends HookRunnerRecord {
   readonly resolution: Resolution;
 }
 
-/** `explain --json`. */
-export interface ArchitectureRecord extends Resolution, Pick<EngineInfo, 'backend'> {}
-
 /**
  * Which classes would serve an architecture and why, and which backend, with no model built. Model code is imported, so that classes have names. Nothing is
  * measured.
  */
-export async function explainArchitecture(
-  asked: ExplainArchitectureOptions,
-  options: StartOptions = {},
-): Promise<Explanation<ArchitectureRecord>> {
+export async function explainArchitecture(asked: ExplainArchitectureOptions, options: StartOptions = {}): Promise<Explanation<Resolution>> {
   const { without = [], requireOverride = false } = asked;
   const { plugins, device } = await openPlatform(asked, options);
   const { registry } = plugins;

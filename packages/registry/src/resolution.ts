@@ -80,6 +80,11 @@ export const Resolution = z.strictObject({
   ...classFields,
   layers: z.array(resolvedLayer).describe('The other classes that have overrides here: parts of models, and models that others contain.'),
   hooks: z.array(resolvedHook).describe('The hooks that plugins declare for the architecture and for layers.'),
+  backend: z
+    .strictObject({ name: z.string(), reason: z.string() })
+    .nullable()
+    .exactOptional()
+    .describe('The backend that would compute, and why; null where the platform has no choice. Only `graft explain` adds it.'),
 });
 export type Resolution = z.output<typeof Resolution>;
 

@@ -103,7 +103,6 @@ test('graft explain --services prints who binds each service, which binding serv
   const [backend] = /Backend [\s\S]*?injected into .*/.exec(text.out())!;
   expect(backend.replace(/ \([^)]*plugin\.js\)/g, '').split('\n')).toEqual([
     'Backend (one for each engine)',
-    '  - class OrtBackend, by cpu: unused, it is for cpu',
     '  * class InterpreterBackend, by llama4-hpu',
     '  injected into EagerRunner',
   ]);
